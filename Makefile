@@ -1,0 +1,100 @@
+# make demo    the main job on the embedded engine: no GPU, no download
+# make test    the tests            make test ARGS='-k plan'
+# make check   format, lint, types and layers; each alone: make check-format, check-lint, check-types, check-layers
+# make fix     mend what ruff can mend
+# make lock    resolve requirements/ again (needs uv)       make lock ARGS=--upgrade
+# make clean   remove the environment and the caches
+#
+# The first of these that needs it makes .venv from the locked requirements.
+
+BIN := .venv/bin
+ARGS ?=
+
+# Not by name alone: a shim may be on PATH and fail when run.
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
+	"$$name" -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1); print(sys.executable)' 2>/dev/null && break; done)
+UV := $(if $(shell uv --version 2>/dev/null),uv)
+
+# The caller's shell may hold settings that install elsewhere, leave out the bytecode, or show other code to the tests.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE PYTHONOPTIMIZE VIRTUAL_ENV CONDA_PREFIX
+unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_NO_COMPILE PIP_NO_DEPS PIP_NO_BINARY PIP_ONLY_BINARY
+unexport PIP_REQUIRE_HASHES PIP_CONSTRAINT PIP_REQUIREMENT PIP_EDITABLE PIP_DRY_RUN PIP_IGNORE_INSTALLED
+unexport PIP_REQUIRE_VIRTUALENV PIP_NO_BUILD_ISOLATION PIP_BUILD_CONSTRAINT
+unexport UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_PREFIX UV_CONSTRAINT UV_OVERRIDE UV_REQUIRE_HASHES UV_NO_BINARY UV_NO_BUILD
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+# uv trusts only the certificates it brings unless told; pip and uv then agree behind a company's proxy.
+export UV_SYSTEM_CERTS ?= true
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+ifdef UV
+VENV = uv venv --quiet --python "$(PYTHON)" .venv
+PIP_INSTALL = uv pip install --quiet --python $(BIN)/python --compile-bytecode
+else
+VENV = "$(PYTHON)" -m venv .venv
+PIP_INSTALL = $(BIN)/python -m pip install --quiet
+endif
+
+# $(call install,WHAT): the locked requirements, then the project itself. Only wheels: a source archive would fetch
+# build tools that are not locked, and need a compiler.
+define install
+	@echo "Installing requirements/$(1).txt into .venv with $(if $(UV),uv,pip)"
+	@$(if $(UV),,$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null)
+	@$(PIP_INSTALL) --require-hashes --only-binary :all: -r requirements/$(1).txt
+	@$(PIP_INSTALL) --no-index --no-deps --no-build-isolation -e .
+endef
+
+.PHONY: demo test check check-format check-lint check-types check-layers fix lock clean
+
+demo: .venv/.installed-base
+	@$(BIN)/inferometer demo $(ARGS)
+
+test: .venv/.installed-dev
+	$(BIN)/python -m pytest -q -n 2 $(ARGS)
+
+check: check-format check-lint check-types check-layers
+
+check-format: .venv/.installed-dev
+	$(BIN)/ruff format --check .
+
+check-lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+
+check-types: .venv/.installed-dev
+	$(BIN)/pyright
+
+check-layers: .venv/.installed-dev
+	$(BIN)/lint-imports --no-logo
+
+fix: .venv/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found on PATH. Install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@rm -rf .venv
+	@$(VENV) || { rm -rf .venv; exit 1; }
+
+.venv/.installed-base: requirements/base.txt pyproject.toml | $(BIN)/python
+	$(call install,base)
+	@touch $@
+
+# dev.txt holds all of base.txt.
+.venv/.installed-dev: requirements/dev.txt requirements/base.txt pyproject.toml | $(BIN)/python
+	$(call install,dev)
+	@touch .venv/.installed-base $@
+
+# One version for every Python and system; dev.txt first, so that the others agree with it. What is locked stays as it
+# is unless pyproject.toml asks for another, or ARGS=--upgrade.
+LOCK = uv pip compile --quiet pyproject.toml --universal --fork-strategy fewest --python-version 3.11 \
+	--generate-hashes --no-header $(ARGS)
+
+lock:
+	@test -n "$(UV)" || { echo "make lock needs uv on PATH: pip install uv" >&2; exit 1; }
+	$(LOCK) --group build --group dev -o requirements/dev.txt
+	$(LOCK) --group build -c requirements/dev.txt -o requirements/base.txt
+	$(LOCK) --extra ray -c requirements/dev.txt -o requirements/ray.txt
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,121 @@
+"""Which command was asked for? Flags become a Spec, the runner runs it, reports are printed; exit codes are set here."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from inferometer.cli.bench import bench, spread_flags
+from inferometer.errors import InferometerError
+
+app = typer.Typer(
+    name="inferometer",
+    help="Run the same requests against LLM server set-ups on your own machine, and know what changed.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # rich's help costs 150 ms at every start
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(bench)
+
+Format = Annotated[str, typer.Option("--format", help="terminal, md or json.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Study folder to make.", show_default="inferometer-results/…")]
+Dialect = Annotated[
+    str, typer.Option("--metric-dialect", help="Whose definitions: inferometer, vllm-0.6.5 or vllm-0.33.")
+]
+
+
+@app.command()
+def demo(
+    out: Out = None,
+    num_prompts: Annotated[int, typer.Option(help="Prompts of the built-in coding set per trial.")] = 16,
+    max_tokens: Annotated[int, typer.Option(help="The most tokens asked of each request.")] = 64,
+    trials: Annotated[int, typer.Option(help="Trials per arm, in the order A B B A.")] = 2,
+    seed: Annotated[int, typer.Option(help="Which prompts, in which order.")] = 1,
+    format: Format = "terminal",
+) -> None:
+    """Baseline against draft on the embedded engine: no GPU, no download, no server to install."""
+    from inferometer.cli.output import default_folder, run_and_report
+    from inferometer.cli.presets import demo_spec
+
+    spec = demo_spec(num_prompts, max_tokens, trials, seed)
+    raise typer.Exit(run_and_report(spec, out or default_folder("demo"), format))
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="The study file (YAML).")],
+    out: Out = None,
+    format: Format = "terminal",
+    metric_dialect: Dialect = "inferometer",
+) -> None:
+    """Run a study: every arm of the file, the same plan, one table."""
+    from inferometer.cli.output import checked_dialect, checked_format, default_folder, request_headers, run_and_report
+    from inferometer.store import load_spec
+
+    spec = load_spec(study)
+    dialect, shown = checked_dialect(metric_dialect), checked_format(format)
+    folder = out or default_folder(study.stem)
+    raise typer.Exit(run_and_report(spec, folder, shown, dialect, request_headers([])))
+
+
+@app.command()
+def compare(
+    studies: Annotated[list[Path], typer.Argument(help="Study folders; the first arm of the first is the baseline.")],
+    format: Format = "terminal",
+    metric_dialect: Dialect = "inferometer",
+) -> None:
+    """The arms of one or several studies side by side, with % difference."""
+    from inferometer.cli.output import checked_dialect, checked_format, rendered
+    from inferometer.results import comparison_of
+
+    dialect, shown = checked_dialect(metric_dialect), checked_format(format)
+    print(rendered(comparison_of(studies, dialect), shown), end="")
+
+
+@app.command()
+def standin(
+    size: Annotated[str, typer.Option(help="demo (about 300 MB) or tiny.")] = "demo",
+) -> None:
+    """Make the stand-in model pair (once) and print where the two files are."""
+    from inferometer.model_names import standin_file
+
+    print(standin_file(size, "target"))
+    print(standin_file(size, "draft"))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import importlib.metadata
+
+        print(f"inferometer {importlib.metadata.version('inferometer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Flags of every command."""
+
+
+def main() -> None:
+    """The program. Errors that a user can act on are one message; anything else is a defect and shows its traceback."""
+    try:
+        sys.argv[1:] = spread_flags(sys.argv[1:])
+        app()
+    except InferometerError as error:
+        print(f"inferometer: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("inferometer: interrupted; what was measured is kept", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+

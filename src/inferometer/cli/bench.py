@@ -1,0 +1,256 @@
+"""What do vLLM's benchmark flags ask for? One server that already runs: flags → Spec, and the block that vLLM prints."""
+
+import datetime
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from inferometer.errors import RequestWrong
+
+if TYPE_CHECKING:
+    from inferometer.metrics import MetricDialect
+    from inferometer.results import Study
+    from inferometer.schedule import Schedule
+    from inferometer.spec import Api, Spec, WorkloadSpec
+
+_ARM = "server"
+_APIS: "dict[str, Api]" = {
+    "openai-chat": "openai-chat",
+    **dict.fromkeys(("openai", "vllm", "sglang", "lmdeploy", "scalellm"), "openai"),
+}
+_MANY = ("--header", "--metadata")
+_SECTIONS = ("ttft", "tpot", "itl", "e2el")
+
+
+def spread_flags(argv: Sequence[str]) -> list[str]:
+    """`--metadata a=1 b=2`, as vLLM takes it, to a flag for each value."""
+    spread: list[str] = []
+    flag = ""
+    for word in argv:
+        if flag and not word.startswith("-"):
+            spread += [flag, word]
+            continue
+        flag = word if word in _MANY else ""
+        if not flag:
+            spread.append(word)
+    return spread
+
+
+def bench(
+    backend: Annotated[str, typer.Option(help="openai-chat, or openai for completions.")] = "openai",
+    base_url: Annotated[str | None, typer.Option(help="The server's address, instead of --host and --port.")] = None,
+    host: Annotated[str, typer.Option(help="The server's host.")] = "localhost",
+    port: Annotated[int, typer.Option(help="The server's port.")] = 8000,
+    endpoint: Annotated[str | None, typer.Option(help="The API's path.", show_default="the backend's own")] = None,
+    model: Annotated[str, typer.Option(help="The model's name.", show_default="the server's first")] = "",
+    dataset_name: Annotated[str | None, typer.Option(help="sharegpt or builtin.", show_default="by --dataset-path")] = None,
+    dataset_path: Annotated[Path | None, typer.Option(help="The data set's file.")] = None,
+    num_prompts: Annotated[int, typer.Option(help="How many requests to measure.")] = 1000,
+    max_concurrency: Annotated[int | None, typer.Option(help="The most requests under way at once.")] = None,
+    request_rate: Annotated[float, typer.Option(help="Requests per second; inf sends all at once.")] = math.inf,
+    burstiness: Annotated[float, typer.Option(help="Shape of the gaps between arrivals; 1 is a Poisson process.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Which prompts, in which order, when.")] = 0,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Hugging Face name, folder, or 'server'.", show_default="the server's /tokenize")
+    ] = None,
+    skip_tokenizer_init: Annotated[bool, typer.Option("--skip-tokenizer-init", help="Count no tokens.")] = False,
+    sharegpt_output_len: Annotated[int | None, typer.Option(help="Ask every request for so many tokens.")] = None,
+    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Ask the server to go on to the full length.")] = False,
+    temperature: Annotated[float, typer.Option(help="The sampler's temperature.")] = 0.0,
+    extra_body: Annotated[str | None, typer.Option(help="JSON object merged into every request; null removes.")] = None,
+    header: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; never stored.")] = None,
+    num_warmups: Annotated[int, typer.Option(help="Requests before the clock starts, never a measured one.")] = 1,
+    save_result: Annotated[bool, typer.Option("--save-result", help="Write vLLM's JSON.")] = False,
+    save_detailed: Annotated[bool, typer.Option("--save-detailed", help="With the lists that 0.33 leaves out.")] = False,
+    result_dir: Annotated[Path | None, typer.Option(help="Where the JSON goes.")] = None,
+    result_filename: Annotated[str | None, typer.Option(help="Its name.")] = None,
+    metadata: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the JSON.")] = None,
+    percentile_metrics: Annotated[str, typer.Option(help="Sections: ttft,tpot,itl,e2el.")] = "ttft,tpot,itl",
+    metric_percentiles: Annotated[str, typer.Option(help="Percentiles, by commas.")] = "99",
+    metric_dialect: Annotated[
+        str, typer.Option(help="Whose definitions: inferometer, vllm-0.6.5 or vllm-0.33.")
+    ] = "inferometer",
+    disable_tqdm: Annotated[bool, typer.Option("--disable-tqdm", help="No progress.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Study folder to make.", show_default="inferometer-results/…")] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", hidden=True)] = False,
+) -> None:
+    """One server that already runs: takes vLLM's flags and prints vLLM's block."""
+    from inferometer.cli.output import checked_dialect, default_folder, request_headers, run_shown
+    from inferometer.results import read_study
+    from inferometer.runner import run_study
+    from inferometer.spec import Arm, Sampling, Spec, checked
+
+    dialect = checked_dialect(metric_dialect)
+    sections, percentiles = _sections(percentile_metrics), _percentiles(metric_percentiles)
+    extra = _object(extra_body, "--extra-body")
+    pairs = dict(_pair(text) for text in metadata or [])
+    headers = request_headers(header or [])
+    if backend not in _APIS:
+        raise RequestWrong(f"there is no backend {backend!r}; known: {', '.join(_APIS)}.")
+    url = base_url.rstrip("/") if base_url else f"http://{host}:{port}"
+    api = _APIS[backend]
+    spec = checked(
+        Spec(
+            name=f"bench of {url}",
+            arms={_ARM: Arm(engine="external", url=url, model=model, api=api, path=endpoint)},
+            workload=_workload(dataset_name, dataset_path, num_prompts, sharegpt_output_len),
+            schedule=_schedule(request_rate, burstiness, max_concurrency),
+            sampling=Sampling(temperature, ignore_eos, extra),
+            seed=seed,
+            warmups=num_warmups,
+            tokenizer="none" if skip_tokenizer_init else tokenizer or "server",
+        ),
+        "the command line",
+    )
+    folder = out or default_folder("bench")
+    if disable_tqdm:
+        failures = [p.error for p in run_study(spec, folder, headers) if getattr(p, "error", "")]
+        for error in failures:
+            print(f"inferometer: {error}", file=sys.stderr)
+    else:
+        failures = run_shown(spec, folder, headers)
+    if failures:
+        raise typer.Exit(1)
+    study = read_study(folder)
+    _print_block(study, dialect, sections, percentiles)
+    if save_result:
+        arguments = _arguments(study, backend, pairs, sections, percentiles, save_detailed)
+        _save(study, dialect, arguments, result_dir, result_filename)
+    print(f"study: {folder}", file=sys.stderr)
+    if not any(record.ok for record in study.trials[0].records if record.measured):
+        raise typer.Exit(1)
+
+
+def _print_block(
+    study: "Study", dialect: "MetricDialect", sections: tuple[str, ...], percentiles: tuple[float, ...]
+) -> None:
+    from inferometer.reports.vllm_block import serving_block
+    from inferometer.schedule import Closed, concurrency_limit
+
+    (summary,) = study.summaries(dialect, percentiles)
+    schedule = study.spec.schedule
+    rate = math.inf if isinstance(schedule, Closed) else schedule.rate_per_s
+    print(
+        serving_block(
+            summary,
+            percentile_metrics=sections,
+            max_concurrency=concurrency_limit(schedule),
+            request_rate=rate,
+        )
+    )
+    failed = [record for record in study.trials[0].records if record.measured and not record.ok]
+    notes = [*summary.notes, *study.notes]
+    if failed:
+        notes.insert(0, f"{len(failed)} request(s) failed, the first: {failed[0].outcome}: {failed[0].error}")
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _arguments(
+    study: "Study",
+    backend: str,
+    metadata: dict[str, str],
+    sections: tuple[str, ...],
+    percentiles: tuple[float, ...],
+    save_detailed: bool,
+) -> Any:
+    """What vLLM's result file says of the call."""
+    from inferometer.reports.vllm_block import ServingArguments
+    from inferometer.schedule import Poisson, concurrency_limit
+
+    spec, schedule = study.spec, study.spec.schedule
+    model = spec.arms[_ARM].model or next((r.model for r in study.trials[0].records if r.model), "")
+    open_loop = schedule if isinstance(schedule, Poisson) else None
+    return ServingArguments(
+        date=f"{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}",
+        backend=backend,
+        model_id=model,
+        tokenizer_id=model if spec.tokenizer in ("server", "none") else spec.tokenizer,
+        num_prompts=sum(record.measured for record in study.trials[0].records),
+        metadata=metadata,
+        request_rate=open_loop.rate_per_s if open_loop else math.inf,
+        burstiness=open_loop.burstiness if open_loop else 1.0,
+        max_concurrency=concurrency_limit(schedule),
+        percentile_metrics=sections,
+        percentiles=percentiles,
+        save_detailed=save_detailed,
+    )
+
+
+def _save(
+    study: "Study", dialect: "MetricDialect", arguments: Any, result_dir: Path | None, filename: str | None
+) -> None:
+    from inferometer.reports.vllm_block import result_filename, result_json
+
+    folder = result_dir or Path()
+    path = folder / (filename or result_filename(arguments, dialect))
+    result = result_json(study.view(study.trials[0], dialect), arguments)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result), encoding="utf-8")
+    except OSError as error:
+        raise RequestWrong(f"{path} cannot be written: {error.strerror}. What was measured is in the study.") from error
+    print(f"result: {path}", file=sys.stderr)
+
+
+def _workload(name: str | None, path: Path | None, num_prompts: int, output_tokens: int | None) -> "WorkloadSpec":
+    from inferometer.spec import Builtin, ShareGpt
+
+    name = name or ("builtin" if path is None else "sharegpt")
+    if name == "sharegpt":
+        if path is None:
+            raise RequestWrong("--dataset-name sharegpt needs --dataset-path; or use --dataset-name builtin.")
+        return ShareGpt(str(path), num_prompts, output_tokens)
+    if name == "builtin":
+        return Builtin(num_prompts, Builtin().max_tokens if output_tokens is None else output_tokens)
+    raise RequestWrong(f"there is no data set {name!r}; known: sharegpt, builtin.")
+
+
+def _schedule(rate_per_s: float, burstiness: float, max_concurrency: int | None) -> "Schedule":
+    from inferometer.schedule import Closed, Poisson
+
+    if math.isinf(rate_per_s) and rate_per_s > 0:
+        return Closed(max_concurrency)
+    return Poisson(rate_per_s, burstiness, max_concurrency)
+
+
+def _sections(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in _SECTIONS]
+    if unknown:
+        raise RequestWrong(f"--percentile-metrics: no section {unknown[0]!r}; known: {', '.join(_SECTIONS)}.")
+    return names
+
+
+def _percentiles(text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(word) for word in text.split(",") if word.strip())
+    except ValueError as error:
+        raise RequestWrong(f"--metric-percentiles must be numbers by commas, not {text!r}.") from error
+    if not all(0 < percent < 100 for percent in found):
+        raise RequestWrong(f"--metric-percentiles must be between 0 and 100, not {text!r}.")
+    return found
+
+
+def _object(text: str | None, flag: str) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise RequestWrong(f"{flag} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise RequestWrong(f'{flag} must be a JSON object like {{"top_k": 1}}, not {text}.')
+    return found
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, mark, value = text.partition("=")
+    if not mark:
+        raise RequestWrong(f"--metadata must look like KEY=VALUE, not {text!r}.")
+    return name, value

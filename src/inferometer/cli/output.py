@@ -1,0 +1,116 @@
+"""How does a command run a study and show what came of it? Shared by demo, run, bench and compare."""
+
+import datetime
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast, get_args
+
+from inferometer.cli.progress import display
+from inferometer.compare import Comparison
+from inferometer.errors import RequestWrong
+from inferometer.metrics import MetricDialect
+from inferometer.results import comparison_of
+from inferometer.runner import TrialEnded, run_study
+from inferometer.spec import Spec
+
+FORMATS = ("terminal", "md", "json")
+
+
+def run_and_report(
+    spec: Spec,
+    folder: Path,
+    format: str,
+    dialect: MetricDialect = "inferometer",
+    headers: dict[str, str] | None = None,
+) -> int:
+    """Runs the study, prints its comparison, writes summary.md; the exit code."""
+    checked_format(format)
+    failures = run_shown(spec, folder, headers)
+    comparison = comparison_of([folder], dialect)
+    write_summary(folder, spec, comparison)
+    print(rendered(comparison, format), end="")
+    print(f"study: {folder}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def run_shown(spec: Spec, folder: Path, headers: dict[str, str] | None = None) -> list[TrialEnded]:
+    """Runs the study with its progress on standard error; the trials that failed, each shown with its reason."""
+    failures: list[TrialEnded] = []
+    with display() as show:
+        for progress in run_study(spec, folder, headers):
+            show(progress)
+            if isinstance(progress, TrialEnded) and progress.error:
+                failures.append(progress)
+    for failure in failures:
+        print(f"inferometer: {failure.arm}, trial {failure.number} failed: {failure.error}", file=sys.stderr)
+    return failures
+
+
+def rendered(comparison: Comparison, format: str) -> str:
+    """The comparison in one of FORMATS; ends with a line break."""
+    if format == "md":
+        from inferometer.reports.markdown import render
+
+        return render(comparison)
+    if format == "json":
+        from inferometer.reports.json_file import render
+
+        return render(comparison)
+    from inferometer.reports.terminal import render
+
+    return render(comparison, terminal=sys.stdout.isatty(), width=_width())
+
+
+def write_summary(folder: Path, spec: Spec, comparison: Comparison) -> None:
+    """summary.md: the study's name and its table."""
+    from inferometer.reports.markdown import render
+
+    title = spec.name or folder.name
+    (folder / "summary.md").write_text(f"# {title}\n\n{render(comparison)}", encoding="utf-8")
+
+
+def checked_format(name: str) -> str:
+    if name not in FORMATS:
+        raise RequestWrong(f"there is no format {name!r}; known: {', '.join(FORMATS)}.")
+    return name
+
+
+def checked_dialect(name: str) -> MetricDialect:
+    known: tuple[str, ...] = get_args(MetricDialect)
+    if name not in known:
+        raise RequestWrong(f"there is no metric dialect {name!r}; known: {', '.join(known)}.")
+    return cast("MetricDialect", name)
+
+
+def default_folder(name: str) -> Path:
+    """inferometer-results/NAME-DATE below the current folder; a number follows where that is taken."""
+    stem = f"{name}-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    folder = Path("inferometer-results") / stem
+    count = 1
+    while folder.exists():
+        count += 1
+        folder = folder.with_name(f"{stem}-{count}")
+    return folder
+
+
+def request_headers(given: Sequence[str]) -> dict[str, str]:
+    """Headers from `NAME=VALUE` (or `NAME: VALUE`) and the key from OPENAI_API_KEY, which a header given overrides."""
+    headers: dict[str, str] = {}
+    key = os.environ.get("OPENAI_API_KEY")
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    for text in given:
+        name, mark, value = text.partition("=") if "=" in text.split(":")[0] else text.partition(":")
+        if not mark or not name.strip() or any(char in text for char in "\r\n"):
+            raise RequestWrong("a --header must look like NAME=VALUE.")
+        headers = {known: old for known, old in headers.items() if known.lower() != name.strip().lower()}
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+def _width() -> int:
+    if not sys.stdout.isatty():
+        return 99
+    return max(60, os.get_terminal_size(sys.stdout.fileno()).columns)

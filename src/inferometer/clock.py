@@ -1,0 +1,39 @@
+"""What time is it? Real clocks behind one protocol, so that tests bring their own."""
+
+import time
+from typing import Protocol
+
+import msgspec
+
+
+class Clock(Protocol):
+    """`monotonic_ns` never goes back and is for spans; `wall_ns` is since 1970 UTC and dates a study."""
+
+    def monotonic_ns(self) -> int: ...
+
+    def wall_ns(self) -> int: ...
+
+
+class SystemClock:
+    """This host's clocks."""
+
+    def monotonic_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def wall_ns(self) -> int:
+        return time.time_ns()
+
+
+class TrialClock(msgspec.Struct, frozen=True):
+    """A trial's own time: ns since `origin_ns` on `clock`'s monotonic clock."""
+
+    origin_ns: int
+    clock: Clock
+
+    def now_ns(self) -> int:
+        return self.clock.monotonic_ns() - self.origin_ns
+
+
+def trial_clock(clock: Clock) -> TrialClock:
+    """A trial clock that starts now."""
+    return TrialClock(clock.monotonic_ns(), clock)

@@ -1,0 +1,25 @@
+"""Where is a started engine, and how is it spoken to? The value an engine gives and the load needs."""
+
+import msgspec
+
+from inferometer.record import Fact
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A server that answers.
+
+    `base_url` has no trailing slash; `path` begins with one. `pids` are the engine's own root processes (empty for a
+    server that we did not start). `headers` may hold secrets: they are sent, never stored or shown.
+    """
+
+    base_url: str
+    path: str
+    dialect: str
+    model: str
+    pids: tuple[int, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    headers: dict[str, str] = {}
+
+    @property
+    def url(self) -> str:
+        return self.base_url + self.path

@@ -1,0 +1,23 @@
+"""What must an engine be able to do?"""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from inferometer.endpoint import Endpoint
+from inferometer.spec import Arm
+
+
+class Engine(Protocol):
+    """A kind of inference server. Made with the headers that go with every request to it.
+
+    `check` raises RequestWrong where the arm cannot be started as it stands; it starts no server. `start` gives an
+    Endpoint once a real token has come from the server, and takes the server away when the `with` block ends, however
+    it ends; the server's output is appended to `log_path`. It raises what `check` does, EngineNotReady where no token
+    came, ServerUnusable where the server answers otherwise than its API says, and EngineDied, at the block's end, where
+    the server had ended by itself. Model names in `arm` are paths of files here.
+    """
+
+    def check(self, arm: Arm) -> None: ...
+
+    def start(self, arm: Arm, log_path: Path) -> AbstractContextManager[Endpoint]: ...

@@ -1,0 +1,136 @@
+"""How is the engine that ships with us started? llama.cpp's server from the xllamacpp wheel, in its own process."""
+
+import difflib
+import importlib.metadata
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from inferometer.endpoint import Endpoint
+from inferometer.engines import embedded_server
+from inferometer.engines.embedded_server import Settings
+from inferometer.engines.model_files import model_facts
+from inferometer.engines.process import LOCALHOST, Launch, free_port, shown_command, started
+from inferometer.errors import RequestWrong
+from inferometer.record import Fact
+from inferometer.spec import Arm
+
+SLOT_CONTEXT_TOKENS = 4096
+"""Context of each slot where the arm names none: llama.cpp's default is all that the model can, and may not fit."""
+
+FLAGS = {
+    "-c": "context", "--ctx-size": "context",
+    "-t": "threads", "--threads": "threads",
+    "-np": "parallel", "--parallel": "parallel",
+    "-b": "batch", "--batch-size": "batch",
+    "-ub": "micro_batch", "--ubatch-size": "micro_batch",
+    "-fa": "flash_attn", "--flash-attn": "flash_attn",
+    "-ngl": "gpu_layers", "--gpu-layers": "gpu_layers", "--n-gpu-layers": "gpu_layers",
+}  # fmt: skip
+"""llama-server's flags that the embedded engine takes, and the setting each stands for."""
+
+GPU_LAYERS = {"auto": -1, "all": -2}
+FLASH_ATTN = ("on", "off", "auto")
+
+
+class Embedded:
+    """llama.cpp's server in a child process of this Python. It needs no key: `headers` are not sent to it."""
+
+    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
+        pass
+
+    def check(self, arm: Arm) -> None:
+        _version_facts()
+        model_facts(arm)
+        settings_of(arm, port=0)
+
+    def start(self, arm: Arm, log_path: Path) -> AbstractContextManager[Endpoint]:
+        facts = (*_version_facts(), *model_facts(arm))
+        settings = settings_of(arm, free_port())
+        command = (sys.executable, "-P", embedded_server.__file__)
+        said = " ".join(f"{name}={value}" for name, value in settings._asdict().items() if value not in (None, ""))
+        launch = Launch(
+            name="the embedded engine",
+            command=command,
+            shown=f"{shown_command(command, arm.env)} # {said}",
+            base_url=f"http://{LOCALHOST}:{settings.port}",
+            env=arm.env,
+            first_line=json.dumps(settings._asdict()),
+            facts=facts,
+            model=Path(arm.model).name,
+        )
+        return started(launch, arm, log_path)
+
+
+def settings_of(arm: Arm, port: int) -> Settings:
+    """The arm as settings; `args` win over `threads` and `context`. RequestWrong for an unknown flag or value."""
+    given = _flags(arm.args)
+    parallel = int(given.get("parallel", 1))
+    draft = arm.draft
+    return Settings(
+        model=arm.model,
+        port=port,
+        parallel=parallel,
+        context=int(given.get("context", arm.context or SLOT_CONTEXT_TOKENS * parallel)),
+        threads=_int_or_none(given.get("threads", arm.threads)),
+        batch=_int_or_none(given.get("batch")),
+        micro_batch=_int_or_none(given.get("micro_batch")),
+        flash_attn=str(given.get("flash_attn", "auto")),
+        gpu_layers=_int_or_none(given.get("gpu_layers")),
+        draft_model="" if draft is None else draft.model,
+        draft_n_max=None if draft is None else draft.n_max,
+        draft_n_min=None if draft is None else draft.n_min,
+        draft_p_min=None if draft is None else draft.p_min,
+        draft_gpu_layers=None if draft is None else draft.gpu_layers,
+    )
+
+
+def _flags(args: tuple[str, ...]) -> dict[str, int | str]:
+    """Settings by name from llama-server-like flags."""
+    given: dict[str, int | str] = {}
+    words = iter(args)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag not in FLAGS:
+            near = difflib.get_close_matches(flag, FLAGS, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise RequestWrong(
+                f"the embedded engine has no flag {word!r}{hint} It takes {', '.join(FLAGS)}. "
+                "For any other flag of llama.cpp use engine: llama-server."
+            )
+        given[FLAGS[flag]] = _value(flag, value if equals else next(words, None))
+    return given
+
+
+def _value(flag: str, text: str | None) -> int | str:
+    if text is None:
+        raise RequestWrong(f"{flag} needs a value after it")
+    if FLAGS[flag] == "flash_attn":
+        if text not in FLASH_ATTN:
+            raise RequestWrong(f"{flag} is one of {', '.join(FLASH_ATTN)}, not {text!r}")
+        return text
+    if FLAGS[flag] == "gpu_layers" and text in GPU_LAYERS:
+        return GPU_LAYERS[text]
+    least = 0 if FLAGS[flag] in ("gpu_layers", "context") else 1
+    if not text.isdecimal() or int(text) < least:
+        raise RequestWrong(f"{flag} needs a whole number of at least {least}, not {text!r}")
+    return int(text)
+
+
+def _int_or_none(value: int | str | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _version_facts() -> tuple[Fact, ...]:
+    """The wheel's version: its last part is llama.cpp's build number. Raises RequestWrong where there is no wheel."""
+    try:
+        version = importlib.metadata.version("xllamacpp")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise RequestWrong("the embedded engine needs xllamacpp: pip install xllamacpp") from error
+    build = version.rpartition(".")[2]
+    return (
+        Fact("engine", "embedded", "the arm"),
+        Fact("engine_version", f"llama.cpp b{build} (xllamacpp {version})", "the installed package"),
+    )

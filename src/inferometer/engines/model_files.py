@@ -1,0 +1,55 @@
+"""Is this a model file, and which one? Checked before an engine starts; told by name, size and the hash of its head."""
+
+import difflib
+import hashlib
+from pathlib import Path
+
+from inferometer.errors import ModelUnusable
+from inferometer.record import Fact
+from inferometer.spec import Arm
+
+GGUF_MAGIC = b"GGUF"
+HEAD_BYTES = 1024**2
+
+
+def model_facts(arm: Arm) -> tuple[Fact, ...]:
+    """Name, size and head hash of the arm's model and of its draft. Raises ModelUnusable: missing, or no GGUF."""
+    facts = _file_facts("model", Path(arm.model))
+    return facts if arm.draft is None else facts + _file_facts("draft", Path(arm.draft.model))
+
+
+def _file_facts(role: str, path: Path) -> tuple[Fact, ...]:
+    """`role`: `model` or `draft`. The head holds metadata and vocabulary; hashing the whole file would take long."""
+    if path.is_dir():
+        raise ModelUnusable(f"the {role} {path} is a folder; name a .gguf file in it{_inside(path)}")
+    if not path.exists():
+        raise ModelUnusable(f"no {role} file {path}{_near(path)}")
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise ModelUnusable(f"the {role} file {path} cannot be read: {error.strerror}") from error
+    if not head.startswith(GGUF_MAGIC):
+        raise ModelUnusable(
+            f"the {role} file {path} is no GGUF: it begins with {head[:4]!r}, not {GGUF_MAGIC!r}. "
+            "A Git LFS pointer or a broken download looks like this; fetch the file again."
+        )
+    return (
+        Fact(f"{role}_file", path.name, "the file"),
+        Fact(f"{role}_bytes", str(path.stat().st_size), "the file"),
+        Fact(f"{role}_head_sha256", hashlib.sha256(head).hexdigest(), f"the file's first {HEAD_BYTES} bytes"),
+    )
+
+
+def _near(path: Path) -> str:
+    """`; did you mean …?` with the nearest name in the same folder."""
+    if not path.parent.is_dir():
+        return f": there is no folder {path.parent}"
+    names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"; did you mean {path.with_name(near[0])}?" if near else ""
+
+
+def _inside(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.glob("*.gguf"))
+    return f": {', '.join(names[:5])}" if names else "; it has none"

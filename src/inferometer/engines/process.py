@@ -1,0 +1,304 @@
+"""How does an engine's process start, become ready and end? Whatever happens, no process of its group is left."""
+
+import http.client
+import logging
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from inferometer.endpoint import Endpoint
+from inferometer.engines import ready
+from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable
+from inferometer.record import Fact
+from inferometer.spec import Arm
+
+LOG = logging.getLogger(__name__)
+
+LOCALHOST = "127.0.0.1"
+STOP_PATIENCE_S = 5.0
+KILL_PATIENCE_S = 5.0
+LOG_LINES = 20
+POLL_FIRST_S = 0.02
+POLL_LAST_S = 0.5
+
+ADVICE = (
+    (r"unknown argument|invalid argument|unrecognized|unknown option|argument has been removed",
+     "This build does not know one of the flags: they change from build to build; see its --help."),
+    (r"unknown model architecture", "This build is older than the model: take a newer llama.cpp."),
+    (r"out of memory|cudaMalloc failed|failed to allocate|unable to allocate|bad_alloc|OutOfDeviceMemory",
+     "It did not fit into memory: try fewer GPU layers (-ngl), a smaller context (-c) or a smaller quantization."),
+    (r"couldn't bind|address already in use",
+     "Another program uses the port: stop it, or leave --port out and a free one is chosen."),
+    (r"vocab\w* (?:type )?.*(?:compatible|match)",
+     "Target and draft must share a vocabulary: take a draft of the same family."),
+    (r"corrupted or incomplete|not within the file bounds", "The model file is cut off or damaged: fetch it again."),
+    (r"failed to open GGUF|no such file|failed to load model",
+     "Check the model's path, and that this build reads the file."),
+)  # fmt: skip
+"""What to try, by the first pattern that the end of the log shows."""
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """What to start. `first_line` goes to the process's standard input, which stays open until the process ends.
+    `shown` is the command line without secrets; only it gets into facts and messages.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    shown: str
+    base_url: str
+    env: dict[str, str] = {}
+    first_line: str | None = None
+    headers: dict[str, str] = {}
+    facts: tuple[Fact, ...] = ()
+    model: str = ""
+
+
+@contextmanager
+def started(launch: Launch, arm: Arm, log_path: Path) -> Iterator[Endpoint]:
+    """The engine from its start to its end. Raises as `engines.base.Engine` says."""
+    process = _spawn(launch, log_path)
+    try:
+        ready_after_s = _wait_for_token(process, launch, arm, log_path)
+        model = ready.first_model(launch.base_url, launch.headers) or launch.model
+        facts = (
+            *launch.facts,
+            Fact("engine_command", launch.shown, "our command line"),
+            *ready.props_facts(launch.base_url, launch.headers),
+            Fact("engine_ready_s", f"{ready_after_s:.2f}", "our clock: start to first token"),
+        )
+        LOG.info("%s ready after %.1f s, pid %d", launch.name, ready_after_s, process.pid)
+        yield Endpoint(launch.base_url, arm.api_path, arm.api, model, (process.pid,), facts, launch.headers)
+        if process.poll() is not None:
+            raise EngineDied(
+                f"{launch.name} ended during the trial: {ending(process.returncode)}.\n{_evidence(launch, log_path)}"
+            )
+    finally:
+        stop_group(process)
+
+
+def free_port() -> int:
+    """A port of this host that nothing listens on now."""
+    with socket.socket() as listener:
+        listener.bind((LOCALHOST, 0))
+        return int(listener.getsockname()[1])
+
+
+def refuse_used_port(host: str, port: int) -> None:
+    """Raises RequestWrong where something answers there: it would be taken for the engine."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        if probe.connect_ex((host, port)) == 0:
+            raise RequestWrong(
+                f"something already listens on {host}:{port}; stop it, or leave --port out and a free one is chosen"
+            )
+
+
+def stop_group(process: subprocess.Popen[bytes], patience_s: float = STOP_PATIENCE_S) -> None:
+    """Ends the process, its group and its descendants: SIGTERM, then after `patience_s` SIGKILL.
+
+    An exception on the way (a second Ctrl-C) shortens the patience, it never leaves a process.
+    """
+    strays = _descendants(process.pid)
+    try:
+        _signal_all(process, strays, signal.SIGTERM)
+        _wait_gone(process, strays, patience_s)
+    finally:
+        if _left(process, strays):
+            _signal_all(process, strays, signal.SIGKILL)
+            _wait_gone(process, strays, KILL_PATIENCE_S)
+        if process.stdin is not None:
+            process.stdin.close()
+        left = _left(process, strays)
+        if left:
+            LOG.error("processes %s could not be killed; the kernel holds them (a driver?)", sorted(left))
+        if process.pid not in left:
+            process.wait()  # it is a zombie at most: reaped here
+
+
+def ending(code: int) -> str:
+    """How a process ended: an exit code, or the signal's name with what it usually means."""
+    if code >= 0:
+        return f"exit code {code}"
+    meanings = {
+        signal.SIGKILL: "out of memory?",
+        signal.SIGILL: "a build for another CPU?",
+        signal.SIGSEGV: "the engine crashed",
+        signal.SIGABRT: "the engine gave up",
+    }
+    try:
+        name = signal.Signals(-code)
+    except ValueError:
+        return f"killed by signal {-code}"
+    return f"killed by {name.name}" + (f": {meanings[name]}" if name in meanings else "")
+
+
+def is_alive(pid: int) -> bool:
+    """True for a process that is no zombie. A zombie is dead: in a container nobody may ever come to reap it."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def tail(log_path: Path, lines: int = LOG_LINES) -> str:
+    """The last lines of a log, read from its last 64 KiB; "(the log is empty)" where there are none."""
+    try:
+        with log_path.open("rb") as file:
+            file.seek(max(0, log_path.stat().st_size - 65536))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return "(there is no log)"
+    return "\n".join(text.splitlines()[-lines:]) or "(the log is empty)"
+
+
+def advice(log: str, otherwise: str) -> str:
+    """What to try next, by what the log says."""
+    for pattern, text in ADVICE:
+        if re.search(pattern, log, re.IGNORECASE):
+            return text
+    return otherwise
+
+
+def shown_command(command: Sequence[str], env: Mapping[str, str]) -> str:
+    """The command line as one would type it, with the arm's own environment; secrets are `***`."""
+    names = [f"{name}={'***' if _secret_name(name) else shlex.quote(value)}" for name, value in env.items()]
+    words: list[str] = []
+    hide = False
+    for word in command:
+        flag, equals, _ = word.partition("=")
+        if hide:
+            words.append("***")
+        elif _secret_flag(flag) and equals:
+            words.append(f"{flag}=***")
+        else:
+            words.append(shlex.quote(word))
+        hide = not hide and _secret_flag(word)
+    return " ".join([*names, *words])
+
+
+def _secret_name(name: str) -> bool:
+    return re.search(r"KEY|TOKEN|SECRET|PASSWORD", name, re.IGNORECASE) is not None
+
+
+def _secret_flag(word: str) -> bool:
+    """`--api-key`, `--hf-token`, `-hft`; not `--max-tokens`."""
+    parts = word.lstrip("-").lower().split("-")
+    return word.startswith("-") and (word == "-hft" or not {"key", "token", "secret", "password"}.isdisjoint(parts))
+
+
+def _spawn(launch: Launch, log_path: Path) -> subprocess.Popen[bytes]:
+    """The process in a session of its own (a Ctrl-C does not reach it: we end it), its output in the log."""
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("ab") as log:
+        try:
+            process = subprocess.Popen(
+                launch.command,
+                stdin=subprocess.DEVNULL if launch.first_line is None else subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **launch.env},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise RequestWrong(f"{launch.command[0]} cannot be started: {error.strerror}") from error
+    if process.stdin is not None and launch.first_line is not None:
+        try:
+            process.stdin.write(launch.first_line.encode() + b"\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            LOG.info("%s ended before it read its settings", launch.name)  # said by _wait_for_token, with its log
+    return process
+
+
+def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, arm: Arm, log_path: Path) -> float:
+    """Seconds from now to the first token. Raises EngineNotReady or ServerUnusable."""
+    began_s = time.monotonic()
+    body = ready.one_token(arm, "", llama_cpp=True)
+    pause_s = POLL_FIRST_S
+    said = "nothing"
+    while (left_s := arm.ready_timeout_s - (time.monotonic() - began_s)) > 0:
+        if process.poll() is not None:
+            raise EngineNotReady(
+                f"{launch.name} ended before its first token: {ending(process.returncode)}.\n"
+                + _evidence(launch, log_path, "Run the command by itself to see more.")
+            )
+        try:
+            answer = ready.ask(launch.base_url, arm.api_path, body=body, headers=launch.headers, timeout_s=left_s)
+        except (OSError, http.client.HTTPException) as error:
+            said = str(error) or type(error).__name__
+        else:
+            if ready.token_came(answer):
+                return time.monotonic() - began_s
+            if answer.status != ready.LOADING:
+                raise ServerUnusable(
+                    f"{launch.name} answers {arm.api_path} with status {answer.status} and no token: {answer.shown}\n"
+                    + _evidence(launch, log_path, "Check the arm's api and path, and that the model can chat.")
+                )
+            said = answer.shown
+        time.sleep(min(pause_s, left_s))
+        pause_s = min(pause_s * 1.5, POLL_LAST_S)
+    raise EngineNotReady(
+        f"{launch.name} gave no token in {arm.ready_timeout_s:g} s; at last it said: {said}\n"
+        + _evidence(launch, log_path, "Try a longer ready_timeout_s, or a smaller model or context.")
+    )
+
+
+def _evidence(launch: Launch, log_path: Path, otherwise: str = "See the whole log for more.") -> str:
+    """The command, the end of the log and what to try."""
+    end = tail(log_path)
+    indented = "\n".join(f"  {line}" for line in end.splitlines())
+    return f"Started as: {launch.shown}\nThe end of its log, {log_path}:\n{indented}\nTry: {advice(end, otherwise)}"
+
+
+def _descendants(pid: int) -> set[int]:
+    """Processes below `pid`: also those that left its group."""
+    import psutil
+
+    try:
+        return {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    except psutil.NoSuchProcess:
+        return set()
+
+
+def _left(process: subprocess.Popen[bytes], strays: set[int]) -> set[int]:
+    """Living pids of the group, and of `strays`."""
+    found: set[int] = set()
+    for pid in _pids():
+        try:
+            if (pid in strays or os.getpgid(pid) == process.pid) and is_alive(pid):
+                found.add(pid)
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def _pids() -> list[int]:
+    import psutil
+
+    return psutil.pids()
+
+
+def _signal_all(process: subprocess.Popen[bytes], strays: set[int], which: signal.Signals) -> None:
+    for pid in _left(process, strays):
+        try:
+            os.kill(pid, which)
+        except ProcessLookupError:
+            continue
+
+
+def _wait_gone(process: subprocess.Popen[bytes], strays: set[int], patience_s: float) -> None:
+    until_s = time.monotonic() + patience_s
+    while _left(process, strays) and time.monotonic() < until_s:
+        time.sleep(0.01)

@@ -1,0 +1,71 @@
+"""What can go wrong, as a tree, and what the user may do about each.
+
+    InferometerError
+    ├── RequestWrong         exit 2: what was asked cannot be done; mend the flags, the spec or the file
+    │   ├── SpecInvalid      the study file: every problem at once, each with its place
+    │   ├── DatasetUnusable  the data set is missing, malformed or has no usable entry
+    │   ├── ModelUnusable    the model file is missing or no GGUF
+    │   └── StudyUnreadable  a study folder that is none, or that another version wrote
+    └── TrialFailed          exit 1: a trial could not be measured; what was measured before is kept
+        ├── EngineNotReady   the engine ended or gave no token in time; carries the end of its log
+        ├── EngineDied       the engine ended during the trial
+        ├── ServerUnusable   something answers, but not as the API says (404, plain text), or nothing answers
+        └── LoadFailed       the sending side itself broke
+
+A failed *request* is none of these: it is an outcome in its record.
+"""
+
+from collections.abc import Sequence
+
+
+class InferometerError(Exception):
+    """Base of all errors that are shown to the user as one message, without a traceback."""
+
+    exit_code = 1
+
+
+class RequestWrong(InferometerError):
+    """What was asked cannot be done as it stands."""
+
+    exit_code = 2
+
+
+class SpecInvalid(RequestWrong):
+    """A study file with problems; `problems` holds one line each, in the file's order."""
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = "a problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__(f"{source} has {count}:\n" + "\n".join(f"  - {problem}" for problem in self.problems))
+
+
+class DatasetUnusable(RequestWrong):
+    """A data set that cannot be read or has nothing to send."""
+
+
+class ModelUnusable(RequestWrong):
+    """A model file that is missing or is no GGUF."""
+
+
+class StudyUnreadable(RequestWrong):
+    """A folder that holds no study this version can read."""
+
+
+class TrialFailed(InferometerError):
+    """A trial that could not be measured."""
+
+
+class EngineNotReady(TrialFailed):
+    """An engine that ended or stayed silent before its first token."""
+
+
+class EngineDied(TrialFailed):
+    """An engine that ended while requests were under way."""
+
+
+class ServerUnusable(TrialFailed):
+    """A server that does not answer as the API asked for does."""
+
+
+class LoadFailed(TrialFailed):
+    """The sending side broke."""

@@ -1,0 +1,130 @@
+"""What passes between the program and a load worker? Frames of msgpack, each with its length before it."""
+
+import array
+import struct
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+_LENGTH = struct.Struct("<I")
+
+
+class Shot(msgspec.Struct, frozen=True, array_like=True):
+    """One request as bytes: head and body. `due_ns` from the plan's start; None: as soon as a slot is free."""
+
+    index: int
+    due_ns: int | None
+    payload: bytes
+
+
+class Job(msgspec.Struct, frozen=True):
+    """Everything a worker needs: `warmups` are answered before it reports `Warm`, `shots` are played after `Go`.
+
+    `address` is a pair for `socket.connect`. `concurrency` None: no limit. Timeouts in seconds.
+    """
+
+    host: str
+    port: int
+    warmups: tuple[Shot, ...]
+    shots: tuple[Shot, ...]
+    concurrency: int | None
+    connect_timeout_s: float = 10.0
+    request_timeout_s: float = 6 * 3600.0
+
+
+class Go(msgspec.Struct, frozen=True, tag="go"):
+    """Start the plan's clock at `start_ns` of this host's monotonic clock."""
+
+    start_ns: int
+
+
+WireOutcome = Literal["complete", "eof", "refused", "cut", "timeout", "cancelled"]
+"""`complete`: the framing says the response ended; `eof`: the server closed after a part of it."""
+
+
+class Exchange(msgspec.Struct, frozen=True, tag="exchange"):
+    """One request and all that came back: `raw` bytes as read, cut into reads of `lengths` (u32) at `stamps` (i64).
+
+    All times are ns of the worker's monotonic clock.
+    """
+
+    index: int
+    outcome: WireOutcome
+    due_ns: int | None
+    connected_ns: int | None
+    sent_ns: int | None
+    done_ns: int
+    raw: bytes = b""
+    lengths: bytes = b""
+    stamps: bytes = b""
+    resent: int = 0
+    error: str = ""
+
+    def reads(self) -> Iterator[tuple[int, bytes]]:
+        """Stamp and bytes of each read, in order."""
+        lengths = array.array("I", self.lengths)
+        stamps = array.array("q", self.stamps)
+        start = 0
+        for length, stamp in zip(lengths, stamps, strict=True):
+            yield stamp, self.raw[start : start + length]
+            start += length
+
+
+class Warm(msgspec.Struct, frozen=True, tag="warm"):
+    """The warm-ups are over and the connections are open; the worker waits for `Go`."""
+
+
+class Tick(msgspec.Struct, frozen=True, tag="tick"):
+    """How it goes, several times a second: requests under way, ended, and reads so far (about one a token)."""
+
+    in_flight: int
+    ended: int
+    reads: int
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """The last word: what the load itself cost. CPU of the worker from `Go` to here; lateness = sent - due."""
+
+    cpu_ns: int
+    wall_ns: int
+    worst_lateness_ns: int
+
+
+class Broken(msgspec.Struct, frozen=True, tag="broken"):
+    """The worker cannot go on."""
+
+    message: str
+
+
+FromWorker = Exchange | Warm | Tick | Finished | Broken
+
+_encoder = msgspec.msgpack.Encoder()
+decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
+decode_job = msgspec.msgpack.Decoder(Job).decode
+decode_go = msgspec.msgpack.Decoder(Go).decode
+
+
+def frame(message: Job | Go | FromWorker) -> bytes:
+    """One message as it goes through the pipe."""
+    payload = _encoder.encode(message)
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class Frames:
+    """Cuts a byte stream back into payloads; feed it what was read, in any pieces."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self._buffer += data
+        start = 0
+        while len(self._buffer) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer, start)
+            end = start + _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            yield bytes(self._buffer[start + _LENGTH.size : end])
+            start = end
+        del self._buffer[:start]

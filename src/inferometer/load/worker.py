@@ -1,0 +1,147 @@
+"""A load worker: a process that plays one job and writes what came of it to its standard output.
+
+It reads a `Job` and later `Go` from its standard input; the end of that input means: stop now. It never blocks on its
+output: frames wait in memory until the pipe has room.
+"""
+
+import fcntl
+import gc
+import os
+import resource
+import signal
+import sys
+import time
+from collections import deque
+
+from inferometer.load.driver import Driver, monotonic_ns
+from inferometer.load.wire import (
+    Broken,
+    Exchange,
+    Finished,
+    Frames,
+    FromWorker,
+    Go,
+    Job,
+    Tick,
+    Warm,
+    decode_go,
+    decode_job,
+    frame,
+)
+
+_PIPE_BYTES = 1 << 20
+_F_SETPIPE_SZ = 1031
+
+
+class _Pipes:
+    """Standard input and output as frames, without ever making the loop wait."""
+
+    def __init__(self) -> None:
+        self._frames = Frames()
+        self._arrived: deque[bytes] = deque()
+        self._backlog: deque[memoryview] = deque()
+        self.closed = False
+        self.driver: Driver | None = None
+
+    def receive(self) -> bytes | None:
+        """The next frame, waiting for it; None at the end of the input."""
+        while not self._arrived and not self.closed:
+            self._read()
+        return self._arrived.popleft() if self._arrived else None
+
+    def send(self, message: FromWorker) -> None:
+        self._backlog.append(memoryview(frame(message)))
+        self._flush()
+
+    def serve(self, fd: int) -> None:
+        """Called by the loop when `fd` is ready."""
+        if fd == 1:
+            self._flush()
+        else:
+            self._read()
+            if self.closed and self.driver is not None:
+                self.driver.stopped = True
+
+    def drain(self) -> None:
+        """Writes all that waits, now with patience."""
+        os.set_blocking(1, True)
+        while self._backlog:
+            self._flush()
+
+    def _read(self) -> None:
+        data = os.read(0, 1 << 20)
+        self.closed = not data
+        self._arrived.extend(self._frames.feed(data))
+
+    def _flush(self) -> None:
+        while self._backlog:
+            try:
+                written = os.write(1, self._backlog[0])
+            except BlockingIOError:
+                break
+            if written < len(self._backlog[0]):
+                self._backlog[0] = self._backlog[0][written:]
+            else:
+                self._backlog.popleft()
+        if self.driver is not None:
+            self.driver.watch_writable(1, bool(self._backlog))
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program decides what Ctrl-C means, and closes our input
+    _raise_file_limit()
+    if sys.platform == "linux":
+        fcntl.fcntl(1, _F_SETPIPE_SZ, _PIPE_BYTES)
+    os.set_blocking(1, False)
+    pipes = _Pipes()
+    first = pipes.receive()
+    if first is not None:
+        try:
+            _play(decode_job(first), pipes)
+        except OSError as error:
+            pipes.send(Broken(f"the load worker failed: {error}"))
+    pipes.drain()
+
+
+def _play(job: Job, pipes: _Pipes) -> None:
+    def deliver(exchange: Exchange) -> None:
+        pipes.send(exchange)
+
+    def tick(state: Tick) -> None:
+        pipes.send(state)
+
+    driver = Driver(job, deliver, tick, pipes.serve, outside_fds=[0])
+    pipes.driver = driver
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    lanes = min(len(job.shots), job.concurrency or _lanes_ahead(job))
+    driver.play(job.warmups, monotonic_ns(), max(1, min(len(job.warmups), job.concurrency or 1)))
+    driver.open_connections(lanes)
+    pipes.send(Warm())
+    answer = pipes.receive() if not driver.stopped else None
+    go = Go(monotonic_ns()) if answer is None else decode_go(answer)
+    driver.stopped = driver.stopped or answer is None
+    cpu_before_ns, driver.worst_lateness_ns = time.process_time_ns(), 0
+    driver.play(job.shots, go.start_ns, job.concurrency)
+    cpu_ns = time.process_time_ns() - cpu_before_ns
+    pipes.driver = None
+    driver.close()
+    pipes.send(Finished(cpu_ns, monotonic_ns() - go.start_ns, driver.worst_lateness_ns))
+
+
+def _lanes_ahead(job: Job) -> int:
+    """Connections to open beforehand where nothing limits how many are under way."""
+    if all(shot.due_ns is None for shot in job.shots):
+        return len(job.shots)
+    return 4
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What does the machine say while an engine works? One module a source; `sampler` reads them all."""

@@ -1,0 +1,20 @@
+"""What must a probe be able to do?"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from inferometer.record import Sample
+
+
+class Probe(Protocol):
+    """One source of readings. `reason` says why there are none (no such device); "" where there are some."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    def read(self, at_ns: int) -> Sequence[Sample]:
+        """The readings of now, stamped `at_ns`. Empty where there is nothing to read, never zeros in its place."""
+        ...

@@ -1,0 +1,133 @@
+"""What happened? Facts only: one record a request, samples of the machine, and the trial that holds them.
+
+All times are int nanoseconds from the trial's start (before its engine is started), on one host's monotonic clock.
+"""
+
+from typing import Literal
+
+import msgspec
+
+EventKind = Literal["role", "text", "reasoning", "tool", "empty", "usage", "done", "error"]
+"""What one server-sent event brought: `role` names the speaker without content; `text`, `reasoning` and `tool` are
+output; `empty` has choices without output (a finish chunk, an empty delta); `usage` has no choices; `done` is [DONE]."""
+
+OUTPUT_KINDS = frozenset({"text", "reasoning", "tool"})
+
+Outcome = Literal["ok", "http_error", "refused", "cut", "no_tokens", "bad_stream", "timeout", "cancelled", "server_error"]
+"""How a request ended: `refused` = no connection; `cut` = closed in the middle; `no_tokens` = a complete answer without
+output; `bad_stream` = not the API's format; `server_error` = an error object inside the stream."""
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """Something known about the machine or the engine, and how it is known."""
+
+    name: str
+    value: str
+    source: str
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True):
+    """One server-sent event as it arrived. `text` is the output it brought ("" for other kinds)."""
+
+    at_ns: int
+    kind: EventKind
+    text: str = ""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Token counts by the server. `cached_tokens`: prompt tokens that it took from its prefix cache, None if not told."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class ServerTimings(msgspec.Struct, frozen=True):
+    """llama.cpp's `timings` of one request; each None where the server did not say. Times in ms, by the server's clock."""
+
+    cache_n: int | None = None
+    prompt_n: int | None = None
+    prompt_ms: float | None = None
+    predicted_n: int | None = None
+    predicted_ms: float | None = None
+    draft_n: int | None = None
+    draft_n_accepted: int | None = None
+
+
+class RequestRecord(msgspec.Struct, frozen=True):
+    """What happened to one request.
+
+    `due_ns`: when it should have been sent; None in a closed loop before a slot was free, where it is due at once.
+    `sent_ns`: just before its first byte was handed to the kernel. `done_ns`: the end of the response or of the hope
+    for one. `events` in order of arrival; `coalesced`: events that were read together with the one before, so that
+    they share its stamp. `our_tokens`: the output counted again by our tokenizer, None where there was none.
+    `resent`: how often an idle connection turned out to be closed and the request went out again.
+    """
+
+    index: int
+    request_id: str
+    measured: bool
+    outcome: Outcome
+    due_ns: int | None
+    sent_ns: int | None
+    done_ns: int
+    first_byte_ns: int | None = None
+    events: tuple[Event, ...] = ()
+    status: int | None = None
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    timings: ServerTimings | None = None
+    model: str | None = None
+    error: str = ""
+    coalesced: int = 0
+    resent: int = 0
+    connected_ns: int | None = None
+    prompt_tokens: int | None = None
+    our_tokens: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.outcome == "ok"
+
+    @property
+    def text(self) -> str:
+        """The output as a reader sees it: answer text without reasoning and tool calls."""
+        return "".join(event.text for event in self.events if event.kind == "text")
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One reading of a probe. `pid` or `device` says of what; both None: of the whole machine or process tree."""
+
+    at_ns: int
+    source: str
+    quantity: str
+    value: float
+    pid: int | None = None
+    device: str | None = None
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that bears on whether a result may be believed."""
+
+    severity: Literal["note", "warning", "invalid"]
+    code: str
+    message: str
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """One plan played against one started arm: facts only, judgement is made elsewhere.
+
+    `number` counts this arm's trials from 1. `plan_started_ns`: when the measured part of the plan began; None when it
+    never did. `state`: `failed` trials carry `error`; `running` ones were cut off.
+    """
+
+    arm: str
+    number: int
+    state: Literal["running", "done", "failed"]
+    plan_started_ns: int | None = None
+    records: tuple[RequestRecord, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    draft_asked: bool = False
+    error: str = ""

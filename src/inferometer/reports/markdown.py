@@ -1,0 +1,33 @@
+"""How is a comparison written as Markdown? As the table of the study this project began with, then what to know."""
+
+from collections.abc import Iterable, Sequence
+
+from inferometer.compare import Comparison
+from inferometer.reports.table import table
+
+
+def render(comparison: Comparison) -> str:
+    """The table, the number of trials, the warnings and the notes; ends with a line break."""
+    content = table(comparison)
+    parts = [pipe_table([content.columns, *content.rows]), content.caption]
+    parts += _listed("Warnings", comparison.warnings)
+    parts += _listed("Notes", comparison.notes)
+    return "\n\n".join(parts) + "\n"
+
+
+def pipe_table(rows: Sequence[Sequence[str]]) -> str:
+    """The first row is the head. Columns are padded, the first aligned left, the others right, and a number's column
+    is two wider than its head."""
+    escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    widths = [max(len(head) + 2, *map(len, cells)) for head, *cells in zip(*escaped, strict=True)]
+    head, *body = [_line([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in escaped]
+    rule = "|" + "|".join([":" + "-" * (widths[0] + 1), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
+    return "\n".join([head, rule, *body])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _listed(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"**{title}**\n\n" + "\n".join(f"- {line}" for line in lines)] if lines else []

@@ -1,0 +1,61 @@
+"""What do study folders show? Reads them and hands their trials to the pure part."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from inferometer.compare import Comparison, compare
+from inferometer.errors import StudyUnreadable
+from inferometer.metrics import MetricDialect, TrialSummary, TrialView, summarize, view
+from inferometer.record import Trial
+from inferometer.spec import Spec
+from inferometer.store import Store
+
+
+class Study(msgspec.Struct, frozen=True):
+    """A study folder as read: what was asked and what happened."""
+
+    folder: Path
+    spec: Spec
+    trials: tuple[Trial, ...]
+    notes: tuple[str, ...] = ()
+
+    def view(self, trial: Trial, dialect: MetricDialect) -> TrialView:
+        return view(trial, dialect, self.spec.arms[trial.arm].api)
+
+    def summaries(self, dialect: MetricDialect, percentiles: Sequence[float] = (99,)) -> list[TrialSummary]:
+        return [summarize(trial, dialect, percentiles, self.spec.arms[trial.arm].api) for trial in self.trials]
+
+
+def read_study(folder: Path) -> Study:
+    """The study in `folder`. Raises StudyUnreadable or SpecInvalid."""
+    store = Store.open(folder)
+    try:
+        spec = store.spec()
+        trials = tuple(trial for trial in store.trials() if trial.arm in spec.arms)
+        return Study(folder, spec, trials, store.notes())
+    finally:
+        store.close()
+
+
+def comparison_of(folders: Iterable[Path], dialect: MetricDialect, percentiles: Sequence[float] = (99,)) -> Comparison:
+    """All arms of these studies beside one another, in the order given and each study's own.
+
+    An arm whose name stands in two studies is called `folder/arm`. Raises StudyUnreadable where nothing was measured.
+    """
+    studies = [read_study(folder) for folder in folders]
+    names = [name for study in studies for name in study.spec.arms]
+    found: list[TrialSummary] = []
+    notes: list[str] = []
+    for study in studies:
+        renamed = {
+            name: f"{study.folder.resolve().name}/{name}" if names.count(name) > 1 else name for name in study.spec.arms
+        }
+        trials = sorted(study.summaries(dialect, percentiles), key=lambda trial: list(study.spec.arms).index(trial.arm))
+        found += [msgspec.structs.replace(trial, arm=renamed[trial.arm]) for trial in trials]
+        notes += [note for note in study.notes if note not in notes]
+    if not found:
+        raise StudyUnreadable(f"nothing was measured in {', '.join(str(study.folder) for study in studies)}.")
+    comparison = compare(found)
+    return msgspec.structs.replace(comparison, notes=(*comparison.notes, *notes))

@@ -1,0 +1,268 @@
+"""How does a study run? One trial after another, each from its engine's start to its end; yields progress, prints nothing."""
+
+import contextlib
+import datetime
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+from numpy.random import RandomState
+
+from inferometer import plan as plans
+from inferometer import study
+from inferometer.clock import SystemClock, trial_clock
+from inferometer.endpoint import Endpoint
+from inferometer.engines.base import Engine
+from inferometer.errors import ServerUnusable, TrialFailed
+from inferometer.extensions import factory
+from inferometer.facts import machine_facts
+from inferometer.load import LoadCost, Started, play
+from inferometer.load.processes import Worker
+from inferometer.load.wire import Tick
+from inferometer.model_names import resolve
+from inferometer.plan import Plan
+from inferometer.probes.sampler import Sampler, engine_probes
+from inferometer.record import Fact, Finding, RequestRecord, Sample
+from inferometer.request import Request, TokenCounter, Workload
+from inferometer.spec import Arm, Spec, TrialSpec
+from inferometer.store import Store
+from inferometer.units import ms
+from inferometer.workloads.token_counts import counter_for
+
+_WARMUP_TOKENS = 32
+
+
+class TrialBegan(msgspec.Struct, frozen=True):
+    """`position` of `total` trials of the study; its engine is being started."""
+
+    arm: str
+    number: int
+    position: int
+    total: int
+
+
+class EngineReady(msgspec.Struct, frozen=True):
+    """The engine gave its first token `after_ns` after its start was asked for."""
+
+    arm: str
+    after_ns: int
+    endpoint: Endpoint
+
+
+class PlanReady(msgspec.Struct, frozen=True):
+    """What each trial will send, and what is to be said of it."""
+
+    plan: Plan
+    notes: tuple[str, ...]
+
+
+class Played(msgspec.Struct, frozen=True):
+    """How far the plan is: `tokens` of the `ended` requests by the server's count, `reads` so far of all (about one a
+    token), over `elapsed_ns`."""
+
+    ended: int
+    failed: int
+    total: int
+    in_flight: int
+    tokens: int
+    reads: int
+    elapsed_ns: int
+
+
+class TrialEnded(msgspec.Struct, frozen=True):
+    """`error` is "" where all went well."""
+
+    arm: str
+    number: int
+    error: str
+
+
+Progress = TrialBegan | EngineReady | PlanReady | Played | TrialEnded
+
+
+def run_study(spec: Spec, folder: Path, headers: dict[str, str] | None = None) -> Iterator[Progress]:
+    """Runs every trial of `spec` and keeps all of it in `folder`.
+
+    A trial that fails is kept with its error, and the next one is run. An interrupt ends the trial under way, keeps
+    what it has, and rises. `headers` go to the servers and are stored nowhere. Raises RequestWrong before anything is
+    started where the spec cannot be run.
+    """
+    arms = {name: resolve(arm) for name, arm in spec.arms.items()}
+    engines: dict[str, Engine] = {name: factory("engine", arm.engine)(headers or {}) for name, arm in arms.items()}
+    for name, engine in engines.items():
+        engine.check(arms[name])
+    workload: Workload = factory("workload", workload_kind(spec))(spec.workload)
+    store = Store.create(folder, spec)
+    try:
+        store.set_meta("machine", machine_facts())
+        total = len(study.trial_order(spec))
+        while (trial := study.next_trial(spec, store.ended())) is not None:
+            yield TrialBegan(trial.arm_name, trial.number, len(store.ended()) + 1, total)
+            arm = arms[trial.arm_name]
+            yield from _Trial(spec, trial, arm, engines[trial.arm_name], workload, store).run()
+    finally:
+        store.close()
+
+
+class _Trial:
+    """One plan played against one started arm."""
+
+    def __init__(
+        self, spec: Spec, trial: TrialSpec, arm: Arm, engine: Engine, workload: Workload, store: Store
+    ) -> None:
+        self._spec = spec
+        self._trial = trial
+        self._arm = arm
+        self._engine = engine
+        self._workload = workload
+        self._store = store
+        self._clock = trial_clock(SystemClock())
+        self._id = store.begin_trial(trial.arm_name, trial.number, arm.draft is not None, _now_text())
+        self._facts: list[Fact] = []
+        self._findings: list[Finding] = []
+
+    def run(self) -> Iterator[Progress]:
+        """Start, play, count, stop; whatever happens, the trial ends in the store with its state."""
+        state, error = "failed", "interrupted"
+        try:
+            yield from self._measure()
+            state, error = "done", ""
+        except TrialFailed as failure:
+            error = str(failure)
+        finally:
+            self._store.end_trial(self._id, state, error, self._facts, self._findings)
+        yield TrialEnded(self._trial.arm_name, self._trial.number, error)
+
+    def _measure(self) -> Iterator[Progress]:
+        log_path = self._store.folder / "logs" / f"{self._trial.arm_name}-{self._trial.number}.log"
+        with Worker() as worker, self._engine.start(self._arm, log_path) as endpoint:
+            self._facts += endpoint.facts
+            yield EngineReady(self._trial.arm_name, self._clock.now_ns(), endpoint)
+            counter = counter_for(self._spec.tokenizer, endpoint)
+            plan, notes = self._plan(counter)
+            yield PlanReady(plan, notes)
+            arrived: deque[Sample] = deque()
+            with Sampler(engine_probes(endpoint.pids), self._clock, on_sample=arrived.append) as sampler:
+                yield from self._play(plan, endpoint, worker, arrived)
+            self._store.add_samples(self._id, arrived)
+            self._facts += sampler.facts()
+            if counter is not None:
+                self._count_again(counter)
+
+    def _plan(self, counter: TokenCounter | None) -> tuple[Plan, tuple[str, ...]]:
+        """The study's plan: made at its first trial, the same ever after."""
+        plan = self._store.plan()
+        if plan is not None:
+            return plan, ()
+        spec = self._spec
+        sampled = self._workload.sample(spec.seed, counter)
+        spare = [_as_warmup(request) for request in sampled.spare[: spec.warmups]]
+        spare += [plans.warmup_request(n, _WARMUP_TOKENS) for n in range(len(spare), spec.warmups)]
+        plan = plans.build(sampled.requests, spare, spec.schedule, spec.seed, RandomState(spec.seed))
+        tokenizer = counter.name if counter is not None else "none"
+        self._store.set_meta("workload", dict(sampled.source) | {"tokenizer": tokenizer})
+        self._store.set_meta("notes", sampled.notes)
+        self._store.set_meta("plan", plan)
+        return plan, sampled.notes
+
+    def _play(self, plan: Plan, endpoint: Endpoint, worker: Worker, arrived: deque[Sample]) -> Iterator[Played]:
+        """Plays the plan; every record and sample is in the store within a second. An interrupt cancels what is under
+        way, keeps it, and rises when all has ended."""
+        played = Played(0, 0, len(plan.measured), 0, 0, 0, 0)
+        started_ns = self._clock.now_ns()
+        with _interrupts_wait() as interrupts:
+            for happening in play(plan, endpoint, self._spec.sampling, self._clock.origin_ns, worker):
+                if interrupts:
+                    worker.stop()
+                while arrived:
+                    self._store.add_samples(self._id, [arrived.popleft()])
+                match happening:
+                    case RequestRecord():
+                        self._store.add_record(self._id, happening)
+                        if not happening.measured:
+                            _require_ok(happening, endpoint)
+                            continue
+                        played = _counted(played, happening)
+                    case Started():
+                        started_ns = happening.at_ns
+                        self._store.set_plan_started(self._id, started_ns)
+                    case Tick():
+                        played = msgspec.structs.replace(played, in_flight=happening.in_flight, reads=happening.reads)
+                    case LoadCost():
+                        self._facts += _load_facts(happening)
+                    case _:
+                        self._store.commit()
+                yield msgspec.structs.replace(played, elapsed_ns=self._clock.now_ns() - started_ns)
+            if interrupts:
+                raise KeyboardInterrupt
+
+    def _count_again(self, counter: TokenCounter) -> None:
+        """Tokens of each output by our tokenizer: what vLLM's older scripts report. After the clock has stopped."""
+        counts = {
+            record.index: counter.count(record.text, special=False)
+            for record in self._store.records(self._id)
+            if record.ok
+        }
+        self._store.set_our_tokens(self._id, counts)
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[list[int]]:
+    """While it lasts, the first Ctrl-C is noted in the list instead of raised; the second one is raised at once."""
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted  # signals go to the main thread alone
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def workload_kind(spec: Spec) -> str:
+    """The name under which the spec's workload is known."""
+    return str(spec.workload.__struct_config__.tag)
+
+
+def _as_warmup(request: Request) -> Request:
+    tokens = _WARMUP_TOKENS if request.max_tokens is None else min(request.max_tokens, _WARMUP_TOKENS)
+    return msgspec.structs.replace(request, max_tokens=tokens)
+
+
+def _require_ok(warmup: RequestRecord, endpoint: Endpoint) -> None:
+    """Nothing is measured on a server that could not answer a warm-up."""
+    if warmup.outcome in ("ok", "cancelled"):
+        return
+    raise ServerUnusable(
+        f"the warm-up request to {endpoint.url} failed ({warmup.outcome}): {warmup.error}\n"
+        "Nothing was measured. Check the model's name, the path and the API (--backend, --endpoint) against the server."
+    )
+
+
+def _counted(played: Played, record: RequestRecord) -> Played:
+    tokens = (record.usage.completion_tokens if record.usage else None) or 0
+    return msgspec.structs.replace(
+        played, ended=played.ended + 1, failed=played.failed + (not record.ok), tokens=played.tokens + tokens
+    )
+
+
+def _load_facts(cost: LoadCost) -> list[Fact]:
+    return [
+        Fact("load_cpu_share", f"{cost.cpu_ns / max(1, cost.wall_ns):.4f}", "the load worker's CPU over the plan's time"),
+        Fact("load_worst_lateness_ms", f"{ms(cost.worst_lateness_ns):.3f}", "sent minus due, open loop"),
+    ]
+
+
+def _now_text() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

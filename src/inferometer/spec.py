@@ -1,0 +1,269 @@
+"""What was asked? The study file as types, and every problem in it at once."""
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from inferometer.errors import SpecInvalid
+from inferometer.schedule import Closed, Schedule
+
+Api = Literal["openai-chat", "openai"]
+"""`openai-chat`: /v1/chat/completions; `openai`: /v1/completions."""
+
+API_PATHS: dict[Api, str] = {"openai-chat": "/v1/chat/completions", "openai": "/v1/completions"}
+
+
+class Builtin(msgspec.Struct, frozen=True, tag_field="kind", tag="builtin", forbid_unknown_fields=True):
+    """The coding set that ships with the program. `max_tokens`: the most tokens asked of each request."""
+
+    num_prompts: int = 50
+    max_tokens: int = 256
+
+    def problems(self) -> list[str]:
+        return _at_least_one("num_prompts", self.num_prompts) + _at_least_one("max_tokens", self.max_tokens)
+
+
+class ShareGpt(msgspec.Struct, frozen=True, tag_field="kind", tag="sharegpt", forbid_unknown_fields=True):
+    """A ShareGPT file, sampled as vLLM 0.6.5 does.
+
+    `output_tokens` fixes the length asked of every request; None: the length of the recorded answer.
+    """
+
+    path: str
+    num_prompts: int = 1000
+    output_tokens: int | None = None
+
+    def problems(self) -> list[str]:
+        return _at_least_one("num_prompts", self.num_prompts) + _at_least_one("output_tokens", self.output_tokens)
+
+
+WorkloadSpec = Builtin | ShareGpt
+
+
+class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A draft model for speculative decoding; None leaves a setting to the engine's own default."""
+
+    model: str
+    n_max: int | None = None
+    n_min: int | None = None
+    p_min: float | None = None
+    gpu_layers: int | None = None
+
+
+class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One set-up under comparison.
+
+    `engine`: embedded, llama-server or external. `model`: a GGUF file, `standin:demo` or `standin:tiny` (made on this
+    machine), or for `external` the name sent in each request. `binary`, `args`, `env`: how a llama-server is started.
+    `url`: where an external server answers. `threads`, `context`: of an embedded engine; None: its default.
+    `ready_timeout_s`: how long it may take from its start to its first token.
+    """
+
+    engine: str
+    model: str = ""
+    draft: Draft | None = None
+    binary: str = "llama-server"
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    url: str = ""
+    api: Api = "openai-chat"
+    path: str | None = None
+    threads: int | None = None
+    context: int | None = None
+    ready_timeout_s: float = 600.0
+
+    @property
+    def api_path(self) -> str:
+        return API_PATHS[self.api] if self.path is None else self.path
+
+
+class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every request asks of the sampler. `extra_body` is merged last; a null in it removes the field."""
+
+    temperature: float | None = 0.0
+    ignore_eos: bool = False
+    extra_body: dict[str, Any] = {}  # any JSON: it is the user's own to send
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A study: the arms in the order of comparison (the first is the baseline), what they are asked, and how often.
+
+    `tokenizer`: a Hugging Face name, a folder or a tokenizer.json; `server` asks the engine's own /tokenize;
+    `none` counts nothing. `warmups`: requests sent before the clock starts, never one of the measured prompts.
+    """
+
+    name: str = ""
+    arms: dict[str, Arm]
+    workload: WorkloadSpec = Builtin()
+    schedule: Schedule = Closed()
+    sampling: Sampling = Sampling()
+    seed: int = 1
+    trials: int = 1
+    warmups: int = 1
+    tokenizer: str = "server"
+
+
+class TrialSpec(msgspec.Struct, frozen=True):
+    """Which trial comes next: `number` counts this arm's trials from 1."""
+
+    arm_name: str
+    arm: Arm
+    number: int
+
+
+def parse(text: str, source: str) -> Spec:
+    """A Spec from YAML. Raises SpecInvalid with every problem at once, each at its place and with the nearest name."""
+    try:
+        raw = msgspec.yaml.decode(text)
+    except msgspec.DecodeError as error:
+        raise SpecInvalid(source, [f"it is no YAML: {error}"]) from error
+    if not isinstance(raw, dict):
+        raise SpecInvalid(source, ["it must be a mapping with `arms:`; see the example in README"])
+    raw = typing.cast("dict[str, Any]", raw)  # whatever the file holds, checked just below
+    problems: list[str] = []
+    if "arms" in raw:
+        raw = {**raw, "arms": _with_bases(raw["arms"], problems)}
+    problems += _problems(raw, Spec, "")
+    if problems:
+        raise SpecInvalid(source, problems)
+    return checked(msgspec.convert(raw, Spec), source)
+
+
+def checked(spec: Spec, source: str) -> Spec:
+    """The spec itself, if it makes sense as a whole. Raises SpecInvalid."""
+    problems = [f"workload.{line}" for line in spec.workload.problems()]
+    problems += [f"schedule.{line}" for line in spec.schedule.problems()]
+    problems += _semantic_problems(spec)
+    if problems:
+        raise SpecInvalid(source, problems)
+    return spec
+
+
+def to_yaml(spec: Spec) -> str:
+    """The resolved spec as a file that `parse` reads back to the same Spec."""
+    return msgspec.yaml.encode(spec, order=None).decode()
+
+
+def _with_bases(arms: Any, problems: list[str]) -> Any:
+    """Arms with `base:` replaced by that arm's fields; own fields win, `env` is merged."""
+    if not isinstance(arms, dict):
+        return arms
+    arms = typing.cast("dict[str, Any]", arms)  # from YAML
+    resolved: dict[str, Any] = {}
+
+    def resolve(name: str, chain: tuple[str, ...]) -> Any:
+        raw = arms[name]
+        if name in resolved or not isinstance(raw, dict) or "base" not in raw:
+            return resolved.get(name, raw)
+        own = typing.cast("dict[str, Any]", dict(raw))
+        base = str(own.pop("base"))
+        if base not in arms:
+            problems.append(f"arms.{name}.base: no arm {base!r}{_nearest(base, list(arms))}")
+            return own
+        if base in chain:
+            problems.append(f"arms.{name}.base: {' -> '.join((*chain, base))} goes round in a circle")
+            return own
+        parent = resolve(base, (*chain, base))
+        if not isinstance(parent, dict):
+            return own
+        parent = typing.cast("dict[str, Any]", parent)
+        merged = {**parent, **own}
+        if isinstance(parent.get("env"), dict) and isinstance(own.get("env"), dict):
+            merged["env"] = {**parent["env"], **own["env"]}
+        return merged
+
+    for name in arms:
+        resolved[name] = resolve(name, (name,))
+    return resolved
+
+
+def _problems(value: Any, kind: Any, place: str) -> list[str]:
+    """Every way in which `value` is not a `kind`, each with its place in the file."""
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        members = [member for member in typing.get_args(kind) if member is not type(None)]
+        if value is None and len(members) < len(typing.get_args(kind)):
+            return []
+        if all(_is_struct(member) for member in members) and isinstance(value, dict):
+            return _union_problems(typing.cast("dict[str, Any]", value), members, place)
+    if _is_struct(kind) and isinstance(value, dict):
+        return _struct_problems(typing.cast("dict[str, Any]", value), kind, place)
+    if origin is dict and isinstance(value, dict) and _is_struct(typing.get_args(kind)[1]):
+        entries = typing.cast("dict[str, Any]", value)
+        member = typing.get_args(kind)[1]
+        return [line for key, entry in entries.items() for line in _problems(entry, member, _join(place, str(key)))]
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        return [f"{place}: {str(error)[0].lower()}{str(error)[1:]}"]
+    return []
+
+
+def _union_problems(value: dict[str, Any], members: list[Any], place: str) -> list[str]:
+    """Problems of a value that names its kind (`kind:`), or of a plain optional struct."""
+    if len(members) == 1:
+        return _struct_problems(value, members[0], place)
+    by_tag = {str(member.__struct_config__.tag): member for member in members}
+    tag = value.get("kind")
+    if tag not in by_tag:
+        said = "is missing" if tag is None else f"{tag!r} is unknown"
+        return [f"{_join(place, 'kind')}: {said}{_nearest(str(tag), list(by_tag))}; it is one of {', '.join(by_tag)}"]
+    return _struct_problems(value, by_tag[str(tag)], place)
+
+
+def _struct_problems(value: dict[str, Any], struct: Any, place: str) -> list[str]:
+    hints = typing.get_type_hints(struct)
+    known = [*struct.__struct_fields__]
+    tag_field = struct.__struct_config__.tag_field
+    problems: list[str] = []
+    for key, entry in value.items():
+        if key in hints:
+            problems += _problems(entry, hints[key], _join(place, key))
+        elif key != tag_field:
+            problems.append(f"{_join(place, str(key))}: unknown field{_nearest(str(key), known)}")
+    required = [field.name for field in msgspec.structs.fields(struct) if field.required]
+    problems += [f"{_join(place, name)}: is missing" for name in required if name not in value]
+    if not problems and hasattr(struct, "problems"):
+        problems = [_join(place, line) for line in msgspec.convert(value, struct).problems()]
+    return problems
+
+
+def _semantic_problems(spec: Spec) -> list[str]:
+    problems: list[str] = []
+    if not spec.arms:
+        problems.append("arms: give at least one")
+    problems += [
+        f"{name}: must be at least {least}, not {number}"
+        for name, number, least in (("trials", spec.trials, 1), ("warmups", spec.warmups, 0), ("seed", spec.seed, 0))
+        if number < least
+    ]
+    for name, arm in spec.arms.items():
+        if arm.engine == "external" and not arm.url:
+            problems.append(f"arms.{name}.url: is missing; an external engine needs the address where it answers")
+        if arm.engine == "external" and arm.draft is not None:
+            problems.append(f"arms.{name}.draft: an external engine is not started by us; start it with its draft")
+        if arm.engine != "external" and not arm.model:
+            problems.append(f"arms.{name}.model: is missing; name a GGUF file, or standin:demo to try without one")
+    return problems
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _join(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
+
+
+def _nearest(name: str, known: list[str] | Mapping[str, Any]) -> str:
+    """`; did you mean …?` with the nearest known name, or "" where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _at_least_one(name: str, value: int | None) -> list[str]:
+    return [] if value is None or value >= 1 else [f"{name} must be at least 1, not {value}"]

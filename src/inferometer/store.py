@@ -1,0 +1,250 @@
+"""Where does a study live? A folder: study.yaml (the resolved spec), study.db (SQLite), logs/, summary.md.
+
+Everything is written as it happens: a finished request is committed within a second, so what a crash leaves is readable.
+
+    meta      key, value                       plan, sampling source, machine facts: JSON
+    trial     one row a trial                  facts and findings: JSON
+    record    one row a request                events: zlib of JSON [[at_ns, kind, text], …]
+    sample    one row a reading
+"""
+
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from inferometer.errors import RequestWrong, StudyUnreadable
+from inferometer.plan import Plan
+from inferometer.record import Event, Fact, Finding, RequestRecord, Sample, ServerTimings, Trial, Usage
+from inferometer.spec import Spec, parse, to_yaml
+
+FORMAT_VERSION = 1
+_APPLICATION_ID = 0x496E666D  # "Infm": what `file` and others may know a study by
+_COMMIT_EVERY_S = 0.5
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE trial (
+    id INTEGER PRIMARY KEY, arm TEXT NOT NULL, number INTEGER NOT NULL, state TEXT NOT NULL, started_at TEXT NOT NULL,
+    plan_started_ns INTEGER, draft_asked INTEGER NOT NULL, error TEXT NOT NULL DEFAULT '',
+    facts TEXT NOT NULL DEFAULT '[]', findings TEXT NOT NULL DEFAULT '[]', UNIQUE (arm, number));
+CREATE TABLE record (
+    trial_id INTEGER NOT NULL REFERENCES trial (id), idx INTEGER NOT NULL, request_id TEXT NOT NULL,
+    measured INTEGER NOT NULL, outcome TEXT NOT NULL, due_ns INTEGER, sent_ns INTEGER, done_ns INTEGER NOT NULL,
+    first_byte_ns INTEGER, connected_ns INTEGER, status INTEGER, finish_reason TEXT, model TEXT, error TEXT NOT NULL,
+    coalesced INTEGER NOT NULL, resent INTEGER NOT NULL, prompt_tokens INTEGER, our_tokens INTEGER,
+    usage TEXT, timings TEXT, events BLOB NOT NULL, PRIMARY KEY (trial_id, idx)) WITHOUT ROWID;
+CREATE TABLE sample (
+    trial_id INTEGER NOT NULL REFERENCES trial (id), at_ns INTEGER NOT NULL, source TEXT NOT NULL,
+    quantity TEXT NOT NULL, value REAL NOT NULL, pid INTEGER, device TEXT);
+CREATE INDEX sample_of_trial ON sample (trial_id, at_ns);
+"""
+
+_SCALARS = (
+    "request_id measured outcome due_ns sent_ns done_ns first_byte_ns connected_ns status finish_reason model error "
+    "coalesced resent prompt_tokens our_tokens"
+).split()
+_encode = msgspec.json.encode
+
+
+class Store:
+    """One open study folder. Not for several threads."""
+
+    def __init__(self, folder: Path, database: sqlite3.Connection, writes: bool) -> None:
+        self.folder = folder
+        self._database = database
+        self._writes = writes
+        self._last_commit_s = time.monotonic()
+
+    @classmethod
+    def create(cls, folder: Path, spec: Spec) -> "Store":
+        """A new study in `folder`, which is made. Raises RequestWrong where there is one already, or no room for one."""
+        path = folder / "study.db"
+        if path.exists():
+            raise RequestWrong(f"{folder} holds a study already; choose another folder with --out, or remove that one.")
+        try:
+            (folder / "logs").mkdir(parents=True, exist_ok=True)
+            (folder / "study.yaml").write_text(to_yaml(spec), encoding="utf-8")
+            database = sqlite3.connect(path)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+            database.executescript(
+                f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION};{_SCHEMA}"
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise RequestWrong(f"{folder} cannot hold a study: {error}") from error
+        return cls(folder, database, writes=True)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Store":
+        """An existing study, to read. Raises StudyUnreadable."""
+        path = folder / "study.db"
+        if not path.is_file():
+            raise StudyUnreadable(f"{folder} is no study: there is no study.db in it.")
+        try:
+            database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+        except sqlite3.Error as error:
+            raise StudyUnreadable(f"{path} cannot be read: {error}") from error
+        if version != FORMAT_VERSION:
+            raise StudyUnreadable(
+                f"{folder} has format version {version}; this program reads version {FORMAT_VERSION}."
+            )
+        return cls(folder, database, writes=False)
+
+    def close(self) -> None:
+        """Leaves one plain file behind, which can be read in a folder that cannot be written."""
+        if self._writes:
+            self._database.commit()
+            self._database.execute("PRAGMA journal_mode = DELETE")
+        self._database.close()
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def set_meta(self, key: str, value: object) -> None:
+        self._database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _encode(value).decode()))
+        self.commit()
+
+    def begin_trial(self, arm: str, number: int, draft_asked: bool, started_at: str) -> int:
+        cursor = self._database.execute(
+            "INSERT INTO trial (arm, number, state, started_at, draft_asked) VALUES (?, ?, 'running', ?, ?)",
+            (arm, number, started_at, draft_asked),
+        )
+        self.commit()
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def set_plan_started(self, trial_id: int, at_ns: int) -> None:
+        self._database.execute("UPDATE trial SET plan_started_ns = ? WHERE id = ?", (at_ns, trial_id))
+
+    def add_record(self, trial_id: int, record: RequestRecord) -> None:
+        values = [getattr(record, name) for name in _SCALARS]
+        usage = None if record.usage is None else _encode(record.usage).decode()
+        timings = None if record.timings is None else _encode(record.timings).decode()
+        events = zlib.compress(_encode(record.events), 1)
+        marks = ", ".join("?" * (len(values) + 5))
+        self._database.execute(
+            f"INSERT INTO record (trial_id, idx, {', '.join(_SCALARS)}, usage, timings, events) VALUES ({marks})",
+            (trial_id, record.index, *values, usage, timings, events),
+        )
+        self._commit_now_and_then()
+
+    def add_samples(self, trial_id: int, samples: Iterable[Sample]) -> None:
+        self._database.executemany(
+            "INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(trial_id, s.at_ns, s.source, s.quantity, s.value, s.pid, s.device) for s in samples],
+        )
+        self._commit_now_and_then()
+
+    def set_our_tokens(self, trial_id: int, counts: dict[int, int]) -> None:
+        """Tokens of the outputs counted again, by record index."""
+        self._database.executemany(
+            "UPDATE record SET our_tokens = ? WHERE trial_id = ? AND idx = ?",
+            [(count, trial_id, index) for index, count in counts.items()],
+        )
+
+    def end_trial(
+        self, trial_id: int, state: str, error: str, facts: Iterable[Fact], findings: Iterable[Finding]
+    ) -> None:
+        self._database.execute(
+            "UPDATE trial SET state = ?, error = ?, facts = ?, findings = ? WHERE id = ?",
+            (state, error, _encode(list(facts)).decode(), _encode(list(findings)).decode(), trial_id),
+        )
+        self.commit()
+
+    def commit(self) -> None:
+        self._database.commit()
+        self._last_commit_s = time.monotonic()
+
+    def _commit_now_and_then(self) -> None:
+        if time.monotonic() - self._last_commit_s > _COMMIT_EVERY_S:
+            self.commit()
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def spec(self) -> Spec:
+        return load_spec(self.folder / "study.yaml")
+
+    def plan(self) -> Plan | None:
+        """The plan that every trial played; None before the first trial."""
+        row = self._database.execute("SELECT value FROM meta WHERE key = 'plan'").fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=Plan)
+
+    def notes(self) -> tuple[str, ...]:
+        """What the workload had to say of itself."""
+        row = self._database.execute("SELECT value FROM meta WHERE key = 'notes'").fetchone()
+        return () if row is None else msgspec.json.decode(row[0], type=tuple[str, ...])
+
+    def ended(self) -> set[tuple[str, int]]:
+        """Arm and number of each trial that is over, well or badly."""
+        return set(self._database.execute("SELECT arm, number FROM trial WHERE state != 'running'").fetchall())
+
+    def trials(self) -> list[Trial]:
+        """Every trial in the order in which they began, with all that is stored of it. Raises StudyUnreadable."""
+        try:
+            rows = self._database.execute(
+                "SELECT id, arm, number, state, plan_started_ns, draft_asked, error, facts, findings "
+                "FROM trial ORDER BY id"
+            ).fetchall()
+            return [
+                Trial(
+                    arm=arm,
+                    number=number,
+                    state=state,
+                    plan_started_ns=plan_started_ns,
+                    records=self.records(trial_id),
+                    samples=self._samples(trial_id),
+                    facts=msgspec.json.decode(facts, type=tuple[Fact, ...]),
+                    findings=msgspec.json.decode(findings, type=tuple[Finding, ...]),
+                    draft_asked=bool(draft_asked),
+                    error=error,
+                )
+                for trial_id, arm, number, state, plan_started_ns, draft_asked, error, facts, findings in rows
+            ]
+        except (sqlite3.Error, msgspec.MsgspecError, zlib.error) as error:
+            raise StudyUnreadable(f"{self.folder / 'study.db'} is damaged: {error}") from error
+
+    def records(self, trial_id: int) -> tuple[RequestRecord, ...]:
+        """The records of one trial by index."""
+        rows = self._database.execute(
+            f"SELECT idx, {', '.join(_SCALARS)}, usage, timings, events FROM record WHERE trial_id = ? ORDER BY idx",
+            (trial_id,),
+        )
+        return tuple(_record(row) for row in rows)
+
+    def _samples(self, trial_id: int) -> tuple[Sample, ...]:
+        rows = self._database.execute(
+            "SELECT at_ns, source, quantity, value, pid, device FROM sample WHERE trial_id = ? ORDER BY at_ns",
+            (trial_id,),
+        )
+        return tuple(Sample(*row) for row in rows)
+
+
+def load_spec(path: Path) -> Spec:
+    """The study in a file. Raises RequestWrong where it cannot be read, SpecInvalid where it cannot be run."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestWrong(f"the study file {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return parse(text, str(path))
+
+
+_decode_events = msgspec.json.Decoder(tuple[Event, ...]).decode
+_decode_usage = msgspec.json.Decoder(Usage).decode
+_decode_timings = msgspec.json.Decoder(ServerTimings).decode
+
+
+def _record(row: tuple[object, ...]) -> RequestRecord:
+    index, *scalars, usage, timings, events = row
+    fields = dict(zip(_SCALARS, scalars, strict=True))
+    fields["measured"] = bool(fields["measured"])
+    return RequestRecord(
+        index=index,  # pyright: ignore[reportArgumentType] # SQLite gives what the schema says
+        usage=None if usage is None else _decode_usage(usage),  # pyright: ignore[reportArgumentType]
+        timings=None if timings is None else _decode_timings(timings),  # pyright: ignore[reportArgumentType]
+        events=_decode_events(zlib.decompress(events)),  # pyright: ignore[reportArgumentType]
+        **fields,  # pyright: ignore[reportArgumentType]
+    )

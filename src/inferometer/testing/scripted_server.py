@@ -1,0 +1,187 @@
+"""A real HTTP server that answers by a script: which bytes, when, and how the connection ends.
+
+It stands in for an inference server where a test must know the truth. Nothing here is measured by it: for exact pacing
+at high rates use a compiled server.
+"""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Bytes to send as they are."""
+
+    data: bytes
+
+
+class Wait(msgspec.Struct, frozen=True):
+    seconds: float
+
+
+class Close(msgspec.Struct, frozen=True):
+    """Close the connection; `reset` with an RST, as a crashed server does."""
+
+    reset: bool = False
+
+
+Step = Send | Wait | Close
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A request as it came: `body` decoded from JSON, {} where there was none."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    connection: int
+
+
+Answer = Callable[[Received], Iterable[Step]]
+
+
+class ScriptedServer:
+    """Listens on 127.0.0.1 and answers each request by `answer`; keeps every request in `received`."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port: int = self._listener.getsockname()[1]
+        self.received: list[Received] = []
+        self._connections: list[socket.socket] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> "ScriptedServer":
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._connections.append(connection)
+                threading.Thread(
+                    target=self._serve, args=(connection, len(self._connections) - 1), daemon=True
+                ).start()
+
+    def _serve(self, connection: socket.socket, number: int) -> None:
+        reader = connection.makefile("rb")
+        with contextlib.suppress(OSError, ValueError):
+            while (request := _read_request(reader, number)) is not None:
+                self.received.append(request)
+                for step in self._answer(request):
+                    match step:
+                        case Send(data):
+                            connection.sendall(data)
+                        case Wait(seconds):
+                            time.sleep(seconds)
+                        case Close(reset):
+                            if reset:
+                                linger_0 = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+                                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_0)
+                            reader.close()
+                            connection.close()
+                            return
+
+
+def _read_request(reader: Any, number: int) -> Received | None:
+    first = reader.readline()
+    if not first:
+        return None
+    method, path, _ = first.decode("latin-1").split(" ", 2)
+    headers: dict[str, str] = {}
+    while (line := reader.readline().strip()) != b"":
+        name, _, value = line.decode("latin-1").partition(":")
+        headers[name.strip().lower()] = value.strip()
+    data = reader.read(int(headers.get("content-length", "0")))
+    return Received(method, path, headers, json.loads(data) if data else {}, number)
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+STREAM_END = b"0\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def event(value: object) -> bytes:
+    """One server-sent event: a JSON value, or text as it is."""
+    return b"data: " + (value.encode() if isinstance(value, str) else json.dumps(value).encode()) + b"\n\n"
+
+
+def whole(status: int, body: str, content_type: str = "application/json") -> Send:
+    """A complete answer that is no stream."""
+    data = body.encode()
+    head = f"HTTP/1.1 {status} Scripted\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}\r\n\r\n"
+    return Send(head.encode() + data)
+
+
+def delta(content: str | None = None, finish: str | None = None, role: str | None = None) -> dict[str, Any]:
+    """A chunk of /v1/chat/completions."""
+    inner = {name: value for name, value in (("role", role), ("content", content)) if value is not None}
+    return {"model": "scripted", "choices": [{"index": 0, "delta": inner, "finish_reason": finish}]}
+
+
+def chat_stream(
+    tokens: Iterable[str], first_s: float = 0.0, gap_s: float = 0.0, extra: dict[str, Any] | None = None
+) -> Iterator[Step]:
+    """An answer as llama-server streams it: role, one chunk a token, finish, usage (with `extra`, as timings), [DONE]."""
+    yield Wait(first_s)
+    yield Send(STREAM_HEAD + chunk(event(delta(role="assistant"))))
+    count = 0
+    for count, token in enumerate(tokens, start=1):
+        if count > 1:
+            yield Wait(gap_s)
+        yield Send(chunk(event(delta(token))))
+    yield Send(chunk(event(delta(finish="stop"))))
+    usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
+    yield Send(chunk(event({"model": "scripted", "choices": [], "usage": usage, **(extra or {})})))
+    yield Send(chunk(event("[DONE]")) + STREAM_END)
+
+
+def inference_server(tokens: int = 5, first_s: float = 0.0, gap_s: float = 0.0) -> Answer:
+    """Answers like a small inference server: /health, /v1/models, streamed and whole chat and completions."""
+
+    def answer(request: Received) -> Iterable[Step]:
+        if request.method == "GET":
+            if request.path == "/v1/models":
+                return [whole(200, '{"object": "list", "data": [{"id": "scripted", "object": "model"}]}')]
+            return [whole(200, '{"status": "ok"}')] if request.path == "/health" else [whole(404, "{}")]
+        wanted = min(int(request.body.get("max_tokens") or tokens), tokens)
+        words = [f" w{i}" for i in range(wanted)]
+        if request.path == "/v1/chat/completions" and not request.body.get("stream"):
+            message = {"role": "assistant", "content": "".join(words)}
+            usage = {"prompt_tokens": 7, "completion_tokens": wanted}
+            choice = {"index": 0, "message": message, "finish_reason": "length"}
+            return [whole(200, json.dumps({"model": "scripted", "choices": [choice], "usage": usage}))]
+        if request.path == "/v1/chat/completions":
+            return chat_stream(words, first_s, gap_s)
+        return [whole(404, '{"error": {"message": "File Not Found", "code": 404}}')]
+
+    return answer

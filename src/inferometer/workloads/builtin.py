@@ -1,0 +1,51 @@
+"""Which prompts come out of the built-in coding set? 72 conversations written for this project, frozen, in 8 languages
+and 4 kinds of task; the seed decides which and in what order."""
+
+import hashlib
+import importlib.resources
+import random
+from typing import Any
+
+import msgspec
+
+from inferometer.request import Request, Sampled, TokenCounter, user_request
+from inferometer.spec import Builtin
+
+NAME = "coding.json"
+
+
+class BuiltinCoding:
+    """The workload. Every request is asked for at most `max_tokens` tokens."""
+
+    def __init__(self, spec: Builtin) -> None:
+        self._spec = spec
+
+    def sample(self, seed: int, counter: TokenCounter | None) -> Sampled:
+        data = read()
+        entries: list[dict[str, Any]] = msgspec.json.decode(data)
+        random.Random(seed).shuffle(entries)
+        requests = tuple(_request(entry, self._spec.max_tokens, counter) for entry in entries)
+        count = self._spec.num_prompts
+        notes = (
+            (f"Only {len(requests)} of {count} prompts: the built-in set has no more.",)
+            if count > len(requests)
+            else ()
+        )
+        source = (("dataset", f"built-in {NAME}"), ("dataset_sha256", hashlib.sha256(data).hexdigest()))
+        return Sampled(requests[:count], requests[count:], notes, source)
+
+
+def read() -> bytes:
+    """The set's file as shipped: a ShareGPT array whose entries also have `id`, `language` and `task`."""
+    return importlib.resources.files("inferometer.workloads").joinpath("data", NAME).read_bytes()
+
+
+def _request(entry: dict[str, Any], max_tokens: int, counter: TokenCounter | None) -> Request:
+    prompt = entry["conversations"][0]["value"]
+    return user_request(
+        entry["id"],
+        prompt,
+        max_tokens=max_tokens,
+        prompt_tokens=None if counter is None else counter.count(prompt, special=True),
+        tags={"language": entry["language"], "task": entry["task"]},
+    )

@@ -1,0 +1,140 @@
+"""Which prompts come out of a ShareGPT file? Sampled exactly as vLLM 0.6.5's benchmark_serving.py samples them.
+
+Rules (vLLM 0.6.5, `sample_sharegpt_requests`): keep conversations of at least two turns; take the first two turns as
+prompt and answer, whoever spoke; shuffle with Python's generator and the seed; walk in that order and leave out prompts
+or answers under 4 tokens, prompts over 1024 and sums over 2048, until enough are found. Too few: fewer requests.
+"""
+
+import hashlib
+import random
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from inferometer.errors import DatasetUnusable
+from inferometer.request import Request, Sampled, TokenCounter, user_request
+from inferometer.spec import ShareGpt
+
+MIN_TOKENS = 4
+MAX_PROMPT_TOKENS = 1024
+MAX_TOTAL_TOKENS = 2048
+_BYTES_PER_TOKEN = 4
+_SPARE = 8
+
+
+class ShareGptFile:
+    """A workload of one file. Raises DatasetUnusable where the file cannot serve."""
+
+    def __init__(self, spec: ShareGpt) -> None:
+        self._spec = spec
+
+    def sample(self, seed: int, counter: TokenCounter | None) -> Sampled:
+        path = Path(self._spec.path).expanduser()
+        data = _read(path)
+        pairs = conversation_pairs(data, str(path))
+        return sample(pairs, self._spec, seed, counter, _source(path.name, data, len(pairs)))
+
+
+def conversation_pairs(data: bytes, name: str) -> list[tuple[str, str]]:
+    """First and second turn of each conversation with two turns or more, in the file's order."""
+    try:
+        entries = msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise DatasetUnusable(
+            f"{name} is no JSON: {error}.\nA ShareGPT file is a JSON array of objects with `conversations`; "
+            "a download that gave a web page instead is a common cause."
+        ) from error
+    if not isinstance(entries, list):
+        raise DatasetUnusable(f"{name} is no ShareGPT file: it must be a JSON array, not {type(entries).__name__}.")
+    pairs: list[tuple[str, str]] = []
+    for number, entry in enumerate(cast("list[Any]", entries)):  # from a file: checked here
+        try:
+            turns = entry["conversations"]
+            if len(turns) >= 2:
+                pairs.append((str(turns[0]["value"]), str(turns[1]["value"])))
+        except (KeyError, TypeError, IndexError) as error:
+            raise DatasetUnusable(
+                f"{name}, entry {number}: no `conversations` with `value`s in it ({type(error).__name__}: {error}).\n"
+                'Each entry must look like {"conversations": [{"from": "human", "value": "..."}, '
+                '{"from": "gpt", "value": "..."}]}.'
+            ) from error
+    if not pairs:
+        raise DatasetUnusable(f"{name} has no conversation of two turns or more.")
+    return pairs
+
+
+def sample(
+    pairs: list[tuple[str, str]],
+    spec: ShareGpt,
+    seed: int,
+    counter: TokenCounter | None,
+    source: tuple[tuple[str, str], ...] = (),
+) -> Sampled:
+    """`spec.num_prompts` requests of `pairs` and a few to spare, in the shuffled order."""
+    order = list(range(len(pairs)))
+    random.Random(seed).shuffle(order)
+    found: list[Request] = []
+    for index in order:
+        if len(found) >= spec.num_prompts + _SPARE:
+            break
+        request = _request(index, *pairs[index], spec.output_tokens, counter)
+        if request is not None:
+            found.append(request)
+    if not found:
+        raise DatasetUnusable(
+            f"none of the {len(pairs)} conversations is usable: prompts must have {MIN_TOKENS} to {MAX_PROMPT_TOKENS} "
+            f"tokens and prompt and answer together at most {MAX_TOTAL_TOKENS}."
+        )
+    return Sampled(
+        tuple(found[: spec.num_prompts]), tuple(found[spec.num_prompts :]), _notes(found, spec, counter), source
+    )
+
+
+def _request(
+    index: int, prompt: str, answer: str, fixed_output: int | None, counter: TokenCounter | None
+) -> Request | None:
+    """The request of one conversation; None where vLLM's length rules leave it out."""
+    if counter is None:
+        output = fixed_output or max(MIN_TOKENS, len(answer.encode()) // _BYTES_PER_TOKEN)
+        return user_request(f"sharegpt-{index}", prompt, max_tokens=output)
+    prompt_tokens = counter.count(prompt, special=True)
+    if prompt_tokens < MIN_TOKENS or prompt_tokens > MAX_PROMPT_TOKENS:
+        return None
+    output = counter.count(answer, special=True) if fixed_output is None else fixed_output
+    if (fixed_output is None and output < MIN_TOKENS) or prompt_tokens + output > MAX_TOTAL_TOKENS:
+        return None
+    return user_request(f"sharegpt-{index}", prompt, max_tokens=output, prompt_tokens=prompt_tokens)
+
+
+def _notes(found: list[Request], spec: ShareGpt, counter: TokenCounter | None) -> tuple[str, ...]:
+    notes: list[str] = []
+    if counter is None:
+        notes.append(
+            "No tokenizer: the length filter could not be applied; input and output lengths come from the server's usage"
+            + ("" if spec.output_tokens else ", and the length asked is a quarter of the recorded answer's bytes")
+            + ". Give --tokenizer to count as vLLM does."
+        )
+    if len(found) < spec.num_prompts:
+        notes.append(f"Only {len(found)} of {spec.num_prompts} prompts: the data set has no more usable ones.")
+    return tuple(notes)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DatasetUnusable(
+            f"there is no data set at {path}.\nCheck the path, or leave it out and use the built-in coding set "
+            "(--dataset-name builtin; in a study file: workload: {kind: builtin})."
+        ) from error
+    except OSError as error:
+        raise DatasetUnusable(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _source(name: str, data: bytes, conversations: int) -> tuple[tuple[str, str], ...]:
+    return (
+        ("dataset", name),
+        ("dataset_sha256", hashlib.sha256(data).hexdigest()),
+        ("dataset_conversations", str(conversations)),
+    )

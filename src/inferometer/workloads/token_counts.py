@@ -1,0 +1,95 @@
+"""How many tokens has a text? By a Hugging Face tokenizer, a local one, or the server's own /tokenize."""
+
+import http.client
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from inferometer.endpoint import Endpoint
+from inferometer.errors import RequestWrong
+from inferometer.request import TokenCounter
+
+
+class LocalTokenizer:
+    """A tokenizer of the `tokenizers` library."""
+
+    def __init__(self, name: str) -> None:
+        """`name`: a folder with tokenizer.json, such a file, or a Hugging Face name. Raises RequestWrong."""
+        from tokenizers import Tokenizer  # pyright: ignore[reportMissingTypeStubs] # 50 ms, and only some need it
+
+        self.name = name
+        path = Path(name).expanduser()
+        file = path / "tokenizer.json" if path.is_dir() else path
+        try:
+            self._tokenizer: Any = (  # the library has no complete types
+                Tokenizer.from_file(str(file)) if file.exists() else Tokenizer.from_pretrained(name)
+            )
+        except Exception as error:  # the library raises bare Exception for every cause
+            raise RequestWrong(
+                f"no tokenizer {name!r}: {str(error).strip().splitlines()[0]}\n"
+                "Give --tokenizer a folder that holds tokenizer.json, or a Hugging Face name while online, or "
+                "--tokenizer server to ask the engine's own /tokenize, or --skip-tokenizer-init to count none."
+            ) from error
+
+    def count(self, text: str, special: bool) -> int:
+        return len(self._tokenizer.encode(text, add_special_tokens=special).ids)
+
+
+class ServerTokenizer:
+    """The /tokenize of a llama.cpp or vLLM server."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        url = urlsplit(endpoint.base_url)
+        self.name = "the server's /tokenize"
+        self._path = url.path.rstrip("/") + "/tokenize"
+        self._headers = {"Content-Type": "application/json", **endpoint.headers}
+        self._model = endpoint.model
+        self._connection = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=60)
+        self._is_vllm = False
+
+    def count(self, text: str, special: bool) -> int:
+        """Raises OSError or ValueError where the server has no such thing."""
+        if not self._is_vllm:
+            try:
+                return len(self._ask({"content": text, "add_special": special})["tokens"])
+            except (ValueError, KeyError):
+                self._is_vllm = True  # vLLM wants `prompt` and says so with an error
+        return int(self._ask({"model": self._model, "prompt": text, "add_special_tokens": special})["count"])
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        body = json.dumps(question)
+        try:
+            self._connection.request("POST", self._path, body, self._headers)
+            answer = self._connection.getresponse()
+        except (http.client.HTTPException, ConnectionError):  # kept-alive connections are closed now and then
+            self._connection.close()
+            self._connection.request("POST", self._path, body, self._headers)
+            answer = self._connection.getresponse()
+        data = answer.read()
+        if answer.status != 200:
+            raise ValueError(f"HTTP {answer.status}")
+        return json.loads(data)
+
+
+def server_counter(endpoint: Endpoint) -> ServerTokenizer | None:
+    """The server's own tokenizer; None where it has none to offer. Raises nothing."""
+    counter = ServerTokenizer(endpoint)
+    try:
+        usable = counter.count("one two", special=False) > 0
+    except (OSError, ValueError, KeyError, http.client.HTTPException):
+        usable = False
+    if not usable:
+        counter.close()
+        return None
+    return counter
+
+
+def counter_for(name: str, endpoint: Endpoint) -> TokenCounter | None:
+    """The counter that a spec's `tokenizer` names: `server`, `none`, or a tokenizer's name or place."""
+    if name == "none":
+        return None
+    return server_counter(endpoint) if name == "server" else LocalTokenizer(name)

@@ -1,0 +1,103 @@
+"""What every engine must do, run over each of them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from inferometer.engines import ready
+from inferometer.engines.base import Engine
+from inferometer.engines.embedded import Embedded
+from inferometer.engines.external import External
+from inferometer.engines.llama_server import LlamaServer
+from inferometer.engines.process import is_alive
+from inferometer.errors import InferometerError
+from inferometer.spec import Arm
+from inferometer.standin import standin_pair
+from inferometer.testing.llama_server_shim import write_binary
+
+
+class Member(msgspec.Struct):
+    """An engine, an arm that works and one that does not; `broken_says` is evidence that its error must carry."""
+
+    engine: Engine
+    arm: Arm
+    broken: Arm
+    broken_says: str
+    starts_processes: bool = True
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A target; the same cut off in the middle, of which only llama.cpp can know; and a llama-server."""
+    folder = tmp_path_factory.mktemp("files")
+    target, _ = standin_pair(folder, "tiny")
+    cut = folder / "cut.gguf"
+    cut.write_bytes(Path(target).read_bytes()[:-1000])
+    return {"target": str(target), "cut": str(cut), "binary": str(write_binary(folder / "llama-server"))}
+
+
+@pytest.fixture(params=["embedded", "llama-server", "external"])
+def member(request: pytest.FixtureRequest, files: dict[str, str], tmp_path: Path) -> Iterator[Member]:
+    says = "model is corrupted or incomplete"
+    embedded = Arm(engine="embedded", model=files["target"], threads=1, context=512)
+    binary = Arm(engine="llama-server", model=files["target"], binary=files["binary"], args=("-t", "1", "-c", "512"))
+    if request.param == "embedded":
+        yield Member(Embedded(), embedded, msgspec.structs.replace(embedded, model=files["cut"]), says)
+    elif request.param == "llama-server":
+        yield Member(LlamaServer(), binary, msgspec.structs.replace(binary, model=files["cut"]), says)
+    else:
+        with LlamaServer().start(binary, tmp_path / "server.log") as endpoint:
+            arm = Arm(engine="external", url=endpoint.base_url)
+            yield Member(External(), arm, Arm(engine="external", url="http://127.0.0.1:9"), "127.0.0.1:9", False)
+            assert all(map(is_alive, endpoint.pids))  # what we did not start we do not stop
+
+
+def test_ready_means_that_a_token_comes(member: Member, tmp_path: Path):
+    with member.engine.start(member.arm, tmp_path / "log") as endpoint:
+        body = ready.one_token(member.arm, endpoint.model, llama_cpp=True)
+        assert ready.token_came(ready.ask(endpoint.base_url, endpoint.path, body=body, headers={}, timeout_s=5.0))
+        if member.starts_processes:
+            assert (tmp_path / "log").read_text().count("print_timing") >= 2  # one for us, one before we asked
+
+
+def test_it_reports_its_version(member: Member, tmp_path: Path):
+    with member.engine.start(member.arm, tmp_path / "log") as endpoint:
+        names = {fact.name for fact in endpoint.facts}
+    assert "engine" in names
+    assert names & {"engine_version", "engine_build"}
+    assert all(fact.value and fact.source for fact in endpoint.facts)
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_it_leaves_no_process_behind(member: Member, tmp_path: Path, error: type[BaseException] | None):
+    pids: tuple[int, ...] = ()
+
+    def run() -> None:
+        nonlocal pids
+        with member.engine.start(member.arm, tmp_path / "log") as endpoint:
+            pids = endpoint.pids
+            assert all(map(is_alive, pids))
+            if error is not None:
+                raise error
+
+    if error is None:
+        run()
+    else:
+        with pytest.raises(error):
+            run()
+    assert bool(pids) == member.starts_processes
+    assert not any(map(is_alive, pids))
+
+
+def test_a_failure_shows_its_evidence_and_what_to_try(member: Member, tmp_path: Path):
+    with pytest.raises(InferometerError) as caught, member.engine.start(member.broken, tmp_path / "log"):
+        pass
+    text = str(caught.value)
+    assert member.broken_says in text
+    assert "Try: " in text or "start the server" in text
+
+
+def test_a_check_starts_nothing(member: Member):
+    member.engine.check(member.arm)

@@ -1,0 +1,188 @@
+import contextlib
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from inferometer.endpoint import Endpoint
+from inferometer.engines.external import External, base_url_of
+from inferometer.errors import RequestWrong, ServerUnusable
+from inferometer.spec import Arm
+
+CHAT = "/v1/chat/completions"
+TOKEN = {"choices": [{"message": {"content": "one"}}], "usage": {"completion_tokens": 1}}
+NOT_FOUND = (404, "text/plain", "404 page not found")
+
+
+class Asked(msgspec.Struct):
+    url: str
+    requests: list[tuple[str, dict[str, str], Any]]
+
+
+@contextlib.contextmanager
+def server(answers: dict[str, Any]) -> Iterator[Asked]:
+    """Answers by path: an object as JSON, or (status, content type, text); a list: one after another."""
+    asked = Asked("", [])
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def version_string(self) -> str:
+            return "fake/1"
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            asked.requests.append((self.path, dict(self.headers), json.loads(body or "null")))
+            answer = answers.get(self.path, NOT_FOUND)
+            answer = answer.pop(0) if isinstance(answer, list) else answer
+            status, kind, text = answer if isinstance(answer, tuple) else (200, "application/json", json.dumps(answer))
+            self.send_response(status)
+            if status in (301, 302):
+                self.send_header("Location", text)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        asked.url = f"http://127.0.0.1:{listening.server_port}"
+        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield asked
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+def ask(url: str, headers: dict[str, str] | None = None, patience_s: float = 5.0, **arm: Any) -> Endpoint:
+    engine = External(headers, patience_s)
+    with engine.start(Arm(engine="external", url=url, **arm), Path("/nowhere/log")) as endpoint:
+        return endpoint
+
+
+def complaint(answers: dict[str, Any], **arm: Any) -> str:
+    with server(answers) as asked, pytest.raises(ServerUnusable) as caught:
+        ask(asked.url, **arm)
+    return str(caught.value).replace(asked.url, "URL")
+
+
+def test_one_token_makes_it_ready_and_its_own_words_are_facts():
+    with server({CHAT: TOKEN, "/version": {"version": "0.25.1"}, "/v1/models": {"data": [{"id": "m-1"}]}}) as asked:
+        endpoint = ask(asked.url)
+        body = next(body for path, _, body in asked.requests if path == CHAT)
+    facts = {fact.name: fact.value for fact in endpoint.facts}
+    assert endpoint.url == asked.url + CHAT
+    assert endpoint.model == "m-1"
+    assert endpoint.pids == ()
+    assert facts["engine_version"] == "0.25.1"
+    assert facts["engine_server_header"] == "fake/1"
+    assert body["model"] == "m-1"
+    assert body["max_tokens"] == 1
+    assert "cache_prompt" not in body  # no field that a strict server may refuse
+
+
+def test_llama_cpp_is_known_by_its_props():
+    with server({CHAT: TOKEN, "/props": {"build_info": "b11434-c0ffee", "total_slots": 4}}) as asked:
+        endpoint = ask(asked.url, model="mine")
+        body = next(body for path, _, body in asked.requests if path == CHAT)
+    facts = {fact.name: fact.value for fact in endpoint.facts}
+    assert (facts["engine_build"], facts["slots"]) == ("b11434-c0ffee", "4")
+    assert body["cache_prompt"] is False
+    assert endpoint.model == "mine"
+
+
+def test_headers_are_sent_and_are_in_no_fact():
+    with server({CHAT: TOKEN}) as asked:
+        endpoint = ask(asked.url, {"Authorization": "Bearer s3cret"})
+        sent = next(headers for path, headers, _ in asked.requests if path == CHAT)
+    assert sent["Authorization"] == "Bearer s3cret"
+    assert endpoint.headers == {"Authorization": "Bearer s3cret"}
+    assert "s3cret" not in str(endpoint.facts)
+
+
+def test_a_server_that_loads_is_waited_for():
+    loading = (503, "application/json", '{"error": {"message": "Loading model"}}')
+    with server({CHAT: [loading, TOKEN]}) as asked:
+        assert ask(asked.url).url == asked.url + CHAT
+
+
+def test_a_server_that_loads_for_too_long_is_told_in_its_own_words():
+    loading = (503, "application/json", '{"error": {"message": "Loading model"}}')
+    with server({CHAT: loading}) as asked, pytest.raises(ServerUnusable, match=r"status 503\): Loading model"):
+        ask(asked.url, patience_s=0.2)
+
+
+def test_nothing_there_is_told_at_once():
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    with pytest.raises(ServerUnusable, match=f"nothing answers at {url}; start the server or check --host/--port"):
+        ask(url, patience_s=1000.0)
+
+
+def test_a_wrong_path_is_told_with_what_is_there():
+    models = {"data": [{"id": "m-1"}, {"id": "m-2"}]}
+    assert complaint({"/v1/models": models}, path="/v2/chat") == (
+        "URL/v2/chat answers 404: 404 page not found\n"
+        "/v1/models is there, with: m-1, m-2\n"
+        "Check the path (--endpoint, `path:` in the study) and the model's name."
+    )
+
+
+def test_where_no_model_is_named_the_front_page_is_shown():
+    assert "/ answers 200: Ollama is running" in complaint({"/": (200, "text/plain", "Ollama is running")})
+
+
+def test_a_web_page_is_shown_in_part():
+    text = complaint({CHAT: (200, "text/html; charset=utf-8", "<html>" + "x" * 1000)})
+    assert text == f"URL{CHAT} answers with text/html instead of JSON: <html>{'x' * 194}\nIs this the API's address?"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_missing_key_is_told(status: int):
+    text = complaint({CHAT: (status, "application/json", "{}")})
+    assert f"wants a key (status {status}): set OPENAI_API_KEY" in text
+
+
+def test_a_redirect_is_told_with_where_it_leads():
+    assert "sends elsewhere, to https://there/" in complaint({CHAT: (301, "text/html", "https://there/")})
+
+
+def test_a_refusal_is_told_in_the_servers_words():
+    refusal = (400, "application/json", '{"object": "error", "message": "The model `x` has no chat template"}')
+    assert complaint({CHAT: refusal}, model="x") == (
+        f"URL{CHAT} gave no token for model 'x' (status 400): The model `x` has no chat template"
+    )
+
+
+def test_an_answer_without_a_token_is_no_token():
+    assert "gave no token" in complaint({CHAT: {"choices": [{"message": {"content": ""}}]}})
+
+
+@pytest.mark.parametrize(
+    ("url", "api", "base_url"),
+    [
+        ("http://host:8080/", "openai-chat", "http://host:8080"),
+        ("http://host:8080/v1", "openai-chat", "http://host:8080"),
+        ("https://host/proxy/v1/", "openai", "https://host/proxy"),
+    ],
+)
+def test_an_address_may_end_in_a_slash_or_in_v1(url: str, api: Any, base_url: str):
+    assert base_url_of(Arm(engine="external", url=url, api=api)) == base_url
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "ftp://host", "http://", "http://me:s3cret@host"])
+def test_what_is_no_address_is_refused_without_telling_a_secret(url: str):
+    with pytest.raises(RequestWrong) as caught:
+        External().check(Arm(engine="external", url=url))
+    assert "s3cret" not in str(caught.value)

@@ -1,0 +1,54 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from inferometer.engines.model_files import model_facts
+from inferometer.errors import ModelUnusable
+from inferometer.spec import Arm, Draft
+
+
+def arm_of(model: Path, draft: Path | None = None) -> Arm:
+    return Arm(engine="embedded", model=str(model), draft=None if draft is None else Draft(model=str(draft)))
+
+
+def test_a_model_is_known_by_name_size_and_the_hash_of_its_first_mebibyte(tmp_path: Path):
+    model, draft = tmp_path / "m.gguf", tmp_path / "d.gguf"
+    content = b"GGUF" + bytes(2 * 1024**2)
+    model.write_bytes(content)
+    draft.write_bytes(b"GGUFd")
+    facts = {fact.name: fact.value for fact in model_facts(arm_of(model, draft))}
+    assert facts == {
+        "model_file": "m.gguf",
+        "model_bytes": "2097156",
+        "model_head_sha256": hashlib.sha256(content[: 1024**2]).hexdigest(),
+        "draft_file": "d.gguf",
+        "draft_bytes": "5",
+        "draft_head_sha256": hashlib.sha256(b"GGUFd").hexdigest(),
+    }
+
+
+def test_a_missing_model_is_told_with_the_nearest_name(tmp_path: Path):
+    (tmp_path / "Qwen2.5-Coder-32B-Q4_K_M.gguf").write_bytes(b"GGUF")
+    wrong = tmp_path / "Qwen2.5-Coder-32B-Q4_K_S.gguf"
+    with pytest.raises(ModelUnusable, match=r"no model file .*Q4_K_S\.gguf; did you mean .*Q4_K_M\.gguf\?"):
+        model_facts(arm_of(wrong))
+
+
+def test_a_missing_folder_is_told(tmp_path: Path):
+    with pytest.raises(ModelUnusable, match="there is no folder"):
+        model_facts(arm_of(tmp_path / "nowhere" / "m.gguf"))
+
+
+def test_a_folder_is_no_model_but_may_hold_some(tmp_path: Path):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelUnusable, match=r"is a folder; name a \.gguf file in it: m\.gguf"):
+        model_facts(arm_of(tmp_path))
+
+
+def test_a_draft_that_is_no_gguf_is_told_as_the_draft(tmp_path: Path):
+    model, draft = tmp_path / "m.gguf", tmp_path / "d.gguf"
+    model.write_bytes(b"GGUF")
+    draft.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ModelUnusable, match="the draft file .* is no GGUF: it begins with b'vers'"):
+        model_facts(arm_of(model, draft))

@@ -1,0 +1,40 @@
+"""Server-sent events: what the standard allows, cut anywhere."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferometer.load.sse import events
+
+
+def data_of(stream: bytes, cuts: list[int] | None = None) -> list[bytes]:
+    edges = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts or [])})
+    pieces = [(n, stream[a:b]) for n, (a, b) in enumerate(zip(edges, edges[1:], strict=False))]
+    return [data for _, data in events(pieces)]
+
+
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        (b"data: a\n\ndata: b\n\n", [b"a", b"b"]),
+        (b"data: a\r\n\r\ndata: b\r\n\r\n", [b"a", b"b"]),
+        (b"data: a\r\rdata: b\r\r", [b"a", b"b"]),
+        (b": ping\n\ndata: a\n\n", [b"a"]),
+        (b"data: a\ndata: b\n\n", [b"a\nb"]),
+        (b"event: token\nid: 3\ndata: a\n\n", [b"a"]),
+        (b"data:a\n\n", [b"a"]),
+        (b"data:  a\n\n", [b" a"]),
+        (b"data: a\n\ndata: b", [b"a", b"b"]),
+        (b"\n\n\n", []),
+        (b"", []),
+    ],
+)
+@given(cuts=st.lists(st.integers(0, 60), max_size=8))
+def test_events_are_the_same_wherever_the_network_cuts_them(stream: bytes, expected: list[bytes], cuts: list[int]):
+    assert data_of(stream) == expected
+    assert data_of(stream, cuts) == expected
+
+
+def test_an_event_has_the_stamp_of_the_piece_that_completed_it():
+    pieces = [(10, b"data: a\n"), (20, b"\ndata: b\n\ndata: c"), (30, b"\n\n")]
+    assert list(events(pieces)) == [(20, b"a"), (20, b"b"), (30, b"c")]

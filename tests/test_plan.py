@@ -1,0 +1,37 @@
+"""Plans: fixed beforehand, warm-ups apart."""
+
+import pytest
+from numpy.random import RandomState
+
+from inferometer.plan import build, warmup_request
+from inferometer.request import user_request
+from inferometer.schedule import Closed, Poisson
+
+
+def requests(count: int, name: str = "r") -> list:
+    return [user_request(f"{name}{i}", f"{name} {i}", max_tokens=3) for i in range(count)]
+
+
+def test_warm_ups_come_first_and_are_not_measured():
+    plan = build(requests(3), requests(2, "w"), Closed(2), 1, RandomState(1))
+    assert [item.index for item in plan.items] == [0, 1, 2, 3, 4]
+    assert [item.request.id for item in plan.warmups] == ["w0", "w1"]
+    assert [item.request.id for item in plan.measured] == ["r0", "r1", "r2"]
+    assert plan.concurrency == 2
+
+
+def test_a_warm_up_is_never_a_measured_prompt():
+    with pytest.raises(ValueError, match="repeats a measured prompt"):
+        build(requests(3), requests(1), Closed(), 1, RandomState(1))
+
+
+def test_the_same_seed_gives_the_same_plan():
+    one, two = (build(requests(9), [], Poisson(3.0, max_concurrency=4), 7, RandomState(7)) for _ in range(2))
+    assert one == two
+    assert one.concurrency == 4
+    assert one.measured[0].due_ns == 0
+
+
+def test_our_own_warm_ups_share_no_beginning():
+    beginnings = {warmup_request(number, 8).prompt[:3] for number in range(9)}
+    assert len(beginnings) == 9

@@ -1,0 +1,96 @@
+"""Study files: what they mean, and every problem at once."""
+
+import pytest
+
+from inferometer.errors import SpecInvalid
+from inferometer.schedule import Closed, Poisson
+from inferometer.spec import Arm, Builtin, Draft, ShareGpt, Spec, parse, to_yaml
+
+SEED_STUDY = """
+name: Qwen2.5-Coder-32B, with and without a draft
+workload: {kind: sharegpt, path: Python-Code-23k-ShareGPT.json, num_prompts: 50}
+schedule: {kind: closed, concurrency: 1}
+seed: 1
+trials: 3
+arms:
+  baseline: {engine: llama-server, model: Q4_K_M.gguf, args: [-ngl, "99"], env: {A: "1", B: "1"}}
+  draft: {base: baseline, draft: {model: Q8_0.gguf, n_max: 24, n_min: 1, p_min: 0.6}, env: {B: "2"}}
+"""
+
+
+def problems(text: str) -> tuple[str, ...]:
+    with pytest.raises(SpecInvalid) as caught:
+        parse(text, "study.yaml")
+    assert all(problem in str(caught.value) for problem in caught.value.problems)
+    return caught.value.problems
+
+
+def test_the_example_of_the_design_reads():
+    spec = parse(SEED_STUDY, "study.yaml")
+    assert spec.workload == ShareGpt("Python-Code-23k-ShareGPT.json", 50)
+    assert spec.schedule == Closed(1)
+    assert list(spec.arms) == ["baseline", "draft"]
+    assert spec.arms["draft"].draft == Draft("Q8_0.gguf", n_max=24, n_min=1, p_min=0.6)
+
+
+def test_an_arm_takes_what_it_does_not_say_from_its_base():
+    spec = parse(SEED_STUDY, "study.yaml")
+    assert spec.arms["draft"].args == ("-ngl", "99")
+    assert spec.arms["draft"].env == {"A": "1", "B": "2"}
+    assert spec.arms["baseline"].draft is None
+
+
+def test_a_base_may_have_a_base_and_stand_below():
+    spec = parse(
+        "arms: {c: {base: b, threads: 3}, b: {base: a, threads: 2, context: 9}, a: {engine: embedded, model: m}}", "s"
+    )
+    assert spec.arms["c"] == Arm(engine="embedded", model="m", threads=3, context=9)
+
+
+def test_what_is_written_reads_back_the_same():
+    spec = parse(SEED_STUDY, "study.yaml")
+    assert parse(to_yaml(spec), "copy") == spec
+    other = Spec(arms={"a": Arm(engine="embedded", model="m")}, schedule=Poisson(2.0, 0.5, 4), workload=Builtin(3, 8))
+    assert parse(to_yaml(other), "copy") == other
+
+
+def test_every_problem_is_reported_at_once_with_its_place_and_the_nearest_name():
+    found = problems(
+        "sede: 3\n"
+        "workload: {kind: sharegp, path: x}\n"
+        "schedule: {kind: closed, concurency: 2}\n"
+        "arms:\n"
+        "  a: {engin: embedded, model: 3}\n"
+        "  b: {base: aa}\n"
+    )
+    assert "sede: unknown field; did you mean 'seed'?" in found
+    assert "workload.kind: 'sharegp' is unknown; did you mean 'sharegpt'?; it is one of builtin, sharegpt" in found
+    assert "schedule.concurency: unknown field; did you mean 'concurrency'?" in found
+    assert "arms.a.engin: unknown field; did you mean 'engine'?" in found
+    assert "arms.a.model: expected `str`, got `int`" in found
+    assert "arms.a.engine: is missing" in found
+    assert "arms.b.base: no arm 'aa'; did you mean 'a'?" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "it is no YAML"),
+        ("[1, 2]", "must be a mapping"),
+        ("name: x", "arms: is missing"),
+        ("arms: {}", "arms: give at least one"),
+        ("arms: 3", "arms: expected `object`"),
+        ("arms: {a: {base: b}, b: {base: a}}", "goes round in a circle"),
+        ("arms: {a: {engine: external}}", "arms.a.url: is missing"),
+        ("arms: {a: {engine: embedded}}", "arms.a.model: is missing"),
+        ("arms: {a: {engine: external, url: 'http://x', draft: {model: m}}}", "start it with its draft"),
+        ("trials: 0\narms: {a: {engine: embedded, model: m}}", "trials: must be at least 1, not 0"),
+        ("schedule: {kind: closed, concurrency: 0}\narms: {a: {engine: e, model: m}}", "schedule.concurrency must be"),
+        ("schedule: {kind: poisson, rate_per_s: 0}\narms: {a: {engine: e, model: m}}", "schedule.rate_per_s must be"),
+        ("schedule: {kind: poisson, rate_per_s: .inf}\narms: {a: {engine: e, model: m}}", "schedule.rate_per_s must"),
+        ("workload: {kind: builtin, num_prompts: 0}\narms: {a: {engine: e, model: m}}", "workload.num_prompts must be"),
+        ("workload: {num_prompts: 3}\narms: {a: {engine: e, model: m}}", "workload.kind: is missing"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_its_reason(text: str, said: str):
+    assert any(said in problem for problem in problems(text))
