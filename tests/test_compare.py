@@ -1,13 +1,15 @@
 """What a comparison says of the arms' summaries."""
 
+from typing import Any
+
 import pytest
 
 from inferometer.compare import Comparison, compare, difference_percent
 from inferometer.metrics import TrialSummary
 
 
-def summary(arm: str, number: int = 1, *, notes=(), state="done", draft_asked=False, memory=None, **values):
-    known = {"completed": 50, "failed": 0} | values
+def summary(arm: str, number: int = 1, *, notes=(), state: Any = "done", draft_asked=False, memory=None, **values: Any):
+    known: dict[str, float | None] = {"completed": 50, "failed": 0, **values}
     return TrialSummary(arm, number, known, notes, state=state, draft_asked=draft_asked, memory_quantity=memory)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.errors import RequestWrong, StudyUnreadable
-from inferometer.plan import PlanItem, Plan
+from inferometer.plan import Plan, PlanItem
 from inferometer.record import Event, Fact, Finding, RequestRecord, Sample, ServerTimings, Usage
 from inferometer.request import user_request
 from inferometer.spec import Arm, Spec

@@ -112,7 +112,8 @@ def _warnings(
     for arm, trials in by_arm.items():
         failed, succeeded = _total("failed", trials), _total("completed", trials)
         if failed:
-            yield f"{arm}: {failed:.0f} of {failed + succeeded:.0f} requests failed and are in no latency and no token count"
+            asked = failed + succeeded
+            yield f"{arm}: {failed:.0f} of {asked:.0f} requests failed and are in no latency and no token count"
         if any(trial.draft_asked and not trial.values.get("drafted_tokens") for trial in trials):
             yield f"{arm}: a draft was asked for, but the engine reports no drafted token: is it in force at all?"
     for arm, difference in rows["total_output_tokens"].differences_percent.items():

@@ -6,11 +6,12 @@
     │   ├── DatasetUnusable  the data set is missing, malformed or has no usable entry
     │   ├── ModelUnusable    the model file is missing or no GGUF
     │   └── StudyUnreadable  a study folder that is none, or that another version wrote
-    └── TrialFailed          exit 1: a trial could not be measured; what was measured before is kept
-        ├── EngineNotReady   the engine ended or gave no token in time; carries the end of its log
-        ├── EngineDied       the engine ended during the trial
-        ├── ServerUnusable   something answers, but not as the API says (404, plain text), or nothing answers
-        └── LoadFailed       the sending side itself broke
+    ├── TrialFailed          exit 1: a trial could not be measured; what was measured before is kept
+    │   ├── EngineNotReady   the engine ended or gave no token in time; carries the end of its log
+    │   ├── EngineDied       the engine ended during the trial
+    │   ├── ServerUnusable   something answers, but not as the API says (404, plain text), or nothing answers
+    │   └── LoadFailed       the sending side itself broke
+    └── Interrupted          exit 130: Ctrl-C; what was measured is kept
 
 A failed *request* is none of these: it is an outcome in its record.
 """
@@ -69,3 +70,9 @@ class ServerUnusable(TrialFailed):
 
 class LoadFailed(TrialFailed):
     """The sending side broke."""
+
+
+class Interrupted(InferometerError):
+    """The user ended it."""
+
+    exit_code = 130

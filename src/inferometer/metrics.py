@@ -14,7 +14,15 @@ from typing import Literal
 
 import msgspec
 
-from inferometer.record import OUTPUT_KINDS, Event, RequestRecord, Sample, ServerTimings, Trial
+from inferometer.record import (
+    OUTPUT_KINDS,
+    Event,
+    RequestRecord,
+    Sample,
+    ServerTimings,
+    Trial,
+    brings_output,
+)
 from inferometer.spec import Api
 from inferometer.units import NS_PER_S, gib, ms, seconds
 
@@ -182,9 +190,10 @@ def request_timing(
         return None
     if dialect == "vllm-0.6.5":
         times = _times_065(record, record.sent_ns, api)
+    elif dialect == "vllm-0.33":
+        times = _times_of(record, _counts_033(api)) if record.outcome in ("ok", "no_tokens") else None
     else:
-        counts = _counts_033(api) if dialect == "vllm-0.33" else _brings_output
-        times = _times_of([event.at_ns for event in record.events if counts(event)]) if record.ok else None
+        times = _times_of(record, brings_output) if record.ok else None
     if times is None:
         return None
     first_ns, gaps_ns, end_ns = times
@@ -204,14 +213,10 @@ def request_timing(
 _Times = tuple[int, list[int], int]  # first event that counts, gaps, end
 
 
-def _times_of(stamps: list[int]) -> _Times | None:
+def _times_of(record: RequestRecord, counts: Callable[[Event], bool]) -> _Times | None:
     """From the events that count; None where none does."""
+    stamps = [event.at_ns for event in record.events if counts(event)]
     return (stamps[0], [after - before for before, after in pairwise(stamps)], stamps[-1]) if stamps else None
-
-
-def _brings_output(event: Event) -> bool:
-    """Whether our own dialect counts it: a chunk of text that is empty shows a reader nothing."""
-    return event.kind in OUTPUT_KINDS and (event.kind != "text" or event.text != "")
 
 
 def _counts_033(api: Api) -> Callable[[Event], bool]:
@@ -262,7 +267,7 @@ def _output_counts(record: RequestRecord, dialect: MetricDialect) -> list[_Count
     if dialect == "vllm-0.33":
         return [(by_usage[0] or None, "usage"), by_us]  # a usage of 0 is counted again
     by_timings: _Count = (record.timings.predicted_n if record.timings else None, "timings")
-    by_events: _Count = (sum(map(_brings_output, record.events)), "output events")
+    by_events: _Count = (sum(map(brings_output, record.events)), "output events")
     return [by_usage, by_timings, by_us, by_events]
 
 

@@ -1,4 +1,4 @@
-"""Which file does a model's name in a spec mean? `standin:demo` and the like are made on this machine when first asked."""
+"""Which file does a model's name in a spec mean? `standin:demo` is made here when first asked."""
 
 import difflib
 from pathlib import Path

@@ -9,11 +9,14 @@ import msgspec
 
 EventKind = Literal["role", "text", "reasoning", "tool", "empty", "usage", "done", "error"]
 """What one server-sent event brought: `role` names the speaker without content; `text`, `reasoning` and `tool` are
-output; `empty` has choices without output (a finish chunk, an empty delta); `usage` has no choices; `done` is [DONE]."""
+output (`text` may be "": some engines send `content: ""`); `empty` has choices without output (a finish chunk); `usage`
+has no choices; `done` is [DONE]."""
 
 OUTPUT_KINDS = frozenset({"text", "reasoning", "tool"})
 
-Outcome = Literal["ok", "http_error", "refused", "cut", "no_tokens", "bad_stream", "timeout", "cancelled", "server_error"]
+Outcome = Literal[
+    "ok", "http_error", "refused", "cut", "no_tokens", "bad_stream", "timeout", "cancelled", "server_error"
+]
 """How a request ended: `refused` = no connection; `cut` = closed in the middle; `no_tokens` = a complete answer without
 output; `bad_stream` = not the API's format; `server_error` = an error object inside the stream."""
 
@@ -35,7 +38,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Token counts by the server. `cached_tokens`: prompt tokens that it took from its prefix cache, None if not told."""
+    """Token counts by the server. `cached_tokens`: prompt tokens taken from its prefix cache, None if not told."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -43,7 +46,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class ServerTimings(msgspec.Struct, frozen=True):
-    """llama.cpp's `timings` of one request; each None where the server did not say. Times in ms, by the server's clock."""
+    """llama.cpp's `timings` of one request; None where the server did not say. Times in ms, by the server's clock."""
 
     cache_n: int | None = None
     prompt_n: int | None = None
@@ -93,6 +96,11 @@ class RequestRecord(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """The output as a reader sees it: answer text without reasoning and tool calls."""
         return "".join(event.text for event in self.events if event.kind == "text")
+
+
+def brings_output(event: Event) -> bool:
+    """Whether a reader got something by it: a chunk of text that is empty shows nothing."""
+    return event.kind in OUTPUT_KINDS and (event.kind != "text" or event.text != "")
 
 
 class Sample(msgspec.Struct, frozen=True):

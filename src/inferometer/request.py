@@ -16,7 +16,7 @@ class Request(msgspec.Struct, frozen=True):
     """One thing to ask.
 
     `max_tokens` None leaves the end to the server. `prompt_tokens` is our own tokenizer's count with its special tokens
-    and without a chat template; None where no tokenizer was at hand. `tags` say what kind of prompt it is (language, task).
+    and without a chat template; None where no tokenizer was at hand. `tags`: the prompt's kind (language, task).
     """
 
     id: str

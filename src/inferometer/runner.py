@@ -1,4 +1,4 @@
-"""How does a study run? One trial after another, each from its engine's start to its end; yields progress, prints nothing."""
+"""How does a study run? One trial after another, each from its engine's start to its end; prints nothing."""
 
 import contextlib
 import datetime
@@ -253,13 +253,18 @@ def _require_ok(warmup: RequestRecord, endpoint: Endpoint) -> None:
 def _counted(played: Played, record: RequestRecord) -> Played:
     tokens = (record.usage.completion_tokens if record.usage else None) or 0
     return msgspec.structs.replace(
-        played, ended=played.ended + 1, failed=played.failed + (not record.ok), tokens=played.tokens + tokens
+        played,
+        ended=played.ended + 1,
+        failed=played.failed + (record.outcome not in ("ok", "cancelled")),
+        tokens=played.tokens + tokens,
     )
 
 
 def _load_facts(cost: LoadCost) -> list[Fact]:
     return [
-        Fact("load_cpu_share", f"{cost.cpu_ns / max(1, cost.wall_ns):.4f}", "the load worker's CPU over the plan's time"),
+        Fact(
+            "load_cpu_share", f"{cost.cpu_ns / max(1, cost.wall_ns):.4f}", "the load worker's CPU over the plan's time"
+        ),
         Fact("load_worst_lateness_ms", f"{ms(cost.worst_lateness_ns):.3f}", "sent minus due, open loop"),
     ]
 

@@ -4,7 +4,7 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -123,7 +123,7 @@ def parse(text: str, source: str) -> Spec:
         raise SpecInvalid(source, [f"it is no YAML: {error}"]) from error
     if not isinstance(raw, dict):
         raise SpecInvalid(source, ["it must be a mapping with `arms:`; see the example in README"])
-    raw = typing.cast("dict[str, Any]", raw)  # whatever the file holds, checked just below
+    raw = cast("dict[str, Any]", raw)  # whatever the file holds, checked just below
     problems: list[str] = []
     if "arms" in raw:
         raw = {**raw, "arms": _with_bases(raw["arms"], problems)}
@@ -152,14 +152,14 @@ def _with_bases(arms: Any, problems: list[str]) -> Any:
     """Arms with `base:` replaced by that arm's fields; own fields win, `env` is merged."""
     if not isinstance(arms, dict):
         return arms
-    arms = typing.cast("dict[str, Any]", arms)  # from YAML
+    arms = cast("dict[str, Any]", arms)  # from YAML
     resolved: dict[str, Any] = {}
 
     def resolve(name: str, chain: tuple[str, ...]) -> Any:
         raw = arms[name]
         if name in resolved or not isinstance(raw, dict) or "base" not in raw:
             return resolved.get(name, raw)
-        own = typing.cast("dict[str, Any]", dict(raw))
+        own = cast("dict[str, Any]", dict(raw))
         base = str(own.pop("base"))
         if base not in arms:
             problems.append(f"arms.{name}.base: no arm {base!r}{_nearest(base, list(arms))}")
@@ -170,10 +170,10 @@ def _with_bases(arms: Any, problems: list[str]) -> Any:
         parent = resolve(base, (*chain, base))
         if not isinstance(parent, dict):
             return own
-        parent = typing.cast("dict[str, Any]", parent)
+        parent = cast("dict[str, Any]", parent)
         merged = {**parent, **own}
         if isinstance(parent.get("env"), dict) and isinstance(own.get("env"), dict):
-            merged["env"] = {**parent["env"], **own["env"]}
+            merged["env"] = cast("dict[str, Any]", parent["env"]) | cast("dict[str, Any]", own["env"])
         return merged
 
     for name in arms:
@@ -189,11 +189,11 @@ def _problems(value: Any, kind: Any, place: str) -> list[str]:
         if value is None and len(members) < len(typing.get_args(kind)):
             return []
         if all(_is_struct(member) for member in members) and isinstance(value, dict):
-            return _union_problems(typing.cast("dict[str, Any]", value), members, place)
+            return _union_problems(cast("dict[str, Any]", value), members, place)
     if _is_struct(kind) and isinstance(value, dict):
-        return _struct_problems(typing.cast("dict[str, Any]", value), kind, place)
+        return _struct_problems(cast("dict[str, Any]", value), kind, place)
     if origin is dict and isinstance(value, dict) and _is_struct(typing.get_args(kind)[1]):
-        entries = typing.cast("dict[str, Any]", value)
+        entries = cast("dict[str, Any]", value)
         member = typing.get_args(kind)[1]
         return [line for key, entry in entries.items() for line in _problems(entry, member, _join(place, str(key)))]
     try:

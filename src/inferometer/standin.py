@@ -1,9 +1,9 @@
 """Where does a model come from when nothing may be downloaded? Random weights in Qwen2's shape, written from a seed.
 
-A stand-in costs what its size says: real tensors, real arithmetic, a real tokenizer. Its text is made of words but means
-nothing. A pair shares one small core network. The draft is the core alone; the target is the core padded with zeros to a
-larger width, which changes nothing in what it computes, and then layers whose output projections are scaled down
-(`drift`), so that the two mostly name the same next token. How often is for the engine to say: nothing here sets it.
+A stand-in costs what its size says: real tensors, real arithmetic, a real tokenizer. Its text is made of words and
+means nothing. A pair shares one small core network. The draft is the core alone; the target is the core padded with
+zeros to a larger width, which changes nothing in what it computes, and then layers whose output projections are scaled
+down (`drift`), so that the two mostly name the same next token. How often is for the engine to say: it is set nowhere.
 """
 
 import contextlib
@@ -23,7 +23,6 @@ import msgspec
 from inferometer.errors import RequestWrong
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     Tensor = NDArray[Any]  # Any: Q8_0 blocks are a structured dtype, which numpy's types can't name
@@ -65,9 +64,10 @@ class StandinShape(msgspec.Struct, frozen=True, kw_only=True):
         ]
         if bad:
             return bad
-        for name in ("hidden", "ffn", "kv_width"):
-            if getattr(self, name) % _BLOCK:
-                bad.append(f"{name} is {getattr(self, name)}; Q8_0 needs a multiple of {_BLOCK}")
+        widths = {"hidden": self.hidden, "ffn": self.ffn}
+        bad += [
+            f"{name} is {width}; Q8_0 needs a multiple of {_BLOCK}" for name, width in widths.items() if width % _BLOCK
+        ]
         if self.hidden % self.heads or self.head_dim % 2:
             bad.append(f"hidden {self.hidden} does not split into {self.heads} heads of one even width")
         if self.heads % self.kv_heads:
@@ -143,9 +143,7 @@ def write_standin(
 # --- the cache -------------------------------------------------------------------------------------------------------
 
 
-def _cached(
-    cache_dir: Path, name: str, shape: StandinShape, seed: int, *, core: StandinShape, drift: float
-) -> Path:
+def _cached(cache_dir: Path, name: str, shape: StandinShape, seed: int, *, core: StandinShape, drift: float) -> Path:
     """The file for these arguments. All that decides its bytes is in its name, so that a name that exists is right."""
     decides = msgspec.json.encode([FORMAT_VERSION, shape, core, seed, drift])
     digest = hashlib.sha256(decides + _corpus().encode()).hexdigest()[:12]
@@ -268,8 +266,8 @@ _UNIFORM_STD = 255 / math.sqrt(12)  # of the integers from -127 to 127, nearly
 _RMS_EPS = 1e-6
 _ROPE_BASE = 10_000.0
 
-# Gains, found by trial: attention sharp enough for the text to hang on the whole prompt, and logits far enough apart for
-# the likeliest token to have a probability as of a trained model (median about 0.9), so that a draft's p_min means something.
+# Gains, found by trial: attention sharp enough for the text to hang on the whole prompt, and logits far enough apart
+# for the likeliest token to be about as probable as a trained model's, so that a draft's p_min means something.
 _ATTENTION_GAIN = 1.6
 _GATE_GAIN = 1.5
 _FFN_GAIN = 2.0
@@ -363,12 +361,12 @@ def _write_gguf(path: Path, shape: StandinShape, core: StandinShape, seed: int, 
 def _tensors(shape: StandinShape, core: StandinShape, seed: int, drift: float) -> Iterator[_Planned]:
     """The model's tensors in the file's order.
 
-    The core's part of a matrix is its first rows and columns, and the same in every model with this core and seed. In the
-    core's layers, what is beyond it may read what it likes, but writes nothing.
+    The core's part of a matrix is its first rows and columns, and the same in every model with this core and seed. In
+    the core's layers, what is beyond it may read what it likes, but writes nothing.
     """
     import numpy as np
 
-    # The stream beyond the core's width starts at zero, so that a sum over it has the spread of one over the core's width.
+    # Beyond the core's width the stream is zero or nearly so: what sums over all of it sums over the core's width.
     spread = 1 / math.sqrt(core.hidden)
     scale = math.sqrt(core.hidden / shape.hidden)
     own_layers = shape.layers - core.layers
@@ -429,7 +427,7 @@ def _tensors(shape: StandinShape, core: StandinShape, seed: int, drift: float) -
 
 
 class _Random:
-    """Random Q8_0 blocks of one tensor. Each tensor has its own stream: other shapes don't shift what the core draws."""
+    """Random Q8_0 blocks of one tensor. Each tensor has its own stream: a shape doesn't shift what the core draws."""
 
     def __init__(self, seed: int, tensor: str) -> None:
         import numpy as np

@@ -1,6 +1,6 @@
 """Where does a study live? A folder: study.yaml (the resolved spec), study.db (SQLite), logs/, summary.md.
 
-Everything is written as it happens: a finished request is committed within a second, so what a crash leaves is readable.
+Everything is written as it happens: a finished request is committed within a second, so a crash leaves a study to read.
 
     meta      key, value                       plan, sampling source, machine facts: JSON
     trial     one row a trial                  facts and findings: JSON
@@ -61,7 +61,7 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path, spec: Spec) -> "Store":
-        """A new study in `folder`, which is made. Raises RequestWrong where there is one already, or no room for one."""
+        """A new study in `folder`, which is made. Raises RequestWrong where one is already, or none can be."""
         path = folder / "study.db"
         if path.exists():
             raise RequestWrong(f"{folder} holds a study already; choose another folder with --out, or remove that one.")
@@ -228,7 +228,9 @@ def load_spec(path: Path) -> Spec:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RequestWrong(f"the study file {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise RequestWrong(
+            f"the study file {path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     return parse(text, str(path))
 
 

@@ -1,6 +1,6 @@
 """What every engine must do, run over each of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec

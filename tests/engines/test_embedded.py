@@ -78,7 +78,8 @@ def test_the_engine_ends_when_whoever_started_it_is_gone(tiny_pair: tuple[Path, 
 from pathlib import Path
 from inferometer.engines.embedded import Embedded
 from inferometer.spec import Arm
-with Embedded().start(Arm(engine="embedded", model={str(tiny_pair[0])!r}, threads=1), Path({str(tmp_path / "log")!r})) as endpoint:
+arm = Arm(engine="embedded", model={str(tiny_pair[0])!r}, threads=1)
+with Embedded().start(arm, Path({str(tmp_path / "log")!r})) as endpoint:
     print(endpoint.pids[0], flush=True)
     input()
 """

@@ -50,7 +50,7 @@ def server(answers: dict[str, Any]) -> Iterator[Asked]:
 
         do_POST = do_GET
 
-        def log_message(self, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:

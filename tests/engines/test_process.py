@@ -69,10 +69,15 @@ def test_no_child_is_left_even_if_it_ignores_sigterm_or_left_the_group(
 def test_no_process_is_left_when_the_trial_breaks_off(
     arm: Arm, fake_engine: FakeEngine, tmp_path: Path, error: type[BaseException]
 ):
-    pids: tuple[int, ...] = ()
-    with pytest.raises(error), started(fake_engine([TOKEN]), arm, tmp_path / "log") as endpoint:
-        pids = endpoint.pids
-        raise error
+    pids: list[int] = []
+
+    def trial() -> None:
+        with started(fake_engine([TOKEN]), arm, tmp_path / "log") as endpoint:
+            pids.extend(endpoint.pids)
+            raise error
+
+    with pytest.raises(error):
+        trial()
     assert pids
     assert not any(map(is_alive, pids))
 
@@ -108,6 +113,18 @@ def test_an_engine_that_ends_at_once_is_told_with_its_log_and_what_to_try(arm: A
         "  error: invalid argument: --draft-max\n"
         "Try: This build does not know one of the flags: they change from build to build; see its --help."
     )
+
+
+def test_what_an_earlier_start_wrote_to_the_log_is_no_evidence(arm: Arm, tmp_path: Path):
+    log = tmp_path / "log"
+    log.write_text("error: invalid argument: --draft-max\n")
+    launch = Launch(
+        "x", (sys.executable, "-c", "print('the model is corrupted or incomplete')"), "x", "http://127.0.0.1:1"
+    )
+    with pytest.raises(EngineNotReady) as caught, started(launch, arm, log):
+        pass
+    assert "--draft-max" not in str(caught.value)
+    assert "fetch it again" in str(caught.value)
 
 
 def test_an_engine_that_is_killed_while_it_loads_is_told_by_the_signals_name(arm: Arm, tmp_path: Path):

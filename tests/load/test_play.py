@@ -1,5 +1,6 @@
 """The whole load path against a real HTTP server on a script: what is sent, when, and what becomes of each answer."""
 
+import itertools
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -78,7 +79,7 @@ def test_a_stream_is_recorded_event_by_event_with_its_times():
     assert [e.kind for e in record.events] == ["role", "text", "text", "text", "empty", "usage", "done"]
     times = [e.at_ns for e in record.events if e.kind == "text"]
     assert times[0] - record.sent_ns >= 50_000_000
-    assert all(later - earlier >= 19_000_000 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= 19_000_000 for earlier, later in itertools.pairwise(times))
     assert record.usage is not None
     assert record.usage.completion_tokens == 3
     assert record.finish_reason == "stop"
@@ -164,7 +165,11 @@ CUT = [Send(STREAM_HEAD + chunk(event(delta("a")))), Wait(0.05), Close()]
         ([whole(200, "<html>hello</html>", "text/html")], "bad_stream", "<html>hello"),
         ([Send(STREAM_HEAD + chunk(b"data: what?\n\n") + STREAM_END)], "bad_stream", "what?"),
         ([Send(STREAM_HEAD + STREAM_END)], "no_tokens", "without a token"),
-        ([Send(STREAM_HEAD + chunk(event({"error": {"message": "out of slots"}})) + STREAM_END)], "server_error", "slots"),
+        (
+            [Send(STREAM_HEAD + chunk(event({"error": {"message": "out of slots"}})) + STREAM_END)],
+            "server_error",
+            "slots",
+        ),
         ([Send(b"SSH-2.0-OpenSSH_9.2\r\n"), Close()], "bad_stream", "no HTTP"),
     ],
 )

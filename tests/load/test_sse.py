@@ -1,5 +1,7 @@
 """Server-sent events: what the standard allows, cut anywhere."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from inferometer.load.sse import events
 
 def data_of(stream: bytes, cuts: list[int] | None = None) -> list[bytes]:
     edges = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts or [])})
-    pieces = [(n, stream[a:b]) for n, (a, b) in enumerate(zip(edges, edges[1:], strict=False))]
+    pieces = [(n, stream[a:b]) for n, (a, b) in enumerate(itertools.pairwise(edges))]
     return [data for _, data in events(pieces)]
 
 

@@ -222,10 +222,10 @@ def test_the_result_file_of_033():
     arguments = msgspec.structs.replace(ARGUMENTS, save_detailed=True, request_rate=2.0)
     result = result_json(view(TRIAL, "vllm-0.33"), arguments)
     assert " ".join(result) == (
-        "date endpoint_type backend label model_id tokenizer_id num_prompts gpu request_rate burstiness max_concurrency "
-        "duration completed failed total_input_tokens total_output_tokens request_throughput request_goodput "
-        "output_throughput total_token_throughput input_lens output_lens ttfts itls latencies start_times queue_times "
-        "generated_texts errors max_output_tokens_per_s max_concurrent_requests rtfx "
+        "date endpoint_type backend label model_id tokenizer_id num_prompts gpu request_rate burstiness "
+        "max_concurrency duration completed failed total_input_tokens total_output_tokens request_throughput "
+        "request_goodput output_throughput total_token_throughput input_lens output_lens ttfts itls latencies "
+        "start_times queue_times generated_texts errors max_output_tokens_per_s max_concurrent_requests rtfx "
         "mean_ttft_ms median_ttft_ms std_ttft_ms p99_ttft_ms mean_e2el_ms median_e2el_ms std_e2el_ms p99_e2el_ms"
     )
     assert result["request_rate"] == 2.0

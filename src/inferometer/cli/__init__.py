@@ -1,4 +1,4 @@
-"""Which command was asked for? Flags become a Spec, the runner runs it, reports are printed; exit codes are set here."""
+"""Which command was asked for? Flags become a Spec, the runner runs it, reports are printed; exit codes are set."""
 
 import sys
 from pathlib import Path
@@ -111,11 +111,5 @@ def main() -> None:
     except InferometerError as error:
         print(f"inferometer: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("inferometer: interrupted; what was measured is kept", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
-
-
-

@@ -1,4 +1,4 @@
-"""What do vLLM's benchmark flags ask for? One server that already runs: flags → Spec, and the block that vLLM prints."""
+"""What do vLLM's benchmark flags ask for? One running server: flags → Spec, and the block that vLLM prints."""
 
 import datetime
 import json
@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from inferometer.metrics import MetricDialect
     from inferometer.results import Study
     from inferometer.schedule import Schedule
-    from inferometer.spec import Api, Spec, WorkloadSpec
+    from inferometer.spec import Api, WorkloadSpec
 
 _ARM = "server"
 _APIS: "dict[str, Api]" = {
@@ -48,25 +48,33 @@ def bench(
     port: Annotated[int, typer.Option(help="The server's port.")] = 8000,
     endpoint: Annotated[str | None, typer.Option(help="The API's path.", show_default="the backend's own")] = None,
     model: Annotated[str, typer.Option(help="The model's name.", show_default="the server's first")] = "",
-    dataset_name: Annotated[str | None, typer.Option(help="sharegpt or builtin.", show_default="by --dataset-path")] = None,
+    dataset_name: Annotated[
+        str | None, typer.Option(help="sharegpt or builtin.", show_default="by --dataset-path")
+    ] = None,
     dataset_path: Annotated[Path | None, typer.Option(help="The data set's file.")] = None,
     num_prompts: Annotated[int, typer.Option(help="How many requests to measure.")] = 1000,
     max_concurrency: Annotated[int | None, typer.Option(help="The most requests under way at once.")] = None,
     request_rate: Annotated[float, typer.Option(help="Requests per second; inf sends all at once.")] = math.inf,
-    burstiness: Annotated[float, typer.Option(help="Shape of the gaps between arrivals; 1 is a Poisson process.")] = 1.0,
+    burstiness: Annotated[
+        float, typer.Option(help="Shape of the gaps between arrivals; 1 is a Poisson process.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="Which prompts, in which order, when.")] = 0,
     tokenizer: Annotated[
         str | None, typer.Option(help="Hugging Face name, folder, or 'server'.", show_default="the server's /tokenize")
     ] = None,
     skip_tokenizer_init: Annotated[bool, typer.Option("--skip-tokenizer-init", help="Count no tokens.")] = False,
     sharegpt_output_len: Annotated[int | None, typer.Option(help="Ask every request for so many tokens.")] = None,
-    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Ask the server to go on to the full length.")] = False,
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="Ask the server to go on to the full length.")
+    ] = False,
     temperature: Annotated[float, typer.Option(help="The sampler's temperature.")] = 0.0,
     extra_body: Annotated[str | None, typer.Option(help="JSON object merged into every request; null removes.")] = None,
     header: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; never stored.")] = None,
     num_warmups: Annotated[int, typer.Option(help="Requests before the clock starts, never a measured one.")] = 1,
     save_result: Annotated[bool, typer.Option("--save-result", help="Write vLLM's JSON.")] = False,
-    save_detailed: Annotated[bool, typer.Option("--save-detailed", help="With the lists that 0.33 leaves out.")] = False,
+    save_detailed: Annotated[
+        bool, typer.Option("--save-detailed", help="With the lists that 0.33 leaves out.")
+    ] = False,
     result_dir: Annotated[Path | None, typer.Option(help="Where the JSON goes.")] = None,
     result_filename: Annotated[str | None, typer.Option(help="Its name.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the JSON.")] = None,
@@ -76,13 +84,14 @@ def bench(
         str, typer.Option(help="Whose definitions: inferometer, vllm-0.6.5 or vllm-0.33.")
     ] = "inferometer",
     disable_tqdm: Annotated[bool, typer.Option("--disable-tqdm", help="No progress.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Study folder to make.", show_default="inferometer-results/…")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Study folder to make.", show_default="inferometer-results/…")
+    ] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", hidden=True)] = False,
 ) -> None:
     """One server that already runs: takes vLLM's flags and prints vLLM's block."""
     from inferometer.cli.output import checked_dialect, default_folder, request_headers, run_shown
     from inferometer.results import read_study
-    from inferometer.runner import run_study
     from inferometer.spec import Arm, Sampling, Spec, checked
 
     dialect = checked_dialect(metric_dialect)
@@ -108,12 +117,7 @@ def bench(
         "the command line",
     )
     folder = out or default_folder("bench")
-    if disable_tqdm:
-        failures = [p.error for p in run_study(spec, folder, headers) if getattr(p, "error", "")]
-        for error in failures:
-            print(f"inferometer: {error}", file=sys.stderr)
-    else:
-        failures = run_shown(spec, folder, headers)
+    failures = run_shown(spec, folder, headers, quiet=disable_tqdm)
     if failures:
         raise typer.Exit(1)
     study = read_study(folder)
@@ -246,7 +250,7 @@ def _object(text: str | None, flag: str) -> dict[str, Any]:
         raise RequestWrong(f"{flag} is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise RequestWrong(f'{flag} must be a JSON object like {{"top_k": 1}}, not {text}.')
-    return found
+    return cast("dict[str, Any]", found)  # JSON's keys are texts
 
 
 def _pair(text: str) -> tuple[str, str]:

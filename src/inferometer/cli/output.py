@@ -9,7 +9,7 @@ from typing import cast, get_args
 
 from inferometer.cli.progress import display
 from inferometer.compare import Comparison
-from inferometer.errors import RequestWrong
+from inferometer.errors import Interrupted, RequestWrong
 from inferometer.metrics import MetricDialect
 from inferometer.results import comparison_of
 from inferometer.runner import TrialEnded, run_study
@@ -35,14 +35,22 @@ def run_and_report(
     return 1 if failures else 0
 
 
-def run_shown(spec: Spec, folder: Path, headers: dict[str, str] | None = None) -> list[TrialEnded]:
-    """Runs the study with its progress on standard error; the trials that failed, each shown with its reason."""
+def run_shown(
+    spec: Spec, folder: Path, headers: dict[str, str] | None = None, *, quiet: bool = False
+) -> list[TrialEnded]:
+    """Runs the study with its progress on standard error; the trials that failed, each shown with its reason.
+
+    Raises Interrupted on Ctrl-C.
+    """
     failures: list[TrialEnded] = []
-    with display() as show:
-        for progress in run_study(spec, folder, headers):
-            show(progress)
-            if isinstance(progress, TrialEnded) and progress.error:
-                failures.append(progress)
+    try:
+        with display(quiet) as show:
+            for progress in run_study(spec, folder, headers):
+                show(progress)
+                if isinstance(progress, TrialEnded) and progress.error:
+                    failures.append(progress)
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(f"interrupted; what was measured is in {folder}") from interrupt
     for failure in failures:
         print(f"inferometer: {failure.arm}, trial {failure.number} failed: {failure.error}", file=sys.stderr)
     return failures

@@ -12,9 +12,11 @@ _LINE_EVERY_S = 5.0
 
 
 @contextlib.contextmanager
-def display() -> Iterator[Callable[[Progress], None]]:
-    """Shows each progress it is called with, until the block ends."""
-    if sys.stderr.isatty():
+def display(quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """Shows each progress it is called with, until the block ends; nothing where `quiet`."""
+    if quiet:
+        yield lambda progress: None
+    elif sys.stderr.isatty():
         with _bars() as show:
             yield show
     else:

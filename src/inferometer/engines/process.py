@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -66,9 +67,10 @@ class Launch(msgspec.Struct, frozen=True):
 @contextmanager
 def started(launch: Launch, arm: Arm, log_path: Path) -> Iterator[Endpoint]:
     """The engine from its start to its end. Raises as `engines.base.Engine` says."""
+    log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0)
     process = _spawn(launch, log_path)
     try:
-        ready_after_s = _wait_for_token(process, launch, arm, log_path)
+        ready_after_s = _wait_for_token(process, launch, arm, log)
         model = ready.first_model(launch.base_url, launch.headers) or launch.model
         facts = (
             *launch.facts,
@@ -80,10 +82,17 @@ def started(launch: Launch, arm: Arm, log_path: Path) -> Iterator[Endpoint]:
         yield Endpoint(launch.base_url, arm.api_path, arm.api, model, (process.pid,), facts, launch.headers)
         if process.poll() is not None:
             raise EngineDied(
-                f"{launch.name} ended during the trial: {ending(process.returncode)}.\n{_evidence(launch, log_path)}"
+                f"{launch.name} ended during the trial: {ending(process.returncode)}.\n{_evidence(launch, log)}"
             )
     finally:
         stop_group(process)
+
+
+class _Log(NamedTuple):
+    """A log and where in it the lines of this start begin: it is appended to."""
+
+    path: Path
+    begins_at: int
 
 
 def free_port() -> int:
@@ -152,11 +161,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def tail(log_path: Path, lines: int = LOG_LINES) -> str:
-    """The last lines of a log, read from its last 64 KiB; "(the log is empty)" where there are none."""
+def tail(log_path: Path, lines: int = LOG_LINES, *, from_byte: int = 0) -> str:
+    """The last lines of a log after `from_byte`, of its last 64 KiB; "(the log is empty)" where there are none."""
     try:
         with log_path.open("rb") as file:
-            file.seek(max(0, log_path.stat().st_size - 65536))
+            file.seek(max(from_byte, log_path.stat().st_size - 65536))
             text = file.read().decode(errors="replace")
     except OSError:
         return "(there is no log)"
@@ -222,7 +231,7 @@ def _spawn(launch: Launch, log_path: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, arm: Arm, log_path: Path) -> float:
+def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, arm: Arm, log: _Log) -> float:
     """Seconds from now to the first token. Raises EngineNotReady or ServerUnusable."""
     began_s = time.monotonic()
     body = ready.one_token(arm, "", llama_cpp=True)
@@ -232,7 +241,7 @@ def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, arm: Arm, 
         if process.poll() is not None:
             raise EngineNotReady(
                 f"{launch.name} ended before its first token: {ending(process.returncode)}.\n"
-                + _evidence(launch, log_path, "Run the command by itself to see more.")
+                + _evidence(launch, log, "Run the command by itself to see more.")
             )
         try:
             answer = ready.ask(launch.base_url, arm.api_path, body=body, headers=launch.headers, timeout_s=left_s)
@@ -244,22 +253,22 @@ def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, arm: Arm, 
             if answer.status != ready.LOADING:
                 raise ServerUnusable(
                     f"{launch.name} answers {arm.api_path} with status {answer.status} and no token: {answer.shown}\n"
-                    + _evidence(launch, log_path, "Check the arm's api and path, and that the model can chat.")
+                    + _evidence(launch, log, "Check the arm's api and path, and that the model can chat.")
                 )
             said = answer.shown
         time.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * 1.5, POLL_LAST_S)
     raise EngineNotReady(
         f"{launch.name} gave no token in {arm.ready_timeout_s:g} s; at last it said: {said}\n"
-        + _evidence(launch, log_path, "Try a longer ready_timeout_s, or a smaller model or context.")
+        + _evidence(launch, log, "Try a longer ready_timeout_s, or a smaller model or context.")
     )
 
 
-def _evidence(launch: Launch, log_path: Path, otherwise: str = "See the whole log for more.") -> str:
+def _evidence(launch: Launch, log: _Log, otherwise: str = "See the whole log for more.") -> str:
     """The command, the end of the log and what to try."""
-    end = tail(log_path)
+    end = tail(log.path, from_byte=log.begins_at)
     indented = "\n".join(f"  {line}" for line in end.splitlines())
-    return f"Started as: {launch.shown}\nThe end of its log, {log_path}:\n{indented}\nTry: {advice(end, otherwise)}"
+    return f"Started as: {launch.shown}\nThe end of its log, {log.path}:\n{indented}\nTry: {advice(end, otherwise)}"
 
 
 def _descendants(pid: int) -> set[int]:

@@ -4,7 +4,7 @@ Dialects: `openai-chat` (/v1/chat/completions) and `openai` (/v1/completions), a
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,7 +14,7 @@ from inferometer.load.framing import Response, response
 from inferometer.load.sse import events as sse_events
 from inferometer.load.wire import Exchange
 from inferometer.plan import PlanItem
-from inferometer.record import OUTPUT_KINDS, Event, EventKind, Outcome, RequestRecord, ServerTimings, Usage
+from inferometer.record import Event, EventKind, Outcome, RequestRecord, ServerTimings, Usage, brings_output
 from inferometer.request import Request
 from inferometer.spec import Sampling
 
@@ -135,7 +135,9 @@ def _chat_output(choice: Mapping[str, Any]) -> tuple[EventKind, str]:
             f"{call.get('function', {}).get('name') or ''}{call.get('function', {}).get('arguments') or ''}"
             for call in delta["tool_calls"]
         )
-    return ("role" if delta.get("role") else "empty"), ""
+    if "role" in delta:
+        return "role", ""
+    return ("text" if delta.get("content") == "" else "empty"), ""
 
 
 def _completion_output(choice: Mapping[str, Any]) -> tuple[EventKind, str]:
@@ -157,7 +159,7 @@ def record(exchange: Exchange, item: PlanItem, dialect: str, zero_ns: int) -> Re
         output = _OUTPUT[dialect]
         for at_ns, data in sse_events(answer.pieces):
             reading.take(at_ns - zero_ns, data, output)
-        stamps = [event.at_ns for event in reading.events if event.kind in OUTPUT_KINDS]
+        stamps = [event.at_ns for event in reading.events if brings_output(event)]
         coalesced = len(stamps) - len(set(stamps))
     outcome, error = _outcome(exchange, answer, reading, streamed)
     first = next((at_ns for at_ns, _ in exchange.reads()), None)
@@ -202,7 +204,7 @@ def _outcome(exchange: Exchange, answer: Response, reading: _Reading, streamed: 
         return "server_error", reading.server_error
     if reading.bad:
         return "bad_stream", reading.bad
-    if not any(event.kind in OUTPUT_KINDS for event in reading.events):
+    if not any(brings_output(event) for event in reading.events):
         return "no_tokens", "the answer ended without a token"
     return "ok", ""
 
@@ -217,8 +219,8 @@ def _error_text(data: bytes) -> str:
         found = _decode_any(data)
     except msgspec.DecodeError:
         return _evidence(data)
-    inner = found.get("error", found) if isinstance(found, dict) else found
-    message = inner.get("message") if isinstance(inner, dict) else inner
+    inner: Any = cast("dict[str, Any]", found).get("error", found) if isinstance(found, dict) else found
+    message: Any = cast("dict[str, Any]", inner).get("message") if isinstance(inner, dict) else inner
     return str(message) if message else _evidence(data)
 
 

@@ -2,6 +2,7 @@
 program does (decoding, storing, drawing, sampling) can delay a byte."""
 
 import contextlib
+import os
 import select
 import subprocess
 import sys
@@ -73,7 +74,7 @@ class Worker:
             if not ready:
                 yield None
                 continue
-            data = self._output.read1(1 << 20)  # pyright: ignore[reportAttributeAccessIssue,reportUnknownVariableType,reportUnknownMemberType] # a pipe is a BufferedReader
+            data = os.read(self._output.fileno(), 1 << 20)
             if not data:
                 return
             for payload in self._frames.feed(data):

@@ -80,9 +80,7 @@ class ScriptedServer:
                 connection, _ = self._listener.accept()
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._connections.append(connection)
-                threading.Thread(
-                    target=self._serve, args=(connection, len(self._connections) - 1), daemon=True
-                ).start()
+                threading.Thread(target=self._serve, args=(connection, len(self._connections) - 1), daemon=True).start()
 
     def _serve(self, connection: socket.socket, number: int) -> None:
         reader = connection.makefile("rb")
@@ -119,9 +117,7 @@ def _read_request(reader: Any, number: int) -> Received | None:
 
 # --- answers --------------------------------------------------------------------------------------
 
-STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
-)
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
 STREAM_END = b"0\r\n\r\n"
 
 
@@ -151,7 +147,7 @@ def delta(content: str | None = None, finish: str | None = None, role: str | Non
 def chat_stream(
     tokens: Iterable[str], first_s: float = 0.0, gap_s: float = 0.0, extra: dict[str, Any] | None = None
 ) -> Iterator[Step]:
-    """An answer as llama-server streams it: role, one chunk a token, finish, usage (with `extra`, as timings), [DONE]."""
+    """An answer as llama-server streams it: role, a chunk a token, finish, usage (with `extra`, as timings), [DONE]."""
     yield Wait(first_s)
     yield Send(STREAM_HEAD + chunk(event(delta(role="assistant"))))
     count = 0

@@ -111,7 +111,7 @@ def _notes(found: list[Request], spec: ShareGpt, counter: TokenCounter | None) -
     notes: list[str] = []
     if counter is None:
         notes.append(
-            "No tokenizer: the length filter could not be applied; input and output lengths come from the server's usage"
+            "No tokenizer: the length filter could not be applied; token counts come from the server's usage"
             + ("" if spec.output_tokens else ", and the length asked is a quarter of the recorded answer's bytes")
             + ". Give --tokenizer to count as vLLM does."
         )
