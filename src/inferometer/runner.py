@@ -25,6 +25,7 @@ from inferometer.load.processes import Worker
 from inferometer.load.wire import Tick
 from inferometer.model_names import resolve
 from inferometer.plan import Plan
+from inferometer.probes.nvidia import device_used_bytes
 from inferometer.probes.sampler import Sampler, engine_probes
 from inferometer.record import Fact, Finding, RequestRecord, Sample
 from inferometer.request import Request, TokenCounter, Workload
@@ -139,19 +140,20 @@ class _Trial:
 
     def _measure(self) -> Iterator[Progress]:
         log_path = self._store.folder / "logs" / f"{self._trial.arm_name}-{self._trial.number}.log"
+        gpu_before = device_used_bytes()
         with Worker() as worker, self._engine.start(self._arm, log_path) as endpoint:
             self._facts += endpoint.facts
             yield EngineReady(self._trial.arm_name, self._clock.now_ns(), endpoint)
-            counter = counter_for(self._spec.tokenizer, endpoint)
-            plan, notes = self._plan(counter)
-            yield PlanReady(plan, notes)
-            arrived: deque[Sample] = deque()
-            with Sampler(engine_probes(endpoint.pids), self._clock, on_sample=arrived.append) as sampler:
-                yield from self._play(plan, endpoint, worker, arrived)
-            self._store.add_samples(self._id, arrived)
-            self._facts += sampler.facts()
-            if counter is not None:
-                self._count_again(counter)
+            with counter_for(self._spec.tokenizer, endpoint) as counter:
+                plan, notes = self._plan(counter)
+                yield PlanReady(plan, notes)
+                arrived: deque[Sample] = deque()
+                with Sampler(engine_probes(endpoint.pids, gpu_before), self._clock, on_sample=arrived.append) as sampler:
+                    yield from self._play(plan, endpoint, worker, arrived)
+                self._store.add_samples(self._id, arrived)
+                self._facts += sampler.facts()
+                if counter is not None:
+                    self._count_again(counter)
 
     def _plan(self, counter: TokenCounter | None) -> tuple[Plan, tuple[str, ...]]:
         """The study's plan: made at its first trial, the same ever after."""

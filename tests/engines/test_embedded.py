@@ -29,6 +29,15 @@ def test_settings_come_from_the_arm_and_its_flags():
     assert (settings.draft_model, settings.draft_n_max, settings.draft_n_min) == ("d.gguf", 4, None)
 
 
+def test_a_core_is_left_to_the_client_unless_the_arm_says_otherwise(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 8)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    assert settings_of(Arm(engine="embedded", model="m"), 1).threads == 5
+    assert settings_of(Arm(engine="embedded", model="m", threads=8), 1).threads == 8
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0}, raising=False)
+    assert settings_of(Arm(engine="embedded", model="m"), 1).threads == 1
+
+
 @pytest.mark.parametrize(
     ("context", "args", "tokens"),
     [

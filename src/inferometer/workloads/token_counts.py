@@ -2,6 +2,8 @@
 
 import http.client
 import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -88,8 +90,16 @@ def server_counter(endpoint: Endpoint) -> ServerTokenizer | None:
     return counter
 
 
-def counter_for(name: str, endpoint: Endpoint) -> TokenCounter | None:
-    """The counter that a spec's `tokenizer` names: `server`, `none`, or a tokenizer's name or place."""
+@contextmanager
+def counter_for(name: str, endpoint: Endpoint) -> Iterator[TokenCounter | None]:
+    """The counter that a spec's `tokenizer` names: `server`, `none`, or a tokenizer's name or place. Raises RequestWrong
+    for a tokenizer that is not to be had; a server without one gives None."""
     if name == "none":
-        return None
-    return server_counter(endpoint) if name == "server" else LocalTokenizer(name)
+        yield None
+    elif name != "server":
+        yield LocalTokenizer(name)
+    elif (counter := server_counter(endpoint)) is not None:
+        with closing(counter):
+            yield counter
+    else:
+        yield None
