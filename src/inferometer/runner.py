@@ -29,12 +29,14 @@ from inferometer.probes.nvidia import device_used_bytes
 from inferometer.probes.sampler import Sampler, engine_probes
 from inferometer.record import Fact, Finding, RequestRecord, Sample
 from inferometer.request import Request, TokenCounter, Workload
+from inferometer.schedule import concurrency_limit
 from inferometer.spec import Arm, Spec, TrialSpec
 from inferometer.store import Store
 from inferometer.units import ms
 from inferometer.workloads.token_counts import counter_for
 
 _WARMUP_TOKENS = 32
+_OPEN_LOOP_SLOTS = 4  # llama-server's own default, where nothing says how many requests will be under way
 
 
 class TrialBegan(msgspec.Struct, frozen=True):
@@ -92,7 +94,8 @@ def run_study(spec: Spec, folder: Path, headers: dict[str, str] | None = None) -
     what it has, and rises. `headers` go to the servers and are stored nowhere. Raises RequestWrong before anything is
     started where the spec cannot be run.
     """
-    arms = {name: resolve(arm) for name, arm in spec.arms.items()}
+    slots = concurrency_limit(spec.schedule) or _OPEN_LOOP_SLOTS
+    arms = {name: msgspec.structs.replace(resolve(arm), slots=arm.slots or slots) for name, arm in spec.arms.items()}
     engines: dict[str, Engine] = {name: factory("engine", arm.engine)(headers or {}) for name, arm in arms.items()}
     for name, engine in engines.items():
         engine.check(arms[name])
@@ -148,7 +151,9 @@ class _Trial:
                 plan, notes = self._plan(counter)
                 yield PlanReady(plan, notes)
                 arrived: deque[Sample] = deque()
-                with Sampler(engine_probes(endpoint.pids, gpu_before), self._clock, on_sample=arrived.append) as sampler:
+                with Sampler(
+                    engine_probes(endpoint.pids, gpu_before), self._clock, on_sample=arrived.append
+                ) as sampler:
                     yield from self._play(plan, endpoint, worker, arrived)
                 self._store.add_samples(self._id, arrived)
                 self._facts += sampler.facts()

@@ -59,7 +59,8 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `engine`: embedded, llama-server or external. `model`: a GGUF file, `standin:demo` or `standin:tiny` (made on this
     machine), or for `external` the name sent in each request. `binary`, `args`, `env`: how a llama-server is started.
-    `url`: where an external server answers. `threads`, `context`: of an embedded engine; None: its default.
+    `url`: where an external server answers. `threads`, `context`, `slots`: of an embedded engine; None: its default,
+    and for `slots` (requests answered at once) the schedule's concurrency.
     `ready_timeout_s`: how long it may take from its start to its first token.
     """
 
@@ -74,6 +75,7 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str | None = None
     threads: int | None = None
     context: int | None = None
+    slots: int | None = None
     ready_timeout_s: float = 600.0
 
     @property
@@ -159,7 +161,7 @@ def _with_bases(arms: Any, problems: list[str]) -> Any:
         raw = arms[name]
         if name in resolved or not isinstance(raw, dict) or "base" not in raw:
             return resolved.get(name, raw)
-        own = cast("dict[str, Any]", dict(raw))
+        own = dict(cast("dict[str, Any]", raw))
         base = str(own.pop("base"))
         if base not in arms:
             problems.append(f"arms.{name}.base: no arm {base!r}{_nearest(base, list(arms))}")

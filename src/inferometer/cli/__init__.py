@@ -1,5 +1,6 @@
 """Which command was asked for? Flags become a Spec, the runner runs it, reports are printed; exit codes are set."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,8 +31,8 @@ Dialect = Annotated[
 @app.command()
 def demo(
     out: Out = None,
-    num_prompts: Annotated[int, typer.Option(help="Prompts of the built-in coding set per trial.")] = 16,
-    max_tokens: Annotated[int, typer.Option(help="The most tokens asked of each request.")] = 64,
+    num_prompts: Annotated[int, typer.Option(help="Prompts of the built-in coding set per trial.")] = 8,
+    max_tokens: Annotated[int, typer.Option(help="The most tokens asked of each request.")] = 48,
     trials: Annotated[int, typer.Option(help="Trials per arm, in the order A B B A.")] = 2,
     seed: Annotated[int, typer.Option(help="Which prompts, in which order.")] = 1,
     format: Format = "terminal",
@@ -105,6 +106,7 @@ def _common(
 
 def main() -> None:
     """The program. Errors that a user can act on are one message; anything else is a defect and shows its traceback."""
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))  # so that engines end too
     try:
         sys.argv[1:] = spread_flags(sys.argv[1:])
         app()

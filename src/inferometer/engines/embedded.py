@@ -68,7 +68,7 @@ class Embedded:
 def settings_of(arm: Arm, port: int) -> Settings:
     """The arm as settings; `args` win over `threads` and `context`. RequestWrong for an unknown flag or value."""
     given = _flags(arm.args)
-    parallel = int(given.get("parallel", 1))
+    parallel = int(given.get("parallel", arm.slots or 1))
     draft = arm.draft
     return Settings(
         model=arm.model,

@@ -79,6 +79,12 @@ class _Pipes:
                 written = os.write(1, self._backlog[0])
             except BlockingIOError:
                 break
+            except BrokenPipeError:  # the program is gone, and nobody is left to tell
+                self._backlog.clear()
+                self.closed = True
+                if self.driver is not None:
+                    self.driver.stopped = True
+                break
             if written < len(self._backlog[0]):
                 self._backlog[0] = self._backlog[0][written:]
             else:

@@ -92,8 +92,10 @@ def server_counter(endpoint: Endpoint) -> ServerTokenizer | None:
 
 @contextmanager
 def counter_for(name: str, endpoint: Endpoint) -> Iterator[TokenCounter | None]:
-    """The counter that a spec's `tokenizer` names: `server`, `none`, or a tokenizer's name or place. Raises RequestWrong
-    for a tokenizer that is not to be had; a server without one gives None."""
+    """The counter that a spec's `tokenizer` names: `server`, `none`, or a tokenizer's name or place.
+
+    A server without one gives None. Raises RequestWrong for a tokenizer that is not to be had.
+    """
     if name == "none":
         yield None
     elif name != "server":
