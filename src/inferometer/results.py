@@ -8,7 +8,7 @@ import msgspec
 from inferometer.compare import Comparison, compare
 from inferometer.errors import StudyUnreadable
 from inferometer.metrics import MetricDialect, TrialSummary, TrialView, summarize, view
-from inferometer.record import Trial
+from inferometer.record import Fact, Trial
 from inferometer.spec import Spec
 from inferometer.store import Store
 
@@ -20,6 +20,8 @@ class Study(msgspec.Struct, frozen=True):
     spec: Spec
     trials: tuple[Trial, ...]
     notes: tuple[str, ...] = ()
+    machine: tuple[Fact, ...] = ()
+    workload: dict[str, str] = {}
 
     def view(self, trial: Trial, dialect: MetricDialect) -> TrialView:
         return view(trial, dialect, self.spec.arms[trial.arm].api)
@@ -34,7 +36,7 @@ def read_study(folder: Path) -> Study:
     try:
         spec = store.spec()
         trials = tuple(trial for trial in store.trials() if trial.arm in spec.arms)
-        return Study(folder, spec, trials, store.notes())
+        return Study(folder, spec, trials, store.notes(), store.machine(), store.workload())
     finally:
         store.close()
 

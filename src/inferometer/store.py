@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -48,6 +49,7 @@ _SCALARS = (
     "coalesced resent prompt_tokens our_tokens"
 ).split()
 _encode = msgspec.json.encode
+_T = TypeVar("_T")
 
 
 class Store:
@@ -170,13 +172,23 @@ class Store:
 
     def plan(self) -> Plan | None:
         """The plan that every trial played; None before the first trial."""
-        row = self._database.execute("SELECT value FROM meta WHERE key = 'plan'").fetchone()
-        return None if row is None else msgspec.json.decode(row[0], type=Plan)
+        return self._meta("plan", Plan)
 
     def notes(self) -> tuple[str, ...]:
         """What the workload had to say of itself."""
-        row = self._database.execute("SELECT value FROM meta WHERE key = 'notes'").fetchone()
-        return () if row is None else msgspec.json.decode(row[0], type=tuple[str, ...])
+        return self._meta("notes", tuple[str, ...]) or ()
+
+    def machine(self) -> tuple[Fact, ...]:
+        """What the machine was."""
+        return self._meta("machine", tuple[Fact, ...]) or ()
+
+    def workload(self) -> dict[str, str]:
+        """Where the requests came from: data set, its hash, tokenizer."""
+        return self._meta("workload", dict[str, str]) or {}
+
+    def _meta(self, key: str, kind: type[_T]) -> _T | None:
+        row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=kind)
 
     def ended(self) -> set[tuple[str, int]]:
         """Arm and number of each trial that is over, well or badly."""

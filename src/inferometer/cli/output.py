@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from inferometer.cli.progress import display
 from inferometer.compare import Comparison
 from inferometer.errors import Interrupted, RequestWrong
 from inferometer.metrics import MetricDialect
-from inferometer.results import comparison_of
+from inferometer.results import Study, comparison_of, read_study
 from inferometer.runner import TrialEnded, run_study
 from inferometer.spec import Spec
 
@@ -29,7 +30,7 @@ def run_and_report(
     checked_format(format)
     failures = run_shown(spec, folder, headers)
     comparison = comparison_of([folder], dialect)
-    write_summary(folder, spec, comparison)
+    write_summary(folder, comparison)
     print(rendered(comparison, format), end="")
     print(f"study: {folder}", file=sys.stderr)
     return 1 if failures else 0
@@ -71,12 +72,28 @@ def rendered(comparison: Comparison, format: str) -> str:
     return render(comparison, terminal=sys.stdout.isatty(), width=_width())
 
 
-def write_summary(folder: Path, spec: Spec, comparison: Comparison) -> None:
-    """summary.md: the study's name and its table."""
+def write_summary(folder: Path, comparison: Comparison) -> None:
+    """summary.md: the study's name, its table, and what ran."""
     from inferometer.reports.markdown import render
 
-    title = spec.name or folder.name
-    (folder / "summary.md").write_text(f"# {title}\n\n{render(comparison)}", encoding="utf-8")
+    study = read_study(folder)
+    title = study.spec.name or folder.name
+    text = f"# {title}\n\n{render(comparison)}\n**What ran**\n\n{_what_ran(study)}"
+    (folder / "summary.md").write_text(text, encoding="utf-8")
+
+
+_SHOWN_FACTS = ("engine_version", "model_file", "model_bytes", "model_head_sha256", "draft_file", "draft_head_sha256")
+
+
+def _what_ran(study: Study) -> str:
+    """Machine, workload and each arm's engine and model files, one line each."""
+    lines = ["- machine: " + "; ".join(f"{fact.name} {fact.value}" for fact in study.machine)]
+    lines.append("- workload: " + "; ".join(f"{name} {value}" for name, value in study.workload.items()))
+    for arm in study.spec.arms:
+        facts = next((trial.facts for trial in study.trials if trial.arm == arm and trial.facts), ())
+        known = [f"{fact.name} {fact.value}" for fact in facts if fact.name in _SHOWN_FACTS]
+        lines.append(f"- {arm}: " + "; ".join(known))
+    return "\n".join(lines) + "\n"
 
 
 def checked_format(name: str) -> str:
@@ -119,6 +136,4 @@ def request_headers(given: Sequence[str]) -> dict[str, str]:
 
 
 def _width() -> int:
-    if not sys.stdout.isatty():
-        return 99
-    return max(60, os.get_terminal_size(sys.stdout.fileno()).columns)
+    return max(80, shutil.get_terminal_size(fallback=(99, 24)).columns) if sys.stdout.isatty() else 99

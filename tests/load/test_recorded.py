@@ -1,0 +1,66 @@
+"""A real server's stream decodes to the same tokens wherever the network cut its bytes."""
+
+import array
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferometer.load.dialects import record
+from inferometer.load.wire import Exchange
+from inferometer.plan import PlanItem
+from inferometer.record import RequestRecord
+from inferometer.request import user_request
+
+RECORDED = Path(__file__).parent / "recorded"
+STREAMS = {
+    "openai-chat": (RECORDED / "llama-cpp-b11549-chat-draft.http").read_bytes(),
+    "openai": (RECORDED / "llama-cpp-b11549-completions-draft.http").read_bytes(),
+}
+
+
+def decoded(dialect: str, cuts: list[int]) -> RequestRecord:
+    stream = STREAMS[dialect]
+    edges = sorted({0, len(stream), *(cut % len(stream) for cut in cuts)})
+    lengths = [b - a for a, b in itertools.pairwise(edges)]
+    exchange = Exchange(
+        index=0,
+        outcome="complete",
+        due_ns=None,
+        connected_ns=100,
+        sent_ns=200,
+        done_ns=1000 + len(lengths),
+        raw=stream,
+        lengths=array.array("I", lengths).tobytes(),
+        stamps=array.array("q", range(1000, 1000 + len(lengths))).tobytes(),
+    )
+    return record(exchange, PlanItem(0, user_request("r", "p"), None), dialect, zero_ns=0)
+
+
+@pytest.mark.parametrize("dialect", ["openai-chat", "openai"])
+@given(cuts=st.lists(st.integers(0, 10_000), max_size=40))
+def test_the_cuts_change_nothing_but_the_times(dialect: str, cuts: list[int]):
+    whole, cut = decoded(dialect, []), decoded(dialect, cuts)
+    assert cut.outcome == "ok"
+    assert [(e.kind, e.text) for e in cut.events] == [(e.kind, e.text) for e in whole.events]
+    assert (cut.usage, cut.timings, cut.finish_reason, cut.model) == (
+        whole.usage,
+        whole.timings,
+        whole.finish_reason,
+        whole.model,
+    )
+    assert [e.at_ns for e in cut.events] == sorted(e.at_ns for e in cut.events)
+
+
+@pytest.mark.parametrize("dialect", ["openai-chat", "openai"])
+def test_what_the_server_said_is_all_there(dialect: str):
+    found = decoded(dialect, [])
+    assert sum(e.kind == "text" for e in found.events) == 16
+    assert found.usage is not None
+    assert found.usage.completion_tokens == 16
+    assert found.timings is not None
+    assert (found.timings.draft_n, found.timings.draft_n_accepted) == (12, 12)
+    assert found.finish_reason == "length"
+    assert found.coalesced == 15  # all in one read here
