@@ -40,6 +40,12 @@ def test_an_arm_takes_what_it_does_not_say_from_its_base():
     assert spec.arms["baseline"].draft is None
 
 
+def test_flags_may_be_written_as_a_shell_takes_them():
+    spec = parse("arms: {a: {engine: llama-server, model: m, args: [-ngl, 99, -fa, on], env: {GPU: 0}}}", "s")
+    assert spec.arms["a"].args == ("-ngl", "99", "-fa", "on")
+    assert spec.arms["a"].env == {"GPU": "0"}
+
+
 def test_a_base_may_have_a_base_and_stand_below():
     spec = parse(
         "arms: {c: {base: b, threads: 3}, b: {base: a, threads: 2, context: 9}, a: {engine: embedded, model: m}}", "s"

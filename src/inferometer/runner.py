@@ -202,7 +202,8 @@ class _Trial:
                     case LoadCost():
                         self._facts += _load_facts(happening)
                     case _:
-                        self._store.commit()
+                        pass
+                self._store.commit_when_due()
                 yield msgspec.structs.replace(played, elapsed_ns=self._clock.now_ns() - started_ns)
             if interrupts:
                 raise KeyboardInterrupt

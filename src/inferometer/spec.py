@@ -179,8 +179,26 @@ def _with_bases(arms: Any, problems: list[str]) -> Any:
         return merged
 
     for name in arms:
-        resolved[name] = resolve(name, (name,))
+        resolved[name] = _with_words(resolve(name, (name,)))
     return resolved
+
+
+def _with_words(arm: Any) -> Any:
+    """The arm with `args` and `env` as the words that the user wrote: YAML reads 99 as a number and on as true."""
+    if not isinstance(arm, dict):
+        return arm
+    found = dict(cast("dict[str, Any]", arm))
+    if isinstance(found.get("args"), list):
+        found["args"] = [_word(value) for value in cast("list[Any]", found["args"])]
+    if isinstance(found.get("env"), dict):
+        found["env"] = {name: _word(value) for name, value in cast("dict[str, Any]", found["env"]).items()}
+    return found
+
+
+def _word(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value) if isinstance(value, int | float) else value
 
 
 def _problems(value: Any, kind: Any, place: str) -> list[str]:

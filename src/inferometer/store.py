@@ -132,14 +132,14 @@ class Store:
             f"INSERT INTO record (trial_id, idx, {', '.join(_SCALARS)}, usage, timings, events) VALUES ({marks})",
             (trial_id, record.index, *values, usage, timings, events),
         )
-        self._commit_now_and_then()
+        self.commit_when_due()
 
     def add_samples(self, trial_id: int, samples: Iterable[Sample]) -> None:
         self._database.executemany(
             "INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, ?)",
             [(trial_id, s.at_ns, s.source, s.quantity, s.value, s.pid, s.device) for s in samples],
         )
-        self._commit_now_and_then()
+        self.commit_when_due()
 
     def set_our_tokens(self, trial_id: int, counts: dict[int, int]) -> None:
         """Tokens of the outputs counted again, by record index."""
@@ -161,7 +161,8 @@ class Store:
         self._database.commit()
         self._last_commit_s = time.monotonic()
 
-    def _commit_now_and_then(self) -> None:
+    def commit_when_due(self) -> None:
+        """Commits what has waited for half a second; to be called now and then."""
         if time.monotonic() - self._last_commit_s > _COMMIT_EVERY_S:
             self.commit()
 

@@ -101,7 +101,7 @@ def test_a_second_interrupt_while_stopping_still_leaves_no_process(tmp_path: Pat
 
 
 def test_an_engine_that_ends_at_once_is_told_with_its_log_and_what_to_try(arm: Arm, tmp_path: Path):
-    script = "import sys; print('line 1'); sys.exit('error: invalid argument: --draft-max')"
+    script = "import sys; print('line 1', flush=True); sys.exit('error: invalid argument: --draft-max')"
     launch = Launch("llama-server", (sys.executable, "-c", script), "llama-server --draft-max 4", "http://127.0.0.1:1")
     with pytest.raises(EngineNotReady) as caught, started(launch, arm, tmp_path / "log"):
         pass

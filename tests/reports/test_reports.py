@@ -127,7 +127,7 @@ def test_every_form_shows_warnings_and_notes(render):
 def test_two_arms_have_one_difference_and_three_name_their_baseline():
     assert table(compare([summary("a", 1, 1), summary("b", 1, 2)])).columns == ("Metric", "a", "b", "% Difference")
     columns = table(COMPARISON).columns
-    assert columns == ("Metric", *COMPARISON.arms, "% vs baseline", "% vs baseline")
+    assert columns == ("Metric", *COMPARISON.arms, "draft n-max 8 vs baseline (%)", "draft n-max 24 vs baseline (%)")
     assert table(COMPARISON).caption == "Trials: baseline 2, draft n-max 8 2, draft n-max 24 2"
 
 

@@ -17,7 +17,7 @@ class Table(msgspec.Struct, frozen=True):
 def table(comparison: Comparison) -> Table:
     """One row a metric that any arm has, one column an arm, then one a difference against the first arm."""
     baseline, *others = comparison.arms
-    differences = ["% Difference"] if len(others) == 1 else [f"% vs {baseline}" for _ in others]
+    differences = ["% Difference"] if len(others) == 1 else [f"{arm} vs {baseline} (%)" for arm in others]
     return Table(
         columns=("Metric", *comparison.arms, *differences),
         rows=tuple(_cells(row, comparison.arms) for row in comparison.rows if any(row.n.values())),

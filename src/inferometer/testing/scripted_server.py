@@ -6,7 +6,9 @@ at high rates use a compiled server.
 
 import contextlib
 import json
+import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -48,18 +50,44 @@ Answer = Callable[[Received], Iterable[Step]]
 
 
 class ScriptedServer:
-    """Listens on 127.0.0.1 and answers each request by `answer`; keeps every request in `received`."""
+    """Listens and answers each request by `answer`; keeps every request in `received`.
 
-    def __init__(self, answer: Answer) -> None:
+    On a free port of `host` (`::1` for IPv6), or on the Unix socket `unix_path`; with `tls`, a server-side context, it
+    speaks TLS. Without `reads_body` it answers once it has a request's head: the body is left unread, and {}.
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        host: str = "127.0.0.1",
+        unix_path: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        reads_body: bool = True,
+    ) -> None:
         self._answer = answer
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port: int = self._listener.getsockname()[1]
+        self._host = host
+        self._unix_path = unix_path
+        self._tls = tls
+        self._reads_body = reads_body
+        if unix_path is None:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._listener = socket.create_server((host, 0), family=family, backlog=512)
+            self.port: int = self._listener.getsockname()[1]
+        else:
+            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._listener.bind(unix_path)
+            self._listener.listen(512)
+            self.port = 0
         self.received: list[Received] = []
         self._connections: list[socket.socket] = []
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        if self._unix_path is not None:
+            return f"unix://{self._unix_path}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{'http' if self._tls is None else 'https'}://{host}:{self.port}"
 
     def __enter__(self) -> "ScriptedServer":
         threading.Thread(target=self._accept, daemon=True).start()
@@ -69,6 +97,8 @@ class ScriptedServer:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        if self._unix_path is not None:
+            os.unlink(self._unix_path)
         for connection in self._connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -78,14 +108,17 @@ class ScriptedServer:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._unix_path is None:
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._tls is not None:  # the handshake comes with the first read, in the connection's own thread
+                    connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
                 self._connections.append(connection)
                 threading.Thread(target=self._serve, args=(connection, len(self._connections) - 1), daemon=True).start()
 
     def _serve(self, connection: socket.socket, number: int) -> None:
         reader = connection.makefile("rb")
         with contextlib.suppress(OSError, ValueError):
-            while (request := _read_request(reader, number)) is not None:
+            while (request := _read_request(reader, number, self._reads_body)) is not None:
                 self.received.append(request)
                 for step in self._answer(request):
                     match step:
@@ -102,7 +135,7 @@ class ScriptedServer:
                             return
 
 
-def _read_request(reader: Any, number: int) -> Received | None:
+def _read_request(reader: Any, number: int, reads_body: bool) -> Received | None:
     first = reader.readline()
     if not first:
         return None
@@ -111,7 +144,7 @@ def _read_request(reader: Any, number: int) -> Received | None:
     while (line := reader.readline().strip()) != b"":
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.strip().lower()] = value.strip()
-    data = reader.read(int(headers.get("content-length", "0")))
+    data = reader.read(int(headers.get("content-length", "0"))) if reads_body else b""
     return Received(method, path, headers, json.loads(data) if data else {}, number)
 
 
