@@ -9,7 +9,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     """A server that answers.
 
     `base_url` has no trailing slash; `path` begins with one. `pids` are the engine's own root processes (empty for a
-    server that we did not start). `headers` may hold secrets: they are sent, never stored or shown.
+    server that we did not start). `headers` may hold secrets: they are sent, never stored or shown. `verify`, `ca_file`:
+    whether, and against what, the certificate of an https server is checked; None: the system's store.
     """
 
     base_url: str
@@ -19,6 +20,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     pids: tuple[int, ...] = ()
     facts: tuple[Fact, ...] = ()
     headers: dict[str, str] = {}
+    verify: bool = True
+    ca_file: str | None = None
 
     @property
     def url(self) -> str:

@@ -56,6 +56,19 @@ def build(
     return Plan((*before, *after), concurrency_limit(schedule), seed)
 
 
+def shard(plan: Plan, part: int, parts: int) -> Plan:
+    """Part `part` of `parts`: every so-maniest measured item, its share of the concurrency, and all warm-ups in part 0.
+
+    Together the parts are the plan. Raises ValueError for more parts than measured items or than the concurrency.
+    """
+    if parts > len(plan.measured) or (plan.concurrency is not None and parts > plan.concurrency):
+        raise ValueError(f"a plan of {len(plan.measured)} requests, {plan.concurrency} at once, has no {parts} parts")
+    concurrency = None
+    if plan.concurrency is not None:
+        concurrency = plan.concurrency // parts + (part < plan.concurrency % parts)
+    return Plan((*(plan.warmups if part == 0 else ()), *plan.measured[part::parts]), concurrency, plan.seed)
+
+
 def warmup_request(number: int, max_tokens: int | None) -> Request:
     """A warm-up of our own, for where the workload has no prompt to spare. Different numbers share no prefix."""
     subjects = ("a queue", "a clock", "a matrix", "a parser", "a ledger", "a graph", "a cache", "a maze")

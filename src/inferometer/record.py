@@ -15,10 +15,11 @@ has no choices; `done` is [DONE]."""
 OUTPUT_KINDS = frozenset({"text", "reasoning", "tool"})
 
 Outcome = Literal[
-    "ok", "http_error", "refused", "cut", "no_tokens", "bad_stream", "timeout", "cancelled", "server_error"
+    "ok", "http_error", "refused", "cut", "no_tokens", "bad_stream", "timeout", "cancelled", "server_error", "lost"
 ]
 """How a request ended: `refused` = no connection; `cut` = closed in the middle; `no_tokens` = a complete answer without
-output; `bad_stream` = not the API's format; `server_error` = an error object inside the stream."""
+output; `bad_stream` = not the API's format; `server_error` = an error object inside the stream; `lost` = the
+load worker that sent it died."""
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -63,7 +64,8 @@ class RequestRecord(msgspec.Struct, frozen=True):
     `due_ns`: when it should have been sent; None in a closed loop before a slot was free, where it is due at once.
     `sent_ns`: just before its first byte was handed to the kernel. `done_ns`: the end of the response or of the hope
     for one. `events` in order of arrival; `coalesced`: events that were read together with the one before, so that
-    they share its stamp. `our_tokens`: the output counted again by our tokenizer, None where there was none.
+    they share its stamp. `stamp_errors`: reads whose kernel stamp lay before the sending or after the reading, and which
+    have the time of the reading instead. `our_tokens`: the output counted again by our tokenizer, None where there was none.
     `resent`: how often an idle connection turned out to be closed and the request went out again.
     """
 
@@ -83,6 +85,7 @@ class RequestRecord(msgspec.Struct, frozen=True):
     model: str | None = None
     error: str = ""
     coalesced: int = 0
+    stamp_errors: int = 0
     resent: int = 0
     connected_ns: int | None = None
     prompt_tokens: int | None = None

@@ -20,8 +20,9 @@ from inferometer.engines.base import Engine
 from inferometer.errors import ServerUnusable, TrialFailed
 from inferometer.extensions import factory
 from inferometer.facts import machine_facts
-from inferometer.load import LoadCost, Started, play
-from inferometer.load.processes import Worker
+from inferometer.load import Started, WorkerLost, play
+from inferometer.load.audit import LoadReport
+from inferometer.load.crew import Crew, local_crew
 from inferometer.load.wire import Tick
 from inferometer.model_names import resolve
 from inferometer.plan import Plan
@@ -32,7 +33,6 @@ from inferometer.request import Request, TokenCounter, Workload
 from inferometer.schedule import concurrency_limit
 from inferometer.spec import Arm, Spec, TrialSpec
 from inferometer.store import Store
-from inferometer.units import ms
 from inferometer.workloads.token_counts import counter_for
 
 _WARMUP_TOKENS = 32
@@ -144,7 +144,7 @@ class _Trial:
     def _measure(self) -> Iterator[Progress]:
         log_path = self._store.folder / "logs" / f"{self._trial.arm_name}-{self._trial.number}.log"
         gpu_before = device_used_bytes()
-        with Worker() as worker, self._engine.start(self._arm, log_path) as endpoint:
+        with local_crew(self._spec.workers) as crew, self._engine.start(self._arm, log_path) as endpoint:
             self._facts += endpoint.facts
             yield EngineReady(self._trial.arm_name, self._clock.now_ns(), endpoint)
             with counter_for(self._spec.tokenizer, endpoint) as counter:
@@ -154,7 +154,7 @@ class _Trial:
                 with Sampler(
                     engine_probes(endpoint.pids, gpu_before), self._clock, on_sample=arrived.append
                 ) as sampler:
-                    yield from self._play(plan, endpoint, worker, arrived)
+                    yield from self._play(plan, endpoint, crew, arrived)
                 self._store.add_samples(self._id, arrived)
                 self._facts += sampler.facts()
                 if counter is not None:
@@ -176,15 +176,15 @@ class _Trial:
         self._store.set_meta("plan", plan)
         return plan, sampled.notes
 
-    def _play(self, plan: Plan, endpoint: Endpoint, worker: Worker, arrived: deque[Sample]) -> Iterator[Played]:
+    def _play(self, plan: Plan, endpoint: Endpoint, crew: Crew, arrived: deque[Sample]) -> Iterator[Played]:
         """Plays the plan; every record and sample is in the store within a second. An interrupt cancels what is under
         way, keeps it, and rises when all has ended."""
         played = Played(0, 0, len(plan.measured), 0, 0, 0, 0)
         started_ns = self._clock.now_ns()
         with _interrupts_wait() as interrupts:
-            for happening in play(plan, endpoint, self._spec.sampling, self._clock.origin_ns, worker):
+            for happening in play(plan, endpoint, self._spec.sampling, self._clock.origin_ns, crew):
                 if interrupts:
-                    worker.stop()
+                    crew.stop()
                 while arrived:
                     self._store.add_samples(self._id, [arrived.popleft()])
                 match happening:
@@ -199,8 +199,11 @@ class _Trial:
                         self._store.set_plan_started(self._id, started_ns)
                     case Tick():
                         played = msgspec.structs.replace(played, in_flight=happening.in_flight, reads=happening.reads)
-                    case LoadCost():
+                    case WorkerLost():
+                        self._findings.append(_lost_finding(happening))
+                    case LoadReport():
                         self._facts += _load_facts(happening)
+                        self._findings += _load_findings(happening)
                     case _:
                         pass
                 self._store.commit_when_due()
@@ -268,13 +271,22 @@ def _counted(played: Played, record: RequestRecord) -> Played:
     )
 
 
-def _load_facts(cost: LoadCost) -> list[Fact]:
-    return [
-        Fact(
-            "load_cpu_share", f"{cost.cpu_ns / max(1, cost.wall_ns):.4f}", "the load worker's CPU over the plan's time"
-        ),
-        Fact("load_worst_lateness_ms", f"{ms(cost.worst_lateness_ns):.3f}", "sent minus due, open loop"),
-    ]
+def _load_facts(report: LoadReport) -> list[Fact]:
+    """The client's own part, each number by its name; what is not known is left out."""
+    source = "the load workers"
+    fields = msgspec.structs.asdict(report)
+    return [Fact(f"load_{name}", str(value), source) for name, value in fields.items() if value is not None]
+
+
+def _load_findings(report: LoadReport) -> list[Finding]:
+    """A note of what the client cost, a warning where that was near what it can do."""
+    severity = "warning" if report.near_the_limit else "note"
+    return [Finding(severity, "client", report.line())]
+
+
+def _lost_finding(lost: WorkerLost) -> Finding:
+    message = f"load worker {lost.number} {lost.how}; {lost.missing} of its requests have no answer"
+    return Finding("invalid", "worker-lost", message)
 
 
 def _now_text() -> str:

@@ -96,6 +96,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     `tokenizer`: a Hugging Face name, a folder or a tokenizer.json; `server` asks the engine's own /tokenize;
     `none` counts nothing. `warmups`: requests sent before the clock starts, never one of the measured prompts.
+    `workers`: load processes that share the plan.
     """
 
     name: str = ""
@@ -106,6 +107,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     seed: int = 1
     trials: int = 1
     warmups: int = 1
+    workers: int = 1
     tokenizer: str = "server"
 
 
@@ -258,7 +260,12 @@ def _semantic_problems(spec: Spec) -> list[str]:
         problems.append("arms: give at least one")
     problems += [
         f"{name}: must be at least {least}, not {number}"
-        for name, number, least in (("trials", spec.trials, 1), ("warmups", spec.warmups, 0), ("seed", spec.seed, 0))
+        for name, number, least in (
+            ("trials", spec.trials, 1),
+            ("workers", spec.workers, 1),
+            ("warmups", spec.warmups, 0),
+            ("seed", spec.seed, 0),
+        )
         if number < least
     ]
     for name, arm in spec.arms.items():

@@ -4,22 +4,25 @@ Everything is written as it happens: a finished request is committed within a se
 
     meta      key, value                       plan, sampling source, machine facts: JSON
     trial     one row a trial                  facts and findings: JSON
-    record    one row a request                events: zlib of JSON [[at_ns, kind, text], …]
+    record    one row a request                event_ns: i64, event_kind: one byte (its place in KINDS), event_chars: u32,
+                                               each an array with an entry per event, little-endian; event_text: all
+                                               texts in one, of so many code points each
     sample    one row a reading
 """
 
+import array
 import sqlite3
+import sys
 import time
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import msgspec
 
 from inferometer.errors import RequestWrong, StudyUnreadable
 from inferometer.plan import Plan
-from inferometer.record import Event, Fact, Finding, RequestRecord, Sample, ServerTimings, Trial, Usage
+from inferometer.record import Event, EventKind, Fact, Finding, RequestRecord, Sample, ServerTimings, Trial, Usage
 from inferometer.spec import Spec, parse, to_yaml
 
 FORMAT_VERSION = 1
@@ -36,8 +39,9 @@ CREATE TABLE record (
     trial_id INTEGER NOT NULL REFERENCES trial (id), idx INTEGER NOT NULL, request_id TEXT NOT NULL,
     measured INTEGER NOT NULL, outcome TEXT NOT NULL, due_ns INTEGER, sent_ns INTEGER, done_ns INTEGER NOT NULL,
     first_byte_ns INTEGER, connected_ns INTEGER, status INTEGER, finish_reason TEXT, model TEXT, error TEXT NOT NULL,
-    coalesced INTEGER NOT NULL, resent INTEGER NOT NULL, prompt_tokens INTEGER, our_tokens INTEGER,
-    usage TEXT, timings TEXT, events BLOB NOT NULL, PRIMARY KEY (trial_id, idx)) WITHOUT ROWID;
+    coalesced INTEGER NOT NULL, stamp_errors INTEGER NOT NULL, resent INTEGER NOT NULL, prompt_tokens INTEGER, our_tokens INTEGER,
+    usage TEXT, timings TEXT, event_ns BLOB NOT NULL, event_kind BLOB NOT NULL, event_chars BLOB NOT NULL,
+    event_text TEXT NOT NULL, PRIMARY KEY (trial_id, idx)) WITHOUT ROWID;
 CREATE TABLE sample (
     trial_id INTEGER NOT NULL REFERENCES trial (id), at_ns INTEGER NOT NULL, source TEXT NOT NULL,
     quantity TEXT NOT NULL, value REAL NOT NULL, pid INTEGER, device TEXT);
@@ -46,8 +50,10 @@ CREATE INDEX sample_of_trial ON sample (trial_id, at_ns);
 
 _SCALARS = (
     "request_id measured outcome due_ns sent_ns done_ns first_byte_ns connected_ns status finish_reason model error "
-    "coalesced resent prompt_tokens our_tokens"
+    "coalesced stamp_errors resent prompt_tokens our_tokens"
 ).split()
+_EVENTS = "event_ns, event_kind, event_chars, event_text"
+KINDS: tuple[EventKind, ...] = get_args(EventKind)
 _encode = msgspec.json.encode
 _T = TypeVar("_T")
 
@@ -126,11 +132,11 @@ class Store:
         values = [getattr(record, name) for name in _SCALARS]
         usage = None if record.usage is None else _encode(record.usage).decode()
         timings = None if record.timings is None else _encode(record.timings).decode()
-        events = zlib.compress(_encode(record.events), 1)
-        marks = ", ".join("?" * (len(values) + 5))
+        columns = _columns(record.events)
+        marks = ", ".join("?" * (len(values) + 4 + len(columns)))
         self._database.execute(
-            f"INSERT INTO record (trial_id, idx, {', '.join(_SCALARS)}, usage, timings, events) VALUES ({marks})",
-            (trial_id, record.index, *values, usage, timings, events),
+            f"INSERT INTO record (trial_id, idx, {', '.join(_SCALARS)}, usage, timings, {_EVENTS}) VALUES ({marks})",
+            (trial_id, record.index, *values, usage, timings, *columns),
         )
         self.commit_when_due()
 
@@ -217,13 +223,13 @@ class Store:
                 )
                 for trial_id, arm, number, state, plan_started_ns, draft_asked, error, facts, findings in rows
             ]
-        except (sqlite3.Error, msgspec.MsgspecError, zlib.error) as error:
+        except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
             raise StudyUnreadable(f"{self.folder / 'study.db'} is damaged: {error}") from error
 
     def records(self, trial_id: int) -> tuple[RequestRecord, ...]:
         """The records of one trial by index."""
         rows = self._database.execute(
-            f"SELECT idx, {', '.join(_SCALARS)}, usage, timings, events FROM record WHERE trial_id = ? ORDER BY idx",
+            f"SELECT idx, {', '.join(_SCALARS)}, usage, timings, {_EVENTS} FROM record WHERE trial_id = ? ORDER BY idx",
             (trial_id,),
         )
         return tuple(_record(row) for row in rows)
@@ -247,19 +253,52 @@ def load_spec(path: Path) -> Spec:
     return parse(text, str(path))
 
 
-_decode_events = msgspec.json.Decoder(tuple[Event, ...]).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_timings = msgspec.json.Decoder(ServerTimings).decode
 
 
 def _record(row: tuple[object, ...]) -> RequestRecord:
-    index, *scalars, usage, timings, events = row
+    index, *scalars, usage, timings, at_ns, kinds, chars, text = row
     fields = dict(zip(_SCALARS, scalars, strict=True))
     fields["measured"] = bool(fields["measured"])
     return RequestRecord(
         index=index,  # pyright: ignore[reportArgumentType] # SQLite gives what the schema says
         usage=None if usage is None else _decode_usage(usage),  # pyright: ignore[reportArgumentType]
         timings=None if timings is None else _decode_timings(timings),  # pyright: ignore[reportArgumentType]
-        events=_decode_events(zlib.decompress(events)),  # pyright: ignore[reportArgumentType]
+        events=_events(at_ns, kinds, chars, text),  # pyright: ignore[reportArgumentType]
         **fields,  # pyright: ignore[reportArgumentType]
     )
+
+
+_CODES = {kind: code for code, kind in enumerate(KINDS)}
+
+
+def _columns(events: Iterable[Event]) -> tuple[bytes, bytes, bytes, str]:
+    """The events as the four columns of a record."""
+    events = tuple(events)
+    return (
+        _little(array.array("q", [event.at_ns for event in events])).tobytes(),
+        bytes([_CODES[event.kind] for event in events]),
+        _little(array.array("I", [len(event.text) for event in events])).tobytes(),
+        "".join([event.text for event in events]),
+    )
+
+
+def _events(at_ns: bytes, kinds: bytes, chars: bytes, text: str) -> tuple[Event, ...]:
+    """The events of a record's columns. Raises ValueError where they do not fit one another."""
+    found: list[Event] = []
+    start = 0
+    lengths = _little(array.array("I", chars))
+    for at, code, length in zip(_little(array.array("q", at_ns)), kinds, lengths, strict=True):
+        if code >= len(KINDS):
+            raise ValueError(f"there is no event kind {code}")
+        found.append(Event(at, KINDS[code], text[start : start + length]))
+        start += length
+    return tuple(found)
+
+
+def _little(values: "array.array[int]") -> "array.array[int]":
+    """The array in little-endian order, from or to this machine's."""
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values

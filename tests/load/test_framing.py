@@ -39,3 +39,11 @@ def test_half_an_answer_has_not_ended():
     found = response([(1, CHUNKED[:-3])])
     assert not found.ended
     assert not found.until_close
+
+
+def test_a_trailer_is_no_header_and_what_follows_the_answer_is_left_out():
+    trailed = CHUNKED.replace(b"0\r\n\r\n", b"0\r\nContent-Type: text/plain\r\n\r\n")
+    for more in (b"", b"\r\n", b"HTTP/1.1 404 Gone\r\nContent-Length: 1\r\n\r\nx", b"junk"):
+        found = response([(1, trailed + more)])
+        assert (found.status, found.body, found.ended, found.broken) == (200, b"hello world", True, "")
+        assert found.headers["content-type"] == "text/event-stream"

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from inferometer.endpoint import Endpoint
-from inferometer.load import LoadCost, Started, play
-from inferometer.load.processes import Worker
+from inferometer.load import Started, play
+from inferometer.load.audit import LoadReport
+from inferometer.load.crew import local_crew
 from inferometer.plan import Plan, PlanItem
 from inferometer.record import RequestRecord
 from inferometer.request import user_request
@@ -43,19 +44,19 @@ def a_plan(count: int, concurrency: int | None = 1, due_ns: list[int] | None = N
 
 def played(
     server_url: str, plan: Plan, sampling: Sampling | None = None, dialect: str = "openai-chat", **endpoint: str
-) -> tuple[list[RequestRecord], int, LoadCost]:
+) -> tuple[list[RequestRecord], int, LoadReport]:
     path = endpoint.pop("path", "/v1/chat/completions")
     where = Endpoint(server_url, path, dialect, "scripted", headers=endpoint)
     records: list[RequestRecord] = []
     started, cost = None, None
-    with Worker() as worker:
-        for happening in play(plan, where, sampling or Sampling(), time.monotonic_ns(), worker):
+    with local_crew() as crew:
+        for happening in play(plan, where, sampling or Sampling(), time.monotonic_ns(), crew):
             match happening:
                 case RequestRecord():
                     records.append(happening)
                 case Started():
                     started = happening.at_ns
-                case LoadCost():
+                case LoadReport():
                     cost = happening
                 case _:
                     pass
@@ -227,12 +228,12 @@ def test_a_stopped_load_accounts_for_every_request():
     with ScriptedServer(inference_server(tokens=1, first_s=5)) as server:
         where = Endpoint(server.url, "/v1/chat/completions", "openai-chat", "scripted")
         records: list[RequestRecord] = []
-        with Worker() as worker:
-            for happening in play(a_plan(10, concurrency=2), where, Sampling(), time.monotonic_ns(), worker):
+        with local_crew() as crew:
+            for happening in play(a_plan(10, concurrency=2), where, Sampling(), time.monotonic_ns(), crew):
                 if isinstance(happening, RequestRecord):
                     records.append(happening)
                 if len(server.received) == 2:
-                    worker.stop()
+                    crew.stop()
     assert sorted(r.index for r in records) == list(range(10))
     assert {r.outcome for r in records} == {"cancelled"}
     assert sum(r.sent_ns is not None for r in records) == 2

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferometer.load.arrivals import arrivals
 from inferometer.load.dialects import record
 from inferometer.load.wire import Exchange
 from inferometer.plan import PlanItem
@@ -34,9 +35,9 @@ def decoded(dialect: str, cuts: list[int]) -> RequestRecord:
         done_ns=1000 + len(lengths),
         raw=stream,
         lengths=array.array("I", lengths).tobytes(),
-        stamps=array.array("q", range(1000, 1000 + len(lengths))).tobytes(),
+        read_ns=array.array("q", range(1000, 1000 + len(lengths))).tobytes(),
     )
-    return record(exchange, PlanItem(0, user_request("r", "p"), None), dialect, zero_ns=0)
+    return record(exchange, arrivals(exchange), PlanItem(0, user_request("r", "p"), None), dialect, zero_ns=0)
 
 
 @pytest.mark.parametrize("dialect", ["openai-chat", "openai"])

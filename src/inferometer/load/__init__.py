@@ -1,24 +1,29 @@
 """Plays a plan against an endpoint: the only door to the load path.
 
-`play` encodes every request, hands the bytes to a worker process, and decodes what comes back as it ends.
+`play` encodes every request, hands the bytes to a crew of workers, and decodes what comes back as it ends.
 """
 
+import os
+import time
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import msgspec
 
 from inferometer.endpoint import Endpoint
-from inferometer.errors import LoadFailed, RequestWrong
+from inferometer.errors import LoadFailed
 from inferometer.load import dialects
-from inferometer.load.driver import monotonic_ns
-from inferometer.load.processes import Worker
-from inferometer.load.wire import Exchange, Finished, Go, Job, Shot, Tick, Warm
-from inferometer.plan import Plan, PlanItem
+from inferometer.load.arrivals import arrivals
+from inferometer.load.audit import Audit, LoadReport
+from inferometer.load.channel import tls_context
+from inferometer.load.crew import Crew
+from inferometer.target import Target, target_of
+from inferometer.load.wire import Begun, Broken, Exchange, Finished, Go, Job, Shot, Tick, Warm
+from inferometer.plan import Plan, PlanItem, shard
 from inferometer.record import RequestRecord
 from inferometer.spec import Sampling
 
 _START_DELAY_NS = 5_000_000
+_REMOTE_DELAY_NS = 100_000_000
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -27,66 +32,163 @@ class Started(msgspec.Struct, frozen=True):
     at_ns: int
 
 
-class LoadCost(msgspec.Struct, frozen=True):
-    """What the load itself cost, and how late it sent at worst."""
+class WorkerLost(msgspec.Struct, frozen=True):
+    """Worker `number` ended before its part of the plan was over; `missing` requests have no answer and are `lost`."""
 
-    cpu_ns: int
-    wall_ns: int
-    worst_lateness_ns: int
-
-
-Happening = RequestRecord | Started | Tick | LoadCost | None
+    number: int
+    how: str
+    missing: int
 
 
-def play(plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, worker: Worker) -> Iterator[Happening]:
-    """Plays `plan` through `worker` and yields what happens: records as requests end, `Tick`s, `Started` once, and
-    `LoadCost` last; None now and then, so that the caller can look after other things.
+Happening = RequestRecord | Started | Tick | WorkerLost | LoadReport | None
 
-    `zero_ns` is the trial's start on this host's monotonic clock. A caller that calls `worker.stop()` gets the rest as
-    cancelled records. Raises LoadFailed where the worker broke.
+
+def play(plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, crew: Crew) -> Iterator[Happening]:
+    """Plays `plan` by `crew` and yields what happens: records as requests end, `Tick`s of the whole crew, `Started` once,
+    and the `LoadReport` last; None now and then, so that the caller can look after other things.
+
+    `zero_ns` is the trial's start on this host's monotonic clock. After `crew.stop()` the rest comes as cancelled
+    records. A worker that dies loses only its own part. Raises LoadFailed where none is left, or one could not begin.
     """
-    url = urlsplit(endpoint.base_url)
-    if url.scheme != "http" or not url.hostname:
-        raise RequestWrong(f"{endpoint.base_url} is no http:// address; give one like http://127.0.0.1:8080")
-    items = {item.index: item for item in plan.items}
-    worker.send(
-        Job(
-            host=url.hostname,
-            port=url.port or 80,
-            warmups=_shots(plan.warmups, endpoint, sampling),
-            shots=_shots(plan.measured, endpoint, sampling),
-            concurrency=plan.concurrency,
-        )
-    )
-    finished = False
-    for message in worker.messages():
-        match message:
-            case Exchange():
-                yield dialects.record(message, items[message.index], endpoint.dialect, zero_ns)
-            case Warm():
-                start_ns = monotonic_ns() + _START_DELAY_NS
-                yield Started(start_ns - zero_ns)
-                worker.send(Go(start_ns))
-            case Finished():
-                finished = True
-                yield LoadCost(message.cpu_ns, message.wall_ns, message.worst_lateness_ns)
-            case Tick() | None:
-                yield message
-            case _:
-                raise LoadFailed(f"unexpected word from the load worker: {message}")
-    if not finished:
-        raise LoadFailed("the load worker ended by itself before the plan was over")
+    return _Playing(plan, endpoint, sampling, zero_ns, crew).run()
 
 
-def _shots(items: tuple[PlanItem, ...], endpoint: Endpoint, sampling: Sampling) -> tuple[Shot, ...]:
-    encode = msgspec.json.Encoder().encode
-    return tuple(
-        Shot(
-            item.index,
-            item.due_ns,
-            dialects.http_request(
-                encode(dialects.body(item.request, sampling, endpoint.dialect, endpoint.model)), endpoint
-            ),
+class _Part:
+    """One worker's share of the plan, and what is known of it."""
+
+    def __init__(self, items: dict[int, PlanItem]) -> None:
+        self.open_items = items
+        self.tick = Tick(0, 0, 0)
+        self.offset_ns: int | None = None  # ours minus the worker's monotonic clock
+        self.finished: Finished | None = None
+        self.stamps = ""
+
+
+class _Playing:
+    def __init__(self, plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, crew: Crew) -> None:
+        self._endpoint = endpoint
+        self._sampling = sampling
+        self._zero_ns = zero_ns
+        self._crew = crew
+        self._plans = [shard(plan, number, len(crew.workers)) for number in range(len(crew.workers))]
+        self._parts = [_Part({item.index: item for item in part.items}) for part in self._plans]
+        self._audit = Audit()
+        self._warm = 0
+        self._start_ns = 0
+
+    def run(self) -> Iterator[Happening]:
+        target = target_of(
+            self._endpoint.base_url, os.environ, verify=self._endpoint.verify, ca_file=self._endpoint.ca_file
         )
-        for item in items
-    )
+        if target.tls is not None:
+            tls_context(target.tls)  # a CA file that cannot be used is said before anything is sent
+        for number, part in enumerate(self._plans):
+            self._crew.send(number, self._job(part, target))
+        for heard in self._crew.messages():
+            if heard is None:
+                yield None
+                continue
+            number, message = heard
+            part = self._parts[number]
+            match message:
+                case Exchange():
+                    yield self._record(part, number, message)
+                case Warm():
+                    part.stamps = message.stamps
+                    self._warm += 1
+                    if self._warm == len(self._parts):
+                        yield self._go()
+                case Begun():
+                    part.offset_ns = self._start_ns - message.start_ns
+                case Tick():
+                    part.tick = message
+                    yield self._tick()
+                case Finished():
+                    part.finished = message
+                case Broken():
+                    raise LoadFailed(f"the load worker cannot go on: {message.message}")
+                case str():
+                    yield from self._ended(number, part, message)
+        yield self._report()
+
+    def _job(self, part: Plan, target: Target) -> Job:
+        return Job(
+            target=target,
+            warmups=self._shots(part.warmups, target),
+            shots=self._shots(part.measured, target),
+            concurrency=part.concurrency,
+            kernel_stamps=os.environ.get("INFEROMETER_KERNEL_STAMPS") != "0",
+        )
+
+    def _shots(self, items: tuple[PlanItem, ...], target: Target) -> tuple[Shot, ...]:
+        encode = msgspec.json.Encoder().encode
+        endpoint, sampling = self._endpoint, self._sampling
+        return tuple(
+            Shot(
+                item.index,
+                item.due_ns,
+                dialects.http_request(
+                    encode(dialects.body(item.request, sampling, endpoint.dialect, endpoint.model)),
+                    endpoint,
+                    target,
+                ),
+            )
+            for item in items
+        )
+
+    def _go(self) -> Started:
+        remote = any(not worker.same_clock for worker in self._crew.workers)
+        delay_ns = _REMOTE_DELAY_NS if remote else _START_DELAY_NS
+        self._start_ns = time.monotonic_ns() + delay_ns
+        for number, worker in enumerate(self._crew.workers):
+            self._crew.send(number, Go(self._start_ns) if worker.same_clock else Go(None, delay_ns))
+        return Started(self._start_ns - self._zero_ns)
+
+    def _record(self, part: _Part, number: int, exchange: Exchange) -> RequestRecord:
+        """The record on our clock. A worker's clock on another host is never subtracted from ours: its plan's start is
+        laid on ours, and a warm-up before that so that it ends now."""
+        same_clock = self._crew.workers[number].same_clock
+        offset_ns = 0 if same_clock else part.offset_ns
+        if offset_ns is None:
+            offset_ns = time.monotonic_ns() - exchange.done_ns
+        arrived = arrivals(exchange)
+        item = part.open_items.pop(exchange.index)
+        record = dialects.record(exchange, arrived, item, self._endpoint.dialect, self._zero_ns - offset_ns)
+        if record.measured:
+            self._audit.add(record, arrived.lag_ns)
+        return record
+
+    def _tick(self) -> Tick:
+        ticks = [part.tick for part in self._parts]
+        return Tick(sum(t.in_flight for t in ticks), sum(t.ended for t in ticks), sum(t.reads for t in ticks))
+
+    def _ended(self, number: int, part: _Part, how: str) -> Iterator[Happening]:
+        """A worker's last word. If it did not finish, what it had open is lost; if it never began, so is the trial."""
+        if part.finished is not None:
+            return
+        if not self._start_ns or len(self._parts) == 1:
+            raise LoadFailed(f"the load worker {how} before the plan was over")
+        now_ns = time.monotonic_ns() - self._zero_ns
+        part.tick = Tick(0, part.tick.ended, part.tick.reads)
+        yield WorkerLost(number, how, len(part.open_items))
+        for item in part.open_items.values():
+            due_ns = None if item.due_ns is None else self._start_ns + item.due_ns - self._zero_ns
+            yield RequestRecord(
+                index=item.index,
+                request_id=item.request.id,
+                measured=item.measured,
+                outcome="lost",
+                due_ns=due_ns,
+                sent_ns=None,
+                done_ns=now_ns,
+                error=f"its load worker {how}",
+                prompt_tokens=item.request.prompt_tokens,
+            )
+
+    def _report(self) -> LoadReport:
+        finished = [part.finished for part in self._parts if part.finished is not None]
+        return self._audit.report(
+            [end.cpu_ns / max(1, end.wall_ns) for end in finished],
+            next((part.stamps for part in self._parts if part.stamps), ""),
+            sum(end.clock_steps for end in finished),
+        )

@@ -5,10 +5,10 @@ the bytes arrived, not when they were deciphered. Plain HTTP has no channel: its
 """
 
 import ssl
-from typing import Protocol
+from typing import Protocol, cast
 
 from inferometer.errors import RequestWrong
-from inferometer.load.target import Target, Tls
+from inferometer.target import Target, Tls
 
 _RECORD_BYTES = 16_384  # the most plaintext that a TLS record holds
 _PROXY_HEAD_BYTES = 65_536
@@ -26,8 +26,11 @@ class Channel(Protocol):
     ends or the time is over before.
     """
 
-    ready: bool
-    closed: bool
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def closed(self) -> bool: ...
 
     @property
     def waiting_for(self) -> str: ...
@@ -115,10 +118,11 @@ class TlsChannel:
             self._shake_hands()
             if not self.ready:
                 return b""
-        first, more = b"", []
+        first = b""
+        more: list[bytes] = []
         try:
             while not self.closed and (self._incoming.pending or self._tls.pending()):
-                count = self._tls.read(_RECORD_BYTES, self._plaintext)
+                count = cast("int", self._tls.read(_RECORD_BYTES, self._plaintext))  # a count, as there is a buffer
                 if count == 0:
                     self.closed = True
                 elif first:

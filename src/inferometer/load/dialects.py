@@ -3,15 +3,16 @@
 Dialects: `openai-chat` (/v1/chat/completions) and `openai` (/v1/completions), as llama.cpp, vLLM and SGLang speak them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import msgspec
 
 from inferometer.endpoint import Endpoint
+from inferometer.load.arrivals import Arrivals, reads
 from inferometer.load.framing import Response, response
 from inferometer.load.sse import events as sse_events
+from inferometer.target import Target
 from inferometer.load.wire import Exchange
 from inferometer.plan import PlanItem
 from inferometer.record import Event, EventKind, Outcome, RequestRecord, ServerTimings, Usage, brings_output
@@ -19,6 +20,7 @@ from inferometer.request import Request
 from inferometer.spec import Sampling
 
 _EVIDENCE_CHARS = 200
+_WAYS_OUT = ("Retry-After", "Location")
 
 
 # --- encode ---------------------------------------------------------------------------------------
@@ -43,44 +45,77 @@ def body(request: Request, sampling: Sampling, dialect: str, model: str) -> dict
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def http_request(content: bytes, endpoint: Endpoint) -> bytes:
+def http_request(content: bytes, endpoint: Endpoint, target: Target) -> bytes:
     """The request as bytes of HTTP/1.1. Compression is refused: it would merge events into blocks."""
-    url = urlsplit(endpoint.url)
-    target = url.path + (f"?{url.query}" if url.query else "")
     headers = {
-        "Host": url.netloc.rpartition("@")[2],
+        "Host": target.host_header,
         "User-Agent": "inferometer",
         "Accept": "text/event-stream, application/json",
         "Accept-Encoding": "identity",
         "Content-Type": "application/json",
+        **target.headers,
         **endpoint.headers,
         "Content-Length": str(len(content)),
     }
-    lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [
+        f"POST {target.request_target(endpoint.path)} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + content
 
 
 # --- decode ---------------------------------------------------------------------------------------
 
 
+class _PromptTokens(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    prompt_tokens_details: dict[str, Any] | None = None  # fields differ by engine
+    prompt_tokens_details: _PromptTokens | None = None
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None  # JSON as text; some engines send the object
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct):
+    role: str | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct):
+    """`delta` is of chat, `text` of completions."""
+
+    delta: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
 
 
 class _Chunk(msgspec.Struct):
     """One streamed chunk; what an engine leaves out stays None. Unknown fields are passed over."""
 
-    choices: list[dict[str, Any]] | None = None  # fields differ by API and engine
+    choices: list[_Choice] | None = None
     usage: _Usage | None = None
     timings: ServerTimings | None = None
     model: str | None = None
+    object: str | None = None
     error: Any = None  # an object or a text, as the engine likes
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk, strict=False).decode
 _decode_any = msgspec.json.Decoder().decode
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 class _Reading:
@@ -95,74 +130,110 @@ class _Reading:
         self.bad = ""
         self.server_error = ""
         self.done = False
+        self._like: tuple[bytes, bytes, EventKind] = (b"", b"", "text")
 
-    def take(self, at_ns: int, data: bytes, output: Callable[[Mapping[str, Any]], tuple[EventKind, str]]) -> None:
-        if data == b"[DONE]":
+    def take_all(
+        self,
+        events: Iterable[tuple[int, bytes, bytes]],
+        output: Callable[[_Choice], tuple[EventKind, str]],
+        zero_ns: int,
+    ) -> None:
+        """Every event. Most chunks of an answer are the same but for their text: of those, only the text is read."""
+        add = self.events.append
+        for at_ns, name, data in events:
+            before, after, kind = self._like
+            if before and not name and data.startswith(before) and data.endswith(after):
+                raw = data[len(before) : -len(after)]
+                if b'"' not in raw and b"\\" not in raw and len(data) >= len(before) + len(after):
+                    try:
+                        add(Event(at_ns - zero_ns, kind, raw.decode()))
+                    except UnicodeDecodeError:
+                        pass  # the slow way says what is wrong
+                    else:
+                        continue
+            self._take(at_ns - zero_ns, name, data, output)
+
+    def _take(self, at_ns: int, name: bytes, data: bytes, output: Callable[[_Choice], tuple[EventKind, str]]) -> None:
+        if data.startswith(b"[DONE]"):
             self.done = True
             self.events.append(Event(at_ns, "done"))
             return
+        if name == b"error":
+            self._fail(at_ns, data)
+            return
         try:
             chunk = _decode_chunk(data)
-        except msgspec.DecodeError as error:
+        except _NOT_JSON as error:
             self.bad = self.bad or f"an event is no chunk of this API ({error}): {_evidence(data)}"
             return
-        if chunk.error is not None:
-            self.server_error = _error_text(msgspec.json.encode(chunk.error))
-            self.events.append(Event(at_ns, "error"))
+        if chunk.error is not None or chunk.object == "error":
+            self._fail(at_ns, data)
             return
         if chunk.usage is not None:
-            details = chunk.usage.prompt_tokens_details or {}
-            self.usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens, details.get("cached_tokens"))
+            details = chunk.usage.prompt_tokens_details or _PromptTokens()
+            self.usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens, details.cached_tokens)
         self.timings = chunk.timings or self.timings
         self.model = chunk.model or self.model
         if not chunk.choices:
             self.events.append(Event(at_ns, "usage"))
             return
         choice = chunk.choices[0]
-        self.finish_reason = choice.get("finish_reason") or self.finish_reason
-        self.events.append(Event(at_ns, *output(choice)))
+        self.finish_reason = choice.finish_reason or self.finish_reason
+        kind, text = output(choice)
+        self.events.append(Event(at_ns, kind, text))
+        if brings_output(self.events[-1]):
+            self._learn(kind, text, data)
+
+    def _learn(self, kind: EventKind, text: str, data: bytes) -> None:
+        """What stands before and after the text, where the text stands in the chunk once and as it is. A later chunk
+        with the same around a text without quotes and escapes is the same JSON but for that text."""
+        quoted = b'"' + text.encode() + b'"'
+        if b'"' not in quoted[1:-1] and b"\\" not in quoted and data.count(quoted) == 1:
+            before, _, after = data.partition(quoted)
+            self._like = (before + b'"', b'"' + after, kind)
+
+    def _fail(self, at_ns: int, data: bytes) -> None:
+        self.server_error = self.server_error or _error_text(data)
+        self.events.append(Event(at_ns, "error"))
 
 
-def _chat_output(choice: Mapping[str, Any]) -> tuple[EventKind, str]:
-    delta: Mapping[str, Any] = choice.get("delta") or {}
-    if delta.get("content"):
-        return "text", str(delta["content"])
-    thought = delta.get("reasoning_content") or delta.get("reasoning")
+def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
+    delta = choice.delta or _Delta()
+    if delta.content:
+        return "text", delta.content
+    thought = delta.reasoning_content or delta.reasoning
     if thought:
-        return "reasoning", str(thought)
-    if delta.get("tool_calls"):
-        return "tool", "".join(
-            f"{call.get('function', {}).get('name') or ''}{call.get('function', {}).get('arguments') or ''}"
-            for call in delta["tool_calls"]
-        )
-    if "role" in delta:
+        return "reasoning", thought
+    if delta.tool_calls:
+        functions = [call.function or _Function() for call in delta.tool_calls]
+        return "tool", "".join(f"{function.name or ''}{function.arguments or ''}" for function in functions)
+    if delta.role is not None:
         return "role", ""
-    return ("text" if delta.get("content") == "" else "empty"), ""
+    return ("text" if delta.content == "" else "empty"), ""
 
 
-def _completion_output(choice: Mapping[str, Any]) -> tuple[EventKind, str]:
-    text = choice.get("text")
-    return ("text", str(text)) if text else ("empty", "")
+def _completion_output(choice: _Choice) -> tuple[EventKind, str]:
+    return ("text", choice.text) if choice.text else ("empty", "")
 
 
 _OUTPUT = {"openai-chat": _chat_output, "openai": _completion_output}
 DIALECTS = tuple(_OUTPUT)
 
 
-def record(exchange: Exchange, item: PlanItem, dialect: str, zero_ns: int) -> RequestRecord:
-    """What happened to a request, from the bytes that came back. Times are taken relative to `zero_ns`."""
-    answer = response(exchange.reads())
+def record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, zero_ns: int) -> RequestRecord:
+    """What happened to a request, from the bytes that came back and when. Times are relative to `zero_ns`."""
+    answer = response(reads(exchange, arrived))
     reading = _Reading()
     coalesced = 0
-    streamed = answer.status == 200 and answer.headers.get("content-type", "").startswith("text/event-stream")
+    kind = answer.headers.get("content-type", "").lower()
+    streamed = answer.status == 200 and kind.startswith("text/event-stream") and not _encoding(answer)
     if streamed:
-        output = _OUTPUT[dialect]
-        for at_ns, data in sse_events(answer.pieces):
-            reading.take(at_ns - zero_ns, data, output)
+        reading.take_all(sse_events(answer.pieces), _OUTPUT[dialect], zero_ns)
         stamps = [event.at_ns for event in reading.events if brings_output(event)]
         coalesced = len(stamps) - len(set(stamps))
     outcome, error = _outcome(exchange, answer, reading, streamed)
-    first = next((at_ns for at_ns, _ in exchange.reads()), None)
+    first = arrived.at_ns[0] if arrived.at_ns else None
+    last = arrived.at_ns[-1] if arrived.at_ns and exchange.outcome == "complete" else exchange.done_ns
     return RequestRecord(
         index=item.index,
         request_id=item.request.id,
@@ -173,7 +244,7 @@ def record(exchange: Exchange, item: PlanItem, dialect: str, zero_ns: int) -> Re
         connected_ns=_since(exchange.connected_ns, zero_ns),
         sent_ns=_since(exchange.sent_ns, zero_ns),
         first_byte_ns=_since(first, zero_ns),
-        done_ns=exchange.done_ns - zero_ns,
+        done_ns=last - zero_ns,
         events=tuple(reading.events),
         status=answer.status,
         finish_reason=reading.finish_reason,
@@ -181,6 +252,7 @@ def record(exchange: Exchange, item: PlanItem, dialect: str, zero_ns: int) -> Re
         timings=reading.timings,
         model=reading.model,
         coalesced=coalesced,
+        stamp_errors=arrived.errors,
         resent=exchange.resent,
         prompt_tokens=item.request.prompt_tokens,
     )
@@ -192,11 +264,13 @@ def _outcome(exchange: Exchange, answer: Response, reading: _Reading, streamed: 
         return exchange.outcome, exchange.error
     if answer.broken:
         return "bad_stream", f"the answer is no HTTP: {answer.broken}"
-    whole = answer.ended or (exchange.outcome == "eof" and answer.until_close)
-    if not whole and not reading.done:
+    if not _whole(exchange, answer, reading, streamed):
         return "cut", exchange.error or "the connection was closed in the middle of the answer"
     if answer.status != 200:
-        return "http_error", f"HTTP {answer.status}: {_error_text(answer.body)}"
+        return "http_error", _status_text(answer)
+    if _encoding(answer):
+        asked = "though the request accepts none (Accept-Encoding: identity)"
+        return "bad_stream", f"the answer is encoded as {_encoding(answer)}, {asked}"
     if not streamed:
         kind = answer.headers.get("content-type", "no content type")
         return "bad_stream", f"the answer is no event stream but {kind}: {_error_text(answer.body)}"
@@ -209,6 +283,35 @@ def _outcome(exchange: Exchange, answer: Response, reading: _Reading, streamed: 
     return "ok", ""
 
 
+def _whole(exchange: Exchange, answer: Response, reading: _Reading, streamed: bool) -> bool:
+    """Whether all of the answer came. Where the connection's end is the only end that HTTP knows, a stream must have
+    told of its own: a server that dies closes the connection too."""
+    if answer.ended or reading.done:
+        return True
+    if exchange.outcome != "eof" or not answer.until_close:
+        return False
+    if not streamed:
+        return True
+    if reading.bad:  # no chunk, or only the beginning of one?
+        return answer.body.endswith((b"\n", b"\r"))
+    return bool(reading.finish_reason or reading.server_error)
+
+
+def _encoding(answer: Response) -> str:
+    """The answer's content encoding, "" for none."""
+    encoding = answer.headers.get("content-encoding", "").strip().lower()
+    return "" if encoding == "identity" else _printable(encoding)
+
+
+def _status_text(answer: Response) -> str:
+    """A status other than 200 with what the server says of it and of what to do."""
+    told = [f"{name}: {answer.headers[name.lower()]}" for name in _WAYS_OUT if name.lower() in answer.headers]
+    aside = f" ({_printable(', '.join(told))})" if told else ""
+    encoding = _encoding(answer)
+    body = f"a body encoded as {encoding}" if encoding else _error_text(answer.body)
+    return f"HTTP {answer.status}{aside}: {body}"
+
+
 def _since(at_ns: int | None, zero_ns: int) -> int | None:
     return None if at_ns is None else at_ns - zero_ns
 
@@ -217,14 +320,17 @@ def _error_text(data: bytes) -> str:
     """An engine's own words from an error body, or the body's beginning."""
     try:
         found = _decode_any(data)
-    except msgspec.DecodeError:
+    except _NOT_JSON:
         return _evidence(data)
     inner: Any = cast("dict[str, Any]", found).get("error", found) if isinstance(found, dict) else found
     message: Any = cast("dict[str, Any]", inner).get("message") if isinstance(inner, dict) else inner
-    return str(message) if message else _evidence(data)
+    return _printable(str(message)) if message else _evidence(data)
 
 
 def _evidence(data: bytes) -> str:
     """The beginning of `data`, safe to print."""
-    text = data[:_EVIDENCE_CHARS].decode("utf-8", "replace")
-    return "".join(char if char.isprintable() else " " for char in text).strip() or "nothing"
+    return _printable(data[:_EVIDENCE_CHARS].decode("utf-8", "replace")) or "nothing"
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text).strip()

@@ -34,19 +34,24 @@ class _Collector:
         self.response = Response(headers={}, pieces=[])
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.response.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if self.response.status is None:  # after the status it is a trailer, or another answer's
+            self.response.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        self.response.status = self.parser.get_status_code()
-
-    def on_body(self, body: bytes) -> None:
-        self.response.pieces.append((self.stamp_ns, body))
-
-    def on_message_complete(self) -> None:
-        if self.parser.get_status_code() < 200:
+        if self.response.status is not None:
+            return
+        status = self.parser.get_status_code()
+        if status < 200:  # a word before the answer
             self.response.headers.clear()
         else:
-            self.response.ended = True
+            self.response.status = status
+
+    def on_body(self, body: bytes) -> None:
+        if not self.response.ended:
+            self.response.pieces.append((self.stamp_ns, body))
+
+    def on_message_complete(self) -> None:
+        self.response.ended = self.response.status is not None
 
 
 def response(reads: Iterable[tuple[int, bytes]]) -> Response:
@@ -59,7 +64,8 @@ def response(reads: Iterable[tuple[int, bytes]]) -> Response:
             if found.ended:
                 break
     except httptools.HttpParserError as error:
-        found.broken = str(error) or type(error).__name__
+        if not found.ended:
+            found.broken = str(error) or type(error).__name__
     framed = "content-length" in found.headers or "chunked" in found.headers.get("transfer-encoding", "").lower()
     found.until_close = found.status is not None and not framed
     return found

@@ -1,27 +1,24 @@
-"""How is a load worker started, spoken to and ended? The worker lives in a process of its own, so that nothing that the
-program does (decoding, storing, drawing, sampling) can delay a byte."""
+"""How is a load worker on this host started, spoken to and ended? It lives in a process of its own, so that nothing that
+the program does (decoding, storing, drawing, sampling) can delay a byte."""
 
 import contextlib
 import os
-import select
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable
 
 from inferometer.errors import LoadFailed
-from inferometer.load.wire import (
-    Broken,
-    Frames,
-    FromWorker,
-    Go,
-    Job,
-    decode_from_worker,
-    frame,
-)
+from inferometer.load.wire import Frames
+
+_READ_BYTES = 1 << 20
 
 
-class Worker:
-    """One worker process. Use as a context manager: leaving it ends the process, whatever happened."""
+class LocalWorker:
+    """One worker process on this host. `close` ends it, whatever it is at."""
+
+    same_clock = True
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -33,52 +30,52 @@ class Worker:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._input = self._process.stdin
         self._output = self._process.stdout
-        self._frames = Frames()
-
-    def __enter__(self) -> "Worker":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-        try:
-            self._process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._output.close()
+        self._reader: threading.Thread | None = None
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def send(self, message: Job | Go) -> None:
+    def listen(self, deliver: Callable[[bytes], None], ended: Callable[[str], None]) -> None:
+        """From now on calls `deliver` with each payload, and `ended` once after the last; both in another thread."""
+
+        def read() -> None:
+            frames = Frames()
+            while data := os.read(self._output.fileno(), _READ_BYTES):
+                for payload in frames.feed(data):
+                    deliver(payload)
+            ended(self._ending())
+
+        self._reader = threading.Thread(target=read, daemon=True)
+        self._reader.start()
+
+    def send(self, frame: bytes) -> None:
         """Raises LoadFailed where the worker is gone."""
         try:
-            self._input.write(frame(message))
+            self._input.write(frame)
             self._input.flush()
         except BrokenPipeError as error:
-            raise LoadFailed(f"the load worker ended by itself (exit code {self._process.wait()})") from error
+            raise LoadFailed(f"the load worker {self._ending()}") from error
 
     def stop(self) -> None:
         """Asks the worker to cancel what is under way and to say what there is."""
         with contextlib.suppress(BrokenPipeError):
             self._input.close()
 
-    def messages(self, patience_s: float = 0.25) -> Iterator[FromWorker | None]:
-        """What the worker says, to its end; None whenever it said nothing for `patience_s`.
+    def close(self) -> None:
+        self.stop()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._reader is not None:
+            self._reader.join()
+        self._output.close()
 
-        Raises LoadFailed where it says that it is broken or ends in the middle of a message.
-        """
-        while True:
-            ready, _, _ = select.select([self._output], (), (), patience_s)
-            if not ready:
-                yield None
-                continue
-            data = os.read(self._output.fileno(), 1 << 20)
-            if not data:
-                return
-            for payload in self._frames.feed(data):
-                message = decode_from_worker(payload)
-                if isinstance(message, Broken):
-                    raise LoadFailed(message.message)
-                yield message
+    def _ending(self) -> str:
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "fell silent"
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -1,11 +1,12 @@
 """What passes between the program and a load worker? Frames of msgpack, each with its length before it."""
 
-import array
 import struct
 from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
+
+from inferometer.target import Target
 
 _LENGTH = struct.Struct("<I")
 
@@ -21,22 +22,24 @@ class Shot(msgspec.Struct, frozen=True, array_like=True):
 class Job(msgspec.Struct, frozen=True):
     """Everything a worker needs: `warmups` are answered before it reports `Warm`, `shots` are played after `Go`.
 
-    `address` is a pair for `socket.connect`. `concurrency` None: no limit. Timeouts in seconds.
+    `concurrency` None: no limit. Timeouts in seconds. `kernel_stamps` False: not even tried.
     """
 
-    host: str
-    port: int
+    target: Target
     warmups: tuple[Shot, ...]
     shots: tuple[Shot, ...]
     concurrency: int | None
     connect_timeout_s: float = 10.0
     request_timeout_s: float = 6 * 3600.0
+    kernel_stamps: bool = True
 
 
 class Go(msgspec.Struct, frozen=True, tag="go"):
-    """Start the plan's clock at `start_ns` of this host's monotonic clock."""
+    """Start the plan's clock: at `start_ns` of the monotonic clock for a worker on this host; for one on another host,
+    whose clock is another, None: `in_ns` after this word arrives."""
 
-    start_ns: int
+    start_ns: int | None
+    in_ns: int = 0
 
 
 WireOutcome = Literal["complete", "eof", "refused", "cut", "timeout", "cancelled"]
@@ -44,9 +47,12 @@ WireOutcome = Literal["complete", "eof", "refused", "cut", "timeout", "cancelled
 
 
 class Exchange(msgspec.Struct, frozen=True, tag="exchange"):
-    """One request and all that came back: `raw` bytes as read, cut into reads of `lengths` (u32) at `stamps` (i64).
+    """One request and all that came back: `raw` bytes as read, cut into reads of `lengths` (u32).
 
-    All times are ns of the worker's monotonic clock.
+    `read_ns` (i64 each): when each read was made. `kernel` (two i64 each: seconds, ns of the wall clock; zeros where
+    there was none): when the kernel got it; b"" without kernel stamps. `wall_offset_ns`: wall minus monotonic clock;
+    `clock_stepped`: the wall clock was set meanwhile, so that the kernel's stamps mean nothing.
+    All other times are ns of the worker's monotonic clock.
     """
 
     index: int
@@ -57,22 +63,25 @@ class Exchange(msgspec.Struct, frozen=True, tag="exchange"):
     done_ns: int
     raw: bytes = b""
     lengths: bytes = b""
-    stamps: bytes = b""
+    read_ns: bytes = b""
+    kernel: bytes = b""
+    wall_offset_ns: int = 0
+    clock_stepped: bool = False
     resent: int = 0
     error: str = ""
 
-    def reads(self) -> Iterator[tuple[int, bytes]]:
-        """Stamp and bytes of each read, in order."""
-        lengths = array.array("I", self.lengths)
-        stamps = array.array("q", self.stamps)
-        start = 0
-        for length, stamp in zip(lengths, stamps, strict=True):
-            yield stamp, self.raw[start : start + length]
-            start += length
-
 
 class Warm(msgspec.Struct, frozen=True, tag="warm"):
-    """The warm-ups are over and the connections are open; the worker waits for `Go`."""
+    """The warm-ups are over and the connections are open; the worker waits for `Go`. `stamps`: "" where the kernel's
+    stamps are in use, else why not."""
+
+    stamps: str
+
+
+class Begun(msgspec.Struct, frozen=True, tag="begun"):
+    """The plan's clock starts at `start_ns` of the worker's monotonic clock."""
+
+    start_ns: int
 
 
 class Tick(msgspec.Struct, frozen=True, tag="tick"):
@@ -84,11 +93,12 @@ class Tick(msgspec.Struct, frozen=True, tag="tick"):
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """The last word: what the load itself cost. CPU of the worker from `Go` to here; lateness = sent - due."""
+    """The last word: the worker's CPU time and the wall time since the plan's start, and how often the wall clock was
+    set meanwhile."""
 
     cpu_ns: int
     wall_ns: int
-    worst_lateness_ns: int
+    clock_steps: int
 
 
 class Broken(msgspec.Struct, frozen=True, tag="broken"):
@@ -97,7 +107,7 @@ class Broken(msgspec.Struct, frozen=True, tag="broken"):
     message: str
 
 
-FromWorker = Exchange | Warm | Tick | Finished | Broken
+FromWorker = Exchange | Warm | Begun | Tick | Finished | Broken
 
 _encoder = msgspec.msgpack.Encoder()
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode

@@ -4,6 +4,7 @@ It reads a `Job` and later `Go` from its standard input; the end of that input m
 output: frames wait in memory until the pipe has room.
 """
 
+import contextlib
 import fcntl
 import gc
 import os
@@ -13,14 +14,17 @@ import sys
 import time
 from collections import deque
 
+from inferometer.errors import InferometerError
 from inferometer.load.driver import Driver, monotonic_ns
+from inferometer.load.kernel_stamps import why_not
+from inferometer.target import Tcp
 from inferometer.load.wire import (
+    Begun,
     Broken,
     Exchange,
     Finished,
     Frames,
     FromWorker,
-    Go,
     Job,
     Tick,
     Warm,
@@ -97,15 +101,17 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program decides what Ctrl-C means, and closes our input
     _raise_file_limit()
     if sys.platform == "linux":
-        fcntl.fcntl(1, _F_SETPIPE_SZ, _PIPE_BYTES)
+        with contextlib.suppress(OSError):  # no pipe, or no leave for a larger one: the backlog waits in memory
+            fcntl.fcntl(1, _F_SETPIPE_SZ, _PIPE_BYTES)
     os.set_blocking(1, False)
     pipes = _Pipes()
     first = pipes.receive()
     if first is not None:
         try:
             _play(decode_job(first), pipes)
-        except OSError as error:
-            pipes.send(Broken(f"the load worker failed: {error}"))
+        except (OSError, InferometerError) as error:
+            pipes.driver = None
+            pipes.send(Broken(str(error)))
     pipes.drain()
 
 
@@ -116,24 +122,38 @@ def _play(job: Job, pipes: _Pipes) -> None:
     def tick(state: Tick) -> None:
         pipes.send(state)
 
-    driver = Driver(job, deliver, tick, pipes.serve, outside_fds=[0])
+    stamps = _stamps(job)
+    driver = Driver(job, deliver, tick, pipes.serve, outside_fds=[0], kernel_stamps=not stamps)
     pipes.driver = driver
     gc.collect()
     gc.freeze()
     gc.disable()
-    lanes = min(len(job.shots), job.concurrency or _lanes_ahead(job))
     driver.play(job.warmups, monotonic_ns(), max(1, min(len(job.warmups), job.concurrency or 1)))
-    driver.open_connections(lanes)
-    pipes.send(Warm())
+    driver.open_connections(min(len(job.shots), job.concurrency or _lanes_ahead(job)))
+    pipes.send(Warm(stamps))
     answer = pipes.receive() if not driver.stopped else None
-    go = Go(monotonic_ns()) if answer is None else decode_go(answer)
-    driver.stopped = driver.stopped or answer is None
-    cpu_before_ns, driver.worst_lateness_ns = time.process_time_ns(), 0
-    driver.play(job.shots, go.start_ns, job.concurrency)
+    start_ns = monotonic_ns()
+    if answer is None:
+        driver.stopped = True
+    else:
+        go = decode_go(answer)
+        start_ns = start_ns + go.in_ns if go.start_ns is None else go.start_ns
+    pipes.send(Begun(start_ns))
+    cpu_before_ns, driver.clock_steps = time.process_time_ns(), 0
+    driver.play(job.shots, start_ns, job.concurrency)
     cpu_ns = time.process_time_ns() - cpu_before_ns
     pipes.driver = None
     driver.close()
-    pipes.send(Finished(cpu_ns, monotonic_ns() - go.start_ns, driver.worst_lateness_ns))
+    pipes.send(Finished(cpu_ns, monotonic_ns() - start_ns, driver.clock_steps))
+
+
+def _stamps(job: Job) -> str:
+    """Why there are no kernel stamps, "" where there are."""
+    if not job.kernel_stamps:
+        return "switched off"
+    if not isinstance(job.target.connect_to, Tcp):
+        return "a Unix socket has none"
+    return why_not()
 
 
 def _lanes_ahead(job: Job) -> int:
@@ -146,7 +166,8 @@ def _lanes_ahead(job: Job) -> int:
 def _raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        with contextlib.suppress(OSError, ValueError):  # macOS says unlimited and means less
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from inferometer.errors import RequestWrong
-from inferometer.load.target import Target, Tcp, Tls, Unix, target_of
+from inferometer.target import Target, Tcp, Tls, Unix, target_of
 
 PROXY = {"http_proxy": "http://proxy:3128", "https_proxy": "http://proxy:3128"}
 
