@@ -18,6 +18,7 @@ ENGINES = {
 WORKLOADS = {
     "builtin": "inferometer.workloads.builtin:BuiltinCoding",
     "sharegpt": "inferometer.workloads.sharegpt:ShareGptFile",
+    "trace": "inferometer.workloads.trace:TraceFile",
 }
 _GROUPS = {"engine": ("inferometer.engines", ENGINES), "workload": ("inferometer.workloads", WORKLOADS)}
 

@@ -4,15 +4,15 @@ A *metric dialect* is a tool's set of definitions: our own, or those of vLLM's s
 events of a record are enough for all of them. Keys are those of vLLM's result file where vLLM has the metric.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
-from statistics import fmean, median, pstdev
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from inferometer.record import (
     OUTPUT_KINDS,
@@ -21,7 +21,6 @@ from inferometer.record import (
     Sample,
     ServerTimings,
     Trial,
-    brings_output,
 )
 from inferometer.spec import Api
 from inferometer.units import NS_PER_S, gib, ms, seconds
@@ -68,6 +67,7 @@ class TrialView(msgspec.Struct, frozen=True):
     trial: Trial
     dialect: MetricDialect
     requests: tuple[RequestView, ...]
+    series: dict[Any, NDArray[np.float64]] = {}  # what was computed once: several statistics are taken of each series
 
     @property
     def timings(self) -> list[RequestTiming]:
@@ -193,7 +193,7 @@ def request_timing(
     elif dialect == "vllm-0.33":
         times = _times_of(record, _counts_033(api)) if record.outcome in ("ok", "no_tokens") else None
     else:
-        times = _times_of(record, brings_output) if record.ok else None
+        times = _times_at(record.outputs_ns) if record.ok else None
     if times is None:
         return None
     first_ns, gaps_ns, end_ns = times
@@ -215,7 +215,10 @@ _Times = tuple[int, list[int], int]  # first event that counts, gaps, end
 
 def _times_of(record: RequestRecord, counts: Callable[[Event], bool]) -> _Times | None:
     """From the events that count; None where none does."""
-    stamps = [event.at_ns for event in record.events if counts(event)]
+    return _times_at([event.at_ns for event in record.events if counts(event)])
+
+
+def _times_at(stamps: list[int]) -> _Times | None:
     return (stamps[0], [after - before for before, after in pairwise(stamps)], stamps[-1]) if stamps else None
 
 
@@ -267,7 +270,7 @@ def _output_counts(record: RequestRecord, dialect: MetricDialect) -> list[_Count
     if dialect == "vllm-0.33":
         return [(by_usage[0] or None, "usage"), by_us]  # a usage of 0 is counted again
     by_timings: _Count = (record.timings.predicted_n if record.timings else None, "timings")
-    by_events: _Count = (sum(map(brings_output, record.events)), "output events")
+    by_events: _Count = (len(record.outputs_ns), "output events")
     return [by_usage, by_timings, by_us, by_events]
 
 
@@ -421,15 +424,12 @@ def peak_requests(trial: TrialView) -> int:
 # --- parts ----------------------------------------------------------------------------------------
 
 _Series = Callable[[TrialView], list[float]]
+_Values = NDArray[np.float64]
 
 
-def percentile(values: Sequence[float], percent: float) -> float:
-    """By linear interpolation between the two nearest ranks, as numpy.percentile does; `values` is not empty."""
-    ordered = sorted(values)
-    rank = (len(ordered) - 1) * percent / 100
-    below = math.floor(rank)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (rank - below)
+def percentile(values: _Values | Sequence[float], percent: float) -> float:
+    """By linear interpolation between the two nearest ranks; `values` is not empty."""
+    return float(np.percentile(values, percent))
 
 
 def percentile_word(percent: float) -> str:
@@ -444,28 +444,30 @@ def _percentile_row(name: str, series: _Series, percent: float, group: str | Non
 
 
 def _mean_ms(series: _Series, trial: TrialView) -> float | None:
-    return _statistic_ms(fmean, series, trial)
+    return _statistic_ms(np.mean, series, trial)
 
 
 def _median_ms(series: _Series, trial: TrialView) -> float | None:
-    return _statistic_ms(median, series, trial)
+    return _statistic_ms(np.median, series, trial)
 
 
 def _std_ms(series: _Series, trial: TrialView) -> float | None:
     """Of the population, as numpy.std."""
-    return _statistic_ms(pstdev, series, trial)
+    return _statistic_ms(np.std, series, trial)
 
 
 def _percentile_ms(series: _Series, percent: float, trial: TrialView) -> float | None:
-    return _statistic_ms(lambda values: percentile(values, percent), series, trial)
+    return _statistic_ms(partial(percentile, percent=percent), series, trial)
 
 
-def _statistic_ms(statistic: Callable[[list[float]], float], series: _Series, trial: TrialView) -> float | None:
+def _statistic_ms(statistic: Callable[[_Values], Any], series: _Series, trial: TrialView) -> float | None:
     """None where there is nothing to take it of; vLLM's dialects say 0."""
-    values = series(trial)
-    if not values:
+    values = trial.series.get(series)
+    if values is None:
+        values = trial.series[series] = np.asarray(series(trial), np.float64)
+    if not len(values):
         return None if trial.dialect == "inferometer" else 0.0
-    return ms(statistic(values))
+    return ms(float(statistic(values)))
 
 
 def _per_s(count: int | None, trial: TrialView) -> float | None:

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from inferometer.errors import RequestWrong
 from inferometer.request import Request, user_request
-from inferometer.schedule import Schedule, concurrency_limit
+from inferometer.schedule import Replay, Schedule, concurrency_limit
 
 if TYPE_CHECKING:
     from numpy.random import RandomState
@@ -41,17 +42,28 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def build(
-    measured: Sequence[Request], warmups: Sequence[Request], schedule: Schedule, seed: int, rng: "RandomState"
+    measured: Sequence[Request],
+    warmups: Sequence[Request],
+    schedule: Schedule,
+    seed: int,
+    rng: "RandomState",
+    asked_ns: Sequence[int] = (),
 ) -> Plan:
-    """A plan of `warmups`, then `measured` at the schedule's due times.
+    """A plan of `warmups`, then `measured` at the schedule's due times, or at the workload's own (`asked_ns`).
 
     Raises ValueError where a warm-up asks what a measured request asks: it would fill the server's prefix cache.
+    Raises RequestWrong for a replay of a workload that knows no times.
     """
     measured_prompts = {request.messages for request in measured}
     if any(request.messages in measured_prompts for request in warmups):
         raise ValueError("a warm-up repeats a measured prompt")
     before = [PlanItem(i, request, None, measured=False) for i, request in enumerate(warmups)]
-    due = schedule.due_ns(len(measured), rng)
+    if isinstance(schedule, Replay):
+        if len(asked_ns) != len(measured):
+            raise RequestWrong("schedule: replay needs a workload with times of its own; use one, or another schedule.")
+        due = schedule.due_ns_of(asked_ns)
+    else:
+        due = schedule.due_ns(len(measured), rng)
     after = [PlanItem(len(before) + i, request, due[i]) for i, request in enumerate(measured)]
     return Plan((*before, *after), concurrency_limit(schedule), seed)
 

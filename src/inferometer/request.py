@@ -49,12 +49,17 @@ class TokenCounter(Protocol):
 
 class Sampled(msgspec.Struct, frozen=True):
     """What a workload gave: the requests to measure in order, prompts to spare (for warm-ups), what is to be said of
-    it, and the facts that name its source (pairs of name and value)."""
+    it, and the facts that name its source (pairs of name and value).
+
+    `asked_ns`: when each request was asked where the workload was recorded, never decreasing, from any zero; empty where
+    the workload knows no times.
+    """
 
     requests: tuple[Request, ...]
     spare: tuple[Request, ...] = ()
     notes: tuple[str, ...] = ()
     source: tuple[tuple[str, str], ...] = ()
+    asked_ns: tuple[int, ...] = ()
 
 
 class Workload(Protocol):

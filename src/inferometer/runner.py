@@ -169,7 +169,8 @@ class _Trial:
         sampled = self._workload.sample(spec.seed, counter)
         spare = [_as_warmup(request) for request in sampled.spare[: spec.warmups]]
         spare += [plans.warmup_request(n, _WARMUP_TOKENS) for n in range(len(spare), spec.warmups)]
-        plan = plans.build(sampled.requests, spare, spec.schedule, spec.seed, RandomState(spec.seed))
+        rng = RandomState(spec.seed)
+        plan = plans.build(sampled.requests, spare, spec.schedule, spec.seed, rng, sampled.asked_ns)
         tokenizer = counter.name if counter is not None else "none"
         self._store.set_meta("workload", dict(sampled.source) | {"tokenizer": tokenizer})
         self._store.set_meta("notes", sampled.notes)

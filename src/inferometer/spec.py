@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from inferometer.errors import SpecInvalid
-from inferometer.schedule import Closed, Schedule
+from inferometer.schedule import Closed, Replay, Schedule
 
 Api = Literal["openai-chat", "openai"]
 """`openai-chat`: /v1/chat/completions; `openai`: /v1/completions."""
@@ -41,7 +41,22 @@ class ShareGpt(msgspec.Struct, frozen=True, tag_field="kind", tag="sharegpt", fo
         return _at_least_one("num_prompts", self.num_prompts) + _at_least_one("output_tokens", self.output_tokens)
 
 
-WorkloadSpec = Builtin | ShareGpt
+class Trace(msgspec.Struct, frozen=True, tag_field="kind", tag="trace", forbid_unknown_fields=True):
+    """Lengths and times of a recorded trace (Mooncake's jsonl, BurstGPT's csv), with prompts made to these lengths.
+
+    `num_prompts` takes so many from the trace's beginning; None: all. `block_tokens`: how many tokens of the prompt
+    each of a line's `hash_ids` stands for. The times are used by `schedule: {kind: replay}`.
+    """
+
+    path: str
+    num_prompts: int | None = None
+    block_tokens: int = 512
+
+    def problems(self) -> list[str]:
+        return _at_least_one("num_prompts", self.num_prompts) + _at_least_one("block_tokens", self.block_tokens)
+
+
+WorkloadSpec = Builtin | ShareGpt | Trace
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -268,6 +283,11 @@ def _semantic_problems(spec: Spec) -> list[str]:
         )
         if number < least
     ]
+    if isinstance(spec.schedule, Replay) and not isinstance(spec.workload, Trace):
+        kind = spec.workload.__struct_config__.tag
+        problems.append(
+            f"schedule.kind: replay needs the times of a trace, and the workload is {kind}; use workload.kind trace"
+        )
     for name, arm in spec.arms.items():
         if arm.engine == "external" and not arm.url:
             problems.append(f"arms.{name}.url: is missing; an external engine needs the address where it answers")

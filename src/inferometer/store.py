@@ -4,7 +4,7 @@ Everything is written as it happens: a finished request is committed within a se
 
     meta      key, value                       plan, sampling source, machine facts: JSON
     trial     one row a trial                  facts and findings: JSON
-    record    one row a request                event_ns: i64, event_kind: one byte (its place in KINDS), event_chars: u32,
+    record    one row a request                event_ns: i64, event_kind: one byte (its place in record.KINDS), event_chars: u32,
                                                each an array with an entry per event, little-endian; event_text: all
                                                texts in one, of so many code points each
     sample    one row a reading
@@ -14,15 +14,15 @@ import array
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import msgspec
 
 from inferometer.errors import RequestWrong, StudyUnreadable
 from inferometer.plan import Plan
-from inferometer.record import Event, EventKind, Fact, Finding, RequestRecord, Sample, ServerTimings, Trial, Usage
+from inferometer.record import Event, Events, Fact, Finding, RequestRecord, Sample, ServerTimings, Trial, Usage
 from inferometer.spec import Spec, parse, to_yaml
 
 FORMAT_VERSION = 1
@@ -53,7 +53,6 @@ _SCALARS = (
     "coalesced stamp_errors resent prompt_tokens our_tokens"
 ).split()
 _EVENTS = "event_ns, event_kind, event_chars, event_text"
-KINDS: tuple[EventKind, ...] = get_args(EventKind)
 _encode = msgspec.json.encode
 _T = TypeVar("_T")
 
@@ -270,35 +269,20 @@ def _record(row: tuple[object, ...]) -> RequestRecord:
     )
 
 
-_CODES = {kind: code for code, kind in enumerate(KINDS)}
-
-
-def _columns(events: Iterable[Event]) -> tuple[bytes, bytes, bytes, str]:
+def _columns(events: Sequence[Event]) -> tuple[bytes, bytes, bytes, str]:
     """The events as the four columns of a record."""
-    events = tuple(events)
-    return (
-        _little(array.array("q", [event.at_ns for event in events])).tobytes(),
-        bytes([_CODES[event.kind] for event in events]),
-        _little(array.array("I", [len(event.text) for event in events])).tobytes(),
-        "".join([event.text for event in events]),
-    )
+    columns = events if isinstance(events, Events) else Events.of(events)
+    return _little(columns.at_ns).tobytes(), columns.kinds, _little(columns.chars).tobytes(), columns.text
 
 
-def _events(at_ns: bytes, kinds: bytes, chars: bytes, text: str) -> tuple[Event, ...]:
+def _events(at_ns: bytes, kinds: bytes, chars: bytes, text: str) -> Events:
     """The events of a record's columns. Raises ValueError where they do not fit one another."""
-    found: list[Event] = []
-    start = 0
-    lengths = _little(array.array("I", chars))
-    for at, code, length in zip(_little(array.array("q", at_ns)), kinds, lengths, strict=True):
-        if code >= len(KINDS):
-            raise ValueError(f"there is no event kind {code}")
-        found.append(Event(at, KINDS[code], text[start : start + length]))
-        start += length
-    return tuple(found)
+    return Events(_little(array.array("q", at_ns)), kinds, _little(array.array("I", chars)), text)
 
 
 def _little(values: "array.array[int]") -> "array.array[int]":
     """The array in little-endian order, from or to this machine's."""
     if sys.byteorder == "big":
+        values = values[:]
         values.byteswap()
     return values

@@ -3,6 +3,7 @@
 Dialects: `openai-chat` (/v1/chat/completions) and `openai` (/v1/completions), as llama.cpp, vLLM and SGLang speak them.
 """
 
+import array
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from inferometer.load.sse import events as sse_events
 from inferometer.target import Target
 from inferometer.load.wire import Exchange
 from inferometer.plan import PlanItem
-from inferometer.record import Event, EventKind, Outcome, RequestRecord, ServerTimings, Usage, brings_output
+from inferometer.record import KINDS, OUTPUT_KINDS, EventKind, Events, Outcome, RequestRecord, ServerTimings, Usage
 from inferometer.request import Request
 from inferometer.spec import Sampling
 
@@ -122,7 +123,9 @@ class _Reading:
     """What the events of one answer have told so far."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self._at_ns: list[int] = []
+        self._kinds = bytearray()
+        self._texts: list[str] = []
         self.usage: Usage | None = None
         self.timings: ServerTimings | None = None
         self.model: str | None = None
@@ -130,7 +133,7 @@ class _Reading:
         self.bad = ""
         self.server_error = ""
         self.done = False
-        self._like: tuple[bytes, bytes, EventKind] = (b"", b"", "text")
+        self._like = (b"", b"", 0)  # what stands before and after the text in a chunk, and its kind
 
     def take_all(
         self,
@@ -139,24 +142,39 @@ class _Reading:
         zero_ns: int,
     ) -> None:
         """Every event. Most chunks of an answer are the same but for their text: of those, only the text is read."""
-        add = self.events.append
+        at, kinds, texts = self._at_ns.append, self._kinds.append, self._texts.append
+        before, after, code = b"", b"", 0
         for at_ns, name, data in events:
-            before, after, kind = self._like
-            if before and not name and data.startswith(before) and data.endswith(after):
+            if before and data.startswith(before) and data.endswith(after) and not name:
                 raw = data[len(before) : -len(after)]
                 if b'"' not in raw and b"\\" not in raw and len(data) >= len(before) + len(after):
                     try:
-                        add(Event(at_ns - zero_ns, kind, raw.decode()))
+                        texts(raw.decode())
                     except UnicodeDecodeError:
                         pass  # the slow way says what is wrong
                     else:
+                        at(at_ns - zero_ns)
+                        kinds(code)
                         continue
             self._take(at_ns - zero_ns, name, data, output)
+            before, after, code = self._like
+
+    def events(self) -> Events:
+        """All of them, in columns."""
+        texts = self._texts
+        return Events(
+            array.array("q", self._at_ns), bytes(self._kinds), array.array("I", map(len, texts)), "".join(texts)
+        )
+
+    def _add(self, at_ns: int, kind: EventKind, text: str = "") -> None:
+        self._at_ns.append(at_ns)
+        self._kinds.append(KINDS.index(kind))
+        self._texts.append(text)
 
     def _take(self, at_ns: int, name: bytes, data: bytes, output: Callable[[_Choice], tuple[EventKind, str]]) -> None:
         if data.startswith(b"[DONE]"):
             self.done = True
-            self.events.append(Event(at_ns, "done"))
+            self._add(at_ns, "done")
             return
         if name == b"error":
             self._fail(at_ns, data)
@@ -175,13 +193,13 @@ class _Reading:
         self.timings = chunk.timings or self.timings
         self.model = chunk.model or self.model
         if not chunk.choices:
-            self.events.append(Event(at_ns, "usage"))
+            self._add(at_ns, "usage")
             return
         choice = chunk.choices[0]
         self.finish_reason = choice.finish_reason or self.finish_reason
         kind, text = output(choice)
-        self.events.append(Event(at_ns, kind, text))
-        if brings_output(self.events[-1]):
+        self._add(at_ns, kind, text)
+        if kind in OUTPUT_KINDS and text:
             self._learn(kind, text, data)
 
     def _learn(self, kind: EventKind, text: str, data: bytes) -> None:
@@ -190,11 +208,11 @@ class _Reading:
         quoted = b'"' + text.encode() + b'"'
         if b'"' not in quoted[1:-1] and b"\\" not in quoted and data.count(quoted) == 1:
             before, _, after = data.partition(quoted)
-            self._like = (before + b'"', b'"' + after, kind)
+            self._like = (before + b'"', b'"' + after, KINDS.index(kind))
 
     def _fail(self, at_ns: int, data: bytes) -> None:
         self.server_error = self.server_error or _error_text(data)
-        self.events.append(Event(at_ns, "error"))
+        self._add(at_ns, "error")
 
 
 def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
@@ -224,14 +242,14 @@ def record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, 
     """What happened to a request, from the bytes that came back and when. Times are relative to `zero_ns`."""
     answer = response(reads(exchange, arrived))
     reading = _Reading()
-    coalesced = 0
     kind = answer.headers.get("content-type", "").lower()
     streamed = answer.status == 200 and kind.startswith("text/event-stream") and not _encoding(answer)
     if streamed:
         reading.take_all(sse_events(answer.pieces), _OUTPUT[dialect], zero_ns)
-        stamps = [event.at_ns for event in reading.events if brings_output(event)]
-        coalesced = len(stamps) - len(set(stamps))
-    outcome, error = _outcome(exchange, answer, reading, streamed)
+    events = reading.events()
+    stamps = events.outputs_ns()
+    coalesced = len(stamps) - len(set(stamps))
+    outcome, error = _outcome(exchange, answer, reading, streamed, bool(stamps))
     first = arrived.at_ns[0] if arrived.at_ns else None
     last = arrived.at_ns[-1] if arrived.at_ns and exchange.outcome == "complete" else exchange.done_ns
     return RequestRecord(
@@ -245,7 +263,7 @@ def record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, 
         sent_ns=_since(exchange.sent_ns, zero_ns),
         first_byte_ns=_since(first, zero_ns),
         done_ns=last - zero_ns,
-        events=tuple(reading.events),
+        events=events,
         status=answer.status,
         finish_reason=reading.finish_reason,
         usage=reading.usage,
@@ -258,7 +276,9 @@ def record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, 
     )
 
 
-def _outcome(exchange: Exchange, answer: Response, reading: _Reading, streamed: bool) -> tuple[Outcome, str]:
+def _outcome(
+    exchange: Exchange, answer: Response, reading: _Reading, streamed: bool, has_output: bool
+) -> tuple[Outcome, str]:
     """How the request ended, and what shows it."""
     if exchange.outcome in ("refused", "timeout", "cancelled"):
         return exchange.outcome, exchange.error
@@ -278,7 +298,7 @@ def _outcome(exchange: Exchange, answer: Response, reading: _Reading, streamed: 
         return "server_error", reading.server_error
     if reading.bad:
         return "bad_stream", reading.bad
-    if not any(brings_output(event) for event in reading.events):
+    if not has_output:
         return "no_tokens", "the answer ended without a token"
     return "ok", ""
 
