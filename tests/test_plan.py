@@ -3,9 +3,10 @@
 import pytest
 from numpy.random import RandomState
 
+from inferometer.errors import RequestWrong
 from inferometer.plan import build, warmup_request
 from inferometer.request import user_request
-from inferometer.schedule import Closed, Poisson
+from inferometer.schedule import Closed, Poisson, Replay
 
 
 def requests(count: int, name: str = "r") -> list:
@@ -30,6 +31,17 @@ def test_the_same_seed_gives_the_same_plan():
     assert one == two
     assert one.concurrency == 4
     assert one.measured[0].due_ns == 0
+
+
+def test_a_replay_has_the_workload_s_own_times():
+    plan = build(requests(3), requests(1, "w"), Replay(2.0, 5), 1, RandomState(1), [70, 70, 100])
+    assert [item.due_ns for item in plan.items] == [None, 0, 0, 15]
+    assert plan.concurrency == 5
+
+
+def test_a_replay_without_times_is_refused():
+    with pytest.raises(RequestWrong, match="a workload with times of its own"):
+        build(requests(3), [], Replay(), 1, RandomState(1))
 
 
 def test_our_own_warm_ups_share_no_beginning():

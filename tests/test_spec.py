@@ -3,8 +3,8 @@
 import pytest
 
 from inferometer.errors import SpecInvalid
-from inferometer.schedule import Closed, Poisson
-from inferometer.spec import Arm, Builtin, Draft, ShareGpt, Spec, parse, to_yaml
+from inferometer.schedule import Closed, Gamma, Poisson, Ramp, Replay
+from inferometer.spec import Arm, Builtin, Draft, ShareGpt, Spec, Trace, parse, to_yaml
 
 SEED_STUDY = """
 name: Qwen2.5-Coder-32B, with and without a draft
@@ -60,6 +60,23 @@ def test_what_is_written_reads_back_the_same():
     assert parse(to_yaml(other), "copy") == other
 
 
+@pytest.mark.parametrize(
+    ("written", "schedule"),
+    [
+        ("{kind: gamma, rate_per_s: 2, burstiness: 0.5}", Gamma(2.0, 0.5)),
+        ("{kind: poisson, rate_per_s: 2, burstiness: .inf}", Poisson(2.0, float("inf"))),
+        ("{kind: ramp, start_per_s: 0, end_per_s: 9, duration_s: 5}", Ramp(0.0, 9.0, duration_s=5.0)),
+        ("{kind: ramp, start_per_s: 1, end_per_s: 9, strategy: exponential}", Ramp(1.0, 9.0, "exponential")),
+        ("{kind: replay, speed: 2, max_concurrency: 8}", Replay(2.0, 8)),
+    ],
+)
+def test_open_loops_are_written_so_and_read_back(written: str, schedule):
+    text = f"workload: {{kind: trace, path: t.jsonl}}\nschedule: {written}\narms: {{a: {{engine: e, model: m}}}}"
+    spec = parse(text, "s")
+    assert (spec.workload, spec.schedule) == (Trace("t.jsonl"), schedule)
+    assert parse(to_yaml(spec), "copy") == spec
+
+
 def test_every_problem_is_reported_at_once_with_its_place_and_the_nearest_name():
     found = problems(
         "sede: 3\n"
@@ -70,7 +87,9 @@ def test_every_problem_is_reported_at_once_with_its_place_and_the_nearest_name()
         "  b: {base: aa}\n"
     )
     assert "sede: unknown field; did you mean 'seed'?" in found
-    assert "workload.kind: 'sharegp' is unknown; did you mean 'sharegpt'?; it is one of builtin, sharegpt, trace" in found
+    assert (
+        "workload.kind: 'sharegp' is unknown; did you mean 'sharegpt'?; it is one of builtin, sharegpt, trace" in found
+    )
     assert "schedule.concurency: unknown field; did you mean 'concurrency'?" in found
     assert "arms.a.engin: unknown field; did you mean 'engine'?" in found
     assert "arms.a.model: expected `str`, got `int`" in found
@@ -94,6 +113,19 @@ def test_every_problem_is_reported_at_once_with_its_place_and_the_nearest_name()
         ("schedule: {kind: closed, concurrency: 0}\narms: {a: {engine: e, model: m}}", "schedule.concurrency must be"),
         ("schedule: {kind: poisson, rate_per_s: 0}\narms: {a: {engine: e, model: m}}", "schedule.rate_per_s must be"),
         ("schedule: {kind: poisson, rate_per_s: .inf}\narms: {a: {engine: e, model: m}}", "schedule.rate_per_s must"),
+        ("schedule: {kind: gamma, rate_per_s: 1}\narms: {a: {engine: e, model: m}}", "burstiness: is missing"),
+        (
+            "schedule: {kind: ramp, start_per_s: 1, end_per_s: 2, strategy: log}\narms: {a: {engine: e, model: m}}",
+            "schedule.strategy: invalid enum value 'log'",
+        ),
+        (
+            "schedule: {kind: ramp, start_per_s: 0, end_per_s: 2}\narms: {a: {engine: e, model: m}}",
+            "schedule.start_per_s must be greater than 0",
+        ),
+        (
+            "schedule: {kind: replay}\narms: {a: {engine: e, model: m}}",
+            "schedule.kind: replay needs the times of a trace, and the workload is builtin",
+        ),
         ("workload: {kind: builtin, num_prompts: 0}\narms: {a: {engine: e, model: m}}", "workload.num_prompts must be"),
         ("workload: {num_prompts: 3}\narms: {a: {engine: e, model: m}}", "workload.kind: is missing"),
     ],

@@ -1,8 +1,9 @@
 """Inferometer itself, from this working tree."""
 
+import json
 from pathlib import Path
 
-from place import Load, Place, Reported, read_json, vllm_result
+from place import Load, Place, Reported, prompts, read_json, vllm_result
 
 PACKAGE = "inferometer"
 VERSION = "this tree"
@@ -17,10 +18,16 @@ def install(place: Place) -> None:
 
 
 def command(place: Place, load: Load, url: str) -> list[str]:
+    """Prompts from a file: the built-in set has too few."""
+    answer = {"from": "gpt", "value": " ".join(["tok1"] * load.tokens)}
+    asked = [[{"from": "human", "value": prompt}, answer] for prompt in prompts(load.requests)]
+    entries = [{"id": str(i), "conversations": turns} for i, turns in enumerate(asked)]
+    (place.results / "sharegpt.json").write_text(json.dumps(entries))
     return [
         *(place.bin("inferometer"), "bench", "--backend", "openai-chat", "--base-url", url, "--model", "mock"),
-        *("--tokenizer", str(place.tokenizer), "--dataset-name", "builtin", "--sharegpt-output-len", str(load.tokens)),
-        *("--num-prompts", str(load.requests), "--max-concurrency", str(load.streams), "--ignore-eos"),
+        *("--tokenizer", str(place.tokenizer), "--dataset-name", "sharegpt", "--dataset-path", "sharegpt.json"),
+        *("--sharegpt-output-len", str(load.tokens), "--ignore-eos", "--num-prompts", str(load.requests)),
+        *("--max-concurrency", str(load.streams)),
         *("--save-result", "--result-filename", "result.json", "--disable-tqdm", "--out", "study"),
     ]
 

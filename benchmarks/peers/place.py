@@ -83,6 +83,11 @@ class Place:
         return None
 
 
+def prompts(count: int) -> list[str]:
+    """For tools whose own random prompts will not do; one in 500 is the same."""
+    return [" ".join(f"w{word % 500}" for word in range(start, start + PROMPT_TOKENS)) for start in range(count)]
+
+
 def read_json(path: Path) -> dict:
     """The first line where the file holds several results; raises FileNotFoundError where the tool wrote none."""
     text = path.read_text()

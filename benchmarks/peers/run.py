@@ -47,7 +47,7 @@ class Ended:
     reported: Reported | None = None
     wall_s: float = 0.0
     cpu_s: float = 0.0
-    cpu_us_per_token: float = 0.0  # beyond a run of one request per stream, so that starting stays out
+    start_cpu_s: float = 0.0  # of a run of one request per stream
     server_said: str = ""
 
 
@@ -148,8 +148,7 @@ def _row(name: str, peer: ModuleType, place: Place, problem: str | None, options
     except (OSError, LookupError, ValueError, TypeError, StopIteration) as error:  # a file or a key that is not there
         problem = f"no result found: {type(error).__name__}: {error}"
         return replace(row, problem=problem.replace(str(options.env_dir), "…"))
-    tokens = (load.requests - load.streams) * load.tokens
-    return replace(runs[1], cpu_us_per_token=(runs[1].cpu_s - runs[0].cpu_s) / tokens * 1e6)
+    return replace(runs[1], start_cpu_s=runs[0].cpu_s)
 
 
 def _play(row: Ended, peer: ModuleType, place: Place, load: Load, options: argparse.Namespace) -> Ended:
@@ -220,7 +219,8 @@ def _table(ended: list[Ended], options: argparse.Namespace) -> str:
     """The ideal rate is below `streams` / ITL: each stream waits for the first token of every request."""
     answer_ms = options.ttft_ms + (options.tokens - 1) * options.itl_ms
     ideal_per_s = options.load.streams * options.tokens * 1e3 / answer_ms
-    floors_us = [row.cpu_us_per_token for row in ended if row.name == "floor" and row.reported]
+    tokens = (options.load.requests - options.load.streams) * options.tokens  # of the full run beyond the first
+    floors_us = [(row.cpu_s - row.start_cpu_s) / tokens * 1e6 for row in ended if row.name == "floor" and row.reported]
     lines = [_HEADER.format(ttft=options.ttft_ms, itl=options.itl_ms)]
     for row in ended:
         said, notes = row.reported, [row.note]
@@ -229,20 +229,21 @@ def _table(ended: list[Ended], options: argparse.Namespace) -> str:
             continue
         if said.requests not in (None, options.load.requests):
             notes.append(f"**{said.requests} of {options.load.requests} requests**")
-        notes.append(f"{row.wall_s:.1f} s and {row.cpu_s:.1f} s of CPU in all")
+        notes.append(
+            f"{row.wall_s:.1f} s in all, CPU {row.cpu_s:.1f} s ({row.start_cpu_s:.1f} with one request per stream)"
+        )
         for mean, most in re.findall(r"mean_late_us=(\S+) max_late_us=(\S+)", row.server_said):
             notes.append(f"server late {float(mean) / 1e3:.2f} ms, at most {float(most) / 1e3:.1f}")
-        times = f" ({row.cpu_us_per_token * len(floors_us) / sum(floors_us):.1f})" if floors_us else ""
-        cost_us = f"{row.cpu_us_per_token:.1f}{times}"
-        beyond_starting_s = row.cpu_us_per_token * (options.load.requests - options.load.streams) * options.tokens / 1e6
-        if beyond_starting_s < row.cpu_s / 10:
-            cost_us = "–"
+        cost_us = (row.cpu_s - row.start_cpu_s) / tokens * 1e6
+        cost = f"{cost_us:.1f}" + (f" ({cost_us * len(floors_us) / sum(floors_us):.1f})" if floors_us else "")
+        if row.cpu_s < 1.03 * row.start_cpu_s:
+            cost = "–"
             notes.append("too few tokens to tell their cost from that of starting")
         cells = [
             f"{said.ttft_p50:.1f} / {said.ttft_p99:.1f}",
             "–" if said.itl_p50 is None or said.itl_p99 is None else f"{said.itl_p50:.1f} / {said.itl_p99:.1f}",
             f"{said.tokens_per_s:,.0f} ({said.tokens_per_s / ideal_per_s:.1%})",
-            cost_us,
+            cost,
         ]
         lines.append(f"| {' | '.join([row.name, row.version, *cells, '; '.join(notes)])} |")
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import json
 
 import vllm
-from place import PROMPT_TOKENS, Load, Place
+from place import Load, Place, prompts
 
 PACKAGE, VERSION, ENV = vllm.PACKAGE, vllm.VERSION, "vllm"
 NOTE = "`vllm-rs bench serve`, in vLLM's wheel"
@@ -12,9 +12,8 @@ install, parse = vllm.install, vllm.parse
 
 def command(place: Place, load: Load, url: str) -> list[str]:
     """Prompts from a file: with random ones this client insists on the server's own /tokenize."""
-    words = [f"w{i % 500}" for i in range(load.requests + PROMPT_TOKENS)]
-    prompts = [{"prompt": " ".join(words[i : i + PROMPT_TOKENS])} for i in range(load.requests)]
-    (place.results / "prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
+    lines = [json.dumps({"prompt": prompt}) for prompt in prompts(load.requests)]
+    (place.results / "prompts.jsonl").write_text("\n".join(lines))
     data = ["--dataset-name", "custom", "--dataset-path", "prompts.jsonl", "--custom-output-len", str(load.tokens)]
     binary = str(place.packages / "vllm" / "vllm-rs")
     tokenizer = ["--tokenizer", str(place.tokenizer), "--skip-chat-template"]

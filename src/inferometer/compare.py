@@ -42,7 +42,8 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def compare(summaries: Sequence[TrialSummary], warnings: Iterable[str] = ()) -> Comparison:
-    """The comparison of these trials; arms come in the order in which they first appear.
+    """The comparison of these trials; arms come in the order in which they first appear. Rows from due are there only
+    where something was due at a time.
 
     `warnings` are the caller's own, shown first. Raises ValueError for no trials and for trials of different metric
     dialects or percentiles.
@@ -57,7 +58,8 @@ def compare(summaries: Sequence[TrialSummary], warnings: Iterable[str] = ()) -> 
             by_arm[summary.arm].append(summary)
     first = summaries[0]
     metrics = [metric for metric in metric_rows(first.percentiles) if metric.group != "vllm"]
-    rows = tuple(_row(metric, by_arm) for metric in metrics)
+    found = [(metric.group, _row(metric, by_arm)) for metric in metrics]
+    rows = tuple(row for group, row in found if group != "open_loop" or any(row.n.values()))
     return Comparison(
         arms=tuple(by_arm),
         rows=rows,

@@ -125,6 +125,10 @@ def metric_rows(percentiles: Sequence[float] = (99,)) -> tuple[Metric, ...]:
         Metric("median_itl_ms", "Median ITL (ms)", "ms", partial(_median_ms, itls_ns), "lower", "itl"),
         *(_percentile_row("itl", itls_ns, p) for p in percentiles),
         Metric("failed", "Failed requests", "requests", failed, "lower", "requests"),
+        *_open_loop_rows("ttft_from_due", "TTFT from due", ttfts_from_due_ns, percentiles),
+        *_open_loop_rows("latency_from_sent", "E2E latency from sent", latencies_from_sent_ns, percentiles),
+        *_open_loop_rows("latency_from_due", "E2E latency from due", latencies_from_due_ns, percentiles),
+        *_open_loop_rows("lateness", "Lateness", latenesses_ns, percentiles),
         Metric("drafted_tokens", "Drafted tokens", "tok", drafted_tokens, None, "draft"),
         Metric("accepted_tokens", "Accepted tokens", "tok", accepted_tokens, None, "draft"),
         Metric("acceptance_rate_percent", "Acceptance rate (%)", "%", acceptance_rate_percent, "higher", "draft"),
@@ -358,6 +362,35 @@ def latencies_ns(trial: TrialView) -> list[float]:
     return [timing.latency_ns for timing in trial.timings]
 
 
+def ttfts_from_due_ns(trial: TrialView) -> list[float]:
+    """What a user waits for the first token: the wait for being sent included. Of requests with a due time."""
+    return [late_ns + timing.ttft_ns for late_ns, timing in _due(trial)]
+
+
+def latencies_from_sent_ns(trial: TrialView) -> list[float]:
+    """As `latencies_ns`, but of requests with a due time: to stand beside those from due."""
+    return [timing.latency_ns for _, timing in _due(trial)]
+
+
+def latencies_from_due_ns(trial: TrialView) -> list[float]:
+    """What a user waits for the last token."""
+    return [late_ns + timing.latency_ns for late_ns, timing in _due(trial)]
+
+
+def latenesses_ns(trial: TrialView) -> list[float]:
+    """Sent − due of every request that was due at a time and was sent, failed ones too."""
+    late_ns = (lateness_ns(request.record) for request in trial.requests)
+    return [found for found in late_ns if found is not None]
+
+
+def lateness_ns(record: RequestRecord) -> int | None:
+    """From due to sent: the client's part, and the wait for a free slot. None where it was not due at a time or was
+    never sent."""
+    if record.due_ns is None or record.sent_ns is None:
+        return None
+    return record.sent_ns - record.due_ns
+
+
 def memory_gib(trial: TrialView) -> float | None:
     """The highest sum over processes and devices at one moment; `memory_quantity` says of what."""
     samples = trial.trial.samples
@@ -443,6 +476,25 @@ def _percentile_row(name: str, series: _Series, percent: float, group: str | Non
     return Metric(f"p{word}_{name}_ms", f"P{word} {name.upper()} (ms)", "ms", value, "lower", group or name)
 
 
+def _open_loop_rows(key: str, label: str, series: _Series, percentiles: Sequence[float]) -> Iterable[Metric]:
+    """Rows of our own dialect, unknown where nothing was due at a time."""
+
+    def row(statistic_key: str, statistic_label: str, value: Callable[[TrialView], float | None]) -> Metric:
+        own = partial(_own, value)
+        return Metric(f"{statistic_key}_{key}_ms", f"{statistic_label} {label} (ms)", "ms", own, "lower", "open_loop")
+
+    yield row("mean", "Mean", partial(_mean_ms, series))
+    yield row("median", "Median", partial(_median_ms, series))
+    for percent in percentiles:
+        word = percentile_word(percent)
+        yield row(f"p{word}", f"P{word}", partial(_percentile_ms, series, percent))
+
+
+def _own(value: Callable[[TrialView], float | None], trial: TrialView) -> float | None:
+    """None in the dialects of others, which have no such metric."""
+    return value(trial) if trial.dialect == "inferometer" else None
+
+
 def _mean_ms(series: _Series, trial: TrialView) -> float | None:
     return _statistic_ms(np.mean, series, trial)
 
@@ -501,6 +553,12 @@ def _cached(record: RequestRecord) -> int | None:
     if record.timings is not None and record.timings.cache_n is not None:
         return record.timings.cache_n
     return record.usage.cached_tokens if record.usage else None
+
+
+def _due(trial: TrialView) -> list[tuple[int, RequestTiming]]:
+    """Successful requests that were due at a time, with their lateness."""
+    found = ((lateness_ns(request.record), request.timing) for request in trial.requests)
+    return [(late_ns, timing) for late_ns, timing in found if late_ns is not None and timing is not None]
 
 
 def _sent(trial: TrialView) -> list[tuple[int, RequestTiming]]:

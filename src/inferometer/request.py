@@ -51,8 +51,8 @@ class Sampled(msgspec.Struct, frozen=True):
     """What a workload gave: the requests to measure in order, prompts to spare (for warm-ups), what is to be said of
     it, and the facts that name its source (pairs of name and value).
 
-    `asked_ns`: when each request was asked where the workload was recorded, never decreasing, from any zero; empty where
-    the workload knows no times.
+    `asked_ns`: when each request was asked where the workload was recorded, never decreasing, from any zero; empty
+    where the workload knows no times.
     """
 
     requests: tuple[Request, ...]

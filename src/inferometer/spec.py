@@ -74,8 +74,9 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `engine`: embedded, llama-server or external. `model`: a GGUF file, `standin:demo` or `standin:tiny` (made on this
     machine), or for `external` the name sent in each request. `binary`, `args`, `env`: how a llama-server is started.
-    `url`: where an external server answers. `threads`, `context`, `slots`: of an embedded engine; None: its default,
-    and for `slots` (requests answered at once) the schedule's concurrency.
+    `url`: where an external server answers (http, https, or `unix:///path/to.sock`). `ca_file`: what its certificate is
+    checked against; None: the system's store. `insecure`: it is not checked at all. `threads`, `context`, `slots`: of an
+    embedded engine; None: its default, and for `slots` (requests answered at once) the schedule's concurrency.
     `ready_timeout_s`: how long it may take from its start to its first token.
     """
 
@@ -86,6 +87,8 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
     url: str = ""
+    insecure: bool = False
+    ca_file: str | None = None
     api: Api = "openai-chat"
     path: str | None = None
     threads: int | None = None

@@ -6,9 +6,11 @@ it; for a benchmark of local servers that would measure the proxy.
 """
 
 import base64
+import contextlib
 import ipaddress
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import msgspec
@@ -83,33 +85,34 @@ def target_of(
     """
     if not verify and ca_file is not None:
         raise RequestWrong("--insecure checks no certificate, so --ca-file has no use: give one of them")
+    shown = re.sub("//.*@", "//***@", re.split("[?#]", base_url)[0], flags=re.DOTALL)  # a password may be in it
     if any(char.isspace() or not char.isprintable() for char in base_url):
-        raise RequestWrong(f"{base_url!r} holds a blank or a control character; {_EXAMPLES}")
+        raise RequestWrong(f"{shown!r} holds a blank or a control character; {_EXAMPLES}")
     try:
         url = urlsplit(base_url)
         host, port = url.hostname or "", url.port
     except ValueError as error:
-        raise RequestWrong(f"{base_url} is no address of a server ({error}); {_EXAMPLES}") from error
+        raise RequestWrong(f"{shown} is no address of a server; {_EXAMPLES}") from error
     if url.query or url.fragment:
-        raise RequestWrong(f"{base_url} ends in a query or a fragment: leave out what begins with ? or #")
+        raise RequestWrong(f"{shown}: leave out the query or fragment after it, what begins with ? or #")
     if url.scheme in ("unix", "http+unix"):
-        return _unix_target(url, base_url)
+        return _unix_target(url, shown)
     if url.scheme not in _DEFAULT_PORTS or not host or port == 0:
-        raise RequestWrong(f"{base_url} is no address of a server; {_EXAMPLES}")
+        raise RequestWrong(f"{shown} is no address of a server; {_EXAMPLES}")
     if url.username is not None:
         raise RequestWrong("the server's address holds a name or a password: leave them out, and send them as a header")
     return _tcp_target(url.scheme, _plain_host(host, base_url), port, _path_prefix(url), environment, verify, ca_file)
 
 
-def _unix_target(url: SplitResult, base_url: str) -> Target:
+def _unix_target(url: SplitResult, shown: str) -> Target:
     if url.scheme == "unix":
         path, prefix = unquote(url.netloc + url.path), ""
     else:
         path, prefix = unquote(url.netloc), _path_prefix(url)
     if not path.startswith("/"):
-        raise RequestWrong(f"{base_url}: a Unix socket is given by its whole path, as unix:///path/to.sock")
+        raise RequestWrong(f"{shown}: a Unix socket is given by its whole path, as unix:///path/to.sock")
     if len(path.encode()) > _UNIX_PATH_BYTES or "\0" in path:
-        raise RequestWrong(f"{base_url}: the system takes no path over {_UNIX_PATH_BYTES} bytes; use a shorter one")
+        raise RequestWrong(f"{shown}: the system takes no path over {_UNIX_PATH_BYTES} bytes; use a shorter one")
     return Target(Unix(path), "localhost", f"unix://{path}", prefix)
 
 
@@ -226,6 +229,44 @@ def _name_and_port(entry: str) -> tuple[str, str | None]:
         name, _, only_port = entry.partition(":")
         return name, only_port
     return entry, None
+
+
+def tunnel_refusal(shown: str, shown_proxy: str, status: str) -> str:
+    """What is said where the proxy answers CONNECT with `status` (`407 Proxy Authentication Required`)."""
+    way_out = "Name the server in NO_PROXY if no proxy is needed."
+    if status.startswith("407"):
+        way_out = "Write name and password into the variable: http://user:password@host:port."
+    return f"the proxy {shown_proxy} opens no tunnel to {shown}: HTTP {status}. {way_out}"
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+_LEAST_SECRET = 6  # characters: hiding shorter values would make holes into ordinary words
+
+
+def secrets_of(target: Target, headers: Mapping[str, str]) -> tuple[str, ...]:
+    """What no message may hold, the longest first: the headers' values, the words in them (`Bearer …`), and the name
+    and password of the proxy."""
+    proxy = [
+        *target.headers.values(),
+        *re.findall(r"Proxy-Authorization: (.*)", target.connect_request.decode("latin-1")),
+    ]
+    found: set[str] = set()
+    for value in (*proxy, *headers.values()):
+        found |= {value.strip(), *value.split()}
+        scheme, _, coded = value.strip().partition(" ")
+        if scheme.lower() == "basic":
+            with contextlib.suppress(ValueError):
+                plain = base64.b64decode(coded).decode()
+                found |= {plain, plain.partition(":")[2]}
+    return tuple(sorted((secret for secret in found if len(secret) >= _LEAST_SECRET), key=len, reverse=True))
+
+
+def hidden(text: str, secrets: Sequence[str]) -> str:
+    """`text` with `***` for each of `secrets`: a server may repeat what it was sent."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
 
 # --- hosts ----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from inferometer.engines.external import External
 from inferometer.engines.llama_server import LlamaServer
 from inferometer.engines.process import is_alive
 from inferometer.errors import InferometerError
+from inferometer.questions import ask, server_at
 from inferometer.spec import Arm
 from inferometer.standin import standin_pair
 from inferometer.testing.llama_server_shim import write_binary
@@ -57,7 +58,7 @@ def member(request: pytest.FixtureRequest, files: dict[str, str], tmp_path: Path
 def test_ready_means_that_a_token_comes(member: Member, tmp_path: Path):
     with member.engine.start(member.arm, tmp_path / "log") as endpoint:
         body = ready.one_token(member.arm, endpoint.model, llama_cpp=True)
-        assert ready.token_came(ready.ask(endpoint.base_url, endpoint.path, body=body, headers={}, timeout_s=5.0))
+        assert ready.token_came(ask(server_at(endpoint.base_url, {}), endpoint.path, body=body, timeout_s=5.0))
         if member.starts_processes:
             assert (tmp_path / "log").read_text().count("print_timing") >= 2  # one for us, one before we asked
 

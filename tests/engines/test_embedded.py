@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.engines import ready
 from inferometer.engines.embedded import Embedded, settings_of
 from inferometer.engines.process import is_alive
 from inferometer.errors import RequestWrong
+from inferometer.questions import ask, server_at
 from inferometer.spec import Arm, Draft
 
 
@@ -75,7 +75,7 @@ def test_a_draft_is_in_force_and_does_not_change_greedy_text(tiny_pair: tuple[Pa
     for setting in (None, Draft(model=draft, n_max=4)):
         arm = Arm(engine="embedded", model=target, draft=setting, threads=1)
         with Embedded().start(arm, tmp_path / "log") as endpoint:
-            answers.append(ready.ask(endpoint.base_url, endpoint.path, body=question, headers={}, timeout_s=60).json)
+            answers.append(ask(server_at(endpoint.base_url, {}), endpoint.path, body=question, timeout_s=60).json)
     plain, drafted = answers
     assert "draft_n" not in plain["timings"]
     assert drafted["timings"]["draft_n"] > 0

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.engines import ready
 from inferometer.engines.llama_server import LlamaServer, draft_flags, own_flags
 from inferometer.errors import EngineNotReady, RequestWrong
+from inferometer.questions import ask, server_at
 from inferometer.spec import Arm, Draft
 
 HELP_B11434 = """
@@ -81,7 +81,7 @@ def test_a_draft_is_in_force(shim: str, tiny_pair: tuple[Path, Path], tmp_path: 
     arm = Arm(engine="llama-server", model=target, binary=shim, draft=setting, args=("-t", "1", "-c", "512"))
     question = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 24, "temperature": 0}
     with LlamaServer().start(arm, tmp_path / "log") as endpoint:
-        answer = ready.ask(endpoint.base_url, endpoint.path, body=question, headers={}, timeout_s=60).json
+        answer = ask(server_at(endpoint.base_url, {}), endpoint.path, body=question, timeout_s=60).json
     assert answer["timings"]["draft_n"] > 0
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferometer.load import dialects
 from inferometer.load.arrivals import arrivals
 from inferometer.load.dialects import record
 from inferometer.load.wire import Exchange
@@ -53,6 +54,17 @@ def test_the_cuts_change_nothing_but_the_times(dialect: str, cuts: list[int]):
         whole.model,
     )
     assert [e.at_ns for e in cut.events] == sorted(e.at_ns for e in cut.events)
+
+
+@pytest.mark.parametrize("dialect", ["openai-chat", "openai"])
+@given(cuts=st.lists(st.integers(0, 10_000), max_size=40))
+def test_the_sweep_reads_what_the_standard_says(dialect: str, cuts: list[int]):
+    swept = decoded(dialect, cuts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dialects, "_swept", lambda *_: None)
+        by_the_standard = decoded(dialect, cuts)
+    assert swept == by_the_standard
+    assert swept.outcome == "ok"
 
 
 @pytest.mark.parametrize("dialect", ["openai-chat", "openai"])

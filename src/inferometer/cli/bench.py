@@ -15,7 +15,7 @@ from inferometer.errors import RequestWrong
 if TYPE_CHECKING:
     from inferometer.metrics import MetricDialect
     from inferometer.results import Study
-    from inferometer.schedule import Schedule
+    from inferometer.schedule import Ramp, Schedule
     from inferometer.spec import Api, WorkloadSpec
 
 _ARM = "server"
@@ -49,15 +49,23 @@ def bench(
     endpoint: Annotated[str | None, typer.Option(help="The API's path.", show_default="the backend's own")] = None,
     model: Annotated[str, typer.Option(help="The model's name.", show_default="the server's first")] = "",
     dataset_name: Annotated[
-        str | None, typer.Option(help="sharegpt or builtin.", show_default="by --dataset-path")
+        str | None, typer.Option(help="sharegpt, trace or builtin.", show_default="by --dataset-path")
     ] = None,
     dataset_path: Annotated[Path | None, typer.Option(help="The data set's file.")] = None,
     num_prompts: Annotated[int, typer.Option(help="How many requests to measure.")] = 1000,
     max_concurrency: Annotated[int | None, typer.Option(help="The most requests under way at once.")] = None,
     request_rate: Annotated[float, typer.Option(help="Requests per second; inf sends all at once.")] = math.inf,
     burstiness: Annotated[
-        float, typer.Option(help="Shape of the gaps between arrivals; 1 is a Poisson process.")
+        float, typer.Option(help="Shape of the gaps between arrivals; 1 is a Poisson process, inf is even.")
     ] = 1.0,
+    ramp_up_strategy: Annotated[
+        str | None, typer.Option(help="linear or exponential: the rate goes from the start's to the end's.")
+    ] = None,
+    ramp_up_start_rps: Annotated[float | None, typer.Option(help="Requests per second at first.")] = None,
+    ramp_up_end_rps: Annotated[float | None, typer.Option(help="Requests per second at last.")] = None,
+    trace_speed: Annotated[
+        float | None, typer.Option(help="Play a trace's times so many times as fast.", show_default="1")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Which prompts, in which order, when.")] = 0,
     tokenizer: Annotated[
         str | None, typer.Option(help="Hugging Face name, folder, or 'server'.", show_default="the server's /tokenize")
@@ -69,6 +77,10 @@ def bench(
     ] = False,
     temperature: Annotated[float, typer.Option(help="The sampler's temperature.")] = 0.0,
     extra_body: Annotated[str | None, typer.Option(help="JSON object merged into every request; null removes.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Do not check the server's certificate.")] = False,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Check it against this file.", show_default="the system's store")
+    ] = None,
     header: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; never stored.")] = None,
     num_warmups: Annotated[int, typer.Option(help="Requests before the clock starts, never a measured one.")] = 1,
     save_result: Annotated[bool, typer.Option("--save-result", help="Write vLLM's JSON.")] = False,
@@ -101,14 +113,29 @@ def bench(
     headers = request_headers(header or [])
     if backend not in _APIS:
         raise RequestWrong(f"there is no backend {backend!r}; known: {', '.join(_APIS)}.")
-    url = base_url.rstrip("/") if base_url else f"http://{host}:{port}"
-    api = _APIS[backend]
+    url = base_url.rstrip("/") if base_url else f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    arm = Arm(
+        engine="external",
+        url=url,
+        insecure=insecure,
+        ca_file=None if ca_file is None else str(ca_file),
+        model=model,
+        api=_APIS[backend],
+        path=endpoint,
+    )
     spec = checked(
         Spec(
             name=f"bench of {url}",
-            arms={_ARM: Arm(engine="external", url=url, model=model, api=api, path=endpoint)},
+            arms={_ARM: arm},
             workload=_workload(dataset_name, dataset_path, num_prompts, sharegpt_output_len),
-            schedule=_schedule(request_rate, burstiness, max_concurrency),
+            schedule=_schedule(
+                request_rate,
+                burstiness,
+                max_concurrency,
+                (ramp_up_strategy, ramp_up_start_rps, ramp_up_end_rps),
+                has_times=dataset_name == "trace",
+                speed=trace_speed,
+            ),
             sampling=Sampling(temperature, ignore_eos, extra),
             seed=seed,
             warmups=num_warmups,
@@ -134,17 +161,16 @@ def _print_block(
     study: "Study", dialect: "MetricDialect", sections: tuple[str, ...], percentiles: tuple[float, ...]
 ) -> None:
     from inferometer.reports.vllm_block import serving_block
-    from inferometer.schedule import Closed, concurrency_limit
+    from inferometer.schedule import concurrency_limit, rate_asked_per_s
 
     (summary,) = study.summaries(dialect, percentiles)
     schedule = study.spec.schedule
-    rate = math.inf if isinstance(schedule, Closed) else schedule.rate_per_s
     print(
         serving_block(
             summary,
             percentile_metrics=sections,
             max_concurrency=concurrency_limit(schedule),
-            request_rate=rate,
+            request_rate=rate_asked_per_s(schedule) or math.inf,
         )
     )
     failed = [record for record in study.trials[0].records if record.measured and not record.ok]
@@ -165,11 +191,10 @@ def _arguments(
 ) -> Any:
     """What vLLM's result file says of the call."""
     from inferometer.reports.vllm_block import ServingArguments
-    from inferometer.schedule import Poisson, concurrency_limit
+    from inferometer.schedule import Gamma, Poisson, Ramp, concurrency_limit, rate_asked_per_s
 
     spec, schedule = study.spec, study.spec.schedule
     model = spec.arms[_ARM].model or next((r.model for r in study.trials[0].records if r.model), "")
-    open_loop = schedule if isinstance(schedule, Poisson) else None
     return ServingArguments(
         date=f"{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}",
         backend=backend,
@@ -177,8 +202,9 @@ def _arguments(
         tokenizer_id=model if spec.tokenizer in ("server", "none") else spec.tokenizer,
         num_prompts=sum(record.measured for record in study.trials[0].records),
         metadata=metadata,
-        request_rate=open_loop.rate_per_s if open_loop else math.inf,
-        burstiness=open_loop.burstiness if open_loop else 1.0,
+        request_rate=rate_asked_per_s(schedule) or math.inf,
+        burstiness=schedule.burstiness if isinstance(schedule, Poisson | Gamma | Ramp) else 1.0,
+        ramp=schedule if isinstance(schedule, Ramp) else None,
         max_concurrency=concurrency_limit(schedule),
         percentile_metrics=sections,
         percentiles=percentiles,
@@ -203,24 +229,60 @@ def _save(
 
 
 def _workload(name: str | None, path: Path | None, num_prompts: int, output_tokens: int | None) -> "WorkloadSpec":
-    from inferometer.spec import Builtin, ShareGpt
+    from inferometer.spec import Builtin, ShareGpt, Trace
 
     name = name or ("builtin" if path is None else "sharegpt")
     if name == "sharegpt":
         if path is None:
             raise RequestWrong("--dataset-name sharegpt needs --dataset-path; or use --dataset-name builtin.")
         return ShareGpt(str(path), num_prompts, output_tokens)
+    if name == "trace":
+        if path is None:
+            raise RequestWrong("--dataset-name trace needs --dataset-path: Mooncake's jsonl or BurstGPT's csv.")
+        if output_tokens is not None:
+            raise RequestWrong("--sharegpt-output-len is of no use with a trace, which has lengths of its own.")
+        return Trace(str(path), num_prompts)
     if name == "builtin":
         return Builtin(num_prompts, Builtin().max_tokens if output_tokens is None else output_tokens)
-    raise RequestWrong(f"there is no data set {name!r}; known: sharegpt, builtin.")
+    raise RequestWrong(f"there is no data set {name!r}; known: sharegpt, trace, builtin.")
 
 
-def _schedule(rate_per_s: float, burstiness: float, max_concurrency: int | None) -> "Schedule":
-    from inferometer.schedule import Closed, Poisson
+def _schedule(
+    rate_per_s: float,
+    burstiness: float,
+    max_concurrency: int | None,
+    ramp: tuple[str | None, float | None, float | None],
+    *,
+    has_times: bool,
+    speed: float | None,
+) -> "Schedule":
+    """What the flags ask for: a ramp (strategy, start and end), a rate, a trace's own times, or all at once."""
+    from inferometer.schedule import Closed, Poisson, Replay
 
-    if math.isinf(rate_per_s) and rate_per_s > 0:
-        return Closed(max_concurrency)
-    return Poisson(rate_per_s, burstiness, max_concurrency)
+    if not burstiness > 0:
+        raise RequestWrong(f"--burstiness must be greater than 0, not {burstiness:g}.")
+    any_time = rate_per_s == math.inf and ramp == (None, None, None)
+    if speed is not None and not (has_times and any_time):
+        raise RequestWrong("--trace-speed is for --dataset-name trace, without --request-rate and without a ramp.")
+    if ramp != (None, None, None):
+        if rate_per_s != math.inf:
+            raise RequestWrong("give either --request-rate or --ramp-up-strategy: a ramp has rates of its own.")
+        return _ramp(*ramp, burstiness, max_concurrency)
+    if has_times and any_time:
+        return Replay(1.0 if speed is None else speed, max_concurrency)
+    return Closed(max_concurrency) if any_time else Poisson(rate_per_s, burstiness, max_concurrency)
+
+
+def _ramp(
+    strategy: str | None, start: float | None, end: float | None, burstiness: float, max_concurrency: int | None
+) -> "Ramp":
+    from inferometer.schedule import Ramp
+
+    if strategy is None or start is None or end is None:
+        raise RequestWrong("a ramp needs --ramp-up-strategy, --ramp-up-start-rps and --ramp-up-end-rps together.")
+    if strategy not in ("linear", "exponential"):
+        raise RequestWrong(f"there is no ramp-up strategy {strategy!r}; known: linear, exponential.")
+    return Ramp(start, end, strategy, burstiness=burstiness, max_concurrency=max_concurrency)
 
 
 def _sections(text: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -120,19 +121,32 @@ def default_folder(name: str) -> Path:
     return folder
 
 
+_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+
+
 def request_headers(given: Sequence[str]) -> dict[str, str]:
-    """Headers from `NAME=VALUE` (or `NAME: VALUE`) and the key from OPENAI_API_KEY, which a header given overrides."""
+    """Headers from `NAME=VALUE` (or `NAME: VALUE`) and the key from OPENAI_API_KEY, which a header given overrides.
+
+    Raises RequestWrong for what HTTP cannot carry, without repeating it: a key with a line break, say.
+    """
     headers: dict[str, str] = {}
-    key = os.environ.get("OPENAI_API_KEY")
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not _sendable(key):
+        raise RequestWrong("OPENAI_API_KEY holds a character that no header can carry: set it again, or unset it.")
     if key:
         headers["Authorization"] = f"Bearer {key}"
     for text in given:
         name, mark, value = text.partition("=") if "=" in text.split(":")[0] else text.partition(":")
-        if not mark or not name.strip() or any(char in text for char in "\r\n"):
-            raise RequestWrong("a --header must look like NAME=VALUE.")
+        if not mark or _HEADER_NAME.fullmatch(name.strip()) is None or not _sendable(value.strip()):
+            raise RequestWrong("a --header must look like NAME=VALUE, of characters that HTTP can carry.")
         headers = {known: old for known, old in headers.items() if known.lower() != name.strip().lower()}
         headers[name.strip()] = value.strip()
     return headers
+
+
+def _sendable(value: str) -> bool:
+    """Whether a header can hold it: printable Latin-1."""
+    return value.isprintable() and all(ord(char) < 256 for char in value)
 
 
 def _width() -> int:

@@ -2,18 +2,20 @@
 
 import http.client
 import time
-import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from inferometer.endpoint import Endpoint
 from inferometer.engines import ready
 from inferometer.errors import RequestWrong, ServerUnusable
+from inferometer.questions import Answer, Server, Unreachable, ask, ask_json, server_at
 from inferometer.record import Fact
 from inferometer.spec import Arm
+from inferometer.target import Unix, target_of
 
 PATIENCE_S = 30.0
 LOADING_PAUSE_S = 0.5
@@ -27,28 +29,46 @@ class External:
         self._patience_s = patience_s
 
     def check(self, arm: Arm) -> None:
-        base_url_of(arm)
+        self._server(arm)
+        path = arm.api_path
+        if not (path.startswith("/") and path.isascii() and path.isprintable()) or " " in path:
+            raise RequestWrong(f"the path {path!r} must begin with / and be ASCII without blanks, as /v1/completions")
 
     def start(self, arm: Arm, log_path: Path) -> AbstractContextManager[Endpoint]:
         """Starts nothing and writes no log."""
         return self._answering(arm)
 
+    def _server(self, arm: Arm) -> Server:
+        return server_at(base_url_of(arm), self._headers, not arm.insecure, ca_file_of(arm))
+
     @contextmanager
     def _answering(self, arm: Arm) -> Iterator[Endpoint]:
         base_url = base_url_of(arm)
-        props = ready.props_facts(base_url, self._headers)
-        model = arm.model or ready.first_model(base_url, self._headers)
-        answer = self._first_token(arm, base_url, model, llama_cpp=bool(props))
+        server = self._server(arm)
+        props = ready.props_facts(server)
+        model = arm.model or ready.first_model(server)
+        answer = self._first_token(arm, base_url, server, model, llama_cpp=bool(props))
+        proxy = server.target.shown_proxy
         facts = (
             Fact("engine", "external", "the arm"),
             Fact("engine_url", base_url + arm.api_path, "the arm"),
+            *([Fact("engine_proxy", proxy, "the environment")] if proxy else []),
             *([Fact("engine_server_header", answer.server, "the Server header")] if answer.server else []),
-            *_version_facts(base_url, self._headers),
+            *_version_facts(server),
             *props,
         )
-        yield Endpoint(base_url, arm.api_path, arm.api, model, (), facts, self._headers)
+        yield Endpoint(
+            base_url,
+            arm.api_path,
+            arm.api,
+            model,
+            facts=facts,
+            headers=self._headers,
+            verify=not arm.insecure,
+            ca_file=ca_file_of(arm),
+        )
 
-    def _first_token(self, arm: Arm, base_url: str, model: str, *, llama_cpp: bool) -> ready.Answer:
+    def _first_token(self, arm: Arm, base_url: str, server: Server, model: str, *, llama_cpp: bool) -> Answer:
         """The answer with the token. Waits only while the server says that it is loading."""
         body = ready.one_token(arm, model, llama_cpp=llama_cpp)
         patience_s = min(self._patience_s, arm.ready_timeout_s)
@@ -56,67 +76,96 @@ class External:
         while True:
             left_s = max(until_s - time.monotonic(), 0.1)
             try:
-                answer = ready.ask(base_url, arm.api_path, body=body, headers=self._headers, timeout_s=left_s)
-            except ConnectionRefusedError as error:
-                raise ServerUnusable(
-                    f"nothing answers at {base_url}; start the server or check --host/--port"
-                ) from error
+                answer = ask(server, arm.api_path, body=body, timeout_s=left_s)
+            except (ConnectionRefusedError, FileNotFoundError) as error:  # the latter: there is no such Unix socket
+                raise ServerUnusable(_nothing_there(base_url, server)) from error
             except TimeoutError as error:
                 raise ServerUnusable(
-                    f"{base_url}{arm.api_path} gave no token in {patience_s:g} s; is it busy, or still loading?"
+                    f"{base_url}{arm.api_path}{_through(server)} gave no token in {patience_s:g} s; "
+                    "is it busy, or still loading?"
                 ) from error
+            except Unreachable as error:
+                raise ServerUnusable(str(error)) from error
             except (OSError, http.client.HTTPException) as error:
-                raise ServerUnusable(f"{base_url} cannot be asked: {str(error) or type(error).__name__}") from error
+                said = server.hide(str(error)) or type(error).__name__
+                raise ServerUnusable(f"{base_url}{_through(server)} cannot be asked: {said}") from error
             if ready.token_came(answer):
                 return answer
             if answer.status != ready.LOADING or time.monotonic() + LOADING_PAUSE_S > until_s:
-                raise ServerUnusable(self._complaint(arm, base_url, model, answer))
+                raise ServerUnusable(_complaint(arm, base_url, server, model, answer))
             time.sleep(LOADING_PAUSE_S)
-
-    def _complaint(self, arm: Arm, base_url: str, model: str, answer: ready.Answer) -> str:
-        """Why this answer is not one token, and what to try."""
-        url = base_url + arm.api_path
-        if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            return f"{url} wants a key (status {answer.status}): set OPENAI_API_KEY, or send a header with one"
-        if answer.status == HTTPStatus.NOT_FOUND:
-            return (
-                f"{url} answers 404: {answer.shown}\n{self._what_is_there(base_url)}\n"
-                "Check the path (--endpoint, `path:` in the study) and the model's name."
-            )
-        if answer.location:
-            return f"{url} sends elsewhere, to {answer.location}: give that address as the url"
-        if answer.status == HTTPStatus.OK and answer.json is None:
-            kind = answer.content_type.partition(";")[0] or "no content type"
-            return f"{url} answers with {kind} instead of JSON: {answer.shown}\nIs this the API's address?"
-        named = f" for model {model!r}" if model else ""
-        return f"{url} gave no token{named} (status {answer.status}): {answer.shown}"
-
-    def _what_is_there(self, base_url: str) -> str:
-        names = ready.model_names(base_url, self._headers)
-        if names:
-            return f"/v1/models is there, with: {', '.join(names[:5])}"
-        try:
-            answer = ready.ask(base_url, "/", headers=self._headers, timeout_s=5.0)
-        except (OSError, http.client.HTTPException):
-            return "/v1/models is not there, and / gives no answer."
-        return f"/v1/models names no model; / answers {answer.status}: {answer.shown}"
 
 
 def base_url_of(arm: Arm) -> str:
     """The arm's url without a trailing slash, and without the /v1 that its path begins with. Raises RequestWrong."""
-    url = urllib.parse.urlsplit(arm.url)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise RequestWrong(f"url: {arm.url!r} is no address of a server; write it as http://127.0.0.1:8080")
-    if url.username is not None:
-        raise RequestWrong("url: leave the name and password out of it; send them as a header")
+    target_of(arm.url, {}, verify=not arm.insecure, ca_file=arm.ca_file)
+    url = urlsplit(arm.url)
+    if url.scheme == "unix":
+        return arm.url  # all of it is the socket's path
     path = url.path.rstrip("/")
     if arm.api_path.startswith("/v1/"):
         path = path.removesuffix("/v1")
     return f"{url.scheme}://{url.netloc}{path}"
 
 
-def _version_facts(base_url: str, headers: Mapping[str, str]) -> tuple[Fact, ...]:
+def ca_file_of(arm: Arm) -> str | None:
+    """The arm's `ca_file` with `~` resolved."""
+    return None if arm.ca_file is None else str(Path(arm.ca_file).expanduser())
+
+
+def _through(server: Server) -> str:
+    """Where there is a proxy: that it lies between."""
+    return f" (through the proxy {server.target.shown_proxy})" if server.target.shown_proxy else ""
+
+
+def _nothing_there(base_url: str, server: Server) -> str:
+    target = server.target
+    if target.shown_proxy:
+        return (
+            f"nothing answers at the proxy {target.shown_proxy}, which the environment names for {base_url}; "
+            "start it, or name the server in NO_PROXY"
+        )
+    what = "the socket's path" if isinstance(target.connect_to, Unix) else "--host/--port"
+    return f"nothing answers at {base_url}; start the server or check {what}"
+
+
+def _version_facts(server: Server) -> tuple[Fact, ...]:
     """vLLM's /version, where it is there."""
-    answer = ready.ask_json(base_url, "/version", headers)
+    answer = ask_json(server, "/version")
     version = cast("dict[str, Any]", answer).get("version") if isinstance(answer, dict) else None
     return () if version is None else (Fact("engine_version", str(version), "/version"),)
+
+
+def _complaint(arm: Arm, base_url: str, server: Server, model: str, answer: Answer) -> str:
+    """Why this answer is not one token, and what to try."""
+    url = base_url + arm.api_path + _through(server)
+    if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and server.target.shown_proxy:
+        return (
+            f"the proxy {server.target.shown_proxy} wants a name and a password (status 407): write them into its "
+            "variable, http://user:password@host:port, or name the server in NO_PROXY"
+        )
+    if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return f"{url} wants a key (status {answer.status}): set OPENAI_API_KEY, or send a header with one"
+    if answer.status == HTTPStatus.NOT_FOUND:
+        return (
+            f"{url} answers 404: {answer.shown}\n{_what_is_there(server)}\n"
+            "Check the path (--endpoint, `path:` in the study) and the model's name."
+        )
+    if answer.location:
+        return f"{url} sends elsewhere, to {answer.location}: give that address as the url"
+    if answer.status == HTTPStatus.OK and answer.json is None:
+        kind = answer.content_type.partition(";")[0] or "no content type"
+        return f"{url} answers with {kind} instead of JSON: {answer.shown}\nIs this the API's address?"
+    named = f" for model {model!r}" if model else ""
+    return f"{url} gave no token{named} (status {answer.status}): {answer.shown}"
+
+
+def _what_is_there(server: Server) -> str:
+    names = ready.model_names(server)
+    if names:
+        return f"/v1/models is there, with: {', '.join(names[:5])}"
+    try:
+        answer = ask(server, "/", timeout_s=5.0)
+    except (OSError, http.client.HTTPException):
+        return "/v1/models is not there, and / gives no answer."
+    return f"/v1/models names no model; / answers {answer.status}: {answer.shown}"

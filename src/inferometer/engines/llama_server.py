@@ -43,7 +43,7 @@ class LlamaServer:
         help_text = "" if arm.draft is None else _ask(binary, "--help", arm)
         port = int(_given(arm.args, "--port") or 0)
         host = _given(arm.args, "--host") or LOCALHOST
-        host = LOCALHOST if host in ANY_HOST else host
+        host = LOCALHOST if host in ANY_HOST else host.strip("[]")
         if port:
             refuse_used_port(host, port)
         port = port or free_port()
@@ -53,7 +53,7 @@ class LlamaServer:
             name=Path(binary).name,
             command=command,
             shown=shown_command(command, arm.env),
-            base_url=f"http://{host}:{port}",
+            base_url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
             env=arm.env,
             headers={**self._headers, **({"Authorization": f"Bearer {key}"} if key else {})},
             facts=(

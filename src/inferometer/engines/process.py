@@ -1,5 +1,6 @@
 """How does an engine's process start, become ready and end? Whatever happens, no process of its group is left."""
 
+import contextlib
 import http.client
 import logging
 import os
@@ -10,7 +11,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import msgspec
 from inferometer.endpoint import Endpoint
 from inferometer.engines import ready
 from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable
+from inferometer.questions import Server, ask, server_at
 from inferometer.record import Fact
 from inferometer.spec import Arm
 
@@ -64,18 +65,19 @@ class Launch(msgspec.Struct, frozen=True):
     model: str = ""
 
 
-@contextmanager
+@contextlib.contextmanager
 def started(launch: Launch, arm: Arm, log_path: Path) -> Iterator[Endpoint]:
     """The engine from its start to its end. Raises as `engines.base.Engine` says."""
     log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0)
     process = _spawn(launch, log_path)
     try:
-        ready_after_s = _wait_for_token(process, launch, arm, log)
-        model = ready.first_model(launch.base_url, launch.headers) or launch.model
+        server = server_at(launch.base_url, launch.headers)
+        ready_after_s = _wait_for_token(process, launch, server, arm, log)
+        model = ready.first_model(server) or launch.model
         facts = (
             *launch.facts,
             Fact("engine_command", launch.shown, "our command line"),
-            *ready.props_facts(launch.base_url, launch.headers),
+            *ready.props_facts(server),
             Fact("engine_ready_s", f"{ready_after_s:.2f}", "our clock: start to first token"),
         )
         LOG.info("%s ready after %.1f s, pid %d", launch.name, ready_after_s, process.pid)
@@ -104,12 +106,10 @@ def free_port() -> int:
 
 def refuse_used_port(host: str, port: int) -> None:
     """Raises RequestWrong where something answers there: it would be taken for the engine."""
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        if probe.connect_ex((host, port)) == 0:
-            raise RequestWrong(
-                f"something already listens on {host}:{port}; stop it, or leave --port out and a free one is chosen"
-            )
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1.0):
+        raise RequestWrong(
+            f"something already listens on {host}:{port}; stop it, or leave --port out and a free one is chosen"
+        )
 
 
 def stop_group(process: subprocess.Popen[bytes], patience_s: float = STOP_PATIENCE_S) -> None:
@@ -231,7 +231,7 @@ def _spawn(launch: Launch, log_path: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, arm: Arm, log: _Log) -> float:
+def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Server, arm: Arm, log: _Log) -> float:
     """Seconds from now to the first token. Raises EngineNotReady or ServerUnusable."""
     began_s = time.monotonic()
     body = ready.one_token(arm, "", llama_cpp=True)
@@ -244,7 +244,7 @@ def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, arm: Arm, 
                 + _evidence(launch, log, "Run the command by itself to see more.")
             )
         try:
-            answer = ready.ask(launch.base_url, arm.api_path, body=body, headers=launch.headers, timeout_s=left_s)
+            answer = ask(server, arm.api_path, body=body, timeout_s=left_s)
         except (OSError, http.client.HTTPException) as error:
             said = str(error) or type(error).__name__
         else:

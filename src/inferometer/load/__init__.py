@@ -14,13 +14,13 @@ from inferometer.errors import LoadFailed
 from inferometer.load import dialects
 from inferometer.load.arrivals import arrivals
 from inferometer.load.audit import Audit, LoadReport
-from inferometer.load.channel import tls_context
 from inferometer.load.crew import Crew
-from inferometer.target import Target, target_of
 from inferometer.load.wire import Begun, Broken, Exchange, Finished, Go, Job, Shot, Tick, Warm
 from inferometer.plan import Plan, PlanItem, shard
 from inferometer.record import RequestRecord
 from inferometer.spec import Sampling
+from inferometer.target import Target, hidden, secrets_of, target_of
+from inferometer.tls import tls_context
 
 _START_DELAY_NS = 5_000_000
 _REMOTE_DELAY_NS = 100_000_000
@@ -48,7 +48,8 @@ def play(plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, crew:
     and the `LoadReport` last; None now and then, so that the caller can look after other things.
 
     `zero_ns` is the trial's start on this host's monotonic clock. After `crew.stop()` the rest comes as cancelled
-    records. A worker that dies loses only its own part. Raises LoadFailed where none is left, or one could not begin.
+    records. A worker that dies loses only its own part, whose requests come as `lost` records. Raises LoadFailed where
+    one could not begin, and after the last record where none is left.
     """
     return _Playing(plan, endpoint, sampling, zero_ns, crew).run()
 
@@ -62,6 +63,7 @@ class _Part:
         self.offset_ns: int | None = None  # ours minus the worker's monotonic clock
         self.finished: Finished | None = None
         self.stamps = ""
+        self.broken = ""  # why the worker could not go on, by its own word
 
 
 class _Playing:
@@ -75,6 +77,8 @@ class _Playing:
         self._audit = Audit()
         self._warm = 0
         self._start_ns = 0
+        self._secrets: tuple[str, ...] = ()
+        self._last_ending = ""
 
     def run(self) -> Iterator[Happening]:
         target = target_of(
@@ -82,6 +86,7 @@ class _Playing:
         )
         if target.tls is not None:
             tls_context(target.tls)  # a CA file that cannot be used is said before anything is sent
+        self._secrets = secrets_of(target, self._endpoint.headers)
         for number, part in enumerate(self._plans):
             self._crew.send(number, self._job(part, target))
         for heard in self._crew.messages():
@@ -106,9 +111,11 @@ class _Playing:
                 case Finished():
                     part.finished = message
                 case Broken():
-                    raise LoadFailed(f"the load worker cannot go on: {message.message}")
+                    part.broken = message.message
                 case str():
                     yield from self._ended(number, part, message)
+        if not any(part.finished for part in self._parts):
+            raise LoadFailed(f"no load worker lived to the plan's end; the last one {self._last_ending}")
         yield self._report()
 
     def _job(self, part: Plan, target: Target) -> Job:
@@ -154,6 +161,8 @@ class _Playing:
         arrived = arrivals(exchange)
         item = part.open_items.pop(exchange.index)
         record = dialects.record(exchange, arrived, item, self._endpoint.dialect, self._zero_ns - offset_ns)
+        if record.error:  # in the server's words, which may repeat what it was sent
+            record = msgspec.structs.replace(record, error=hidden(record.error, self._secrets))
         if record.measured:
             self._audit.add(record, arrived.lag_ns)
         return record
@@ -166,8 +175,11 @@ class _Playing:
         """A worker's last word. If it did not finish, what it had open is lost; if it never began, so is the trial."""
         if part.finished is not None:
             return
-        if not self._start_ns or len(self._parts) == 1:
-            raise LoadFailed(f"the load worker {how} before the plan was over")
+        if part.broken:
+            how = f"could not go on: {part.broken}"
+        self._last_ending = how
+        if not self._start_ns:
+            raise LoadFailed(f"load worker {number} {how} before the plan began")
         now_ns = time.monotonic_ns() - self._zero_ns
         part.tick = Tick(0, part.tick.ended, part.tick.reads)
         yield WorkerLost(number, how, len(part.open_items))

@@ -18,7 +18,7 @@ class Arrivals(msgspec.Struct, frozen=True):
     """`at_ns`: one per read, monotonic clock, never decreasing. `lag_ns`: reading minus arriving, one per read that has a
     kernel stamp. `errors`: stamps that lay before the send or after the read; their reads have our own clock's time."""
 
-    at_ns: list[int]
+    at_ns: NDArray[np.int64]
     lag_ns: NDArray[np.int64]
     errors: int
 
@@ -27,7 +27,7 @@ def arrivals(exchange: Exchange) -> Arrivals:
     """The arrival of each read of `exchange`."""
     read_ns = np.frombuffer(exchange.read_ns, np.int64)
     if not exchange.kernel or exchange.clock_stepped:
-        return Arrivals(read_ns.tolist(), np.zeros(0, np.int64), 0)
+        return Arrivals(read_ns, np.zeros(0, np.int64), 0)
     pairs = np.frombuffer(exchange.kernel, np.int64).reshape(-1, 2)
     stamped = pairs[:, 0] != 0
     kernel_ns = pairs[:, 0] * 1_000_000_000 + pairs[:, 1] - exchange.wall_offset_ns
@@ -35,7 +35,7 @@ def arrivals(exchange: Exchange) -> Arrivals:
     sound = stamped & (kernel_ns >= sent_ns - TOLERANCE_NS) & (kernel_ns <= read_ns + TOLERANCE_NS)
     at_ns = np.where(sound, np.clip(kernel_ns, sent_ns, read_ns), read_ns)
     return Arrivals(
-        np.maximum.accumulate(at_ns).tolist() if len(at_ns) else [],
+        np.maximum.accumulate(at_ns),
         (read_ns - at_ns)[sound],
         int(np.count_nonzero(stamped & ~sound)),
     )
@@ -44,6 +44,6 @@ def arrivals(exchange: Exchange) -> Arrivals:
 def reads(exchange: Exchange, arrived: Arrivals) -> Iterator[tuple[int, bytes]]:
     """Stamp and bytes of each read, in order."""
     start = 0
-    for at_ns, length in zip(arrived.at_ns, array.array("I", exchange.lengths), strict=True):
+    for at_ns, length in zip(arrived.at_ns.tolist(), array.array("I", exchange.lengths), strict=True):
         yield at_ns, exchange.raw[start : start + length]
         start += length

@@ -11,6 +11,7 @@ from inferometer.record import RequestRecord
 
 _BIN_NS = 10_000
 _BINS = 20_000
+_BATCH = 100
 
 CPU_SHARE_LIMIT = 0.85
 """A worker above this share of a core queues what it should read and send; prototypes held their rates up to 0.9."""
@@ -70,6 +71,7 @@ class Audit:
 
     def __init__(self) -> None:
         self._lags: NDArray[np.int64] = np.zeros(_BINS + 1, np.int64)
+        self._new_lags: list[NDArray[np.int64]] = []
         self._lag_max_ns: int | None = None
         self._lateness_ns: list[int] = []
         self._events = 0
@@ -79,16 +81,25 @@ class Audit:
     def add(self, record: RequestRecord, lag_ns: NDArray[np.int64]) -> None:
         """One measured record, and reading minus arriving of each of its reads that the kernel stamped."""
         if len(lag_ns):
-            self._lags += np.bincount(np.clip(lag_ns // _BIN_NS, 0, _BINS), minlength=_BINS + 1)
-            self._lag_max_ns = max(self._lag_max_ns or 0, int(lag_ns.max()))
+            self._new_lags.append(lag_ns)
+            if len(self._new_lags) >= _BATCH:
+                self._count_lags()
         if record.due_ns is not None and record.sent_ns is not None:
             self._lateness_ns.append(record.sent_ns - record.due_ns)
         self._events += len(record.events)
         self._coalesced += record.coalesced
         self._errors += record.stamp_errors
 
+    def _count_lags(self) -> None:
+        if self._new_lags:
+            lag_ns = np.concatenate(self._new_lags)
+            self._new_lags.clear()
+            self._lags += np.bincount(np.clip(lag_ns // _BIN_NS, 0, _BINS), minlength=_BINS + 1)
+            self._lag_max_ns = max(self._lag_max_ns or 0, int(lag_ns.max()))
+
     def report(self, cpu_shares: Iterable[float], stamps: str, clock_steps: int) -> LoadReport:
         """Once all workers have ended: the share of a core that each used."""
+        self._count_lags()
         shares = list(cpu_shares)
         lateness_ms = np.array(self._lateness_ns) / 1e6 if self._lateness_ns else None
         return LoadReport(

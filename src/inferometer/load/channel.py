@@ -7,8 +7,8 @@ the bytes arrived, not when they were deciphered. Plain HTTP has no channel: its
 import ssl
 from typing import Protocol, cast
 
-from inferometer.errors import RequestWrong
-from inferometer.target import Target, Tls
+from inferometer.target import Target, tunnel_refusal
+from inferometer.tls import handshake_failure, tls_context, tls_reason
 
 _RECORD_BYTES = 16_384  # the most plaintext that a TLS record holds
 _PROXY_HEAD_BYTES = 65_536
@@ -72,24 +72,6 @@ class Channels:
         return TunnelChannel(target.connect_request, inner, target.shown, target.shown_proxy)
 
 
-def tls_context(tls: Tls) -> ssl.SSLContext:
-    """What is trusted: the system's store, or only what is in `tls.ca_file`. Raises RequestWrong for a bad file."""
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        said = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
-        raise RequestWrong(f"--ca-file {tls.ca_file} cannot be used: {said}") from error
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    # The same on every Python (3.13 changed both): a server's own certificate may be given as the CA file, and a
-    # home-made authority that leaves out an extension is good enough.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
 class TlsChannel:
     """TLS over bytes in memory."""
 
@@ -134,7 +116,7 @@ class TlsChannel:
         except ssl.SSLZeroReturnError:
             self.closed = True
         except ssl.SSLError as error:
-            raise ChannelFailed(f"{self._shown}: TLS broke: {_reason(error)}") from error
+            raise ChannelFailed(f"{self._shown}: TLS broke: {tls_reason(error)}") from error
         return b"".join((first, *more)) if more else first
 
     def send(self, plaintext: bytes) -> bytes:
@@ -149,14 +131,8 @@ class TlsChannel:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             return
-        except ssl.SSLCertVerificationError as error:
-            raise ChannelFailed(
-                f"{self._shown}: the server's certificate is not accepted: {error.verify_message.rstrip('.')}. "
-                "Give its authority with --ca-file, or check nothing with --insecure."
-            ) from error
         except ssl.SSLError as error:
-            hint = " Does it speak plain HTTP? Then write http://." if error.reason in _NOT_TLS else ""
-            raise ChannelFailed(f"{self._shown}: the TLS handshake failed: {_reason(error)}.{hint}") from error
+            raise ChannelFailed(handshake_failure(self._shown, error)) from error
         self.ready = True
 
 
@@ -217,15 +193,4 @@ class TunnelChannel:
             raise ChannelFailed(f"the proxy {self._shown_proxy} answers no HTTP: {said}")
         if status.startswith("2"):
             return
-        way_out = "Name the server in NO_PROXY if no proxy is needed."
-        if status.startswith("407"):
-            way_out = "Write name and password into the variable: http://user:password@host:port."
-        raise ChannelFailed(f"the proxy {self._shown_proxy} opens no tunnel to {self._shown}: HTTP {status}. {way_out}")
-
-
-_NOT_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}
-
-
-def _reason(error: ssl.SSLError) -> str:
-    """OpenSSL's word for it, readable: TLSV1_ALERT_UNKNOWN_CA → tlsv1 alert unknown ca."""
-    return (error.reason or str(error)).replace("_", " ").lower()
+        raise ChannelFailed(tunnel_refusal(self._shown, self._shown_proxy, status))

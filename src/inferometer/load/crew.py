@@ -31,6 +31,7 @@ class Crew:
     def __init__(self, workers: Sequence[Worker]) -> None:
         self.workers = list(workers)
         self._heard: queue.SimpleQueue[tuple[int, FromWorker | str]] = queue.SimpleQueue()
+        self._stopped = False
 
     def __enter__(self) -> Self:
         for number, worker in enumerate(self.workers):
@@ -45,11 +46,13 @@ class Crew:
                 stack.callback(worker.close)
 
     def send(self, number: int, message: Job | Go) -> None:
-        """Raises LoadFailed where the worker is gone."""
-        self.workers[number].send(frame(message))
+        """Does nothing once the crew was stopped. Raises LoadFailed where the worker is gone."""
+        if not self._stopped:
+            self.workers[number].send(frame(message))
 
     def stop(self) -> None:
         """Asks all to cancel what is under way and to say what there is."""
+        self._stopped = True
         for worker in self.workers:
             worker.stop()
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import msgspec
+import numpy as np
 
 from inferometer.endpoint import Endpoint
 from inferometer.load.arrivals import Arrivals, reads
@@ -119,13 +120,19 @@ _decode_any = msgspec.json.Decoder().decode
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
 
 
+_Output = Callable[[_Choice], tuple[EventKind, str]]
+
+EVENT_AND_CHUNK_END = b"\n\n\r\n"
+STREAM_END = EVENT_AND_CHUNK_END + b"0\r\n\r\n"
+
+
 class _Reading:
     """What the events of one answer have told so far."""
 
     def __init__(self) -> None:
-        self._at_ns: list[int] = []
+        self.at_ns: list[int] = []
         self._kinds = bytearray()
-        self._texts: list[str] = []
+        self._texts: list[bytes] = []
         self.usage: Usage | None = None
         self.timings: ServerTimings | None = None
         self.model: str | None = None
@@ -135,49 +142,79 @@ class _Reading:
         self.done = False
         self._like = (b"", b"", 0)  # what stands before and after the text in a chunk, and its kind
 
-    def take_all(
-        self,
-        events: Iterable[tuple[int, bytes, bytes]],
-        output: Callable[[_Choice], tuple[EventKind, str]],
-        zero_ns: int,
-    ) -> None:
-        """Every event. Most chunks of an answer are the same but for their text: of those, only the text is read."""
-        at, kinds, texts = self._at_ns.append, self._kinds.append, self._texts.append
-        before, after, code = b"", b"", 0
+    def take_all(self, events: Iterable[tuple[int, bytes, bytes]], output: _Output, zero_ns: int) -> None:
+        """Every event as the standard has them."""
         for at_ns, name, data in events:
-            if before and data.startswith(before) and data.endswith(after) and not name:
-                raw = data[len(before) : -len(after)]
-                if b'"' not in raw and b"\\" not in raw and len(data) >= len(before) + len(after):
-                    try:
-                        texts(raw.decode())
-                    except UnicodeDecodeError:
-                        pass  # the slow way says what is wrong
-                    else:
-                        at(at_ns - zero_ns)
-                        kinds(code)
-                        continue
-            self._take(at_ns - zero_ns, name, data, output)
-            before, after, code = self._like
+            self._take(name, data, output)
+            if len(self._kinds) > len(self.at_ns):
+                self.at_ns.append(at_ns - zero_ns)
 
-    def events(self) -> Events:
-        """All of them, in columns."""
-        texts = self._texts
-        return Events(
-            array.array("q", self._at_ns), bytes(self._kinds), array.array("I", map(len, texts)), "".join(texts)
-        )
+    def sweep(self, chunks: Iterable[bytes], start: int, output: _Output) -> list[int] | None:
+        """Every event of `chunks`, each `SIZE CRLF data: …` without what ends it, the first at offset `start` of the raw
+        answer; the offset at which each event was complete. None where a chunk is of another form: then nothing that was
+        taken counts. Raises ValueError for a size that is none.
 
-    def _add(self, at_ns: int, kind: EventKind, text: str = "") -> None:
-        self._at_ns.append(at_ns)
+        Most chunks of an answer are the same but for their text: of those, only the text is read. What is the same is
+        learnt from chunks that were decoded as a whole; a text without quotes and escapes between the same bytes is the
+        same JSON but for that text. The chunk's size is checked all the same.
+        """
+        ends: list[int] = []
+        add_end, add_kind, add_text = ends.append, self._kinds.append, self._texts.append
+        before, after, code = b"\0", b"", 0
+        before_length, after_length = 1, 0
+        offset = start - len(EVENT_AND_CHUNK_END)
+        for chunk in chunks:
+            length = len(chunk)
+            offset += length + len(EVENT_AND_CHUNK_END)
+            mark = chunk.find(b"\r")  # finding the long `before` itself would cost more than all the rest
+            if chunk.startswith(before, mark) and chunk.endswith(after):
+                text = chunk[mark + before_length : length - after_length]
+                if b'"' not in text and b"\\" not in text and length >= mark + before_length + after_length:
+                    if int(chunk[:mark], 16) != length - mark:  # CRLF before the event, two LF after it
+                        return None
+                    add_end(offset + 2)
+                    add_kind(code)
+                    add_text(text)
+                    continue
+            size, _, rest = chunk.partition(b"\r\n")
+            if int(size, 16) != len(rest) + 2:
+                return None
+            end = offset - len(rest)  # of what stands before the events
+            for line in rest.split(b"\n\n"):
+                end += len(line) + 2
+                if not line.startswith(b"data: ") or b"\n" in line or b"\r" in line:
+                    return None
+                self._take(b"", line[6:], output)
+                if len(self._kinds) == len(ends):
+                    return None
+                add_end(end)
+            if self._like[0]:
+                before, after, code = self._like
+                before = b"\r\ndata: " + before
+                before_length, after_length = len(before), len(after)
+        return ends
+
+    def events(self, at_ns: "array.array[int] | None" = None) -> Events:
+        """All of them, in columns. Raises UnicodeDecodeError where a swept text is no UTF-8."""
+        at_ns = array.array("q", self.at_ns) if at_ns is None else at_ns
+        text = b"".join(self._texts)
+        if text.isascii():
+            return Events(at_ns, bytes(self._kinds), array.array("I", map(len, self._texts)), text.decode())
+        texts = [part.decode() for part in self._texts]
+        return Events(at_ns, bytes(self._kinds), array.array("I", map(len, texts)), "".join(texts))
+
+    def _add(self, kind: EventKind, text: str = "") -> None:
         self._kinds.append(KINDS.index(kind))
-        self._texts.append(text)
+        self._texts.append(text.encode())
 
-    def _take(self, at_ns: int, name: bytes, data: bytes, output: Callable[[_Choice], tuple[EventKind, str]]) -> None:
+    def _take(self, name: bytes, data: bytes, output: _Output) -> None:
+        """One event: adds it, or says what is bad about it."""
         if data.startswith(b"[DONE]"):
             self.done = True
-            self._add(at_ns, "done")
+            self._add("done")
             return
         if name == b"error":
-            self._fail(at_ns, data)
+            self._fail(data)
             return
         try:
             chunk = _decode_chunk(data)
@@ -185,7 +222,7 @@ class _Reading:
             self.bad = self.bad or f"an event is no chunk of this API ({error}): {_evidence(data)}"
             return
         if chunk.error is not None or chunk.object == "error":
-            self._fail(at_ns, data)
+            self._fail(data)
             return
         if chunk.usage is not None:
             details = chunk.usage.prompt_tokens_details or _PromptTokens()
@@ -193,12 +230,12 @@ class _Reading:
         self.timings = chunk.timings or self.timings
         self.model = chunk.model or self.model
         if not chunk.choices:
-            self._add(at_ns, "usage")
+            self._add("usage")
             return
         choice = chunk.choices[0]
         self.finish_reason = choice.finish_reason or self.finish_reason
         kind, text = output(choice)
-        self._add(at_ns, kind, text)
+        self._add(kind, text)
         if kind in OUTPUT_KINDS and text:
             self._learn(kind, text, data)
 
@@ -210,9 +247,9 @@ class _Reading:
             before, _, after = data.partition(quoted)
             self._like = (before + b'"', b'"' + after, KINDS.index(kind))
 
-    def _fail(self, at_ns: int, data: bytes) -> None:
+    def _fail(self, data: bytes) -> None:
         self.server_error = self.server_error or _error_text(data)
-        self._add(at_ns, "error")
+        self._add("error")
 
 
 def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
@@ -240,18 +277,23 @@ DIALECTS = tuple(_OUTPUT)
 
 def record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, zero_ns: int) -> RequestRecord:
     """What happened to a request, from the bytes that came back and when. Times are relative to `zero_ns`."""
-    answer = response(reads(exchange, arrived))
     reading = _Reading()
-    kind = answer.headers.get("content-type", "").lower()
-    streamed = answer.status == 200 and kind.startswith("text/event-stream") and not _encoding(answer)
-    if streamed:
-        reading.take_all(sse_events(answer.pieces), _OUTPUT[dialect], zero_ns)
-    events = reading.events()
+    swept = _swept(exchange, arrived, reading, dialect, zero_ns)
+    if swept is None:
+        reading = _Reading()
+        answer = response(reads(exchange, arrived))
+        streamed = _is_stream(answer)
+        if streamed:
+            reading.take_all(sse_events(answer.pieces), _OUTPUT[dialect], zero_ns)
+        events = reading.events()
+    else:
+        answer, events = swept
+        streamed = True
     stamps = events.outputs_ns()
     coalesced = len(stamps) - len(set(stamps))
     outcome, error = _outcome(exchange, answer, reading, streamed, bool(stamps))
-    first = arrived.at_ns[0] if arrived.at_ns else None
-    last = arrived.at_ns[-1] if arrived.at_ns and exchange.outcome == "complete" else exchange.done_ns
+    first = int(arrived.at_ns[0]) if len(arrived.at_ns) else None
+    last = int(arrived.at_ns[-1]) if len(arrived.at_ns) and exchange.outcome == "complete" else exchange.done_ns
     return RequestRecord(
         index=item.index,
         request_id=item.request.id,
@@ -274,6 +316,36 @@ def record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, 
         resent=exchange.resent,
         prompt_tokens=item.request.prompt_tokens,
     )
+
+
+def _swept(
+    exchange: Exchange, arrived: Arrivals, reading: _Reading, dialect: str, zero_ns: int
+) -> tuple[Response, Events] | None:
+    """The answer and its events by one sweep over the bytes: for a whole stream in chunks that end with an event, as
+    engines send them. None where it is anything else."""
+    raw = exchange.raw
+    start = raw.find(b"\r\n\r\n") + 4
+    if start < 4 or not raw.endswith(STREAM_END):
+        return None
+    answer = response([(0, raw[:start])])
+    if not _is_stream(answer) or answer.until_close or "content-length" in answer.headers:
+        return None
+    chunks = raw[start : -len(STREAM_END)].split(EVENT_AND_CHUNK_END)
+    try:
+        ends = reading.sweep(chunks, start, _OUTPUT[dialect])
+        if ends is None:
+            return None
+        answer.ended = True
+        read_ends = np.cumsum(np.frombuffer(exchange.lengths, np.uint32))
+        at_ns = arrived.at_ns[np.searchsorted(read_ends, ends)] - zero_ns
+        return answer, reading.events(array.array("q", at_ns.tobytes()))
+    except ValueError:  # a size that is none, a text that is no UTF-8
+        return None
+
+
+def _is_stream(answer: Response) -> bool:
+    kind = answer.headers.get("content-type", "").lower()
+    return answer.status == 200 and kind.startswith("text/event-stream") and not _encoding(answer)
 
 
 def _outcome(

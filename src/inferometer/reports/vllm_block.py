@@ -18,6 +18,7 @@ from inferometer.metrics import (
     percentile_word,
     summarize_view,
 )
+from inferometer.schedule import Ramp
 from inferometer.units import COUNT_UNITS, seconds
 
 DEFAULT_SECTIONS = ("ttft", "tpot", "itl")
@@ -37,6 +38,7 @@ _SUMS_065 = (
     "output_throughput",
     "total_token_throughput",
 )
+_OPEN_LOOP = ("ttft_from_due", "latency_from_sent", "latency_from_due", "lateness")
 _OWN = (
     "failed",
     "memory_gib",
@@ -52,8 +54,8 @@ _DETAILS_033 = ("input_lens", "output_lens", "start_times", "ttfts", "itls", "ge
 class ServingArguments(msgspec.Struct, frozen=True, kw_only=True):
     """What the benchmark was called with, as far as its result file repeats it.
 
-    `date`: YYYYmmdd-HHMMSS. `request_rate`: per second, infinite for all at once. `label` and `save_detailed` are for
-    0.33 only, `best_of` for 0.6.5 only.
+    `date`: YYYYmmdd-HHMMSS. `request_rate`: per second, infinite for all at once, and with a ramp. `label`, `ramp` and
+    `save_detailed` are for 0.33 only, `best_of` for 0.6.5 only.
     """
 
     date: str
@@ -66,6 +68,7 @@ class ServingArguments(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
     request_rate: float = math.inf
     burstiness: float = 1.0
+    ramp: Ramp | None = None
     max_concurrency: int | None = None
     percentile_metrics: tuple[str, ...] = DEFAULT_SECTIONS
     percentiles: tuple[float, ...] = (99,)
@@ -92,8 +95,7 @@ def serving_block(
     lines += _sums_033(summary, max_concurrency, request_rate) if is_033 else _lines(summary, _SUMS_065)
     for name, title in _SECTION_TITLES.items():
         if name in percentile_metrics:
-            keys = (f"mean_{name}_ms", f"median_{name}_ms", *_percentile_keys(name, summary.percentiles))
-            lines += [f"{title:-^50}", *_lines(summary, keys)]
+            lines += [f"{title:-^50}", *_lines(summary, _statistic_keys(name, summary.percentiles))]
     if is_033 and summary.values.get("drafted_tokens"):
         lines += [
             f"{'Speculative Decoding':-^50}",
@@ -102,7 +104,8 @@ def serving_block(
         lines += [_line("Draft tokens:", _value(summary, "drafted_tokens"), "tok")]
         lines += [_line("Accepted tokens:", _value(summary, "accepted_tokens"), "tok")]
     if summary.dialect == "inferometer":
-        known = [key for key in _OWN if _value(summary, key) is not None]
+        open_loop = [key for name in _OPEN_LOOP for key in _statistic_keys(name, summary.percentiles)]
+        known = [key for key in (*_OWN, *open_loop) if _value(summary, key) is not None]
         lines += [f"{'Not in vLLM':-^50}", *_lines(summary, known)] if known else []
     return "\n".join([*lines, "=" * 50])
 
@@ -111,8 +114,8 @@ def result_json(trial_view: TrialView, arguments: ServingArguments) -> dict[str,
     """The result file of `--save-result`: the version's keys in its order; our own dialect writes 0.6.5's.
 
     Lists are of all requests in the order of the plan; a failed one has 0, "" or [] and its error. 0.33's keys that
-    come of vLLM's /metrics (server_*, spec_decode_*, diffusion_*), of probes and of ramps are left out, as 0.33 does
-    where a server tells none. Its `queue_times` run from the due time, or from the start where all is sent at once.
+    come of vLLM's /metrics (server_*, spec_decode_*, diffusion_*) and of probes are left out, as 0.33 does where a
+    server tells none. Its `queue_times` run from the due time, or from the start where all is sent at once.
     """
     summary = summarize_view(trial_view, arguments.percentiles)
     is_033 = trial_view.dialect == "vllm-0.33"
@@ -127,9 +130,15 @@ def result_json(trial_view: TrialView, arguments: ServingArguments) -> dict[str,
     setup |= {"num_prompts": arguments.num_prompts, **arguments.metadata}
     setup |= {
         "request_rate": "inf" if math.isinf(arguments.request_rate) else arguments.request_rate,
-        "burstiness": arguments.burstiness,
+        "burstiness": "inf" if math.isinf(arguments.burstiness) else arguments.burstiness,
         "max_concurrency": arguments.max_concurrency,
     }
+    if is_033 and (ramp := arguments.ramp) is not None:
+        setup |= {
+            "ramp_up_strategy": ramp.strategy,
+            "ramp_up_start_rps": ramp.start_per_s,
+            "ramp_up_end_rps": ramp.end_per_s,
+        }
     result = setup | _sums(summary, is_033) | _lists(trial_view, arguments, is_033)
     if is_033:
         result |= {key: summary.values[key] for key in ("max_output_tokens_per_s", "max_concurrent_requests")}
@@ -146,7 +155,10 @@ def result_filename(arguments: ServingArguments, dialect: MetricDialect = "vllm-
     begin = (arguments.label or arguments.backend) if dialect == "vllm-0.33" else arguments.backend
     limit = "" if arguments.max_concurrency is None else f"-concurrency{arguments.max_concurrency}"
     model = arguments.model_id.split("/")[-1]
-    return f"{begin}-{float(arguments.request_rate)}qps{limit}-{model}-{arguments.date}.json"
+    rate = f"{float(arguments.request_rate)}qps"
+    if dialect == "vllm-0.33" and (ramp := arguments.ramp) is not None:
+        rate = f"ramp-up-{ramp.strategy}-{ramp.start_per_s:g}qps-{ramp.end_per_s:g}qps"
+    return f"{begin}-{rate}{limit}-{model}-{arguments.date}.json"
 
 
 # --- the block ------------------------------------------------------------------------------------
@@ -184,6 +196,10 @@ def _line(label: str, value: float | None, unit: str) -> str:
 
 def _value(summary: TrialSummary, key: str) -> float | None:
     return summary.values.get(key)
+
+
+def _statistic_keys(name: str, percentiles: Iterable[float]) -> list[str]:
+    return [f"mean_{name}_ms", f"median_{name}_ms", *_percentile_keys(name, percentiles)]
 
 
 def _percentile_keys(name: str, percentiles: Iterable[float]) -> list[str]:
@@ -232,7 +248,7 @@ def _lists(trial_view: TrialView, arguments: ServingArguments, is_033: bool) -> 
 
 
 def _queue_time_s(request: RequestView, arrival_ns: int | None) -> float:
-    """From arrival to sending; 0 where one of them is unknown."""
-    due_ns = request.record.due_ns if arrival_ns is None else arrival_ns
+    """From due to sending, or from `arrival_ns` where it was not due at a time; 0 where one of them is unknown."""
+    due_ns = arrival_ns if request.record.due_ns is None else request.record.due_ns
     sent_ns = request.record.sent_ns
     return 0.0 if due_ns is None or sent_ns is None else seconds(sent_ns - due_ns)

@@ -1,15 +1,15 @@
 """How many tokens has a text? By a Hugging Face tokenizer, a local one, or the server's own /tokenize."""
 
 import http.client
-import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, cast
 
 from inferometer.endpoint import Endpoint
 from inferometer.errors import RequestWrong
+from inferometer.questions import Conversation, server_at
 from inferometer.request import TokenCounter
 
 
@@ -42,12 +42,10 @@ class ServerTokenizer:
     """The /tokenize of a llama.cpp or vLLM server."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        url = urlsplit(endpoint.base_url)
+        server = server_at(endpoint.base_url, endpoint.headers, endpoint.verify, endpoint.ca_file)
         self.name = "the server's /tokenize"
-        self._path = url.path.rstrip("/") + "/tokenize"
-        self._headers = {"Content-Type": "application/json", **endpoint.headers}
         self._model = endpoint.model
-        self._connection = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=60)
+        self._conversation = Conversation(server, timeout_s=60)
         self._is_vllm = False
 
     def count(self, text: str, special: bool) -> int:
@@ -60,21 +58,14 @@ class ServerTokenizer:
         return int(self._ask({"model": self._model, "prompt": text, "add_special_tokens": special})["count"])
 
     def close(self) -> None:
-        self._connection.close()
+        self._conversation.close()
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        body = json.dumps(question)
-        try:
-            self._connection.request("POST", self._path, body, self._headers)
-            answer = self._connection.getresponse()
-        except (http.client.HTTPException, ConnectionError):  # kept-alive connections are closed now and then
-            self._connection.close()
-            self._connection.request("POST", self._path, body, self._headers)
-            answer = self._connection.getresponse()
-        data = answer.read()
-        if answer.status != 200:
-            raise ValueError(f"HTTP {answer.status}")
-        return json.loads(data)
+        answer = self._conversation.ask("/tokenize", question)
+        counted = answer.json
+        if answer.status != HTTPStatus.OK or not isinstance(counted, dict):
+            raise ValueError(f"HTTP {answer.status}: {answer.shown}")
+        return cast("dict[str, Any]", counted)
 
 
 def server_counter(endpoint: Endpoint) -> ServerTokenizer | None:

@@ -1,9 +1,10 @@
-"""Which requests does a recorded trace hold, and when were they asked? Lengths and times are the trace's, texts are ours.
+"""Which requests does a recorded trace hold, and when were they asked? Lengths and times are its own, texts are ours.
 
 Two layouts are known, told apart by the names of their columns, in any case: Mooncake's jsonl (`timestamp` in ms,
 `input_length`, `output_length`, and `hash_ids`, one for each block of the prompt) and BurstGPT's csv (`Timestamp` in s,
-`Request tokens`, `Response tokens`). A prompt is made of common words, drawn from the seed. No two share a beginning,
-but for blocks of equal hash ids: those are of equal text, so that a prefix cache finds what it found in the trace.
+`Request tokens`, `Response tokens`). A prompt is made of common words, drawn from the seed. No two share their first
+three words, but for blocks of equal hash ids: those are of equal text, so that a prefix cache finds what it found when
+the trace was recorded.
 """
 
 import csv
@@ -12,7 +13,7 @@ import io
 import itertools
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,9 +25,6 @@ from inferometer.spec import Trace
 from inferometer.units import NS_PER_MS, NS_PER_S
 from inferometer.workloads.sharegpt import _read
 
-CHARACTERS_PER_TOKEN = 4
-"""Where nobody counts tokens: a word of three letters and its blank, which most tokenizers have as one token."""
-
 _WORDS = """
     act add age ago aid aim air all and any arm art ask bad bag ban bar bed bet big bit box boy bug bus but buy can cap
     car cat cup cut day did die dog dry due ear eat egg end eye far fat few fit fix fly for fun gap gas get god got gun
@@ -35,13 +33,15 @@ _WORDS = """
     raw red rid row run sad sat saw say sea see set sex she sit six sky son sun tag tap tax tea ten the tie tip too top
     toy try two use van via war was way web wet who why win yes yet you zip
 """.split()
-_FILLERS = (" a", " I", ".", ",", "a", "1", "!")
-_LEAST_WORDS = 64  # with fewer, prompts of a few tokens would begin alike
+"""Of three letters, so that a word and its blank are 4 characters; most tokenizers have the two as one token."""
+
+_LEAST_WORDS = 64  # so that three words tell some hundred thousand prompts apart
+_FILLERS = (" a", ".", ",", "a", "1", "!")
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One request of the trace. `asked_ns` from the trace's own zero; `block_ids`: of the prompt's beginning, in order,
-    empty where the trace tells none."""
+    """One request of a trace. `asked_ns` from the trace's own zero. `block_ids`: of the blocks at the prompt's
+    beginning, in order; empty where the trace tells none."""
 
     line: int
     asked_ns: int
@@ -51,17 +51,22 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class TraceFile:
-    """The workload. The file is read when this is made, before any engine is started; raises DatasetUnusable."""
+    """The workload. Its file is read as soon as this is made, before any engine is started. Raises DatasetUnusable."""
 
     def __init__(self, spec: Trace) -> None:
         self._spec = spec
         path = Path(spec.path).expanduser()
         data = _read(path)
-        self._skipped: list[int] = []
-        found = rows(data, str(path), spec.block_tokens, self._skipped)
-        self._rows = list(itertools.islice(found, spec.num_prompts))
+        found = rows(data, str(path), spec.block_tokens)
+        self._unanswered = 0
+        self._rows: list[Row] = []
+        while len(self._rows) != spec.num_prompts and (row := next(found, None)) is not None:
+            if row.prompt_tokens and row.output_tokens:
+                self._rows.append(row)
+            else:
+                self._unanswered += 1
         if not self._rows:
-            raise DatasetUnusable(f"{path} has no request that asks and gets a token.")
+            raise DatasetUnusable(f"{path} has no request that asks for a token and got one.")
         self._source = (
             ("dataset", path.name),
             ("dataset_sha256", hashlib.sha256(data).hexdigest()),
@@ -69,8 +74,231 @@ class TraceFile:
         )
 
     def sample(self, seed: int, counter: TokenCounter | None) -> Sampled:
-        """The trace's requests in its order and with its times. None to spare: they may share blocks with the rest."""
-        write = _characters if counter is None else _CountedText(counter).write
-        words = _Words(seed, None if counter is None else write.__self__)  # pyright: ignore
-        requests: list[Request] = []
-        return Sampled(tuple(requests), (), (), self._source, tuple(row.asked_ns for row in self._rows))
+        """The trace's requests in its order, with its times. None to spare: they would share blocks with the others."""
+        words, tokens_per_word = (_WORDS, 1.0) if counter is None else _words_for(counter)
+        stories = _Stories(seed, words, round(self._spec.block_tokens / tokens_per_word))
+        requests = tuple(
+            _request(row, stories.of(number, row), counter, tokens_per_word) for number, row in enumerate(self._rows)
+        )
+        asked_ns = tuple(row.asked_ns for row in self._rows)
+        return Sampled(requests, (), tuple(self._notes(requests, counter)), self._source, asked_ns)
+
+    def _notes(self, requests: Sequence[Request], counter: TokenCounter | None) -> Iterator[str]:
+        if counter is None:
+            yield (
+                "No tokenizer: prompts have 4 characters for each token of the trace. "
+                "Give --tokenizer to make them as long as they were."
+            )
+        inexact = sum(
+            request.prompt_tokens not in (None, row.prompt_tokens)
+            for request, row in zip(requests, self._rows, strict=True)
+        )
+        if inexact:
+            yield f"{inexact} of {len(requests)} prompts could not be made exactly as long as in the trace."
+        yield (
+            "Prompts are made-up words of the trace's lengths (a chat template comes on top); answers have its lengths "
+            "only with ignore_eos (--ignore-eos; in a study file: sampling: {ignore_eos: true})."
+        )
+        if self._unanswered:
+            yield f"{self._unanswered} lines of the trace are left out: they ask for no token, or got none."
+        wanted = self._spec.num_prompts
+        if wanted is not None and len(requests) < wanted:
+            yield f"Only {len(requests)} of {wanted} prompts: the trace has no more."
+
+
+# --- the file -------------------------------------------------------------------------------------
+
+
+class _Layout(msgspec.Struct, frozen=True):
+    """Names of the columns, as their tool writes them, and the unit of its times."""
+
+    asked: str
+    prompt: str
+    output: str
+    unit: str
+    unit_ns: int
+
+
+_LAYOUTS = (
+    _Layout("timestamp", "input_length", "output_length", "ms", NS_PER_MS),
+    _Layout("Timestamp", "Request tokens", "Response tokens", "s", NS_PER_S),
+)
+
+_Cells = dict[str, Any]  # by plain column name; what the file holds, checked in `_row`
+
+
+def rows(data: bytes, name: str, block_tokens: int = 512) -> Iterator[Row]:
+    """The requests in the file's order. Raises DatasetUnusable, with the line, on coming to one that is no good."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetUnusable(f"{name} is no text: {error}.") from error
+    if not text.strip():
+        raise DatasetUnusable(f"{name} is empty.")
+    lines = _json_lines(text, name) if text.lstrip()[0] in "{[" else _csv_lines(text, name)
+    before_ns: int | None = None
+    for number, cells in lines:
+        row = _row(number, cells, name, block_tokens)
+        if before_ns is not None and row.asked_ns < before_ns:
+            raise DatasetUnusable(
+                f"{name}, line {number}: its time is {(before_ns - row.asked_ns) / NS_PER_S:g} s before that of the "
+                "line above. The times of a trace never fall: sort it first."
+            )
+        before_ns = row.asked_ns
+        yield row
+
+
+def _json_lines(text: str, name: str) -> Iterator[tuple[int, _Cells]]:
+    for number, line in enumerate(io.StringIO(text), start=1):
+        if not line.strip():
+            continue
+        try:
+            found = msgspec.json.decode(line)
+        except msgspec.DecodeError as error:
+            raise DatasetUnusable(f"{name}, line {number} is no JSON: {error}.") from error
+        if not isinstance(found, dict):
+            raise DatasetUnusable(f"{name}, line {number} is no JSON object; a trace has one object a line.")
+        yield number, {_plain(key): value for key, value in cast("_Cells", found).items()}
+
+
+def _csv_lines(text: str, name: str) -> Iterator[tuple[int, _Cells]]:
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        columns = [_plain(cell) for cell in next(reader)]
+        for cells in reader:
+            if cells:
+                yield reader.line_num, dict(zip(columns, cells, strict=False))
+    except csv.Error as error:
+        raise DatasetUnusable(f"{name}, line {reader.line_num} is no csv: {error}.") from error
+
+
+def _plain(column: str) -> str:
+    return column.strip().lower().replace("_", " ")
+
+
+def _row(number: int, cells: _Cells, name: str, block_tokens: int) -> Row:
+    place = f"{name}, line {number}"
+    layout = next((each for each in _LAYOUTS if {_plain(each.prompt), _plain(each.output)} <= cells.keys()), None)
+    if layout is None or _plain(layout.asked) not in cells:
+        wanted = " or ".join(f"{each.asked} (in {each.unit}), {each.prompt}, {each.output}" for each in _LAYOUTS)
+        raise DatasetUnusable(f"{place}: its columns are {', '.join(cells) or 'none'}.\nA trace has {wanted}.")
+    asked = _number(cells[_plain(layout.asked)])
+    if asked is None:
+        raise DatasetUnusable(f"{place}: {layout.asked} is {cells[_plain(layout.asked)]!r}, which is no number.")
+    prompt_tokens = _count(cells, layout.prompt, place)
+    return Row(
+        line=number,
+        asked_ns=round(asked * layout.unit_ns),
+        prompt_tokens=prompt_tokens,
+        output_tokens=_count(cells, layout.output, place),
+        block_ids=_block_ids(cells, prompt_tokens, block_tokens, place),
+    )
+
+
+def _count(cells: Mapping[str, Any], column: str, place: str) -> int:
+    value = cells[_plain(column)]
+    found = _number(value)
+    if found is None or found < 0 or found != int(found):
+        raise DatasetUnusable(f"{place}: {column} is {value!r}; it must be a count of tokens, 0 or more.")
+    return int(found)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number out of JSON, or out of a csv's text; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _block_ids(cells: Mapping[str, Any], prompt_tokens: int, block_tokens: int, place: str) -> tuple[int, ...]:
+    """Raises DatasetUnusable where there are not as many as the prompt has blocks; a last part of one may have none."""
+    try:
+        found = msgspec.convert(cells.get("hash ids") or (), tuple[int, ...])
+    except msgspec.ValidationError as error:
+        raise DatasetUnusable(f"{place}: hash_ids must be a list of whole numbers ({error}).") from error
+    if found and not prompt_tokens // block_tokens <= len(found) <= math.ceil(prompt_tokens / block_tokens):
+        raise DatasetUnusable(
+            f"{place}: {len(found)} hash_ids cannot be the blocks of {prompt_tokens} tokens, at {block_tokens} tokens "
+            "each.\nIf the trace has blocks of another size, say so in a study file: workload: {kind: trace, "
+            "block_tokens: …}."
+        )
+    return found
+
+
+# --- the texts ------------------------------------------------------------------------------------
+
+
+class _Stories:
+    """Endless texts out of `words`, each drawn for itself; `block_words` are in a block."""
+
+    def __init__(self, seed: int, words: Iterable[str], block_words: int) -> None:
+        self._seed = seed
+        self._words = list(words)
+        random.Random(seed).shuffle(self._words)
+        self._block_words = block_words
+        self._numbers: dict[int, int] = {}
+
+    def of(self, number: int, row: Row) -> Iterator[str]:
+        """The words of the trace's request `number`: its blocks', and then its own without end."""
+        for block_id in row.block_ids:
+            block = self._numbers.setdefault(block_id, len(self._numbers))
+            yield from itertools.islice(self._story(2 * block), self._block_words)
+        yield from self._story(2 * number + 1)
+
+    def _story(self, number: int) -> Iterator[str]:
+        """Three words that are `number`'s own, the last digit first so that neighbours differ at once, then chance."""
+        base = len(self._words)
+        yield from (self._words[number // base**digit % base] for digit in range(3))
+        rng = random.Random(f"{self._seed} {number}")
+        while True:
+            yield from rng.choices(self._words, k=256)
+
+
+def _request(row: Row, story: Iterator[str], counter: TokenCounter | None, tokens_per_word: float) -> Request:
+    if counter is None:
+        text, prompt_tokens = " ".join(itertools.islice(story, row.prompt_tokens)), None
+    else:
+        text, prompt_tokens = _fitted(story, row.prompt_tokens, counter, tokens_per_word)
+    return user_request(f"trace-{row.line}", text, max_tokens=row.output_tokens, prompt_tokens=prompt_tokens)
+
+
+def _words_for(counter: TokenCounter) -> tuple[Sequence[str], float]:
+    """Words that are one token each after a blank, where there are enough; else all, and the tokens of each."""
+    tokens = counter.count(" ".join(_WORDS), special=False)
+    if tokens != len(_WORDS):
+        alone = counter.count("the", special=False)
+        single = [word for word in _WORDS if counter.count(f"the {word}", special=False) == alone + 1]
+        if len(single) < _LEAST_WORDS:
+            return _WORDS, max(1.0, tokens / len(_WORDS))
+        return single, 1.0
+    return _WORDS, 1.0
+
+
+def _fitted(story: Iterator[str], tokens: int, counter: TokenCounter, tokens_per_word: float) -> tuple[str, int]:
+    """As much of the story as has `tokens` tokens, special ones too, and how many it has: another number where none
+    fits, as with one that is less than what the tokenizer puts around a text by itself."""
+    words: list[str] = []
+    counts: dict[int, int] = {}
+
+    def text(count: int) -> str:
+        words.extend(itertools.islice(story, max(0, count - len(words))))
+        return " ".join(words[:count])
+
+    tried = max(1, round(tokens / tokens_per_word))
+    while tried not in counts and len(counts) < 8:
+        counts[tried] = counter.count(text(tried), special=True)
+        missing = tokens - counts[tried]
+        tried = max(1, tried + (round(missing / tokens_per_word) or -(missing < 0)))
+    best = max(counts, key=lambda count: (counts[count] <= tokens, -abs(tokens - counts[count])))
+    found, found_tokens = text(best), counts[best]
+    while found_tokens < tokens:
+        longer = ((found + filler, counter.count(found + filler, special=True)) for filler in _FILLERS)
+        fitting = next((pair for pair in longer if found_tokens < pair[1] <= tokens), None)
+        if fitting is None:
+            break
+        found, found_tokens = fitting
+    return found, found_tokens

@@ -1,0 +1,244 @@
+"""A server whose every token says when it was sent: the truth that a client's stamps are held against.
+
+`python -m inferometer.testing.paced_server` prints its port, answers each POST with a chat stream on an exact schedule,
+and ends when its standard input closes; its last line is then a `PacedStats` as JSON. The schedule is the request's own:
+`max_tokens`, and `"paced": {"first_ms": 20, "gap_ms": 10}`. Each token is the monotonic clock just before its send(), so
+that on one host a client's error is known exactly, whatever the server's own lateness.
+
+One loop and one send() a token, and nothing but the clock is formatted: about 10 µs of a core for each, most of it the
+kernel's. Where that is not enough, `benchmarks/instruments/truth_server.c` is the same in C, without the send times.
+"""
+
+import contextlib
+import gc
+import heapq
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import numpy as np
+
+from inferometer.errors import LoadFailed
+from inferometer.load.polling import READ, WRITE, WRITE_BITS, poller
+from inferometer.testing.scripted_server import STREAM_END, STREAM_HEAD, chunk, delta, event, whole
+
+_BIN_NS = 10_000
+_BINS = 100_000
+_BURST = 64  # tokens sent between two looks at the sockets
+_IDLE_NS = 1_000_000_000
+_READ_BYTES = 65_536
+_MARK = "0" * 19
+
+
+class PacedStats(msgspec.Struct, frozen=True):
+    """What the server says of itself: how late its tokens were against the schedule (None before the first), sends that
+    found the socket full because the client had not read, and its share of a core from the first request to the last
+    token."""
+
+    tokens: int
+    lateness_median_ms: float | None
+    lateness_p99_ms: float | None
+    lateness_max_ms: float | None
+    blocked: int
+    cpu_share: float
+
+
+def server_sent_ns(text: str) -> int:
+    """When the server sent this token, ns of the monotonic clock. Raises ValueError for a text that is none of its."""
+    if not text.startswith(" t") or len(text) != 2 + len(_MARK):
+        raise ValueError(f"{text!r} is no token of the paced server")
+    return int(text[2:])
+
+
+class PacedServer:
+    """The server in a process of its own, while the block lasts. `stop` ends it and gives its stats."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "inferometer.testing.paced_server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C reaches the program alone, which then closes our input
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._input, self._output = self._process.stdin, self._process.stdout
+        first = self._output.readline()
+        if not first.strip().isdigit():
+            self.close()
+            raise LoadFailed(f"the paced server ended with exit code {self._process.returncode} before it listened")
+        self.url = f"http://127.0.0.1:{int(first)}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def stop(self) -> PacedStats:
+        """Raises LoadFailed where it died before."""
+        self._input.close()
+        last = self._output.readline()
+        self.close()
+        if not last:
+            raise LoadFailed(f"the paced server ended with exit code {self._process.returncode} before it was asked to")
+        return msgspec.json.decode(last, type=PacedStats)
+
+    def close(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._input.close()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._output.close()
+
+
+# --- in the server's process ----------------------------------------------------------------------
+
+
+class _Pace(msgspec.Struct):
+    first_ms: float = 20.0
+    gap_ms: float = 10.0
+
+
+class _Body(msgspec.Struct):
+    max_tokens: int = 100
+    paced: _Pace = _Pace()
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+_TOKEN = chunk(event(delta(f" t{_MARK}"))).replace(b"%", b"%%").replace(_MARK.encode(), b"%019d")
+
+
+def _tail(tokens: int) -> bytes:
+    """What follows the last token: finish, usage, [DONE], the end of the body."""
+    usage = {"prompt_tokens": 1, "completion_tokens": tokens, "total_tokens": 1 + tokens}
+    chunks = (delta(finish="length"), {"model": "paced", "choices": [], "usage": usage}, "[DONE]")
+    return b"".join(chunk(event(value)) for value in chunks) + STREAM_END
+
+
+class _Connection:
+    __slots__ = ("gap_ns", "is_first", "left", "received", "sock", "tail", "unsent")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.received = bytearray()
+        self.unsent = b""
+        self.left = 0  # tokens of the stream under way
+        self.gap_ns = 0
+        self.is_first = True
+        self.tail = b""
+
+
+class _Server:
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self._listener.setblocking(False)
+        self.port: int = self._listener.getsockname()[1]
+        self._poller = poller()
+        self._poller.register(self._listener.fileno(), READ)
+        self._poller.register(0, READ)
+        self._connections: dict[int, _Connection] = {}
+        self._due: list[tuple[int, int]] = []  # a heap: when, and on which descriptor
+        self._bins = [0] * (_BINS + 1)
+        self._worst_ns = 0
+        self._blocked = 0
+        self._began_ns = 0
+        self._cpu_began_ns = 0
+        self._cpu_ns = 0
+        self._ended_ns = 0
+
+    def serve(self) -> None:
+        """Until the standard input closes."""
+        due, wait = self._due, self._poller.wait
+        while True:
+            for fd, mask in wait(due[0][0] - time.monotonic_ns() if due else _IDLE_NS):
+                if fd == 0:
+                    if not os.read(0, _READ_BYTES):
+                        return
+                elif fd == self._listener.fileno():
+                    self._accept()
+                elif fd in self._connections:
+                    if mask & WRITE_BITS:
+                        self._flush(fd)
+                    if mask & ~WRITE_BITS and fd in self._connections:
+                        self._receive(fd)
+            if due:
+                self._send_due()
+
+    def stats(self) -> PacedStats:
+        counts = np.cumsum(self._bins)
+        tokens = int(counts[-1])
+
+        def percentile_ms(share: float) -> float | None:
+            """The upper edge of the bin that holds it."""
+            return float((np.searchsorted(counts, share * tokens) + 1) * _BIN_NS / 1e6) if tokens else None
+
+        return PacedStats(
+            tokens=tokens,
+            lateness_median_ms=percentile_ms(0.5),
+            lateness_p99_ms=percentile_ms(0.99),
+            lateness_max_ms=self._worst_ns / 1e6 if tokens else None,
+            blocked=self._blocked,
+            cpu_share=self._cpu_ns / max(1, self._ended_ns - self._began_ns),
+        )
+
+    def _send_due(self) -> None:
+        """Sends what is due by now; the rest of a long burst after the next look at the sockets."""
+        due, connections, bins = self._due, self._connections, self._bins
+        monotonic_ns = time.monotonic_ns
+        for _ in range(_BURST):
+            if not due:
+                break
+            due_ns, fd = due[0]
+            late_ns = monotonic_ns() - due_ns
+            if late_ns < 0:
+                break
+            connection = connections.get(fd)
+            if connection is None or not connection.left:  # its client went away
+                heapq.heappop(due)
+                continue
+            bins[min(late_ns // _BIN_NS, _BINS)] += 1
+            self._worst_ns = max(late_ns, self._worst_ns)
+            connection.left -= 1
+            if connection.left:
+                heapq.heapreplace(due, (due_ns + connection.gap_ns, fd))
+            else:
+                heapq.heappop(due)
+            if connection.is_first or not connection.left:
+                head = STREAM_HEAD if connection.is_first else b""
+                tail = b"" if connection.left else connection.tail
+                connection.is_first = False
+                self._send(fd, connection, head + _TOKEN % monotonic_ns() + tail)
+                if not connection.left:
+                    self._ended_ns = monotonic_ns()
+                    self._cpu_ns = time.process_time_ns() - self._cpu_began_ns
+                    self._answer(fd, connection)  # the next request may have come already
+            elif connection.unsent:
+                self._send(fd, connection, _TOKEN % monotonic_ns())
+            else:
+                data = _TOKEN % monotonic_ns()
+                try:
+                    if connection.sock.send(data) == len(data):
+                        continue
+                except (BlockingIOError, ConnectionError):
+                    pass
+                self._drop(fd) if self._is_broken(connection) else self._send_again(fd, connection, data)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sock, _ = self._listener.accept()
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._connections[sock.fileno()] = _Connection(sock)
+                self._poller.register(sock.fileno(), READ)
