@@ -2,6 +2,7 @@
 # make test    the tests            make test ARGS='-k plan'
 # make check   format, lint, types and layers; each alone: make check-format, check-lint, check-types, check-layers
 # make fix     mend what ruff can mend
+# make bench   what the client itself costs and how true it is (needs a C compiler and two cores; about 3 minutes)
 # make lock    resolve requirements/ again (needs uv)       make lock ARGS=--upgrade
 # make clean   remove the environment and the caches
 #
@@ -44,13 +45,16 @@ define install
 	@$(PIP_INSTALL) --no-index --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: demo test check check-format check-lint check-types check-layers fix lock clean
+.PHONY: demo test bench check check-format check-lint check-types check-layers fix lock clean
 
 demo: .venv/.installed-base
 	@$(BIN)/inferometer demo $(ARGS)
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -q -n 2 $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
+
+bench: .venv/.installed-dev
+	$(BIN)/python benchmarks/client.py $(ARGS)
 
 check: check-format check-lint check-types check-layers
 

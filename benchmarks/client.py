@@ -1,0 +1,279 @@
+"""Does the client report the truth, and what does it cost? `make bench`: our own program against the floor.
+
+Each load is played through `inferometer bench`, as a user would, on one core against the truth server on another,
+between two runs of the floor client. CPU per token is the difference between a run and one of twice as many requests,
+so that start-up and what does not grow with the load stay out; it counts the program and its load worker together.
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import platform
+import re
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+TTFT_MS, ITL_MS, TOKENS = 20.0, 10.0, 100
+PROMPT_CHARS = 200
+LONG_PROMPT_CHARS = 200_000  # about 50,000 tokens
+_INSTRUMENTS = Path(__file__).resolve().parent / "instruments"
+_BENCH = [sys.executable, "-m", "inferometer", "bench"]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run reported, and what it cost as seen from outside."""
+
+    ttft_p50: float
+    ttft_p99: float
+    itl_p99: float
+    tokens_per_s: float
+    cpu_s: float
+    rss_bytes: int
+    coalesced: float
+    server_late_us: float
+
+
+@dataclass(frozen=True)
+class Floor:
+    ttft_p50: float
+    ttft_p99: float
+    itl_p99: float
+    tokens_per_s: float
+    cpu_us: float
+    server_late_us: float
+
+
+class Bench:
+    def __init__(self, folder: Path, client_core: int, server_core: int) -> None:
+        self._folder = folder
+        self._client = ["taskset", "-c", str(client_core)]
+        self._server = ["taskset", "-c", str(server_core)]
+        for name in ("truth_server", "floor_client"):
+            source = _INSTRUMENTS / f"{name}.c"
+            subprocess.run(["cc", "-O2", "-w", "-o", str(folder / name), str(source)], check=True)
+
+    @contextlib.contextmanager
+    def _truth(self) -> Iterator[tuple[int, list[float]]]:
+        """A fresh server; afterwards the list holds how late it was on average, µs."""
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        late: list[float] = []
+        command = [str(self._folder / "truth_server"), str(port), str(int(TTFT_MS * 1000)), str(int(ITL_MS * 1000))]
+        server = subprocess.Popen([*self._server, *command], stderr=subprocess.PIPE, text=True)
+        try:
+            while True:
+                with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                    break
+            yield port, late
+        finally:
+            server.terminate()
+            said = server.communicate()[1]
+            late += [float(found) for found in re.findall(r"mean_late_us=([\d.]+)", said)]
+
+    def floor(self, streams: int, requests: int) -> Floor:
+        with self._truth() as (port, late):
+            command = [str(self._folder / "floor_client"), str(port), str(streams), str(requests), str(TOKENS)]
+            said = subprocess.run([*self._client, *command], capture_output=True, text=True, check=True).stdout
+        ttft_p50, ttft_p99, _, itl_p99 = map(float, re.findall(r"p(?:50|99) ([\d.]+)", said))
+        (rate,), (cpu,) = re.findall(r"tok/s (\d+)", said), re.findall(r"cpu_us/tok ([\d.]+)", said)
+        return Floor(ttft_p50, ttft_p99, itl_p99, float(rate), float(cpu), late[0])
+
+    def ours(self, streams: int, requests: int, prompt_chars: int = PROMPT_CHARS) -> Ran:
+        dataset = self._folder / f"prompts-{requests}-{prompt_chars}.json"
+        if not dataset.exists():
+            dataset.write_text(json.dumps([_conversation(i, prompt_chars) for i in range(requests)]))
+        with self._truth() as (port, late), tempfile.TemporaryDirectory(dir=self._folder) as place:
+            command = [
+                *(*_BENCH, "--backend", "openai-chat", "--base-url", f"http://127.0.0.1:{port}", "--model", "mock"),
+                *("--dataset-path", str(dataset), "--num-prompts", str(requests), "--max-concurrency", str(streams)),
+                *("--skip-tokenizer-init", "--sharegpt-output-len", str(TOKENS), "--num-warmups", "0"),
+                *("--save-result", "--result-filename", "r.json", "--disable-tqdm", "--out", "study"),
+            ]
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            rss = _run_watched([*self._client, *command], Path(place))
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            result = json.loads((Path(place) / "r.json").read_text())
+            coalesced = _coalesced(Path(place) / "study")
+        if result["completed"] != requests:
+            raise SystemExit(f"only {result['completed']} of {requests} requests succeeded")
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Ran(
+            *(result[key] for key in ("median_ttft_ms", "p99_ttft_ms", "p99_itl_ms", "output_throughput")),
+            cpu_s=cpu,
+            rss_bytes=rss,
+            coalesced=coalesced,
+            server_late_us=late[0],
+        )
+
+    def start_up_s(self) -> float:
+        """From the command to the first measured request, median of five."""
+        return statistics.median(self._one_start_s() for _ in range(5))
+
+    def _one_start_s(self) -> float:
+        from inferometer.testing.scripted_server import ScriptedServer, inference_server
+
+        arrived: list[float] = []
+        answer = inference_server(tokens=1)
+
+        def stamped(request):
+            if request.body.get("stream"):
+                arrived.append(time.monotonic())
+            return answer(request)
+
+        with ScriptedServer(stamped) as server, tempfile.TemporaryDirectory(dir=self._folder) as place:
+            command = [
+                *(*_BENCH, "--backend", "openai-chat", "--base-url", server.url, "--num-prompts", "1"),
+                *("--num-warmups", "0", "--skip-tokenizer-init", "--disable-tqdm", "--out", "study"),
+            ]
+            began = time.monotonic()
+            subprocess.run([*self._client, *command], cwd=place, capture_output=True, check=True)
+        return arrived[0] - began
+
+
+def _conversation(number: int, chars: int) -> dict:
+    """A prompt of its own of so many characters, about four to a token."""
+    prompt = f"{number:06d} " + "word" * ((chars - 7) // 4)
+    return {"conversations": [{"from": "human", "value": prompt}, {"from": "gpt", "value": "fine"}]}
+
+
+def _run_watched(command: list[str], place: Path) -> int:
+    """Runs it; the peak of its process tree's PSS, bytes, looked at ten times a second."""
+    import psutil
+
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    peak = 0
+
+    def watch() -> None:
+        nonlocal peak
+        while process.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+                peak = max(peak, sum(member.memory_full_info().pss for member in tree))
+            time.sleep(0.1)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    _, said = process.communicate()
+    watcher.join()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{said}")
+    return peak
+
+
+def _coalesced(study: Path) -> float:
+    """Share of events whose own arrival is not known."""
+    from inferometer.results import read_study
+
+    facts = {fact.name: fact.value for fact in read_study(study).trials[0].facts}
+    return int(facts["load_coalesced"]) / int(facts["load_events"])
+
+
+def _row(name: str, wanted: str, measured: str, holds: bool | None) -> str:
+    return f"| {name} | {wanted} | {measured} | {'' if holds is None else 'yes' if holds else '**no**'} |"
+
+
+def _rate_row(bench: Bench, streams: int, limits: tuple[float, float, float | None, float, float | None]) -> list[str]:
+    """One load between two floor runs: accuracy and rate of the longer run, CPU from both."""
+    median_limit, p99_limit, itl_limit, rate_limit, cpu_limit = limits
+    requests = streams * 5
+    floors = [bench.floor(streams, requests)]
+    short, long = bench.ours(streams, requests), bench.ours(streams, 2 * requests)
+    floors.append(bench.floor(streams, requests))
+    floor_cpu = statistics.mean(floor.cpu_us for floor in floors)
+    cpu_us = (long.cpu_s - short.cpu_s) / (requests * TOKENS) * 1e6
+    ideal = streams * TOKENS / (TTFT_MS + (TOKENS - 1) * ITL_MS) * 1000
+    late = max(short.server_late_us, long.server_late_us, *(floor.server_late_us for floor in floors))
+    floor_said = ", ".join(f"{floor.ttft_p50:.2f} / {floor.ttft_p99:.2f}" for floor in floors)
+    load = f"{streams} streams × 100 tok/s"
+    rows = [
+        _row(load, f"TTFT median within {median_limit:g} ms of {TTFT_MS:g}", f"{long.ttft_p50:.2f} ms",
+             abs(long.ttft_p50 - TTFT_MS) <= median_limit),
+        _row("", f"TTFT P99 within {p99_limit:g} ms", f"{long.ttft_p99:.2f} ms (floor, median / P99: {floor_said})",
+             abs(long.ttft_p99 - TTFT_MS) <= p99_limit),
+    ]  # fmt: skip
+    if itl_limit is not None:
+        measured = f"{long.itl_p99:.2f} ms (floor: {', '.join(f'{floor.itl_p99:.2f}' for floor in floors)})"
+        rows.append(
+            _row(
+                "", f"ITL P99 within {itl_limit:g} ms of {ITL_MS:g}", measured, abs(long.itl_p99 - ITL_MS) <= itl_limit
+            )
+        )
+    share = long.tokens_per_s / ideal
+    floor_share = ", ".join(f"{floor.tokens_per_s / ideal:.1%}" for floor in floors)
+    rows.append(
+        _row(
+            "",
+            f"rate ≥ {rate_limit:.1%} of {ideal:,.0f} tok/s",
+            f"{share:.1%} (floor: {floor_share})",
+            share >= rate_limit,
+        )
+    )
+    if cpu_limit is not None:
+        measured = f"{cpu_us:.1f} µs = {cpu_us / floor_cpu:.2f} × (floor: {floor_cpu:.1f} µs)"
+        rows.append(_row("", f"CPU per token ≤ {cpu_limit:g} × the floor", measured, cpu_us <= cpu_limit * floor_cpu))
+    growth = (long.rss_bytes - short.rss_bytes) / (requests * TOKENS)
+    note = (
+        f"coalesced {long.coalesced:.1%}; memory {growth:+.0f} bytes a token; server late by {late:.0f} µs on average"
+    )
+    return [*rows, _row("", "", note, None)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--client-core", type=int, default=max(os.sched_getaffinity(0)))
+    parser.add_argument("--server-core", type=int, default=min(os.sched_getaffinity(0)))
+    parser.add_argument("--only", choices=["100", "400", "1000", "long", "start"], action="append")
+    parser.add_argument("--out", type=Path, help="also write the table here")
+    options = parser.parse_args()
+    if len(os.sched_getaffinity(0)) < 2:
+        raise SystemExit("this needs two cores: one for the server, one for the client")
+    chosen = options.only or ["100", "400", "1000", "long", "start"]
+    now = datetime.datetime.now(datetime.UTC)
+    lines = [
+        f"Measured {now:%Y-%m-%d %H:%M} UTC; {platform.system()} {platform.release()}, Python "
+        f"{platform.python_version()}, {os.cpu_count()} cores, load average before: {os.getloadavg()[0]:.2f}.",
+        "",
+        "| load | must hold | measured | holds |",
+        "| --- | --- | --- | --- |",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), options.client_core, options.server_core)
+        rates = {
+            "100": (0.3, 1.0, 0.3, 0.985, None),
+            "400": (0.5, 2.0, 0.5, 0.985, 2.0),
+            "1000": (TTFT_MS, 4.0, None, 0.97, 1.8),
+        }
+        for name, limits in rates.items():
+            if name in chosen:
+                lines += _rate_row(bench, int(name), limits)
+        if "long" in chosen:
+            plain, long = bench.ours(64, 256), bench.ours(64, 256, LONG_PROMPT_CHARS)
+            measured = f"{long.tokens_per_s:,.0f} against {plain.tokens_per_s:,.0f} tok/s = {long.tokens_per_s / plain.tokens_per_s:.1%}"
+            lines.append(
+                _row("prompts of 50,000 tokens, 64 streams", "no loss of rate beyond sending the bytes", measured, None)
+            )
+        if "start" in chosen:
+            start_s = bench.start_up_s()
+            lines.append(
+                _row("start-up", "first request after ≤ 1.0 s", f"{start_s:.2f} s (median of 5)", start_s <= 1.0)
+            )
+    table = "\n".join(lines) + "\n"
+    print(table)
+    if options.out:
+        options.out.write_text(table)
+
+
+if __name__ == "__main__":
+    main()
