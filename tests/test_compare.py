@@ -66,6 +66,12 @@ def test_rows_come_in_the_seeds_order_without_those_of_vllms_block():
     assert not any("E2EL" in label or "Std" in label or "Peak" in label for label in labels)
 
 
+def test_latencies_from_due_are_there_where_something_was_due_and_stand_behind_the_seeds_rows():
+    assert not any("from due" in row.label for row in compare([summary("a")]).rows)
+    labels = [row.label for row in compare([summary("a"), summary("b", mean_ttft_from_due_ms=3.0)]).rows]
+    assert labels[17:19] == ["Failed requests", "Mean TTFT from due (ms)"]
+
+
 def test_one_arm_alone_has_no_difference():
     compared = compare([summary("a", mean_ttft_ms=1.0)])
     assert row(compared, "mean_ttft_ms").differences_percent == {}

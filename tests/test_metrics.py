@@ -226,6 +226,45 @@ def test_percentiles_are_those_asked_for():
     assert "p99_ttft_ms" not in values
 
 
+# --- from due and from sent -----------------------------------------------------------------------
+
+LATE = trial(
+    record((30, "text"), (50, "done"), index=0, due_ns=0, sent_ns=10 * MS, usage=Usage(1, 1)),
+    record((160, "text"), (180, "text"), (190, "done"), index=1, due_ns=100 * MS, sent_ns=130 * MS, usage=Usage(1, 2)),
+    record(index=2, outcome="timeout", due_ns=100 * MS, sent_ns=180 * MS, done_ns=500 * MS),
+    record(index=3, outcome="cancelled", due_ns=100 * MS, sent_ns=None, done_ns=500 * MS),
+)
+OPEN_LOOP = [metric.key for metric in METRICS if metric.group == "open_loop"]
+
+
+def test_every_latency_is_given_from_due_and_from_sent():
+    values = summarize(LATE).values
+    # Sent 10 and 30 ms late. First token after 20 and 30 ms, last token after 20 and 50 ms.
+    assert values["mean_ttft_ms"] == 25
+    assert values["mean_ttft_from_due_ms"] == values["median_ttft_from_due_ms"] == 45
+    assert values["p99_ttft_from_due_ms"] == pytest.approx(59.7)
+    assert values["mean_latency_from_sent_ms"] == values["mean_e2el_ms"] == 35
+    assert values["mean_latency_from_due_ms"] == 55
+    assert values["p99_latency_from_due_ms"] == pytest.approx(79.5)
+
+
+def test_lateness_is_of_all_that_was_sent_failures_too():
+    values = summarize(LATE).values
+    assert values["mean_lateness_ms"] == 40  # 10, 30 and 80
+    assert values["median_lateness_ms"] == 30
+    assert values["p99_lateness_ms"] == pytest.approx(79)
+
+
+def test_what_was_due_at_no_time_has_no_latency_from_due():
+    values = summarize(TWO).values
+    assert [values[key] for key in OPEN_LOOP] == [None] * 12
+
+
+@pytest.mark.parametrize("dialect", ["vllm-0.6.5", "vllm-0.33"])
+def test_vllm_has_no_latency_from_due(dialect):
+    assert {summarize(LATE, dialect).values[key] for key in OPEN_LOOP} == {None}
+
+
 # --- memory ---------------------------------------------------------------------------------------
 
 GIB = 1024**3
@@ -322,7 +361,7 @@ def records(draw, index: int = 0) -> RequestRecord:
         request_id="r",
         measured=True,
         outcome=draw(st.sampled_from(["ok", "ok", "ok", "cut", "no_tokens"])),
-        due_ns=None,
+        due_ns=draw(st.none() | st.integers(0, sent_ns)),
         sent_ns=sent_ns,
         done_ns=events[-1].at_ns + draw(gaps_ns),
         events=tuple(events),
@@ -343,7 +382,9 @@ def slowed(of: Trial, factor: int) -> Trial:
 
 def _slowed_record(of: RequestRecord, factor: int) -> RequestRecord:
     events = tuple(Event(event.at_ns * factor, event.kind, event.text) for event in of.events)
-    return msgspec.structs.replace(of, sent_ns=of.sent_ns * factor, done_ns=of.done_ns * factor, events=events)
+    due_ns = None if of.due_ns is None else of.due_ns * factor
+    slow = {"due_ns": due_ns, "sent_ns": of.sent_ns * factor, "done_ns": of.done_ns * factor, "events": events}
+    return msgspec.structs.replace(of, **slow)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

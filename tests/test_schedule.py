@@ -11,7 +11,7 @@ from numpy.random import RandomState
 
 from inferometer import plan as plans
 from inferometer.request import user_request
-from inferometer.schedule import Closed, Constant, Gamma, Poisson, Ramp, Replay, Schedule, rate_asked_per_s
+from inferometer.schedule import Closed, Constant, Drawn, Gamma, Poisson, Ramp, Replay, Schedule, rate_asked_per_s
 
 STEADY = [
     Constant(50.0),
@@ -36,7 +36,7 @@ OPEN = [*STEADY, *RAMPS]
 
 @pytest.mark.parametrize("schedule", OPEN)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 200))
-def test_due_times_begin_at_zero_and_never_decrease(schedule: Schedule, seed: int, count: int):
+def test_due_times_begin_at_zero_and_never_decrease(schedule: Drawn, seed: int, count: int):
     due = schedule.due_ns(count, RandomState(seed))
     assert len(due) == count
     assert due == sorted(due, key=lambda at: at or 0)
@@ -44,7 +44,7 @@ def test_due_times_begin_at_zero_and_never_decrease(schedule: Schedule, seed: in
 
 
 @pytest.mark.parametrize("schedule", OPEN)
-def test_the_same_seed_gives_the_same_due_times(schedule: Schedule):
+def test_the_same_seed_gives_the_same_due_times(schedule: Drawn):
     assert schedule.due_ns(50, RandomState(3)) == schedule.due_ns(50, RandomState(3))
 
 
@@ -65,7 +65,7 @@ def test_shards_add_up_to_the_plan(schedule: Schedule, count: int, parts: int):
 
 
 @pytest.mark.parametrize("schedule", STEADY)
-def test_the_mean_rate_is_the_one_asked_for(schedule: Schedule):
+def test_the_mean_rate_is_the_one_asked_for(schedule: Drawn):
     assert rate_asked_per_s(schedule) == 50
     due = schedule.due_ns(20_000, RandomState(5))
     # The mean of 20,000 gaps has a relative error of 1/sqrt(20,000 × shape): 1.4% for the burstiest; 5 of these.

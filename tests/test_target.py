@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from inferometer.errors import RequestWrong
-from inferometer.target import Target, Tcp, Tls, Unix, target_of
+from inferometer.target import Target, Tcp, Tls, Unix, hidden, secrets_of, target_of
 
 PROXY = {"http_proxy": "http://proxy:3128", "https_proxy": "http://proxy:3128"}
 
@@ -193,3 +193,38 @@ def test_a_target_survives_the_way_to_a_worker():
     for url, environment in itertools.product(urls, [{}, PROXY]):
         target = target_of(url, environment)
         assert msgspec.msgpack.decode(msgspec.msgpack.encode(target), type=Target) == target
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:sesame@h:port",
+        "http://me:ses/sesame@h",
+        "ftp://me:sesame@h",
+        "http://h/?key=sesame",
+        "http://h/ sesame@",
+    ],
+)
+def test_what_may_be_a_password_is_not_shown_in_a_refusal(url: str):
+    with pytest.raises(RequestWrong) as caught:
+        target_of(url, {})
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_secrets_are_the_headers_values_and_the_proxy_s_name_and_password(scheme: str):
+    target = target_of(f"{scheme}://host", {f"{scheme}_proxy": "http://me:sesame-1@proxy"})
+    secrets = secrets_of(target, {"Authorization": "Bearer sesame-2", "X-Short": "3"})
+    assert set(secrets) == {
+        *("Basic bWU6c2VzYW1lLTE=", "bWU6c2VzYW1lLTE=", "me:sesame-1", "sesame-1"),
+        *("Bearer sesame-2", "sesame-2"),
+    }
+
+
+def test_a_secret_is_hidden_also_where_an_excerpt_ends_in_it():
+    assert hidden("a sesame-2, b sesame-2", ["sesame-2"]) == "a ***, b ***"
+    assert hidden("the key sesame", ["sesame-2"]) == "the key ***"
+    assert hidden("no secret, 3", ["sesame-2"]) == "no secret, 3"

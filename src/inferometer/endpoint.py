@@ -9,8 +9,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     """A server that answers.
 
     `base_url` has no trailing slash; `path` begins with one. `pids` are the engine's own root processes (empty for a
-    server that we did not start). `headers` may hold secrets: they are sent, never stored or shown. `verify`, `ca_file`:
-    whether, and against what, the certificate of an https server is checked; None: the system's store.
+    server that we did not start). `headers` may hold secrets: they are sent, never stored or shown. `verify` and
+    `ca_file`: whether, and against what, the certificate of an https server is checked; None: the system's store.
     """
 
     base_url: str

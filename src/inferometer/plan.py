@@ -61,7 +61,7 @@ def build(
     if isinstance(schedule, Replay):
         if len(asked_ns) != len(measured):
             raise RequestWrong("schedule: replay needs a workload with times of its own; use one, or another schedule.")
-        due = schedule.due_ns_of(asked_ns)
+        due: Sequence[int | None] = schedule.due_ns_of(asked_ns)
     else:
         due = schedule.due_ns(len(measured), rng)
     after = [PlanItem(len(before) + i, request, due[i]) for i, request in enumerate(measured)]

@@ -50,6 +50,7 @@ def comparison_of(folders: Iterable[Path], dialect: MetricDialect, percentiles: 
     names = [name for study in studies for name in study.spec.arms]
     found: list[TrialSummary] = []
     notes: list[str] = []
+    warnings: list[str] = []
     for study in studies:
         renamed = {
             name: f"{study.folder.resolve().name}/{name}" if names.count(name) > 1 else name for name in study.spec.arms
@@ -57,7 +58,13 @@ def comparison_of(folders: Iterable[Path], dialect: MetricDialect, percentiles: 
         trials = sorted(study.summaries(dialect, percentiles), key=lambda trial: list(study.spec.arms).index(trial.arm))
         found += [msgspec.structs.replace(trial, arm=renamed[trial.arm]) for trial in trials]
         notes += [note for note in study.notes if note not in notes]
+        warnings += [
+            f"{renamed[trial.arm]}, trial {trial.number}: {finding.message}"
+            for trial in study.trials
+            for finding in trial.findings
+            if finding.severity != "note"
+        ]
     if not found:
         raise StudyUnreadable(f"nothing was measured in {', '.join(str(study.folder) for study in studies)}.")
-    comparison = compare(found)
+    comparison = compare(found, warnings)
     return msgspec.structs.replace(comparison, notes=(*comparison.notes, *notes))

@@ -5,7 +5,7 @@ import datetime
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -17,7 +17,7 @@ from inferometer import study
 from inferometer.clock import SystemClock, trial_clock
 from inferometer.endpoint import Endpoint
 from inferometer.engines.base import Engine
-from inferometer.errors import ServerUnusable, TrialFailed
+from inferometer.errors import RequestWrong, ServerUnusable, TrialFailed
 from inferometer.extensions import factory
 from inferometer.facts import machine_facts
 from inferometer.load import Started, WorkerLost, play
@@ -31,8 +31,9 @@ from inferometer.probes.sampler import Sampler, engine_probes
 from inferometer.record import Fact, Finding, RequestRecord, Sample
 from inferometer.request import Request, TokenCounter, Workload
 from inferometer.schedule import concurrency_limit
-from inferometer.spec import Arm, Spec, TrialSpec
+from inferometer.spec import Arm, Spec, TrialSpec, worker_problems
 from inferometer.store import Store
+from inferometer.target import is_local
 from inferometer.workloads.token_counts import counter_for
 
 _WARMUP_TOKENS = 32
@@ -87,12 +88,15 @@ class TrialEnded(msgspec.Struct, frozen=True):
 Progress = TrialBegan | EngineReady | PlanReady | Played | TrialEnded
 
 
-def run_study(spec: Spec, folder: Path, headers: dict[str, str] | None = None) -> Iterator[Progress]:
+def run_study(
+    spec: Spec, folder: Path, headers: dict[str, str] | None = None, ray: str | None = None
+) -> Iterator[Progress]:
     """Runs every trial of `spec` and keeps all of it in `folder`.
 
     A trial that fails is kept with its error, and the next one is run. An interrupt ends the trial under way, keeps
-    what it has, and rises. `headers` go to the servers and are stored nowhere. Raises RequestWrong before anything is
-    started where the spec cannot be run.
+    what it has, and rises. `headers` go to the servers and are stored nowhere. `ray`: the address of a Ray cluster,
+    whose nodes play the plans; None: this host does. Raises RequestWrong before anything is started where the spec
+    cannot be run.
     """
     slots = concurrency_limit(spec.schedule) or _OPEN_LOOP_SLOTS
     arms = {name: msgspec.structs.replace(resolve(arm), slots=arm.slots or slots) for name, arm in spec.arms.items()}
@@ -100,23 +104,71 @@ def run_study(spec: Spec, folder: Path, headers: dict[str, str] | None = None) -
     for name, engine in engines.items():
         engine.check(arms[name])
     workload: Workload = factory("workload", workload_kind(spec))(spec.workload)
-    store = Store.create(folder, spec)
-    try:
+    with contextlib.ExitStack() as stack:
+        hire = _hiring(spec, ray, arms, stack)
+        store = Store.create(folder, msgspec.structs.replace(spec, workers=hire.workers))
+        stack.callback(store.close)
         store.set_meta("machine", machine_facts())
         total = len(study.trial_order(spec))
         while (trial := study.next_trial(spec, store.ended())) is not None:
             yield TrialBegan(trial.arm_name, trial.number, len(store.ended()) + 1, total)
             arm = arms[trial.arm_name]
-            yield from _Trial(spec, trial, arm, engines[trial.arm_name], workload, store).run()
-    finally:
-        store.close()
+            yield from _Trial(spec, trial, arm, engines[trial.arm_name], workload, store, hire).run()
+
+
+class _Hiring(msgspec.Struct, frozen=True):
+    """Who plays the plans: `crew` gives a new crew of `workers` for each trial."""
+
+    workers: int
+    crew: Callable[[int], Crew]
+    facts: tuple[Fact, ...] = ()
+
+
+def _hiring(spec: Spec, ray: str | None, arms: dict[str, Arm], stack: contextlib.ExitStack) -> _Hiring:
+    """Workers on this host, or on the nodes of the cluster at `ray`, to which we are connected until `stack` ends."""
+    if ray is None:
+        return _Hiring(spec.workers or 1, local_crew)
+    from inferometer.load.machines import connected
+
+    cluster = stack.enter_context(connected(ray))
+    if not cluster.is_all_here:
+        _require_reach(arms)
+    workers = spec.workers or len(cluster.nodes)
+    problems = worker_problems(spec, workers)
+    if problems:
+        raise RequestWrong(f"the Ray cluster has {len(cluster.nodes)} nodes; {problems[0]} (--workers)")
+    where = ", ".join(cluster.nodes[number % len(cluster.nodes)].host for number in range(workers))
+    return _Hiring(workers, cluster.crew, (Fact("load_hosts", where, "the Ray cluster"),))
+
+
+def _require_reach(arms: dict[str, Arm]) -> None:
+    """Raises RequestWrong for an arm that only this host can reach."""
+    for name, arm in arms.items():
+        if arm.engine != "external":
+            raise RequestWrong(
+                f"--ray plays the plan from other machines, and arm {name} is an engine that we start, which listens "
+                "on 127.0.0.1 alone. Start the server yourself on an address that they reach, and name it by "
+                "`engine: external` and `url:`."
+            )
+        if is_local(arm.url):
+            raise RequestWrong(
+                f"--ray plays the plan from other machines, and arm {name}'s {arm.url} means something else on each of "
+                "them. Give the address by which they reach this server."
+            )
 
 
 class _Trial:
     """One plan played against one started arm."""
 
     def __init__(
-        self, spec: Spec, trial: TrialSpec, arm: Arm, engine: Engine, workload: Workload, store: Store
+        self,
+        spec: Spec,
+        trial: TrialSpec,
+        arm: Arm,
+        engine: Engine,
+        workload: Workload,
+        store: Store,
+        hire: _Hiring,
     ) -> None:
         self._spec = spec
         self._trial = trial
@@ -124,6 +176,7 @@ class _Trial:
         self._engine = engine
         self._workload = workload
         self._store = store
+        self._hire = hire
         self._clock = trial_clock(SystemClock())
         self._id = store.begin_trial(trial.arm_name, trial.number, arm.draft is not None, _now_text())
         self._facts: list[Fact] = []
@@ -137,6 +190,9 @@ class _Trial:
             state, error = "done", ""
         except TrialFailed as failure:
             error = str(failure)
+        except RequestWrong as wrong:
+            error = str(wrong)
+            raise
         finally:
             self._store.end_trial(self._id, state, error, self._facts, self._findings)
         yield TrialEnded(self._trial.arm_name, self._trial.number, error)
@@ -144,8 +200,9 @@ class _Trial:
     def _measure(self) -> Iterator[Progress]:
         log_path = self._store.folder / "logs" / f"{self._trial.arm_name}-{self._trial.number}.log"
         gpu_before = device_used_bytes()
-        with local_crew(self._spec.workers) as crew, self._engine.start(self._arm, log_path) as endpoint:
-            self._facts += endpoint.facts
+        hire = self._hire
+        with hire.crew(hire.workers) as crew, self._engine.start(self._arm, log_path) as endpoint:
+            self._facts += [*endpoint.facts, *hire.facts]
             yield EngineReady(self._trial.arm_name, self._clock.now_ns(), endpoint)
             with counter_for(self._spec.tokenizer, endpoint) as counter:
                 plan, notes = self._plan(counter)
@@ -171,6 +228,10 @@ class _Trial:
         spare += [plans.warmup_request(n, _WARMUP_TOKENS) for n in range(len(spare), spec.warmups)]
         rng = RandomState(spec.seed)
         plan = plans.build(sampled.requests, spare, spec.schedule, spec.seed, rng, sampled.asked_ns)
+        try:
+            plans.shard(plan, 0, self._hire.workers)
+        except ValueError as error:
+            raise RequestWrong(f"{error}: give fewer --workers, or more requests") from error
         tokenizer = counter.name if counter is not None else "none"
         self._store.set_meta("workload", dict(sampled.source) | {"tokenizer": tokenizer})
         self._store.set_meta("notes", sampled.notes)

@@ -144,7 +144,7 @@ class Replay(msgspec.Struct, frozen=True, tag_field="kind", tag="replay", forbid
     speed: float = 1.0
     max_concurrency: int | None = None
 
-    def due_ns_of(self, asked_ns: Sequence[int]) -> list[int | None]:
+    def due_ns_of(self, asked_ns: Sequence[int]) -> list[int]:
         """Of requests that were asked at these times, never decreasing."""
         return [round((at_ns - asked_ns[0]) / self.speed) for at_ns in asked_ns]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from inferometer.errors import SpecInvalid
-from inferometer.schedule import Closed, Replay, Schedule
+from inferometer.schedule import Closed, Replay, Schedule, concurrency_limit
 
 Api = Literal["openai-chat", "openai"]
 """`openai-chat`: /v1/chat/completions; `openai`: /v1/completions."""
@@ -75,8 +75,8 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `engine`: embedded, llama-server or external. `model`: a GGUF file, `standin:demo` or `standin:tiny` (made on this
     machine), or for `external` the name sent in each request. `binary`, `args`, `env`: how a llama-server is started.
     `url`: where an external server answers (http, https, or `unix:///path/to.sock`). `ca_file`: what its certificate is
-    checked against; None: the system's store. `insecure`: it is not checked at all. `threads`, `context`, `slots`: of an
-    embedded engine; None: its default, and for `slots` (requests answered at once) the schedule's concurrency.
+    checked against; None: the system's store. `insecure`: it is not checked at all. `threads`, `context`, `slots`: of
+    an embedded engine; None: its default, and for `slots` (requests answered at once) the schedule's concurrency.
     `ready_timeout_s`: how long it may take from its start to its first token.
     """
 
@@ -114,7 +114,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     `tokenizer`: a Hugging Face name, a folder or a tokenizer.json; `server` asks the engine's own /tokenize;
     `none` counts nothing. `warmups`: requests sent before the clock starts, never one of the measured prompts.
-    `workers`: load processes that share the plan.
+    `workers`: load processes that share the plan; None: one, or with --ray one on each node.
     """
 
     name: str = ""
@@ -125,7 +125,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     seed: int = 1
     trials: int = 1
     warmups: int = 1
-    workers: int = 1
+    workers: int | None = None
     tokenizer: str = "server"
 
 
@@ -163,6 +163,20 @@ def checked(spec: Spec, source: str) -> Spec:
     if problems:
         raise SpecInvalid(source, problems)
     return spec
+
+
+def worker_problems(spec: Spec, workers: int) -> list[str]:
+    """Why `workers` load processes cannot share this plan: each needs a request, and one of those at once."""
+    found: list[str] = []
+    requests, at_once = spec.workload.num_prompts, concurrency_limit(spec.schedule)
+    if requests is not None and workers > requests:
+        found.append(f"workers: {workers} cannot share {requests} request(s); give at most {requests}, or ask for more")
+    if at_once is not None and workers > at_once:
+        found.append(
+            f"workers: {workers} cannot share a concurrency of {at_once}; give at most {at_once}, or raise it "
+            "(--max-concurrency, schedule.concurrency)"
+        )
+    return found
 
 
 def to_yaml(spec: Spec) -> str:
@@ -284,8 +298,10 @@ def _semantic_problems(spec: Spec) -> list[str]:
             ("warmups", spec.warmups, 0),
             ("seed", spec.seed, 0),
         )
-        if number < least
+        if number is not None and number < least
     ]
+    if spec.workers is not None:
+        problems += worker_problems(spec, spec.workers)
     if isinstance(spec.schedule, Replay) and not isinstance(spec.workload, Trace):
         kind = spec.workload.__struct_config__.tag
         problems.append(

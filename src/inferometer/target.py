@@ -185,14 +185,24 @@ def _proxy(variable: str, text: str) -> _Proxy:
     return _Proxy(host, port, f"http://{_bracketed(host)}:{port}", headers)
 
 
-def _is_direct(host: str, port: int, environment: Mapping[str, str]) -> bool:
-    """Whether no proxy may stand between: a local server, or one that NO_PROXY names."""
+def is_local(base_url: str) -> bool:
+    """Whether the address means this host wherever it is read: a Unix socket, or a loopback or unspecified address."""
+    url = urlsplit(base_url)
+    return url.scheme in ("unix", "http+unix") or _means_here(url.hostname or "")
+
+
+def _means_here(host: str) -> bool:
     address = _address(host)
     if address is None:
-        if host == "localhost" or host.endswith(".localhost"):
-            return True
-    elif address.is_loopback or address.is_unspecified:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
+
+def _is_direct(host: str, port: int, environment: Mapping[str, str]) -> bool:
+    """Whether no proxy may stand between: a local server, or one that NO_PROXY names."""
+    if _means_here(host):
         return True
+    address = _address(host)
     listed = environment.get("no_proxy", environment.get("NO_PROXY", ""))
     return any(_covers(entry, host, port, address) for entry in listed.replace(",", " ").split())
 
@@ -245,27 +255,30 @@ _LEAST_SECRET = 6  # characters: hiding shorter values would make holes into ord
 
 
 def secrets_of(target: Target, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """What no message may hold, the longest first: the headers' values, the words in them (`Bearer …`), and the name
-    and password of the proxy."""
+    """What no message may hold, the longest first: the headers' values, also without a `Bearer` before them, and
+    the name and password of the proxy."""
     proxy = [
         *target.headers.values(),
         *re.findall(r"Proxy-Authorization: (.*)", target.connect_request.decode("latin-1")),
     ]
     found: set[str] = set()
     for value in (*proxy, *headers.values()):
-        found |= {value.strip(), *value.split()}
-        scheme, _, coded = value.strip().partition(" ")
+        scheme, _, key = value.strip().partition(" ")
+        found |= {value.strip(), key.strip()}
         if scheme.lower() == "basic":
             with contextlib.suppress(ValueError):
-                plain = base64.b64decode(coded).decode()
+                plain = base64.b64decode(key).decode()
                 found |= {plain, plain.partition(":")[2]}
     return tuple(sorted((secret for secret in found if len(secret) >= _LEAST_SECRET), key=len, reverse=True))
 
 
 def hidden(text: str, secrets: Sequence[str]) -> str:
-    """`text` with `***` for each of `secrets`: a server may repeat what it was sent."""
+    """`text` with `***` for each of `secrets`: a server may repeat what it was sent. `text` may be an excerpt: a secret
+    that its end cuts is hidden too."""
     for secret in secrets:
         text = text.replace(secret, "***")
+        cut = next((size for size in range(len(secret) - 1, 3, -1) if text.endswith(secret[:size])), 0)
+        text = text[: len(text) - cut] + "***" if cut else text
     return text
 
 

@@ -175,6 +175,10 @@ def test_an_answer_without_a_token_is_no_token():
         ("http://host:8080/", "openai-chat", "http://host:8080"),
         ("http://host:8080/v1", "openai-chat", "http://host:8080"),
         ("https://host/proxy/v1/", "openai", "https://host/proxy"),
+        ("https://v1", "openai", "https://v1"),
+        ("http://[::1]:8080/v1", "openai-chat", "http://[::1]:8080"),
+        ("unix:///run/v1", "openai-chat", "unix:///run/v1"),
+        ("http+unix://%2Frun%2Fs.sock/v1", "openai-chat", "http+unix://%2Frun%2Fs.sock"),
     ],
 )
 def test_an_address_may_end_in_a_slash_or_in_v1(url: str, api: Any, base_url: str):

@@ -75,6 +75,17 @@ def test_a_port_and_a_model_of_the_users_own_are_used(shim: str, tiny_pair: tupl
             LlamaServer().start(arm, tmp_path / "log")
 
 
+def test_a_host_of_ipv6_is_asked_at_its_address(shim: str, tiny_pair: tuple[Path, Path], tmp_path: Path):
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = listener.getsockname()[1]
+        args = ("--host", "::1", "--port", str(port), "-t", "1", "-c", "512")
+        arm = Arm(engine="llama-server", model=str(tiny_pair[0]), binary=shim, args=args)
+        with pytest.raises(RequestWrong, match="already listens"):
+            LlamaServer().start(arm, tmp_path / "log")
+    with LlamaServer().start(arm, tmp_path / "log") as endpoint:
+        assert endpoint.base_url == f"http://[::1]:{port}"
+
+
 def test_a_draft_is_in_force(shim: str, tiny_pair: tuple[Path, Path], tmp_path: Path):
     target, draft = map(str, tiny_pair)
     setting = Draft(model=draft, n_max=4, n_min=1, p_min=0.1, gpu_layers=0)

@@ -11,6 +11,7 @@ import pytest
 from inferometer.metrics import METRICS, TrialSummary, view
 from inferometer.record import Event, RequestRecord, Trial, Usage
 from inferometer.reports.vllm_block import ServingArguments, result_filename, result_json, serving_block
+from inferometer.schedule import Ramp
 from inferometer.units import COUNT_UNITS
 
 MS = 1_000_000
@@ -52,6 +53,20 @@ def test_our_own_block_is_the_seeds_with_a_section_more():
             "=" * 50,
         ]
     )
+
+
+def test_our_own_block_has_the_open_loop_where_something_was_due():
+    late: dict[str, float | None] = {
+        "mean_ttft_from_due_ms": 45.0,
+        "p99_ttft_from_due_ms": 59.7,
+        "mean_lateness_ms": 40.0,
+    }
+    lines = serving_block(TrialSummary("a", 1, late)).splitlines()
+    assert [line.rstrip() for line in lines[lines.index(f"{'Not in vLLM':-^50}") + 1 : -1]] == [
+        "Mean TTFT from due (ms):                 45.00",
+        "P99 TTFT from due (ms):                  59.70",
+        "Mean Lateness (ms):                      40.00",
+    ]
 
 
 def test_sections_are_those_asked_for_in_vllms_order():
@@ -250,3 +265,5 @@ def test_file_names():
     assert result_filename(other, "vllm-0.33") == "fa on-2.0qps-Qwen2.5-Coder-32B-Instruct-20241231-235959.json"
     assert result_filename(other).startswith("openai-chat-2.0qps-Qwen")
     assert math.isinf(ARGUMENTS.request_rate)
+    ramped = msgspec.structs.replace(ARGUMENTS, max_concurrency=None, ramp=Ramp(1.0, 9.5, "linear"))
+    assert result_filename(ramped, "vllm-0.33").startswith("openai-chat-ramp-up-linear-1qps-9.5qps-Qwen2.5")

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from inferometer.cli.bench import bench, spread_flags
+from inferometer.cli.calibrate import calibrate
 from inferometer.errors import InferometerError
 
 app = typer.Typer(
@@ -20,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(bench)
+app.command()(calibrate)
 
 Format = Annotated[str, typer.Option("--format", help="terminal, md or json.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Study folder to make.", show_default="inferometer-results/…")]
@@ -51,15 +54,24 @@ def run(
     out: Out = None,
     format: Format = "terminal",
     metric_dialect: Dialect = "inferometer",
+    workers: Annotated[
+        int | None, typer.Option(help="Load processes that share the plan.", show_default="the file's, or 1")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Play the plan from the nodes of the Ray cluster at HOST:PORT.")
+    ] = None,
 ) -> None:
     """Run a study: every arm of the file, the same plan, one table."""
     from inferometer.cli.output import checked_dialect, checked_format, default_folder, request_headers, run_and_report
+    from inferometer.spec import checked
     from inferometer.store import load_spec
 
     spec = load_spec(study)
+    if workers is not None:
+        spec = checked(msgspec.structs.replace(spec, workers=workers), "the command line")
     dialect, shown = checked_dialect(metric_dialect), checked_format(format)
     folder = out or default_folder(study.stem)
-    raise typer.Exit(run_and_report(spec, folder, shown, dialect, request_headers([])))
+    raise typer.Exit(run_and_report(spec, folder, shown, dialect, request_headers([]), ray))
 
 
 @app.command()

@@ -96,6 +96,12 @@ def bench(
         str, typer.Option(help="Whose definitions: inferometer, vllm-0.6.5 or vllm-0.33.")
     ] = "inferometer",
     disable_tqdm: Annotated[bool, typer.Option("--disable-tqdm", help="No progress.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Load processes that share the plan.", show_default="1, or one a Ray node")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Play the plan from the nodes of the Ray cluster at HOST:PORT.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Study folder to make.", show_default="inferometer-results/…")
     ] = None,
@@ -139,12 +145,13 @@ def bench(
             sampling=Sampling(temperature, ignore_eos, extra),
             seed=seed,
             warmups=num_warmups,
+            workers=workers,
             tokenizer="none" if skip_tokenizer_init else tokenizer or "server",
         ),
         "the command line",
     )
     folder = out or default_folder("bench")
-    failures = run_shown(spec, folder, headers, quiet=disable_tqdm)
+    failures = run_shown(spec, folder, headers, ray=ray, quiet=disable_tqdm)
     if failures:
         raise typer.Exit(1)
     study = read_study(folder)
@@ -179,6 +186,9 @@ def _print_block(
         notes.insert(0, f"{len(failed)} request(s) failed, the first: {failed[0].outcome}: {failed[0].error}")
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
+    for finding in study.trials[0].findings:
+        if finding.severity != "note":
+            print(f"warning: {finding.message}", file=sys.stderr)
 
 
 def _arguments(

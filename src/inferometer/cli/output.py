@@ -26,10 +26,11 @@ def run_and_report(
     format: str,
     dialect: MetricDialect = "inferometer",
     headers: dict[str, str] | None = None,
+    ray: str | None = None,
 ) -> int:
     """Runs the study, prints its comparison, writes summary.md; the exit code."""
     checked_format(format)
-    failures = run_shown(spec, folder, headers)
+    failures = run_shown(spec, folder, headers, ray=ray)
     comparison = comparison_of([folder], dialect)
     write_summary(folder, comparison)
     print(rendered(comparison, format), end="")
@@ -38,7 +39,7 @@ def run_and_report(
 
 
 def run_shown(
-    spec: Spec, folder: Path, headers: dict[str, str] | None = None, *, quiet: bool = False
+    spec: Spec, folder: Path, headers: dict[str, str] | None = None, *, ray: str | None = None, quiet: bool = False
 ) -> list[TrialEnded]:
     """Runs the study with its progress on standard error; the trials that failed, each shown with its reason.
 
@@ -47,7 +48,7 @@ def run_shown(
     failures: list[TrialEnded] = []
     try:
         with display(quiet) as show:
-            for progress in run_study(spec, folder, headers):
+            for progress in run_study(spec, folder, headers, ray):
                 show(progress)
                 if isinstance(progress, TrialEnded) and progress.error:
                     failures.append(progress)

@@ -44,8 +44,8 @@ Happening = RequestRecord | Started | Tick | WorkerLost | LoadReport | None
 
 
 def play(plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, crew: Crew) -> Iterator[Happening]:
-    """Plays `plan` by `crew` and yields what happens: records as requests end, `Tick`s of the whole crew, `Started` once,
-    and the `LoadReport` last; None now and then, so that the caller can look after other things.
+    """Plays `plan` by `crew` and yields what happens: records as requests end, `Tick`s of the whole crew, `Started`
+    once, and the `LoadReport` last; None now and then, so that the caller can look after other things.
 
     `zero_ns` is the trial's start on this host's monotonic clock. After `crew.stop()` the rest comes as cancelled
     records. A worker that dies loses only its own part, whose requests come as `lost` records. Raises LoadFailed where
@@ -74,7 +74,7 @@ class _Playing:
         self._crew = crew
         self._plans = [shard(plan, number, len(crew.workers)) for number in range(len(crew.workers))]
         self._parts = [_Part({item.index: item for item in part.items}) for part in self._plans]
-        self._audit = Audit()
+        self._audit = Audit(capped=plan.concurrency is not None)
         self._warm = 0
         self._start_ns = 0
         self._secrets: tuple[str, ...] = ()

@@ -7,8 +7,6 @@ import os
 import queue
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,12 +20,14 @@ from inferometer.load.crew import Crew
 from inferometer.load.processes import LocalWorker
 
 _CONNECT_S = 4.0
-_PROBE_S = 10.0
 _START_S = 60.0
 _SAID_WAIT_S = 2.0
 _SAID_BYTES = 16 << 20
 _PAUSE_S = 0.01  # what the workers say meanwhile comes in one answer instead of many
 _CLOSE_S = 10.0
+_THREADS = {"to": 1, "from": 1}  # in the actor: who waits for words keeps none from going in
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"  # what a Ray head speaks is gRPC
+_HTTP2_SETTINGS = b"\x04"
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ def connected(address: str) -> Iterator[Cluster]:
     _silence(ray)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SystemExit) as error:  # it leaves where a head does not answer
         raise _unreachable(address, str(error)) from error
     try:
         if threading.current_thread() is threading.main_thread():
@@ -83,11 +83,11 @@ class RayWorker:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._node = node
-        actor: Any = ray.remote(_Relay)  # an actor class has its methods made at run time
+        remote: Any = ray.remote  # an actor's methods are made at run time
+        actor = remote(concurrency_groups=_THREADS)(_Relay)
         self._actor = actor.options(
             num_cpus=0,  # so that a cluster that is busy with the engine itself still takes it
             max_restarts=0,
-            concurrency_groups={"to": 1, "from": 1},
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
         ).remote()
         self._last_sent: Any = None  # what was sent before, so that Ray keeps the order
@@ -130,12 +130,12 @@ class RayWorker:
         """Delivers until the worker has ended; how it did."""
         import ray
 
-        theirs: Any = ray.get(self._actor.version.options(concurrency_group="from").remote(), timeout=_START_S)
+        get: Any = ray.get  # its types are of references that an actor's methods do not give
+        theirs = get(self._actor.version.options(concurrency_group="from").remote(), timeout=_START_S)
         if theirs != _version():
             return f"is inferometer {theirs}, and here is {_version()}: install the same on every node"
         while True:
-            said: Any = ray.get(self._actor.fetch.options(concurrency_group="from").remote())
-            for word in said:
+            for word in get(self._actor.fetch.options(concurrency_group="from").remote()):
                 if isinstance(word, str):
                     return word
                 deliver(word)
@@ -197,31 +197,27 @@ def _silence(ray: ModuleType) -> None:
 
 
 def _require_cluster(address: str) -> None:
-    """Raises RequestWrong where no cluster answers. `ray.init` itself would wait for 80 s and then leave the program:
-    another process tries it first."""
+    """Raises RequestWrong where no cluster answers: `ray.init` itself would wait for 80 s and then end the program."""
+    if address == "auto":
+        return
     if address.startswith("ray://"):
         raise RequestWrong(
             f"--ray {address}: Ray Client is not spoken here. Make this machine a node of the cluster "
             "(ray start --address=HEAD:6379) and give --ray HEAD:6379."
         )
-    host, mark, port = address.rpartition(":")
-    if address != "auto":
-        if not mark or not host or not port.isdecimal() or int(port) > 65535:
-            raise RequestWrong(f"--ray must be HOST:PORT of the cluster's head, or auto, not {address!r}.")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-        except OSError as error:
-            raise _unreachable(address, error.strerror or str(error)) from error
-    probe = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise RequestWrong(f"--ray must be HOST:PORT of the cluster's head, or auto, not {address!r}.")
     try:
-        tried = subprocess.run(
-            [sys.executable, "-c", probe, address], capture_output=True, text=True, timeout=_PROBE_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _unreachable(address, f"no word of Ray in {_PROBE_S:g} s") from error
-    if tried.returncode != 0:
-        said = [line for line in tried.stderr.splitlines() if line and not line.startswith((" ", "["))]
-        raise _unreachable(address, said[-1] if said else f"exit code {tried.returncode}")
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            connection.sendall(_HTTP2_HELLO)
+            answer = connection.recv(9)
+    except OSError as error:
+        raise _unreachable(address, error.strerror or str(error)) from error
+    if answer[3:4] != _HTTP2_SETTINGS:
+        raise _unreachable(address, "what answers there is not Ray")
 
 
 def _unreachable(address: str, why: str) -> RequestWrong:

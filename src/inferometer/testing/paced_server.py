@@ -1,9 +1,9 @@
 """A server whose every token says when it was sent: the truth that a client's stamps are held against.
 
 `python -m inferometer.testing.paced_server` prints its port, answers each POST with a chat stream on an exact schedule,
-and ends when its standard input closes; its last line is then a `PacedStats` as JSON. The schedule is the request's own:
-`max_tokens`, and `"paced": {"first_ms": 20, "gap_ms": 10}`. Each token is the monotonic clock just before its send(), so
-that on one host a client's error is known exactly, whatever the server's own lateness.
+and ends when its standard input closes; its last line is then a `PacedStats` as JSON. The schedule is the request's
+own: `max_tokens`, and `"paced": {"first_ms": 20, "gap_ms": 10}`. Each token is the monotonic clock just before its
+send(), so that on one host a client's error is known exactly, whatever the server's own lateness.
 
 One loop and one send() a token, and nothing but the clock is formatted: about 10 µs of a core for each, most of it the
 kernel's. Where that is not enough, `benchmarks/instruments/truth_server.c` is the same in C, without the send times.
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
 import numpy as np
@@ -38,8 +38,8 @@ _MARK = "0" * 19
 
 class PacedStats(msgspec.Struct, frozen=True):
     """What the server says of itself: how late its tokens were against the schedule (None before the first), sends that
-    found the socket full because the client had not read, and its share of a core from the first request to the last
-    token."""
+    found the socket full because the client had not read, and from the first request to the last token its share of a
+    core and the share of the time for which it waited for one (None where the system does not say)."""
 
     tokens: int
     lateness_median_ms: float | None
@@ -47,6 +47,7 @@ class PacedStats(msgspec.Struct, frozen=True):
     lateness_max_ms: float | None
     blocked: int
     cpu_share: float
+    waited_share: float | None
 
 
 def server_sent_ns(text: str) -> int:
@@ -105,13 +106,13 @@ class PacedServer:
 # --- in the server's process ----------------------------------------------------------------------
 
 
-class _Pace(msgspec.Struct):
-    first_ms: float = 20.0
-    gap_ms: float = 10.0
+class _Pace(msgspec.Struct, frozen=True):
+    first_ms: Annotated[float, msgspec.Meta(ge=0)] = 20.0
+    gap_ms: Annotated[float, msgspec.Meta(ge=0)] = 10.0
 
 
-class _Body(msgspec.Struct):
-    max_tokens: int = 100
+class _Body(msgspec.Struct, frozen=True):
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 100
     paced: _Pace = _Pace()
 
 
@@ -122,20 +123,22 @@ _TOKEN = chunk(event(delta(f" t{_MARK}"))).replace(b"%", b"%%").replace(_MARK.en
 def _tail(tokens: int) -> bytes:
     """What follows the last token: finish, usage, [DONE], the end of the body."""
     usage = {"prompt_tokens": 1, "completion_tokens": tokens, "total_tokens": 1 + tokens}
-    chunks = (delta(finish="length"), {"model": "paced", "choices": [], "usage": usage}, "[DONE]")
-    return b"".join(chunk(event(value)) for value in chunks) + STREAM_END
+    last: dict[str, object] = {"model": "paced", "choices": [], "usage": usage}
+    return chunk(event(delta(finish="length"))) + chunk(event(last)) + chunk(event("[DONE]")) + STREAM_END
 
 
 class _Connection:
-    __slots__ = ("gap_ns", "is_first", "left", "received", "sock", "tail", "unsent")
+    __slots__ = ("fd", "gap_ns", "head", "left", "number", "received", "sock", "tail", "unsent")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, number: int) -> None:
         self.sock = sock
+        self.fd = sock.fileno()
+        self.number = number
         self.received = bytearray()
         self.unsent = b""
         self.left = 0  # tokens of the stream under way
         self.gap_ns = 0
-        self.is_first = True
+        self.head = b""  # what goes before the next token
         self.tail = b""
 
 
@@ -148,30 +151,30 @@ class _Server:
         self._poller.register(self._listener.fileno(), READ)
         self._poller.register(0, READ)
         self._connections: dict[int, _Connection] = {}
-        self._due: list[tuple[int, int]] = []  # a heap: when, and on which descriptor
+        self._accepted = 0
+        self._due: list[tuple[int, int, _Connection]] = []  # a heap: when, the connection's number, the connection
         self._bins = [0] * (_BINS + 1)
         self._worst_ns = 0
         self._blocked = 0
-        self._began_ns = 0
-        self._cpu_began_ns = 0
-        self._cpu_ns = 0
-        self._ended_ns = 0
+        self._began_ns = self._ended_ns = 0
+        self._cpu_began_ns = self._cpu_ended_ns = 0
+        self._waited_began_ns = _waited_ns()
 
     def serve(self) -> None:
         """Until the standard input closes."""
         due, wait = self._due, self._poller.wait
         while True:
             for fd, mask in wait(due[0][0] - time.monotonic_ns() if due else _IDLE_NS):
-                if fd == 0:
-                    if not os.read(0, _READ_BYTES):
-                        return
+                connection = self._connections.get(fd)
+                if connection is not None:
+                    if mask & WRITE_BITS and connection.unsent:
+                        self._flush(connection)
+                    if mask & ~WRITE_BITS and fd in self._connections:
+                        self._receive(connection)
                 elif fd == self._listener.fileno():
                     self._accept()
-                elif fd in self._connections:
-                    if mask & WRITE_BITS:
-                        self._flush(fd)
-                    if mask & ~WRITE_BITS and fd in self._connections:
-                        self._receive(fd)
+                elif fd == 0 and not os.read(0, _READ_BYTES):
+                    return
             if due:
                 self._send_due()
 
@@ -183,56 +186,76 @@ class _Server:
             """The upper edge of the bin that holds it."""
             return float((np.searchsorted(counts, share * tokens) + 1) * _BIN_NS / 1e6) if tokens else None
 
+        span_ns = max(1, self._ended_ns - self._began_ns)
+        waited_ns = _waited_ns()
         return PacedStats(
             tokens=tokens,
             lateness_median_ms=percentile_ms(0.5),
             lateness_p99_ms=percentile_ms(0.99),
             lateness_max_ms=self._worst_ns / 1e6 if tokens else None,
             blocked=self._blocked,
-            cpu_share=self._cpu_ns / max(1, self._ended_ns - self._began_ns),
+            cpu_share=(self._cpu_ended_ns - self._cpu_began_ns) / span_ns,
+            waited_share=None if waited_ns is None else (waited_ns - (self._waited_began_ns or 0)) / span_ns,
         )
 
     def _send_due(self) -> None:
         """Sends what is due by now; the rest of a long burst after the next look at the sockets."""
-        due, connections, bins = self._due, self._connections, self._bins
+        due, bins = self._due, self._bins
         monotonic_ns = time.monotonic_ns
         for _ in range(_BURST):
             if not due:
                 break
-            due_ns, fd = due[0]
+            due_ns, number, connection = due[0]
             late_ns = monotonic_ns() - due_ns
             if late_ns < 0:
                 break
-            connection = connections.get(fd)
-            if connection is None or not connection.left:  # its client went away
+            if not connection.left:  # its client went away
                 heapq.heappop(due)
                 continue
             bins[min(late_ns // _BIN_NS, _BINS)] += 1
             self._worst_ns = max(late_ns, self._worst_ns)
             connection.left -= 1
             if connection.left:
-                heapq.heapreplace(due, (due_ns + connection.gap_ns, fd))
+                heapq.heapreplace(due, (due_ns + connection.gap_ns, number, connection))
+                if connection.head:
+                    self._send(connection, connection.head + _TOKEN % monotonic_ns())
+                    connection.head = b""
+                else:
+                    self._send(connection, _TOKEN % monotonic_ns())
             else:
                 heapq.heappop(due)
-            if connection.is_first or not connection.left:
-                head = STREAM_HEAD if connection.is_first else b""
-                tail = b"" if connection.left else connection.tail
-                connection.is_first = False
-                self._send(fd, connection, head + _TOKEN % monotonic_ns() + tail)
-                if not connection.left:
-                    self._ended_ns = monotonic_ns()
-                    self._cpu_ns = time.process_time_ns() - self._cpu_began_ns
-                    self._answer(fd, connection)  # the next request may have come already
-            elif connection.unsent:
-                self._send(fd, connection, _TOKEN % monotonic_ns())
-            else:
-                data = _TOKEN % monotonic_ns()
-                try:
-                    if connection.sock.send(data) == len(data):
-                        continue
-                except (BlockingIOError, ConnectionError):
-                    pass
-                self._drop(fd) if self._is_broken(connection) else self._send_again(fd, connection, data)
+                self._send(connection, connection.head + _TOKEN % monotonic_ns() + connection.tail)
+                self._ended_ns, self._cpu_ended_ns = monotonic_ns(), time.process_time_ns()
+                self._answer(connection)  # the next request may have come already
+
+    def _send(self, connection: _Connection, data: bytes) -> None:
+        """What the socket does not take waits, with the time in it at which it should have gone: a client that does not
+        read is late, not the server."""
+        sent = 0
+        if not connection.unsent:
+            try:
+                sent = connection.sock.send(data)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._drop(connection)
+                return
+            if sent == len(data):
+                return
+            self._poller.modify(connection.fd, READ | WRITE)
+        self._blocked += 1
+        connection.unsent += data[sent:]
+
+    def _flush(self, connection: _Connection) -> None:
+        try:
+            connection.unsent = connection.unsent[connection.sock.send(connection.unsent) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(connection)
+            return
+        if not connection.unsent:
+            self._poller.modify(connection.fd, READ)
 
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -240,5 +263,84 @@ class _Server:
                 sock, _ = self._listener.accept()
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._connections[sock.fileno()] = _Connection(sock)
+                self._accepted += 1
+                self._connections[sock.fileno()] = _Connection(sock, self._accepted)
                 self._poller.register(sock.fileno(), READ)
+
+    def _drop(self, connection: _Connection) -> None:
+        connection.left = 0
+        if self._connections.pop(connection.fd, None) is not None:
+            self._poller.unregister(connection.fd)
+            connection.sock.close()
+
+    def _receive(self, connection: _Connection) -> None:
+        try:
+            data = connection.sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(connection)
+            return
+        connection.received += data
+        if not connection.left:
+            self._answer(connection)
+
+    def _answer(self, connection: _Connection) -> None:
+        """Begins to answer the request that stands first in what was received, if it is whole."""
+        head_end = connection.received.find(b"\r\n\r\n")
+        if head_end < 0:
+            return
+        first, *lines = bytes(connection.received[:head_end]).split(b"\r\n")
+        fields = (line.partition(b":") for line in lines)
+        length = next((int(value) for name, _, value in fields if name.lower() == b"content-length"), 0)
+        end = head_end + 4 + length
+        if len(connection.received) < end:
+            return
+        content = bytes(connection.received[head_end + 4 : end])
+        del connection.received[:end]
+        if not first.startswith(b"POST "):
+            self._send(connection, whole(200, '{"object": "list", "data": [{"id": "paced", "object": "model"}]}').data)
+            return
+        try:
+            body = _decode_body(content)
+        except msgspec.DecodeError as error:
+            self._send(connection, whole(400, msgspec.json.encode({"error": {"message": str(error)}}).decode()).data)
+            return
+        now = time.monotonic_ns()
+        if not self._began_ns:
+            self._began_ns, self._cpu_began_ns = now, time.process_time_ns()
+            self._waited_began_ns = _waited_ns()
+        connection.left = body.max_tokens
+        connection.gap_ns = round(body.paced.gap_ms * 1e6)
+        connection.head, connection.tail = STREAM_HEAD, _tail(body.max_tokens)
+        heapq.heappush(self._due, (now + round(body.paced.first_ms * 1e6), connection.number, connection))
+
+
+def _waited_ns() -> int | None:
+    """For how long this process was ready to run and had no core, by Linux's scheduler; None where it does not say."""
+    try:
+        with open("/proc/self/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def main() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):  # macOS says unlimited and means less
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    server = _Server()
+    sys.stdout.write(f"{server.port}\n")
+    sys.stdout.flush()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    server.serve()
+    sys.stdout.write(msgspec.json.encode(server.stats()).decode() + "\n")
+
+
+if __name__ == "__main__":
+    main()

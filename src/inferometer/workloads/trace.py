@@ -100,7 +100,7 @@ class TraceFile:
             "only with ignore_eos (--ignore-eos; in a study file: sampling: {ignore_eos: true})."
         )
         if self._unanswered:
-            yield f"{self._unanswered} lines of the trace are left out: they ask for no token, or got none."
+            yield f"{self._unanswered} of the lines read ask for no token, or got none, and are left out."
         wanted = self._spec.num_prompts
         if wanted is not None and len(requests) < wanted:
             yield f"Only {len(requests)} of {wanted} prompts: the trace has no more."
