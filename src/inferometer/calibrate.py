@@ -166,14 +166,14 @@ def stream_counts(most: int) -> list[int]:
 
 
 class Schedule(msgspec.Struct, frozen=True):
-    """`streams` streams of `tokens` tokens, the first due at 0 and each `step_ns` after the one before.
+    """`streams` streams of `tokens` tokens, due one after another and evenly from 0 to `spread_ns`.
 
-    The steps are such that the streams' tokens lie evenly in a gap: no bursts, in which a server would be late.
+    The spread is such that the streams' tokens lie evenly in a gap: no bursts, in which a server would be late.
     """
 
     streams: int
     tokens: int
-    step_ns: int
+    spread_ns: int
 
     @classmethod
     def of(cls, streams: int, seconds: float) -> "Schedule":
@@ -182,20 +182,24 @@ class Schedule(msgspec.Struct, frozen=True):
         gaps = max(1, int(min(streams * _SPREAD_MS, seconds * 250) / GAP_MS))
         while math.gcd(gaps, streams) > 1:
             gaps -= 1
-        return cls(streams, round(seconds * TOKENS_PER_S), gaps * GAP_MS * NS_PER_MS // streams)
+        return cls(streams, round(seconds * TOKENS_PER_S), gaps * GAP_MS * NS_PER_MS)
+
+    def due_ns(self, stream: int) -> int:
+        """When this stream, counted from 0, is due, from the plan's start."""
+        return stream * self.spread_ns // self.streams
 
     def plan(self) -> Plan:
         """One warm-up, then the streams; as many at once as there are, so that all connections stand beforehand."""
         warmup = PlanItem(0, user_request("warm-up", "warm-up", max_tokens=5), None, measured=False)
         items = [
-            PlanItem(i + 1, user_request(str(i), f"stream {i}", max_tokens=self.tokens), i * self.step_ns)
+            PlanItem(i + 1, user_request(str(i), f"stream {i}", max_tokens=self.tokens), self.due_ns(i))
             for i in range(self.streams)
         ]
         return Plan((warmup, *items), self.streams, seed=0)
 
     def window_ns(self) -> tuple[int, int]:
         """From the last stream's first token to the first stream's last, from the plan's start."""
-        begin_ns = (self.streams - 1) * self.step_ns + FIRST_MS * NS_PER_MS
+        begin_ns = self.due_ns(self.streams - 1) + FIRST_MS * NS_PER_MS
         return begin_ns, FIRST_MS * NS_PER_MS + (self.tokens - 1) * GAP_MS * NS_PER_MS
 
 
@@ -224,7 +228,7 @@ class Taken:
         self._arrived.append(np.array([token.at_ns for token in tokens], np.int64))
         self._sent.append(np.array([server_sent_ns(token.text) for token in tokens], np.int64) - self._zero_ns)
         self._lateness_ns.append(record.sent_ns - record.due_ns)
-        self._starts_ns.append(record.due_ns - (record.index - 1) * self._schedule.step_ns)
+        self._starts_ns.append(record.due_ns - self._schedule.due_ns(record.index - 1))
         self._coalesced += record.coalesced
 
     def rate(self, report: LoadReport, server: PacedStats) -> Rate:
@@ -297,14 +301,15 @@ def conclusion(rates: Sequence[Rate]) -> Calibration:
     held = [rate for rate in rates if not limits(rate)]
     best = held[-1] if held else None
     beyond = [rate for rate in rates if best is None or rate.streams > best.streams]
-    limit = limits(beyond[0])[0] if beyond else None
+    beyond_limits = limits(beyond[0]) if beyond else []
+    limit = beyond_limits[0] if beyond_limits else None
     return Calibration(
         stamps=rates[0].stamps,
         bounds=Bounds(),
         rates=tuple(rates),
         ceiling_streams=None if best is None else best.streams,
         limited_by=None if limit is None else limit.part,
-        message=" ".join([_held_text(best), _limit_text(beyond[0], limit) if limit is not None else _NO_LIMIT]),
+        message=" ".join([_held_text(best), _limit_text(beyond[0], beyond_limits) if beyond_limits else _NO_LIMIT]),
     )
 
 
@@ -320,10 +325,17 @@ def _held_text(best: Rate | None) -> str:
     )
 
 
-def _limit_text(rate: Rate, limit: Limit) -> str:
-    owner = "the client" if limit.part == "client" else "the shipped server, not the client,"
+def _limit_text(rate: Rate, found: Sequence[Limit]) -> str:
+    """The first limit, and where that is the server's also the first of the client's."""
+    first = found[0]
+    text = f"At {rate.streams} streams {_OWNER[first.part]} was the limit: {first.message}"
+    if first.part == "server":
+        of_client = next((limit.message for limit in found if limit.part == "client"), None)
+        text += "; the client held its bounds" if of_client is None else f"; of the client, {of_client}"
     waited = rate.server.waited_share or 0.0
-    doubt = (
-        f" The server waited for a core {waited:.0%} of the time: the machine was busy." if waited > BUSY_LIMIT else ""
-    )
-    return f"At {rate.streams} streams {owner} was the limit: {limit.message}.{doubt}"
+    if waited > BUSY_LIMIT:
+        text += f". The server waited for a core {waited:.0%} of the time: the machine was busy"
+    return text + "."
+
+
+_OWNER = {"client": "the client", "server": "the shipped server"}

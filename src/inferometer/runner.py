@@ -132,7 +132,7 @@ def _hiring(spec: Spec, ray: str | None, arms: dict[str, Arm], stack: contextlib
 
     cluster = stack.enter_context(connected(ray))
     if not cluster.is_all_here:
-        _require_reach(arms)
+        require_reach(arms)
     workers = spec.workers or len(cluster.nodes)
     problems = worker_problems(spec, workers)
     if problems:
@@ -141,7 +141,7 @@ def _hiring(spec: Spec, ray: str | None, arms: dict[str, Arm], stack: contextlib
     return _Hiring(workers, cluster.crew, (Fact("load_hosts", where, "the Ray cluster"),))
 
 
-def _require_reach(arms: dict[str, Arm]) -> None:
+def require_reach(arms: dict[str, Arm]) -> None:
     """Raises RequestWrong for an arm that only this host can reach."""
     for name, arm in arms.items():
         if arm.engine != "external":

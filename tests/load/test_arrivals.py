@@ -1,6 +1,7 @@
 """Which time does a read get? The kernel's where it can be true, our own where it cannot."""
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 from hypothesis import given
@@ -14,7 +15,7 @@ SENT_NS = 5_000_000_000
 MS = 1_000_000
 
 
-def an_exchange(read_ns: list[int], kernel_ns: list[int | None] | None, stepped: bool = False) -> Exchange:
+def an_exchange(read_ns: Sequence[int], kernel_ns: Sequence[int | None] | None, stepped: bool = False) -> Exchange:
     """`kernel_ns` on the monotonic clock, None for a read without a stamp; None: no stamps at all."""
     stamps = b""
     for at_ns in kernel_ns or []:
@@ -40,7 +41,7 @@ def after(*ms: float) -> list[int]:
 
 
 def test_a_read_gets_the_kernel_s_time_and_its_lag_is_known():
-    found = arrivals(an_exchange(after(10, 30), [*after(4, 29)]))
+    found = arrivals(an_exchange(after(10, 30), after(4, 29)))
     assert list(found.at_ns) == after(4, 29)
     assert list(found.lag_ns) == [6 * MS, 1 * MS]
     assert found.errors == 0

@@ -148,7 +148,9 @@ def test_a_bench_over_the_cluster_says_who_played_it(ray_nodes, tmp_path: Path):
 
 
 @needs_ray  # after the other tests: Ray lists the node for half a minute more
-def test_a_node_that_is_lost_in_the_middle_loses_its_shard_and_only_that(ray_nodes, cluster: Cluster):
+def test_a_node_that_is_lost_in_the_middle_loses_its_shard_and_only_that(
+    ray_nodes, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+):
     third = ray_nodes.add_node(num_cpus=1, object_store_memory=80_000_000)
     doomed = Node(third.node_id, "the third", is_here=True)
     records: list[RequestRecord] = []
@@ -176,6 +178,7 @@ def test_a_node_that_is_lost_in_the_middle_loses_its_shard_and_only_that(ray_nod
     assert second.count("lost") == lost[0].missing >= 1
     assert second.count("ok") + second.count("lost") == 12
     assert all("was lost" in record.error for record in records if record.outcome == "lost")
+    assert capsys.readouterr().out == ""  # where Ray would tell of the node in the middle of a report
 
 
 # --- what cannot be reached -----------------------------------------------------------------------

@@ -43,8 +43,9 @@ def sentence(progress: Progress) -> str:
 
 def rate_text(played: Played) -> str:
     """Tokens a second so far: the server's counts of what has ended, else reads of what is under way."""
-    elapsed_s = max(seconds(played.elapsed_ns), 1e-9)
-    return f"{max(played.tokens, played.reads) / elapsed_s:.1f} tok/s"
+    if played.elapsed_ns <= 0:  # the start that was agreed upon is still to come
+        return "0.0 tok/s"
+    return f"{max(played.tokens, played.reads) / seconds(played.elapsed_ns):.1f} tok/s"
 
 
 def _left_text(played: Played) -> str:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from inferometer.endpoint import Endpoint
 from inferometer.load.arrivals import Arrivals, reads
@@ -117,13 +118,20 @@ class _Chunk(msgspec.Struct):
 
 _decode_chunk = msgspec.json.Decoder(_Chunk, strict=False).decode
 _decode_any = msgspec.json.Decoder().decode
+_decode_text = msgspec.json.Decoder(str).decode
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 _Output = Callable[[_Choice], tuple[EventKind, str]]
 
 EVENT_AND_CHUNK_END = b"\n\n\r\n"
-STREAM_END = EVENT_AND_CHUNK_END + b"0\r\n\r\n"
+_LAST_CHUNK = b"0\r\n\r\n"
+STREAM_END = EVENT_AND_CHUNK_END + _LAST_CHUNK
+_RUNS = 16  # an answer whose form changes more often is read chunk by chunk from there on
+_SIZE_DIGITS = 4
+_HEX = np.full(256, 1 << 40, np.int64)  # no digit: makes any size wrong
+_HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+_HEX[np.frombuffer(b"ABCDEF", np.uint8)] = np.arange(10, 16)
 
 
 class _Reading:
@@ -132,7 +140,8 @@ class _Reading:
     def __init__(self) -> None:
         self.at_ns: list[int] = []
         self._kinds = bytearray()
-        self._texts: list[bytes] = []
+        self._chars = array.array("I")
+        self._texts: list[str] = []
         self.usage: Usage | None = None
         self.timings: ServerTimings | None = None
         self.model: str | None = None
@@ -149,63 +158,93 @@ class _Reading:
             if len(self._kinds) > len(self.at_ns):
                 self.at_ns.append(at_ns - zero_ns)
 
-    def sweep(self, chunks: Iterable[bytes], start: int, output: _Output) -> list[int] | None:
-        """Every event of `chunks`, each `SIZE CRLF data: …` without what ends it, the first at offset `start` of the raw
-        answer; the offset at which each event was complete. None where a chunk is of another form: then nothing that was
-        taken counts. Raises ValueError for a size that is none.
+    def sweep(self, raw: bytes, start: int, stop: int, output: _Output) -> list[NDArray[np.int64]] | None:
+        """Every event of the chunks in `raw[start:stop]`, each of which ends with the end of an event; the offsets at
+        which they were complete, in pieces. None where a chunk is of another form: then nothing that was taken counts.
+        Raises ValueError for a size or a text that is none.
 
-        Most chunks of an answer are the same but for their text: of those, only the text is read. What is the same is
-        learnt from chunks that were decoded as a whole; a text without quotes and escapes between the same bytes is the
-        same JSON but for that text. The chunk's size is checked all the same.
+        Most chunks of an answer are the same but for their text: of those, only the text is read, many at a time. What
+        is the same is learnt from chunks that were decoded as a whole.
         """
-        ends: list[int] = []
-        add_end, add_kind, add_text = ends.append, self._kinds.append, self._texts.append
-        before, after, code = b"\0", b"", 0
-        before_length, after_length = 1, 0
-        offset = start - len(EVENT_AND_CHUNK_END)
-        for chunk in chunks:
-            length = len(chunk)
-            offset += length + len(EVENT_AND_CHUNK_END)
-            mark = chunk.find(b"\r")  # finding the long `before` itself would cost more than all the rest
-            if chunk.startswith(before, mark) and chunk.endswith(after):
-                text = chunk[mark + before_length : length - after_length]
-                if b'"' not in text and b"\\" not in text and length >= mark + before_length + after_length:
-                    if int(chunk[:mark], 16) != length - mark:  # CRLF before the event, two LF after it
-                        return None
-                    add_end(offset + 2)
-                    add_kind(code)
-                    add_text(text)
+        ends: list[NDArray[np.int64]] = []
+        offset, tries = start, 0
+        while offset < stop:
+            if self._like[0] and tries < _RUNS:
+                run_ends = self._run(raw[offset:stop])
+                tries += 1
+                if len(run_ends):
+                    ends.append(run_ends + offset - 2)
+                    offset += int(run_ends[-1])
                     continue
-            size, _, rest = chunk.partition(b"\r\n")
+            end = raw.find(EVENT_AND_CHUNK_END, offset)
+            size, _, rest = raw[offset:end].partition(b"\r\n")
             if int(size, 16) != len(rest) + 2:
                 return None
-            end = offset - len(rest)  # of what stands before the events
+            found: list[int] = []
+            line_end = end - len(rest)
             for line in rest.split(b"\n\n"):
-                end += len(line) + 2
+                line_end += len(line) + 2
                 if not line.startswith(b"data: ") or b"\n" in line or b"\r" in line:
                     return None
                 self._take(b"", line[6:], output)
-                if len(self._kinds) == len(ends):
-                    return None
-                add_end(end)
-            if self._like[0]:
-                before, after, code = self._like
-                before = b"\r\ndata: " + before
-                before_length, after_length = len(before), len(after)
+                found.append(line_end)
+            if self.bad:
+                return None
+            ends.append(np.array(found, np.int64))
+            offset = end + len(EVENT_AND_CHUNK_END)
         return ends
 
+    def _run(self, chunks: bytes) -> NDArray[np.int64]:
+        """Takes the chunks at the beginning of `chunks` that are like the one before but for their text; where each
+        ends. What is the same before and after the text is put into one byte that no JSON holds, so that what is left
+        is short: SIZE 0 text 1 SIZE 0 text 1 …; a chunk counts if its size is right."""
+        before, after, code = self._like
+        none = np.zeros(0, np.int64)
+        if b"\0" in chunks or b"\1" in chunks:
+            return none
+        tail = after + EVENT_AND_CHUNK_END
+        compact = chunks.replace(tail, b"\1").replace(b"\r\ndata: " + before, b"\0")
+        octets = np.frombuffer(compact, np.uint8)
+        begins, stops = np.flatnonzero(octets == 0), np.flatnonzero(octets == 1)
+        count = min(len(begins), len(stops))
+        if count == 0:
+            return none
+        begins, stops = begins[:count], stops[:count]
+        digits = begins - np.concatenate(([0], stops[:-1] + 1))
+        lengths = stops - begins - 1
+        sizes = np.zeros(count, np.int64)
+        for place in range(_SIZE_DIGITS):
+            digit = _HEX[octets[np.maximum(begins - 1 - place, 0)]]
+            sizes += np.where(place < digits, digit << (4 * place), 0)
+        around = len(b"data: ") + len(before) + len(after) + 2
+        right = (digits >= 1) & (digits <= _SIZE_DIGITS) & (lengths >= 0) & (sizes == lengths + around)
+        count = count if right.all() else int(right.argmin())
+        self._take_texts(
+            [compact[a:b] for a, b in zip((begins[:count] + 1).tolist(), stops[:count].tolist(), strict=True)]
+        )
+        self._kinds += bytes([code]) * count
+        return np.cumsum(digits[:count] + lengths[:count] + around + 4)
+
+    def _take_texts(self, texts: list[bytes]) -> None:
+        """The texts as they stand in JSON. Raises ValueError for one that is more than a text."""
+        joined = b"".join(texts)
+        if joined.isascii() and b'"' not in joined and b"\\" not in joined:
+            self._chars.extend(map(len, texts))
+            self._texts.append(joined.decode())
+            return
+        for text in texts:
+            self._chars.append(len(found := _decode_text(b'"' + text + b'"')))
+            self._texts.append(found)
+
     def events(self, at_ns: "array.array[int] | None" = None) -> Events:
-        """All of them, in columns. Raises UnicodeDecodeError where a swept text is no UTF-8."""
+        """All of them, in columns."""
         at_ns = array.array("q", self.at_ns) if at_ns is None else at_ns
-        text = b"".join(self._texts)
-        if text.isascii():
-            return Events(at_ns, bytes(self._kinds), array.array("I", map(len, self._texts)), text.decode())
-        texts = [part.decode() for part in self._texts]
-        return Events(at_ns, bytes(self._kinds), array.array("I", map(len, texts)), "".join(texts))
+        return Events(at_ns, bytes(self._kinds), self._chars, "".join(self._texts))
 
     def _add(self, kind: EventKind, text: str = "") -> None:
         self._kinds.append(KINDS.index(kind))
-        self._texts.append(text.encode())
+        self._chars.append(len(text))
+        self._texts.append(text)
 
     def _take(self, name: bytes, data: bytes, output: _Output) -> None:
         """One event: adds it, or says what is bad about it."""
@@ -330,14 +369,13 @@ def _swept(
     answer = response([(0, raw[:start])])
     if not _is_stream(answer) or answer.until_close or "content-length" in answer.headers:
         return None
-    chunks = raw[start : -len(STREAM_END)].split(EVENT_AND_CHUNK_END)
     try:
-        ends = reading.sweep(chunks, start, _OUTPUT[dialect])
+        ends = reading.sweep(raw, start, len(raw) - len(_LAST_CHUNK), _OUTPUT[dialect])
         if ends is None:
             return None
         answer.ended = True
         read_ends = np.cumsum(np.frombuffer(exchange.lengths, np.uint32))
-        at_ns = arrived.at_ns[np.searchsorted(read_ends, ends)] - zero_ns
+        at_ns = arrived.at_ns[np.searchsorted(read_ends, np.concatenate(ends))] - zero_ns
         return answer, reading.events(array.array("q", at_ns.tobytes()))
     except ValueError:  # a size that is none, a text that is no UTF-8
         return None

@@ -47,7 +47,9 @@ class _Flight:
         "done_ns",
         "due_ns",
         "error",
+        "fed",
         "finished",
+        "in_chunks",
         "keep_alive",
         "kernel",
         "lengths",
@@ -74,12 +76,23 @@ class _Flight:
         self.error = ""
         self.resent = 0
         self.finished = False
+        self.in_chunks = False
         self.keep_alive = False
+        self.fed = 0
         self.parser = httptools.HttpResponseParser(self)
         self.raw = bytearray()
         self.lengths = array.array("I")
         self.read_ns = array.array("q")
         self.kernel = bytearray()
+
+    def feed(self) -> None:
+        """Shows the parser what it has not seen. Raises HttpParserError."""
+        fed, self.fed = self.fed, len(self.raw)
+        self.parser.feed_data(bytes(memoryview(self.raw)[fed:]))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"transfer-encoding":
+            self.in_chunks = b"chunked" in value.lower()
 
     def on_message_complete(self) -> None:
         if self.parser.get_status_code() >= 200:  # 100 Continue is only a word before the answer
@@ -282,8 +295,11 @@ class Driver:
             if stamps:
                 flight.kernel += ancillary[0][2][:STAMP_BYTES] if ancillary else NO_STAMP
             self._reads += 1
+            # In chunks, an answer can only end where a read ends with an empty line; the parser is fed then, all at once.
+            if flight.in_chunks and not flight.raw.endswith(b"\r\n\r\n"):
+                continue
             try:
-                flight.parser.feed_data(data)
+                flight.feed()
             except httptools.HttpParserError as error:
                 self._broken(connection, f"not HTTP: {error}")
                 continue
@@ -440,6 +456,7 @@ class Driver:
         flight.outcome, flight.error = outcome, error
         flight.done_ns, flight.connected_ns = monotonic_ns(), connection.connected_ns
         flight.steps, flight.offset_ns = self.clock_steps - flight.steps, self._wall_offset_ns
+        del flight.parser  # it holds the flight: a ring that nobody would collect, as the collector is off
         connection.flight = None
         self._landed.append(flight)
         self._in_flight -= 1
@@ -447,7 +464,7 @@ class Driver:
 
     def _check_timeouts(self, now_ns: int) -> None:
         for connection in list(self._connections.values()):
-            if connection.flight is None:
+            if connection.flight is None or self._ended_late(connection, connection.flight):
                 continue
             if connection.connected_ns is None:
                 limit_s, since_ns, what = self._job.connect_timeout_s, connection.opened_ns, "to connect"
@@ -460,6 +477,19 @@ class Driver:
             if now_ns - since_ns > limit_s * 1e9:
                 self._end(connection, "timeout", f"waited {limit_s:g} s {what}")
                 self._drop(connection)
+
+    def _ended_late(self, connection: _Connection, flight: _Flight) -> bool:
+        """Whether an answer is over whose end was not a read's end: a server that goes on talking after it."""
+        if flight.fed == len(flight.raw):
+            return False
+        try:
+            flight.feed()
+        except httptools.HttpParserError as error:
+            self._broken(connection, f"not HTTP: {error}")
+            return True
+        if flight.finished:
+            self._answered(connection, flight)
+        return flight.finished
 
     def _check_wall_clock(self) -> None:
         """Follows the offset of the two clocks. A jump is a step; what is under way then has no valid kernel stamps."""

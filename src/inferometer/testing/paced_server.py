@@ -5,7 +5,7 @@ and ends when its standard input closes; its last line is then a `PacedStats` as
 own: `max_tokens`, and `"paced": {"first_ms": 20, "gap_ms": 10}`. Each token is the monotonic clock just before its
 send(), so that on one host a client's error is known exactly, whatever the server's own lateness.
 
-One loop and one send() a token, and nothing but the clock is formatted: about 10 µs of a core for each, most of it the
+One loop and one send() a token, and nothing but the clock is formatted: 12 to 25 µs of a core for each, much of it the
 kernel's. Where that is not enough, `benchmarks/instruments/truth_server.c` is the same in C, without the send times.
 """
 
