@@ -44,8 +44,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class Events(Sequence[Event]):
-    """The events of one answer in columns: `at_ns` (i64), `kinds` (each a place in KINDS), `chars` (u32: code points) and
-    all texts in one. 13 bytes an event and the text, where an Event is 140."""
+    """The events of one answer in columns: `at_ns` (i64), `kinds` (each a place in KINDS), `chars` (u32: code points),
+    and all texts in one. 13 bytes an event and the text, where an Event is 140."""
 
     __slots__ = ("at_ns", "chars", "kinds", "text")
 
@@ -129,8 +129,8 @@ class RequestRecord(msgspec.Struct, frozen=True):
     `due_ns`: when it should have been sent; None in a closed loop before a slot was free, where it is due at once.
     `sent_ns`: just before its first byte was handed to the kernel. `done_ns`: the end of the response or of the hope
     for one. `events` in order of arrival; `coalesced`: events that were read together with the one before, so that
-    they share its stamp. `stamp_errors`: reads whose kernel stamp lay before the sending or after the reading, and which
-    have the time of the reading instead. `our_tokens`: the output counted again by our tokenizer, None where there was none.
+    they share its stamp. `stamp_errors`: reads whose kernel stamp lay before the sending or after the reading, and
+    which have the time of the reading instead. `our_tokens`: the output counted again by our tokenizer, None without one.
     `resent`: how often an idle connection turned out to be closed and the request went out again.
     """
 

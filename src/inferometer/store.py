@@ -4,9 +4,9 @@ Everything is written as it happens: a finished request is committed within a se
 
     meta      key, value                       plan, sampling source, machine facts: JSON
     trial     one row a trial                  facts and findings: JSON
-    record    one row a request                event_ns: i64, event_kind: one byte (its place in record.KINDS), event_chars: u32,
-                                               each an array with an entry per event, little-endian; event_text: all
-                                               texts in one, of so many code points each
+    record    one row a request                event_ns: i64, event_kind: u8 (its place in record.KINDS), event_chars: u32:
+                                               arrays with an entry per event, little-endian; event_text: all texts
+                                               in one, of so many code points each
     sample    one row a reading
 """
 
@@ -39,7 +39,8 @@ CREATE TABLE record (
     trial_id INTEGER NOT NULL REFERENCES trial (id), idx INTEGER NOT NULL, request_id TEXT NOT NULL,
     measured INTEGER NOT NULL, outcome TEXT NOT NULL, due_ns INTEGER, sent_ns INTEGER, done_ns INTEGER NOT NULL,
     first_byte_ns INTEGER, connected_ns INTEGER, status INTEGER, finish_reason TEXT, model TEXT, error TEXT NOT NULL,
-    coalesced INTEGER NOT NULL, stamp_errors INTEGER NOT NULL, resent INTEGER NOT NULL, prompt_tokens INTEGER, our_tokens INTEGER,
+    coalesced INTEGER NOT NULL, stamp_errors INTEGER NOT NULL, resent INTEGER NOT NULL,
+    prompt_tokens INTEGER, our_tokens INTEGER,
     usage TEXT, timings TEXT, event_ns BLOB NOT NULL, event_kind BLOB NOT NULL, event_chars BLOB NOT NULL,
     event_text TEXT NOT NULL, PRIMARY KEY (trial_id, idx)) WITHOUT ROWID;
 CREATE TABLE sample (

@@ -21,7 +21,7 @@ def test_the_set_has_what_it_promises():
     assert set(Counter(entry["task"] for entry in entries).values()) == {18}
     prompts = [entry["conversations"][0]["value"] for entry in entries]
     assert len({prompt[:30] for prompt in prompts}) == len(prompts)
-    assert 80 <= min(map(len, prompts))
+    assert min(map(len, prompts)) >= 80
     assert max(map(len, prompts)) <= 3200
 
 

@@ -1,4 +1,4 @@
-"""When did each read of an exchange arrive? The kernel's stamps where they hold, our own clock's where they do not; pure."""
+"""When did each read of an exchange arrive? The kernel's stamps where they hold, else our own clock's; pure."""
 
 import array
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ second, and each comparison is good to microseconds."""
 
 
 class Arrivals(msgspec.Struct, frozen=True):
-    """`at_ns`: one per read, monotonic clock, never decreasing. `lag_ns`: reading minus arriving, one per read that has a
+    """`at_ns`: one per read, monotonic clock, never decreasing. `lag_ns`: reading minus arriving, one per read with a
     kernel stamp. `errors`: stamps that lay before the send or after the read; their reads have our own clock's time."""
 
     at_ns: NDArray[np.int64]

@@ -11,7 +11,7 @@ from inferometer.load.wire import FromWorker, Go, Job, decode_from_worker, frame
 
 
 class Worker(Protocol):
-    """A worker wherever it is. `same_clock`: its monotonic clock is ours, so that its times can be compared with ours."""
+    """A worker wherever it is. `same_clock`: its monotonic clock is ours, so its times can be compared with ours."""
 
     @property
     def same_clock(self) -> bool: ...

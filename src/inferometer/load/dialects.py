@@ -15,12 +15,12 @@ from inferometer.endpoint import Endpoint
 from inferometer.load.arrivals import Arrivals, reads
 from inferometer.load.framing import Response, response
 from inferometer.load.sse import events as sse_events
-from inferometer.target import Target
 from inferometer.load.wire import Exchange
 from inferometer.plan import PlanItem
 from inferometer.record import KINDS, OUTPUT_KINDS, EventKind, Events, Outcome, RequestRecord, ServerTimings, Usage
 from inferometer.request import Request
 from inferometer.spec import Sampling
+from inferometer.target import Target
 
 _EVIDENCE_CHARS = 200
 _WAYS_OUT = ("Retry-After", "Location")
@@ -169,7 +169,8 @@ class _Reading:
         ends: list[NDArray[np.int64]] = []
         offset, tries = start, 0
         while offset < stop:
-            if self._like[0] and tries < _RUNS:
+            mark = raw.find(b"\r", offset)
+            if self._like[0] and tries < _RUNS and raw.startswith(self._like[0], mark + len(b"\r\ndata: ")):
                 run_ends = self._run(raw[offset:stop])
                 tries += 1
                 if len(run_ends):

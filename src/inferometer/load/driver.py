@@ -26,8 +26,8 @@ from inferometer.load.kernel_stamps import (
     wall_minus_monotonic_ns,
 )
 from inferometer.load.polling import READ, WRITE, WRITE_BITS, poller
-from inferometer.target import Target, Tcp
 from inferometer.load.wire import Exchange, Job, Shot, Tick, WireOutcome
+from inferometer.target import Target, Tcp
 
 _BUFFER_BYTES = 262_144
 _TICK_NS = 200_000_000
@@ -295,7 +295,7 @@ class Driver:
             if stamps:
                 flight.kernel += ancillary[0][2][:STAMP_BYTES] if ancillary else NO_STAMP
             self._reads += 1
-            # In chunks, an answer can only end where a read ends with an empty line; the parser is fed then, all at once.
+            # In chunks, an answer ends where a read ends with an empty line: only then is the parser fed, all at once.
             if flight.in_chunks and not flight.raw.endswith(b"\r\n\r\n"):
                 continue
             try:
@@ -510,7 +510,7 @@ class Driver:
 
 
 def _resolve(target: Target) -> tuple[int, Any]:
-    """Address family and address as sockets take it; IPv4 first where a name has both, as servers on `localhost` listen there."""
+    """Address family and address as sockets take it; IPv4 first where a name has both: most local servers listen there."""
     where = target.connect_to
     if not isinstance(where, Tcp):
         return socket.AF_UNIX, where.path

@@ -1,5 +1,5 @@
-"""How is a load worker on this host started, spoken to and ended? It lives in a process of its own, so that nothing that
-the program does (decoding, storing, drawing, sampling) can delay a byte."""
+"""How is a load worker on this host started, spoken to and ended? It lives in a process of its own, so that nothing
+that the program does (decoding, storing, drawing, sampling) can delay a byte."""
 
 import contextlib
 import os
