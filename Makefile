@@ -51,7 +51,7 @@ demo: .venv/.installed-base
 	@$(BIN)/inferometer demo $(ARGS)
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/client.py $(ARGS)

@@ -4,7 +4,7 @@ Everything is written as it happens: a finished request is committed within a se
 
     meta      key, value                       plan, sampling source, machine facts: JSON
     trial     one row a trial                  facts and findings: JSON
-    record    one row a request                event_ns: i64, event_kind: u8 (its place in record.KINDS), event_chars: u32:
+    record    one row a request                event_ns: i64, event_kind: u8 (place in record.KINDS), event_chars: u32:
                                                arrays with an entry per event, little-endian; event_text: all texts
                                                in one, of so many code points each
     sample    one row a reading

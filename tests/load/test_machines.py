@@ -27,7 +27,6 @@ from inferometer.testing.scripted_server import ScriptedServer, inference_server
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(180),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"),
 ]
