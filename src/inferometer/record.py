@@ -130,7 +130,7 @@ class RequestRecord(msgspec.Struct, frozen=True):
     `sent_ns`: just before its first byte was handed to the kernel. `done_ns`: the end of the response or of the hope
     for one. `events` in order of arrival; `coalesced`: events that were read together with the one before, so that
     they share its stamp. `stamp_errors`: reads whose kernel stamp lay before the sending or after the reading, and
-    which have the time of the reading instead. `our_tokens`: the output counted again by our tokenizer, None without one.
+    which have the time of the reading instead. `our_tokens`: the output counted again by our tokenizer, if any.
     `resent`: how often an idle connection turned out to be closed and the request went out again.
     """
 

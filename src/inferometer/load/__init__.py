@@ -15,6 +15,7 @@ from inferometer.load import dialects
 from inferometer.load.arrivals import arrivals
 from inferometer.load.audit import Audit, LoadReport
 from inferometer.load.crew import Crew
+from inferometer.load.processes import standing_back
 from inferometer.load.wire import Begun, Broken, Exchange, Finished, Go, Job, Shot, Tick, Warm
 from inferometer.plan import Plan, PlanItem, shard
 from inferometer.record import RequestRecord
@@ -51,7 +52,8 @@ def play(plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, crew:
     records. A worker that dies loses only its own part, whose requests come as `lost` records. Raises LoadFailed where
     one could not begin, and after the last record where none is left.
     """
-    return _Playing(plan, endpoint, sampling, zero_ns, crew).run()
+    with standing_back():
+        yield from _Playing(plan, endpoint, sampling, zero_ns, crew).run()
 
 
 class _Part:

@@ -510,7 +510,7 @@ class Driver:
 
 
 def _resolve(target: Target) -> tuple[int, Any]:
-    """Address family and address as sockets take it; IPv4 first where a name has both: most local servers listen there."""
+    """Address family and address as sockets take it; IPv4 first where a name has both: most servers listen there."""
     where = target.connect_to
     if not isinstance(where, Tcp):
         return socket.AF_UNIX, where.path

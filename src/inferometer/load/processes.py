@@ -7,12 +7,52 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from inferometer.errors import LoadFailed
 from inferometer.load.wire import Frames
 
 _READ_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def standing_back() -> Iterator[None]:
+    """While it lasts, this thread gives way to the load worker, where the program has but one core for both: what comes
+    back is then decoded while the worker rests. With more cores nobody is in the way, and nothing is changed.
+
+    SCHED_IDLE where this process may come back from it (root, or a limit on niceness that allows it), else SCHED_BATCH.
+    Processes that are started meanwhile are not touched by it.
+    """
+    if not hasattr(os, "SCHED_IDLE") or len(os.sched_getaffinity(0)) > 1:
+        yield
+        return
+    before = os.sched_getscheduler(0)
+    policy = os.SCHED_IDLE if _may_come_back() else os.SCHED_BATCH
+    with contextlib.suppress(OSError):  # not allowed: then it is as it was
+        os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, before, os.sched_param(0))
+
+
+def _may_come_back() -> bool:
+    """Tried by a thread of its own, which would be the only one to stay behind."""
+    came_back: list[bool] = []
+
+    def there_and_back() -> None:
+        try:
+            os.sched_setscheduler(0, os.SCHED_IDLE | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        except OSError:
+            return
+        came_back.append(True)
+
+    trial = threading.Thread(target=there_and_back)
+    trial.start()
+    trial.join()
+    return bool(came_back)
 
 
 class LocalWorker:
@@ -41,9 +81,10 @@ class LocalWorker:
 
         def read() -> None:
             frames = Frames()
-            while data := os.read(self._output.fileno(), _READ_BYTES):
-                for payload in frames.feed(data):
-                    deliver(payload)
+            with standing_back():
+                while data := os.read(self._output.fileno(), _READ_BYTES):
+                    for payload in frames.feed(data):
+                        deliver(payload)
             ended(self._ending())
 
         self._reader = threading.Thread(target=read, daemon=True)
