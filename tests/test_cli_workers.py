@@ -128,4 +128,4 @@ def test_what_other_machines_cannot_reach_is_refused(arm: Arm, said: str):
 
 
 def test_what_other_machines_can_reach_is_taken():
-    require_reach({"a": Arm(engine="external", url="http://10.0.0.7:8080")})
+    assert require_reach({"a": Arm(engine="external", url="http://10.0.0.7:8080")}) is None
