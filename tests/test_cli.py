@@ -14,7 +14,7 @@ import pytest
 
 from inferometer.cli.bench import spread_flags
 from inferometer.results import read_study
-from inferometer.testing.scripted_server import Received, ScriptedServer, Step, inference_server, whole
+from inferometer.testing.scripted_server import Close, Received, ScriptedServer, Step, inference_server, whole
 
 
 def inferometer(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -295,3 +295,26 @@ def test_a_wrong_request_is_one_message_with_code_2(tmp_path: Path, words: list[
 def test_flags_that_take_many_values_are_spread():
     words = ["bench", "--metadata", "a=1", "b=2", "--seed", "3", "--header", "c=4"]
     assert spread_flags(words) == ["bench", "--metadata", "a=1", "--metadata", "b=2", "--seed", "3", "--header", "c=4"]
+
+
+def test_a_server_that_can_no_longer_count_costs_only_the_count(tmp_path: Path):
+    """Its /tokenize answers until the plan has been played, and then breaks the connection."""
+    plain = inference_server(tokens=3)
+    played: list[bool] = []
+
+    def answer(request: Received) -> Iterable[Step]:
+        if request.path == "/tokenize":
+            return [Close()] if played else [whole(200, '{"tokens": [1, 2, 3, 4, 5]}')]
+        if request.body.get("stream"):
+            played.append(True)
+        return plain(request)
+
+    with ScriptedServer(answer) as server:
+        words = ("--backend", "openai-chat", "--base-url", server.url, "--num-prompts", "2", "--out", "s")
+        done = inferometer("bench", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Successful requests:                     2 " in done.stdout
+    (trial,) = read_study(tmp_path / "s").trials
+    assert trial.state == "done"
+    assert [record.our_tokens for record in trial.records] == [None] * 3
+    assert any("counted again" in finding.message for finding in trial.findings)

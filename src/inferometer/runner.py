@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import http.client
 import signal
 import threading
 from collections import deque
@@ -274,12 +275,21 @@ class _Trial:
                 raise KeyboardInterrupt
 
     def _count_again(self, counter: TokenCounter) -> None:
-        """Tokens of each output by our tokenizer: what vLLM's older scripts report. After the clock has stopped."""
-        counts = {
-            record.index: counter.count(record.text, special=False)
-            for record in self._store.records(self._id)
-            if record.ok
-        }
+        """Tokens of each output by our tokenizer: what vLLM's older scripts report. After the clock has stopped.
+
+        Where the tokenizer is the server's and the server is no more, what was measured stands without the counts.
+        """
+        try:
+            counts = {
+                record.index: counter.count(record.text, special=False)
+                for record in self._store.records(self._id)
+                if record.ok
+            }
+        except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
+            said = str(error) or type(error).__name__
+            message = f"the outputs could not be counted again by {counter.name}: {said}"
+            self._findings.append(Finding("warning", "not-counted", message))
+            return
         self._store.set_our_tokens(self._id, counts)
 
 

@@ -245,3 +245,35 @@ def test_a_large_prompt_goes_out_whole():
         records, _, _ = played(server.url, plan)
     assert records[0].outcome == "ok"
     assert len(server.received[0].body["messages"][0]["content"]) == 3_000_000
+
+
+def a_delta(fields: str) -> bytes:
+    return chunk(b'data: {"choices":[{"delta":{%s}}]}\n\n' % fields.encode())
+
+
+@pytest.mark.parametrize(
+    ("deltas", "events"),
+    [
+        # A text that is more than a text: the chunk looks like the others at both ends, and is not.
+        (
+            ['"content":"a"', '"content":"b","x":"c"', '"content":"d"'],
+            [("text", "a"), ("text", "b"), ("text", "d")],
+        ),
+        (
+            ['"content":"a"', '"content":"\\n\\"q\\" \\u00fc"', '"content":"ü"'],
+            [("text", "a"), ("text", '\n"q" ü'), ("text", "ü")],
+        ),
+        # An empty thought is no output, whatever the chunk before it was.
+        (
+            ['"reasoning":"a"', '"reasoning":""', '"reasoning":"b"'],
+            [("reasoning", "a"), ("empty", ""), ("reasoning", "b")],
+        ),
+    ],
+)
+def test_chunks_that_only_look_like_the_one_before_are_read_as_they_are(
+    deltas: list[str], events: list[tuple[str, str]]
+):
+    body = b"".join(map(a_delta, deltas)) + chunk(event("[DONE]")) + STREAM_END
+    record = one(lambda _: [Send(STREAM_HEAD + body)])
+    assert record.outcome == "ok", record.error
+    assert [(e.kind, e.text) for e in record.events] == [*events, ("done", "")]

@@ -198,7 +198,8 @@ class _Reading:
     def _run(self, chunks: bytes) -> NDArray[np.int64]:
         """Takes the chunks at the beginning of `chunks` that are like the one before but for their text; where each
         ends. What is the same before and after the text is put into one byte that no JSON holds, so that what is left
-        is short: SIZE 0 text 1 SIZE 0 text 1 …; a chunk counts if its size is right."""
+        is short: SIZE 0 text 1 SIZE 0 text 1 …; a chunk counts if its size is right and its text
+        is not empty (what an empty one means depends on the API)."""
         before, after, code = self._like
         none = np.zeros(0, np.int64)
         if b"\0" in chunks or b"\1" in chunks:
@@ -218,7 +219,7 @@ class _Reading:
             digit = _HEX[octets[np.maximum(begins - 1 - place, 0)]]
             sizes += np.where(place < digits, digit << (4 * place), 0)
         around = len(b"data: ") + len(before) + len(after) + 2
-        right = (digits >= 1) & (digits <= _SIZE_DIGITS) & (lengths >= 0) & (sizes == lengths + around)
+        right = (digits >= 1) & (digits <= _SIZE_DIGITS) & (lengths > 0) & (sizes == lengths + around)
         count = count if right.all() else int(right.argmin())
         self._take_texts(
             [compact[a:b] for a, b in zip((begins[:count] + 1).tolist(), stops[:count].tolist(), strict=True)]
