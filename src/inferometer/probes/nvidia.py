@@ -27,7 +27,7 @@ class NvidiaMemory:
     def __init__(self, roots: Iterable[int], before: Sequence[int] | None = None, nvml: Any = None) -> None:
         self._roots = tuple(roots)
         self._before = before
-        self._nvml, self.reason = _opened(nvml)
+        self._nvml, self.reason = opened(nvml)
         self._devices = _devices(self._nvml) if self._nvml is not None else []
         if not self.reason and not self._devices:
             self.reason = "NVML knows no device here"
@@ -73,11 +73,11 @@ class NvidiaMemory:
 
 def device_used_bytes(nvml: Any = None) -> list[int] | None:
     """Used memory of each device now, in NVML's order; None where there is no NVML."""
-    opened, _ = _opened(nvml)
-    return None if opened is None else _used_bytes(opened, _devices(opened))
+    found, _ = opened(nvml)
+    return None if found is None else _used_bytes(found, _devices(found))
 
 
-def _opened(nvml: Any) -> tuple[Any, str]:
+def opened(nvml: Any) -> tuple[Any, str]:
     """NVML ready to be asked, and ""; or None and the reason why there is none."""
     if nvml is None:
         try:
