@@ -259,7 +259,7 @@ def _difference(
         return msgspec.structs.replace(none, paired=paired, reason="the baseline is 0: there is no ratio")
 
     def percent(distance: float) -> float:
-        return 100 * (float(np.exp(distance)) - 1) if logs else max(-100.0, 100 * distance / scale)
+        return 100 * float(np.expm1(distance)) if logs else max(-100.0, 100 * distance / scale)
 
     middle = percent(found.mean)
     known = msgspec.structs.replace(none, percent=middle, ratio=1 + middle / 100, paired=paired)

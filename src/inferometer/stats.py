@@ -192,14 +192,17 @@ def half_width(found: Spread, confidence: float = CONFIDENCE, *, looked_at: bool
     square = 0.0
     if found.trials_variance is not None:
         of_trials = (
-            anytime_quantile(found.trials, 1 - confidence)
-            if looked_at
-            else float(stats.t.ppf(tail, found.trials_freedom))
+            anytime_quantile(found.trials, 1 - confidence) if looked_at else _student(found.trials_freedom, tail)
         )
         square += of_trials**2 * found.trials_variance if found.trials_variance else 0.0
     if found.prompts_variance is not None:
-        square += float(stats.t.ppf(tail, found.prompts_freedom)) ** 2 * found.prompts_variance
+        square += _student(found.prompts_freedom, tail) ** 2 * found.prompts_variance
     return math.sqrt(square)
+
+
+def _student(freedom: float, probability: float) -> float:
+    """The quantile of Student's t."""
+    return float(special.stdtrit(freedom, probability))
 
 
 def p_value(found: Spread, *, looked_at: bool = False) -> float | None:

@@ -102,9 +102,11 @@ def _interval(found: Difference) -> str:
 
 
 def _one_cell(found: Difference) -> str:
-    parts = [percent_text(found.percent), _interval(found)]
-    first = " ".join(part for part in parts if part)
-    return f"{first}\n{found.verdict}" if found.verdict and _interval(found) else first
+    """The difference and the verdict in a word or two; below them the interval, where it is more than a point."""
+    verdict = "none shown" if found.verdict == "no difference shown" else found.verdict
+    if found.low_percent == found.high_percent:
+        return percent_text(found.percent)
+    return f"{percent_text(found.percent)} {verdict}".rstrip() + f"\n{_interval(found)}"
 
 
 def _headlines(comparison: Comparison) -> list[str]:
