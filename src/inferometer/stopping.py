@@ -31,7 +31,7 @@ def stop(comparison: Comparison, within_percent: float) -> Stop:
 
 
 def _state(found: Difference, within_percent: float) -> Stop:
-    if found.low_percent is None or found.high_percent is None:
+    if found.low_percent is None or found.high_percent is None or "trials" not in found.basis:
         return Stop(False, f"{found.arm}: no interval yet ({found.reason or 'too few trials'})")
     half = (found.high_percent - found.low_percent) / 2
     said = f"{found.arm}: {found.low_percent:+.1f}% to {found.high_percent:+.1f}%"
