@@ -12,7 +12,7 @@ from inferometer.metrics import TrialSummary
 from inferometer.record import Finding
 
 
-def summary(arm: str, number: int = 1, *, notes=(), state: Any = "done", memory=None, study="", **values: Any):
+def summary(arm: str, number: int = 1, *, notes=(), state: Any = "done", memory=None, study: Any = "", **values: Any):
     known: dict[str, float | None] = {"completed": 50, "failed": 0, **values}
     return TrialSummary(arm, number, known, notes, state=state, memory_quantity=memory, study=study)
 
