@@ -58,7 +58,7 @@ bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/client.py $(ARGS)
 
 statistics: .venv/.installed-dev
-	$(BIN)/python benchmarks/statistics.py $(ARGS)
+	$(BIN)/python benchmarks/verdicts.py $(ARGS)
 
 check: check-format check-lint check-types check-layers
 
