@@ -12,6 +12,8 @@ import msgspec
 from inferometer.metrics import Metric, MetricDialect, TrialSummary, metric_rows
 
 _TOKEN_TOLERANCE_PERCENT = 2.0
+_WHERE_KNOWN = frozenset({"open_loop", "phase", "energy"})
+"""Groups of rows that are left out where no arm has them."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -59,7 +61,7 @@ def compare(summaries: Sequence[TrialSummary], warnings: Iterable[str] = ()) -> 
     first = summaries[0]
     metrics = [metric for metric in metric_rows(first.percentiles) if metric.group != "vllm"]
     found = [(metric.group, _row(metric, by_arm)) for metric in metrics]
-    rows = tuple(row for group, row in found if group != "open_loop" or any(row.n.values()))
+    rows = tuple(row for group, row in found if group not in _WHERE_KNOWN or any(row.n.values()))
     return Comparison(
         arms=tuple(by_arm),
         rows=rows,

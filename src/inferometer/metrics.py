@@ -14,6 +14,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from inferometer.energy import energy_j, energy_notes, mean_power_w, per_token
+from inferometer.phases import Phase, peaks, phases_of
 from inferometer.record import (
     OUTPUT_KINDS,
     Event,
@@ -108,6 +110,16 @@ def metric_rows(percentiles: Sequence[float] = (99,)) -> tuple[Metric, ...]:
     """All metrics in the order in which they are shown, with these percentiles."""
     return (
         Metric("memory_gib", "Memory Usage (GiB)", "GiB", memory_gib, "lower", "memory"),
+        Metric(
+            "memory_load_gib", "Memory while loading (GiB)", "GiB", partial(_memory_in_gib, "load"), "lower", "phase"
+        ),
+        Metric("memory_idle_gib", "Memory when idle (GiB)", "GiB", partial(_memory_in_gib, "idle"), "lower", "phase"),
+        Metric(
+            "memory_prefill_gib", "Memory in prefill (GiB)", "GiB", partial(_memory_in_gib, "prefill"), "lower", "phase"
+        ),
+        Metric(
+            "memory_decode_gib", "Memory in decode (GiB)", "GiB", partial(_memory_in_gib, "decode"), "lower", "phase"
+        ),
         Metric("completed", "Successful requests", "requests", completed, "higher", "requests"),
         Metric("duration", "Benchmark duration (s)", "s", duration_s, "lower", "requests"),
         Metric("total_input_tokens", "Total input tokens", "tok", total_input_tokens, None, "requests"),
@@ -134,6 +146,9 @@ def metric_rows(percentiles: Sequence[float] = (99,)) -> tuple[Metric, ...]:
         Metric("acceptance_rate_percent", "Acceptance rate (%)", "%", acceptance_rate_percent, "higher", "draft"),
         Metric("mean_accepted_length", "Mean accepted length (tok)", "tok/step", accepted_length, "higher", "draft"),
         Metric("cached_prompt_tokens", "Cached prompt tokens", "tok", cached_prompt_tokens, None, "cache"),
+        Metric("energy_j", "Energy (J)", "J", lambda v: energy_j(v.trial), "lower", "energy"),
+        Metric("energy_j_per_token", "Energy per token (J/tok)", "J/tok", _energy_per_token, "lower", "energy"),
+        Metric("mean_power_w", "Mean power (W)", "W", lambda v: mean_power_w(v.trial), "lower", "energy"),
         Metric("std_ttft_ms", "Std TTFT (ms)", "ms", partial(_std_ms, ttfts_ns), "lower", "vllm"),
         Metric("std_tpot_ms", "Std TPOT (ms)", "ms", partial(_std_ms, tpots_ns), "lower", "vllm"),
         Metric("std_itl_ms", "Std ITL (ms)", "ms", partial(_std_ms, itls_ns), "lower", "vllm"),
@@ -402,6 +417,16 @@ def memory_gib(trial: TrialView) -> float | None:
     return gib(max(at_once.values())) if at_once else None
 
 
+def _memory_in_gib(phase: Phase, trial: TrialView) -> float | None:
+    """As `memory_gib`, of one phase."""
+    samples = trial.trial.samples
+    return _of(gib, peaks(samples, memory_quantity(samples), phases_of(trial.trial)).get(phase))
+
+
+def _energy_per_token(trial: TrialView) -> float | None:
+    return per_token(energy_j(trial.trial), total_output_tokens(trial))
+
+
 def memory_quantity(samples: Iterable[Sample]) -> str | None:
     """Which quantity Memory Usage is made of: GPU memory where it was sampled, else PSS, else RSS."""
     sampled = {sample.quantity for sample in samples}
@@ -590,6 +615,7 @@ def _notes(trial: TrialView) -> Iterable[str]:
     quantity = memory_quantity(trial.trial.samples)
     if quantity is not None:
         yield _MEMORY_NOTES[quantity]
+    yield from energy_notes(trial.trial)
     expected: TokenSource = "our tokenizer" if trial.dialect == "vllm-0.6.5" else "usage"
     sources_by_row: dict[str, list[TokenSource | None]] = {
         "Total input tokens": [timing.prompt_source for timing in trial.timings],

@@ -66,5 +66,18 @@ def comparison_of(folders: Iterable[Path], dialect: MetricDialect, percentiles: 
         ]
     if not found:
         raise StudyUnreadable(f"nothing was measured in {', '.join(str(study.folder) for study in studies)}.")
+    notes += _sampling_note(studies)
     comparison = compare(found, warnings)
     return msgspec.structs.replace(comparison, notes=(*comparison.notes, *notes))
+
+
+def _sampling_note(studies: Iterable[Study]) -> list[str]:
+    """What reading memory, power and the rest cost, in the trial where it cost most."""
+    told = [
+        float(fact.value)
+        for study in studies
+        for trial in study.trials
+        for fact in trial.facts
+        if fact.name == "sampling_percent_of_a_core"
+    ]
+    return [f"Sampling of memory, CPU and devices took {max(told):.1f}% of one core"] if told else []

@@ -75,13 +75,21 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+        return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def start(self) -> Self:
+        self._thread.start()
+        return self
+
+    @property
+    def watched_ns(self) -> int:
+        """From the first round to the end of the last."""
+        return 0 if self._began_ns is None or self._ended_ns is None else self._ended_ns - self._began_ns
 
     def stop(self) -> None:
         """Has every probe read once more and waits for the thread's end; no `on_sample` comes after."""
@@ -103,23 +111,15 @@ class Sampler:
         self.readings += 1
 
     def facts(self) -> tuple[Fact, ...]:
-        """What the sampling cost, how often a dear probe was read, what is missing and why."""
-        own = [
-            Fact("sampler_cpu_ms", f"{ms(self.cpu_ns):.1f}", f"its thread's CPU time, {self.readings} rounds"),
-            *self._cost(),
-        ]
+        """What the probes say, how often a dear one was read, what is missing and why."""
         told = [fact for reading in self._all for fact in reading.probe.facts()]
         absent = [Fact(f"no_{name.replace(' ', '_')}", reason, "the probe") for name, reason in self.reasons.items()]
-        return (*own, *told, *absent)
+        return (*self._rests(), *told, *absent)
 
-    def _cost(self) -> Iterable[Fact]:
-        """`sampling_percent_of_a_core`, and for each probe that had to rest the mean time between its readings."""
-        if self._began_ns is None or self._ended_ns is None or self._ended_ns <= self._began_ns:
-            return
-        passed_ns = self._ended_ns - self._began_ns
-        yield Fact("sampling_percent_of_a_core", f"{100 * self.cpu_ns / passed_ns:.2f}", "its thread's CPU time")
+    def _rests(self) -> Iterable[Fact]:
+        """For each probe that had to rest the mean time between its readings."""
         for reading in self._all:
-            every_s = passed_ns / NS_PER_S / reading.count if reading.count else 0.0
+            every_s = self.watched_ns / NS_PER_S / reading.count if reading.count else 0.0
             if reading.rested and every_s > 1.5 * reading.probe.interval_s:
                 name = reading.probe.name.replace(" ", "_")
                 each = f"a reading took {ms(reading.cost_ns):.1f} ms of CPU"
