@@ -1,5 +1,5 @@
 from inferometer.phases import PHASES, READY_FACT, Phases, peaks, phases_of
-from inferometer.record import Event, Fact, RequestRecord, Sample, Trial
+from inferometer.record import Event, Fact, RequestRecord, Trial
 
 
 def record(index: int, sent_ns: int | None, first_ns: int | None, done_ns: int, measured: bool = True) -> RequestRecord:
@@ -42,17 +42,9 @@ def test_an_older_study_which_does_not_say_when_the_engine_was_ready_has_no_load
     assert spelled(phases_of(trial(record(0, 200, 250, 300), ready_ns=None)), 0, 200) == "ip"
 
 
-def test_the_peak_of_each_phase_is_of_the_sum_at_one_moment():
+def test_the_peak_of_each_phase():
     phases = phases_of(trial(record(0, 200, 250, 300)))
-    samples = [
-        Sample(50, "nvml", "m", 1.0, 7, "GPU 0"),
-        Sample(60, "nvml", "m", 3.0, 7, "GPU 0"),
-        Sample(150, "nvml", "m", 4.0, 7, "GPU 0"),
-        Sample(150, "nvml", "m", 5.0, 8, "GPU 1"),
-        Sample(160, "nvml", "m", 8.0, 7, "GPU 0"),
-        Sample(260, "nvml", "m", 6.0, 7, "GPU 0"),
-        Sample(260, "nvml", "other", 99.0),
-    ]
-    assert peaks(samples, "m", phases) == {"load": 3.0, "idle": 9.0, "decode": 6.0}
-    assert peaks(samples, None, phases) == {}
+    values = {50: 1.0, 60: 3.0, 150: 9.0, 160: 8.0, 260: 6.0}
+    assert peaks(values, phases) == {"load": 3.0, "idle": 9.0, "decode": 6.0}
+    assert peaks({}, phases) == {}
     assert set(PHASES) == {"load", "idle", "prefill", "decode"}

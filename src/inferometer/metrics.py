@@ -4,7 +4,7 @@ A *metric dialect* is a tool's set of definitions: our own, or those of vLLM's s
 events of a record are enough for all of them. Keys are those of vLLM's result file where vLLM has the metric.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferometer.energy import energy_j, energy_notes, mean_power_w, per_token
+from inferometer.memory import held_bytes
 from inferometer.phases import Phase, peaks, phases_of
 from inferometer.record import (
     OUTPUT_KINDS,
@@ -110,16 +111,6 @@ def metric_rows(percentiles: Sequence[float] = (99,)) -> tuple[Metric, ...]:
     """All metrics in the order in which they are shown, with these percentiles."""
     return (
         Metric("memory_gib", "Memory Usage (GiB)", "GiB", memory_gib, "lower", "memory"),
-        Metric(
-            "memory_load_gib", "Memory while loading (GiB)", "GiB", partial(_memory_in_gib, "load"), "lower", "phase"
-        ),
-        Metric("memory_idle_gib", "Memory when idle (GiB)", "GiB", partial(_memory_in_gib, "idle"), "lower", "phase"),
-        Metric(
-            "memory_prefill_gib", "Memory in prefill (GiB)", "GiB", partial(_memory_in_gib, "prefill"), "lower", "phase"
-        ),
-        Metric(
-            "memory_decode_gib", "Memory in decode (GiB)", "GiB", partial(_memory_in_gib, "decode"), "lower", "phase"
-        ),
         Metric("completed", "Successful requests", "requests", completed, "higher", "requests"),
         Metric("duration", "Benchmark duration (s)", "s", duration_s, "lower", "requests"),
         Metric("total_input_tokens", "Total input tokens", "tok", total_input_tokens, None, "requests"),
@@ -146,6 +137,16 @@ def metric_rows(percentiles: Sequence[float] = (99,)) -> tuple[Metric, ...]:
         Metric("acceptance_rate_percent", "Acceptance rate (%)", "%", acceptance_rate_percent, "higher", "draft"),
         Metric("mean_accepted_length", "Mean accepted length (tok)", "tok/step", accepted_length, "higher", "draft"),
         Metric("cached_prompt_tokens", "Cached prompt tokens", "tok", cached_prompt_tokens, None, "cache"),
+        Metric(
+            "memory_load_gib", "Memory while loading (GiB)", "GiB", partial(_memory_in_gib, "load"), "lower", "phase"
+        ),
+        Metric("memory_idle_gib", "Memory when idle (GiB)", "GiB", partial(_memory_in_gib, "idle"), "lower", "phase"),
+        Metric(
+            "memory_prefill_gib", "Memory in prefill (GiB)", "GiB", partial(_memory_in_gib, "prefill"), "lower", "phase"
+        ),
+        Metric(
+            "memory_decode_gib", "Memory in decode (GiB)", "GiB", partial(_memory_in_gib, "decode"), "lower", "phase"
+        ),
         Metric("energy_j", "Energy (J)", "J", lambda v: energy_j(v.trial), "lower", "energy"),
         Metric("energy_j_per_token", "Energy per token (J/tok)", "J/tok", _energy_per_token, "lower", "energy"),
         Metric("mean_power_w", "Mean power (W)", "W", lambda v: mean_power_w(v.trial), "lower", "energy"),
@@ -409,18 +410,14 @@ def lateness_ns(record: RequestRecord) -> int | None:
 def memory_gib(trial: TrialView) -> float | None:
     """The highest sum over processes and devices at one moment; `memory_quantity` says of what."""
     samples = trial.trial.samples
-    quantity = memory_quantity(samples)
-    at_once: defaultdict[int, float] = defaultdict(float)
-    for sample in samples:
-        if sample.quantity == quantity:
-            at_once[sample.at_ns] += sample.value
-    return gib(max(at_once.values())) if at_once else None
+    held = held_bytes(samples, memory_quantity(samples))
+    return gib(max(held.values())) if held else None
 
 
 def _memory_in_gib(phase: Phase, trial: TrialView) -> float | None:
     """As `memory_gib`, of one phase."""
     samples = trial.trial.samples
-    return _of(gib, peaks(samples, memory_quantity(samples), phases_of(trial.trial)).get(phase))
+    return _of(gib, peaks(held_bytes(samples, memory_quantity(samples)), phases_of(trial.trial)).get(phase))
 
 
 def _energy_per_token(trial: TrialView) -> float | None:

@@ -6,13 +6,12 @@ request is read while others are written, that is prefill: most engines mix the 
 """
 
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
-from inferometer.record import Sample, Trial
+from inferometer.record import Trial
 
 Phase = Literal["load", "idle", "prefill", "decode"]
 PHASES: tuple[Phase, ...] = ("load", "idle", "prefill", "decode")
@@ -52,15 +51,10 @@ def phases_of(trial: Trial) -> Phases:
     return Phases(int(told[0]) if told else 0, _joined(prefill), _joined(under_way))
 
 
-def peaks(samples: Iterable[Sample], quantity: str | None, phases: Phases) -> dict[Phase, float]:
-    """The highest sum of a quantity over processes and devices at one moment of each phase; no entry for a phase in
-    which it was not read."""
-    at_once: defaultdict[int, float] = defaultdict(float)
-    for sample in samples:
-        if sample.quantity == quantity:
-            at_once[sample.at_ns] += sample.value
+def peaks(values: Mapping[int, float], phases: Phases) -> dict[Phase, float]:
+    """The highest of values by time in each phase; no entry for a phase without any."""
     highest: dict[Phase, float] = {}
-    for at_ns, value in at_once.items():
+    for at_ns, value in values.items():
         phase = phases.at(at_ns)
         highest[phase] = max(value, highest.get(phase, value))
     return highest

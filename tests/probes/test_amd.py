@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.probes.amd import AmdDevices, Client, client
+from inferometer.probes.process_tree import ProcessTree
 
 GPU = "GPU 1 AMD Radeon PRO W7900"
 MIB = 1024**2
@@ -18,7 +19,7 @@ def machine(tmp_path: Path) -> Path:
 
 
 def probe(machine: Path, *roots: int) -> AmdDevices:
-    return AmdDevices(roots, machine / "sys", machine / "proc")
+    return AmdDevices(ProcessTree(roots, machine / "proc"), machine / "sys")
 
 
 def test_the_cards_sensors_are_read_in_our_units(machine: Path):
@@ -92,4 +93,4 @@ def test_what_a_card_does_not_tell_is_a_reason_and_the_rest_goes_on(machine: Pat
 
 
 def test_without_such_a_card_there_is_a_reason(tmp_path: Path):
-    assert AmdDevices([1], tmp_path, tmp_path).reason == f"no card of {tmp_path}/class/drm is an AMD one"
+    assert AmdDevices(ProcessTree([1], tmp_path), tmp_path).reason == f"no card of {tmp_path}/class/drm is an AMD one"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.probes.machine_load import MachineLoad, memory_used_bytes
-from inferometer.probes.process_tree import usage_of
+from inferometer.probes.process_tree import ProcessTree, usage_of
 
 S = 1_000_000_000
 ME = os.getpid()
@@ -38,7 +38,7 @@ def machine(proc, tmp_path: Path):
 
 
 def test_others_are_what_is_busy_less_the_engines_tree_and_ours(machine, tmp_path: Path):
-    load = MachineLoad([ENGINE], machine.root, tmp_path / "cgroup")
+    load = MachineLoad(ProcessTree([ENGINE], machine.root), tmp_path / "cgroup")
     assert readings(load, 0) == {"memory_used_bytes": 600 * 1024}
     machine.cpus(user=1160, idle=1040)  # in one second: 1.6 of 2 cores busy
     machine.process(ENGINE, 1, ticks=90)
@@ -51,7 +51,7 @@ def test_others_are_what_is_busy_less_the_engines_tree_and_ours(machine, tmp_pat
 
 
 def test_what_the_hypervisor_took_is_neither_busy_nor_others(machine, tmp_path: Path):
-    load = MachineLoad([ENGINE], machine.root, tmp_path / "cgroup")
+    load = MachineLoad(ProcessTree([ENGINE], machine.root), tmp_path / "cgroup")
     load.read(0)
     machine.cpus(user=1100, idle=1020, iowait=30, steal=50)
     told = readings(load, S)
@@ -59,7 +59,7 @@ def test_what_the_hypervisor_took_is_neither_busy_nor_others(machine, tmp_path: 
 
 
 def test_each_reading_is_the_mean_since_the_one_before(machine, tmp_path: Path):
-    load = MachineLoad([ENGINE], machine.root, tmp_path / "cgroup")
+    load = MachineLoad(ProcessTree([ENGINE], machine.root), tmp_path / "cgroup")
     load.read(0)
     machine.cpus(user=1100, idle=1000)
     assert readings(load, S // 2)["cpu_cores_busy"] == 2.0
@@ -68,7 +68,7 @@ def test_each_reading_is_the_mean_since_the_one_before(machine, tmp_path: Path):
 
 
 def test_of_a_server_whose_processes_are_unknown_others_cannot_be_told(machine, tmp_path: Path):
-    load = MachineLoad([], machine.root, tmp_path / "cgroup")
+    load = MachineLoad(ProcessTree([], machine.root), tmp_path / "cgroup")
     load.read(0)
     machine.cpus(user=1100, idle=1100)
     assert "other_cpu_cores" not in readings(load, S)
@@ -77,7 +77,7 @@ def test_of_a_server_whose_processes_are_unknown_others_cannot_be_told(machine, 
 
 def test_when_a_process_of_ours_is_gone_untold_the_reading_is_left_out(machine, tmp_path: Path):
     machine.process(ENGINE + 1, ENGINE, ticks=500)
-    load = MachineLoad([ENGINE], machine.root, tmp_path / "cgroup")
+    load = MachineLoad(ProcessTree([ENGINE], machine.root), tmp_path / "cgroup")
     load.read(0)
     machine.end(ENGINE + 1)
     machine.cpus(user=1100, idle=1100)
@@ -87,14 +87,14 @@ def test_when_a_process_of_ours_is_gone_untold_the_reading_is_left_out(machine, 
 
 
 def test_counters_that_stand_still_are_a_reason(machine, tmp_path: Path):
-    load = MachineLoad([ENGINE], machine.root, tmp_path / "cgroup")
+    load = MachineLoad(ProcessTree([ENGINE], machine.root), tmp_path / "cgroup")
     load.read(0)
     assert set(readings(load, S)) == {"memory_used_bytes"}
     assert "do not go with the time" in {fact.name: fact.value for fact in load.facts()}["no_cpu_cores_busy"]
 
 
 def test_without_proc_there_is_a_reason(tmp_path: Path):
-    load = MachineLoad([ENGINE], tmp_path / "none", tmp_path / "cgroup")
+    load = MachineLoad(ProcessTree([ENGINE], tmp_path / "none"), tmp_path / "cgroup")
     assert load.reason == f"there is no {tmp_path}/none/stat here"
     assert load.read(0) == []
 
@@ -106,7 +106,7 @@ def test_a_limit_of_our_control_group_is_told_with_how_it_held_us_back(machine, 
     (group / "cpu.max").write_text("150000 100000\n")
     (group / "cpu.stat").write_text("usage_usec 5\nnr_throttled 2\nthrottled_usec 2500000\n")
     (group / "memory.max").write_text("1073741824\n")
-    load = MachineLoad([ENGINE], machine.root, tmp_path / "cgroup")
+    load = MachineLoad(ProcessTree([ENGINE], machine.root), tmp_path / "cgroup")
     assert readings(load, 0)["cgroup_throttled_s"] == 2.5
     facts = {fact.name: fact.value for fact in load.facts()}
     assert (facts["cpu_limit_cores"], facts["memory_limit"]) == ("1.5", "1.00 GiB")
@@ -119,7 +119,7 @@ def test_a_child_of_ours_that_spins_is_none_of_the_others():
         try:
             assert child.stdout is not None
             child.stdout.readline()
-            load = MachineLoad([child.pid])
+            load = MachineLoad(ProcessTree([child.pid]))
             began_ns, began_s = time.monotonic_ns(), used_s(child.pid)
             load.read(began_ns)
             while used_s(child.pid) - began_s < 0.5:

@@ -8,6 +8,7 @@ import pytest
 
 from inferometer.probes.nvidia import NvidiaMemory, device_used_bytes, opened, visible_devices
 from inferometer.probes.nvidia_sensors import NvidiaSensors
+from inferometer.probes.process_tree import ProcessTree
 
 ME = os.getpid()
 INIT = 1  # a process of every machine, and not of our tree
@@ -112,7 +113,7 @@ class ScriptedNvml:
 
 
 def readings(*devices: dict[str, Any], before: list[int] | None = None) -> list[tuple[Any, ...]]:
-    samples = NvidiaMemory([ME], before, ScriptedNvml(*devices)).read(5)
+    samples = NvidiaMemory(ProcessTree([ME]), before, ScriptedNvml(*devices)).read(5)
     assert all(sample.at_ns == 5 and sample.quantity == "gpu_memory_bytes" for sample in samples)
     return [(sample.source, sample.pid, sample.device, sample.value) for sample in samples]
 
@@ -148,10 +149,10 @@ def test_an_engine_that_uses_no_gpu_is_not_charged_with_what_others_take():
 
 
 def test_without_a_gpu_there_is_a_reason():
-    probe = NvidiaMemory([ME], nvml=ScriptedNvml(missing=True))
+    probe = NvidiaMemory(ProcessTree([ME]), nvml=ScriptedNvml(missing=True))
     assert probe.reason == "NVML is not there: NVML Shared Library Not Found"
-    assert NvidiaMemory([ME], nvml=ScriptedNvml()).reason == "NVML knows no device here"
-    assert "not started by us" in NvidiaMemory([], nvml=ScriptedNvml({"used": 1})).reason
+    assert NvidiaMemory(ProcessTree([ME]), nvml=ScriptedNvml()).reason == "NVML knows no device here"
+    assert "not started by us" in NvidiaMemory(ProcessTree([]), nvml=ScriptedNvml({"used": 1})).reason
 
 
 def test_what_the_devices_hold_now():
@@ -176,8 +177,8 @@ H200 = {
 
 def sensors(*devices: dict[str, Any], env: dict[str, str] | None = None) -> tuple[NvidiaSensors, NvidiaMemory]:
     nvml = ScriptedNvml(*devices)
-    memory = NvidiaMemory([ME], nvml=nvml)
-    return NvidiaSensors([ME], memory, env, nvml), memory
+    memory = NvidiaMemory(ProcessTree([ME]), nvml=nvml)
+    return NvidiaSensors(ProcessTree([ME]), memory, env, nvml), memory
 
 
 def told(probe: NvidiaSensors, at_ns: int) -> dict[tuple[str, str], float]:
@@ -250,7 +251,10 @@ def test_where_nvml_names_others_by_another_namespaces_pids_their_share_is_unkno
 
 def test_without_a_gpu_the_sensors_have_a_reason_too():
     nvml = ScriptedNvml(missing=True)
-    assert "NVML is not there" in NvidiaSensors([ME], NvidiaMemory([ME], nvml=nvml), nvml=nvml).reason
+    assert (
+        "NVML is not there"
+        in NvidiaSensors(ProcessTree([ME]), NvidiaMemory(ProcessTree([ME]), nvml=nvml), nvml=nvml).reason
+    )
     probe, _ = sensors(H200, env={"CUDA_VISIBLE_DEVICES": ""})
     assert probe.reason == "CUDA_VISIBLE_DEVICES lets the engine see no device"
 

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from inferometer.probes.process_memory import ProcessMemory
+from inferometer.probes.process_tree import ProcessTree
 from inferometer.probes.process_use import ProcessUse
 
 HOLD = "x = bytearray(b'1' * 2**25); print('ready', flush=True); input()"  # 32 MiB
@@ -28,8 +29,8 @@ def test_the_whole_tree_is_counted():
     ) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        (of_both,) = ProcessMemory([parent.pid]).read(7)
-        (of_child,) = ProcessMemory([child]).read(7)
+        (of_both,) = ProcessMemory(ProcessTree([parent.pid])).read(7)
+        (of_child,) = ProcessMemory(ProcessTree([child])).read(7)
         parent.communicate("go")
     assert (of_both.at_ns, of_both.source, of_both.quantity) == (7, "smaps_rollup", "pss_bytes")
     assert (of_both.pid, of_both.device) == (None, None)
@@ -39,16 +40,16 @@ def test_the_whole_tree_is_counted():
 
 def test_where_the_kernel_tells_no_pss_there_is_a_reason(proc):
     proc.process(20, 1)
-    probe = ProcessMemory([20], proc.root)
+    probe = ProcessMemory(ProcessTree([20], proc.root))
     assert probe.read(0) == []
     assert probe.reason == "this kernel tells no PSS (it has no smaps_rollup)"
 
 
 def test_where_there_is_no_proc_there_is_a_reason_for_pss_and_psutil_tells_the_rest(tmp_path: Path):
-    probe = ProcessMemory([os.getpid()], tmp_path / "none")
+    probe = ProcessMemory(ProcessTree([os.getpid()], tmp_path / "none"))
     assert probe.read(0) == []
     assert "tells no PSS" in probe.reason
-    told = {sample.quantity: sample for sample in ProcessUse([os.getpid()], tmp_path / "none").read(0)}
+    told = {sample.quantity: sample for sample in ProcessUse(ProcessTree([os.getpid()], tmp_path / "none")).read(0)}
     assert told["rss_bytes"].value > 2**20
     assert told["rss_bytes"].source == "psutil"
 
@@ -57,7 +58,7 @@ def test_memory_cpu_and_threads_of_the_whole_tree(proc):
     page_bytes = os.sysconf("SC_PAGE_SIZE")
     proc.process(20, 1, ticks=100)
     proc.process(21, 20, ticks=50)
-    probe = ProcessUse([20], proc.root)
+    probe = ProcessUse(ProcessTree([20], proc.root))
     assert {s.quantity: s.value for s in probe.read(0)} == {"rss_bytes": 20 * page_bytes, "engine_threads": 8}
     proc.process(20, 1, ticks=110)
     proc.process(21, 20, ticks=55)
@@ -73,12 +74,12 @@ def test_a_process_that_has_ended_is_no_reading():
     with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
         while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
-        assert ProcessMemory([ended.pid]).read(0) == []
-        assert ProcessUse([ended.pid]).read(0) == []
-    assert ProcessMemory([ended.pid]).read(0) == []
+        assert ProcessMemory(ProcessTree([ended.pid])).read(0) == []
+        assert ProcessUse(ProcessTree([ended.pid])).read(0) == []
+    assert ProcessMemory(ProcessTree([ended.pid])).read(0) == []
 
 
 def test_without_processes_there_is_a_reason():
-    assert "not started by us" in ProcessMemory([]).reason
-    assert "not started by us" in ProcessUse([]).reason
-    assert ProcessMemory([os.getpid()]).reason == ProcessUse([os.getpid()]).reason == ""
+    assert "not started by us" in ProcessMemory(ProcessTree([])).reason
+    assert "not started by us" in ProcessUse(ProcessTree([])).reason
+    assert ProcessMemory(ProcessTree([os.getpid()])).reason == ProcessUse(ProcessTree([os.getpid()])).reason == ""

@@ -138,20 +138,22 @@ def times_read(costs_ms: list[float], *probes: Counting, rounds: int = 101) -> l
     return [probe.count for probe in probes]
 
 
+def every(interval_s: float) -> Counting:
+    return Counting(interval_s=interval_s)
+
+
 def test_each_probe_is_read_at_its_own_interval():
-    assert times_read([0.01, 0.01], Counting(interval_s=0.1), Counting(interval_s=0.5)) == [101, 21]
+    assert times_read([0, 0], every(0.1), every(0.5)) == [101, 21]
 
 
 def test_a_dear_probe_rests_so_long_that_it_stays_within_the_budget():
-    """8 ms a reading at 0.8% of a core: one a second after the second, the first counting for nothing."""
-    assert times_read([8, 0.01], Counting(interval_s=0.1), Counting(interval_s=0.1)) == [11, 101]
+    """6 ms a reading at 0.6% of a core: one a second, from the second on (the first, which opens things, is free)."""
+    assert times_read([6, 0], every(0.1), every(0.1)) == [11, 101]
 
 
-def test_dear_probes_share_the_budget():
-    cheap, first, second = times_read(
-        [0.01, 8, 8], Counting(interval_s=0.1), Counting(interval_s=0.1), Counting(interval_s=0.1), rounds=202
-    )
-    assert (cheap, first, second) == (202, 12, 12)
+def test_the_cheap_take_what_they_need_and_the_dear_share_the_rest():
+    """0.2 ms ten times a second is 0.2%; of the other 0.4% each gets half: 4 ms every 2 s, from the third on."""
+    assert times_read([0.2, 4, 4], every(0.1), every(0.1), every(0.1), rounds=202) == [202, 12, 12]
 
 
 def test_it_reads_until_the_block_ends_and_says_what_it_cost():

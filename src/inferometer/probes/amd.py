@@ -6,7 +6,7 @@ documentation: gpu/amdgpu/thermal.rst, gpu/amdgpu/driver-misc.rst, gpu/drm-usage
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,10 +46,8 @@ class AmdDevices:
     name = "amd devices"
     interval_s = 0.1
 
-    def __init__(self, roots: Iterable[int], sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> None:
-        roots = tuple(roots)
-        self._tree = ProcessTree(roots, proc) if roots else None
-        self._proc = proc
+    def __init__(self, tree: ProcessTree, sys: Path = Path("/sys")) -> None:
+        self._tree = tree
         self._devices = devices(sys)
         self.reason = "" if self._devices else f"no card of {sys}/class/drm is an AMD one"
         self._in_use: set[str] = set()
@@ -83,12 +81,10 @@ class AmdDevices:
             yield Sample(at_ns, source, quantity, value, None, device.name)
 
     def _held(self, at_ns: int) -> Iterator[Sample]:
-        if self._tree is None:
-            return
         pids = self._tree.pids(at_ns)
         if self._looked_ns is None or at_ns - self._looked_ns >= _LOOK_EVERY_NS or not self._files.keys() >= set(pids):
             self._looked_ns = at_ns
-            self._files = {pid: list(_drm_files(self._proc / str(pid) / "fdinfo")) for pid in pids}
+            self._files = {pid: list(_drm_files(self._tree.folder / str(pid) / "fdinfo")) for pid in pids}
         names = {device.address: device.name for device in self._devices}
         seen: set[tuple[str, str]] = set()
         for pid in pids:

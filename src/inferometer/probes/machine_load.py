@@ -7,13 +7,13 @@ is no reading but a reason.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from inferometer.probes.cgroup import limits, throttled_s
-from inferometer.probes.process_tree import ProcessTree, cpu_s
+from inferometer.probes.process_tree import NOT_OURS, ProcessTree, cpu_s
 from inferometer.record import Fact, Sample
 from inferometer.units import NS_PER_S, bytes_text
 
@@ -37,19 +37,17 @@ class _Reading(NamedTuple):
 
 
 class MachineLoad:
-    """`engine`: the engine's root processes; none where the server was not started by us, and then what others use
-    cannot be told from what it uses. Our own tree is this process and all that descends from it.
+    """`engine` is its tree; where the server was not started by us it has no roots, and then what others use cannot be
+    told from what it uses. Our own tree is this process and all that descends from it.
     """
 
     name = "machine load"
     interval_s = 0.5
 
-    def __init__(
-        self, engine: Iterable[int], proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
-    ) -> None:
-        engine = tuple(engine)
+    def __init__(self, engine: ProcessTree, cgroups: Path = Path("/sys/fs/cgroup")) -> None:
+        proc = engine.folder
         self._proc = proc
-        self._ours = ProcessTree((os.getpid(), *engine), proc) if engine else None
+        self._trees = (ProcessTree([os.getpid()], proc), engine) if engine.roots else ()
         self._before: _Reading | None = None
         self._limits = limits(proc, cgroups)
         times = cpu_times(proc)
@@ -70,16 +68,15 @@ class MachineLoad:
             facts.append(Fact("memory_limit", bytes_text(self._limits.memory_bytes), "our control group"))
         if self._untold:
             facts.append(Fact("no_cpu_cores_busy", self._untold, "the probe"))
-        elif self._ours is None:
-            reason = "the server was not started by us: its processes are not known"
-            facts.append(Fact("no_other_cpu_cores", reason, "the probe"))
+        elif not self._trees:
+            facts.append(Fact("no_other_cpu_cores", NOT_OURS, "the probe"))
         return facts
 
     def _cpu(self, at_ns: int) -> Iterator[Sample]:
         times = cpu_times(self._proc)
         if times is None:
             return
-        ours_s = cpu_s(self._ours.usages(at_ns)) if self._ours is not None else 0.0
+        ours_s = cpu_s({usage.pid: usage for tree in self._trees for usage in tree.usages(at_ns)}.values())
         before, self._before = self._before, _Reading(at_ns, times, ours_s)
         if before is None or at_ns <= before.at_ns:
             return
@@ -93,7 +90,7 @@ class MachineLoad:
         yield Sample(at_ns, "/proc/stat", "cpu_cores_busy", busy)
         if stolen > 0:
             yield Sample(at_ns, "/proc/stat", "cpu_cores_stolen", stolen)
-        if self._ours is not None and ours_s >= before.ours_s:  # less: one of ours ended, and nobody told what it used
+        if self._trees and ours_s >= before.ours_s:  # less: one of ours ended, and nobody told what it used
             others = busy - (ours_s - before.ours_s) / passed_s
             yield Sample(at_ns, "/proc/stat", "other_cpu_cores", max(others, 0.0))
 

@@ -7,8 +7,7 @@ what it was before the engine started stands in; anything else that the device d
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from inferometer.probes.process_memory import NOT_OURS
-from inferometer.probes.process_tree import ProcessTree
+from inferometer.probes.process_tree import NOT_OURS, ProcessTree
 from inferometer.record import Fact, Sample
 
 QUANTITY = "gpu_memory_bytes"
@@ -24,7 +23,7 @@ class Device(NamedTuple):
 
 
 class NvidiaMemory:
-    """GPU memory of `roots` and their descendants, by device.
+    """GPU memory of a tree of processes, by device.
 
     `before`: what `device_used_bytes` said before the engine started; None: unknown, so that there is no falling back.
     `nvml` is the pynvml module (it ships no types), or what stands in for it.
@@ -33,14 +32,13 @@ class NvidiaMemory:
     name = "nvidia memory"
     interval_s = 0.1
 
-    def __init__(self, roots: Iterable[int], before: Sequence[int] | None = None, nvml: Any = None) -> None:
-        roots = tuple(roots)
-        self._tree = ProcessTree(roots)
+    def __init__(self, tree: ProcessTree, before: Sequence[int] | None = None, nvml: Any = None) -> None:
+        self._tree = tree
         self._before = before
         self._nvml, self._devices, self.reason = opened(nvml)
         self.in_use: dict[str, None] = {}
         """Names of the devices on which the engine was seen to hold memory."""
-        if not self.reason and not roots:
+        if not self.reason and not tree.roots:
             self.reason = NOT_OURS
 
     def read(self, at_ns: int) -> Sequence[Sample]:

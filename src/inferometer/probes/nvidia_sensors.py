@@ -4,7 +4,7 @@ What a card does not have is a reason, and the others go on. Power, clocks, load
 read ten times a second; temperatures, the limit and the load of other processes, which change slowly, once.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from inferometer.probes.nvidia import Device, NvidiaMemory, opened, pids_are_ours, visible_devices
@@ -30,18 +30,17 @@ class Sensor(NamedTuple):
 class NvidiaSensors:
     """The sensors of the devices that `memory` sees the engine on; of all that `env` lets it see, until it is seen.
 
-    `roots`: the engine's root processes; empty where they are not known, and then what other processes do is not told.
+    `tree`: the engine's processes; without roots where they are not known, and then what others do is not told.
     """
 
     name = "nvidia sensors"
     interval_s = 0.1
 
     def __init__(
-        self, roots: Iterable[int], memory: NvidiaMemory, env: Mapping[str, str] | None = None, nvml: Any = None
+        self, tree: ProcessTree, memory: NvidiaMemory, env: Mapping[str, str] | None = None, nvml: Any = None
     ) -> None:
-        roots = tuple(roots)
         self._memory = memory
-        self._tree = ProcessTree(roots) if roots else None
+        self._tree = tree
         self._nvml, devices, self.reason = opened(nvml)
         self._devices = visible_devices(devices, env or {}, self._nvml) if devices else []
         if not self.reason and not self._devices:
@@ -61,7 +60,7 @@ class NvidiaSensors:
         in_use = [device for device in self._devices if device.name in self._memory.in_use] or self._devices
         sensors = [sensor for sensor in SENSORS if is_slow_due or not sensor.slow]
         found = [(sensor.quantity, self._value(sensor, device), device) for device in in_use for sensor in sensors]
-        if is_slow_due and self._tree is not None:
+        if is_slow_due and self._tree.roots:
             pids = set(self._tree.pids(at_ns))
             found += [("other_gpu_percent", self._others_percent(device, pids), device) for device in in_use]
         return [

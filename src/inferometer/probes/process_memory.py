@@ -5,27 +5,23 @@ file that is mapped (mmap) counts as far as its pages are in memory. The kernel 
 1 ms for each 100 MB in small pages, so that of a large engine it is read less often (see `sampler`).
 """
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from inferometer.probes.process_tree import ProcessTree
+from inferometer.probes.process_tree import NOT_OURS, ProcessTree
 from inferometer.record import Fact, Sample
 
-NOT_OURS = "the server was not started by us: its processes are not known"
 _BYTES_PER_KIB = 1024
 
 
 class ProcessMemory:
-    """PSS of `roots` and all that descends from them; `reason` is set once it turns out that it cannot be read."""
+    """PSS of a tree; `reason` is set once it turns out that it cannot be read."""
 
     name = "process memory"
     interval_s = 0.1
 
-    def __init__(self, roots: Iterable[int], proc: Path = Path("/proc")) -> None:
-        roots = tuple(roots)
-        self._tree = ProcessTree(roots, proc)
-        self._proc = proc
-        self.reason = "" if roots else NOT_OURS
+    def __init__(self, tree: ProcessTree) -> None:
+        self._tree = tree
+        self.reason = "" if tree.roots else NOT_OURS
 
     def read(self, at_ns: int) -> Sequence[Sample]:
         """One sample: `pss_bytes` of the whole tree; none where no process of it lives."""
@@ -45,11 +41,13 @@ class ProcessMemory:
 
     def _pss_bytes(self, pid: int) -> int | None:
         """None where the process has ended. Raises NotImplementedError where this kernel has no smaps_rollup."""
-        folder = self._proc / str(pid)
+        folder = self._tree.folder / str(pid)
         try:
             text = (folder / "smaps_rollup").read_text()
         except (FileNotFoundError, ProcessLookupError):
-            if not self._proc.is_dir() or ((folder / "stat").exists() and not (folder / "smaps_rollup").exists()):
+            if not self._tree.folder.is_dir() or (
+                (folder / "stat").exists() and not (folder / "smaps_rollup").exists()
+            ):
                 raise NotImplementedError from None
             return None
         for line in text.splitlines():

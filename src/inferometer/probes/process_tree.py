@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 LOOK_EVERY_NS = 1_000_000_000
+NOT_OURS = "the server was not started by us: its processes are not known"
+"""Why there is nothing to read of a tree without roots."""
 
 
 class Usage(NamedTuple):
@@ -27,11 +29,13 @@ class Usage(NamedTuple):
 
 class ProcessTree:
     """`roots`, what descends from them, and what has the session of one: an orphan of an engine that we started, which
-    begins a session of its own, is in the tree though its parent is gone.
+    begins a session of its own, is in the tree though its parent is gone. One tree serves several probes: not several
+    threads.
     """
 
     def __init__(self, roots: Iterable[int], proc: Path = Path("/proc")) -> None:
-        self._roots = tuple(dict.fromkeys(roots))
+        self.roots = tuple(dict.fromkeys(roots))
+        self.folder = proc
         self._proc = proc if (proc / "stat").exists() else None  # by psutil where there is none
         self._members: dict[int, float] = {}  # pid → when it started: the same pid later is another process
         self._strangers: set[int] = set()
@@ -53,7 +57,7 @@ class ProcessTree:
 
     def _look(self) -> None:
         if self._proc is None:
-            self._members |= {usage.pid: usage.started for pid in _tree(self._roots) if (usage := usage_of(pid, None))}
+            self._members |= {usage.pid: usage.started for pid in _tree(self.roots) if (usage := usage_of(pid, None))}
             return
         pids = {int(name) for name in os.listdir(self._proc) if name.isdecimal()}
         self._strangers &= pids
@@ -66,7 +70,7 @@ class ProcessTree:
         self._strangers |= waiting.keys()
 
     def _belongs(self, usage: Usage) -> bool:
-        return usage.pid in self._roots or usage.parent in self._members or usage.session in self._roots
+        return usage.pid in self.roots or usage.parent in self._members or usage.session in self.roots
 
 
 def usage_of(pid: int, proc: Path | None) -> Usage | None:

@@ -4,27 +4,24 @@ RSS counts a page that processes share in each of them. CPU is counted in ticks 
 second the cores of one process are known to a tenth; means over longer times are as exact as they are long.
 """
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from inferometer.probes.process_memory import NOT_OURS
-from inferometer.probes.process_tree import ProcessTree, cpu_s
+from inferometer.probes.process_tree import NOT_OURS, ProcessTree, cpu_s
 from inferometer.record import Fact, Sample
 from inferometer.units import NS_PER_S
 
 
 class ProcessUse:
-    """Of `roots` and all that descends from them."""
+    """Of a tree."""
 
     name = "process use"
     interval_s = 0.1
 
-    def __init__(self, roots: Iterable[int], proc: Path = Path("/proc")) -> None:
-        roots = tuple(roots)
-        self._tree = ProcessTree(roots, proc)
-        self._source = "/proc/PID/stat" if proc.is_dir() else "psutil"
+    def __init__(self, tree: ProcessTree) -> None:
+        self._tree = tree
+        self._source = "/proc/PID/stat" if tree.folder.is_dir() else "psutil"
         self._before: tuple[int, float] | None = None
-        self.reason = "" if roots else NOT_OURS
+        self.reason = "" if tree.roots else NOT_OURS
 
     def read(self, at_ns: int) -> Sequence[Sample]:
         """`rss_bytes`, `engine_threads` and, from the second reading on, `engine_cpu_cores` since the one before."""

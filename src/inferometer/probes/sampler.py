@@ -14,6 +14,7 @@ from inferometer.probes.machine_load import MachineLoad
 from inferometer.probes.nvidia import NvidiaMemory
 from inferometer.probes.nvidia_sensors import NvidiaSensors
 from inferometer.probes.process_memory import ProcessMemory
+from inferometer.probes.process_tree import ProcessTree
 from inferometer.probes.process_use import ProcessUse
 from inferometer.record import Fact, Sample
 from inferometer.units import NS_PER_S, ms
@@ -21,22 +22,24 @@ from inferometer.units import NS_PER_S, ms
 LOG = logging.getLogger(__name__)
 
 INTERVAL_S = 0.1
-BUDGET_CORES = 0.008
-"""Of one core, for all probes of a sampler together: what is left of 1% is for the sampler itself."""
+BUDGET_CORES = 0.006
+"""Of one core, for all probes of a sampler together: what is left of 1% is for the sampler itself, and for what comes
+between two looks at what a probe costs."""
 
 
 def engine_probes(
     pids: Sequence[int], gpu_before: Sequence[int] | None = None, env: Mapping[str, str] | None = None
 ) -> list[Probe]:
     """The probes of an engine whose root processes are `pids`; `gpu_before` as in `NvidiaMemory`, `env`: its own."""
-    nvidia = NvidiaMemory(pids, gpu_before)
+    tree = ProcessTree(pids)
+    nvidia = NvidiaMemory(tree, gpu_before)
     return [
-        ProcessMemory(pids),
-        ProcessUse(pids),
-        MachineLoad(pids),
+        ProcessMemory(tree),
+        ProcessUse(tree),
+        MachineLoad(tree),
         nvidia,
-        NvidiaSensors(pids, nvidia, env),
-        AmdDevices(pids),
+        NvidiaSensors(tree, nvidia, env),
+        AmdDevices(tree),
     ]
 
 
@@ -146,11 +149,16 @@ class Sampler:
         self.reasons[reading.probe.name] = why
 
     def _pause_s(self, reading: "_Reading") -> float:
-        """Its own interval, or longer: those that are dear share the budget."""
-        dear = [other for other in self._reading if other.cores > BUDGET_CORES / 10]
-        needed_s = reading.cost_ns / NS_PER_S * len(dear) / BUDGET_CORES if reading in dear else 0.0
-        reading.rested = reading.rested or needed_s > reading.probe.interval_s
-        return max(reading.probe.interval_s, needed_s)
+        """Its own interval, or longer. The cheaper take what they need of the budget, the dear share what is left."""
+        left_cores = BUDGET_CORES
+        cheapest_first = sorted(self._reading, key=lambda other: other.cores)
+        for place, other in enumerate(cheapest_first):
+            share_cores = left_cores / (len(cheapest_first) - place)
+            if other is reading and other.cores > share_cores:
+                reading.rested = True
+                return reading.cost_ns / NS_PER_S / share_cores
+            left_cores -= min(other.cores, share_cores)
+        return reading.probe.interval_s
 
     def _slack_ns(self) -> int:
         """A round comes a little early or late; what is due within half of one is due now."""
