@@ -269,6 +269,7 @@ class _Trial:
                     case Started():
                         started_ns = happening.at_ns
                         self._store.set_plan_started(self._id, started_ns)
+                        watch.mark()
                     case Tick():
                         played = msgspec.structs.replace(played, in_flight=happening.in_flight, reads=happening.reads)
                     case WorkerLost():

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from inferometer.probes.nvidia import NvidiaMemory, device_used_bytes, opened, visible_devices
-from inferometer.probes.nvidia_sensors import NvidiaSensors
+from inferometer.probes.nvidia_sensors import nvidia_probes
 from inferometer.probes.process_tree import ProcessTree
 
 ME = os.getpid()
@@ -175,88 +175,96 @@ H200 = {
 }
 
 
-def sensors(*devices: dict[str, Any], env: dict[str, str] | None = None) -> tuple[NvidiaSensors, NvidiaMemory]:
-    nvml = ScriptedNvml(*devices)
-    memory = NvidiaMemory(ProcessTree([ME]), nvml=nvml)
-    return NvidiaSensors(ProcessTree([ME]), memory, env, nvml), memory
+def probes(*devices: dict[str, Any], env: dict[str, str] | None = None) -> dict[str, Any]:
+    """By their names."""
+    sampled, counting = nvidia_probes(ProcessTree([ME]), None, env, ScriptedNvml(*devices))
+    return {probe.name: probe for probe in (*sampled, *counting)}
 
 
-def told(probe: NvidiaSensors, at_ns: int) -> dict[tuple[str, str], float]:
+def told(probe: Any, at_ns: int = 0) -> dict[tuple[str, str], float]:
     samples = probe.read(at_ns)
     assert all(sample.at_ns == at_ns and sample.source == "nvml" and sample.pid is None for sample in samples)
     return {(str(sample.device)[:5], sample.quantity): sample.value for sample in samples}
 
 
-FAST = {
-    ("GPU 0", "gpu_memory_used_bytes"): 22.0 * GIB,
-    ("GPU 0", "gpu_utilization_percent"): 97.0,
-    ("GPU 0", "power_w"): 650.5,
-    ("GPU 0", "energy_j"): 123.456,
-    ("GPU 0", "sm_clock_mhz"): 1980.0,
-    ("GPU 0", "memory_clock_mhz"): 3201.0,
-    ("GPU 0", "throttle_reasons"): 4.0,
-}
-SLOW = {
-    ("GPU 0", "gpu_temperature_c"): 41.0,
-    ("GPU 0", "memory_temperature_c"): 52.0,
-    ("GPU 0", "power_limit_w"): 700.0,
-    ("GPU 0", "other_gpu_percent"): 7.0,
-}
+def test_a_devices_sensors_are_read_in_our_units():
+    by_name = probes(H200)
+    assert told(by_name["nvidia sensors"]) == {
+        ("GPU 0", "gpu_memory_used_bytes"): 22.0 * GIB,
+        ("GPU 0", "gpu_utilization_percent"): 97.0,
+        ("GPU 0", "power_w"): 650.5,
+        ("GPU 0", "sm_clock_mhz"): 1980.0,
+        ("GPU 0", "memory_clock_mhz"): 3201.0,
+        ("GPU 0", "throttle_reasons"): 4.0,
+    }
+    assert told(by_name["nvidia temperatures"]) == {
+        ("GPU 0", "gpu_temperature_c"): 41.0,
+        ("GPU 0", "memory_temperature_c"): 52.0,
+        ("GPU 0", "power_limit_w"): 700.0,
+    }
+    assert told(by_name["nvidia energy"]) == {("GPU 0", "energy_j"): 123.456}
+    assert [fact for probe in by_name.values() for fact in probe.facts()] == []
 
 
-def test_a_devices_sensors_are_read_in_our_units_and_the_slow_ones_once_a_second():
-    probe, _ = sensors(H200)
-    assert told(probe, 0) == FAST | SLOW
-    assert told(probe, 900_000_000) == FAST
-    slow_again = told(probe, 1_000_000_000)
-    assert slow_again == FAST | SLOW | {("GPU 0", "other_gpu_percent"): 0.0}  # nobody else did anything since
-    assert probe.facts() == []
+def test_what_others_make_a_device_do_is_told_since_the_reading_before():
+    others = probes(H200)["nvidia others"]
+    assert told(others) == {("GPU 0", "other_gpu_percent"): 7.0}
+    assert told(others) == {("GPU 0", "other_gpu_percent"): 0.0}
 
 
 def test_the_devices_that_the_engine_was_seen_on_are_read_and_before_that_all():
-    idle = H200 | {"compute": {}}
-    probe, memory = sensors(idle, H200)
-    assert {device for device, _ in told(probe, 0)} == {"GPU 0", "GPU 1"}
+    by_name = probes(H200 | {"compute": {}}, H200)
+    assert {device for device, _ in told(by_name["nvidia sensors"])} == {"GPU 0", "GPU 1"}
+    memory = by_name["nvidia memory"]
     memory.read(0)
-    assert {device for device, _ in told(probe, 1)} == {"GPU 1"}
+    assert {device for device, _ in told(by_name["nvidia sensors"])} == {"GPU 1"}
     assert [(fact.name, fact.value) for fact in memory.facts()] == [("gpus_in_use", "GPU 1 NVIDIA H200")]
 
 
 def test_what_a_card_does_not_support_is_a_reason_and_is_not_asked_again():
-    p40 = {name: value for name, value in H200.items() if name not in ("fields", "loads")}
-    del p40["nvmlDeviceGetTotalEnergyConsumption"], p40["nvmlDeviceGetTemperatureV"]
-    del p40["nvmlDeviceGetCurrentClocksEventReasons"]
-    old = p40 | {"nvmlDeviceGetTemperature": 70, "nvmlDeviceGetCurrentClocksThrottleReasons": 1}
-    probe, _ = sensors(old)
-    quantities = told(probe, 0)
-    assert quantities[("GPU 0", "power_w")] == 600.0
-    assert quantities[("GPU 0", "gpu_temperature_c")] == 70.0
-    assert quantities[("GPU 0", "throttle_reasons")] == 1.0
-    reasons = {fact.name: fact.value for fact in probe.facts()}
-    assert reasons == {
-        "no_energy_j": "GPU 0 NVIDIA H200: Not Supported",
+    old = {
+        "used": GIB,
+        "nvmlDeviceGetUtilizationRates": 50,
+        "nvmlDeviceGetPowerUsage": 180_000,
+        "nvmlDeviceGetTemperature": 70,
+        "nvmlDeviceGetClockInfo": {1: 1303, 2: 3615},
+        "nvmlDeviceGetCurrentClocksThrottleReasons": 1,
+    }
+    by_name = probes(old)
+    sensors, temperatures, energy = (by_name[f"nvidia {name}"] for name in ("sensors", "temperatures", "energy"))
+    assert told(sensors)["GPU 0", "power_w"] == 180.0
+    assert told(sensors)["GPU 0", "throttle_reasons"] == 1.0
+    assert told(temperatures) == {("GPU 0", "gpu_temperature_c"): 70.0}
+    assert told(energy) == told(by_name["nvidia others"]) == {}
+    assert {fact.name: fact.value for probe in by_name.values() for fact in probe.facts()} == {
         "no_memory_temperature_c": "GPU 0 NVIDIA H200: Not Supported",
+        "no_power_limit_w": "GPU 0 NVIDIA H200: Not Supported",
+        "no_energy_j": "GPU 0 NVIDIA H200: Not Supported",
         "no_other_gpu_percent": "GPU 0 NVIDIA H200: Not Supported",
     }
-    probe._nvml.asked.clear()
-    told(probe, 1_000_000_000)
-    assert {name for _, name in probe._nvml.asked}.isdisjoint({"nvmlDeviceGetTotalEnergyConsumption", "loads"})
+    energy._nvml.asked.clear()
+    assert told(energy) == told(by_name["nvidia others"]) == {}
+    assert energy._nvml.asked == []
 
 
 def test_where_nvml_names_others_by_another_namespaces_pids_their_share_is_unknown():
-    probe, _ = sensors(H200 | {"loads": [(NOBODY, 1000, 90)]})
-    assert ("GPU 0", "other_gpu_percent") not in told(probe, 0)
-    assert "pid namespace" in {fact.name: fact.value for fact in probe.facts()}["no_other_gpu_percent"]
+    others = probes(H200 | {"loads": [(NOBODY, 1000, 90)]})["nvidia others"]
+    assert told(others) == {}
+    assert "pid namespace" in others.facts()[0].value
 
 
-def test_without_a_gpu_the_sensors_have_a_reason_too():
-    nvml = ScriptedNvml(missing=True)
-    assert (
-        "NVML is not there"
-        in NvidiaSensors(ProcessTree([ME]), NvidiaMemory(ProcessTree([ME]), nvml=nvml), nvml=nvml).reason
-    )
-    probe, _ = sensors(H200, env={"CUDA_VISIBLE_DEVICES": ""})
-    assert probe.reason == "CUDA_VISIBLE_DEVICES lets the engine see no device"
+def test_of_an_engine_that_we_did_not_start_nobody_can_be_told_from_it():
+    (_, sensors, _, others), _ = nvidia_probes(ProcessTree([]), nvml=ScriptedNvml(H200))
+    assert told(sensors)["GPU 0", "power_w"] == 650.5
+    assert told(others) == {}
+    assert "not started by us" in others.facts()[0].value
+
+
+def test_without_a_gpu_one_probe_says_so_and_without_a_visible_one_each():
+    (only,), _ = nvidia_probes(ProcessTree([ME]), nvml=ScriptedNvml(missing=True))
+    assert "NVML is not there" in only.reason
+    by_name = probes(H200, env={"CUDA_VISIBLE_DEVICES": ""})
+    assert by_name["nvidia sensors"].reason == "CUDA_VISIBLE_DEVICES lets the engine see no device"
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_each_probe_is_read_at_its_own_interval():
 
 
 def test_a_dear_probe_rests_so_long_that_it_stays_within_the_budget():
-    """6 ms a reading at 0.6% of a core: one a second, from the second on (the first, which opens things, is free)."""
+    """6 ms a reading at 0.6% of a core: one a second from the second on (the first, which opens things, is free)."""
     assert times_read([6, 0], every(0.1), every(0.1)) == [11, 101]
 
 
@@ -185,7 +185,7 @@ def test_one_that_was_never_begun_can_be_stopped():
 
 def test_the_probes_of_a_started_engine_read_its_memory():
     samples: list[Sample] = []
-    sampler = Sampler(engine_probes([os.getpid()]), trial_clock(SystemClock()), on_sample=samples.append)
+    sampler = Sampler(engine_probes([os.getpid()])[0], trial_clock(SystemClock()), on_sample=samples.append)
     sampler.read_due(everything=True)
     quantities = {sample.quantity for sample in samples}
     assert quantities >= {"rss_bytes", "engine_threads"}

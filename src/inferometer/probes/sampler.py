@@ -11,8 +11,7 @@ from inferometer.clock import TrialClock
 from inferometer.probes.amd import AmdDevices
 from inferometer.probes.base import Probe
 from inferometer.probes.machine_load import MachineLoad
-from inferometer.probes.nvidia import NvidiaMemory
-from inferometer.probes.nvidia_sensors import NvidiaSensors
+from inferometer.probes.nvidia_sensors import nvidia_probes
 from inferometer.probes.process_memory import ProcessMemory
 from inferometer.probes.process_tree import ProcessTree
 from inferometer.probes.process_use import ProcessUse
@@ -29,18 +28,13 @@ between two looks at what a probe costs."""
 
 def engine_probes(
     pids: Sequence[int], gpu_before: Sequence[int] | None = None, env: Mapping[str, str] | None = None
-) -> list[Probe]:
-    """The probes of an engine whose root processes are `pids`; `gpu_before` as in `NvidiaMemory`, `env`: its own."""
+) -> tuple[list[Probe], list[Probe]]:
+    """What is sampled of an engine whose root processes are `pids`, and what counts up by itself, so that only the
+    readings where something begins and ends matter. `gpu_before` as in `NvidiaMemory`, `env`: its own.
+    """
     tree = ProcessTree(pids)
-    nvidia = NvidiaMemory(tree, gpu_before)
-    return [
-        ProcessMemory(tree),
-        ProcessUse(tree),
-        MachineLoad(tree),
-        nvidia,
-        NvidiaSensors(tree, nvidia, env),
-        AmdDevices(tree),
-    ]
+    sensors, counters = nvidia_probes(tree, gpu_before, env)
+    return [ProcessMemory(tree), ProcessUse(tree), MachineLoad(tree), *sensors, AmdDevices(tree)], counters
 
 
 class Sampler:
@@ -102,7 +96,7 @@ class Sampler:
             self._thread.join()
 
     def read_soon(self) -> None:
-        """Has every probe read now, and not when it is due: something begins or ends."""
+        """Has every probe read now, and not when it is due."""
         self._wake.set()
 
     def read_due(self, everything: bool = False) -> None:

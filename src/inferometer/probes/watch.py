@@ -27,6 +27,7 @@ class EngineWatch:
         self._gpu_before = device_used_bytes()
         self._arrived: deque[Sample] = deque()
         self._processes: Sampler | None = None
+        self._device_counters: list[Probe] = []
         self._engine_metrics: EngineMetrics | None = None
         self._counters: Sampler | None = None
 
@@ -39,10 +40,11 @@ class EngineWatch:
         self._watch_processes(endpoint.pids)
         server = server_at(endpoint.base_url, endpoint.headers, endpoint.verify, endpoint.ca_file)
         self._engine_metrics = EngineMetrics(server)
-        self._counters = self._sampler([self._engine_metrics], EngineMetrics.interval_s)
+        # the devices first: the engine may let its page wait
+        self._counters = self._sampler([*self._device_counters, self._engine_metrics], EngineMetrics.interval_s)
 
     def mark(self) -> None:
-        """Something begins or ends: the counters are read now."""
+        """Something begins or ends: what only counts up is read now."""
         if self._counters is not None:
             self._counters.read_soon()
 
@@ -69,7 +71,8 @@ class EngineWatch:
 
     def _watch_processes(self, pids: Sequence[int]) -> None:
         if self._processes is None:
-            self._processes = self._sampler(engine_probes(pids, self._gpu_before, self._env))
+            sampled, self._device_counters = engine_probes(pids, self._gpu_before, self._env)
+            self._processes = self._sampler(sampled)
 
     def _sampler(self, probes: Sequence[Probe], interval_s: float = INTERVAL_S) -> Sampler:
         return Sampler(probes, self._clock, interval_s, on_sample=self._arrived.append).start()
