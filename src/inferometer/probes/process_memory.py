@@ -1,8 +1,8 @@
 """How much memory do the engine's processes hold? Their PSS, where the kernel tells it.
 
 PSS counts a page that n processes share as 1/n in each, so that the sum over the process tree counts it once. A model
-file that is mapped (mmap) counts as far as its pages are in memory. The kernel walks every mapped page for it: about
-1 ms for each 100 MB in small pages, so that of a large engine it is read less often (see `sampler`).
+file that is mapped (mmap) counts as far as its pages are in memory. The kernel walks every mapped page for it, which
+takes about 1.5 ms for each 100 MB in small pages: of a large engine it is read less often (see `sampler`).
 """
 
 from collections.abc import Sequence
