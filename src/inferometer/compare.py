@@ -25,6 +25,8 @@ EFFECT_PERCENT = 5.0
 Verdict = Literal["faster", "slower", "more", "less", "no difference shown", "unknown", ""]
 """`faster` and `slower` of times and rates, `more` and `less` of anything else; "" where neither way is better."""
 
+_WHERE_KNOWN = frozenset({"open_loop", "phase", "energy"})
+"""Groups of rows that are left out where no arm has them."""
 _SPEEDS = frozenset({"ms", "s", "tok/s", "req/s"})
 
 
@@ -165,7 +167,7 @@ def compare(
     found = (*findings, *_kinds_of_memory(by_arm))
     is_invalid = any(finding.severity == "invalid" for finding in found)
     judged = [(metric, _row(metric, by_arm, effect_percent, looked_at)) for metric in metrics]
-    judged = [(metric, row) for metric, row in judged if metric.group != "open_loop" or any(row.n.values())]
+    judged = [(metric, row) for metric, row in judged if metric.group not in _WHERE_KNOWN or any(row.n.values())]
     rows, correction = _with_verdicts(judged, primary, withheld=is_invalid)
     return Comparison(
         arms=tuple(by_arm),

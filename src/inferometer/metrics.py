@@ -3,8 +3,9 @@
 Keys are those of vLLM's result file where vLLM has the metric.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Literal
 
@@ -12,6 +13,7 @@ import msgspec
 import numpy as np
 
 from inferometer import acceptance
+from inferometer.energy import energy_j, energy_notes, mean_power_w, per_token
 from inferometer.measures import (
     Deviation,
     Duration,
@@ -26,6 +28,8 @@ from inferometer.measures import (
     Values,
     Whole,
 )
+from inferometer.memory import held_bytes
+from inferometer.phases import Phase, peaks, phases_of
 from inferometer.record import RequestRecord, Sample, Trial
 from inferometer.request_timing import MetricDialect, RequestTiming, TokenSource, request_timing
 from inferometer.spec import Api
@@ -82,6 +86,14 @@ class TrialSummary(msgspec.Struct, frozen=True):
     requests: int = 0
     study: str = ""
     plan: str = ""
+
+
+_MEMORY_LABELS: dict[Phase, str] = {
+    "load": "Memory while loading",
+    "idle": "Memory when idle",
+    "prefill": "Memory in prefill",
+    "decode": "Memory in decode",
+}
 
 
 def metric_rows(percentiles: Sequence[float] = (99,)) -> tuple[Metric, ...]:
@@ -155,6 +167,15 @@ def metric_rows(percentiles: Sequence[float] = (99,)) -> tuple[Metric, ...]:
             "draft",
         ),
         Metric("cached_prompt_tokens", "Cached prompt tokens", "tok", Whole(cached_prompt_tokens), None, "cache"),
+        *(
+            Metric(
+                f"memory_{phase}_gib", f"{label} (GiB)", "GiB", Whole(partial(_memory_in_gib, phase)), "lower", "phase"
+            )
+            for phase, label in _MEMORY_LABELS.items()
+        ),
+        Metric("energy_j", "Energy (J)", "J", Whole(_energy_j), "lower", "energy"),
+        Metric("energy_j_per_token", "Energy per token (J/tok)", "J/tok", Whole(_energy_per_token), "lower", "energy"),
+        Metric("mean_power_w", "Mean power (W)", "W", Whole(_mean_power_w), "lower", "energy"),
         Metric("std_ttft_ms", "Std TTFT (ms)", "ms", Deviation(ttft_ns, NS_PER_MS), "lower", "vllm"),
         Metric("std_tpot_ms", "Std TPOT (ms)", "ms", Deviation(tpot_ns, NS_PER_MS), "lower", "vllm"),
         Metric("std_itl_ms", "Std ITL (ms)", "ms", Deviation(itl_ns, NS_PER_MS), "lower", "vllm"),
@@ -366,12 +387,27 @@ def stalls(trial: TrialView) -> int | None:
 def memory_gib(trial: TrialView) -> float | None:
     """The highest sum over processes and devices at one moment; `memory_quantity` says of what."""
     samples = trial.trial.samples
-    quantity = memory_quantity(samples)
-    at_once: defaultdict[int, float] = defaultdict(float)
-    for sample in samples:
-        if sample.quantity == quantity:
-            at_once[sample.at_ns] += sample.value
-    return gib(max(at_once.values())) if at_once else None
+    held = held_bytes(samples, memory_quantity(samples))
+    return gib(max(held.values())) if held else None
+
+
+def _energy_j(trial: TrialView) -> float | None:
+    return energy_j(trial.trial)
+
+
+def _mean_power_w(trial: TrialView) -> float | None:
+    return mean_power_w(trial.trial)
+
+
+def _memory_in_gib(phase: Phase, trial: TrialView) -> float | None:
+    """As `memory_gib`, of one phase."""
+    samples = trial.trial.samples
+    peak = peaks(held_bytes(samples, memory_quantity(samples)), phases_of(trial.trial)).get(phase)
+    return None if peak is None else gib(peak)
+
+
+def _energy_per_token(trial: TrialView) -> float | None:
+    return per_token(energy_j(trial.trial), total_output_tokens(trial))
 
 
 def memory_quantity(samples: Iterable[Sample]) -> str | None:
@@ -495,6 +531,7 @@ def _notes(trial: TrialView) -> Iterable[str]:
     quantity = memory_quantity(trial.trial.samples)
     if quantity is not None:
         yield _MEMORY_NOTES[quantity]
+    yield from energy_notes(trial.trial)
     expected: TokenSource = "our tokenizer" if trial.dialect == "vllm-0.6.5" else "usage"
     sources_by_row: dict[str, list[TokenSource | None]] = {
         "Total input tokens": [timing.prompt_source for timing in trial.timings],

@@ -116,6 +116,7 @@ def comparison_of(
         looked_at=any(study.spec.until is not None for study in studies),
         speculation=_speculation(cases),
     )
+    notes += _sampling_note(studies)
     stopped = "; ".join(study.stopped for study in studies if study.stopped)
     return msgspec.structs.replace(comparison, notes=(*comparison.notes, *notes), stopped=stopped)
 
@@ -148,3 +149,15 @@ def _speculation(cases: Sequence[Case]) -> list[Speculation]:
         return []
     found = [speculation(case.name, plain.name, case.done, plain.done) for case in cases if case is not plain]
     return [one for one in found if one is not None]
+
+
+def _sampling_note(studies: Iterable[Study]) -> list[str]:
+    """What reading memory, power and the rest cost, in the trial where it cost most."""
+    told = [
+        float(fact.value)
+        for study in studies
+        for trial in study.trials
+        for fact in trial.facts
+        if fact.name == "sampling_percent_of_a_core"
+    ]
+    return [f"Sampling of memory, CPU and devices took {max(told):.1f}% of one core"] if told else []

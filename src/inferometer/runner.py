@@ -3,10 +3,10 @@
 import contextlib
 import datetime
 import http.client
+import os
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -28,11 +28,11 @@ from inferometer.load.audit import LoadReport
 from inferometer.load.crew import Crew, local_crew
 from inferometer.load.wire import Tick
 from inferometer.model_names import resolve
+from inferometer.phases import READY_FACT
 from inferometer.plan import Plan
-from inferometer.probes.nvidia import device_used_bytes
-from inferometer.probes.sampler import Sampler, engine_probes
 from inferometer.probes.settled import GpuState, gpu_states, waits_for
-from inferometer.record import Fact, Finding, RequestRecord, Sample
+from inferometer.probes.watch import EngineWatch
+from inferometer.record import Fact, Finding, RequestRecord
 from inferometer.request import Request, TokenCounter, Workload
 from inferometer.results import comparison_of, known_metric
 from inferometer.schedule import concurrency_limit
@@ -258,23 +258,29 @@ class _Trial:
         yield TrialEnded(self._trial.arm_name, self._trial.number, error)
 
     def _measure(self) -> Iterator[Progress]:
+        """The trial, watched from before its engine starts; what was seen of it is kept however it ends."""
+        watch = EngineWatch(self._clock, {**os.environ, **self._arm.env})
+        try:
+            yield from self._start_and_play(watch)
+        finally:
+            watch.stop()
+            self._store.add_samples(self._id, watch.take())
+            self._facts += watch.facts()
+
+    def _start_and_play(self, watch: EngineWatch) -> Iterator[Progress]:
         log_path = self._store.folder / "logs" / f"{self._trial.arm_name}-{self._trial.number}.log"
-        gpu_before = device_used_bytes()
         hire = self._hire
-        start = partial(self._engine.start, self._arm, log_path)
+        start = partial(self._engine.start, self._arm, log_path, watch.spawned)
         with hire.crew(hire.workers) as crew, self._garage.engine(self._trial.arm_name, start) as endpoint:
-            self._facts += [*endpoint.facts, *hire.facts]
-            yield EngineReady(self._trial.arm_name, self._clock.now_ns(), endpoint)
+            ready_ns = self._clock.now_ns()
+            watch.ready(endpoint)
+            self._facts += [*endpoint.facts, Fact(READY_FACT, str(ready_ns), "the trial's clock"), *hire.facts]
+            yield EngineReady(self._trial.arm_name, ready_ns, endpoint)
             with counter_for(self._spec.tokenizer, endpoint) as counter:
                 plan, notes = self._plan(counter)
                 yield PlanReady(plan, notes)
-                arrived: deque[Sample] = deque()
-                with Sampler(
-                    engine_probes(endpoint.pids, gpu_before), self._clock, on_sample=arrived.append
-                ) as sampler:
-                    yield from self._play(plan, endpoint, crew, arrived)
-                self._store.add_samples(self._id, arrived)
-                self._facts += sampler.facts()
+                yield from self._play(plan, endpoint, crew, watch)
+                watch.stop()
                 if counter is not None:
                     self._count_again(counter)
 
@@ -299,7 +305,7 @@ class _Trial:
         self._store.set_meta("plan", plan)
         return plan, sampled.notes
 
-    def _play(self, plan: Plan, endpoint: Endpoint, crew: Crew, arrived: deque[Sample]) -> Iterator[Played]:
+    def _play(self, plan: Plan, endpoint: Endpoint, crew: Crew, watch: EngineWatch) -> Iterator[Played]:
         """Plays the plan; every record and sample is in the store within a second. An interrupt cancels what is under
         way, keeps it, and rises when all has ended."""
         played = Played(0, 0, len(plan.measured), 0, 0, 0, 0)
@@ -308,18 +314,19 @@ class _Trial:
             for happening in play(plan, endpoint, self._spec.sampling, self._clock.origin_ns, crew):
                 if interrupts:
                     crew.stop()
-                while arrived:
-                    self._store.add_samples(self._id, [arrived.popleft()])
+                self._store.add_samples(self._id, watch.take())
                 match happening:
                     case RequestRecord():
                         self._store.add_record(self._id, happening)
                         if not happening.measured:
                             _require_ok(happening, endpoint)
+                            watch.mark()
                             continue
                         played = _counted(played, happening)
                     case Started():
                         started_ns = happening.at_ns
                         self._store.set_plan_started(self._id, started_ns)
+                        watch.mark()
                     case Tick():
                         played = msgspec.structs.replace(played, in_flight=happening.in_flight, reads=happening.reads)
                     case WorkerLost():

@@ -18,16 +18,13 @@ class GpuState(msgspec.Struct, frozen=True):
 
 def gpu_states(nvml: Any = None) -> list[GpuState]:
     """Of each GPU in NVML's order; empty where there is no NVML. `nvml` is pynvml (untyped) or its stand-in."""
-    nvml, _ = opened(nvml)
-    if nvml is None:
-        return []
-    handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+    nvml, devices, _ = opened(nvml)
     return [
         GpuState(
             _asked(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
             _asked(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
         )
-        for handle in handles
+        for handle in (device.handle for device in devices)
     ]
 
 
