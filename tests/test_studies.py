@@ -42,8 +42,8 @@ def test_a_server_that_is_slower_by_a_known_factor_is_called_slower_and_the_inte
 ):
     """Each token comes at its own time after the request, so that the time per token is the gap: the ratio is known."""
     with (
-        ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S)) as usual,
-        ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S * (1 + slow_down))) as slow,
+        ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S, on_schedule=True)) as usual,
+        ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S * (1 + slow_down), on_schedule=True)) as slow,
     ):
         list(run_study(spec({"usual": arm(usual), "slow": arm(slow)}, metric="mean_tpot_ms"), tmp_path / "s"))
     comparison = comparison_of([tmp_path / "s"], "inferometer")
@@ -71,8 +71,8 @@ def test_an_engine_against_itself_shows_no_difference(tmp_path: Path):
 
 def test_a_study_goes_on_until_the_difference_is_known_well_enough_and_says_so(tmp_path: Path):
     with (
-        ScriptedServer(inference_server(4, 0.0, 0.002)) as one,
-        ScriptedServer(inference_server(4, 0.0, 0.004)) as other,
+        ScriptedServer(inference_server(4, 0.0, 0.003)) as one,
+        ScriptedServer(inference_server(4, 0.0, 0.015)) as other,
     ):
         asked = spec(
             {"one": arm(one), "other": arm(other)}, trials=2, until="±20%", max_trials=8, metric="mean_tpot_ms"
@@ -122,8 +122,8 @@ def test_the_machine_is_left_to_rest_between_trials_but_not_before_the_first(tmp
 
 def test_the_command_line_asks_for_the_same(tmp_path: Path):
     with (
-        ScriptedServer(inference_server(4, 0.0, 0.002)) as one,
-        ScriptedServer(inference_server(4, 0.0, 0.004)) as other,
+        ScriptedServer(inference_server(4, 0.0, 0.003)) as one,
+        ScriptedServer(inference_server(4, 0.0, 0.015)) as other,
     ):
         (tmp_path / "study.yaml").write_text(
             "workload: {kind: builtin, num_prompts: 4, max_tokens: 4}\ntokenizer: none\narms:\n"
