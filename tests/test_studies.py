@@ -14,7 +14,7 @@ from inferometer.spec import Arm, Builtin, Sampling, Settle, Spec
 from inferometer.testing.scripted_server import ScriptedServer, inference_server
 
 TOKENS = 40
-GAP_S = 0.008
+GAP_S = 0.02
 
 
 def difference(comparison: Comparison, metric: str) -> Difference:
@@ -51,8 +51,8 @@ def test_a_server_that_is_slower_by_a_known_factor_is_called_slower_and_the_inte
     tpot = difference(comparison, "mean_tpot_ms")
     assert tpot.verdict == "slower"
     assert tpot.low_percent < 100 * slow_down < tpot.high_percent
-    assert difference(comparison, "median_itl_per_token_ms").verdict == "slower"
     if slow_down == 0.20:
+        assert difference(comparison, "median_itl_per_token_ms").verdict == "slower"
         assert difference(comparison, "output_throughput").verdict == "slower"
 
 
@@ -71,8 +71,8 @@ def test_an_engine_against_itself_shows_no_difference(tmp_path: Path):
 
 def test_a_study_goes_on_until_the_difference_is_known_well_enough_and_says_so(tmp_path: Path):
     with (
-        ScriptedServer(inference_server(4, 0.0, 0.003)) as one,
-        ScriptedServer(inference_server(4, 0.0, 0.015)) as other,
+        ScriptedServer(inference_server(10, 0.0, 0.01, on_schedule=True)) as one,
+        ScriptedServer(inference_server(10, 0.0, 0.03, on_schedule=True)) as other,
     ):
         asked = spec(
             {"one": arm(one), "other": arm(other)}, trials=2, until="±20%", max_trials=8, metric="mean_tpot_ms"
@@ -122,11 +122,11 @@ def test_the_machine_is_left_to_rest_between_trials_but_not_before_the_first(tmp
 
 def test_the_command_line_asks_for_the_same(tmp_path: Path):
     with (
-        ScriptedServer(inference_server(4, 0.0, 0.003)) as one,
-        ScriptedServer(inference_server(4, 0.0, 0.015)) as other,
+        ScriptedServer(inference_server(10, 0.0, 0.01, on_schedule=True)) as one,
+        ScriptedServer(inference_server(10, 0.0, 0.03, on_schedule=True)) as other,
     ):
         (tmp_path / "study.yaml").write_text(
-            "workload: {kind: builtin, num_prompts: 4, max_tokens: 4}\ntokenizer: none\narms:\n"
+            "workload: {kind: builtin, num_prompts: 4, max_tokens: 10}\ntokenizer: none\narms:\n"
             f"  one: {{engine: external, url: '{one.url}'}}\n  other: {{engine: external, url: '{other.url}'}}\n"
         )
         flags = "--trials 2 --until ±30% --max-trials 5 --metric tpot --effect 1 --out s".split()
