@@ -20,14 +20,20 @@ DEGENERATE_EXCESS = 0.10
 """An arm with 10 points more broken answers than another is not the same model at another speed."""
 LOOP_SHARE = 0.5
 LOOP_CHARS = 60
-LOOP_PERIOD = 80
+LOOP_PERIOD = 1000
 LOOP_REPEATS = 4
-"""A loop: the last half of an answer, and at least 60 characters, is one piece of at most 80 characters at least four
-times: tables and lists repeat a form, but not to the letter."""
-COMPRESSION_RATIO = 8.0
+"""A loop: the last half of an answer, and at least 60 characters, is one piece of at most 1000 characters at least four
+times: tables and lists repeat a form, but not to the letter, and what is sound ends otherwise than by its rows."""
+WHOLE_LOOP_CHARS = 16
+"""An answer that is nothing else is a loop from 16 characters on: a broken kernel writes one token (`GGGG`) however
+short the answer asked, and a number or a rule of so many like characters is no answer to a prompt."""
+COMPRESSION_RATIO = 16.0
 COMPRESSION_CHARS = 400
-"""Text over its zlib form: code and prose of some hundred characters stay below 4, and the longest answers of ordinary
-models below 6; loops reach 10 and more."""
+"""Text over its zlib form, for loops that do not end the answer: prose and code stay below 4, and sound answers made of
+rows (300 SQL inserts, a JSON list, a switch) reach 12."""
+CUT_CHARACTERS = 3
+"""Replacement characters at the end of an answer: a character of four bytes cut after three of them. Some engines send
+these rather than keep them back."""
 
 CACHE_SHARE = 0.05
 CACHE_TEMPLATE_TOKENS = 40
