@@ -12,12 +12,15 @@ requests of few from raising it."""
 OUTPUT_SHARE = 0.10
 OUTPUT_LEVEL = 0.01
 """Exact matches below the baseline's agreement with itself by 10 points, and not by chance: batching and other kernels
-flip a token here and there in any engine, and one flip changes the rest of a text."""
+flip a token here and there in any engine, and one flip changes the rest of a text. Without a second trial of the
+baseline, more than one text in ten that differs."""
 
 DEGENERATE_SHARE = 0.05
 """One answer in twenty may loop by itself: greedy decoding of small models does."""
 DEGENERATE_EXCESS = 0.10
-"""An arm with 10 points more broken answers than another is not the same model at another speed."""
+DEGENERATE_LEVEL = 0.01
+"""An arm with 10 points more broken answers than another, and not by chance, is not the same model at another speed: of
+eight answers a flipped token may send one into a loop."""
 LOOP_SHARE = 0.5
 LOOP_CHARS = 60
 LOOP_PERIOD = 1000

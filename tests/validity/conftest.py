@@ -87,7 +87,7 @@ class Make:
         prompts = fields.pop("prompts", None) or [f"{chr(0x4E00 + i)} is prompt {i}" for i in range(60)]
         max_tokens = fields.pop("max_tokens", None)
         requests = {i: user_request(f"r{i}", text, max_tokens=max_tokens) for i, text in enumerate(prompts)}
-        known = {"arm": arm or Arm(engine="embedded", model="m.gguf"), "requests": requests, **fields}
+        known: dict[str, Any] = {"arm": arm or Arm(engine="embedded", model="m.gguf"), "requests": requests, **fields}
         return Case(name=name, trials=trials, **known)
 
     def sample(
