@@ -58,9 +58,14 @@ TRIALS_SPREAD_PERCENT = 10.0
 """Best against worst trial of an arm: interleaving cancels a drift, but an undisturbed machine varies by less."""
 CLOCK_PERCENT = 2.0
 """Mean GPU clocks of two arms: time per token follows the clock one to one at most, so 2% may make a verdict of 2%."""
-THERMAL_REASONS = 0x08 | 0x20 | 0x40 | 0x80
-"""NVML's throttle reasons that are no normal operation: hardware slowdown, software and hardware thermal slowdown,
-power brake. The software power cap (0x04) is reached by any card under load."""
+THERMAL_REASONS = {
+    0x08: "hardware slowdown",
+    0x20: "too hot, by software",
+    0x40: "too hot, by hardware",
+    0x80: "power brake",
+}
+"""NVML's throttle reasons that are no normal operation. The software power cap (0x04) is reached by any card under
+load."""
 
 BUSY_CPU_SHARE = 0.10
 """Of the machine's cores, taken by other processes over a trial: a tenth is a core of ten, and an engine of threads

@@ -46,9 +46,8 @@ class Make:
             "model": "m",
         }
         events = (Event(first_ns, kind, text[:1]), Event(last_ns, kind, text[1:]))
-        return RequestRecord(
-            **(known | {"index": index, "request_id": f"r{index}", "sent_ns": sent_ns, "events": events} | fields)
-        )
+        known |= {"index": index, "request_id": f"r{index}", "sent_ns": sent_ns, "events": events}
+        return RequestRecord(**(known | fields))
 
     def failed(self, index: int = 0, error: str = "HTTP 500", outcome: Any = "http_error") -> RequestRecord:
         return self.answer(index, outcome=outcome, error=error, events=(), usage=None, finish_reason=None)
@@ -58,7 +57,8 @@ class Make:
 
     def of(self, name: str, values: Iterable[float], **fields: Any) -> list[RequestRecord]:
         """An answer for each value of the field `name`."""
-        return [self.answer(i, **{name: float(value), **fields}) for i, value in enumerate(values)]
+        own: list[dict[str, Any]] = [{name: float(value), **fields} for value in values]
+        return [self.answer(i, **each) for i, each in enumerate(own)]
 
     def trial(
         self,
