@@ -52,9 +52,9 @@ class Study(msgspec.Struct, frozen=True):
 
     @property
     def cores(self) -> int | None:
-        """CPU cores that we may use, as the machine's facts have it."""
+        """The machine's CPU cores, as its facts have it: of all, since what others use is read of all."""
         facts = {fact.name: fact.value for fact in self.machine}
-        value = facts.get("cpu_cores_usable", facts.get("cpu_cores_logical", ""))
+        value = facts.get("cpu_cores_logical", facts.get("cpu_cores_usable", ""))
         return int(value) if value.isdecimal() else None
 
     def cases(self, views: dict[str, list[TrialView]]) -> list[Case]:

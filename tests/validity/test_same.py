@@ -134,7 +134,7 @@ def changed(count: int) -> list[str]:
 def test_texts_to_the_letter_alike_are_noted(make):
     (found,) = other_output(pair(make, written(make, *BASE), written(make, *BASE), plan="p"))
     assert (found.severity, found.code) == ("note", "same-output")
-    assert "20 of 20 of its answers are base's to the letter" in found.message
+    assert "20 of 20 answers are base's to the letter" in found.message
 
 
 def test_other_texts_are_warned_of_with_the_place_of_the_first_difference(make):
@@ -142,7 +142,7 @@ def test_other_texts_are_warned_of_with_the_place_of_the_first_difference(make):
     other = make.case(written(make, *changed(12)), name="other")
     (found,) = other_output([base, other])
     assert (found.severity, found.code) == ("warning", "other-output")
-    assert "8 of 20 of its answers are base's to the letter; base with itself 20 of 20" in found.message
+    assert "8 of 20 answers are base's to the letter; base with itself 20 of 20" in found.message
     assert "character 10 of r0" in found.message
 
 

@@ -178,7 +178,11 @@ def delta(content: str | None = None, finish: str | None = None, role: str | Non
 
 
 def chat_stream(
-    tokens: Iterable[str], first_s: float = 0.0, gap_s: float = 0.0, extra: dict[str, Any] | None = None
+    tokens: Iterable[str],
+    first_s: float = 0.0,
+    gap_s: float = 0.0,
+    extra: dict[str, Any] | None = None,
+    finish: str = "stop",
 ) -> Iterator[Step]:
     """An answer as llama-server streams it: role, a chunk a token, finish, usage (with `extra`, as timings), [DONE]."""
     yield Wait(first_s)
@@ -188,7 +192,7 @@ def chat_stream(
         if count > 1:
             yield Wait(gap_s)
         yield Send(chunk(event(delta(token))))
-    yield Send(chunk(event(delta(finish="stop"))))
+    yield Send(chunk(event(delta(finish=finish))))
     usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
     yield Send(chunk(event({"model": "scripted", "choices": [], "usage": usage, **(extra or {})})))
     yield Send(chunk(event("[DONE]")) + STREAM_END)

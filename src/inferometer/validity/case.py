@@ -14,7 +14,7 @@ from inferometer.spec import Arm, Sampling
 
 class Case(msgspec.Struct, frozen=True):
     """An arm with its trials. `requests`: what the plan asked, by index. `plan`: equal for arms that were asked the
-    same. `cores`: those of the machine that we may use, None where that is not known."""
+    same. `cores`: the machine's, None where that is not known."""
 
     name: str
     arm: Arm

@@ -120,7 +120,7 @@ def other_output(cases: Sequence[Case]) -> Iterator[Finding]:
         if found is None:
             continue
         control = "" if itself is None else f"; {first.name} with itself {itself.text}"
-        said = f"{found.text} of its answers are {first.name}'s to the letter{control}"
+        said = f"{found.text} answers are {first.name}'s to the letter{control}"
         if found.share >= thresholds.EVIDENCE_MATCHES:
             yield case.finding("note", "same-output", f"{said}.", "")
             continue

@@ -218,7 +218,7 @@ def failures(case: Case) -> Iterable[Finding]:
                 "warning",
                 "trial-failed",
                 f"it did not end well ({trial.trial.state}{f': {reason}' if reason else ''}) and is left out.",
-                "See the error above and the engine's log in the study's logs/ folder, then run the study again.",
+                "Mend the cause (an engine's log is in the study's logs/ folder), and run the study again.",
                 trial.trial.number,
             )
     asked = sum(len(trial.requests) for trial in case.done)
