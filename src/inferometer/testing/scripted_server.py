@@ -182,6 +182,7 @@ def chat_stream(
     first_s: float = 0.0,
     gap_s: float = 0.0,
     extra: dict[str, Any] | None = None,
+    finish: str = "stop",
     *,
     on_schedule: bool = False,
 ) -> Iterator[Step]:
@@ -199,7 +200,7 @@ def chat_stream(
             due_s = began_s + first_s + (count - 1) * gap_s
             yield Wait(max(0.0, due_s - time.monotonic()) if on_schedule else gap_s)
         yield Send(chunk(event(delta(token))))
-    yield Send(chunk(event(delta(finish="stop"))))
+    yield Send(chunk(event(delta(finish=finish))))
     usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
     yield Send(chunk(event({"model": "scripted", "choices": [], "usage": usage, **(extra or {})})))
     yield Send(chunk(event("[DONE]")) + STREAM_END)
