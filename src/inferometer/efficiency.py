@@ -50,6 +50,26 @@ def efficiency(row: Row, model: ModelFacts | None, device: Device | None, why_no
     )
 
 
+def by_size_alone(row: Row) -> ModelFacts | None:
+    """What is left to say of a model whose file is not at hand: all of it is read, all of it multiplies."""
+    if row.size_bytes is None or row.parameters is None:
+        return None
+    return ModelFacts(
+        architecture="",
+        size_label="",
+        file_type="",
+        weight_bytes=row.size_bytes,
+        parameters=row.parameters,
+        token_bytes=row.size_bytes,
+        batch_bytes=row.size_bytes,
+        looked_up_bytes=0,
+        multiplied=row.parameters,
+        multiplied_at_output=0,
+        layers=None,
+        attention_unknown="the model's file is not at hand, so that its whole size counts",
+    )
+
+
 def bytes_read(test: Test, model: ModelFacts, settings: dict[str, str]) -> float | None:
     """Bytes that a test has to read: weights, and the KV cache where the attention is known.
 

@@ -108,7 +108,9 @@ def header_of(stream: BinaryIO, name: str) -> Header:
     """Reads as far as the header goes. `name` is for messages. Raises ModelUnusable."""
     reader = _Reader(stream, name)
     if reader.take(4) != MAGIC:
-        raise ModelUnusable(f"{name} is no GGUF. A Git LFS pointer or a broken download looks like this; fetch it again.")
+        raise ModelUnusable(
+            f"{name} is no GGUF. A Git LFS pointer or a broken download looks like this; fetch it again."
+        )
     version = reader.number("I")
     if version not in KNOWN_VERSIONS:
         raise ModelUnusable(
@@ -145,7 +147,9 @@ def model_facts(headers: Sequence[Header]) -> ModelFacts:
         batch_bytes=None if has_experts else sum(tensor.bytes for tensor in read),
         looked_up_bytes=sum(tensor.bytes for tensor in used if _is_looked_up(tensor, tied=tied)),
         multiplied=_multiplied(read, share) if share_known else None,
-        multiplied_at_output=_multiplied([t for t in read if _only_at_output(t, layers)], share) if share_known else None,
+        multiplied_at_output=_multiplied([t for t in read if _only_at_output(t, layers)], share)
+        if share_known
+        else None,
         layers=layers,
         experts=experts if has_experts else None,
         experts_used=experts_used if has_experts else None,
@@ -297,7 +301,9 @@ class _Reader:
 
     def _format(self, kind: int) -> str:
         if kind not in _NUMBERS:
-            raise ModelUnusable(f"{self._name} is damaged: its header has a value of type {kind}; fetch the file again.")
+            raise ModelUnusable(
+                f"{self._name} is damaged: its header has a value of type {kind}; fetch the file again."
+            )
         return _NUMBERS[kind]
 
     def _skipped_array(self) -> Listed:
