@@ -30,9 +30,11 @@ class Test(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """As llama-bench writes it: pp512, tg128, pp512+tg128, tg128 @ d4096."""
+        """As llama-bench writes it: pp512, tg128, pp512+tg128, tg128 @ d4096. Without any length: all tests."""
         parts = [f"pp{self.prompt}"] if self.prompt else []
         parts += [f"tg{self.generated}"] if self.generated else []
+        if not parts:
+            return "all tests"
         return "+".join(parts) + (f" @ d{self.depth}" if self.depth else "")
 
     @property

@@ -1,4 +1,4 @@
-"""What stands in the table of llama-bench's rows, and beside it? Columns, cells and footnotes, before they get a form."""
+"""What stands in the table of llama-bench's rows, and beside it? Columns, cells and footnotes, without a form yet."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -64,6 +64,20 @@ _SETTING_COLUMNS = {
 }
 """llama-bench's optional columns in its order, by its field names."""
 
+PASSED_ON = {
+    "-ncmoe": "n_cpu_moe",
+    "-mg": "main_gpu",
+    "-sm": "split_mode",
+    "-nkvo": "no_kv_offload",
+    "-dev": "devices",
+    "-ts": "tensor_split",
+    "-mmp": "use_mmap",
+    "-lm": "load_mode",
+    "-embd": "embeddings",
+    "-nopo": "no_op_offload",
+}
+"""llama-bench's flags that we only pass on, and the column that it shows for each."""
+
 _BESIDE = (
     Column("GB/s [1]", 8),
     Column("% of card [2]", 13),
@@ -77,7 +91,7 @@ def sheet(judged: Sequence[Judged], asked: Iterable[str]) -> Sheet:
     """The table of these rows. `asked`: the settings that were given, by llama-bench's field names."""
     settings = shown_settings([entry.row for entry in judged], asked)
     own: list[tuple[Column, Callable[[Row], str]]] = [
-        (Column("model", 30, left=True), lambda row: row.description or row.model),
+        (Column("model", 30, left=True), _name),
         (Column("size", 10), lambda row: model_size_text(row.size_bytes)),
         (Column("params", 10), lambda row: parameters_text(row.parameters)),
         (Column("backend", 10, left=True), lambda row: row.backend or "n/a"),
@@ -107,6 +121,11 @@ def shown_settings(rows: Sequence[Row], asked: Iterable[str]) -> list[str]:
     return [name for name in _SETTING_COLUMNS if name in shown]
 
 
+def _name(row: Row) -> str:
+    """The model as llama-bench calls it, else its file's or the server's name for it."""
+    return row.description or row.model.rpartition("/")[2]
+
+
 def _beside(entry: Judged) -> tuple[str, ...]:
     used = entry.efficiency
     return (
@@ -124,10 +143,11 @@ def _scaled(value: float | None, unit: float) -> float | None:
 
 def _notes(judged: Sequence[Judged]) -> list[str]:
     """One footnote a column and case, in the order of the columns; then what failed."""
-    models = {entry.row.description or entry.row.model: entry.model for entry in judged}
+    models = {_name(entry.row): entry.model for entry in judged}
     notes = [f"[1] {_moved(name, model)}" for name, model in models.items()]
     notes += _distinct("[2]", (_card(entry, _bandwidth) for entry in judged))
-    notes += _distinct("[2]", (_whole(entry) for entry in judged))
+    by_size = [text for text in map(_by_size, judged) if text]
+    notes += [f"[2] By size × t/s, which counts the whole file as read: {'; '.join(by_size)}."] if by_size else []
     notes += [f"[3] {_done(name, model)}" for name, model in models.items()]
     notes += _distinct("[4]", (_card(entry, _arithmetic) for entry in judged))
     notes += _distinct("[5]", (_way(entry.row) for entry in judged))
@@ -165,8 +185,8 @@ def _done(name: str, model: ModelFacts | None) -> str:
         return f"{name}: the arithmetic is not known, for the reason in [1]."
     attention = "and attention" if model.attention else f"without attention ({model.attention_unknown})"
     return (
-        f"{name}: 2 × {parameters_text(model.multiplied)} parameters that multiply, a generated token, {attention}; for "
-        "a prompt the output matrix and the last layer's feed-forward part count once."
+        f"{name}: 2 × {parameters_text(model.multiplied)} parameters that multiply, a generated token, {attention}; "
+        "for a prompt the output matrix and the last layer's feed-forward part count once."
     )
 
 
@@ -194,8 +214,8 @@ def _card(entry: Judged, figure: Callable[[Device], str]) -> str:
     return figure(entry.device)
 
 
-def _whole(entry: Judged) -> str:
-    """The share by the simpler rule that many use, model size × t/s: only where it says something else."""
+def _by_size(entry: Judged) -> str:
+    """A row's share by the simpler rule that many use; "" where it says nothing else than ours, or means nothing."""
     row, model, device = entry.row, entry.model, entry.device
     if model is None or device is None or device.bandwidth_gb_per_s is None or row.rate_per_s is None:
         return ""
@@ -203,11 +223,7 @@ def _whole(entry: Judged) -> str:
         return ""
     by_size = model.weight_bytes * row.rate_per_s / 1e9
     share = percent_text(100 * by_size / device.bandwidth_gb_per_s.value)
-    told = " ".join(f"{name} {value}" for name, value in row.settings.items() if name == "flash_attn")
-    return (
-        f"{row.test.label} by {row.way}{f', {told},' if told else ''} by size × t/s, which counts the whole file as read: "
-        f"{three_digits_text(by_size)} GB/s, {share}%."
-    )
+    return f"{row.test.label} at {row.rate_per_s:.2f} t/s {three_digits_text(by_size)} GB/s, {share}%"
 
 
 _CLOCKS: Mapping[str, str] = {

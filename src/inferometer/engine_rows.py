@@ -52,7 +52,7 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 def check(asked: Asked, headers: Mapping[str, str]) -> dict[str, ModelFacts]:
-    """The models' facts by file. Raises RequestWrong or ModelUnusable for whatever cannot be done; measures nothing."""
+    """The models' facts by file. Raises RequestWrong or ModelUnusable for what cannot be done; measures nothing."""
     models = {model: model_in_file(Path(model)) for model in asked.models}
     if asked.binary is not None:
         binary_rows.check(asked.binary, binary_flags(asked, ""))
@@ -64,7 +64,7 @@ def check(asked: Asked, headers: Mapping[str, str]) -> dict[str, ModelFacts]:
 def measured(
     asked: Asked, models: Mapping[str, ModelFacts], headers: Mapping[str, str], log_folder: Path, say: Say
 ) -> Iterator[Row]:
-    """Every row as it is measured: all by llama-bench first, then all by the server. Failures are rows with an error."""
+    """Every row as it is measured: all by llama-bench, then all by the server. Failures are rows with an error."""
     carried: dict[str, tuple[str, ...]] = {}
     for model in asked.models if asked.binary is not None else ():
         say(f"llama-bench: {Path(model).name}")
@@ -76,7 +76,7 @@ def measured(
             yield _failed_binary(model, models[model], str(error))
     for arm in _arms(asked):
         settings = {**carried, **asked.settings} if arm.engine != "external" else asked.settings
-        model = models.get(arm.model)
+        model = models.get(asked.models[0] if arm.engine == "external" and asked.models else arm.model)
         yield from server_rows.rows_by_server(
             arm, asked.tests, settings, asked.repetitions, model, headers, log_folder / f"{arm.engine}.log", say
         )

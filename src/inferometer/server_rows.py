@@ -47,7 +47,7 @@ SEED = 1
 _SAFE_IDS = range(100, 1000)
 """Token ids that every vocabulary has; used where its size is not known."""
 
-_FLASH_ATTN = {"0": "off", "1": "on", "-1": "auto", "off": "off", "on": "on", "auto": "auto"}
+FLASH_ATTN = {"0": "off", "1": "on", "-1": "auto", "off": "off", "on": "on", "auto": "auto"}
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers")
 _ATTEMPTS = 3
 
@@ -144,7 +144,7 @@ def _told(chosen: Mapping[str, str]) -> str:
 
 def _flash_attn(arm: Arm, value: str) -> list[str]:
     """llama-bench's -fa in the server's spelling. Raises RequestWrong."""
-    word = _FLASH_ATTN.get(value)
+    word = FLASH_ATTN.get(value)
     if word is None:
         raise RequestWrong(f"-fa is 0, 1, on, off or auto, not {value!r}.")
     return flash_attn_flags(arm, word)
@@ -154,7 +154,7 @@ def _blank(arm: Arm, chosen: dict[str, str], model: ModelFacts | None, gpus: Gpu
     """What is the same in every row of one start."""
     known = dict(chosen)
     if "flash_attn" in known:
-        known["flash_attn"] = {"off": "0", "on": "1", "auto": "-1"}[_FLASH_ATTN[known["flash_attn"]]]
+        known["flash_attn"] = {"off": "0", "on": "1", "auto": "-1"}[FLASH_ATTN[known["flash_attn"]]]
     if arm.engine == "embedded":
         from inferometer.engines.embedded import settings_of
 
@@ -164,7 +164,7 @@ def _blank(arm: Arm, chosen: dict[str, str], model: ModelFacts | None, gpus: Gpu
         way="server",
         clock="server",
         engine=arm.engine,
-        model=arm.model or arm.url,
+        model=arm.url or arm.model,
         description=model.description if model else "",
         size_bytes=model.weight_bytes if model else None,
         parameters=model.parameters if model else None,
@@ -183,6 +183,7 @@ class _Bench:
         self._random = random.Random(SEED)
         self._native = isinstance(ask_json(self._server, "/props"), dict)
         meta = _meta(ask_json(self._server, "/v1/models"))
+        self._refuse_another_model(model, _count(meta.get("size")))
         vocabulary = (model.vocabulary if model else None) or _count(meta.get("n_vocab"))
         self._ids: Sequence[int] = range(vocabulary) if vocabulary else _SAFE_IDS
         version = next((fact.value for fact in endpoint.facts if fact.name in ("engine_version", "engine_build")), "")
@@ -190,11 +191,18 @@ class _Bench:
             blank,
             clock="server" if self._native else "client",
             engine=f"{arm.engine}, {version}" if version else arm.engine,
-            description=blank.description or endpoint.model,
+            description=blank.description or endpoint.model.rpartition("/")[2],
             size_bytes=blank.size_bytes if blank.size_bytes is not None else _count(meta.get("size")),
             parameters=blank.parameters if blank.parameters is not None else _count(meta.get("n_params")),
             offloaded=_offloaded(log_path),
         )
+
+    def _refuse_another_model(self, model: ModelFacts | None, served_bytes: int | None) -> None:
+        if model is not None and served_bytes is not None and served_bytes != model.weight_bytes:
+            raise ServerUnusable(
+                f"{self._endpoint.base_url} serves another model than -m names: its weights are {served_bytes} bytes, "
+                f"the file's {model.weight_bytes}. Name the file that it was started with, or leave -m out."
+            )
 
     def row(self, test: Test, repetitions: int) -> Row:
         """The test once to warm up, as llama-bench does, and then measured. What goes wrong is the row's error."""

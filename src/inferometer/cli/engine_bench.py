@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from inferometer.errors import Interrupted, RequestWrong
 
@@ -16,8 +17,33 @@ if TYPE_CHECKING:
     from inferometer.spec import Arm
 
 FORMATS = ("md", "json", "terminal")
-CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
-"""Flags that are not ours go to llama-bench and to the server as they are."""
+
+
+class PassingOn(TyperCommand):
+    """A command that leaves flags which are not its own in `ctx.args`, with what follows them.
+
+    Click's own way to do so would take `-nkvo 1` for `-n kvo`.
+    """
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer's own Context
+        known = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        own, others = split_flags(args, known)
+        super().parse_args(ctx, own)  # type: ignore[arg-type]  # as above
+        ctx.args = others
+        return others
+
+
+def split_flags(args: list[str], known: "set[str]") -> tuple[list[str], list[str]]:
+    """The words of known flags, and those of all others; `-1` is a value."""
+    own: list[str] = []
+    others: list[str] = []
+    into = own
+    for word in args:
+        if word.startswith("-") and not word[1:2].isdigit():
+            into = own if word.partition("=")[0] in known else others
+        into.append(word)
+    return own, others
+
 
 List = list[str] | None
 
@@ -135,7 +161,7 @@ def _ways(llama_bench: str | None, arm: "Arm | None", both: bool) -> "tuple[str 
     if arm is not None and not both:
         raise RequestWrong("--llama-bench and a server are both named: add --both to have them side by side.")
     if arm is None and (both or binary is None):
-        beside = None if binary is None else shutil.which(Path(binary).with_name("llama-server"))
+        beside = None if binary is None else shutil.which(str(Path(binary).with_name("llama-server")))
         server = beside or shutil.which("llama-server")
         arm = Arm("llama-server", binary=server, api="openai") if server else Arm("embedded", api="openai")
     return binary, arm
@@ -158,8 +184,6 @@ def _asked(
         raise RequestWrong(f"-r must be at least 1, not {repetitions}.")
     if not models and (arm is None or arm.engine != "external" or binary is not None):
         raise RequestWrong("-m is missing: name a GGUF file, or standin:demo to try without one.")
-    if extra and not extra[0].startswith("-"):
-        raise RequestWrong(f"{extra[0]!r} is no flag; the model is given with -m.")
     prompts = whole_numbers(tests[0] or ["512"], "-p")
     generated = whole_numbers(tests[1] or ["128"], "-n")
     pairs = pairs_of(tests[2] or [], "-pg")
@@ -191,12 +215,12 @@ _LEAST = {"n_gpu_layers": -1, "n_threads": 1, "n_batch": 1, "n_ubatch": 1}
 def _values(name: str, texts: list[str]) -> tuple[str, ...]:
     """The values of a setting, one by one."""
     from inferometer.bench_row import whole_numbers
-    from inferometer.server_rows import FLAGS
+    from inferometer.server_rows import FLAGS, FLASH_ATTN
 
     if name in _LEAST:
         return tuple(map(str, whole_numbers(texts, FLAGS[name], _LEAST[name])))
     values = tuple(part.strip() for text in texts for part in text.split(","))
-    allowed = ("0", "1", "on", "off", "auto") if name == "flash_attn" else None
+    allowed = tuple(FLASH_ATTN) if name == "flash_attn" else None
     wrong = next((value for value in values if not value or (allowed and value not in allowed)), None)
     if wrong is not None:
         raise RequestWrong(
@@ -207,6 +231,7 @@ def _values(name: str, texts: list[str]) -> tuple[str, ...]:
 
 def _measure(asked: "Asked", stated: "Device | None", everywhere: bool, out: Path | None, format: str) -> int:
     """Checks, measures, shows; the exit code. What was measured is kept and shown also where it is interrupted."""
+    from inferometer.bench_sheet import PASSED_ON
     from inferometer.cli.output import request_headers
     from inferometer.engine_rows import FORMAT_VERSION, Saved, check, measured
     from inferometer.facts import machine_facts
@@ -233,9 +258,10 @@ def _measure(asked: "Asked", stated: "Device | None", everywhere: bool, out: Pat
             interrupted = True
     if rows:
         saved = Saved(FORMAT_VERSION, tuple(rows), models, machine)
-        print(_rendered(saved, stated, everywhere, list(asked.settings), format), end="")
+        columns = [*asked.settings, *(PASSED_ON[flag] for flag in asked.extra if flag in PASSED_ON)]
+        print(_rendered(saved, stated, everywhere, columns, format), end="")
         if out is not None:
-            shown = _rendered(saved, stated, everywhere, list(asked.settings), "md")
+            shown = _rendered(saved, stated, everywhere, columns, "md")
             (out / "rows.md").write_text(shown, encoding="utf-8")
             print(f"rows: {out}", file=sys.stderr)
     if interrupted:
