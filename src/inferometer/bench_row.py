@@ -82,7 +82,7 @@ class Row(msgspec.Struct, frozen=True):
         return statistics.stdev(self.rates_per_s) if len(self.samples_ns) > 1 else None
 
 
-def tests_of(
+def every_test(
     prompts: Sequence[int], generated: Sequence[int], pairs: Sequence[tuple[int, int]], depths: Sequence[int]
 ) -> list[Test]:
     """All tests in llama-bench's order. A length of 0 asks for no such test. Raises RequestWrong where none is left."""

@@ -151,9 +151,10 @@ def _notes(judged: Sequence[Judged]) -> list[str]:
     notes += [f"[3] {_done(name, model)}" for name, model in models.items()]
     notes += _distinct("[4]", (_card(entry, _arithmetic) for entry in judged))
     notes += _distinct("[5]", (_way(entry.row) for entry in judged))
-    return notes + [
-        f"{row.test.label} by {row.way} failed: {row.error}" for row in (e.row for e in judged) if row.error
-    ]
+    failed: dict[tuple[str, str], list[str]] = {}
+    for row in (entry.row for entry in judged if entry.row.error):
+        failed.setdefault((row.way, row.error), []).append(row.test.label)
+    return notes + [f"{', '.join(labels)} by {way} failed: {error}" for (way, error), labels in failed.items()]
 
 
 def _distinct(mark: str, texts: Iterable[str]) -> list[str]:

@@ -117,6 +117,8 @@ def partly_elsewhere(row: Row, model: ModelFacts) -> str:
     layers = row.settings.get("n_gpu_layers", "")
     if row.offloaded is None and layers.isdecimal() and model.layers is not None and int(layers) <= model.layers:
         return f"only {layers} of {model.layers + 1} layers (with the output) are on the card"
+    if row.settings.get("devices") == "none":
+        return "no card was used (-dev none)"
     if row.settings.get("n_cpu_moe", "0") not in ("0", ""):
         return "experts are on the CPU (-ncmoe)"
     return ""

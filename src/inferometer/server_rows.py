@@ -9,8 +9,6 @@ meant (a depth, the prompt before a generation, the way there and back) is taken
 import http.client
 import itertools
 import random
-import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, cast
 import msgspec
 
 from inferometer.bench_row import Row, Test
+from inferometer.clock import Clock, SystemClock
 from inferometer.endpoint import Endpoint
 from inferometer.engines.base import Engine
 from inferometer.engines.before_start import Gpus, flash_attn_flags, gpus_of
@@ -26,6 +25,7 @@ from inferometer.errors import InferometerError, RequestWrong, ServerUnusable
 from inferometer.extensions import factory
 from inferometer.gguf_facts import ModelFacts
 from inferometer.questions import Conversation, Server, ask_json, server_at
+from inferometer.record import Fact
 from inferometer.spec import Arm
 
 FLAGS = {
@@ -48,7 +48,6 @@ _SAFE_IDS = range(100, 1000)
 """Token ids that every vocabulary has; used where its size is not known."""
 
 FLASH_ATTN = {"0": "off", "1": "on", "-1": "auto", "off": "off", "on": "on", "auto": "auto"}
-_OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers")
 _ATTEMPTS = 3
 
 Say = Callable[[str], None]
@@ -105,12 +104,14 @@ def rows_by_server(
     headers: Mapping[str, str],
     log_path: Path,
     say: Say,
+    clock: Clock | None = None,
 ) -> Iterator[Row]:
     """A row a test and combination of settings, each as it is measured; a server is started for each combination.
 
     What fails is a row with an error, and the next is tried. Raises RequestWrong as `check` does.
     """
     engine: Engine = factory("engine", arm.engine)(headers)
+    clock = clock or SystemClock()
     context = context_tokens(tests)
     gpus = gpus_of(arm)
     for chosen in combinations(settings):
@@ -120,7 +121,7 @@ def rows_by_server(
         say(f"{arm.engine}{_told(chosen)}: starting")
         try:
             with engine.start(started, log_path) as endpoint:
-                bench = _Bench(endpoint, arm, model, blank, log_path)
+                bench = _Bench(endpoint, arm, model, blank, clock)
                 for test in tests:
                     say(f"{arm.engine}{_told(chosen)}: {test.label}")
                     yield bench.row(test, repetitions)
@@ -177,9 +178,10 @@ def _blank(arm: Arm, chosen: dict[str, str], model: ModelFacts | None, gpus: Gpu
 class _Bench:
     """A started server, and the tests that it is put to."""
 
-    def __init__(self, endpoint: Endpoint, arm: Arm, model: ModelFacts | None, blank: Row, log_path: Path) -> None:
+    def __init__(self, endpoint: Endpoint, arm: Arm, model: ModelFacts | None, blank: Row, clock: Clock) -> None:
         self._server: Server = server_at(endpoint.base_url, endpoint.headers, endpoint.verify, endpoint.ca_file)
         self._endpoint = endpoint
+        self._clock = clock
         self._random = random.Random(SEED)
         self._native = isinstance(ask_json(self._server, "/props"), dict)
         meta = _meta(ask_json(self._server, "/v1/models"))
@@ -194,7 +196,7 @@ class _Bench:
             description=blank.description or endpoint.model.rpartition("/")[2],
             size_bytes=blank.size_bytes if blank.size_bytes is not None else _count(meta.get("size")),
             parameters=blank.parameters if blank.parameters is not None else _count(meta.get("n_params")),
-            offloaded=_offloaded(log_path),
+            offloaded=_offloaded(endpoint.facts),
         )
 
     def _refuse_another_model(self, model: ModelFacts | None, served_bytes: int | None) -> None:
@@ -284,9 +286,9 @@ class _Bench:
         else:
             body = {"prompt": prompt, "max_tokens": generated, "temperature": 0, "ignore_eos": True, "stream": False}
             body["model"] = self._endpoint.model
-        began_ns = time.monotonic_ns()
+        began_ns = self._clock.monotonic_ns()
         answer = conversation.ask(path, body)
-        whole_ns = time.monotonic_ns() - began_ns
+        whole_ns = self._clock.monotonic_ns() - began_ns
         if answer.status != http.HTTPStatus.OK or not isinstance(answer.json, dict):
             raise ServerUnusable(
                 f"{self._endpoint.base_url}{path} answers a prompt of {len(prompt)} token ids with status "
@@ -314,13 +316,11 @@ def _answer(body: dict[str, Any], whole_ns: int) -> _Answer:
     return _Answer(whole_ns, _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), None)
 
 
-def _offloaded(log_path: Path) -> tuple[int, int] | None:
-    """Layers on the GPU and all layers, as the log's last such line says; None where none does."""
-    try:
-        found = _OFFLOADED.findall(log_path.read_text(encoding="utf-8", errors="replace"))
-    except OSError:
-        return None
-    return (int(found[-1][0]), int(found[-1][1])) if found else None
+def _offloaded(facts: Sequence[Fact]) -> tuple[int, int] | None:
+    """Layers on the GPU and all layers, as the engine's facts say (`25/25`); None where they don't."""
+    said = next((fact.value for fact in facts if fact.name == "in_force_gpu_layers"), "")
+    on_gpu, mark, layers = said.partition("/")
+    return (int(on_gpu), int(layers)) if mark and on_gpu.isdecimal() and layers.isdecimal() else None
 
 
 def _meta(listing: Any) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def _asked(
     binary: str | None,
     arm: "Arm | None",
 ) -> "Asked":
-    from inferometer.bench_row import pairs_of, tests_of, whole_numbers
+    from inferometer.bench_row import every_test, pairs_of, whole_numbers
     from inferometer.engine_rows import Asked
     from inferometer.model_names import STANDIN, standin_file
 
@@ -195,7 +195,7 @@ def _asked(
     flags += [word for pair in pairs for word in ("-pg", f"{pair[0]},{pair[1]}")]
     return Asked(
         models=files,
-        tests=tuple(tests_of(prompts, generated, pairs, depths)),
+        tests=tuple(every_test(prompts, generated, pairs, depths)),
         test_flags=tuple(flags if any(depths) else flags[:4] + flags[6:]),  # builds before 2025 know no -d
         repetitions=repetitions,
         settings={name: _values(name, values) for name, values in given.items() if values},
