@@ -265,7 +265,7 @@ def _measure(asked: "Asked", stated: "Device | None", everywhere: bool, out: Pat
             (out / "rows.md").write_text(shown, encoding="utf-8")
             print(f"rows: {out}", file=sys.stderr)
     if interrupted:
-        raise Interrupted(f"interrupted; {len(rows)} rows were measured.")
+        raise Interrupted(f"interrupted; rows that were measured: {len(rows)}.")
     return 1 if any(row.error for row in rows) else 0
 
 
