@@ -80,6 +80,14 @@ def test_a_flag_that_it_does_not_know_is_refused_with_the_nearest(tmp_path: Path
         check(binary, ["-ngk", "99"])
 
 
+def test_a_build_that_knows_no_auto_is_not_asked_for_it(tmp_path: Path):
+    """llama-bench's --help of 2024 says <0|1>."""
+    older = f"sed 's/<on.off.auto>/<0|1>/' {shlex.quote(str(HELP))}"
+    check(recorded(tmp_path), ["-fa", "0,-1"])
+    with pytest.raises(RequestWrong, match=r"-fa auto: .* knows only on and off; give -fa 0 or -fa 1"):
+        check(script(tmp_path, "", older), ["-fa", "0,-1"])
+
+
 def test_the_form_of_the_output_is_ours(tmp_path: Path):
     with pytest.raises(RequestWrong, match=r"-o is not passed on to llama-bench; use --format"):
         check(recorded(tmp_path), ["-o", "csv"])

@@ -73,12 +73,12 @@ def test_without_a_llama_bench_the_embedded_engine_is_measured(tiny: Path, tmp_p
 def test_a_llama_bench_on_path_is_taken_with_all_flags(tiny: Path, llama_bench: Path):
     done = engine_bench(
         "-m", tiny, "-p", "16", "-n", "4-8*2", "-d", "0,32", "-pg", "16,8", "-r", 3, "-ngl", "0,99",
-        "-fa", "0", "-fa", "1",
+        "-fa", "off", "-fa", "1,auto",
         "-nkvo", "1", "-sm", "layer", path=str(llama_bench.parent),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert Path(f"{llama_bench}.asked").read_text() == (
-        f"-m {tiny} -p 16 -n 4,8 -d 0,32 -pg 16,8 -r 3 -ngl 0,99 -fa 0,1 -nkvo 1 -sm layer -o jsonl\n"
+        f"-m {tiny} -p 16 -n 4,8 -d 0,32 -pg 16,8 -r 3 -ngl 0,99 -fa 0,1,-1 -nkvo 1 -sm layer -o jsonl\n"
     )
     assert "| llama-bench |" in done.stdout
     assert "| server " not in done.stdout

@@ -19,6 +19,9 @@ HELP_TIMEOUT_S = 60.0
 OURS = ("-o", "--output", "-oe", "--output-err", "-h", "--help")
 """Flags that are not passed on: what the program prints is ours to read."""
 
+FLASH_ATTN = {"on": "1", "off": "0", "auto": "-1"}
+"""The numbers that llama-bench takes, and its JSON gives, for -fa."""
+
 _LOG_LINES = 20
 
 
@@ -52,6 +55,8 @@ def check(binary: str, flags: Sequence[str]) -> None:
             near = difflib.get_close_matches(flag, known, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise RequestWrong(f"{binary} has no flag {flag}.{hint} Its --help names those that it has.")
+    if "-fa" in flags and "-1" in flags[flags.index("-fa") + 1].split(",") and "--flash-attn <0|1>" in text:
+        raise RequestWrong(f"-fa auto: {binary} knows only on and off; give -fa 0 or -fa 1.")
 
 
 def rows_by_binary(binary: str, flags: Sequence[str], env: Mapping[str, str] | None = None) -> Iterator[Row]:

@@ -86,7 +86,8 @@ def binary_flags(asked: Asked, model: str) -> list[str]:
     """llama-bench's command line, without the program and the output's format."""
     flags = ["-m", model, *asked.test_flags, "-r", str(asked.repetitions)]
     for name, values in asked.settings.items():
-        flags += [FLAGS[name], ",".join(values)]
+        # Builds that know only 0 and 1 take `on` for 0, without a word.
+        flags += [FLAGS[name], ",".join(binary_rows.FLASH_ATTN.get(value, value) for value in values)]
     return [*flags, *asked.extra]
 
 

@@ -45,11 +45,12 @@ def test_gpus_are_named_by_commas():
 
 
 def test_builds_of_2024_are_read():
-    """By llama-bench's source of that time: no n_depth, no backends, a flag for each, and true for 1."""
-    said = json.loads(LINES.splitlines()[0]) | {"cuda": True, "flash_attn": True}
+    """By its source of then: no n_depth, no backends but a flag for each, true for 1, GPUs by strokes."""
+    said = json.loads(LINES.splitlines()[0]) | {"cuda": True, "flash_attn": True, "gpu_info": "NVIDIA H200/Tesla P40"}
     del said["n_depth"], said["backends"]
     row = row_of(said)
-    assert (row.backend, row.test.depth, row.settings["flash_attn"]) == ("CUDA", 0, "1")
+    assert (row.backend, row.test.depth, row.settings["flash_attn"]) == ("CUDA/ROCm", 0, "1")
+    assert row.devices == ("NVIDIA H200", "Tesla P40")
 
 
 def test_other_lines_hold_no_row():

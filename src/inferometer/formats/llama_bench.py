@@ -1,5 +1,6 @@
 """What did llama-bench measure? Its JSON, an array or one object a line, as rows; checked on build 11434."""
 
+import re
 from typing import Any, cast
 
 import msgspec
@@ -15,7 +16,7 @@ SETTINGS = (
 
 
 class _Entry(msgspec.Struct):
-    """The fields that every build writes. Older ones have one `model_type` less or more; these have not changed."""
+    """The fields that rows are made of, by build 11434's source; those with a default are not in that of 2024."""
 
     n_prompt: int
     n_gen: int
@@ -24,11 +25,10 @@ class _Entry(msgspec.Struct):
     model_size: int
     model_n_params: int
     samples_ns: tuple[int, ...]
+    build_commit: str
+    build_number: int
+    gpu_info: str
     n_depth: int = 0
-    build_commit: str = ""
-    build_number: int = 0
-    cpu_info: str = ""
-    gpu_info: str = ""
     backends: str = ""
 
 
@@ -71,13 +71,13 @@ def row_of(entry: Any) -> Row:
 
 
 def _devices(entry: _Entry) -> tuple[str, ...]:
-    """The GPUs that the build sees. A machine's CPU is none, and stands in `gpu_info` of no build."""
-    return tuple(name.strip() for name in entry.gpu_info.split(", ") if name.strip())
+    """The GPUs that the build sees: by commas, in 2024 by strokes."""
+    return tuple(name.strip() for name in re.split(r", |/", entry.gpu_info) if name.strip())
 
 
 def _older_backend(fields: dict[str, Any]) -> str:
-    """Builds before `backends` had a flag for each."""
-    known = {"cuda": "CUDA", "hipblas": "ROCm", "vulkan": "Vulkan", "metal": "Metal", "sycl": "SYCL"}
+    """Builds before `backends` had a flag for each; one for CUDA was for ROCm too."""
+    known = {"cuda": "CUDA/ROCm", "vulkan": "Vulkan", "metal": "Metal", "sycl": "SYCL", "gpu_blas": "GPU BLAS"}
     return next((name for flag, name in known.items() if fields.get(flag)), "CPU")
 
 
