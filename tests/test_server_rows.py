@@ -222,6 +222,10 @@ def test_settings_become_the_server_s_flags_before_the_user_s_own():
     )  # fmt: skip
 
 
+def test_llama_bench_s_minus_one_is_auto_for_the_embedded_engine():
+    assert with_settings(Arm("embedded"), {"n_gpu_layers": "-1"}, 0).args == ("-np", "1", "-ngl", "auto")
+
+
 def test_a_context_holds_the_longest_test():
     assert context_tokens([Test(512, 0), Test(0, 128)]) == 768  # 514 in steps of 256
     assert context_tokens([Test(0, 128, 4096)]) == 4352

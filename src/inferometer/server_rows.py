@@ -91,7 +91,8 @@ def with_settings(arm: Arm, chosen: Mapping[str, str], context: int) -> Arm:
     """The arm with one request at once, the context (0: the engine's own) and these settings; its own args win."""
     flags = ["-np", "1", *(["-c", str(context)] if context else [])]
     for name, value in chosen.items():
-        flags += _flash_attn(arm, value) if name == "flash_attn" else [FLAGS[name], value]
+        word = "auto" if (arm.engine, name, value) == ("embedded", "n_gpu_layers", "-1") else value
+        flags += _flash_attn(arm, value) if name == "flash_attn" else [FLAGS[name], word]
     return arm if arm.engine == "external" else msgspec.structs.replace(arm, args=(*flags, *arm.args))
 
 
