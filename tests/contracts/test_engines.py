@@ -71,6 +71,14 @@ def test_it_reports_its_version(member: Member, tmp_path: Path):
     assert all(fact.value and fact.source for fact in endpoint.facts)
 
 
+def test_what_it_tells_at_the_end_has_a_source_and_is_new(member: Member, tmp_path: Path):
+    with member.engine.start(member.arm, tmp_path / "log") as endpoint:
+        pass
+    late = member.engine.facts_at_end(endpoint)
+    assert all(fact.value and fact.source for fact in late)
+    assert {fact.name for fact in late}.isdisjoint(fact.name for fact in endpoint.facts)
+
+
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
 def test_it_leaves_no_process_behind(member: Member, tmp_path: Path, error: type[BaseException] | None):
     pids: tuple[int, ...] = ()

@@ -70,7 +70,7 @@ def test_a_port_and_a_model_of_the_users_own_are_used(shim: str, tiny_pair: tupl
         assert endpoint.base_url == f"http://127.0.0.1:{port}"
         facts = {fact.name: fact.value for fact in endpoint.facts}
         assert facts["model_file"] == tiny_pair[0].name
-        assert facts["engine_command"] == " ".join([shim, *args])
+        assert facts["engine_command"] == " ".join([shim, "-lv", "4", *args])
         with pytest.raises(RequestWrong, match="already listens"):
             LlamaServer().start(arm, tmp_path / "log")
 

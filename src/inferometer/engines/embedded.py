@@ -13,13 +13,16 @@ from inferometer.endpoint import Endpoint
 from inferometer.engines import embedded_server
 from inferometer.engines.embedded_server import Settings
 from inferometer.engines.model_files import model_facts
-from inferometer.engines.process import LOCALHOST, Launch, free_port, shown_command, started
+from inferometer.engines.process import LOCALHOST, Launch, free_port, late_facts, shown_command, started
 from inferometer.errors import RequestWrong
 from inferometer.record import Fact
 from inferometer.spec import Arm
 
 SLOT_CONTEXT_TOKENS = 4096
 """Context of each slot where the arm names none: llama.cpp's default is all that the model can, and may not fit."""
+
+LOG_VERBOSITY = 4
+"""llama.cpp's "trace": what is in force, and the draft's statistics. Some twenty lines a request; none a token."""
 
 FLAGS = {
     "-c": "context", "--ctx-size": "context",
@@ -61,8 +64,12 @@ class Embedded:
             first_line=json.dumps(settings._asdict()),
             facts=facts,
             model=Path(arm.model).name,
+            llama_cpp=True,
         )
         return started(launch, arm, log_path)
+
+    def facts_at_end(self, endpoint: Endpoint) -> tuple[Fact, ...]:
+        return late_facts(endpoint)
 
 
 def settings_of(arm: Arm, port: int) -> Settings:
@@ -85,6 +92,7 @@ def settings_of(arm: Arm, port: int) -> Settings:
         draft_n_min=None if draft is None else draft.n_min,
         draft_p_min=None if draft is None else draft.p_min,
         draft_gpu_layers=None if draft is None else draft.gpu_layers,
+        verbosity=LOG_VERBOSITY,
     )
 
 

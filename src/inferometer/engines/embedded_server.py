@@ -16,6 +16,7 @@ class Settings(NamedTuple):
     """What the server is told. None leaves a setting to llama.cpp. `context` is the tokens of all slots together.
 
     `gpu_layers`: -1 as many as fit, -2 all. `flash_attn`: on, off or auto. `draft_model` "" is no speculation.
+    `verbosity`: how much it logs; 3 is llama.cpp's own choice.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Settings(NamedTuple):
     draft_n_min: int | None = None
     draft_p_min: float | None = None
     draft_gpu_layers: int | None = None
+    verbosity: int = 3
 
 
 def serve(settings: Settings) -> Any:
@@ -47,6 +49,7 @@ def serve(settings: Settings) -> Any:
     params.port = settings.port
     params.n_ctx = settings.context
     params.n_parallel = settings.parallel
+    params.verbosity = settings.verbosity
     flash_attn = xllamacpp.llama_flash_attn_type
     params.flash_attn_type = {
         "on": flash_attn.LLAMA_FLASH_ATTN_TYPE_ENABLED,

@@ -38,6 +38,9 @@ class External:
         """Starts nothing and writes no log."""
         return self._answering(arm)
 
+    def facts_at_end(self, endpoint: Endpoint) -> tuple[Fact, ...]:
+        return ()
+
     def _server(self, arm: Arm) -> Server:
         return server_at(base_url_of(arm), self._headers, not arm.insecure, ca_file_of(arm))
 
@@ -45,7 +48,7 @@ class External:
     def _answering(self, arm: Arm) -> Iterator[Endpoint]:
         base_url = base_url_of(arm)
         server = self._server(arm)
-        props = ready.props_facts(server)
+        props = ready.props_facts(ask_json(server, "/props"))
         model = arm.model or ready.first_model(server)
         answer = self._first_token(arm, base_url, server, model, llama_cpp=bool(props))
         proxy = server.target.shown_proxy

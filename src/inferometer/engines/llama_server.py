@@ -12,7 +12,15 @@ import msgspec
 
 from inferometer.endpoint import Endpoint
 from inferometer.engines.model_files import model_facts
-from inferometer.engines.process import LOCALHOST, Launch, free_port, refuse_used_port, shown_command, started
+from inferometer.engines.process import (
+    LOCALHOST,
+    Launch,
+    free_port,
+    late_facts,
+    refuse_used_port,
+    shown_command,
+    started,
+)
 from inferometer.errors import RequestWrong
 from inferometer.record import Fact
 from inferometer.spec import Arm, Draft
@@ -22,6 +30,9 @@ QUESTION_TIMEOUT_S = 60.0
 
 MODEL_FLAGS = ("-m", "--model")
 DRAFT_GPU_LAYER_FLAGS = ("-ngld", "--spec-draft-ngl", "--gpu-layers-draft", "--n-gpu-layers-draft")
+LOG_FLAGS = frozenset({"-lv", "--verbosity", "--log-verbosity", "-v", "--verbose", "--log-verbose", "--log-disable"})
+LOG_VERBOSITY = "4"
+"""Trace: some twenty lines a request; none a token."""
 ANY_HOST = ("0.0.0.0", "::", "[::]")
 
 
@@ -40,7 +51,7 @@ class LlamaServer:
         facts = model_facts(arm)
         binary = _binary(arm)
         version = _version(binary, arm)
-        help_text = "" if arm.draft is None else _ask(binary, "--help", arm)
+        help_text = _ask(binary, "--help", arm)
         port = int(_given(arm.args, "--port") or 0)
         host = _given(arm.args, "--host") or LOCALHOST
         host = LOCALHOST if host in ANY_HOST else host.strip("[]")
@@ -62,14 +73,19 @@ class LlamaServer:
                 *facts,
             ),
             model=Path(arm.model).name,
+            llama_cpp=True,
         )
         return started(launch, arm, log_path)
+
+    def facts_at_end(self, endpoint: Endpoint) -> tuple[Fact, ...]:
+        return late_facts(endpoint)
 
 
 def own_flags(arm: Arm, port: int, help_text: str) -> list[str]:
     """The flags that we add: model, host and port where the arm's args do not give them, and the draft's.
 
-    They come before the arm's own, so that the arm's win.
+    They come before the arm's own, so that the arm's win. Builds whose log has a level "trace" say only there what is
+    in force, and what the draft did: they are told that level.
     """
     flags: list[str] = []
     if _given(arm.args, *MODEL_FLAGS) is None:
@@ -78,20 +94,24 @@ def own_flags(arm: Arm, port: int, help_text: str) -> list[str]:
         flags += ["--host", LOCALHOST]
     if _given(arm.args, "--port") is None:
         flags += ["--port", str(port)]
+    if "4: trace" in help_text and "LLAMA_ARG_LOG_VERBOSITY" not in arm.env and LOG_FLAGS.isdisjoint(arm.args):
+        flags += ["-lv", LOG_VERBOSITY]
     return flags if arm.draft is None else flags + draft_flags(arm.draft, help_text)
 
 
 def draft_flags(draft: Draft, help_text: str) -> list[str]:
     """The draft spelled as this binary's --help does.
 
-    Builds that know --spec-draft-n-max ignore a draft model, without a word, unless --spec-type asks for it. Help of
-    these builds still names the older flags, to say that they are gone.
+    Builds that have a --spec-type draft-simple ignore a draft model, without a word, unless that asks for it; builds
+    before them (9093) refuse it. Help of builds with --spec-draft-n-max still names the older flags, to say that they
+    are gone.
     """
+    flags = ["-md", draft.model]
+    if _names(help_text, "draft-simple"):
+        flags += ["--spec-type", "draft-simple"]
     if _names(help_text, "--spec-draft-n-max"):
-        flags = ["-md", draft.model, "--spec-type", "draft-simple"]
         spelled = ("--spec-draft-n-max", "--spec-draft-n-min", "--spec-draft-p-min")
     else:
-        flags = ["-md", draft.model]
         spelled = ("--draft-max", "--draft-min", "--draft-p-min")
     for flag, value in zip(spelled, (draft.n_max, draft.n_min, draft.p_min), strict=True):
         if value is not None:

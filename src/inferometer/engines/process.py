@@ -17,9 +17,9 @@ from typing import NamedTuple
 import msgspec
 
 from inferometer.endpoint import Endpoint
-from inferometer.engines import ready
+from inferometer.engines import in_force, ready
 from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable
-from inferometer.questions import Server, ask, server_at
+from inferometer.questions import Server, ask, ask_json, server_at
 from inferometer.record import Fact
 from inferometer.spec import Arm
 
@@ -51,7 +51,8 @@ ADVICE = (
 
 class Launch(msgspec.Struct, frozen=True):
     """What to start. `first_line` goes to the process's standard input, which stays open until the process ends.
-    `shown` is the command line without secrets; only it gets into facts and messages.
+    `shown` is the command line without secrets; only it gets into facts and messages. `llama_cpp`: its server is
+    llama.cpp's, which is asked and read for what is in force.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Launch(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
     facts: tuple[Fact, ...] = ()
     model: str = ""
+    llama_cpp: bool = False
 
 
 @contextlib.contextmanager
@@ -77,11 +79,21 @@ def started(launch: Launch, arm: Arm, log_path: Path) -> Iterator[Endpoint]:
         facts = (
             *launch.facts,
             Fact("engine_command", launch.shown, "our command line"),
-            *ready.props_facts(server),
+            *(_llama_cpp_facts(server, log) if launch.llama_cpp else ()),
             Fact("engine_ready_s", f"{ready_after_s:.2f}", "our clock: start to first token"),
         )
         LOG.info("%s ready after %.1f s, pid %d", launch.name, ready_after_s, process.pid)
-        yield Endpoint(launch.base_url, arm.api_path, arm.api, model, (process.pid,), facts, launch.headers)
+        yield Endpoint(
+            launch.base_url,
+            arm.api_path,
+            arm.api,
+            model,
+            (process.pid,),
+            facts,
+            launch.headers,
+            log_path=str(log_path),
+            log_begins_at=log.begins_at,
+        )
         if process.poll() is not None:
             raise EngineDied(
                 f"{launch.name} ended during the trial: {ending(process.returncode)}.\n{_evidence(launch, log)}"
@@ -90,11 +102,27 @@ def started(launch: Launch, arm: Arm, log_path: Path) -> Iterator[Endpoint]:
         stop_group(process)
 
 
+def late_facts(endpoint: Endpoint) -> tuple[Fact, ...]:
+    """What the whole log of a llama.cpp server that has ended adds to the endpoint's facts."""
+    return in_force.facts_at_end(_Log(Path(endpoint.log_path), endpoint.log_begins_at).text(), endpoint.facts)
+
+
 class _Log(NamedTuple):
     """A log and where in it the lines of this start begin: it is appended to."""
 
     path: Path
     begins_at: int
+
+    def text(self) -> str:
+        """All of this start's lines so far."""
+        with self.path.open("rb") as file:
+            file.seek(self.begins_at)
+            return file.read().decode(errors="replace")
+
+
+def _llama_cpp_facts(server: Server, log: _Log) -> tuple[Fact, ...]:
+    props, slots = ask_json(server, "/props"), ask_json(server, "/slots")
+    return (*ready.props_facts(props), *in_force.facts_when_ready(log.text(), props, slots))
 
 
 def free_port() -> int:
@@ -234,7 +262,7 @@ def _spawn(launch: Launch, log_path: Path) -> subprocess.Popen[bytes]:
 def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Server, arm: Arm, log: _Log) -> float:
     """Seconds from now to the first token. Raises EngineNotReady or ServerUnusable."""
     began_s = time.monotonic()
-    body = ready.one_token(arm, "", llama_cpp=True)
+    body = ready.one_token(arm, "", llama_cpp=launch.llama_cpp)
     pause_s = POLL_FIRST_S
     said = "nothing"
     while (left_s := arm.ready_timeout_s - (time.monotonic() - began_s)) > 0:
