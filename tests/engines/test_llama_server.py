@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from inferometer.engines.command_line import Address, listening_flags
 from inferometer.engines.llama_server import LlamaServer, draft_flags, own_flags
 from inferometer.errors import EngineNotReady, RequestWrong
 from inferometer.questions import ask, server_at
@@ -57,7 +58,8 @@ def test_gpu_layers_of_a_draft_are_spelled_as_help_names_them():
     ],
 )
 def test_only_what_the_arm_does_not_say_is_added(args: tuple[str, ...], flags: list[str]):
-    assert own_flags(Arm(engine="llama-server", model="m.gguf", args=args), 5000, "") == flags
+    arm = Arm(engine="llama-server", model="m.gguf", args=args)
+    assert own_flags(arm, listening_flags(arm, Address("127.0.0.1", 5000)), "") == flags
 
 
 def test_a_port_and_a_model_of_the_users_own_are_used(shim: str, tiny_pair: tuple[Path, Path], tmp_path: Path):
@@ -96,14 +98,31 @@ def test_a_draft_is_in_force(shim: str, tiny_pair: tuple[Path, Path], tmp_path: 
     assert answer["timings"]["draft_n"] > 0
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--ctx-sise", "512"), "--ctx-sise is no argument of this build; did you mean --ctx-size?"),
+        (("-t", "1", "--draft-max", "4"), "--draft-max is no argument of this build; did you mean --spec-draft-n-max?"),
+        (("-c",), "-c takes a value in this build (VALUE)"),
+    ],
+)
+def test_an_argument_that_the_binary_does_not_know_is_refused_before_anything_starts(
+    shim: str, tiny_pair: tuple[Path, Path], args: tuple[str, ...], message: str
+):
+    arm = Arm(engine="llama-server", model=str(tiny_pair[0]), binary=shim, args=args)
+    with pytest.raises(RequestWrong) as caught:
+        LlamaServer().check(arm)
+    assert message in str(caught.value)
+    assert "`command:`" in str(caught.value)
+
+
 def test_the_users_flags_reach_the_binary_and_its_complaint_the_user(
     shim: str, tiny_pair: tuple[Path, Path], tmp_path: Path
 ):
-    arm = Arm(engine="llama-server", model=str(tiny_pair[0]), binary=shim, args=("--no-such-flag",))
+    arm = Arm(engine="llama-server", model=str(tiny_pair[0]), binary=shim, args=("--flash-attn", "perhaps"))
     with pytest.raises(EngineNotReady) as caught, LlamaServer().start(arm, tmp_path / "log"):
         pass
-    assert "error: invalid argument: --no-such-flag" in str(caught.value)
-    assert "see its --help" in str(caught.value)
+    assert "error while handling argument '--flash-attn'" in str(caught.value)
 
 
 def test_a_key_of_the_users_is_sent_and_not_shown(tiny_pair: tuple[Path, Path], tmp_path: Path):

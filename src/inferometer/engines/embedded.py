@@ -1,19 +1,22 @@
 """How is the engine that ships with us started? llama.cpp's server from the xllamacpp wheel, in its own process."""
 
 import difflib
+import functools
 import importlib.metadata
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from inferometer.endpoint import Endpoint
-from inferometer.engines import embedded_server
+from inferometer.engines import devices, embedded_server
+from inferometer.engines.command_line import in_place
 from inferometer.engines.embedded_server import Settings
 from inferometer.engines.model_files import model_facts
-from inferometer.engines.process import LOCALHOST, Launch, free_port, late_facts, shown_command, started
+from inferometer.engines.process import LOCALHOST, Launch, environment, free_port, late_facts, shown_command, started
 from inferometer.errors import RequestWrong
 from inferometer.record import Fact
 from inferometer.spec import Arm
@@ -46,11 +49,14 @@ class Embedded:
         pass
 
     def check(self, arm: Arm) -> None:
+        devices.require_visible(arm.env)
+        arm = in_place(arm)
         _version_facts()
         model_facts(arm)
-        settings_of(arm, port=0)
+        _require_gpu(settings_of(arm, port=0), arm)
 
     def start(self, arm: Arm, log_path: Path) -> AbstractContextManager[Endpoint]:
+        arm = in_place(arm)
         facts = (*_version_facts(), *model_facts(arm))
         settings = settings_of(arm, free_port())
         command = (sys.executable, "-P", embedded_server.__file__)
@@ -65,6 +71,7 @@ class Embedded:
             facts=facts,
             model=Path(arm.model).name,
             llama_cpp=True,
+            cwd=arm.cwd,
         )
         return started(launch, arm, log_path)
 
@@ -140,6 +147,32 @@ def _value(flag: str, text: str | None) -> int | str:
     if not text.isdecimal() or int(text) < least:
         raise RequestWrong(f"{flag} needs a whole number of at least {least}, not {text!r}")
     return int(text)
+
+
+def _require_gpu(settings: Settings, arm: Arm) -> None:
+    """Raises RequestWrong where layers are asked to be on a GPU, and the wheel knows none: it would go on without."""
+    asked = {"-ngl": settings.gpu_layers, "draft.gpu_layers": settings.draft_gpu_layers}
+    name, layers = next(((name, value) for name, value in asked.items() if value not in (None, 0, -1)), ("", 0))
+    if name and not _gpus(tuple(sorted(arm.env.items()))):
+        said = "all" if layers == GPU_LAYERS["all"] else layers
+        raise RequestWrong(
+            f"{name} {said} asks for layers on a GPU, and the embedded engine knows none: the wheel of xllamacpp is "
+            "built for a CPU. Leave it out, or use engine: llama-server with a build for your GPU."
+        )
+
+
+@functools.cache
+def _gpus(env: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """The devices of the wheel but the CPU. Asked in a process of its own: the wheel's library is large."""
+    done = subprocess.run(
+        [sys.executable, "-P", embedded_server.__file__, "--devices"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment(dict(env)),
+        check=False,
+    )
+    return tuple(done.stdout.splitlines())
 
 
 def _int_or_none(value: int | str | None) -> int | None:

@@ -78,7 +78,18 @@ def _set(target: Any, **values: float | None) -> None:
             setattr(target, name, value)
 
 
+def gpu_names() -> list[str]:
+    """What this build of llama.cpp can put layers on, but the CPU and what merely helps it (ACCEL)."""
+    xllamacpp: Any = importlib.import_module("xllamacpp")
+    kinds = xllamacpp.ggml_backend_dev_type
+    helpers = (kinds.GGML_BACKEND_DEVICE_TYPE_CPU, kinds.GGML_BACKEND_DEVICE_TYPE_ACCEL)
+    return [str(device["name"]) for device in xllamacpp.get_device_info() if device["type"] not in helpers]
+
+
 def main() -> None:
+    if "--devices" in sys.argv:
+        sys.stdout.writelines(f"{name}\n" for name in gpu_names())
+        return
     settings = Settings(**json.loads(sys.stdin.readline()))
     try:
         server = serve(settings)

@@ -18,8 +18,9 @@ import msgspec
 
 from inferometer.endpoint import Endpoint
 from inferometer.engines import in_force, ready
+from inferometer.engines.told import told_facts
 from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable
-from inferometer.questions import Server, ask, ask_json, server_at
+from inferometer.questions import Server, ask, server_at
 from inferometer.record import Fact
 from inferometer.spec import Arm
 
@@ -52,7 +53,7 @@ ADVICE = (
 class Launch(msgspec.Struct, frozen=True):
     """What to start. `first_line` goes to the process's standard input, which stays open until the process ends.
     `shown` is the command line without secrets; only it gets into facts and messages. `llama_cpp`: its server is
-    llama.cpp's, which is asked and read for what is in force.
+    llama.cpp's, which is told to take nothing from its prefix cache for the first token. `cwd`: "" is this process's.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Launch(msgspec.Struct, frozen=True):
     facts: tuple[Fact, ...] = ()
     model: str = ""
     llama_cpp: bool = False
+    cwd: str = ""
 
 
 @contextlib.contextmanager
@@ -79,7 +81,8 @@ def started(launch: Launch, arm: Arm, log_path: Path) -> Iterator[Endpoint]:
         facts = (
             *launch.facts,
             Fact("engine_command", launch.shown, "our command line"),
-            *(_llama_cpp_facts(server, log) if launch.llama_cpp else ()),
+            *([Fact("engine_cwd", launch.cwd, "the arm")] if launch.cwd else []),
+            *told_facts(server, log.text()),
             Fact("engine_ready_s", f"{ready_after_s:.2f}", "our clock: start to first token"),
         )
         LOG.info("%s ready after %.1f s, pid %d", launch.name, ready_after_s, process.pid)
@@ -103,7 +106,7 @@ def started(launch: Launch, arm: Arm, log_path: Path) -> Iterator[Endpoint]:
 
 
 def late_facts(endpoint: Endpoint) -> tuple[Fact, ...]:
-    """What the whole log of a llama.cpp server that has ended adds to the endpoint's facts."""
+    """What the whole log of a server that has ended adds to the endpoint's facts: llama.cpp's counts of its draft."""
     return in_force.facts_at_end(_Log(Path(endpoint.log_path), endpoint.log_begins_at).text(), endpoint.facts)
 
 
@@ -120,9 +123,9 @@ class _Log(NamedTuple):
             return file.read().decode(errors="replace")
 
 
-def _llama_cpp_facts(server: Server, log: _Log) -> tuple[Fact, ...]:
-    props, slots = ask_json(server, "/props"), ask_json(server, "/slots")
-    return (*ready.props_facts(props), *in_force.facts_when_ready(log.text(), props, slots))
+def environment(own: Mapping[str, str]) -> dict[str, str]:
+    """What a process of an arm sees: ours, and over it the arm's own."""
+    return {**os.environ, **own}
 
 
 def free_port() -> int:
@@ -245,7 +248,8 @@ def _spawn(launch: Launch, log_path: Path) -> subprocess.Popen[bytes]:
                 stdin=subprocess.DEVNULL if launch.first_line is None else subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **launch.env},
+                env=environment(launch.env),
+                cwd=Path(launch.cwd).expanduser() if launch.cwd else None,
                 start_new_session=True,
             )
         except OSError as error:
@@ -262,7 +266,6 @@ def _spawn(launch: Launch, log_path: Path) -> subprocess.Popen[bytes]:
 def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Server, arm: Arm, log: _Log) -> float:
     """Seconds from now to the first token. Raises EngineNotReady or ServerUnusable."""
     began_s = time.monotonic()
-    body = ready.one_token(arm, "", llama_cpp=launch.llama_cpp)
     pause_s = POLL_FIRST_S
     said = "nothing"
     while (left_s := arm.ready_timeout_s - (time.monotonic() - began_s)) > 0:
@@ -271,6 +274,8 @@ def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Se
                 f"{launch.name} ended before its first token: {ending(process.returncode)}.\n"
                 + _evidence(launch, log, "Run the command by itself to see more.")
             )
+        model = "" if launch.llama_cpp else ready.first_model(server) or launch.model
+        body = ready.one_token(arm, model, llama_cpp=launch.llama_cpp)
         try:
             answer = ask(server, arm.api_path, body=body, timeout_s=left_s)
         except (OSError, http.client.HTTPException) as error:
