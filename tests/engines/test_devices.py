@@ -27,7 +27,7 @@ UNKNOWN = Seen(0, reason="NVML: in a bad mood")
         ("CUDA_VISIBLE_DEVICES", "1", NONE, TWO_AMD, ""),  # ROCm reads it too
         ("CUDA_VISIBLE_DEVICES", "9", UNKNOWN, NO_AMD, ""),
         ("HIP_VISIBLE_DEVICES", "1", NONE, TWO_AMD, ""),
-        ("HIP_VISIBLE_DEVICES", "2", NONE, TWO_AMD, "HIP_VISIBLE_DEVICES=2 names GPU 2, and the driver knows GPUs 0 to 1"),
+        ("HIP_VISIBLE_DEVICES", "2", NONE, TWO_AMD, "names GPU 2, and the driver knows GPUs 0 to 1."),
         ("ROCR_VISIBLE_DEVICES", "0", ONE, NO_AMD, "there is none: AMD's compute driver is absent"),
     ],
 )  # fmt: skip

@@ -27,7 +27,7 @@ def at_end(log: str) -> dict[str, str]:
         ("b4295-draft", {"flash_attn": "on", "gpu_layers": "0/4", "context": "1024"}),
         ("b4295-plain", {"flash_attn": "off", "gpu_layers": "0/4", "context": "1024"}),
         ("4227c9b-draft", {"flash_attn": "on", "gpu_layers": "0/4", "context": "1024"}),
-        ("b9093-draft", {"flash_attn": "on", "gpu_layers": "0/4", "context": "1024"}),
+        ("b9093-draft", {"flash_attn": "on", "gpu_layers": "0/4", "context": "1024", "draft": "on"}),
         ("b11434-draft", {"flash_attn": "on", "gpu_layers": "0/4", "context": "1024", "draft": "on"}),
         ("b11434-draft-ignored", {"flash_attn": "off", "gpu_layers": "0/4", "context": "1024", "draft": "off"}),
         ("b11434-plain", {"context": "1024"}),

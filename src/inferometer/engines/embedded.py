@@ -13,6 +13,7 @@ from pathlib import Path
 
 from inferometer.endpoint import Endpoint
 from inferometer.engines import devices, embedded_server
+from inferometer.engines.asked import asked_facts
 from inferometer.engines.command_line import in_place
 from inferometer.engines.embedded_server import Settings
 from inferometer.engines.model_files import model_facts
@@ -68,7 +69,7 @@ class Embedded:
             base_url=f"http://{LOCALHOST}:{settings.port}",
             env=arm.env,
             first_line=json.dumps(settings._asdict()),
-            facts=facts,
+            facts=(*facts, *asked_facts(arm)),
             model=Path(arm.model).name,
             llama_cpp=True,
             cwd=arm.cwd,

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from inferometer.engines import devices
+from inferometer.engines.asked import GPU_LAYER_FLAGS, asked_facts
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
 from inferometer.engines.help_text import arguments_of, complaint
 from inferometer.engines.model_files import model_facts
@@ -21,7 +22,6 @@ QUESTION_TIMEOUT_S = 60.0
 """For --version and --help: a build for a GPU starts its driver first."""
 
 MODEL_FLAGS = ("-m", "--model")
-GPU_LAYER_FLAGS = ("-ngl", "--gpu-layers", "--n-gpu-layers")
 DRAFT_GPU_LAYER_FLAGS = ("-ngld", "--spec-draft-ngl", "--gpu-layers-draft", "--n-gpu-layers-draft")
 ELSEWHERE_FLAGS = frozenset({"--rpc", "--device", "-dev"})
 """With one of these, which devices there are is not for us to say."""
@@ -65,6 +65,7 @@ class LlamaServer(OwnCommand):
                 Fact("engine", "llama-server", "the arm"),
                 Fact("engine_version", version, f"{Path(binary).name} --version"),
                 *facts,
+                *asked_facts(arm, arguments_of(help_text)),
             ),
             model=Path(arm.model).name,
             llama_cpp=True,

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from inferometer.engines import devices
+from inferometer.engines.asked import asked_facts
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
 from inferometer.engines.hugging_face import require_plain, source_facts
 from inferometer.engines.own_command import OwnCommand
@@ -54,7 +55,7 @@ class Vllm(OwnCommand):
             base_url=address.base_url,
             env=arm.env,
             headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
-            facts=(Fact("engine", "vllm", "the arm"), *facts),
+            facts=(Fact("engine", "vllm", "the arm"), *facts, *asked_facts(arm)),
             model=given(arm.args, "--served-model-name") or arm.model,
             cwd=arm.cwd,
         )
