@@ -10,6 +10,7 @@ import typer
 
 from inferometer.cli.bench import bench, spread_flags
 from inferometer.cli.calibrate import calibrate
+from inferometer.cli.doctor import doctor
 from inferometer.errors import InferometerError
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(bench)
 app.command()(calibrate)
+app.command()(doctor)
 
 Format = Annotated[str, typer.Option("--format", help="terminal, md or json.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Study folder to make.", show_default="inferometer-results/…")]
