@@ -171,6 +171,12 @@ def test_any_server_is_started_by_a_command_of_the_users_own(binaries: dict[str,
     assert endpoint.model == "owner/name"
 
 
+def test_a_command_whose_program_is_not_there_is_refused(tmp_path: Path):
+    for word in ("no-such-program", "./no-such-program"):
+        with pytest.raises(RequestWrong, match=r"there is no program .*no-such-program that can be run"):
+            OwnCommand().check(Arm(engine="command", command=(word, "{port}"), cwd=str(tmp_path)))
+
+
 def test_a_command_that_is_told_no_port_needs_the_address():
     with pytest.raises(RequestWrong, match=r"Put \{port\} in it, or give url:"):
         OwnCommand().check(Arm(engine="command", command=("serve",)))

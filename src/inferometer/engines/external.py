@@ -145,7 +145,7 @@ def _container_pid(name: str) -> int:
         said.append(f"{tool}: it does not run" if pid == "0" else f"{tool}: {done.stderr.strip()[-200:] or 'nothing'}")
     tools = " nor ".join(CONTAINER_TOOLS)
     why = "; ".join(said) or f"neither {tools} is on PATH"
-    raise RequestWrong(f"container: {name} has no process that is known: {why}. Give its pid: instead.")
+    raise RequestWrong(f"container: {name} has no process that is known: {why}\nGive its pid: instead.")
 
 
 def base_url_of(arm: Arm) -> str:

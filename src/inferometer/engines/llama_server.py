@@ -13,7 +13,7 @@ from inferometer.engines.command_line import address_of, given, in_place, listen
 from inferometer.engines.help_text import arguments_of, complaint
 from inferometer.engines.model_files import model_facts
 from inferometer.engines.own_command import OwnCommand
-from inferometer.engines.process import Launch, environment, shown_command
+from inferometer.engines.process import Launch, advice, environment, shown_command
 from inferometer.errors import RequestWrong
 from inferometer.record import Fact
 from inferometer.spec import Arm, Draft
@@ -138,7 +138,7 @@ def _require_known(binary: str, args: tuple[str, ...], help_text: str) -> None:
     said = complaint(args, known)
     if said:
         raise RequestWrong(
-            f"binary: {binary} would not start: {said}.\nSee its --help. A start command of your own (`command:`) is "
+            f"binary: {binary} would not start: {said}\nSee its --help. A start command of your own (`command:`) is "
             "passed on unchecked."
         )
 
@@ -177,7 +177,9 @@ def _version(binary: str, arm: Arm) -> str:
     versions = [line.strip() for line in text.splitlines() if line.startswith(("version", "built with"))]
     if not any(line.startswith("version") for line in versions):
         said = " ".join(text.split())[:200] or "nothing"
-        raise RequestWrong(f"binary: {binary} is no llama-server: to --version it says: {said}")
+        raise RequestWrong(
+            f"binary: {binary} is no llama-server: to --version it says: {said}\nTry: {advice(text, ADVICE)}"
+        )
     return "; ".join(versions)
 
 

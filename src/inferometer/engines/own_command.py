@@ -1,5 +1,7 @@
 """How is a server started by a command line of the user's own? Any server that speaks OpenAI's API will do."""
 
+import os
+import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +13,7 @@ from inferometer.engines.command_line import SHELL, Address, in_place, names_por
 from inferometer.engines.process import (
     LOCALHOST,
     Launch,
+    environment,
     free_port,
     late_facts,
     refuse_used_port,
@@ -47,6 +50,7 @@ class OwnCommand:
         arm = in_place(arm)
         address = _address(arm)
         command = own_command(arm, address)
+        _require_program(command[0], arm)
         name = "the shell's command" if command[0] == SHELL else Path(command[0]).name
         return Launch(
             name=name,
@@ -59,6 +63,15 @@ class OwnCommand:
             model=arm.model,
             llama_cpp=self.llama_cpp,
             cwd=arm.cwd,
+        )
+
+
+def _require_program(word: str, arm: Arm) -> None:
+    """Raises RequestWrong where there is no such program. Of a line for the shell only the shell is looked for."""
+    path = str(Path(arm.cwd).expanduser() / word) if arm.cwd and os.sep in word else word
+    if shutil.which(path, path=environment(arm.env).get("PATH")) is None:
+        raise RequestWrong(
+            f"command: there is no program {path} that can be run; give its path, or shell: true with one line of text"
         )
 
 

@@ -36,6 +36,16 @@ POLL_LAST_S = 0.5
 ADVICE = (
     (r"unknown argument|invalid argument|unrecognized|unknown option|argument has been removed",
      "This build does not know one of the flags: they change from build to build; see its --help."),
+    (r"error while handling argument",
+     "One of the flags has a value that this build does not take; its usage is above."),
+    (r"error while loading shared libraries|cannot open shared object file|library not loaded",
+     "A library of this build is not found: the GPU's driver is absent (libcuda, libamdhip64), or the build's folder "
+     "must be named by LD_LIBRARY_PATH (env: in the arm). inferometer doctor says which drivers there are."),
+    (r"no CUDA-capable device|CUDA driver version is insufficient|no ROCm-capable device|Failed to infer device type",
+     "The engine finds no GPU that it can use: inferometer doctor says which drivers there are."),
+    (r"gpu.memory.utilization|No available memory for the cache blocks|mem.fraction.static",
+     "It did not fit into the GPU's memory: free it, or try a shorter context (--max-model-len, --context-length) or "
+     "another share of it (--gpu-memory-utilization, --mem-fraction-static)."),
     (r"unknown model architecture", "This build is older than the model: take a newer llama.cpp."),
     (r"out of memory|cudaMalloc failed|failed to allocate|unable to allocate|bad_alloc|OutOfDeviceMemory",
      "It did not fit into memory: try fewer GPU layers (-ngl), a smaller context (-c) or a smaller quantization."),
