@@ -26,7 +26,7 @@ SLOT_CONTEXT_TOKENS = 4096
 """Context of each slot where the arm names none: llama.cpp's default is all that the model can, and may not fit."""
 
 LOG_VERBOSITY = 4
-"""llama.cpp's "trace": what is in force, and the draft's statistics. Some twenty lines a request; none a token."""
+"""llama.cpp's "trace": what is in force, and the draft's statistics. docs/engines.md says what it costs."""
 
 FLAGS = {
     "-c": "context", "--ctx-size": "context",
@@ -35,6 +35,7 @@ FLAGS = {
     "-b": "batch", "--batch-size": "batch",
     "-ub": "micro_batch", "--ubatch-size": "micro_batch",
     "-fa": "flash_attn", "--flash-attn": "flash_attn",
+    "-lv": "verbosity", "--verbosity": "verbosity",
     "-ngl": "gpu_layers", "--gpu-layers": "gpu_layers", "--n-gpu-layers": "gpu_layers",
 }  # fmt: skip
 """llama-server's flags that the embedded engine takes, and the setting each stands for."""
@@ -100,7 +101,7 @@ def settings_of(arm: Arm, port: int) -> Settings:
         draft_n_min=None if draft is None else draft.n_min,
         draft_p_min=None if draft is None else draft.p_min,
         draft_gpu_layers=None if draft is None else draft.gpu_layers,
-        verbosity=LOG_VERBOSITY,
+        verbosity=int(given.get("verbosity", LOG_VERBOSITY)),
     )
 
 

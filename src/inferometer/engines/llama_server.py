@@ -27,7 +27,7 @@ ELSEWHERE_FLAGS = frozenset({"--rpc", "--device", "-dev"})
 """With one of these, which devices there are is not for us to say."""
 LOG_FLAGS = frozenset({"-lv", "--verbosity", "--log-verbosity", "-v", "--verbose", "--log-verbose", "--log-disable"})
 LOG_VERBOSITY = "4"
-"""Trace: some twenty lines a request; none a token."""
+"""Trace. docs/engines.md says what it costs."""
 ADVICE = (
     "Give the path of a llama-server (binary: /path/to/llama.cpp/build/bin/llama-server), or use engine: embedded, "
     "which needs none."
