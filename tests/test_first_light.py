@@ -14,6 +14,7 @@ from inferometer.spec import Arm, Builtin, Draft, Spec
 
 TINY = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1)
 SPEC = Spec(
+    trials=1,
     name="tiny",
     arms={
         "baseline": TINY,
@@ -147,6 +148,7 @@ def test_a_prompt_is_not_taken_from_the_cache(study: Study):
 
 def test_a_failed_trial_is_kept_and_the_next_one_runs(tmp_path: Path):
     spec = Spec(
+        trials=1,
         arms={
             "gone": Arm(engine="external", url="http://127.0.0.1:9", model="m"),
             "there": TINY,

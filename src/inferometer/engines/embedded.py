@@ -14,6 +14,7 @@ from pathlib import Path
 from inferometer.endpoint import Endpoint
 from inferometer.engines import devices, embedded_server
 from inferometer.engines.asked import asked_facts
+from inferometer.engines.base import OnSpawn, unwatched
 from inferometer.engines.command_line import in_place
 from inferometer.engines.embedded_server import Settings
 from inferometer.engines.model_files import model_facts
@@ -57,7 +58,7 @@ class Embedded:
         model_facts(arm)
         _require_gpu(settings_of(arm, port=0), arm)
 
-    def start(self, arm: Arm, log_path: Path) -> AbstractContextManager[Endpoint]:
+    def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]:
         arm = in_place(arm)
         facts = (*_version_facts(), *model_facts(arm))
         settings = settings_of(arm, free_port())
@@ -75,7 +76,7 @@ class Embedded:
             llama_cpp=True,
             cwd=arm.cwd,
         )
-        return started(launch, arm, log_path)
+        return started(launch, arm, log_path, on_spawn)
 
     def facts_at_end(self, endpoint: Endpoint) -> tuple[Fact, ...]:
         return late_facts(endpoint)

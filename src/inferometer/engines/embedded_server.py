@@ -50,6 +50,7 @@ def serve(settings: Settings) -> Any:
     params.n_ctx = settings.context
     params.n_parallel = settings.parallel
     params.verbosity = settings.verbosity
+    params.endpoint_metrics = True
     flash_attn = xllamacpp.llama_flash_attn_type
     params.flash_attn_type = {
         "on": flash_attn.LLAMA_FLASH_ATTN_TYPE_ENABLED,

@@ -12,6 +12,7 @@ from typing import Any, cast
 from inferometer.record import Fact
 
 LOG = "the engine's log"
+SINCE_START = "since the engine's start, warm-ups included"
 
 
 def facts_when_ready(log: str, props: Any, slots: Any) -> tuple[Fact, ...]:
@@ -23,8 +24,8 @@ def facts_when_ready(log: str, props: Any, slots: Any) -> tuple[Fact, ...]:
 def facts_at_end(log: str, known: tuple[Fact, ...]) -> tuple[Fact, ...]:
     """What the whole log adds to the `known` facts: the draft's use, where nothing said so before, and its statistics.
 
-    The statistics count everything since the engine's start, warm-ups and our first token too: the log does not part
-    them from the plan.
+    The statistics count everything since the engine's start: warm-ups, our first token, and earlier trials where the
+    engine was kept. The log does not part them from the plan.
     """
     statistics = _statistics(log)
     accepted, drafted = _acceptance(log)
@@ -32,10 +33,10 @@ def facts_at_end(log: str, known: tuple[Fact, ...]) -> tuple[Fact, ...]:
     if not any(fact.name == "in_force_draft" for fact in known) and (drafted or statistics):
         facts.append(Fact("in_force_draft", "on", f"{LOG}: it drafted"))
     if statistics:
-        source = f"{LOG}: its statistics, warm-ups included"
+        source = f"{LOG}: its statistics, {SINCE_START}"
         facts += [Fact(f"spec_log_{name}", _text(name, value), source) for name, value in statistics.items()]
     elif drafted:
-        source = f"{LOG}: acceptance, summed over all requests, warm-ups included"
+        source = f"{LOG}: acceptance, summed over all requests, {SINCE_START}"
         facts.append(Fact("spec_log_drafted_tokens", str(drafted), source))
         facts.append(Fact("spec_log_accepted_tokens", str(accepted), source))
     return tuple(facts)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from inferometer.endpoint import Endpoint
 from inferometer.engines import devices
+from inferometer.engines.base import OnSpawn, unwatched
 from inferometer.engines.command_line import SHELL, Address, in_place, names_port, own_command
 from inferometer.engines.process import (
     LOCALHOST,
@@ -38,8 +39,8 @@ class OwnCommand:
     def check(self, arm: Arm) -> None:
         self.launch(arm)
 
-    def start(self, arm: Arm, log_path: Path) -> AbstractContextManager[Endpoint]:
-        return started(self.launch(arm), arm, log_path)
+    def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]:
+        return started(self.launch(arm), arm, log_path, on_spawn)
 
     def facts_at_end(self, endpoint: Endpoint) -> tuple[Fact, ...]:
         return late_facts(endpoint)

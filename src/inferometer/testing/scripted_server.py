@@ -180,13 +180,17 @@ def delta(content: str | None = None, finish: str | None = None, role: str | Non
 def chat_stream(
     tokens: Iterable[str], first_s: float = 0.0, gap_s: float = 0.0, extra: dict[str, Any] | None = None
 ) -> Iterator[Step]:
-    """An answer as llama-server streams it: role, a chunk a token, finish, usage (with `extra`, as timings), [DONE]."""
+    """An answer as llama-server streams it: role, a chunk a token, finish, usage (with `extra`, as timings), [DONE].
+
+    Token n is due `first_s` + n · `gap_s` after the answer began, so that what a send takes makes no later one late.
+    """
+    began_s = time.monotonic()
     yield Wait(first_s)
     yield Send(STREAM_HEAD + chunk(event(delta(role="assistant"))))
     count = 0
     for count, token in enumerate(tokens, start=1):
         if count > 1:
-            yield Wait(gap_s)
+            yield Wait(max(0.0, began_s + first_s + (count - 1) * gap_s - time.monotonic()))
         yield Send(chunk(event(delta(token))))
     yield Send(chunk(event(delta(finish="stop"))))
     usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
