@@ -14,7 +14,7 @@ from inferometer.spec import Arm, Builtin, Sampling, Settle, Spec
 from inferometer.testing.scripted_server import ScriptedServer, inference_server
 
 TOKENS = 40
-GAP_S = 0.008
+GAP_S = 0.02
 
 
 def difference(comparison: Comparison, metric: str) -> Difference:
@@ -42,8 +42,8 @@ def test_a_server_that_is_slower_by_a_known_factor_is_called_slower_and_the_inte
 ):
     """Each token comes at its own time after the request, so that the time per token is the gap: the ratio is known."""
     with (
-        ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S)) as usual,
-        ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S * (1 + slow_down))) as slow,
+        ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S, on_schedule=True)) as usual,
+        ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S * (1 + slow_down), on_schedule=True)) as slow,
     ):
         list(run_study(spec({"usual": arm(usual), "slow": arm(slow)}, metric="mean_tpot_ms"), tmp_path / "s"))
     comparison = comparison_of([tmp_path / "s"], "inferometer")
@@ -51,8 +51,8 @@ def test_a_server_that_is_slower_by_a_known_factor_is_called_slower_and_the_inte
     tpot = difference(comparison, "mean_tpot_ms")
     assert tpot.verdict == "slower"
     assert tpot.low_percent < 100 * slow_down < tpot.high_percent
-    assert difference(comparison, "median_itl_per_token_ms").verdict == "slower"
     if slow_down == 0.20:
+        assert difference(comparison, "median_itl_per_token_ms").verdict == "slower"
         assert difference(comparison, "output_throughput").verdict == "slower"
 
 
@@ -71,8 +71,8 @@ def test_an_engine_against_itself_shows_no_difference(tmp_path: Path):
 
 def test_a_study_goes_on_until_the_difference_is_known_well_enough_and_says_so(tmp_path: Path):
     with (
-        ScriptedServer(inference_server(4, 0.0, 0.002)) as one,
-        ScriptedServer(inference_server(4, 0.0, 0.004)) as other,
+        ScriptedServer(inference_server(10, 0.0, 0.01, on_schedule=True)) as one,
+        ScriptedServer(inference_server(10, 0.0, 0.03, on_schedule=True)) as other,
     ):
         asked = spec(
             {"one": arm(one), "other": arm(other)}, trials=2, until="±20%", max_trials=8, metric="mean_tpot_ms"
@@ -85,7 +85,7 @@ def test_a_study_goes_on_until_the_difference_is_known_well_enough_and_says_so(t
     assert 3 <= len(looks) < 8  # two trials an arm say nothing to one who looks again and again
     comparison = comparison_of([tmp_path / "s"], "inferometer")
     assert comparison.looked_at
-    assert "20% or more from 0" in comparison.stopped
+    assert comparison.stopped.endswith(("20% or more from 0", "within ±20%"))
     assert difference(comparison, "mean_tpot_ms").verdict == "slower"
 
 
@@ -122,11 +122,11 @@ def test_the_machine_is_left_to_rest_between_trials_but_not_before_the_first(tmp
 
 def test_the_command_line_asks_for_the_same(tmp_path: Path):
     with (
-        ScriptedServer(inference_server(4, 0.0, 0.002)) as one,
-        ScriptedServer(inference_server(4, 0.0, 0.004)) as other,
+        ScriptedServer(inference_server(10, 0.0, 0.01, on_schedule=True)) as one,
+        ScriptedServer(inference_server(10, 0.0, 0.03, on_schedule=True)) as other,
     ):
         (tmp_path / "study.yaml").write_text(
-            "workload: {kind: builtin, num_prompts: 4, max_tokens: 4}\ntokenizer: none\narms:\n"
+            "workload: {kind: builtin, num_prompts: 4, max_tokens: 10}\ntokenizer: none\narms:\n"
             f"  one: {{engine: external, url: '{one.url}'}}\n  other: {{engine: external, url: '{other.url}'}}\n"
         )
         flags = "--trials 2 --until ±30% --max-trials 5 --metric tpot --effect 1 --out s".split()
@@ -143,8 +143,9 @@ def test_the_command_line_asks_for_the_same(tmp_path: Path):
     assert (kept.trials, kept.until, kept.max_trials, kept.metric) == (2, "±30%", 5, "mean_tpot_ms")
     assert "looked at: other:" in done.stderr
     assert "other: mean TPOT" in done.stdout
-    assert "one of 1% (4 times in 5)" in done.stdout
-    assert "confidence sequence" in " ".join(done.stdout.split())
+    shown = " ".join(done.stdout.split())
+    assert "one of 1% (4 times in 5)" in shown
+    assert "confidence sequence" in shown
 
 
 @pytest.mark.parametrize(

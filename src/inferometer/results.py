@@ -38,8 +38,24 @@ class Study(msgspec.Struct, frozen=True):
 
     @property
     def plan_id(self) -> str:
-        """Equal for studies that ask the same, in the same order, at the same times; "" before the first trial."""
-        return "" if self.plan is None else hashlib.sha256(msgspec.json.encode(self.plan)).hexdigest()[:16]
+        """Equal for studies that ask the same, in the same order, at the same times; "" before the first trial.
+
+        How many tokens a prompt is by our own count is no part of what was asked: another server's tokenizer counts
+        otherwise.
+        """
+        if self.plan is None:
+            return ""
+        asked = [
+            (item.request.messages, item.request.max_tokens, item.due_ns, item.measured) for item in self.plan.items
+        ]
+        return hashlib.sha256(msgspec.json.encode((asked, self.plan.concurrency))).hexdigest()[:16]
+
+    @property
+    def cores(self) -> int | None:
+        """The machine's CPU cores, as its facts have it: of all, since what others use is read of all."""
+        facts = {fact.name: fact.value for fact in self.machine}
+        value = facts.get("cpu_cores_logical", facts.get("cpu_cores_usable", ""))
+        return int(value) if value.isdecimal() else None
 
     def cases(self, views: dict[str, list[TrialView]]) -> list[Case]:
         """Each arm with its trials, for `validity`."""
@@ -53,6 +69,7 @@ class Study(msgspec.Struct, frozen=True):
                 requests=measured,
                 sampling=self.spec.sampling,
                 plan=self.plan_id,
+                cores=self.cores,
             )
             for name, arm in self.spec.arms.items()
         ]

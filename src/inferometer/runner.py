@@ -355,8 +355,9 @@ class _Trial:
             }
         except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
             said = str(error) or type(error).__name__
-            message = f"the outputs could not be counted again by {counter.name}: {said}"
-            self._findings.append(Finding("warning", "not-counted", message))
+            message = f"the outputs could not be counted again by {counter.name}: {said}."
+            action = "Token counts are the server's own; name a tokenizer (`tokenizer:`) to have ours."
+            self._findings.append(Finding("warning", "not-counted", message, action))
             return
         self._store.set_our_tokens(self._id, counts)
 
@@ -421,12 +422,15 @@ def _load_facts(report: LoadReport) -> list[Fact]:
 def _load_findings(report: LoadReport) -> list[Finding]:
     """A note of what the client cost, a warning where that was near what it can do."""
     severity = "warning" if report.near_the_limit else "note"
-    return [Finding(severity, "client", report.line())]
+    action = "Leave the client a core (fewer `threads`, a quieter machine), or share the load (`--workers`)."
+    return [Finding(severity, "client", f"{report.line()}.", action if report.near_the_limit else "")]
 
 
 def _lost_finding(lost: WorkerLost) -> Finding:
-    message = f"load worker {lost.number} {lost.how}; {lost.missing} of its requests have no answer"
-    return Finding("invalid", "worker-lost", message)
+    message = f"load worker {lost.number} {lost.how}; {lost.missing} of its requests have no answer."
+    return Finding(
+        "invalid", "worker-lost", message, "Run it again; a worker that is killed may have had too little memory."
+    )
 
 
 def _now_text() -> str:

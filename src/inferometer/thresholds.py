@@ -12,22 +12,31 @@ requests of few from raising it."""
 OUTPUT_SHARE = 0.10
 OUTPUT_LEVEL = 0.01
 """Exact matches below the baseline's agreement with itself by 10 points, and not by chance: batching and other kernels
-flip a token here and there in any engine, and one flip changes the rest of a text."""
+flip a token here and there in any engine, and one flip changes the rest of a text. Without a second trial of the
+baseline, more than one text in ten that differs."""
 
 DEGENERATE_SHARE = 0.05
 """One answer in twenty may loop by itself: greedy decoding of small models does."""
 DEGENERATE_EXCESS = 0.10
-"""An arm with 10 points more broken answers than another is not the same model at another speed."""
+DEGENERATE_LEVEL = 0.01
+"""An arm with 10 points more broken answers than another, and not by chance, is not the same model at another speed: of
+eight answers a flipped token may send one into a loop."""
 LOOP_SHARE = 0.5
 LOOP_CHARS = 60
-LOOP_PERIOD = 80
+LOOP_PERIOD = 1000
 LOOP_REPEATS = 4
-"""A loop: the last half of an answer, and at least 60 characters, is one piece of at most 80 characters at least four
-times: tables and lists repeat a form, but not to the letter."""
-COMPRESSION_RATIO = 8.0
+"""A loop: the last half of an answer, and at least 60 characters, is one piece of at most 1000 characters at least four
+times: tables and lists repeat a form, but not to the letter, and what is sound ends otherwise than by its rows."""
+WHOLE_LOOP_CHARS = 16
+"""An answer that is nothing else is a loop from 16 characters on: a broken kernel writes one token (`GGGG`) however
+short the answer asked, and a number or a rule of so many like characters is no answer to a prompt."""
+COMPRESSION_RATIO = 16.0
 COMPRESSION_CHARS = 400
-"""Text over its zlib form: code and prose of some hundred characters stay below 4, and the longest answers of ordinary
-models below 6; loops reach 10 and more."""
+"""Text over its zlib form, for loops that do not end the answer: prose and code stay below 4, and sound answers made of
+rows (300 SQL inserts, a JSON list, a switch) reach 12."""
+CUT_CHARACTERS = 3
+"""Replacement characters at the end of an answer: a character of four bytes cut after three of them. Some engines send
+these rather than keep them back."""
 
 CACHE_SHARE = 0.05
 CACHE_TEMPLATE_TOKENS = 40
@@ -49,9 +58,14 @@ TRIALS_SPREAD_PERCENT = 10.0
 """Best against worst trial of an arm: interleaving cancels a drift, but an undisturbed machine varies by less."""
 CLOCK_PERCENT = 2.0
 """Mean GPU clocks of two arms: time per token follows the clock one to one at most, so 2% may make a verdict of 2%."""
-THERMAL_REASONS = 0x08 | 0x20 | 0x40 | 0x80
-"""NVML's throttle reasons that are no normal operation: hardware slowdown, software and hardware thermal slowdown,
-power brake. The software power cap (0x04) is reached by any card under load."""
+THERMAL_REASONS = {
+    0x08: "hardware slowdown",
+    0x20: "too hot, by software",
+    0x40: "too hot, by hardware",
+    0x80: "power brake",
+}
+"""NVML's throttle reasons that are no normal operation. The software power cap (0x04) is reached by any card under
+load."""
 
 BUSY_CPU_SHARE = 0.10
 """Of the machine's cores, taken by other processes over a trial: a tenth is a core of ten, and an engine of threads

@@ -51,6 +51,9 @@ class Nvml:
     def nvmlDeviceGetHandleByIndex(self, i: int) -> int:
         return i
 
+    def nvmlDeviceGetName(self, handle: int) -> str:
+        return "NVIDIA H200"
+
     def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:
         return 51
 

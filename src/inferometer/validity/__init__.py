@@ -51,6 +51,8 @@ CHECKS: tuple[Check, ...] = (
 
 def findings(cases: Sequence[Case]) -> list[Finding]:
     """What is to be said of these arms, the first being the baseline: the gravest first."""
+    if not cases:
+        return []
     order = ("invalid", "warning", "note")
     found = [finding for check in CHECKS for finding in check(cases)]
     return sorted(found, key=lambda finding: order.index(finding.severity))

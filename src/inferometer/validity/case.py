@@ -14,7 +14,7 @@ from inferometer.spec import Arm, Sampling
 
 class Case(msgspec.Struct, frozen=True):
     """An arm with its trials. `requests`: what the plan asked, by index. `plan`: equal for arms that were asked the
-    same."""
+    same. `cores`: the machine's, None where that is not known."""
 
     name: str
     arm: Arm
@@ -22,6 +22,7 @@ class Case(msgspec.Struct, frozen=True):
     requests: dict[int, Request]
     sampling: Sampling = Sampling()
     plan: str = ""
+    cores: int | None = None
 
     @property
     def done(self) -> tuple[TrialView, ...]:

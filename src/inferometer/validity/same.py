@@ -10,7 +10,8 @@ import msgspec
 from inferometer import metrics, thresholds
 from inferometer.degenerate import broken
 from inferometer.measures import RequestView, TrialView
-from inferometer.record import Finding
+from inferometer.record import OUTPUT_KINDS, Finding, RequestRecord
+from inferometer.request import Message, Request
 from inferometer.spec import Sampling
 from inferometer.stats import fisher_level
 from inferometer.validity.case import Case
@@ -21,26 +22,36 @@ def other_prompts(cases: Sequence[Case]) -> Iterator[Finding]:
     for case in others:
         if case.plan != first.plan:
             mine, theirs = [list(one.requests.values()) for one in (case, first)]
-            if [request.messages for request in mine] != [request.messages for request in theirs]:
-                what = "other prompts"
-            elif [request.max_tokens for request in mine] != [request.max_tokens for request in theirs]:
-                what = "other lengths"
+            if Counter(request.messages for request in mine) != Counter(request.messages for request in theirs):
+                severity, what = "invalid", f"other prompts than {first.name}"
+            elif Counter(map(_work, mine)) != Counter(map(_work, theirs)):
+                severity, what = "invalid", f"other lengths than {first.name}"
             else:
-                what = "another order or other times"
-            severity = "warning" if what.startswith("another") else "invalid"
+                severity = "warning"
+                what = f"the same as {first.name} in another order, at other times, or so many at once"
             yield case.finding(
                 severity,
                 "other-work",
-                f"it was asked for {what} than {first.name} ({len(mine)} and {len(theirs)} requests).",
+                f"it was asked for {what} ({len(mine)} and {len(theirs)} requests).",
                 "Give both the same workload, seed and schedule, best in one study.",
             )
         if case.sampling != first.sampling:
             yield case.finding(
                 "warning",
                 "other-sampling",
-                f"its sampling is not that of {first.name}.",
+                f"its sampling is not that of {first.name}: {_unlike(case.sampling, first.sampling)}.",
                 "Give both the same `sampling:`, unless that is what you compare.",
             )
+
+
+def _work(request: Request) -> tuple[tuple[Message, ...], int | None]:
+    return request.messages, request.max_tokens
+
+
+def _unlike(one: Sampling, other: Sampling) -> str:
+    """Each field in which they differ, with both values."""
+    mine, theirs = msgspec.structs.asdict(one), msgspec.structs.asdict(other)
+    return ", ".join(f"{name} {mine[name]} against {theirs[name]}" for name in mine if mine[name] != theirs[name])
 
 
 def token_totals(cases: Sequence[Case]) -> Iterator[Finding]:
@@ -109,11 +120,11 @@ def other_output(cases: Sequence[Case]) -> Iterator[Finding]:
         if found is None:
             continue
         control = "" if itself is None else f"; {first.name} with itself {itself.text}"
-        said = f"{found.text} of its answers are {first.name}'s to the letter{control}"
+        said = f"{found.text} answers are {first.name}'s to the letter{control}"
         if found.share >= thresholds.EVIDENCE_MATCHES:
             yield case.finding("note", "same-output", f"{said}.", "")
             continue
-        worse = itself is None or _is_less(found, itself)
+        worse = found.share < 1 - thresholds.OUTPUT_SHARE if itself is None else _is_less(found, itself)
         yield case.finding(
             "warning" if worse else "note",
             "other-output",
@@ -142,14 +153,14 @@ class Agreement(msgspec.Struct, frozen=True):
 
 def agreement(one: TrialView, other: TrialView) -> Agreement | None:
     """Of the texts of two trials, by request; None where no request was answered in both."""
-    texts = {request.record.index: request.record.text for request in one.requests if request.record.ok}
+    texts = {request.record.index: _output(request.record) for request in one.requests if request.record.ok}
     same = 0
     places: list[tuple[int, str]] = []
     for request in other.requests:
         record = request.record
         if not record.ok or record.index not in texts:
             continue
-        before, after = texts[record.index], record.text
+        before, after = texts[record.index], _output(record)
         if before == after:
             same += 1
         else:
@@ -162,6 +173,11 @@ def agreement(one: TrialView, other: TrialView) -> Agreement | None:
         place, name = min(places)
         said = f"The first difference is at character {place} of {name}; in the middle case at {middle}."
     return Agreement(same, same + len(places), said)
+
+
+def _output(record: RequestRecord) -> str:
+    """All that the model wrote: thoughts and tool calls too."""
+    return "".join(event.text for event in record.events if event.kind in OUTPUT_KINDS)
 
 
 def common_length(one: str, other: str) -> int:
@@ -184,14 +200,14 @@ def _is_greedy(sampling: Sampling) -> bool:
 
 
 def degenerate_output(cases: Sequence[Case]) -> Iterator[Finding]:
-    shares: dict[str, float] = {}
+    counts: dict[str, tuple[int, int]] = {}  # broken and sound answers
     for case in cases:
         kinds = Counter(kind for trial in case.done[:1] for r in trial.requests if (kind := _broken(r, case)))
         answers = sum(r.record.ok for trial in case.done[:1] for r in trial.requests)
         if not answers:
             continue
-        shares[case.name] = kinds.total() / answers
-        if shares[case.name] > thresholds.DEGENERATE_SHARE:
+        counts[case.name] = (kinds.total(), answers - kinds.total())
+        if kinds.total() / answers > thresholds.DEGENERATE_SHARE:
             said = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
             yield case.finding(
                 "warning",
@@ -199,11 +215,13 @@ def degenerate_output(cases: Sequence[Case]) -> Iterator[Finding]:
                 f"{kinds.total()} of {answers} answers are broken ({said}): loops are easy to draft and to predict.",
                 "Look at the outputs; try other prompts, the model's chat template, or a better quantisation.",
             )
-    if not shares:
+    if not counts:
         return
+    shares = {name: broken_ones / (broken_ones + sound) for name, (broken_ones, sound) in counts.items()}
     best = min(shares, key=lambda name: shares[name])
     for name, share in shares.items():
-        if share - shares[best] > thresholds.DEGENERATE_EXCESS:
+        level = fisher_level(counts[name], counts[best])
+        if share - shares[best] > thresholds.DEGENERATE_EXCESS and level < thresholds.DEGENERATE_LEVEL:
             yield Finding(
                 "invalid",
                 "degenerate",
@@ -216,7 +234,7 @@ def degenerate_output(cases: Sequence[Case]) -> Iterator[Finding]:
 
 def _broken(request: RequestView, case: Case) -> str:
     record = request.record
-    if not record.ok or any(event.kind in ("reasoning", "tool") for event in record.events):
+    if not record.ok:
         return ""
     asked = case.requests.get(record.index)
     short = (
@@ -227,7 +245,14 @@ def _broken(request: RequestView, case: Case) -> str:
         and request.timing.output_source in ("usage", "timings")
         and (request.timing.output_tokens or 0) < asked.max_tokens
     )
-    return "cut short of the length asked" if short else broken(record.text)
+    if short:
+        return "cut short of the length asked"
+    if record.text.strip():
+        return broken(record.text)
+    kinds = {event.kind for event in record.events}
+    if "tool" in kinds:
+        return ""  # a call is an answer
+    return broken(_output(record))  # a thought that max_tokens ended, or nothing
 
 
 # --- the prefix cache -----------------------------------------------------------------------------
@@ -257,17 +282,15 @@ def cache_helped(cases: Sequence[Case]) -> Iterator[Finding]:
 
 def _excess_share(trial: TrialView, implied: dict[int, float]) -> float | None:
     """Cached beyond implied, of all prompt tokens; None where the server told of no cache."""
-    cached = allowed = total = 0.0
-    told = False
+    excess = total = 0.0
     for request in trial.requests:
         taken, prompt = metrics.cached_tokens(request.record), request.timing.prompt_tokens if request.timing else None
         if taken is None or prompt is None:
             continue
-        told = True
-        cached += taken
         total += prompt
-        allowed += implied.get(request.record.index, 0.0) * prompt + thresholds.CACHE_TEMPLATE_TOKENS
-    return max(0.0, cached - allowed) / total if told and total else None
+        allowed = implied.get(request.record.index, 0.0) * prompt + thresholds.CACHE_TEMPLATE_TOKENS
+        excess += max(0.0, taken - allowed)
+    return excess / total if total else None
 
 
 def _implied_shares(case: Case) -> dict[int, float]:

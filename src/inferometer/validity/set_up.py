@@ -9,26 +9,27 @@ from inferometer.measures import TrialView
 from inferometer.record import Finding
 from inferometer.validity.case import Case, each
 
+DRAFT_FLAGS = ("-md", "--model-draft", "--spec-draft-model", "-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf")
+"""llama-server's flags that name a draft model, older builds' among them."""
+
 
 @each
 def draft_not_used(case: Case) -> Iterable[Finding]:
-    asked = case.arm.draft is not None or any(trial.trial.draft_asked for trial in case.trials)
+    asked = case.arm.draft is not None or asked_draft(case.arm.args) or any(t.trial.draft_asked for t in case.trials)
     trials = [trial for trial in case.done if trial.timings]
     if not asked or not trials:
         return
-    unused = [trial for trial in trials if not _drafted(trial)]
-    if not unused:
-        return
-    told = any(request.record.timings is not None for trial in unused for request in trial.requests)
-    where = f"in {len(unused)} of {len(trials)} trials"
-    if told:
+    used = [_draft_used(trial) for trial in trials]
+    if False in used:
+        where = f"in {used.count(False)} of {len(trials)} trials"
         yield case.finding(
             "invalid",
             "draft-not-used",
             f"a draft was asked for, and the engine reports no drafted token {where}.",
             "Today's llama-server ignores -md without --spec-type: see the engine's log and its --help.",
         )
-    else:
+    elif None in used:
+        where = f"in {used.count(None)} of {len(trials)} trials"
         yield case.finding(
             "warning",
             "draft-unknown",
@@ -37,8 +38,24 @@ def draft_not_used(case: Case) -> Iterable[Finding]:
         )
 
 
-def _drafted(trial: TrialView) -> bool:
-    return bool(metrics.drafted_tokens(trial) or acceptance.drafted_counted(trial))
+def _draft_used(trial: TrialView) -> bool | None:
+    """By the engine's counts, else by what it says to be in force; None where it says nothing."""
+    counted = acceptance.drafted_counted(trial)
+    if metrics.drafted_tokens(trial) or counted:
+        return True
+    if counted is not None or any(request.record.timings is not None for request in trial.requests):
+        return False  # these count drafted tokens where there are any
+    in_force = next((fact.value for fact in trial.trial.facts if fact.name == "in_force_draft"), None)
+    return None if in_force is None else in_force == "on"
+
+
+def asked_draft(args: Sequence[str]) -> bool:
+    """Whether the arm's own flags name a draft model or a kind of speculation."""
+    for word, following in zip_longest(args, args[1:], fillvalue=""):
+        flag, _, value = word.partition("=")
+        if flag in DRAFT_FLAGS or (flag == "--spec-type" and (value or following) != "none"):
+            return True
+    return False
 
 
 @each
@@ -70,14 +87,14 @@ def settings_not_in_force(case: Case) -> Iterable[Finding]:
 
 
 def asked_flash_attn(args: Sequence[str]) -> str | None:
-    """`on` or `off` by the arm's own flags; None where they leave it to the engine. A bare -fa, as builds of 2024
-    had it, means on."""
+    """`on` or `off` by the arm's own flags, in all of llama.cpp's words for these; None where they leave it to the
+    engine. A bare -fa, as builds of 2024 had it, means on."""
     asked = None
     for i, word in enumerate(args):
         flag, _, value = word.partition("=")
         if flag in ("-fa", "--flash-attn"):
             value = value or (args[i + 1] if i + 1 < len(args) else "")
-            asked = {"off": "off", "0": "off", "auto": None}.get(value, "on")
+            asked = None if value in ("auto", "-1") else "off" if value in ("off", "disabled", "false", "0") else "on"
     return asked
 
 

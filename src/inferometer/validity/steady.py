@@ -9,7 +9,7 @@ import numpy as np
 
 from inferometer import metrics, thresholds
 from inferometer.measures import RequestView, TrialView
-from inferometer.record import Finding
+from inferometer.record import Finding, Sample
 from inferometer.stats import robust_line, trend_level
 from inferometer.validity.case import Case, each
 
@@ -60,9 +60,13 @@ def _ttft_residuals(trial: TrialView) -> list[float]:
         for request in _in_order(trial)
         if request.timing and request.timing.prompt_tokens is not None
     ]
-    if len(rows) < thresholds.WARM_LEAST_REQUESTS or len({tokens for _, tokens in rows}) < 3:
+    if len(rows) < thresholds.WARM_LEAST_REQUESTS:
         return []
     times, tokens = np.array(rows, np.float64).T
+    if len(set(tokens)) == 1:
+        return list(times)
+    if len(set(tokens[1:])) < 3:
+        return []  # no line to hold the first one against
     slope, intercept = robust_line(tokens[1:].tolist(), times[1:].tolist())
     return list(times - (slope * tokens + intercept) + float(np.median(times)))
 
@@ -70,8 +74,9 @@ def _ttft_residuals(trial: TrialView) -> list[float]:
 @each
 def drift(case: Case) -> Iterable[Finding]:
     changes = [_trend_percent(_tpots(trial)) for trial in case.done]
-    drifting = [change for change in changes if change is not None]
-    if drifting and 2 * len(drifting) > len(changes):
+    rising, falling = ([c for c in changes if c is not None and (c > 0) == is_up] for is_up in (True, False))
+    drifting = max(rising, falling, key=len)
+    if 2 * len(drifting) > len(changes):
         yield case.finding(
             "warning",
             "drift",
@@ -79,9 +84,8 @@ def drift(case: Case) -> Iterable[Finding]:
             f"({len(drifting)} of {len(changes)} trials).",
             "Heat, clocks or a filling cache: let it settle (`settle:`), and look at clocks and temperatures.",
         )
-    rates = [
-        rate for trial in case.done if (rate := metrics.METRICS_BY_KEY["output_throughput"].value(trial)) is not None
-    ]
+    values = [metrics.METRICS_BY_KEY["output_throughput"].value(trial) for trial in case.done]
+    rates = [rate for rate in values if rate]  # a trial in which nothing succeeded is a matter of `failures`
     if len(rates) > 1 and max(rates) > min(rates) * (1 + thresholds.TRIALS_SPREAD_PERCENT / 100):
         yield case.finding(
             "warning",
@@ -108,22 +112,22 @@ def gpu_state(cases: Sequence[Case]) -> Iterator[Finding]:
     clocks: dict[str, float] = {}
     limits: set[tuple[str | None, float]] = set()
     for case in cases:
-        reasons = {int(value) for trial in case.done for value in sampled(trial, "throttle_reasons")}
-        hot = sorted(reason for reason in reasons if reason & thresholds.THERMAL_REASONS)
+        reasons = {int(value) for trial in case.done for value in of_own_gpus(trial, "throttle_reasons")}
+        hot = [words for bit, words in thresholds.THERMAL_REASONS.items() if any(reason & bit for reason in reasons)]
         if hot:
             yield case.finding(
                 "warning",
                 "throttled",
-                f"the GPU was slowed down by heat or power (NVML's reasons {', '.join(f'{one:#x}' for one in hot)}).",
+                f"the GPU was slowed down by heat or power (NVML: {'; '.join(hot)}).",
                 "Cool it, let it settle between trials (`settle:`), or set a clock that it can hold.",
             )
-        read = [value for trial in case.done for value in sampled(trial, "sm_clock_mhz")]
+        read = [value for trial in case.done for value in of_own_gpus(trial, "sm_clock_mhz")]
         if read:
             clocks[case.name] = fmean(read)
         limits |= {
             (sample.device, sample.value)
             for trial in case.done
-            for sample in trial.trial.samples
+            for sample in _of_own_gpus(trial)
             if sample.quantity == "power_limit_w"
         }
     if clocks and max(clocks.values()) > min(clocks.values()) * (1 + thresholds.CLOCK_PERCENT / 100):
@@ -134,21 +138,39 @@ def gpu_state(cases: Sequence[Case]) -> Iterator[Finding]:
             f"the GPU's mean clock differs between the arms ({said}).",
             "A difference of this size may be the clock's: let it settle, or fix the clocks.",
         )
-    if len(limits) > len({device for device, _ in limits}):
+    changed = {
+        device: sorted(watts for other, watts in limits if other == device)
+        for device, _ in limits
+        if sum(other == device for other, _ in limits) > 1
+    }
+    for device, watts in changed.items():
         yield Finding(
             "warning",
             "power-limit",
-            "a GPU's power limit changed during the study.",
+            f"the power limit of GPU {device} changed during the study ({', '.join(f'{one:g} W' for one in watts)}).",
             "Set it before, and measure again.",
         )
 
 
+def of_own_gpus(trial: TrialView, quantity: str) -> list[float]:
+    """Readings while the plan was played, of the GPUs that the engine has memory on; of all where that is not known."""
+    return [sample.value for sample in _since_the_plan(trial, _of_own_gpus(trial)) if sample.quantity == quantity]
+
+
 def sampled(trial: TrialView, quantity: str) -> list[float]:
     """Readings while the plan was played."""
+    return [sample.value for sample in _since_the_plan(trial, trial.trial.samples) if sample.quantity == quantity]
+
+
+def _of_own_gpus(trial: TrialView) -> list[Sample]:
+    samples = trial.trial.samples
+    own = {sample.device for sample in samples if sample.quantity == "gpu_memory_bytes" and sample.value > 0}
+    return [sample for sample in samples if not own or sample.device is None or sample.device in own]
+
+
+def _since_the_plan(trial: TrialView, samples: Iterable[Sample]) -> list[Sample]:
     began_ns = trial.trial.plan_started_ns
-    if began_ns is None:
-        return []
-    return [s.value for s in trial.trial.samples if s.quantity == quantity and s.at_ns >= began_ns]
+    return [] if began_ns is None else [sample for sample in samples if sample.at_ns >= began_ns]
 
 
 # --- the machine and the client -------------------------------------------------------------------
@@ -157,17 +179,16 @@ def sampled(trial: TrialView, quantity: str) -> list[float]:
 @each
 def machine_busy(case: Case) -> Iterable[Finding]:
     for trial in case.done:
-        cores = next((fact.value for fact in trial.trial.facts if fact.name == "cores"), "")
         used = sampled(trial, "other_cpu_cores")
-        if used and cores.replace(".", "").isdecimal() and fmean(used) > thresholds.BUSY_CPU_SHARE * float(cores):
+        if used and case.cores is not None and fmean(used) > thresholds.BUSY_CPU_SHARE * case.cores:
             yield case.finding(
                 "warning",
                 "machine-busy",
-                f"other processes used {fmean(used):.1f} of {cores} cores.",
+                f"other processes used {fmean(used):.1f} of {case.cores} cores.",
                 "End them, or measure again when the machine is quiet.",
                 trial.trial.number,
             )
-        gpu = sampled(trial, "other_gpu_percent")
+        gpu = of_own_gpus(trial, "other_gpu_percent")
         if gpu and fmean(gpu) > thresholds.BUSY_GPU_PERCENT:
             yield case.finding(
                 "warning",
@@ -197,7 +218,7 @@ def failures(case: Case) -> Iterable[Finding]:
                 "warning",
                 "trial-failed",
                 f"it did not end well ({trial.trial.state}{f': {reason}' if reason else ''}) and is left out.",
-                "",
+                "Mend the cause (an engine's log is in the study's logs/ folder), and run the study again.",
                 trial.trial.number,
             )
     asked = sum(len(trial.requests) for trial in case.done)
@@ -206,7 +227,7 @@ def failures(case: Case) -> Iterable[Finding]:
         return
     share = len(failed) / asked
     kinds = ", ".join(f"{kind} {count}" for kind, count in Counter(record.outcome for record in failed).most_common())
-    shown = next((record.error for record in failed if record.error), "")
+    shown = next((record.error.strip().splitlines()[0].rstrip(".") for record in failed if record.error.strip()), "")
     yield case.finding(
         "invalid" if share > thresholds.FAILED_INVALID_SHARE else "warning",
         "failures",
@@ -218,7 +239,7 @@ def failures(case: Case) -> Iterable[Finding]:
 
 @each
 def too_few_trials(case: Case) -> Iterable[Finding]:
-    if len(case.done) == 1 and len(case.trials) == 1:
+    if len(case.done) == 1:
         yield case.finding(
             "note",
             "one-trial",
