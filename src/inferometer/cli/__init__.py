@@ -10,6 +10,7 @@ import typer
 
 from inferometer.cli.bench import bench, spread_flags
 from inferometer.cli.calibrate import calibrate
+from inferometer.cli.doctor import doctor
 from inferometer.cli.engine_bench import PassingOn, engine_bench
 from inferometer.errors import InferometerError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(bench)
 app.command()(calibrate)
 app.command(cls=PassingOn)(engine_bench)
+app.command()(doctor)
 
 Format = Annotated[str, typer.Option("--format", help="terminal, md or json.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Study folder to make.", show_default="inferometer-results/…")]
