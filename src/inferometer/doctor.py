@@ -215,9 +215,7 @@ def _cpu(system: System) -> Iterator[Diagnosis]:
         yield Diagnosis("cores", "count", "has", f"{usable} usable")
     governors = {_text(path) for path in (system.sys / "devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")}
     if not governors:
-        yield Diagnosis(
-            "cores", "governor", "none", "no cpufreq here (a virtual machine?): the clock is not ours to set"
-        )
+        yield Diagnosis("cores", "governor", "none", "no cpufreq (a virtual machine?): the clock is not ours to set")
     elif governors == {"performance"}:
         yield Diagnosis("cores", "governor", "has", "performance")
     else:
