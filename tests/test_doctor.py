@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from inferometer.cli import app
-from inferometer.doctor import Finding, System, examine
+from inferometer.doctor import Diagnosis, System, examine
 from inferometer.engines.devices import Seen
 
 ABSENT = Seen(0, driver="NVIDIA's driver is absent (NVML: Not Found)")
@@ -18,10 +18,10 @@ def put(folder: Path, files: dict[str, str]) -> None:
         (folder / name).write_text(text)
 
 
-def found(folder: Path, nvidia: Seen = ABSENT, programs: dict[str, str] | None = None) -> dict[str, Finding]:
-    """The findings by name, of a machine whose /proc and /sys are in `folder`."""
+def found(folder: Path, nvidia: Seen = ABSENT, programs: dict[str, str] | None = None) -> dict[str, Diagnosis]:
+    """The diagnoses by name, of a machine whose /proc and /sys are in `folder`."""
     system = System(folder / "proc", folder / "sys", (programs or {}).get, lambda: nvidia)
-    return {finding.name: finding for finding in examine(system)}
+    return {diagnosis.name: diagnosis for diagnosis in examine(system)}
 
 
 def llama_server(folder: Path, devices: str) -> str:
@@ -35,15 +35,15 @@ print("version: 77 (abc)" if sys.argv[1] == "--version" else "Available devices:
 
 
 def test_a_bare_machine_is_told_what_to_do(tmp_path: Path):
-    findings = found(tmp_path)
-    states = {name: finding.state for name, finding in findings.items()}
+    diagnoses = found(tmp_path)
+    states = {name: diagnosis.state for name, diagnosis in diagnoses.items()}
     assert states["embedded"] == "has"
     for name in ("llama-server", "vllm", "sglang", "NVIDIA", "AMD", "CPU (RAPL)", "sensors (hwmon)", "governor"):
         assert states[name] == "none"
-    assert findings["llama-server"].mend.startswith("cmake -B build && cmake --build build")
-    assert findings["vllm"].mend.startswith("pip install vllm")
-    assert findings["memory of engines"].state == "part"
-    assert "RSS is read instead" in findings["memory of engines"].said
+    assert diagnoses["llama-server"].mend.startswith("cmake -B build && cmake --build build")
+    assert diagnoses["vllm"].mend.startswith("pip install vllm")
+    assert diagnoses["memory of engines"].state == "part"
+    assert "RSS is read instead" in diagnoses["memory of engines"].said
 
 
 def test_what_is_there_is_named(tmp_path: Path):
@@ -59,12 +59,12 @@ def test_what_is_there_is_named(tmp_path: Path):
             "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "performance\n",
         },
     )
-    findings = found(tmp_path)
+    diagnoses = found(tmp_path)
     for name in ("memory of engines", "CPU (RAPL)", "sensors (hwmon)", "AMD", "governor"):
-        assert (name, findings[name].state, findings[name].mend) == (name, "has", "")
-    assert findings["sensors (hwmon)"].said == "amdgpu"
-    assert findings["AMD"].said == "1 for ROCm; card0, 49152 MiB"
-    assert "-DGGML_HIP=ON" in findings["llama-server"].mend
+        assert (name, diagnoses[name].state, diagnoses[name].mend) == (name, "has", "")
+    assert diagnoses["sensors (hwmon)"].said == "amdgpu"
+    assert diagnoses["AMD"].said == "1 for ROCm; card0, 49152 MiB"
+    assert "-DGGML_HIP=ON" in diagnoses["llama-server"].mend
 
 
 def test_what_is_half_there_comes_with_the_command_that_mends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -80,7 +80,7 @@ def test_what_is_half_there_comes_with_the_command_that_mends_it(tmp_path: Path,
     )
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setenv("INFEROMETER_KERNEL_STAMPS", "0")
-    mends = {name: finding.mend for name, finding in found(tmp_path).items()}
+    mends = {name: diagnosis.mend for name, diagnosis in found(tmp_path).items()}
     assert mends["memory of others"] == "sudo sysctl kernel.yama.ptrace_scope=1"
     assert "nvidia-smi must answer" in mends["NVIDIA"]
     assert mends["CPU (RAPL)"].startswith("sudo chmod a+r /sys/class/powercap")
@@ -98,17 +98,17 @@ def test_what_is_half_there_comes_with_the_command_that_mends_it(tmp_path: Path,
 )
 def test_a_build_for_a_cpu_beside_a_gpu_is_half_of_it(devices: str, state: str, said: str, tmp_path: Path):
     binary = llama_server(tmp_path, devices)
-    finding = found(tmp_path, Seen(1, ("GPU-1",)), {"llama-server": binary})["llama-server"]
-    assert finding.state == state
-    assert f"{binary}: version: 77 (abc); {said}" in finding.said
-    assert ("-DGGML_CUDA=ON" in finding.mend) == (state == "part")
+    diagnosis = found(tmp_path, Seen(1, ("GPU-1",)), {"llama-server": binary})["llama-server"]
+    assert diagnosis.state == state
+    assert f"{binary}: version: 77 (abc); {said}" in diagnosis.said
+    assert ("-DGGML_CUDA=ON" in diagnosis.mend) == (state == "part")
 
 
-def test_the_command_prints_each_finding_and_ends_well():
+def test_the_command_prints_each_diagnosis_and_ends_well():
     shown = CliRunner().invoke(app, ["doctor"])
     assert shown.exit_code == 0
     assert "embedded:" in shown.stdout
     listed = CliRunner().invoke(app, ["doctor", "--json"])
-    findings = json.loads(listed.stdout)["findings"]
-    assert {"group", "name", "state", "said", "mend"} == set(findings[0])
-    assert {finding["name"] for finding in findings} >= {"embedded", "NVIDIA", "kernel time stamps"}
+    diagnoses = json.loads(listed.stdout)["diagnoses"]
+    assert {"group", "name", "state", "said", "mend"} == set(diagnoses[0])
+    assert {diagnosis["name"] for diagnosis in diagnoses} >= {"embedded", "NVIDIA", "kernel time stamps"}

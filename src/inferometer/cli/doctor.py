@@ -1,4 +1,4 @@
-"""What has this machine, and what would mend what it lacks? Findings as lines or as JSON."""
+"""What has this machine, and what would mend what it lacks? Diagnosiss as lines or as JSON."""
 
 import textwrap
 from typing import TYPE_CHECKING, Annotated
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from inferometer.doctor import Finding
+    from inferometer.doctor import Diagnosis
 
 _MARKS = {"has": "ok  ", "part": "part", "none": "none"}
 _WIDTH = 99
@@ -21,19 +21,19 @@ def doctor(
     if as_json:
         import msgspec
 
-        content = {"findings": msgspec.to_builtins(list(examine()))}
+        content = {"diagnoses": msgspec.to_builtins(list(examine()))}
         print(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())
         return
     group = ""
-    for finding in examine():
-        if finding.group != group:
-            print(f"{'' if group == '' else chr(10)}{finding.group}", flush=True)
-            group = finding.group
-        print(_lines(finding), flush=True)
+    for diagnosis in examine():
+        if diagnosis.group != group:
+            print(f"{'' if group == '' else chr(10)}{diagnosis.group}", flush=True)
+            group = diagnosis.group
+        print(_lines(diagnosis), flush=True)
 
 
-def _lines(finding: "Finding") -> str:
-    """The finding, and below it the command; wrapped, but never inside the command."""
-    begin = f"  {_MARKS[finding.state]}  {finding.name + ':':20}"
-    said = textwrap.fill(finding.said, _WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
-    return f"{said}\n{' ' * len(begin)}-> {finding.mend}" if finding.mend else said
+def _lines(diagnosis: "Diagnosis") -> str:
+    """The diagnosis, and below it the command; wrapped, but never inside the command."""
+    begin = f"  {_MARKS[diagnosis.state]}  {diagnosis.name + ':':20}"
+    said = textwrap.fill(diagnosis.said, _WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
+    return f"{said}\n{' ' * len(begin)}-> {diagnosis.mend}" if diagnosis.mend else said
