@@ -155,7 +155,7 @@ WRITE = (
     "Write a {lang} {kind} `{name}` that {does}.",
     "I need a {kind} in {lang}: {does}. Standard library only.",
     "Write a small {lang} {kind} called {name}. It should {does}.",
-    "In our {lang} project we need a {kind} that {does}. {rest}\n\nKeep it short, and raise a clear error on bad input.",
+    "In our {lang} project we need a {kind} that {does}. {rest}\n\nKeep it short, and raise clear errors.",
     "How would you write {name} in {lang}? It {does}.",
     "Implement `{head}`: {does}. {rest}",
     "Please write {head} in {lang}. {does_capital}. {rest}",
@@ -278,7 +278,7 @@ def _repeats(code: str) -> bool:
 # --- tokens -----------------------------------------------------------------------------------------------------------
 
 
-def trained_tokenizer(texts: list[str], vocab: int):  # noqa: ANN201
+def trained_tokenizer(texts: list[str], vocab: int):
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -574,7 +574,7 @@ def _wait(run: Run) -> None:
         torch.cuda.synchronize()
 
 
-def batches_of(sources: list[tuple[Rows, float]], rows: int, seed: int, device: str):  # noqa: ANN201
+def batches_of(sources: list[tuple[Rows, float]], rows: int, seed: int, device: str):
     """Endless batches, each with a share of every source, every source in a new order each time round."""
     generator = torch.Generator(device).manual_seed(seed)
     shares = [max(1, round(rows * share)) for _, share in sources]
@@ -729,7 +729,7 @@ def main() -> None:
     make(Run(settings, args), args)
 
 
-def collected(run: Run, args: argparse.Namespace, pool) -> tuple[list[str], list[tuple[str, str]], list[dict]]:  # noqa: ANN001
+def collected(run: Run, args: argparse.Namespace, pool) -> tuple[list[str], list[tuple[str, str]], list[dict]]:
     """Texts of files and chats, each once, and the packages that they are from."""
     settings = run.settings
     listed = list(packages())
@@ -776,7 +776,7 @@ def collected(run: Run, args: argparse.Namespace, pool) -> tuple[list[str], list
     return texts, list(chats.values()), sources
 
 
-def encoded(pool, tokenizer_json: str, texts: list[str]) -> list[np.ndarray]:  # noqa: ANN001
+def encoded(pool, tokenizer_json: str, texts: list[str]) -> list[np.ndarray]:
     jobs = [(tokenizer_json, texts[i : i + 500]) for i in range(0, len(texts), 500)]
     return [tokens for part in pool.imap(encode_texts, jobs) for tokens in part]
 
@@ -818,7 +818,8 @@ def make(run: Run, args: argparse.Namespace) -> None:
     raw_rows = packed(rng.sample(pieces, len(pieces)), row, device, pad)
     usable = [p for p in prompts[held_out:] if 12 <= len(p) <= row // 2]
     run.say(
-        f"rows of {row} tokens: {len(chat_rows.tokens)} of chats, {len(raw_rows.tokens)} of files; {len(usable)} prompts"
+        f"rows of {row} tokens: {len(chat_rows.tokens)} of chats, {len(raw_rows.tokens)} of files; "
+        f"{len(usable)} prompts"
     )
     run.facts["rows"] = {"tokens": row, "chats": len(chat_rows.tokens), "files": len(raw_rows.tokens)}
 
@@ -834,7 +835,7 @@ def make(run: Run, args: argparse.Namespace) -> None:
     run.facts["parameters"] = parameters
     budget_s = args.minutes * 60
 
-    def ready(net: Net):  # noqa: ANN202
+    def ready(net: Net):
         return torch.compile(net) if run.compiled else net
 
     def save_target() -> None:
@@ -904,7 +905,7 @@ def make(run: Run, args: argparse.Namespace) -> None:
     report(run, args, target, draft, tests, asked, tokenizer, sources, end)
 
 
-def report(run, args, target, draft, tests, asked, tokenizer, sources, end) -> None:  # noqa: ANN001
+def report(run, args, target, draft, tests, asked, tokenizer, sources, end) -> None:
     """The built-in set's prompts, which neither net has seen: how the pair answers them."""
     short = [(t, a) for t, a in zip(tests, asked, strict=True) if len(t) <= run.settings.row_tokens]
     tests, asked = [t for t, _ in short], [a for _, a in short]

@@ -10,6 +10,7 @@ import typer
 
 from inferometer.cli.bench import bench, spread_flags
 from inferometer.cli.calibrate import calibrate
+from inferometer.cli.standin import standin
 from inferometer.errors import InferometerError
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(bench)
 app.command()(calibrate)
+app.command()(standin)
 
 Format = Annotated[str, typer.Option("--format", help="terminal, md or json.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Study folder to make.", show_default="inferometer-results/…")]
@@ -86,17 +88,6 @@ def compare(
 
     dialect, shown = checked_dialect(metric_dialect), checked_format(format)
     print(rendered(comparison_of(studies, dialect), shown), end="")
-
-
-@app.command()
-def standin(
-    size: Annotated[str, typer.Option(help="demo (about 300 MB) or tiny.")] = "demo",
-) -> None:
-    """Make the stand-in model pair (once) and print where the two files are."""
-    from inferometer.model_names import standin_file
-
-    print(standin_file(size, "target"))
-    print(standin_file(size, "draft"))
 
 
 def _version(asked: bool) -> None:
