@@ -11,7 +11,7 @@ import typer
 from inferometer.cli.bench import bench, spread_flags
 from inferometer.cli.calibrate import calibrate
 from inferometer.cli.standin import standin
-from inferometer.errors import InferometerError
+from inferometer.errors import InferometerError, RequestWrong
 
 app = typer.Typer(
     name="inferometer",
@@ -62,6 +62,9 @@ def run(
     ray: Annotated[
         str | None, typer.Option(help="Play the plan from the nodes of the Ray cluster at HOST:PORT.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the study in --out: only trials that are missing or failed.")
+    ] = False,
 ) -> None:
     """Run a study: every arm of the file, the same plan, one table."""
     from inferometer.cli.output import checked_dialect, checked_format, default_folder, request_headers, run_and_report
@@ -72,8 +75,10 @@ def run(
     if workers is not None:
         spec = checked(msgspec.structs.replace(spec, workers=workers), "the command line")
     dialect, shown = checked_dialect(metric_dialect), checked_format(format)
+    if resume and out is None:
+        raise RequestWrong("--resume needs --out: the folder of the study to go on with.")
     folder = out or default_folder(study.stem)
-    raise typer.Exit(run_and_report(spec, folder, shown, dialect, request_headers([]), ray))
+    raise typer.Exit(run_and_report(spec, folder, shown, dialect, request_headers([]), ray, resume=resume))
 
 
 @app.command()

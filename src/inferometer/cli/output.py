@@ -27,10 +27,12 @@ def run_and_report(
     dialect: MetricDialect = "inferometer",
     headers: dict[str, str] | None = None,
     ray: str | None = None,
+    *,
+    resume: bool = False,
 ) -> int:
     """Runs the study, prints its comparison, writes summary.md; the exit code."""
     checked_format(format)
-    failures = run_shown(spec, folder, headers, ray=ray)
+    failures = run_shown(spec, folder, headers, ray=ray, resume=resume)
     comparison = comparison_of([folder], dialect)
     write_summary(folder, comparison)
     print(rendered(comparison, format), end="")
@@ -39,7 +41,13 @@ def run_and_report(
 
 
 def run_shown(
-    spec: Spec, folder: Path, headers: dict[str, str] | None = None, *, ray: str | None = None, quiet: bool = False
+    spec: Spec,
+    folder: Path,
+    headers: dict[str, str] | None = None,
+    *,
+    ray: str | None = None,
+    quiet: bool = False,
+    resume: bool = False,
 ) -> list[TrialEnded]:
     """Runs the study with its progress on standard error; the trials that failed, each shown with its reason.
 
@@ -48,12 +56,14 @@ def run_shown(
     failures: list[TrialEnded] = []
     try:
         with display(quiet) as show:
-            for progress in run_study(spec, folder, headers, ray):
+            for progress in run_study(spec, folder, headers, ray, resume=resume):
                 show(progress)
                 if isinstance(progress, TrialEnded) and progress.error:
                     failures.append(progress)
     except KeyboardInterrupt as interrupt:
-        raise Interrupted(f"interrupted; what was measured is in {folder}") from interrupt
+        raise Interrupted(
+            f"interrupted; what was measured is in {folder} (a study goes on from there with `run --resume`)"
+        ) from interrupt
     for failure in failures:
         print(f"inferometer: {failure.arm}, trial {failure.number} failed: {failure.error}", file=sys.stderr)
     return failures
