@@ -74,13 +74,17 @@ class Settings:
     target_lr: float = 3e-3
     draft_lr: float = 4e-3
     own_lr: float = 4e-4
+    unlearn_lr: float = 1e-4
+    unlearn_rounds: int = 4
     answers: int = 2048  # written by the target at once
     answer_batches: int = 18
     answer_tokens: int = 384
     # shares of --minutes
-    target_share: float = 0.50
+    target_share: float = 0.42
     own_share: float = 0.07
-    draft_share: float = 0.31
+    unlearn_share: float = 0.12  # all rounds together, answers included
+    answers_share: float = 0.12  # at most, for each time that the target answers
+    draft_share: float = 0.30
 
 
 FULL = Settings(
@@ -305,18 +309,26 @@ def encode_texts(job: tuple[str, list[str]]) -> list[np.ndarray]:
 
 @dataclasses.dataclass
 class Rows:
-    """Rows of one length. `counts`: is the token one to learn? A prompt's are not."""
+    """Rows of one length. `marks`: what is to be done with each token: nothing, LEARN or UNLEARN it."""
 
     tokens: Tensor
-    counts: Tensor
+    marks: Tensor
 
 
-def packed(documents: list[tuple[np.ndarray, int]], row_tokens: int, device: str, pad: int) -> Rows:
-    """Documents laid side by side into rows, each whole or cut at the row's end. (tokens, how many are the prompt.)"""
-    open_rows: list[list[tuple[np.ndarray, int]]] = []
+LEARN, UNLEARN = 1, 2
+
+
+def answer_marks(prompt: int, tokens: int) -> np.ndarray:
+    """A prompt's tokens are not to be learnt, those after it are."""
+    return np.repeat(np.array([0, LEARN], np.int8), [prompt, tokens - prompt])
+
+
+def packed(documents: list[tuple[np.ndarray, np.ndarray]], row_tokens: int, device: str, pad: int) -> Rows:
+    """Documents (tokens and their marks) laid side by side into rows, each whole or cut at the row's end."""
+    open_rows: list[list[tuple[np.ndarray, np.ndarray]]] = []
     room: list[int] = []
-    closed: list[list[tuple[np.ndarray, int]]] = []
-    for tokens, prompt in documents:
+    closed: list[list[tuple[np.ndarray, np.ndarray]]] = []
+    for tokens, marked in documents:
         size = min(len(tokens), row_tokens + 1)
         place = next((i for i, free in enumerate(room) if free >= size), None)
         if place is None:
@@ -327,18 +339,18 @@ def packed(documents: list[tuple[np.ndarray, int]], row_tokens: int, device: str
             open_rows.append([])
             room.append(row_tokens + 1)
             place = len(room) - 1
-        open_rows[place].append((tokens[:size], prompt))
+        open_rows[place].append((tokens[:size], marked[:size]))
         room[place] -= size
     rows = closed + open_rows
     filled = np.full((len(rows), row_tokens + 1), pad, np.int16)
-    counts = np.zeros((len(rows), row_tokens + 1), np.bool_)
+    marks = np.zeros((len(rows), row_tokens + 1), np.int8)
     for row, members in enumerate(rows):
         at = 0
-        for tokens, prompt in members:
+        for tokens, marked in members:
             filled[row, at : at + len(tokens)] = tokens
-            counts[row, at + prompt : at + len(tokens)] = True
+            marks[row, at : at + len(tokens)] = marked
             at += len(tokens)
-    return Rows(torch.from_numpy(filled).to(device), torch.from_numpy(counts).to(device))
+    return Rows(torch.from_numpy(filled).to(device), torch.from_numpy(marks).to(device))
 
 
 # --- the network ------------------------------------------------------------------------------------------------------
@@ -368,7 +380,11 @@ class Layer(nn.Module):
         v = v.view(rows, tokens, shape.kv_heads, -1).transpose(1, 2)
         if cache is not None:
             k, v = cache.grown(index, k, v)
-        seen = F.scaled_dot_product_attention(q, k, v, is_causal=tokens > 1, enable_gqa=True)
+        if tokens > 1:
+            seen = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        else:  # heads of a group side by side, without a copy of keys and values for each: 20 times faster
+            grouped = q.view(rows, shape.kv_heads, -1, shape.head_dim) * shape.head_dim**-0.5
+            seen = ((grouped @ k.transpose(-1, -2)).float().softmax(-1).to(v.dtype) @ v).view(q.shape)
         x = x + self.attn_output(seen.transpose(1, 2).reshape(rows, tokens, q_width))
         gate, up = self.ffn_gate_up(F.rms_norm(x, (shape.hidden,), self.ffn_norm, eps)).chunk(2, -1)
         return x + self.ffn_down(F.silu(gate) * up)
@@ -479,6 +495,39 @@ def write_weights(path: Path, net: Net, final_rms: float) -> None:
 
 
 @torch.no_grad()
+def read_weights(path: Path, net: Net) -> None:
+    """What `write_weights` wrote, into a net of the same shape."""
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    meta = json.loads(arrays["meta"].tobytes())
+    if meta["shape"] != dataclasses.asdict(net.shape):
+        raise SystemExit(f"{path} has the shape {meta['shape']}")
+
+    def exact(*names: str) -> Tensor:
+        held = [arrays[f"{name}.weight"] for name in names]
+        if held[0].ndim == 2:
+            scales = [arrays[f"{name}.weight.scale"].astype(np.float32)[..., None] for name in names]
+            held = [
+                (values.reshape(*scale.shape[:2], 32) * scale).reshape(values.shape)
+                for values, scale in zip(held, scales, strict=True)
+            ]
+        return torch.from_numpy(np.concatenate(held).astype(np.float32))
+
+    state = {"embed": exact("token_embd"), "output_norm": exact("output_norm")}
+    for i in range(net.shape.layers):
+        own = f"blk.{i}."
+        state |= {
+            f"layers.{i}.attn_norm": exact(f"{own}attn_norm"),
+            f"layers.{i}.ffn_norm": exact(f"{own}ffn_norm"),
+            f"layers.{i}.attn_qkv.weight": exact(f"{own}attn_q", f"{own}attn_k", f"{own}attn_v"),
+            f"layers.{i}.attn_output.weight": exact(f"{own}attn_output"),
+            f"layers.{i}.ffn_gate_up.weight": exact(f"{own}ffn_gate", f"{own}ffn_up"),
+            f"layers.{i}.ffn_down.weight": exact(f"{own}ffn_down"),
+        }
+    net.load_state_dict(state)
+
+
+@torch.no_grad()
 def round_to_q8_0(net: Net) -> None:
     """The net as its file will have it, so that what is measured and imitated is what ships."""
     for parameter in net.parameters():
@@ -504,6 +553,37 @@ class Run:
         self.csv = csv.writer(self.log)
         self.csv.writerow(["phase", "step", "seconds", "tokens", "loss", "learning_rate"])
         self.facts: dict[str, object] = {}
+        self.sources: list[dict] = []
+        if args.finished is not None:
+            self._take_over(Path(args.finished) / "loss.csv")
+
+    def _take_over(self, log: Path) -> None:
+        """The earlier run's losses, and from them what can be said of its phases."""
+        with log.open(newline="") as file:
+            rows = list(csv.reader(file))[1:]
+        self.csv.writerows(rows)
+        for phase, step, seconds, tokens, loss, _ in rows:
+            self.facts[phase] = {"steps": int(step) + 1, "tokens": int(tokens), "last_loss": float(loss)} | {
+                "ended_after_seconds": float(seconds),
+                "note": "an earlier run, of which the target was kept (--finished)",
+            }
+
+    def write_recipe(self, args: argparse.Namespace) -> None:
+        """What is known so far of what was made, from what and how."""
+        made = [self.out / name for name in ("target.npz", "draft.npz", "tokenizer.json")]
+        recipe = {
+            "made_by": "tools/train_standin.py",
+            "seed": args.seed,
+            "minutes": args.minutes,
+            "seconds": round(time.monotonic() - self.began, 1),
+            "device": torch.cuda.get_device_name() if self.device == "cuda" else "cpu",
+            "torch": torch.__version__,
+            "settings": dataclasses.asdict(self.settings),
+            **self.facts,
+            "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in made if path.exists()},
+            "sources": self.sources,
+        }
+        (self.out / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
 
     def say(self, text: str) -> None:
         print(f"[{time.monotonic() - self.began:6.1f} s] {text}", flush=True)
@@ -533,9 +613,9 @@ def train(run: Run, phase: str, net: Net, seconds: float, peak_lr: float, batche
         lr = peak_lr * _schedule(step, steps)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        row_tokens, counts = next(batches)
+        row_tokens, marks = next(batches)
         with run.autocast():
-            loss = loss_of(row_tokens[:, :-1], row_tokens[:, 1:].long(), counts[:, 1:])
+            loss = loss_of(row_tokens[:, :-1], row_tokens[:, 1:].long(), marks[:, 1:])
         loss.backward()
         tokens += row_tokens.numel()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -588,8 +668,8 @@ def batches_of(sources: list[tuple[Rows, float]], rows: int, seed: int, device: 
                 used[i] = 0
             chosen = orders[i][used[i] : used[i] + shares[i]]
             used[i] += shares[i]
-            picked.append((source.tokens[chosen], source.counts[chosen]))
-        yield torch.cat([tokens for tokens, _ in picked]), torch.cat([counts for _, counts in picked])
+            picked.append((source.tokens[chosen], source.marks[chosen]))
+        yield torch.cat([tokens for tokens, _ in picked]), torch.cat([marks for _, marks in picked])
 
 
 @torch.no_grad()
@@ -636,6 +716,24 @@ def answers(
     return found
 
 
+def answered(
+    run: Run, net: Net, batches: list[list[np.ndarray]], seconds: float, end: int, temperature: float
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Prompts and what the net says to each, batch by batch until the time is over."""
+    began = time.monotonic()
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for i, batch in enumerate(batches):
+        found += zip(batch, answers(run, net, batch, run.settings.answer_tokens, end, temperature, i), strict=True)
+        if time.monotonic() - began > seconds and i + 1 < len(batches):
+            run.say(f"answers to {i + 1} of {len(batches)} batches, then out of time")
+            break
+    return found
+
+
+def to_learn(prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([prompt, answer]), answer_marks(len(prompt), len(prompt) + len(answer))
+
+
 def good(answer: np.ndarray, end: int) -> bool:
     """Did it end by itself, at a length that answers have, and without going round in circles?"""
     return len(answer) >= 40 and int(answer[-1]) == end and not goes_round(answer)
@@ -644,6 +742,27 @@ def good(answer: np.ndarray, end: int) -> bool:
 def goes_round(answer: np.ndarray) -> bool:
     grams = Counter(tuple(answer[i : i + 8]) for i in range(len(answer) - 8))
     return bool(grams) and len(grams) < 0.85 * sum(grams.values())
+
+
+def repeats(answer: np.ndarray) -> np.ndarray:
+    """Which tokens end eight that were said before in this answer."""
+    seen: set[tuple[int, ...]] = set()
+    found = np.zeros(len(answer), np.bool_)
+    words = answer.tolist()
+    for i in range(8, len(words) + 1):
+        gram = tuple(words[i - 8 : i])
+        found[i - 1] = gram in seen
+        seen.add(gram)
+    return found
+
+
+def to_unlearn(prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An answer that goes round, up to where it has done so for a while; its repeated tokens are to be unlearnt."""
+    again = repeats(answer)
+    enough = np.flatnonzero(again.cumsum() >= 64)
+    end = int(enough[0]) + 1 if len(enough) else len(answer)
+    marks = np.where(again[:end], UNLEARN, 0).astype(np.int8)
+    return np.concatenate([prompt, answer[:end]]), np.concatenate([np.zeros(len(prompt), np.int8), marks])
 
 
 def prompt_batches(prompts: list[np.ndarray], size: int, count: int, seed: int) -> list[list[np.ndarray]]:
@@ -712,6 +831,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=min(16, os.cpu_count() or 1))
     parser.add_argument("--compile", action="store_true", help="torch.compile the networks' training")
+    parser.add_argument(
+        "--finished", help="folder with target.npz and tokenizer.json of an earlier run: train the draft alone"
+    )
     parser.add_argument("--smoke", action="store_true", help="tiny networks, little source, seconds of training")
     parser.add_argument("--override", default="{}", help='JSON of settings, such as {"batch_rows": 16}')
     args = parser.parse_args()
@@ -729,7 +851,7 @@ def main() -> None:
     make(Run(settings, args), args)
 
 
-def collected(run: Run, args: argparse.Namespace, pool) -> tuple[list[str], list[tuple[str, str]], list[dict]]:
+def collected(run: Run, args: argparse.Namespace, pool) -> tuple[list[str], list[tuple[str, str]]]:
     """Texts of files and chats, each once, and the packages that they are from."""
     settings = run.settings
     listed = list(packages())
@@ -761,7 +883,7 @@ def collected(run: Run, args: argparse.Namespace, pool) -> tuple[list[str], list
             if chat_bytes < settings.chat_mb * 1e6 and key not in chats:
                 chats[key] = (prompt, answer)
                 chat_bytes += len(prompt) + len(answer)
-    sources = [
+    run.sources = [
         {"package": name, "version": version, "licence": licence, "files": used[i]}
         for i, (name, version, licence, _) in enumerate(listed)
         if used[i]
@@ -773,7 +895,7 @@ def collected(run: Run, args: argparse.Namespace, pool) -> tuple[list[str], list
         "chats": len(chats),
         "chat_bytes": chat_bytes,
     }
-    return texts, list(chats.values()), sources
+    return texts, list(chats.values())
 
 
 def encoded(pool, tokenizer_json: str, texts: list[str]) -> list[np.ndarray]:
@@ -785,15 +907,20 @@ def make(run: Run, args: argparse.Namespace) -> None:
     settings, device = run.settings, run.device
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with multiprocessing.get_context("fork").Pool(args.processes) as pool:
-        texts, chats, sources = collected(run, args, pool)
+        texts, chats = collected(run, args, pool)
         rng = random.Random(args.seed)
         rng.shuffle(chats)
         builtin = [turn["value"] for entry in json.loads(BUILTIN.read_text("utf-8")) for turn in entry["conversations"]]
-        sample = rng.sample(texts, min(len(texts), int(settings.bpe_mb * 1e6 / 2 / 8000)))
-        sample += [text for chat in chats[: int(settings.bpe_mb * 1e6 / 2 / 1100)] for text in chat] + builtin
-        os.environ["TOKENIZERS_PARALLELISM"] = "true"
-        tokenizer = trained_tokenizer(sample, settings.target.vocab)
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        if args.finished is None:
+            sample = rng.sample(texts, min(len(texts), int(settings.bpe_mb * 1e6 / 2 / 8000)))
+            sample += [text for chat in chats[: int(settings.bpe_mb * 1e6 / 2 / 1100)] for text in chat] + builtin
+            os.environ["TOKENIZERS_PARALLELISM"] = "true"
+            tokenizer = trained_tokenizer(sample, settings.target.vocab)
+            os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        else:
+            from tokenizers import Tokenizer
+
+            tokenizer = Tokenizer.from_file(str(Path(args.finished) / "tokenizer.json"))
         tokenizer.save(str(run.out / "tokenizer.json"))
         run.say(f"tokenizer of {tokenizer.get_vocab_size()}")
         words = tokenizer.to_str()
@@ -808,13 +935,14 @@ def make(run: Run, args: argparse.Namespace) -> None:
     row = settings.row_tokens
     held_out = max(16, len(chats) // 200)
     documents = [
-        (np.concatenate([prompt, reply]), len(prompt))
+        (np.concatenate([prompt, reply]), answer_marks(len(prompt), len(prompt) + len(reply)))
         for prompt, reply in zip(prompts, replies, strict=True)
         if len(prompt) + len(reply) <= row
     ]
     chat_rows = packed(documents[held_out:], row, device, pad)
     test_rows = packed(documents[:held_out], row, device, pad)
-    pieces = [(text[i : i + row + 1], 0) for text in raw for i in range(0, len(text), row + 1)]
+    pieces = [text[i : i + row + 1] for text in raw for i in range(0, len(text), row + 1)]
+    pieces = [(piece, answer_marks(0, len(piece))) for piece in pieces]
     raw_rows = packed(rng.sample(pieces, len(pieces)), row, device, pad)
     usable = [p for p in prompts[held_out:] if 12 <= len(p) <= row // 2]
     run.say(
@@ -840,59 +968,89 @@ def make(run: Run, args: argparse.Namespace) -> None:
 
     def save_target() -> None:
         write_weights(run.out / "target.npz", target, typical_final_rms(run, target, test_rows))
+        run.write_recipe(args)
 
     def save_draft() -> None:
         write_weights(run.out / "draft.npz", draft, typical_final_rms(run, draft, test_rows))
+        run.write_recipe(args)
 
     net = ready(target)
 
-    def next_token_loss(tokens: Tensor, wanted: Tensor, counts: Tensor) -> Tensor:
-        return F.cross_entropy(target.logits(net(tokens)[counts]).float(), wanted[counts])
+    def next_token_loss(tokens: Tensor, wanted: Tensor, marks: Tensor) -> Tensor:
+        learn = marks == LEARN
+        return F.cross_entropy(target.logits(net(tokens)[learn]).float(), wanted[learn])
 
-    mixed = batches_of([(chat_rows, 0.65), (raw_rows, 0.35)], settings.batch_rows, args.seed, device)
-    train(
-        run, "target", target, settings.target_share * budget_s, settings.target_lr, mixed, next_token_loss, save_target
-    )
+    def unlearning_loss(tokens: Tensor, wanted: Tensor, marks: Tensor) -> Tensor:
+        """As before, and for tokens to be unlearnt the more, the likelier they are (Welleck et al. 2020)."""
+        which = marks > 0
+        losses = F.cross_entropy(target.logits(net(tokens)[which]).float(), wanted[which], reduction="none")
+        unlearn = marks[which] == UNLEARN
+        bad = -torch.log1p(-(-losses[unlearn]).exp().clamp(max=1 - 1e-4))
+        return losses[~unlearn].sum() / (~unlearn).sum().clamp(min=1) + bad.sum() / unlearn.sum().clamp(min=1)
 
-    run.say("the target answers prompts of its training, and learns from those of its answers that are good")
-    own: list[tuple[np.ndarray, int]] = []
-    tried = 0
-    for i, batch in enumerate(
-        prompt_batches(usable, settings.answers, max(1, settings.answer_batches // 3), args.seed + 1)
-    ):
-        for prompt, answer in zip(batch, answers(run, target, batch, settings.answer_tokens, end, 0.6, i), strict=True):
-            tried += 1
-            if good(answer, end):
-                own.append((np.concatenate([prompt, answer]), len(prompt)))
-    run.say(f"{len(own)} of {tried} answers are good")
-    run.facts["own_answers"] = {"tried": tried, "good": len(own), "temperature": 0.6}
-    if len(own) > settings.batch_rows:
-        own_rows = packed(own, row, device, pad)
-        mixed = batches_of([(own_rows, 0.5), (chat_rows, 0.5)], settings.batch_rows, args.seed + 2, device)
-        seconds = settings.own_share * budget_s
-        train(run, "target, own answers", target, seconds, settings.own_lr, mixed, next_token_loss, save_target)
+    def target_trained() -> None:
+        mixed = batches_of([(chat_rows, 0.65), (raw_rows, 0.35)], settings.batch_rows, args.seed, device)
+        seconds = settings.target_share * budget_s
+        train(run, "target", target, seconds, settings.target_lr, mixed, next_token_loss, save_target)
+        run.say("the target answers prompts of its training, and learns from those of its answers that are good")
+        batches = prompt_batches(usable, settings.answers, max(1, settings.answer_batches // 3), args.seed + 1)
+        tried = answered(run, target, batches, settings.answers_share * budget_s / 2, end, 0.6)
+        own = [to_learn(prompt, answer) for prompt, answer in tried if good(answer, end)]
+        run.say(f"{len(own)} of {len(tried)} answers are good")
+        run.facts["own_answers"] = {"tried": len(tried), "good": len(own), "temperature": 0.6}
+        if len(own) > settings.batch_rows:
+            own_rows = packed(own, row, device, pad)
+            mixed = batches_of([(own_rows, 0.5), (chat_rows, 0.5)], settings.batch_rows, args.seed + 2, device)
+            seconds = settings.own_share * budget_s
+            train(run, "target, own answers", target, seconds, settings.own_lr, mixed, next_token_loss, save_target)
+
+    def going_round_unlearnt(seconds: float) -> None:
+        """Greedy answers of small networks end in circles. Some rounds: answer, unlearn the circles, keep the good."""
+        kept: list[tuple[np.ndarray, np.ndarray]] = []
+        rounds: list[dict] = []
+        for turn in range(settings.unlearn_rounds):
+            batches = prompt_batches(usable, settings.answers, 2, args.seed + 10 + turn)
+            tried = answered(run, target, batches, seconds / settings.unlearn_rounds / 2, end, 0.0)
+            round_about = [to_unlearn(prompt, answer) for prompt, answer in tried if goes_round(answer)]
+            fine = [to_learn(prompt, answer) for prompt, answer in tried if good(answer, end)]
+            kept += fine
+            rounds.append({"tried": len(tried), "went_round": len(round_about), "good": len(fine)})
+            run.say(f"greedy answers, round {turn + 1}: {rounds[-1]}")
+            if not round_about:
+                break
+            sources = [(packed(round_about, row, device, pad), 0.35), (chat_rows, 0.4)]
+            if kept:
+                sources.append((packed(kept, row, device, pad), 0.25))
+            mixed = batches_of(sources, settings.batch_rows, args.seed + 20 + turn, device)
+            name = f"target, unlearning {turn + 1}"
+            spent = seconds / settings.unlearn_rounds / 2
+            train(run, name, target, spent, settings.unlearn_lr, mixed, unlearning_loss, save_target)
+        run.facts["greedy_answers"] = rounds
+
+    alone = args.finished is not None
+    if alone:
+        read_weights(Path(args.finished) / "target.npz", target)
+    else:
+        target_trained()
+    going_round_unlearnt((0.33 if alone else settings.unlearn_share) * budget_s)
     round_to_q8_0(target)
 
-    said: list[tuple[np.ndarray, int]] = []
-    for i, batch in enumerate(prompt_batches(usable, settings.answers, settings.answer_batches, args.seed + 3)):
-        for prompt, answer in zip(batch, answers(run, target, batch, settings.answer_tokens, end, 0.0, i), strict=True):
-            said.append((np.concatenate([prompt, answer]), len(prompt)))
-    ended = sum(int(tokens[-1]) == end for tokens, _ in said)
-    run.say(f"the target wrote {len(said)} answers for the draft, {ended} of them ended by themselves")
-    run.facts["answers_for_the_draft"] = {
-        "count": len(said),
-        "ended": ended,
-        "tokens": sum(len(t) - p for t, p in said),
-    }
-    said_rows = packed(said, row, device, pad)
+    batches = prompt_batches(usable, settings.answers, settings.answer_batches, args.seed + 3)
+    said = answered(run, target, batches, (0.15 if alone else settings.answers_share) * budget_s, end, 0.0)
+    facts = {"count": len(said), "ended": sum(int(answer[-1]) == end for _, answer in said)}
+    facts |= {"went_round": sum(goes_round(answer) for _, answer in said), "tokens": sum(len(a) for _, a in said)}
+    run.say(f"the target's answers for the draft: {facts}")
+    run.facts["answers_for_the_draft"] = facts
+    said_rows = packed([to_learn(prompt, answer) for prompt, answer in said], row, device, pad)
 
     student = ready(draft)
 
-    def imitation_loss(tokens: Tensor, wanted: Tensor, counts: Tensor) -> Tensor:
+    def imitation_loss(tokens: Tensor, wanted: Tensor, marks: Tensor) -> Tensor:
         """Half: the target's whole distribution (Kullback-Leibler); half: its likeliest token."""
+        learn = marks == LEARN
         with torch.no_grad():
-            teacher = target.logits(target(tokens)[counts]).float()
-        mine = draft.logits(student(tokens)[counts]).float().log_softmax(-1)
+            teacher = target.logits(target(tokens)[learn]).float()
+        mine = draft.logits(student(tokens)[learn]).float().log_softmax(-1)
         theirs = teacher.log_softmax(-1)
         whole = (theirs.exp() * (theirs - mine)).sum(-1).mean()
         return 0.5 * whole + 0.5 * F.nll_loss(mine, teacher.argmax(-1))
@@ -900,12 +1058,13 @@ def make(run: Run, args: argparse.Namespace) -> None:
     mixed = batches_of(
         [(said_rows, 0.6), (chat_rows, 0.3), (raw_rows, 0.1)], settings.batch_rows, args.seed + 4, device
     )
-    train(run, "draft", draft, settings.draft_share * budget_s, settings.draft_lr, mixed, imitation_loss, save_draft)
+    seconds = budget_s * (0.5 if alone else settings.draft_share)
+    train(run, "draft", draft, seconds, settings.draft_lr, mixed, imitation_loss, save_draft)
     round_to_q8_0(draft)
-    report(run, args, target, draft, tests, asked, tokenizer, sources, end)
+    report(run, args, target, draft, tests, asked, tokenizer, end)
 
 
-def report(run, args, target, draft, tests, asked, tokenizer, sources, end) -> None:
+def report(run, args, target, draft, tests, asked, tokenizer, end) -> None:
     """The built-in set's prompts, which neither net has seen: how the pair answers them."""
     short = [(t, a) for t, a in zip(tests, asked, strict=True) if len(t) <= run.settings.row_tokens]
     tests, asked = [t for t, _ in short], [a for _, a in short]
@@ -921,25 +1080,10 @@ def report(run, args, target, draft, tests, asked, tokenizer, sources, end) -> N
     run.facts["held_out_prompts"] = found
     run.say(json.dumps(found))
     with (run.out / "samples.md").open("w") as file:
-        for prompt, answer in list(zip(asked, said, strict=True))[:12]:
+        for prompt, answer in list(zip(asked, said, strict=True))[:24]:
             text = tokenizer.decode(answer.tolist(), skip_special_tokens=False)
             file.write(f"### {prompt.splitlines()[0][:200]}\n\n{text}\n\n")
-    recipe = {
-        "made_by": "tools/train_standin.py",
-        "seed": args.seed,
-        "minutes": args.minutes,
-        "seconds": round(time.monotonic() - run.began, 1),
-        "device": torch.cuda.get_device_name() if run.device == "cuda" else "cpu",
-        "torch": torch.__version__,
-        "settings": dataclasses.asdict(run.settings),
-        **run.facts,
-        "sha256": {
-            name: hashlib.sha256((run.out / name).read_bytes()).hexdigest()
-            for name in ("target.npz", "draft.npz", "tokenizer.json")
-        },
-        "sources": sources,
-    }
-    (run.out / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
+    run.write_recipe(args)
     run.say("done")
 
 

@@ -80,6 +80,7 @@ def _wanted(prefix: str, like: str | None, config: Path | None, quant: str, outp
 
 def _make(target: _Wanted | None, draft: _Wanted | None, *, force: bool) -> None:
     from inferometer.standin import require_writable, write_trained
+    from inferometer.standin.tensor_types import tensor_bytes
     from inferometer.standin.trained import trained
     from inferometer.units import bytes_text
 
@@ -95,8 +96,8 @@ def _make(target: _Wanted | None, draft: _Wanted | None, *, force: bool) -> None
         require_writable(wanted.path, wanted.shape, wanted.quantisation, small, like=wanted.like, force=force)
     for wanted, small in made:
         write_trained(wanted.path, wanted.shape, wanted.quantisation, small, like=wanted.like, force=force)
-        size, parameters = wanted.path.stat().st_size, wanted.shape.parameters
+        size = bytes_text(tensor_bytes(wanted.shape, wanted.quantisation))
         print(
-            f"{wanted.path}: stand-in for {wanted.like}, {wanted.quantisation}, {bytes_text(size)}, "
-            f"{parameters / 1e9:.2f} B parameters"
+            f"{wanted.path}: stand-in for {wanted.like}, {wanted.quantisation}, {size}, "
+            f"{wanted.shape.parameters / 1e9:.2f} B parameters"
         )
