@@ -83,7 +83,7 @@ def test_the_32b_is_written_in_little_time_and_memory(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--like qwen2.5-coder-33b -o t.gguf", "Did you mean qwen2.5-coder-32b?"),
+        ("--like qwen2.5-coder32b -o t.gguf", "Did you mean qwen2.5-coder-32b?"),
         ("--like llama-3-8b --quant Q4_K_L -o t.gguf", "there is no quantisation 'Q4_K_L' here. The nearest is Q4_K_M"),
         ("--like llama-3-8b", "--output is missing"),
         ("-o t.gguf", "--output t.gguf of which shape? Add --like NAME"),

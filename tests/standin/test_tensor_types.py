@@ -83,4 +83,4 @@ def test_a_quantisation_is_known_in_small_letters():
 
 def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(RequestWrong, match=r"Did you mean qwen2\.5-coder-32b\?"):
-        named_shape("qwen2.5-32b-coder")
+        named_shape("qwen2.5-coder32b")

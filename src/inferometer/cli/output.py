@@ -94,7 +94,11 @@ def write_summary(folder: Path, comparison: Comparison) -> None:
     (folder / "summary.md").write_text(text, encoding="utf-8")
 
 
-_SHOWN_FACTS = ("engine_version", "model_file", "model_bytes", "model_head_sha256", "draft_file", "draft_head_sha256")
+_SHOWN_FACTS = (
+    "engine_version",
+    *("model_name", "model_file", "model_bytes", "model_head_sha256"),
+    *("draft_name", "draft_file", "draft_head_sha256"),
+)
 
 
 def _what_ran(study: Study) -> str:

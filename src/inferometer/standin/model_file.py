@@ -23,7 +23,7 @@ _TOKEN_TYPES = {"text": TokenType.NORMAL, "unused": TokenType.UNUSED, "control":
 class Zeros(NamedTuple):
     """So many bytes that are zero: a hole in the file, which costs neither time nor disk."""
 
-    count: int
+    size: int
 
 
 class PlannedTensor(NamedTuple):
@@ -91,9 +91,9 @@ def write_model(path: Path, head: Head, tensors: Sequence[PlannedTensor]) -> Non
             begin = file.tell()
             for piece in tensor.pieces():
                 if isinstance(piece, Zeros):
-                    file.seek(piece.count, os.SEEK_CUR)
+                    file.seek(piece.size, os.SEEK_CUR)
                 else:
-                    file.write(piece)
+                    file.write(piece if isinstance(piece, bytes) else piece.data)
             if (written := file.tell() - begin) != tensor.size:
                 raise AssertionError(f"{tensor.name} has {written} bytes instead of {tensor.size}")
         file.truncate(file.tell() + -file.tell() % _ALIGNMENT)

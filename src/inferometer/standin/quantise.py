@@ -14,9 +14,10 @@ from gguf.quants import quantize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float32]
-    Bytes = NDArray[np.uint8]
-    Integers = NDArray[Any]  # of whichever width a step needs
+    # Any: arithmetic of mixed widths has unions of types that say less than these names do.
+    Floats = NDArray[Any]
+    Bytes = NDArray[Any]
+    Integers = NDArray[Any]
 
 K_BLOCK = 256
 _STEPS = 8  # scales tried for each sub-block of a Q4_K or Q5_K

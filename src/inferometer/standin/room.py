@@ -43,13 +43,14 @@ def memory_bytes() -> int:
 
 
 def _gpu_bytes() -> int:
+    """0 where there is none that NVML knows: nothing can be held there."""
     try:
         import pynvml
-
+    except ImportError:
+        return 0
+    try:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
         return sum(int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles)
-    except ImportError:
-        return 0
     except pynvml.NVMLError:
         return 0

@@ -32,9 +32,8 @@ class Vocabulary(msgspec.Struct, frozen=True):
     def filled_up(self, size: int) -> "Vocabulary":
         """The same words under the same ids, and unused ones after them up to this size."""
         more = size - len(self.tokens)
-        return Vocabulary(
-            tokens=(*self.tokens, *_unused(more)), merges=self.merges, kinds=(*self.kinds, *["unused"] * more)
-        )
+        filler: list[Kind] = ["unused"] * more
+        return Vocabulary(tokens=(*self.tokens, *_unused(more)), merges=self.merges, kinds=(*self.kinds, *filler))
 
 
 def read_vocabulary(tokenizer_json: bytes) -> Vocabulary:
@@ -64,12 +63,9 @@ def learnt_vocabulary(size: int) -> Vocabulary:
     )
     tokenizer.train_from_iterator([corpus()], trainer)
     learnt = read_vocabulary(tokenizer.to_str().encode())
-    unused = _unused(size - len(SPECIAL) - len(learnt.tokens))
-    return Vocabulary(
-        tokens=(*learnt.tokens, *unused, *SPECIAL),
-        merges=learnt.merges,
-        kinds=(*learnt.kinds, *["unused"] * len(unused), *["control"] * len(SPECIAL)),
-    )
+    words = learnt.filled_up(size - len(SPECIAL))
+    special: list[Kind] = ["control"] * len(SPECIAL)
+    return Vocabulary(tokens=(*words.tokens, *SPECIAL), merges=words.merges, kinds=(*words.kinds, *special))
 
 
 @functools.cache
