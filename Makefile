@@ -3,6 +3,7 @@
 # make check   format, lint, types and layers; each alone: make check-format, check-lint, check-types, check-layers
 # make fix     mend what ruff can mend
 # make bench   what the client itself costs and how true it is (needs a C compiler and two cores; about 3 minutes)
+# make statistics   how often verdicts and intervals are right, by simulation (about 10 minutes)
 # make lock    resolve requirements/ again (needs uv)       make lock ARGS=--upgrade
 # make clean   remove the environment and the caches
 #
@@ -45,7 +46,7 @@ define install
 	@$(PIP_INSTALL) --no-index --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: demo test bench check check-format check-lint check-types check-layers fix lock clean
+.PHONY: demo test bench statistics check check-format check-lint check-types check-layers fix lock clean
 
 demo: .venv/.installed-base
 	@$(BIN)/inferometer demo $(ARGS)
@@ -55,6 +56,9 @@ test: .venv/.installed-dev
 
 bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/client.py $(ARGS)
+
+statistics: .venv/.installed-dev
+	$(BIN)/python benchmarks/verdicts.py $(ARGS)
 
 check: check-format check-lint check-types check-layers
 

@@ -126,6 +126,7 @@ STUDY = """
 workload: {{kind: trace, path: trace.jsonl}}
 schedule: {schedule}
 tokenizer: none
+trials: 1
 arms:
   first: {{engine: external, url: "{url}"}}
 """

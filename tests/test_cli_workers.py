@@ -21,6 +21,7 @@ STUDY = """
 workload: {{kind: builtin, num_prompts: {count}, max_tokens: 20}}
 schedule: {{kind: closed, concurrency: 4}}
 tokenizer: none
+trials: 1
 arms:
   only: {{engine: external, url: "{url}"}}
 """
@@ -73,7 +74,7 @@ def test_a_worker_that_is_killed_is_in_the_records_the_findings_and_the_table(tm
         os.kill(workers[1], signal.SIGKILL)
         shown, said = run.communicate(timeout=60)
     assert len(workers) == 2
-    assert run.returncode == 0, said
+    assert run.returncode == 3, said  # what is left is of another load
     (trial,) = read_study(tmp_path / "s").trials
     assert trial.state == "done"
     outcomes = [record.outcome for record in trial.records if record.measured]
@@ -83,13 +84,13 @@ def test_a_worker_that_is_killed_is_in_the_records_the_findings_and_the_table(tm
     (finding,) = (finding for finding in trial.findings if finding.code == "worker-lost")
     assert finding.severity == "invalid"
     assert finding.message == (
-        f"load worker 1 was killed by SIGKILL; {outcomes.count('lost')} of its requests have no answer"
+        f"load worker 1 was killed by SIGKILL; {outcomes.count('lost')} of its requests have no answer."
     )
     warning = f"only, trial 1: {finding.message}"
     assert warning in " ".join(shown.split())
     compared = start("compare", "s", "--format", "json", cwd=tmp_path)
     document, _ = compared.communicate(timeout=60)
-    assert warning in json.loads(document)["warnings"]
+    assert any(line.startswith(warning) for line in json.loads(document)["warnings"])
 
 
 def test_more_workers_than_the_plan_can_feed_are_refused_before_anything_is_sent(tmp_path: Path):

@@ -1,52 +1,156 @@
-"""What do the arms' trials show beside one another? Estimates, differences, and what to be careful of.
+"""What do the arms' trials show beside one another? Estimates with intervals, differences with verdicts, and findings.
 
-Intervals and verdicts are not made here yet: with them a row gets further fields, and what is here stays.
+docs/statistics.md says how the numbers are made; `stats` makes them.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 from statistics import fmean
 from typing import Literal
 
 import msgspec
+import numpy as np
 
-from inferometer.metrics import Metric, MetricDialect, TrialSummary, metric_rows
+from inferometer import stats
+from inferometer.acceptance import Speculation
+from inferometer.metrics import Metric, MetricDialect, TrialSummary, least_values, metric_rows
+from inferometer.record import Finding
+from inferometer.stats import Floats, Spread
 
-_TOKEN_TOLERANCE_PERCENT = 2.0
+PRIMARY = "output_throughput"
+"""The metric that a study is about unless it names another."""
+EFFECT_PERCENT = 5.0
+"""How many trials would show a difference of so much is said, unless another size is asked for: less rarely decides."""
+
+Verdict = Literal["faster", "slower", "more", "less", "no difference shown", "unknown", ""]
+"""`faster` and `slower` of times and rates, `more` and `less` of anything else; "" where neither way is better."""
+
+_WHERE_KNOWN = frozenset({"open_loop", "phase", "energy"})
+"""Groups of rows that are left out where no arm has them."""
+_SPEEDS = frozenset({"ms", "s", "tok/s", "req/s"})
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A metric of an arm: the mean over its `n` trials that have it, and its 95% interval.
+
+    `basis`: what the interval covers: "trials and prompts", "trials", "prompts" (one trial), or "" where there is none,
+    and then `reason` says why.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    basis: str = ""
+    reason: str = ""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """`arm` against `baseline` in one metric.
+
+    `ratio` is the geometric mean of the paired trials' ratios (of the means where the trials are no pairs, or hold
+    zeros), `percent` the same as a difference, `low_percent` and `high_percent` its 95% interval, with `basis` and
+    `reason` as in Estimate. `p_value` is not adjusted; `adjusted_p` is what verdicts of rows other than the
+    primary go by. `detectable_percent`: the smallest difference that this design would have shown with 80% power.
+    `trials_needed`: how many trials an arm would show a difference of the comparison's `effect_percent`; None where no
+    number does, or it is not known. `prompts_percent`: the half-width that the prompts alone make.
+    """
+
+    arm: str
+    baseline: str
+    ratio: float | None = None
+    percent: float | None = None
+    low_percent: float | None = None
+    high_percent: float | None = None
+    verdict: Verdict = ""
+    basis: str = ""
+    reason: str = ""
+    p_value: float | None = None
+    adjusted_p: float | None = None
+    detectable_percent: float | None = None
+    trials_needed: int | None = None
+    prompts_percent: float | None = None
+    paired: bool = True
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One metric of every arm.
-
-    `values`: the mean over the arm's trials that have the metric, `n` how many these are; None where none has it.
-    `differences_percent`: of each further arm against the first; None where either is None or the first is 0.
-    """
+    """One metric of every arm, and the differences of every pair: those against the first arm first."""
 
     metric: str
     label: str
     unit: str
     better: Literal["higher", "lower"] | None
-    values: dict[str, float | None]
-    n: dict[str, int]
-    differences_percent: dict[str, float | None]
+    estimates: dict[str, Estimate]
+    differences: tuple[Difference, ...]
+
+    @property
+    def values(self) -> dict[str, float | None]:
+        return {arm: estimate.value for arm, estimate in self.estimates.items()}
+
+    @property
+    def n(self) -> dict[str, int]:
+        return {arm: estimate.n for arm, estimate in self.estimates.items()}
+
+    @property
+    def differences_percent(self) -> dict[str, float | None]:
+        """Of each further arm against the first."""
+        baseline = next(iter(self.estimates))
+        return {found.arm: found.percent for found in self.differences if found.baseline == baseline}
+
+    def against(self, baseline: str, arm: str) -> Difference:
+        """Of one pair. Raises StopIteration where the arms are not in this order."""
+        return next(found for found in self.differences if (found.baseline, found.arm) == (baseline, arm))
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """The arms in order, the first being the baseline. `trials`: how many done trials each arm has."""
+    """The arms in order, the first being the baseline.
+
+    `trials`: how many done trials each arm has. `primary`: the metric that the comparison is about. `looked_at`: the
+    study went on until its result was narrow, and its intervals allow for that. `correction` names what was done about
+    many verdicts. `invalid`: a finding says that the result may not be believed, and no verdict is given.
+    """
 
     arms: tuple[str, ...]
     rows: tuple[Row, ...]
     trials: dict[str, int]
     dialect: MetricDialect = "inferometer"
+    primary: str = PRIMARY
+    effect_percent: float = EFFECT_PERCENT
+    looked_at: bool = False
+    stopped: str = ""
+    correction: str = ""
     notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    speculation: tuple[Speculation, ...] = ()
+
+    @property
+    def invalid(self) -> bool:
+        return any(finding.severity == "invalid" for finding in self.findings)
+
+    def said(self, severity: Literal["note", "warning", "invalid"]) -> list[str]:
+        """The findings of that severity, in words."""
+        return [finding.sentence for finding in self.findings if finding.severity == severity]
+
+    @property
+    def primary_row(self) -> Row | None:
+        """None where no trial has the metric."""
+        return next((row for row in self.rows if row.metric == self.primary), None)
 
 
-def compare(summaries: Sequence[TrialSummary], warnings: Iterable[str] = ()) -> Comparison:
+def compare(
+    summaries: Sequence[TrialSummary],
+    findings: Iterable[Finding] = (),
+    *,
+    primary: str = PRIMARY,
+    effect_percent: float = EFFECT_PERCENT,
+    looked_at: bool = False,
+    speculation: Sequence[Speculation] = (),
+) -> Comparison:
     """The comparison of these trials; arms come in the order in which they first appear. Rows from due are there only
     where something was due at a time.
 
-    `warnings` are the caller's own, shown first. Raises ValueError for no trials and for trials of different metric
-    dialects or percentiles.
+    Raises ValueError for no trials, for trials of different metric dialects or percentiles, and for an unknown primary
+    metric.
     """
     if not summaries:
         raise ValueError("there is no trial to compare")
@@ -58,15 +162,25 @@ def compare(summaries: Sequence[TrialSummary], warnings: Iterable[str] = ()) -> 
             by_arm[summary.arm].append(summary)
     first = summaries[0]
     metrics = [metric for metric in metric_rows(first.percentiles) if metric.group != "vllm"]
-    found = [(metric.group, _row(metric, by_arm)) for metric in metrics]
-    rows = tuple(row for group, row in found if group != "open_loop" or any(row.n.values()))
+    if primary not in {metric.key for metric in metrics}:
+        raise ValueError(f"there is no metric {primary!r}")
+    found = (*findings, *_kinds_of_memory(by_arm))
+    is_invalid = any(finding.severity == "invalid" for finding in found)
+    judged = [(metric, _row(metric, by_arm, effect_percent, looked_at)) for metric in metrics]
+    judged = [(metric, row) for metric, row in judged if metric.group not in _WHERE_KNOWN or any(row.n.values())]
+    rows, correction = _with_verdicts(judged, primary, withheld=is_invalid)
     return Comparison(
         arms=tuple(by_arm),
         rows=rows,
         trials={arm: len(trials) for arm, trials in by_arm.items()},
         dialect=first.dialect,
+        primary=primary,
+        effect_percent=effect_percent,
+        looked_at=looked_at,
+        correction=correction,
         notes=tuple(_notes(by_arm)),
-        warnings=(*warnings, *_warnings(summaries, by_arm, {row.metric: row for row in rows})),
+        findings=found,
+        speculation=tuple(speculation),
     )
 
 
@@ -77,22 +191,225 @@ def difference_percent(value: float | None, baseline: float | None) -> float | N
     return 100 * (value - baseline) / baseline
 
 
-def _row(metric: Metric, by_arm: dict[str, list[TrialSummary]]) -> Row:
-    known = {
-        arm: [value for trial in trials if (value := trial.values.get(metric.key)) is not None]
-        for arm, trials in by_arm.items()
-    }
-    values = {arm: fmean(found) if found else None for arm, found in known.items()}
-    baseline, *others = by_arm
+# --- one row --------------------------------------------------------------------------------------
+
+
+def _row(metric: Metric, by_arm: dict[str, list[TrialSummary]], effect_percent: float, looked_at: bool) -> Row:
+    pairs = combinations(by_arm, 2)
     return Row(
         metric=metric.key,
         label=metric.label,
         unit=metric.unit,
         better=metric.better,
-        values=values,
-        n={arm: len(found) for arm, found in known.items()},
-        differences_percent={arm: difference_percent(values[arm], values[baseline]) for arm in others},
+        estimates={arm: _estimate(metric, trials, looked_at) for arm, trials in by_arm.items()},
+        differences=tuple(
+            _difference(metric, (base, by_arm[base]), (arm, by_arm[arm]), effect_percent, looked_at)
+            for base, arm in pairs
+        ),
     )
+
+
+def _estimate(metric: Metric, trials: Sequence[TrialSummary], looked_at: bool) -> Estimate:
+    known = [trial for trial in trials if trial.values.get(metric.key) is not None]
+    points = _points(metric, known)
+    if not known:
+        return Estimate(None, None, None, 0)
+    value = fmean(points)
+    reason = _too_few(metric, known)
+    if reason:
+        return Estimate(value, None, None, len(known), reason=reason)
+    replicates = _replicates(metric, known)
+    logs = _is_positive(points, replicates)
+    found = _spread(points, replicates, _prompts(known), logs=logs)
+    half = stats.half_width(found, looked_at=looked_at)
+    if half is None or not np.isfinite(half):
+        return Estimate(value, None, None, len(known), reason=_ONE_TRIAL)
+    low, high = found.mean - half, found.mean + half
+    if logs:
+        # around the mean that is shown: the geometric one is a little lower
+        low, high = value * np.exp(low - found.mean), value * np.exp(high - found.mean)
+    return Estimate(value, float(low), float(high), len(known), found.basis)
+
+
+_ONE_TRIAL = "one trial an arm tells nothing of how trials differ"
+
+
+def _difference(
+    metric: Metric,
+    base: tuple[str, list[TrialSummary]],
+    other: tuple[str, list[TrialSummary]],
+    effect_percent: float,
+    looked_at: bool,
+) -> Difference:
+    baseline, arm = base[0], other[0]
+    first, second = ([t for t in trials if t.values.get(metric.key) is not None] for _, trials in (base, other))
+    none = Difference(arm, baseline, verdict="unknown" if metric.better else "")
+    if not first or not second:
+        return msgspec.structs.replace(none, verdict="", reason="an arm has no value")
+    paired_first, paired_second = _pairs(first, second)
+    paired = bool(paired_first)
+    if paired:
+        first, second = paired_first, paired_second
+    before, after = _points(metric, first), _points(metric, second)
+    drawn = _replicates(metric, first), _replicates(metric, second)
+    logs = _is_positive(before, drawn[0]) and _is_positive(after, drawn[1])
+    found = _spread_of_difference(first, second, (before, after), drawn, paired=paired, logs=logs)
+    scale = fmean(before)
+    if not logs and scale == 0:
+        if set(before) == set(after) == {0.0}:
+            return msgspec.structs.replace(none, paired=paired, p_value=1.0 if len(first) > 1 else None)
+        return msgspec.structs.replace(none, paired=paired, reason="the baseline is 0: there is no ratio")
+
+    def percent(distance: float) -> float:
+        return 100 * float(np.expm1(distance)) if logs else max(-100.0, 100 * distance / scale)
+
+    middle = percent(found.mean)
+    known = msgspec.structs.replace(none, percent=middle, ratio=1 + middle / 100, paired=paired)
+    reason = _too_few(metric, [*first, *second])
+    half = stats.half_width(found, looked_at=looked_at)
+    if reason or half is None or not np.isfinite(half):
+        return msgspec.structs.replace(known, reason=reason or _ONE_TRIAL)
+    effect = float(np.log1p(effect_percent / 100)) if logs else effect_percent / 100 * abs(scale)
+    least = stats.detectable(found)
+    of_prompts = stats.half_width(msgspec.structs.replace(found, trials_variance=None))
+    return msgspec.structs.replace(
+        known,
+        low_percent=percent(found.mean - half),
+        high_percent=percent(found.mean + half),
+        basis=found.basis,
+        reason="" if found.trials_variance is not None else _ONE_TRIAL,
+        p_value=stats.p_value(found, looked_at=looked_at),
+        detectable_percent=None if least is None else percent(least) if logs else 100 * least / abs(scale),
+        trials_needed=stats.trials_to_show(found, effect),
+        prompts_percent=None if of_prompts is None else percent(of_prompts) if logs else 100 * of_prompts / abs(scale),
+    )
+
+
+def _pairs(
+    first: Sequence[TrialSummary], second: Sequence[TrialSummary]
+) -> tuple[list[TrialSummary], list[TrialSummary]]:
+    """Trials of the same study and number, which followed one another; empty for trials of different studies."""
+    others = {(trial.study, trial.number): trial for trial in second}
+    both = [(trial, others[trial.study, trial.number]) for trial in first if (trial.study, trial.number) in others]
+    return [one for one, _ in both], [other for _, other in both]
+
+
+def _spread_of_difference(
+    first: Sequence[TrialSummary],
+    second: Sequence[TrialSummary],
+    points: tuple[list[float], list[float]],
+    drawn: tuple[list[Floats] | None, list[Floats] | None],
+    *,
+    paired: bool,
+    logs: bool,
+) -> Spread:
+    """On the log scale where `logs`. Where the arms played other prompts, these are drawn by themselves in each."""
+    (before, after), (drawn_before, drawn_after) = (
+        [_scaled(np.array(own), logs) for own in points],
+        [None if own is None else [_scaled(one, logs) for one in own] for own in drawn],
+    )
+    prompts = _prompts([*first, *second])
+    differences: list[Floats] | None = None
+    if drawn_before is not None and drawn_after is not None:
+        shift = 0 if len({trial.plan for trial in (*first, *second)}) == 1 else 1
+        both = zip(drawn_before, drawn_after, strict=False)
+        differences = [np.roll(other, shift) - one for one, other in both]
+    if paired:
+        return stats.spread(list(after - before), differences, prompts)
+    of_prompts = None if differences is None else stats.prompts_variance(differences, prompts)
+    alone = [stats.spread(list(own), None, prompts) for own in (before, after)]
+    return stats.unpaired(alone[0], alone[1], of_prompts)
+
+
+def _spread(points: Sequence[float], replicates: list[Floats] | None, prompts: int, *, logs: bool) -> Spread:
+    drawn = None if replicates is None else [_scaled(one, logs) for one in replicates]
+    return stats.spread(list(_scaled(np.array(points), logs)), drawn, prompts)
+
+
+def _scaled(values: Floats, logs: bool) -> Floats:
+    return np.log(values) if logs else values
+
+
+def _is_positive(points: Sequence[float], replicates: Sequence[Floats] | None) -> bool:
+    return min(points) > 0 and all(bool((one > 0).all()) for one in replicates or ())
+
+
+def _points(metric: Metric, trials: Sequence[TrialSummary]) -> list[float]:
+    return [value for trial in trials if (value := trial.values[metric.key]) is not None]
+
+
+def _replicates(metric: Metric, trials: Sequence[TrialSummary]) -> list[Floats] | None:
+    """Of every trial; None where one has none."""
+    found = [trial.replicates.get(metric.key) for trial in trials]
+    known = [one for one in found if one is not None and np.isfinite(one).all()]
+    return known if len(known) == len(found) else None
+
+
+def _prompts(trials: Sequence[TrialSummary]) -> int:
+    return min(trial.requests for trial in trials)
+
+
+def _too_few(metric: Metric, trials: Sequence[TrialSummary]) -> str:
+    """Why a percentile of so few values has no interval; "" where it has one or where the count is not known."""
+    counts = [trial.counts[metric.key] for trial in trials if metric.key in trial.counts]
+    least = least_values(metric)
+    if not counts or min(counts) >= least:
+        return ""
+    return f"{min(counts)} values a trial, and an interval of this percentile needs {least}"
+
+
+# --- verdicts -------------------------------------------------------------------------------------
+
+
+def _with_verdicts(
+    judged: Sequence[tuple[Metric, Row]], primary: str, *, withheld: bool
+) -> tuple[tuple[Row, ...], str]:
+    """The primary row at 5%; all others together by the correction that is named. None where they are withheld."""
+    places = [
+        (r, d)
+        for r, (metric, row) in enumerate(judged)
+        for d, found in enumerate(row.differences)
+        if metric.better is not None and metric.key != primary and found.p_value is not None
+    ]
+    p_values = [p for r, d in places if (p := judged[r][1].differences[d].p_value) is not None]
+    adjusted = dict(zip(places, stats.corrected(p_values), strict=True))
+    rows: list[Row] = []
+    for r, (metric, row) in enumerate(judged):
+        differences = tuple(
+            _judged(metric, found, adjusted.get((r, d)), is_primary=metric.key == primary, withheld=withheld)
+            for d, found in enumerate(row.differences)
+        )
+        rows.append(msgspec.structs.replace(row, differences=differences))
+    correction = ""
+    if places:
+        correction = (
+            f"the verdict on {primary} is at 5%; those of the {len(places)} others are corrected together "
+            "(Benjamini-Hochberg, 5% of those called different)"
+        )
+    return tuple(rows), correction
+
+
+def _judged(
+    metric: Metric, found: Difference, adjusted: float | None, *, is_primary: bool, withheld: bool
+) -> Difference:
+    if not found.verdict:
+        return found
+    decisive = found.p_value if is_primary else adjusted
+    if withheld:
+        return msgspec.structs.replace(found, verdict="unknown", reason="withheld: the comparison is not valid")
+    if decisive is None:
+        return msgspec.structs.replace(found, adjusted_p=adjusted, verdict="unknown")
+    verdict: Verdict = "no difference shown"
+    if decisive < 1 - stats.CONFIDENCE and found.percent:
+        rises = found.percent > 0
+        if metric.unit in _SPEEDS:
+            verdict = "faster" if rises == (metric.better == "higher") else "slower"
+        else:
+            verdict = "more" if rises else "less"
+    return msgspec.structs.replace(found, adjusted_p=adjusted, verdict=verdict)
+
+
+# --- what to know ---------------------------------------------------------------------------------
 
 
 def _notes(by_arm: dict[str, list[TrialSummary]]) -> Iterable[str]:
@@ -105,31 +422,8 @@ def _notes(by_arm: dict[str, list[TrialSummary]]) -> Iterable[str]:
         yield note if len(arms) == len(by_arm) else f"{', '.join(arms)}: {note}"
 
 
-def _warnings(
-    summaries: Sequence[TrialSummary], by_arm: dict[str, list[TrialSummary]], rows: dict[str, Row]
-) -> Iterable[str]:
-    for summary in summaries:
-        if summary.state != "done":
-            yield f"{summary.arm}: trial {summary.number} did not end well ({summary.state}) and is left out"
-    for arm, trials in by_arm.items():
-        failed, succeeded = _total("failed", trials), _total("completed", trials)
-        if failed:
-            asked = failed + succeeded
-            yield f"{arm}: {failed:.0f} of {asked:.0f} requests failed and are in no latency and no token count"
-        if any(trial.draft_asked and not trial.values.get("drafted_tokens") for trial in trials):
-            yield f"{arm}: a draft was asked for, but the engine reports no drafted token: is it in force at all?"
-    for arm, difference in rows["total_output_tokens"].differences_percent.items():
-        if difference is not None and abs(difference) > _TOKEN_TOLERANCE_PERCENT:
-            yield (
-                f"{arm}: generated tokens differ from {next(iter(by_arm))}'s by {difference:+.1f}%: "
-                "the arms did not do the same work, so compare rates rather than durations"
-            )
+def _kinds_of_memory(by_arm: dict[str, list[TrialSummary]]) -> Iterable[Finding]:
     kinds = {trial.memory_quantity for trials in by_arm.values() for trial in trials} - {None}
     if len(kinds) > 1:
-        yield "Memory Usage is not of the same kind in all trials: see the notes; its difference means nothing"
-    if any(len(trials) == 1 for trials in by_arm.values()):
-        yield "An arm has one trial only: there is no interval, and a difference may be chance"
-
-
-def _total(key: str, trials: Iterable[TrialSummary]) -> float:
-    return sum(trial.values.get(key) or 0 for trial in trials)
+        message = "Memory Usage is not of the same kind in all trials: its difference means nothing."
+        yield Finding("warning", "memory-kind", message, "See the notes on what it is made of.")

@@ -4,6 +4,7 @@ All times are int nanoseconds from the trial's start (before its engine is start
 """
 
 import array
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, cast, get_args, overload
 
@@ -36,28 +37,40 @@ class Fact(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One server-sent event as it arrived. `text` is the output it brought ("" for other kinds)."""
+    """One server-sent event as it arrived. `text` is the output it brought ("" for other kinds); `tokens` how many
+    tokens that is by the server's own word, 0 where the event did not tell."""
 
     at_ns: int
     kind: EventKind
     text: str = ""
+    tokens: int = 0
 
 
 class Events(Sequence[Event]):
     """The events of one answer in columns: `at_ns` (i64), `kinds` (each a place in KINDS), `chars` (u32: code points),
-    and all texts in one. 13 bytes an event and the text, where an Event is 140."""
+    all texts in one, and `tokens` (u32; empty where no event told, as is common). 13 bytes an event and the text, where
+    an Event is 140."""
 
-    __slots__ = ("at_ns", "chars", "kinds", "text")
+    __slots__ = ("at_ns", "chars", "kinds", "text", "tokens")
 
-    def __init__(self, at_ns: "array.array[int]", kinds: bytes, chars: "array.array[int]", text: str) -> None:
+    def __init__(
+        self,
+        at_ns: "array.array[int]",
+        kinds: bytes,
+        chars: "array.array[int]",
+        text: str,
+        tokens: "array.array[int] | None" = None,
+    ) -> None:
         """Raises ValueError where the columns do not fit one another."""
-        fit = len(at_ns) == len(kinds) == len(chars) and sum(chars) == len(text)
+        tokens = array.array("I") if tokens is None else tokens
+        fit = len(at_ns) == len(kinds) == len(chars) and sum(chars) == len(text) and len(tokens) in (0, len(kinds))
         if not fit or (kinds and max(kinds) >= len(KINDS)):
             raise ValueError("the columns of these events do not fit one another")
         self.at_ns = at_ns
         self.kinds = kinds
         self.chars = chars
         self.text = text
+        self.tokens = tokens
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> "Events":
@@ -68,6 +81,7 @@ class Events(Sequence[Event]):
             bytes([KINDS.index(event.kind) for event in events]),
             array.array("I", map(len, texts)),
             "".join(texts),
+            array.array("I", [event.tokens for event in events]) if any(event.tokens for event in events) else None,
         )
 
     def outputs_ns(self) -> list[int]:
@@ -80,8 +94,9 @@ class Events(Sequence[Event]):
 
     def __iter__(self) -> Iterator[Event]:
         start = 0
-        for at_ns, kind, chars in zip(self.at_ns, self.kinds, self.chars, strict=True):
-            yield Event(at_ns, KINDS[kind], self.text[start : start + chars])
+        told = self.tokens or itertools.repeat(0)
+        for at_ns, kind, chars, tokens in zip(self.at_ns, self.kinds, self.chars, told, strict=False):
+            yield Event(at_ns, KINDS[kind], self.text[start : start + chars], tokens)
             start += chars
 
     @overload
@@ -192,11 +207,22 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something that bears on whether a result may be believed."""
+    """Something that bears on whether a result may be believed: `message` says what with its evidence, `action` what to
+    do about it. `arm` "" is all of them, `trial` None all of the arm's."""
 
     severity: Literal["note", "warning", "invalid"]
     code: str
     message: str
+    action: str = ""
+    arm: str = ""
+    trial: int | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Where, what, and what to do."""
+        trial = "" if self.trial is None else f", trial {self.trial}"
+        where = f"{self.arm}{trial}: " if self.arm else ""
+        return f"{where}{self.message}{f' {self.action}' if self.action else ''}"
 
 
 class Trial(msgspec.Struct, frozen=True):

@@ -1,20 +1,25 @@
 """What do study folders show? Reads them and hands their trials to the pure part."""
 
+import difflib
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from inferometer.compare import Comparison, compare
-from inferometer.errors import StudyUnreadable
-from inferometer.metrics import MetricDialect, TrialSummary, TrialView, summarize, view
-from inferometer.record import Fact, Trial
+from inferometer.acceptance import Speculation, speculation
+from inferometer.compare import EFFECT_PERCENT, PRIMARY, Comparison, compare
+from inferometer.errors import RequestWrong, StudyUnreadable
+from inferometer.metrics import METRICS, MetricDialect, TrialSummary, TrialView, summarize, summarize_view, view
+from inferometer.plan import Plan
+from inferometer.record import Fact, Finding, Trial
 from inferometer.spec import Spec
 from inferometer.store import Store
+from inferometer.validity import Case, findings
 
 
 class Study(msgspec.Struct, frozen=True):
-    """A study folder as read: what was asked and what happened."""
+    """A study folder as read: what was asked and what happened. `stopped`: why it went no further, where it could."""
 
     folder: Path
     spec: Spec
@@ -22,12 +27,52 @@ class Study(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     machine: tuple[Fact, ...] = ()
     workload: dict[str, str] = {}
+    plan: Plan | None = None
+    stopped: str = ""
 
     def view(self, trial: Trial, dialect: MetricDialect) -> TrialView:
         return view(trial, dialect, self.spec.arms[trial.arm].api)
 
     def summaries(self, dialect: MetricDialect, percentiles: Sequence[float] = (99,)) -> list[TrialSummary]:
         return [summarize(trial, dialect, percentiles, self.spec.arms[trial.arm].api) for trial in self.trials]
+
+    @property
+    def plan_id(self) -> str:
+        """Equal for studies that ask the same, in the same order, at the same times; "" before the first trial.
+
+        How many tokens a prompt is by our own count is no part of what was asked: another server's tokenizer counts
+        otherwise.
+        """
+        if self.plan is None:
+            return ""
+        asked = [
+            (item.request.messages, item.request.max_tokens, item.due_ns, item.measured) for item in self.plan.items
+        ]
+        return hashlib.sha256(msgspec.json.encode((asked, self.plan.concurrency))).hexdigest()[:16]
+
+    @property
+    def cores(self) -> int | None:
+        """The machine's CPU cores, as its facts have it: of all, since what others use is read of all."""
+        facts = {fact.name: fact.value for fact in self.machine}
+        value = facts.get("cpu_cores_logical", facts.get("cpu_cores_usable", ""))
+        return int(value) if value.isdecimal() else None
+
+    def cases(self, views: dict[str, list[TrialView]]) -> list[Case]:
+        """Each arm with its trials, for `validity`."""
+        requests = {} if self.plan is None else {item.index: item.request for item in self.plan.items}
+        measured = {} if self.plan is None else {item.index: requests[item.index] for item in self.plan.measured}
+        return [
+            Case(
+                name=name,
+                arm=arm,
+                trials=tuple(views.get(name, [])),
+                requests=measured,
+                sampling=self.spec.sampling,
+                plan=self.plan_id,
+                cores=self.cores,
+            )
+            for name, arm in self.spec.arms.items()
+        ]
 
 
 def read_study(folder: Path) -> Study:
@@ -36,35 +81,100 @@ def read_study(folder: Path) -> Study:
     try:
         spec = store.spec()
         trials = tuple(trial for trial in store.trials() if trial.arm in spec.arms)
-        return Study(folder, spec, trials, store.notes(), store.machine(), store.workload())
+        return Study(
+            folder, spec, trials, store.notes(), store.machine(), store.workload(), store.plan(), store.stopped()
+        )
     finally:
         store.close()
 
 
-def comparison_of(folders: Iterable[Path], dialect: MetricDialect, percentiles: Sequence[float] = (99,)) -> Comparison:
+def comparison_of(
+    folders: Iterable[Path],
+    dialect: MetricDialect,
+    percentiles: Sequence[float] = (99,),
+    *,
+    primary: str | None = None,
+    effect_percent: float = EFFECT_PERCENT,
+) -> Comparison:
     """All arms of these studies beside one another, in the order given and each study's own.
 
-    An arm whose name stands in two studies is called `folder/arm`. Raises StudyUnreadable where nothing was measured.
+    An arm whose name stands in two studies is called `folder/arm`. `primary` None: the first study's own metric. Raises
+    StudyUnreadable where nothing was measured, RequestWrong for a metric that there is not.
     """
     studies = [read_study(folder) for folder in folders]
     names = [name for study in studies for name in study.spec.arms]
-    found: list[TrialSummary] = []
+    summaries: list[TrialSummary] = []
+    cases: list[Case] = []
     notes: list[str] = []
-    warnings: list[str] = []
     for study in studies:
-        renamed = {
-            name: f"{study.folder.resolve().name}/{name}" if names.count(name) > 1 else name for name in study.spec.arms
-        }
-        trials = sorted(study.summaries(dialect, percentiles), key=lambda trial: list(study.spec.arms).index(trial.arm))
-        found += [msgspec.structs.replace(trial, arm=renamed[trial.arm]) for trial in trials]
+        views: dict[str, list[TrialView]] = {}
+        for trial in study.trials:
+            views.setdefault(trial.arm, []).append(study.view(trial, dialect))
+        home = str(study.folder.resolve())
+        for case in study.cases(views):
+            name = f"{study.folder.resolve().name}/{case.name}" if names.count(case.name) > 1 else case.name
+            cases.append(msgspec.structs.replace(case, name=name))
+            summaries += [
+                msgspec.structs.replace(
+                    summarize_view(trial, percentiles, study=home, plan=study.plan_id or home, draws_again=True),
+                    arm=name,
+                )
+                for trial in case.trials
+            ]
         notes += [note for note in study.notes if note not in notes]
-        warnings += [
-            f"{renamed[trial.arm]}, trial {trial.number}: {finding.message}"
-            for trial in study.trials
-            for finding in trial.findings
-            if finding.severity != "note"
-        ]
-    if not found:
+    if not summaries:
         raise StudyUnreadable(f"nothing was measured in {', '.join(str(study.folder) for study in studies)}.")
-    comparison = compare(found, warnings)
-    return msgspec.structs.replace(comparison, notes=(*comparison.notes, *notes))
+    cases = [case for case in cases if case.trials]
+    comparison = compare(
+        summaries,
+        findings(cases),
+        primary=known_metric(primary or studies[0].spec.metric),
+        effect_percent=effect_percent,
+        looked_at=any(study.spec.until is not None for study in studies),
+        speculation=_speculation(cases),
+    )
+    notes += _sampling_note(studies)
+    stopped = "; ".join(study.stopped for study in studies if study.stopped)
+    return msgspec.structs.replace(comparison, notes=(*comparison.notes, *notes), stopped=stopped)
+
+
+def findings_of(study: Study, dialect: MetricDialect) -> list[Finding]:
+    """What is to be said of one study by itself."""
+    views: dict[str, list[TrialView]] = {}
+    for trial in study.trials:
+        views.setdefault(trial.arm, []).append(study.view(trial, dialect))
+    return findings(study.cases(views))
+
+
+def known_metric(name: str) -> str:
+    """The key of a metric, which may be named by its label too. Raises RequestWrong with the nearest name."""
+    keys = {metric.key: metric.key for metric in METRICS if metric.group != "vllm"}
+    labels = {metric.label.partition(" (")[0].lower(): metric.key for metric in METRICS if metric.key in keys}
+    short = {"throughput": PRIMARY, "ttft": "median_ttft_ms", "tpot": "mean_tpot_ms", "memory": "memory_gib"}
+    known = labels | short | keys
+    if name.lower() in known:
+        return known[name.lower()]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise RequestWrong(f"there is no metric {name!r}.{hint} Known: {', '.join(keys)}.")
+
+
+def _speculation(cases: Sequence[Case]) -> list[Speculation]:
+    """Of each arm that drafted, against the first that did not."""
+    plain = next((case for case in cases if case.arm.draft is None and case.done), None)
+    if plain is None:
+        return []
+    found = [speculation(case.name, plain.name, case.done, plain.done) for case in cases if case is not plain]
+    return [one for one in found if one is not None]
+
+
+def _sampling_note(studies: Iterable[Study]) -> list[str]:
+    """What reading memory, power and the rest cost, in the trial where it cost most."""
+    told = [
+        float(fact.value)
+        for study in studies
+        for trial in study.trials
+        for fact in trial.facts
+        if fact.name == "sampling_percent_of_a_core"
+    ]
+    return [f"Sampling of memory, CPU and devices took {max(told):.1f}% of one core"] if told else []

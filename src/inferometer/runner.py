@@ -3,10 +3,12 @@
 import contextlib
 import datetime
 import http.client
+import os
 import signal
 import threading
-from collections import deque
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -26,18 +28,22 @@ from inferometer.load.audit import LoadReport
 from inferometer.load.crew import Crew, local_crew
 from inferometer.load.wire import Tick
 from inferometer.model_names import resolve
+from inferometer.phases import READY_FACT
 from inferometer.plan import Plan
-from inferometer.probes.nvidia import device_used_bytes
-from inferometer.probes.sampler import Sampler, engine_probes
-from inferometer.record import Fact, Finding, RequestRecord, Sample
+from inferometer.probes.settled import GpuState, gpu_states, waits_for
+from inferometer.probes.watch import EngineWatch
+from inferometer.record import Fact, Finding, RequestRecord
 from inferometer.request import Request, TokenCounter, Workload
+from inferometer.results import comparison_of, known_metric
 from inferometer.schedule import concurrency_limit
-from inferometer.spec import Arm, Spec, TrialSpec, worker_problems
+from inferometer.spec import Arm, Settle, Spec, TrialSpec, worker_problems
+from inferometer.stopping import stop
 from inferometer.store import Store
 from inferometer.target import is_local
 from inferometer.workloads.token_counts import counter_for
 
 _WARMUP_TOKENS = 32
+_SETTLE_STEP_S = 0.5
 _OPEN_LOOP_SLOTS = 4  # llama-server's own default, where nothing says how many requests will be under way
 
 
@@ -86,7 +92,20 @@ class TrialEnded(msgspec.Struct, frozen=True):
     error: str
 
 
-Progress = TrialBegan | EngineReady | PlanReady | Played | TrialEnded
+class Settling(msgspec.Struct, frozen=True):
+    """The machine is left to itself before the next trial; `why` says what is waited for."""
+
+    why: str
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """The study was looked at after a round, by its rule: whether it has `enough`, and `why`."""
+
+    enough: bool
+    why: str
+
+
+Progress = TrialBegan | EngineReady | PlanReady | Played | TrialEnded | Settling | Looked
 
 
 def run_study(
@@ -100,6 +119,7 @@ def run_study(
     that are missing or did not end well are played. Raises RequestWrong before anything is started where the spec
     cannot be run.
     """
+    known_metric(spec.metric)
     slots = concurrency_limit(spec.schedule) or _OPEN_LOOP_SLOTS
     arms = {name: msgspec.structs.replace(resolve(arm), slots=arm.slots or slots) for name, arm in spec.arms.items()}
     engines: dict[str, Engine] = {name: factory("engine", arm.engine)(headers or {}) for name, arm in arms.items()}
@@ -114,11 +134,50 @@ def run_study(
         machine = machine_facts()
         require_same_machine(store.machine(), machine)
         store.set_meta("machine", machine)
-        total = len(study.trial_order(spec))
-        while (trial := study.next_trial(spec, store.ended())) is not None:
-            yield TrialBegan(trial.arm_name, trial.number, len(store.ended()) + 1, total)
+        garage = stack.enter_context(_Garage(keeps=spec.restart == "never"))
+        cool = gpu_states()
+        enough = False
+        if resume and spec.until_percent is not None and store.ended() and study.ends_round(spec, store.ended()):
+            enough = stop(comparison_of([folder], "inferometer"), spec.until_percent).enough
+        while (trial := study.next_trial(spec, store.ended(), enough=enough)) is not None:
+            if store.ended():
+                yield from _settle(spec.settling, cool)
+            yield TrialBegan(trial.arm_name, trial.number, len(store.ended()) + 1, len(study.trial_order(spec)))
             arm = arms[trial.arm_name]
-            yield from _Trial(spec, trial, arm, engines[trial.arm_name], workload, store, hire).run()
+            yield from _Trial(spec, trial, arm, engines[trial.arm_name], workload, store, hire, garage).run()
+            if spec.until_percent is not None and study.ends_round(spec, store.ended()):
+                looked = stop(comparison_of([folder], "inferometer"), spec.until_percent)
+                enough = looked.enough
+                store.set_meta("stopped", looked.why)
+                yield Looked(looked.enough, looked.why)
+
+
+class _Garage(contextlib.ExitStack):
+    """Where engines stay between trials (`restart: never`), until the study ends; else each trial's ends with it."""
+
+    def __init__(self, *, keeps: bool) -> None:
+        super().__init__()
+        self._keeps = keeps
+        self._kept: dict[str, Endpoint] = {}
+
+    def engine(
+        self, name: str, start: Callable[[], contextlib.AbstractContextManager[Endpoint]]
+    ) -> contextlib.AbstractContextManager[Endpoint]:
+        """The arm's running engine, or the one that `start` starts."""
+        if not self._keeps:
+            return start()
+        if name not in self._kept:
+            self._kept[name] = self.enter_context(start())
+        return contextlib.nullcontext(self._kept[name])
+
+
+def _settle(settling: Settle, cool: list[GpuState]) -> Iterator[Settling]:
+    """Waits as `settling` says; `cool`: the GPUs before the first trial. At most a second between two progresses, so
+    that an interrupt is heard."""
+    began_s = time.monotonic()
+    while (why := waits_for(settling, time.monotonic() - began_s, cool, gpu_states())) is not None:
+        yield Settling(why)
+        time.sleep(_SETTLE_STEP_S)
 
 
 class _Hiring(msgspec.Struct, frozen=True):
@@ -187,6 +246,7 @@ class _Trial:
         workload: Workload,
         store: Store,
         hire: _Hiring,
+        garage: _Garage,
     ) -> None:
         self._spec = spec
         self._trial = trial
@@ -195,6 +255,7 @@ class _Trial:
         self._workload = workload
         self._store = store
         self._hire = hire
+        self._garage = garage
         self._clock = trial_clock(SystemClock())
         self._id = store.begin_trial(trial.arm_name, trial.number, arm.draft is not None, _now_text())
         self._facts: list[Fact] = []
@@ -216,22 +277,29 @@ class _Trial:
         yield TrialEnded(self._trial.arm_name, self._trial.number, error)
 
     def _measure(self) -> Iterator[Progress]:
+        """The trial, watched from before its engine starts; what was seen of it is kept however it ends."""
+        watch = EngineWatch(self._clock, {**os.environ, **self._arm.env})
+        try:
+            yield from self._start_and_play(watch)
+        finally:
+            watch.stop()
+            self._store.add_samples(self._id, watch.take())
+            self._facts += watch.facts()
+
+    def _start_and_play(self, watch: EngineWatch) -> Iterator[Progress]:
         log_path = self._store.folder / "logs" / f"{self._trial.arm_name}-{self._trial.number}.log"
-        gpu_before = device_used_bytes()
         hire = self._hire
-        with hire.crew(hire.workers) as crew, self._engine.start(self._arm, log_path) as endpoint:
-            self._facts += [*endpoint.facts, *hire.facts]
-            yield EngineReady(self._trial.arm_name, self._clock.now_ns(), endpoint)
+        start = partial(self._engine.start, self._arm, log_path, watch.spawned)
+        with hire.crew(hire.workers) as crew, self._garage.engine(self._trial.arm_name, start) as endpoint:
+            ready_ns = self._clock.now_ns()
+            watch.ready(endpoint)
+            self._facts += [*endpoint.facts, Fact(READY_FACT, str(ready_ns), "the trial's clock"), *hire.facts]
+            yield EngineReady(self._trial.arm_name, ready_ns, endpoint)
             with counter_for(self._spec.tokenizer, endpoint) as counter:
                 plan, notes = self._plan(counter)
                 yield PlanReady(plan, notes)
-                arrived: deque[Sample] = deque()
-                with Sampler(
-                    engine_probes(endpoint.pids, gpu_before), self._clock, on_sample=arrived.append
-                ) as sampler:
-                    yield from self._play(plan, endpoint, crew, arrived)
-                self._store.add_samples(self._id, arrived)
-                self._facts += sampler.facts()
+                yield from self._play(plan, endpoint, crew, watch)
+                watch.stop()
                 if counter is not None:
                     self._count_again(counter)
 
@@ -256,7 +324,7 @@ class _Trial:
         self._store.set_meta("plan", plan)
         return plan, sampled.notes
 
-    def _play(self, plan: Plan, endpoint: Endpoint, crew: Crew, arrived: deque[Sample]) -> Iterator[Played]:
+    def _play(self, plan: Plan, endpoint: Endpoint, crew: Crew, watch: EngineWatch) -> Iterator[Played]:
         """Plays the plan; every record and sample is in the store within a second. An interrupt cancels what is under
         way, keeps it, and rises when all has ended."""
         played = Played(0, 0, len(plan.measured), 0, 0, 0, 0)
@@ -265,18 +333,19 @@ class _Trial:
             for happening in play(plan, endpoint, self._spec.sampling, self._clock.origin_ns, crew):
                 if interrupts:
                     crew.stop()
-                while arrived:
-                    self._store.add_samples(self._id, [arrived.popleft()])
+                self._store.add_samples(self._id, watch.take())
                 match happening:
                     case RequestRecord():
                         self._store.add_record(self._id, happening)
                         if not happening.measured:
                             _require_ok(happening, endpoint)
+                            watch.mark()
                             continue
                         played = _counted(played, happening)
                     case Started():
                         started_ns = happening.at_ns
                         self._store.set_plan_started(self._id, started_ns)
+                        watch.mark()
                     case Tick():
                         played = msgspec.structs.replace(played, in_flight=happening.in_flight, reads=happening.reads)
                     case WorkerLost():
@@ -304,8 +373,9 @@ class _Trial:
             }
         except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
             said = str(error) or type(error).__name__
-            message = f"the outputs could not be counted again by {counter.name}: {said}"
-            self._findings.append(Finding("warning", "not-counted", message))
+            message = f"the outputs could not be counted again by {counter.name}: {said}."
+            action = "Token counts are the server's own; name a tokenizer (`tokenizer:`) to have ours."
+            self._findings.append(Finding("warning", "not-counted", message, action))
             return
         self._store.set_our_tokens(self._id, counts)
 
@@ -370,12 +440,15 @@ def _load_facts(report: LoadReport) -> list[Fact]:
 def _load_findings(report: LoadReport) -> list[Finding]:
     """A note of what the client cost, a warning where that was near what it can do."""
     severity = "warning" if report.near_the_limit else "note"
-    return [Finding(severity, "client", report.line())]
+    action = "Leave the client a core (fewer `threads`, a quieter machine), or share the load (`--workers`)."
+    return [Finding(severity, "client", f"{report.line()}.", action if report.near_the_limit else "")]
 
 
 def _lost_finding(lost: WorkerLost) -> Finding:
-    message = f"load worker {lost.number} {lost.how}; {lost.missing} of its requests have no answer"
-    return Finding("invalid", "worker-lost", message)
+    message = f"load worker {lost.number} {lost.how}; {lost.missing} of its requests have no answer."
+    return Finding(
+        "invalid", "worker-lost", message, "Run it again; a worker that is killed may have had too little memory."
+    )
 
 
 def _now_text() -> str:

@@ -109,9 +109,24 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     extra_body: dict[str, Any] = {}  # any JSON: it is the user's own to send
 
 
+class Settle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A pause before each trial but the first: `seconds`, and then until every GPU is at most `temperature_c` warmer
+    than before the first trial and its clock at most `clock_percent` lower, but not longer than `at_most_s`. A distance
+    of None is not looked at."""
+
+    seconds: float = 0.0
+    temperature_c: float | None = None
+    clock_percent: float | None = None
+    at_most_s: float = 600.0
+
+
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A study: the arms in the order of comparison (the first is the baseline), what they are asked, and how often.
 
+    `trials` of each arm. `until` ("±2%", or 2) goes on after these, up to `max_trials`, until the interval of
+    `metric`'s difference is that narrow, or that far from 0, for every arm: see `stopping`. `metric`: what the verdict
+    is about. `restart`: `always` starts an engine anew for each trial, `never` keeps it. `settle`: see Settle; a number
+    is its seconds.
     `tokenizer`: a Hugging Face name, a folder or a tokenizer.json; `server` asks the engine's own /tokenize;
     `none` counts nothing. `warmups`: requests sent before the clock starts, never one of the measured prompts.
     `workers`: load processes that share the plan; None: one, or with --ray one on each node.
@@ -123,10 +138,30 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     schedule: Schedule = Closed()
     sampling: Sampling = Sampling()
     seed: int = 1
-    trials: int = 1
+    trials: int = 3
+    until: str | float | None = None
+    max_trials: int = 10
+    metric: str = "output_throughput"
+    restart: Literal["always", "never"] = "always"
+    settle: float | Settle = 0.0
     warmups: int = 1
     workers: int | None = None
     tokenizer: str = "server"
+
+    @property
+    def until_percent(self) -> float | None:
+        """`until` as a number. Raises ValueError where it is none above 0."""
+        if self.until is None:
+            return None
+        text = str(self.until).strip().removeprefix("±").removeprefix("+-").removeprefix("+/-").removesuffix("%")
+        value = float(text)
+        if not 0 < value < 100:
+            raise ValueError(f"{self.until} is not between 0% and 100%")
+        return value
+
+    @property
+    def settling(self) -> Settle:
+        return self.settle if isinstance(self.settle, Settle) else Settle(float(self.settle))
 
 
 class TrialSpec(msgspec.Struct, frozen=True):
@@ -297,9 +332,11 @@ def _semantic_problems(spec: Spec) -> list[str]:
             ("workers", spec.workers, 1),
             ("warmups", spec.warmups, 0),
             ("seed", spec.seed, 0),
+            ("settle", spec.settling.seconds, 0),
         )
         if number is not None and number < least
     ]
+    problems += _until_problems(spec)
     if spec.workers is not None:
         problems += worker_problems(spec, spec.workers)
     if isinstance(spec.schedule, Replay) and not isinstance(spec.workload, Trace):
@@ -314,6 +351,22 @@ def _semantic_problems(spec: Spec) -> list[str]:
             problems.append(f"arms.{name}.draft: an external engine is not started by us; start it with its draft")
         if arm.engine != "external" and not arm.model:
             problems.append(f"arms.{name}.model: is missing; name a GGUF file, or standin:demo to try without one")
+    return problems
+
+
+def _until_problems(spec: Spec) -> list[str]:
+    try:
+        if spec.until_percent is None:
+            return []
+    except ValueError:
+        return [f"until: must be a percentage like ±2%, not {spec.until!r}"]
+    problems: list[str] = []
+    if len(spec.arms) < 2:
+        problems.append("until: needs two arms or more, as it is about their difference")
+    if spec.max_trials < max(spec.trials, 3):
+        problems.append(
+            f"max_trials: must be at least {max(spec.trials, 3)} with `until` (trials, and 3), not {spec.max_trials}"
+        )
     return problems
 
 

@@ -6,7 +6,8 @@ Everything is written as it happens: a finished request is committed within a se
     trial     one row a trial                  facts and findings: JSON
     record    one row a request                event_ns: i64, event_kind: u8 (place in record.KINDS), event_chars: u32:
                                                arrays with an entry per event, little-endian; event_text: all texts
-                                               in one, of so many code points each
+                                               in one, of so many code points each; event_tokens: u32, empty where no
+                                               event told
     sample    one row a reading
 """
 
@@ -25,7 +26,7 @@ from inferometer.plan import Plan
 from inferometer.record import Event, Events, Fact, Finding, RequestRecord, Sample, ServerTimings, Trial, Usage
 from inferometer.spec import Spec, parse, to_yaml
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _APPLICATION_ID = 0x496E666D  # "Infm": what `file` and others may know a study by
 _COMMIT_EVERY_S = 0.5
 
@@ -42,7 +43,7 @@ CREATE TABLE record (
     coalesced INTEGER NOT NULL, stamp_errors INTEGER NOT NULL, resent INTEGER NOT NULL,
     prompt_tokens INTEGER, our_tokens INTEGER,
     usage TEXT, timings TEXT, event_ns BLOB NOT NULL, event_kind BLOB NOT NULL, event_chars BLOB NOT NULL,
-    event_text TEXT NOT NULL, PRIMARY KEY (trial_id, idx)) WITHOUT ROWID;
+    event_text TEXT NOT NULL, event_tokens BLOB NOT NULL, PRIMARY KEY (trial_id, idx)) WITHOUT ROWID;
 CREATE TABLE sample (
     trial_id INTEGER NOT NULL REFERENCES trial (id), at_ns INTEGER NOT NULL, source TEXT NOT NULL,
     quantity TEXT NOT NULL, value REAL NOT NULL, pid INTEGER, device TEXT);
@@ -53,7 +54,7 @@ _SCALARS = (
     "request_id measured outcome due_ns sent_ns done_ns first_byte_ns connected_ns status finish_reason model error "
     "coalesced stamp_errors resent prompt_tokens our_tokens"
 ).split()
-_EVENTS = "event_ns, event_kind, event_chars, event_text"
+_EVENTS = "event_ns, event_kind, event_chars, event_text, event_tokens"
 _encode = msgspec.json.encode
 _T = TypeVar("_T")
 
@@ -218,6 +219,10 @@ class Store:
         """Where the requests came from: data set, its hash, tokenizer."""
         return self._meta("workload", dict[str, str]) or {}
 
+    def stopped(self) -> str:
+        """Why the study went no further, where it could have; "" else."""
+        return self._meta("stopped", str) or ""
+
     def _meta(self, key: str, kind: type[_T]) -> _T | None:
         row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else msgspec.json.decode(row[0], type=kind)
@@ -283,27 +288,29 @@ _decode_timings = msgspec.json.Decoder(ServerTimings).decode
 
 
 def _record(row: tuple[object, ...]) -> RequestRecord:
-    index, *scalars, usage, timings, at_ns, kinds, chars, text = row
+    index, *scalars, usage, timings, at_ns, kinds, chars, text, tokens = row
     fields = dict(zip(_SCALARS, scalars, strict=True))
     fields["measured"] = bool(fields["measured"])
     return RequestRecord(
         index=index,  # pyright: ignore[reportArgumentType] # SQLite gives what the schema says
         usage=None if usage is None else _decode_usage(usage),  # pyright: ignore[reportArgumentType]
         timings=None if timings is None else _decode_timings(timings),  # pyright: ignore[reportArgumentType]
-        events=_events(at_ns, kinds, chars, text),  # pyright: ignore[reportArgumentType]
+        events=_events(at_ns, kinds, chars, text, tokens),  # pyright: ignore[reportArgumentType]
         **fields,  # pyright: ignore[reportArgumentType]
     )
 
 
-def _columns(events: Sequence[Event]) -> tuple[bytes, bytes, bytes, str]:
-    """The events as the four columns of a record."""
+def _columns(events: Sequence[Event]) -> tuple[bytes, bytes, bytes, str, bytes]:
+    """The events as the columns of a record."""
     columns = events if isinstance(events, Events) else Events.of(events)
-    return _little(columns.at_ns).tobytes(), columns.kinds, _little(columns.chars).tobytes(), columns.text
+    chars, tokens = _little(columns.chars), _little(columns.tokens)
+    return _little(columns.at_ns).tobytes(), columns.kinds, chars.tobytes(), columns.text, tokens.tobytes()
 
 
-def _events(at_ns: bytes, kinds: bytes, chars: bytes, text: str) -> Events:
+def _events(at_ns: bytes, kinds: bytes, chars: bytes, text: str, tokens: bytes) -> Events:
     """The events of a record's columns. Raises ValueError where they do not fit one another."""
-    return Events(_little(array.array("q", at_ns)), kinds, _little(array.array("I", chars)), text)
+    numbers = _little(array.array("I", chars)), text, _little(array.array("I", tokens))
+    return Events(_little(array.array("q", at_ns)), kinds, *numbers)
 
 
 def _little(values: "array.array[int]") -> "array.array[int]":

@@ -31,6 +31,7 @@ Out = Annotated[Path | None, typer.Option("--out", help="Study folder to make.",
 Dialect = Annotated[
     str, typer.Option("--metric-dialect", help="Whose definitions: inferometer, vllm-0.6.5 or vllm-0.33.")
 ]
+Effect = Annotated[float, typer.Option(help="How many trials would show a difference of so many percent is said.")]
 
 
 @app.command()
@@ -38,7 +39,7 @@ def demo(
     out: Out = None,
     num_prompts: Annotated[int, typer.Option(help="Prompts of the built-in coding set per trial.")] = 8,
     max_tokens: Annotated[int, typer.Option(help="The most tokens asked of each request.")] = 48,
-    trials: Annotated[int, typer.Option(help="Trials per arm, in the order A B B A.")] = 2,
+    trials: Annotated[int, typer.Option(help="Trials per arm, in the order A B B A.")] = 3,
     seed: Annotated[int, typer.Option(help="Which prompts, in which order.")] = 1,
     format: Format = "terminal",
 ) -> None:
@@ -56,6 +57,19 @@ def run(
     out: Out = None,
     format: Format = "terminal",
     metric_dialect: Dialect = "inferometer",
+    trials: Annotated[int | None, typer.Option(help="Trials of each arm.", show_default="the file's, or 3")] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="Go on until the metric's difference is known so well, as '±2%', or is so far from 0."),
+    ] = None,
+    max_trials: Annotated[
+        int | None,
+        typer.Option(help="With --until: at most so many trials of each arm.", show_default="the file's, or 10"),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What the verdict is about.", show_default="the file's, or output_throughput")
+    ] = None,
+    effect: Effect = 5.0,
     workers: Annotated[
         int | None, typer.Option(help="Load processes that share the plan.", show_default="the file's, or 1")
     ] = None,
@@ -66,19 +80,38 @@ def run(
         bool, typer.Option("--resume", help="Go on with the study in --out: only trials that are missing or failed.")
     ] = False,
 ) -> None:
-    """Run a study: every arm of the file, the same plan, one table."""
-    from inferometer.cli.output import checked_dialect, checked_format, default_folder, request_headers, run_and_report
+    """Run a study: every arm of the file, the same plan, one table with intervals and verdicts."""
+    from inferometer.cli.output import (
+        checked_dialect,
+        checked_effect,
+        checked_format,
+        default_folder,
+        request_headers,
+        run_and_report,
+    )
+    from inferometer.results import known_metric
     from inferometer.spec import checked
     from inferometer.store import load_spec
 
+    flags = {
+        "workers": workers,
+        "trials": trials,
+        "until": until,
+        "max_trials": max_trials,
+        "metric": None if metric is None else known_metric(metric),
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
     spec = load_spec(study)
-    if workers is not None:
-        spec = checked(msgspec.structs.replace(spec, workers=workers), "the command line")
+    if given:
+        spec = checked(msgspec.structs.replace(spec, **given), "the command line")
     dialect, shown = checked_dialect(metric_dialect), checked_format(format)
     if resume and out is None:
         raise RequestWrong("--resume needs --out: the folder of the study to go on with.")
     folder = out or default_folder(study.stem)
-    raise typer.Exit(run_and_report(spec, folder, shown, dialect, request_headers([]), ray, resume=resume))
+    effect_percent = checked_effect(effect)
+    raise typer.Exit(
+        run_and_report(spec, folder, shown, dialect, request_headers([]), ray, effect_percent, resume=resume)
+    )
 
 
 @app.command()
@@ -86,13 +119,19 @@ def compare(
     studies: Annotated[list[Path], typer.Argument(help="Study folders; the first arm of the first is the baseline.")],
     format: Format = "terminal",
     metric_dialect: Dialect = "inferometer",
+    metric: Annotated[
+        str | None, typer.Option(help="What the verdict is about.", show_default="the first study's")
+    ] = None,
+    effect: Effect = 5.0,
 ) -> None:
-    """The arms of one or several studies side by side, with % difference."""
-    from inferometer.cli.output import checked_dialect, checked_format, rendered
+    """The arms of one or several studies side by side: differences, intervals, verdicts, findings."""
+    from inferometer.cli.output import checked_dialect, checked_effect, checked_format, exit_code, rendered
     from inferometer.results import comparison_of
 
     dialect, shown = checked_dialect(metric_dialect), checked_format(format)
-    print(rendered(comparison_of(studies, dialect), shown), end="")
+    comparison = comparison_of(studies, dialect, primary=metric, effect_percent=checked_effect(effect))
+    print(rendered(comparison, shown), end="")
+    raise typer.Exit(exit_code(comparison))
 
 
 def _version(asked: bool) -> None:

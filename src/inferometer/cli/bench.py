@@ -108,8 +108,8 @@ def bench(
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", hidden=True)] = False,
 ) -> None:
     """One server that already runs: takes vLLM's flags and prints vLLM's block."""
-    from inferometer.cli.output import checked_dialect, default_folder, request_headers, run_shown
-    from inferometer.results import read_study
+    from inferometer.cli.output import NOT_VALID, checked_dialect, default_folder, request_headers, run_shown
+    from inferometer.results import findings_of, read_study
     from inferometer.spec import Arm, Sampling, Spec, checked
 
     dialect = checked_dialect(metric_dialect)
@@ -144,6 +144,7 @@ def bench(
             ),
             sampling=Sampling(temperature, ignore_eos, extra),
             seed=seed,
+            trials=1,
             warmups=num_warmups,
             workers=workers,
             tokenizer="none" if skip_tokenizer_init else tokenizer or "server",
@@ -162,12 +163,15 @@ def bench(
     print(f"study: {folder}", file=sys.stderr)
     if not any(record.ok for record in study.trials[0].records if record.measured):
         raise typer.Exit(1)
+    if any(finding.severity == "invalid" for finding in findings_of(study, dialect)):
+        raise typer.Exit(NOT_VALID)
 
 
 def _print_block(
     study: "Study", dialect: "MetricDialect", sections: tuple[str, ...], percentiles: tuple[float, ...]
 ) -> None:
     from inferometer.reports.vllm_block import serving_block
+    from inferometer.results import findings_of
     from inferometer.schedule import concurrency_limit, rate_asked_per_s
 
     (summary,) = study.summaries(dialect, percentiles)
@@ -186,9 +190,9 @@ def _print_block(
         notes.insert(0, f"{len(failed)} request(s) failed, the first: {failed[0].outcome}: {failed[0].error}")
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    for finding in study.trials[0].findings:
-        if finding.severity != "note":
-            print(f"warning: {finding.message}", file=sys.stderr)
+    for finding in findings_of(study, dialect):
+        if finding.severity != "note" and finding.code != "failures":
+            print(f"{'not valid' if finding.severity == 'invalid' else 'warning'}: {finding.sentence}", file=sys.stderr)
 
 
 def _arguments(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from inferometer.cli.progress import display
-from inferometer.compare import Comparison
+from inferometer.compare import EFFECT_PERCENT, Comparison
 from inferometer.errors import Interrupted, RequestWrong
 from inferometer.metrics import MetricDialect
 from inferometer.results import Study, comparison_of, read_study
@@ -18,6 +18,7 @@ from inferometer.runner import TrialEnded, run_study
 from inferometer.spec import Spec
 
 FORMATS = ("terminal", "md", "json")
+NOT_VALID = 3
 
 
 def run_and_report(
@@ -27,17 +28,19 @@ def run_and_report(
     dialect: MetricDialect = "inferometer",
     headers: dict[str, str] | None = None,
     ray: str | None = None,
+    effect_percent: float = EFFECT_PERCENT,
     *,
     resume: bool = False,
 ) -> int:
-    """Runs the study, prints its comparison, writes summary.md; the exit code."""
+    """Runs the study, prints its comparison, writes summary.md; the exit code: 1 where a trial failed, 3 where the
+    comparison may not be believed."""
     checked_format(format)
     failures = run_shown(spec, folder, headers, ray=ray, resume=resume)
-    comparison = comparison_of([folder], dialect)
+    comparison = comparison_of([folder], dialect, effect_percent=effect_percent)
     write_summary(folder, comparison)
     print(rendered(comparison, format), end="")
     print(f"study: {folder}", file=sys.stderr)
-    return 1 if failures else 0
+    return 1 if failures else exit_code(comparison)
 
 
 def run_shown(
@@ -67,6 +70,11 @@ def run_shown(
     for failure in failures:
         print(f"inferometer: {failure.arm}, trial {failure.number} failed: {failure.error}", file=sys.stderr)
     return failures
+
+
+def exit_code(comparison: Comparison) -> int:
+    """3 where the comparison may not be believed, else 0."""
+    return NOT_VALID if comparison.invalid else 0
 
 
 def rendered(comparison: Comparison, format: str) -> str:
@@ -123,6 +131,12 @@ def checked_dialect(name: str) -> MetricDialect:
     if name not in known:
         raise RequestWrong(f"there is no metric dialect {name!r}; known: {', '.join(known)}.")
     return cast("MetricDialect", name)
+
+
+def checked_effect(percent: float) -> float:
+    if not 0 < percent < 100:
+        raise RequestWrong(f"--effect must be between 0 and 100 percent, not {percent:g}.")
+    return percent
 
 
 def default_folder(name: str) -> Path:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from inferometer.runner import EngineReady, PlanReady, Played, Progress, TrialBegan, TrialEnded
+from inferometer.runner import EngineReady, Looked, PlanReady, Played, Progress, Settling, TrialBegan, TrialEnded
 from inferometer.units import duration_text, seconds
 
 _LINE_EVERY_S = 5.0
@@ -39,6 +39,10 @@ def sentence(progress: Progress) -> str:
             return f"  {progress.ended}/{progress.total} requests, {rate_text(progress)}{_left_text(progress)}"
         case TrialEnded(arm, number, error):
             return f"  {arm} #{number}: {'failed' if error else 'done'}"
+        case Settling(why):
+            return f"settling: {why}"
+        case Looked(enough, why):
+            return f"looked at: {why}{'; that is enough' if enough else ''}"
 
 
 def rate_text(played: Played) -> str:
@@ -74,6 +78,10 @@ class _Lines:
             if (is_last and self._told_end) or (not is_last and time.monotonic() - self._last_s < _LINE_EVERY_S):
                 return
             self._last_s, self._told_end = time.monotonic(), is_last
+        elif isinstance(progress, Settling):
+            if time.monotonic() - self._last_s < _LINE_EVERY_S:
+                return
+            self._last_s = time.monotonic()
         elif isinstance(progress, TrialBegan):
             self._last_s, self._told_end = time.monotonic(), False
         print(sentence(progress), file=sys.stderr, flush=True)
@@ -114,6 +122,10 @@ def _bars() -> Iterator[Callable[[Progress], None]]:
                         console.print(f"note: {note}", markup=False)
                 case TrialEnded(_, _, error):
                     bars.update(tasks[-1], left="failed" if error else "done")  # pyright: ignore[reportArgumentType] # as above
+                case Settling():
+                    bars.update(tasks[-1], left=sentence(progress))  # pyright: ignore[reportArgumentType] # as above
+                case Looked():
+                    console.print(sentence(progress), markup=False)
                 case EngineReady():
                     bars.update(tasks[-1], rate="warming up")  # pyright: ignore[reportArgumentType] # as above
 

@@ -1,11 +1,19 @@
 """What must an engine be able to do?"""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from inferometer.endpoint import Endpoint
 from inferometer.spec import Arm
+
+OnSpawn = Callable[[int], object]
+"""Is given the pid of an engine's process as soon as there is one, long before it is ready."""
+
+
+def unwatched(pid: int) -> None:
+    """Nobody wants to know."""
 
 
 class Engine(Protocol):
@@ -15,9 +23,10 @@ class Engine(Protocol):
     Endpoint once a real token has come from the server, and takes the server away when the `with` block ends, however
     it ends; the server's output is appended to `log_path`. It raises what `check` does, EngineNotReady where no token
     came, ServerUnusable where the server answers otherwise than its API says, and EngineDied, at the block's end, where
-    the server had ended by itself. Model names in `arm` are paths of files here.
+    the server had ended by itself. `on_spawn` is called for each root process that it
+    starts. Model names in `arm` are paths of files here.
     """
 
     def check(self, arm: Arm) -> None: ...
 
-    def start(self, arm: Arm, log_path: Path) -> AbstractContextManager[Endpoint]: ...
+    def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]: ...

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from inferometer.endpoint import Endpoint
 from inferometer.engines import embedded_server
+from inferometer.engines.base import OnSpawn, unwatched
 from inferometer.engines.embedded_server import Settings
 from inferometer.engines.model_files import model_facts
 from inferometer.engines.process import LOCALHOST, Launch, free_port, shown_command, started
@@ -47,7 +48,7 @@ class Embedded:
         model_facts(arm)
         settings_of(arm, port=0)
 
-    def start(self, arm: Arm, log_path: Path) -> AbstractContextManager[Endpoint]:
+    def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]:
         facts = (*_version_facts(), *model_facts(arm))
         settings = settings_of(arm, free_port())
         command = (sys.executable, "-P", embedded_server.__file__)
@@ -62,7 +63,7 @@ class Embedded:
             facts=facts,
             model=Path(arm.model).name,
         )
-        return started(launch, arm, log_path)
+        return started(launch, arm, log_path, on_spawn)
 
 
 def settings_of(arm: Arm, port: int) -> Settings:

@@ -47,6 +47,7 @@ def serve(settings: Settings) -> Any:
     params.port = settings.port
     params.n_ctx = settings.context
     params.n_parallel = settings.parallel
+    params.endpoint_metrics = True
     flash_attn = xllamacpp.llama_flash_attn_type
     params.flash_attn_type = {
         "on": flash_attn.LLAMA_FLASH_ATTN_TYPE_ENABLED,

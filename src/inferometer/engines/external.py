@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from inferometer.endpoint import Endpoint
 from inferometer.engines import ready
+from inferometer.engines.base import OnSpawn, unwatched
 from inferometer.errors import RequestWrong, ServerUnusable
 from inferometer.questions import Answer, Server, Unreachable, ask, ask_json, server_at
 from inferometer.record import Fact
@@ -34,7 +35,7 @@ class External:
         if not (path.startswith("/") and path.isascii() and path.isprintable()) or " " in path:
             raise RequestWrong(f"the path {path!r} must begin with / and be ASCII without blanks, as /v1/completions")
 
-    def start(self, arm: Arm, log_path: Path) -> AbstractContextManager[Endpoint]:
+    def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]:
         """Starts nothing and writes no log."""
         return self._answering(arm)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from inferometer.endpoint import Endpoint
+from inferometer.engines.base import OnSpawn, unwatched
 from inferometer.engines.model_files import model_facts
 from inferometer.engines.process import LOCALHOST, Launch, free_port, refuse_used_port, shown_command, started
 from inferometer.errors import RequestWrong
@@ -35,7 +36,7 @@ class LlamaServer:
         model_facts(_with_given_model(arm))
         _version(_binary(arm), arm)
 
-    def start(self, arm: Arm, log_path: Path) -> AbstractContextManager[Endpoint]:
+    def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]:
         arm = _with_given_model(arm)
         facts = model_facts(arm)
         binary = _binary(arm)
@@ -63,7 +64,7 @@ class LlamaServer:
             ),
             model=Path(arm.model).name,
         )
-        return started(launch, arm, log_path)
+        return started(launch, arm, log_path, on_spawn)
 
 
 def own_flags(arm: Arm, port: int, help_text: str) -> list[str]:

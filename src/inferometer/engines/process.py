@@ -18,6 +18,7 @@ import msgspec
 
 from inferometer.endpoint import Endpoint
 from inferometer.engines import ready
+from inferometer.engines.base import OnSpawn, unwatched
 from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable
 from inferometer.questions import Server, ask, server_at
 from inferometer.record import Fact
@@ -66,11 +67,12 @@ class Launch(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def started(launch: Launch, arm: Arm, log_path: Path) -> Iterator[Endpoint]:
+def started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> Iterator[Endpoint]:
     """The engine from its start to its end. Raises as `engines.base.Engine` says."""
     log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0)
     process = _spawn(launch, log_path)
     try:
+        on_spawn(process.pid)
         server = server_at(launch.base_url, launch.headers)
         ready_after_s = _wait_for_token(process, launch, server, arm, log)
         model = ready.first_model(server) or launch.model

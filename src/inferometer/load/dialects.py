@@ -98,11 +98,12 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
-    """`delta` is of chat, `text` of completions."""
+    """`delta` is of chat, `text` of completions. `token_ids`: what vLLM adds where `return_token_ids` asks for it."""
 
     delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
+    token_ids: list[int] | None = None
 
 
 class _Chunk(msgspec.Struct):
@@ -142,6 +143,8 @@ class _Reading:
         self._kinds = bytearray()
         self._chars = array.array("I")
         self._texts: list[str] = []
+        self._tokens: dict[int, int] = {}  # of the events that told, by place
+        self._told = 0  # tokens so far, by the last running count
         self.usage: Usage | None = None
         self.timings: ServerTimings | None = None
         self.model: str | None = None
@@ -241,7 +244,10 @@ class _Reading:
     def events(self, at_ns: "array.array[int] | None" = None) -> Events:
         """All of them, in columns."""
         at_ns = array.array("q", self.at_ns) if at_ns is None else at_ns
-        return Events(at_ns, bytes(self._kinds), self._chars, "".join(self._texts))
+        tokens: array.array[int] | None = None
+        if self._tokens:
+            tokens = array.array("I", [self._tokens.get(place, 0) for place in range(len(self._kinds))])
+        return Events(at_ns, bytes(self._kinds), self._chars, "".join(self._texts), tokens)
 
     def _add(self, kind: EventKind, text: str = "") -> None:
         self._kinds.append(KINDS.index(kind))
@@ -278,7 +284,20 @@ class _Reading:
         kind, text = output(choice)
         self._add(kind, text)
         if kind in OUTPUT_KINDS and text:
+            self._count(chunk, choice)
             self._learn(kind, text, data)
+
+    def _count(self, chunk: _Chunk, choice: _Choice) -> None:
+        """The tokens of the event just added, where the chunk tells: by its ids, or by a running count (vLLM's and
+        SGLang's `continuous_usage_stats`, llama.cpp's `timings_per_token`)."""
+        running = (chunk.usage.completion_tokens if chunk.usage else None) or (
+            chunk.timings.predicted_n if chunk.timings else None
+        )
+        count = len(choice.token_ids) if choice.token_ids is not None else (running or self._told) - self._told
+        if running is not None:
+            self._told = running
+        if count > 0:
+            self._tokens[len(self._kinds) - 1] = count
 
     def _learn(self, kind: EventKind, text: str, data: bytes) -> None:
         """What stands before and after the text, where the text stands in the chunk once and as it is. A later chunk

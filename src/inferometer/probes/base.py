@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from inferometer.record import Sample
+from inferometer.record import Fact, Sample
 
 
 class Probe(Protocol):
@@ -15,6 +15,15 @@ class Probe(Protocol):
     @property
     def reason(self) -> str: ...
 
+    @property
+    def interval_s(self) -> float:
+        """From one reading to the next, where reading is cheap; the sampler rests a dear one for longer."""
+        ...
+
     def read(self, at_ns: int) -> Sequence[Sample]:
         """The readings of now, stamped `at_ns`. Empty where there is nothing to read, never zeros in its place."""
+        ...
+
+    def facts(self) -> Sequence[Fact]:
+        """What is to be known beside the readings; for each quantity that the source does not tell, why: `no_…`."""
         ...

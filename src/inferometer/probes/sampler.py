@@ -1,31 +1,46 @@
-"""What did the probes read, every `interval_s`, while an engine worked, and what did the reading cost?"""
+"""What did the probes read while an engine worked, and what did the reading cost?"""
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from inferometer.clock import TrialClock
+from inferometer.probes.amd import AmdDevices
 from inferometer.probes.base import Probe
-from inferometer.probes.nvidia import NvidiaMemory
+from inferometer.probes.machine_load import MachineLoad
+from inferometer.probes.nvidia_sensors import nvidia_probes
 from inferometer.probes.process_memory import ProcessMemory
+from inferometer.probes.process_tree import ProcessTree
+from inferometer.probes.process_use import ProcessUse
 from inferometer.record import Fact, Sample
-from inferometer.units import ms
+from inferometer.units import NS_PER_S, ms
 
 LOG = logging.getLogger(__name__)
 
 INTERVAL_S = 0.1
+BUDGET_CORES = 0.005
+"""Of one core, for all probes of a sampler together: what is left of 1% is for the sampler itself, and for what comes
+between two looks at what a probe costs."""
 
 
-def engine_probes(pids: Sequence[int], gpu_before: Sequence[int] | None = None) -> list[Probe]:
-    """The probes of an engine whose root processes are `pids`; `gpu_before` as in `NvidiaMemory`."""
-    return [ProcessMemory(pids), NvidiaMemory(pids, gpu_before)]
+def engine_probes(
+    pids: Sequence[int], gpu_before: Sequence[int] | None = None, env: Mapping[str, str] | None = None
+) -> tuple[list[Probe], list[Probe]]:
+    """What is sampled of an engine whose root processes are `pids`, and what counts up by itself, so that only the
+    readings where something begins and ends matter. `gpu_before` as in `NvidiaMemory`, `env`: its own.
+    """
+    tree = ProcessTree(pids)
+    sensors, counters = nvidia_probes(tree, gpu_before, env)
+    return [ProcessMemory(tree), ProcessUse(tree), MachineLoad(tree), *sensors, AmdDevices(tree)], counters
 
 
 class Sampler:
-    """Reads `probes` in a thread of its own while the `with` block lasts: at once, then every `interval_s`.
+    """Reads `probes` in a thread of its own while the `with` block lasts: all at once, at its end, and in between each
+    at its own interval, a multiple of `INTERVAL_S`. One whose reading is dear rests for so long that all of them stay
+    within `BUDGET_CORES`.
 
     `on_sample` is called in that thread. A probe that fails is left out from then on; `reasons` says why, as it does
     for one that has nothing to read. Samples are stamped just before their probe is read.
@@ -38,55 +53,143 @@ class Sampler:
         interval_s: float = INTERVAL_S,
         *,
         on_sample: Callable[[Sample], object],
+        cpu_ns: Callable[[], int] = time.thread_time_ns,
     ) -> None:
         probes = list(probes)
         self.reasons = {probe.name: probe.reason for probe in probes if probe.reason}
         self.cpu_ns = 0
-        self.readings = 0
-        self._probes = [probe for probe in probes if not probe.reason]
+        self._reading = [_Reading(probe) for probe in probes if not probe.reason]
+        self._all = tuple(self._reading)
         self._clock = clock
+        self._cpu_ns = cpu_ns
         self._interval_s = interval_s
         self._on_sample = on_sample
-        self._stopping = threading.Event()
+        self._began_ns: int | None = None
+        self._ended_ns: int | None = None
+        self._wake = threading.Event()
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+        return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
 
-    def stop(self) -> None:
-        """Ends the thread and waits for it; no `on_sample` comes after."""
-        self._stopping.set()
-        self._thread.join()
+    def start(self) -> Self:
+        self._thread.start()
+        return self
 
-    def read_once(self) -> None:
-        """One reading of every probe that still works."""
-        for probe in tuple(self._probes):
-            try:
-                for sample in probe.read(self._clock.now_ns()):
-                    self._on_sample(sample)
-            except Exception as error:  # noqa: BLE001 # a probe may fail in any way, and must not take the trial with it
-                self._probes.remove(probe)
-                self.reasons[probe.name] = f"it failed: {type(error).__name__}: {error}"
-                LOG.warning("the %s probe is left out: %s: %s", probe.name, type(error).__name__, error)
-        self.readings += 1
+    @property
+    def watched_ns(self) -> int:
+        """From the first round to the end of the last."""
+        return 0 if self._began_ns is None or self._ended_ns is None else self._ended_ns - self._began_ns
+
+    def stop(self) -> None:
+        """Has every probe read once more and waits for the thread's end; no `on_sample` comes after."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def read_soon(self) -> None:
+        """Has every probe read now, and not when it is due."""
+        self._wake.set()
+
+    def read_due(self, everything: bool = False) -> None:
+        """One reading of every probe that still works and is due, or of all of them."""
+        for reading in tuple(self._reading):
+            now_ns = self._clock.now_ns()
+            if everything or now_ns >= reading.due_ns:
+                self._read(reading, now_ns)
 
     def facts(self) -> tuple[Fact, ...]:
-        """What the sampling cost, and for each silent probe why."""
-        return (
-            Fact("sampler_cpu_ms", f"{ms(self.cpu_ns):.1f}", f"its thread's CPU time, {self.readings} readings"),
-            *(Fact(f"no_{name.replace(' ', '_')}", reason, "the probe") for name, reason in self.reasons.items()),
-        )
+        """What the probes say, how often a dear one was read, what is missing and why."""
+        told = [fact for reading in self._all for fact in reading.probe.facts()]
+        absent = [Fact(f"no_{name.replace(' ', '_')}", reason, "the probe") for name, reason in self.reasons.items()]
+        return (*self._rests(), *told, *absent)
+
+    def _rests(self) -> Iterable[Fact]:
+        """For each probe that had to rest the mean time between its readings."""
+        for reading in self._all:
+            every_s = self.watched_ns / NS_PER_S / reading.count if reading.count else 0.0
+            if reading.rested and every_s > 1.5 * reading.probe.interval_s:
+                name = reading.probe.name.replace(" ", "_")
+                each = f"a reading took {ms(reading.cost_ns):.1f} ms of CPU"
+                yield Fact(f"{name}_every_s", f"{every_s:.2f}", f"the sampler: {each}")
+
+    def _read(self, reading: "_Reading", now_ns: int) -> None:
+        probe = reading.probe
+        began_ns = self._cpu_ns()
+        try:
+            for sample in probe.read(now_ns):
+                self._on_sample(sample)
+        except Exception as error:  # noqa: BLE001 # a probe may fail in any way, and must not take the trial with it
+            self._leave_out(reading, f"it failed: {type(error).__name__}: {error}")
+            LOG.warning("the %s probe is left out: %s: %s", probe.name, type(error).__name__, error)
+            return
+        if probe.reason:
+            self._leave_out(reading, probe.reason)
+            return
+        reading.took(self._cpu_ns() - began_ns)
+        reading.due_ns = now_ns + round(self._pause_s(reading) * NS_PER_S) - self._slack_ns()
+
+    def _leave_out(self, reading: "_Reading", why: str) -> None:
+        self._reading.remove(reading)
+        self.reasons[reading.probe.name] = why
+
+    def _pause_s(self, reading: "_Reading") -> float:
+        """Its own interval, or longer. The cheaper take what they need of the budget, the dear share what is left."""
+        left_cores = BUDGET_CORES
+        cheapest_first = sorted(self._reading, key=lambda other: other.cores)
+        for place, other in enumerate(cheapest_first):
+            share_cores = left_cores / (len(cheapest_first) - place)
+            if other is reading and other.cores > share_cores:
+                reading.rested = True
+                return reading.cost_ns / NS_PER_S / share_cores
+            left_cores -= min(other.cores, share_cores)
+        return reading.probe.interval_s
+
+    def _slack_ns(self) -> int:
+        """A round comes a little early or late; what is due within half of one is due now."""
+        return round(self._interval_s * NS_PER_S / 2)
 
     def _run(self) -> None:
         began_s = time.monotonic()
-        while not self._stopping.is_set() and self._probes:
-            self.read_once()
-            self.cpu_ns = time.thread_time_ns()  # this thread does nothing else
+        self._began_ns = self._clock.now_ns()
+        everything = True
+        while self._reading:
+            everything = everything or self._stopping
+            last = self._stopping
+            self.read_due(everything)
+            self._ended_ns = self._clock.now_ns()
+            self.cpu_ns = self._cpu_ns()  # this thread does nothing else
+            if last:
+                break
             passed_s = time.monotonic() - began_s
-            self._stopping.wait(self._interval_s - passed_s % self._interval_s)
+            everything = self._wake.wait(self._interval_s - passed_s % self._interval_s)
+            self._wake.clear()
+
+
+class _Reading:
+    """A probe, when it is due, and what a reading of it costs: the first, which opens what it needs, does not count."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+        self.due_ns = 0
+        self.count = 0
+        self.cost_ns = 0.0
+        self.rested = False
+
+    @property
+    def cores(self) -> float:
+        """What it would cost at its own interval."""
+        return self.cost_ns / NS_PER_S / self.probe.interval_s
+
+    def took(self, cpu_ns: int) -> None:
+        """Half of what it costs is what it cost last: a reading that was dear once does not count for long."""
+        self.count += 1
+        if self.count > 1:
+            self.cost_ns = cpu_ns if self.count == 2 else (self.cost_ns + cpu_ns) / 2

@@ -3,33 +3,29 @@
 import json
 from typing import Any
 
+import msgspec
+
 from inferometer.compare import Comparison
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
     """What `render` writes. `metric` is the key, stable over versions; null is unknown or undefined, never 0.
 
-    `difference_percent` is there for two arms, null for any other number; `differences_percent` is always there.
+    `values`, `n` and `differences_percent` repeat the rows' estimates and differences in short; `difference_percent` is
+    there for two arms, null for any other number.
     """
-    rows: list[dict[str, Any]] = []
-    for row in comparison.rows:
-        differences = row.differences_percent
-        rows.append(
-            {
-                "metric": row.metric,
-                "label": row.label,
-                "unit": row.unit,
-                "values": row.values,
-                "difference_percent": next(iter(differences.values())) if len(differences) == 1 else None,
-                "differences_percent": differences,
-                "n": row.n,
-            }
-        )
-    return {
-        "arms": list(comparison.arms),
-        "rows": rows,
-        "notes": list(comparison.notes),
-        "warnings": list(comparison.warnings),
+    whole = msgspec.to_builtins(comparison)
+    for row, found in zip(whole["rows"], comparison.rows, strict=True):
+        short = found.differences_percent
+        row |= {
+            "values": found.values,
+            "n": found.n,
+            "differences_percent": short,
+            "difference_percent": next(iter(short.values())) if len(short) == 1 else None,
+        }
+    return whole | {
+        "valid": not comparison.invalid,
+        "warnings": [finding.sentence for finding in comparison.findings if finding.severity != "note"],
     }
 
 

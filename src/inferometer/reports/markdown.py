@@ -3,16 +3,29 @@
 from collections.abc import Iterable, Sequence
 
 from inferometer.compare import Comparison
-from inferometer.reports.table import table
+from inferometer.reports.table import table, words
 
 
 def render(comparison: Comparison) -> str:
-    """The table, the number of trials, the warnings and the notes; ends with a line break."""
-    content = table(comparison)
-    parts = [pipe_table([content.columns, *content.rows]), content.caption]
-    parts += _listed("Warnings", comparison.warnings)
-    parts += _listed("Notes", comparison.notes)
+    """What makes the comparison invalid, the verdict, the table, and below it what to know; ends with a line break."""
+    content, said = table(comparison), words(comparison)
+    parts = _listed("Not valid", said.invalid)
+    parts += [f"**{line}**" for line in said.headlines if any(comparison.trials.values()) and _is_judged(comparison)]
+    parts += [pipe_table([content.columns, *content.rows]), content.caption]
+    for title, lines in (
+        ("Design", said.design),
+        ("Speculation", said.speculation),
+        ("Warnings", said.warnings),
+        ("Notes", said.notes),
+    ):
+        parts += _listed(title, lines)
     return "\n\n".join(parts) + "\n"
+
+
+def _is_judged(comparison: Comparison) -> bool:
+    """Whether any difference has an interval, so that there is more to say than the table does."""
+    row = comparison.primary_row
+    return row is not None and any(found.low_percent is not None for found in row.differences)
 
 
 def pipe_table(rows: Sequence[Sequence[str]]) -> str:

@@ -1,9 +1,13 @@
 """How is a comparison shown in a terminal? The table, then what to know; without colours where it is no terminal."""
 
 import io
+from textwrap import fill
 
 from inferometer.compare import Comparison
-from inferometer.reports.table import table
+from inferometer.reports.table import table, words
+
+_WIDE = 130
+"""Columns from which on there is room for the interval of each arm's own value."""
 
 
 def render(comparison: Comparison, *, width: int = 99, terminal: bool = False) -> str:
@@ -13,11 +17,20 @@ def render(comparison: Comparison, *, width: int = 99, terminal: bool = False) -
     from rich.table import Table
     from rich.text import Text
 
-    content = table(comparison)
-    grid = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII, header_style="bold", show_edge=False, pad_edge=False)
+    plain = box.Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
+    content, said = table(comparison, with_halves=width >= _WIDE), words(comparison)
+    grid = Table(
+        box=box.SIMPLE_HEAD if terminal else plain,
+        header_style="bold",
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for i, column in enumerate(content.columns):
         is_label = i == 0
-        grid.add_column(Text(column), justify="left" if is_label else "right", no_wrap=is_label, overflow="fold")
+        is_kept = is_label or any("[" in row[i] for row in content.rows)
+        head = Text(column) if not is_kept or is_label else Text(fill(column, 18, break_on_hyphens=False))
+        grid.add_column(head, justify="left" if is_label else "right", no_wrap=is_kept, overflow="fold")
     for row in content.rows:
         grid.add_row(*map(Text, row))
     out = io.StringIO()
@@ -29,10 +42,19 @@ def render(comparison: Comparison, *, width: int = 99, terminal: bool = False) -
         highlight=False,
         legacy_windows=False,
     )
+    for line in said.invalid:
+        console.print(Text("Not valid: ", "bold red").append(line, "not bold"))
+    if said.invalid:
+        console.print(Text("No verdict is given.\n"))
     console.print(grid)
     console.print(Text(content.caption))
-    for warning in comparison.warnings:
-        console.print(Text("Warning: ", "bold yellow").append(warning, "not bold"))
-    for note in comparison.notes:
-        console.print(Text(f"Note: {note}", "dim"))
+    for line in said.headlines:
+        console.print(Text(line, "bold"))
+    for title, lines in (("Design", said.design), ("Speculation", said.speculation)):
+        for line in lines:
+            console.print(Text(f"{title}: {line}"))
+    for line in said.warnings:
+        console.print(Text("Warning: ", "bold yellow").append(line, "not bold"))
+    for line in said.notes:
+        console.print(Text(f"Note: {line}", "dim"))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"

@@ -178,24 +178,37 @@ def delta(content: str | None = None, finish: str | None = None, role: str | Non
 
 
 def chat_stream(
-    tokens: Iterable[str], first_s: float = 0.0, gap_s: float = 0.0, extra: dict[str, Any] | None = None
+    tokens: Iterable[str],
+    first_s: float = 0.0,
+    gap_s: float = 0.0,
+    extra: dict[str, Any] | None = None,
+    finish: str = "stop",
+    *,
+    on_schedule: bool = False,
 ) -> Iterator[Step]:
-    """An answer as llama-server streams it: role, a chunk a token, finish, usage (with `extra`, as timings), [DONE]."""
+    """An answer as llama-server streams it: role, a chunk a token, finish, usage (with `extra`, as timings), [DONE].
+
+    `on_schedule`: token n is due `first_s` + n · `gap_s` after the answer began, so that what a send takes makes no
+    later one late; else `gap_s` is the least gap.
+    """
+    began_s = time.monotonic()
     yield Wait(first_s)
     yield Send(STREAM_HEAD + chunk(event(delta(role="assistant"))))
     count = 0
     for count, token in enumerate(tokens, start=1):
         if count > 1:
-            yield Wait(gap_s)
+            due_s = began_s + first_s + (count - 1) * gap_s
+            yield Wait(max(0.0, due_s - time.monotonic()) if on_schedule else gap_s)
         yield Send(chunk(event(delta(token))))
-    yield Send(chunk(event(delta(finish="stop"))))
+    yield Send(chunk(event(delta(finish=finish))))
     usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
     yield Send(chunk(event({"model": "scripted", "choices": [], "usage": usage, **(extra or {})})))
     yield Send(chunk(event("[DONE]")) + STREAM_END)
 
 
-def inference_server(tokens: int = 5, first_s: float = 0.0, gap_s: float = 0.0) -> Answer:
-    """Answers like a small inference server: /health, /v1/models, streamed and whole chat and completions."""
+def inference_server(tokens: int = 5, first_s: float = 0.0, gap_s: float = 0.0, *, on_schedule: bool = False) -> Answer:
+    """Answers like a small inference server: /health, /v1/models, streamed and whole chat and completions. Times as in
+    `chat_stream`."""
 
     def answer(request: Received) -> Iterable[Step]:
         if request.method == "GET":
@@ -210,7 +223,7 @@ def inference_server(tokens: int = 5, first_s: float = 0.0, gap_s: float = 0.0) 
             choice = {"index": 0, "message": message, "finish_reason": "length"}
             return [whole(200, json.dumps({"model": "scripted", "choices": [choice], "usage": usage}))]
         if request.path == "/v1/chat/completions":
-            return chat_stream(words, first_s, gap_s)
+            return chat_stream(words, first_s, gap_s, on_schedule=on_schedule)
         return [whole(404, '{"error": {"message": "File Not Found", "code": 404}}')]
 
     return answer

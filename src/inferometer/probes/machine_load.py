@@ -1,0 +1,131 @@
+"""What else does this machine do while an engine works? CPU and memory of the whole of it, and the CPU of others.
+
+Read twice a second: the kernel counts CPU in ticks of 10 ms, so that over 0.1 s a core's share is known to
+a tenth only. In a container /proc/stat is usually the host's, and then the readings are of the host: what our
+neighbours there do slows the engine as much. Where it is not to be believed (it stands still in some sandboxes) there
+is no reading but a reason.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from inferometer.probes.cgroup import limits, throttled_s
+from inferometer.probes.process_tree import NOT_OURS, ProcessTree, cpu_s
+from inferometer.record import Fact, Sample
+from inferometer.units import NS_PER_S, bytes_text
+
+KIB = 1024
+_LEAST_SHARE = 0.5  # of the time that has passed, times cores, that the kernel's counters must account for
+
+
+class CpuTimes(NamedTuple):
+    """Seconds since boot, all cores together. `idle_s`: with waiting for disks; `stolen_s`: by the hypervisor."""
+
+    cores: int
+    idle_s: float
+    stolen_s: float
+    all_s: float
+
+
+class _Reading(NamedTuple):
+    at_ns: int
+    times: CpuTimes
+    ours_s: float
+
+
+class MachineLoad:
+    """`engine` is its tree; where the server was not started by us it has no roots, and then what others use cannot be
+    told from what it uses. Our own tree is this process and all that descends from it.
+    """
+
+    name = "machine load"
+    interval_s = 0.5
+
+    def __init__(self, engine: ProcessTree, cgroups: Path = Path("/sys/fs/cgroup")) -> None:
+        proc = engine.folder
+        self._proc = proc
+        self._trees = (ProcessTree([os.getpid()], proc), engine) if engine.roots else ()
+        self._before: _Reading | None = None
+        self._limits = limits(proc, cgroups)
+        times = cpu_times(proc)
+        self.reason = "" if times is not None else f"there is no {proc}/stat here"
+        self._cores = times.cores if times is not None else 0
+        self._untold = ""
+
+    def read(self, at_ns: int) -> Sequence[Sample]:
+        """`memory_used_bytes`; from the second reading on `cpu_cores_busy`, `cpu_cores_stolen` where there are any, and
+        `other_cpu_cores`: means over the time since the reading before."""
+        return [*self._cpu(at_ns), *self._memory(at_ns), *self._throttled(at_ns)]
+
+    def facts(self) -> Sequence[Fact]:
+        facts = [Fact("machine_load_of", f"the {self._cores} cores that {self._proc}/stat counts", "the probe")]
+        if self._limits.cpu_cores is not None:
+            facts.append(Fact("cpu_limit_cores", f"{self._limits.cpu_cores:g}", "our control group"))
+        if self._limits.memory_bytes is not None:
+            facts.append(Fact("memory_limit", bytes_text(self._limits.memory_bytes), "our control group"))
+        if self._untold:
+            facts.append(Fact("no_cpu_cores_busy", self._untold, "the probe"))
+        elif not self._trees:
+            facts.append(Fact("no_other_cpu_cores", NOT_OURS, "the probe"))
+        return facts
+
+    def _cpu(self, at_ns: int) -> Iterator[Sample]:
+        times = cpu_times(self._proc)
+        if times is None:
+            return
+        ours_s = cpu_s({usage.pid: usage for tree in self._trees for usage in tree.usages(at_ns)}.values())
+        before, self._before = self._before, _Reading(at_ns, times, ours_s)
+        if before is None or at_ns <= before.at_ns:
+            return
+        passed_s = (at_ns - before.at_ns) / NS_PER_S
+        if times.all_s - before.times.all_s < _LEAST_SHARE * passed_s * times.cores:
+            self._untold = f"the counters of {self._proc}/stat do not go with the time: a sandbox's?"
+            return
+        stolen = (times.stolen_s - before.times.stolen_s) / passed_s
+        idle = (times.idle_s - before.times.idle_s) / passed_s
+        busy = max(times.cores - idle - stolen, 0.0)
+        yield Sample(at_ns, "/proc/stat", "cpu_cores_busy", busy)
+        if stolen > 0:
+            yield Sample(at_ns, "/proc/stat", "cpu_cores_stolen", stolen)
+        if self._trees and ours_s >= before.ours_s:  # less: one of ours ended, and nobody told what it used
+            others = busy - (ours_s - before.ours_s) / passed_s
+            yield Sample(at_ns, "/proc/stat", "other_cpu_cores", max(others, 0.0))
+
+    def _memory(self, at_ns: int) -> Iterator[Sample]:
+        used_bytes = memory_used_bytes(self._proc)
+        if used_bytes is not None:
+            yield Sample(at_ns, "/proc/meminfo", "memory_used_bytes", float(used_bytes))
+
+    def _throttled(self, at_ns: int) -> Iterator[Sample]:
+        """`cgroup_throttled_s`, a counter, where a CPU limit is set that could hold the engine back."""
+        stat = self._limits.throttled
+        held_s = None if stat is None else throttled_s(stat)
+        if held_s is not None:
+            yield Sample(at_ns, "cpu.stat", "cgroup_throttled_s", held_s)
+
+
+def cpu_times(proc: Path = Path("/proc")) -> CpuTimes | None:
+    """Of the whole machine; None where there is no such file."""
+    try:
+        text = (proc / "stat").read_text()
+    except OSError:
+        return None
+    lines = [line.split() for line in text.splitlines() if line.startswith("cpu")]
+    ticks = [int(word) for word in lines[0][1:9]]  # user nice system idle iowait irq softirq steal
+    seconds = [count / os.sysconf("SC_CLK_TCK") for count in ticks]
+    return CpuTimes(len(lines) - 1, idle_s=seconds[3] + seconds[4], stolen_s=seconds[7], all_s=sum(seconds))
+
+
+def memory_used_bytes(proc: Path = Path("/proc")) -> int | None:
+    """What cannot be had without swapping: total less available. None where the kernel does not tell."""
+    try:
+        with (proc / "meminfo").open() as file:
+            told = {name: int(kib) * KIB for name, kib, *_ in (line.split() for line in islice(file, 3))}
+    except (OSError, ValueError):
+        return None
+    if not {"MemTotal:", "MemAvailable:"} <= told.keys():
+        return None
+    return told["MemTotal:"] - told["MemAvailable:"]

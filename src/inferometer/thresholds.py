@@ -1,0 +1,80 @@
+"""From where on is something said, and why there? Every bound of a validity check, with its reason."""
+
+TOKEN_TOTALS_PERCENT = 2.0
+"""Output tokens of two arms: greedy decoding of one model varies by 1% to 1.5% (+0.4% and -1.4% in the study that this
+project began with); beyond 2% one arm had more to do."""
+
+FINISH_SHARE = 0.05
+FINISH_LEVEL = 0.01
+"""Finish reasons: a difference of 5 points in a share changes totals by about as much, and a chance of 1% keeps a few
+requests of few from raising it."""
+
+OUTPUT_SHARE = 0.10
+OUTPUT_LEVEL = 0.01
+"""Exact matches below the baseline's agreement with itself by 10 points, and not by chance: batching and other kernels
+flip a token here and there in any engine, and one flip changes the rest of a text. Without a second trial of the
+baseline, more than one text in ten that differs."""
+
+DEGENERATE_SHARE = 0.05
+"""One answer in twenty may loop by itself: greedy decoding of small models does."""
+DEGENERATE_EXCESS = 0.10
+DEGENERATE_LEVEL = 0.01
+"""An arm with 10 points more broken answers than another, and not by chance, is not the same model at another speed: of
+eight answers a flipped token may send one into a loop."""
+LOOP_SHARE = 0.5
+LOOP_CHARS = 60
+LOOP_PERIOD = 1000
+LOOP_REPEATS = 4
+"""A loop: the last half of an answer, and at least 60 characters, is one piece of at most 1000 characters at least four
+times: tables and lists repeat a form, but not to the letter, and what is sound ends otherwise than by its rows."""
+WHOLE_LOOP_CHARS = 16
+"""An answer that is nothing else is a loop from 16 characters on: a broken kernel writes one token (`GGGG`) however
+short the answer asked, and a number or a rule of so many like characters is no answer to a prompt."""
+COMPRESSION_RATIO = 16.0
+COMPRESSION_CHARS = 400
+"""Text over its zlib form, for loops that do not end the answer: prose and code stay below 4, and sound answers made of
+rows (300 SQL inserts, a JSON list, a switch) reach 12."""
+CUT_CHARACTERS = 3
+"""Replacement characters at the end of an answer: a character of four bytes cut after three of them. Some engines send
+these rather than keep them back."""
+
+CACHE_SHARE = 0.05
+CACHE_TEMPLATE_TOKENS = 40
+"""Prompt tokens from the prefix cache beyond what the plan's own prompts share: 5% of all is 5% of the prefill, within
+what trials vary by. Every request shares its chat template's first tokens with the one before."""
+
+WARM_Z = 3.5
+WARM_EXCESS = 0.2
+WARM_LEAST_REQUESTS = 8
+"""The first request against the rest: a modified z-score above 3.5 (Iglewicz and Hoaglin 1993, How to Detect and Handle
+Outliers), and 20% more, since where requests are all alike a tiny difference has a large score."""
+
+DRIFT_LEVEL = 0.001
+DRIFT_PERCENT = 10.0
+DRIFT_LEAST_REQUESTS = 10
+"""A trend of time per token over a trial: Kendall's rank test, since it asks for no form of trend, at a level that is
+rarely met by chance in several trials, and 10% from end to end: more than interleaving leaves in a ratio."""
+TRIALS_SPREAD_PERCENT = 10.0
+"""Best against worst trial of an arm: interleaving cancels a drift, but an undisturbed machine varies by less."""
+CLOCK_PERCENT = 2.0
+"""Mean GPU clocks of two arms: time per token follows the clock one to one at most, so 2% may make a verdict of 2%."""
+THERMAL_REASONS = {
+    0x08: "hardware slowdown",
+    0x20: "too hot, by software",
+    0x40: "too hot, by hardware",
+    0x80: "power brake",
+}
+"""NVML's throttle reasons that are no normal operation. The software power cap (0x04) is reached by any card under
+load."""
+
+BUSY_CPU_SHARE = 0.10
+"""Of the machine's cores, taken by other processes over a trial: a tenth is a core of ten, and an engine of threads
+that wait for one another loses more than that share."""
+BUSY_GPU_PERCENT = 5.0
+"""Of a GPU's time, taken by other processes: it is missing from the engine one to one."""
+
+FAILED_INVALID_SHARE = 0.10
+"""With more failures than this the others ran on a server with less to do: they are of another load."""
+
+EVIDENCE_MATCHES = 0.999
+"""Share from which outputs count as all alike."""

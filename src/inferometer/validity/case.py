@@ -1,0 +1,53 @@
+"""What does a check look at? An arm with its trials, and what each of its requests asked."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal
+
+import msgspec
+
+from inferometer.measures import TrialView
+from inferometer.record import Finding
+from inferometer.request import Request
+from inferometer.spec import Arm, Sampling
+
+
+class Case(msgspec.Struct, frozen=True):
+    """An arm with its trials. `requests`: what the plan asked, by index. `plan`: equal for arms that were asked the
+    same. `cores`: the machine's, None where that is not known."""
+
+    name: str
+    arm: Arm
+    trials: tuple[TrialView, ...]
+    requests: dict[int, Request]
+    sampling: Sampling = Sampling()
+    plan: str = ""
+    cores: int | None = None
+
+    @property
+    def done(self) -> tuple[TrialView, ...]:
+        return tuple(trial for trial in self.trials if trial.trial.state == "done")
+
+    def finding(
+        self,
+        severity: Literal["note", "warning", "invalid"],
+        code: str,
+        message: str,
+        action: str,
+        trial: int | None = None,
+    ) -> Finding:
+        return Finding(severity, code, message, action, self.name, trial)
+
+
+Check = Callable[[Sequence[Case]], Iterator[Finding]]
+
+
+def each(check: Callable[[Case], Iterable[Finding]]) -> Check:
+    """A check of one arm by itself, for all."""
+
+    @functools.wraps(check)
+    def of_all(cases: Sequence[Case]) -> Iterator[Finding]:
+        for case in cases:
+            yield from check(case)
+
+    return of_all

@@ -1,0 +1,55 @@
+"""What a study folder's contents mean, once read."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from inferometer.plan import Plan, PlanItem
+from inferometer.record import Fact
+from inferometer.request import user_request
+from inferometer.results import Study
+from inferometer.spec import Arm, Spec
+
+ASKED = PlanItem(0, user_request("r0", "why?", max_tokens=8, prompt_tokens=3), None)
+
+
+def study(item: PlanItem = ASKED, concurrency: int | None = 1, **fields) -> Study:
+    spec = Spec(arms={"only": Arm(engine="embedded", model="m.gguf")})
+    return Study(Path(), spec, (), plan=Plan((item,), concurrency, seed=1), **fields)
+
+
+def changed(**fields) -> PlanItem:
+    return msgspec.structs.replace(ASKED, request=msgspec.structs.replace(ASKED.request, **fields))
+
+
+def test_the_same_requests_are_one_plan_however_a_tokenizer_counts_them():
+    assert study(changed(prompt_tokens=4)).plan_id == study().plan_id != ""
+    assert Study(Path(), study().spec, ()).plan_id == ""
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        study(changed(max_tokens=9)),
+        study(changed(messages=user_request("r0", "how?").messages)),
+        study(msgspec.structs.replace(ASKED, due_ns=5)),
+        study(concurrency=2),
+    ],
+)
+def test_another_length_prompt_time_or_concurrency_is_another_plan(other: Study):
+    assert other.plan_id != study().plan_id
+
+
+@pytest.mark.parametrize(
+    ("facts", "cores"),
+    [
+        ({"cpu_cores_usable": "2", "cpu_cores_logical": "64"}, 64),  # what others use is read of all 64
+        ({"cpu_cores_usable": "2"}, 2),
+        ({"cpu_cores_logical": "unknown"}, None),
+        ({}, None),
+    ],
+)
+def test_the_machine_s_cores_are_all_that_it_has(facts: dict[str, str], cores: int | None):
+    machine = tuple(Fact(name, value, "psutil") for name, value in facts.items())
+    assert study(machine=machine).cores == cores
