@@ -74,6 +74,17 @@ def test_the_draft_is_really_in_force(study: Study, comparison: Comparison):
     assert 1 < rows["mean_accepted_length"].values["draft"] <= 5
 
 
+def test_what_is_in_force_is_kept_with_the_trial(study: Study):
+    facts = {trial.arm: {fact.name: fact.value for fact in trial.facts} for trial in study.trials}
+    assert [facts[arm]["in_force_draft"] for arm in ("baseline", "draft")] == ["off", "on"]
+    assert facts["draft"]["in_force_context"] == "4096"
+    assert facts["draft"]["in_force_gpu_layers"] == "0/4"
+    drafted = sum(record.timings.draft_n or 0 for record in measured(study, "draft") if record.timings)
+    assert int(facts["draft"]["spec_log_drafted_tokens"]) >= drafted  # warm-ups are in it too
+    assert float(facts["draft"]["spec_log_draft_ms"]) > 0
+    assert not [name for name in facts["baseline"] if name.startswith("spec_log_")]
+
+
 def test_memory_is_that_of_the_engine_s_processes(study: Study, comparison: Comparison):
     (row,) = [row for row in comparison.rows if row.label == "Memory Usage (GiB)"]
     assert all(value is not None and 0.005 < value < 2 for value in row.values.values())

@@ -77,6 +77,14 @@ def test_open_loops_are_written_so_and_read_back(written: str, schedule):
     assert parse(to_yaml(spec), "copy") == spec
 
 
+def test_words_of_a_command_are_read_as_they_were_written():
+    spec = parse("arms: {a: {engine: command, command: [serve, --port, '{port}', -t, 4, --fast, on]}}", "s")
+    assert spec.arms["a"].command == ("serve", "--port", "{port}", "-t", "4", "--fast", "on")
+    assert parse(to_yaml(spec), "copy") == spec
+    line = parse("arms: {a: {engine: command, shell: true, command: 'exec serve --port {port}'}}", "s")
+    assert line.arms["a"].command == "exec serve --port {port}"
+
+
 def test_every_problem_is_reported_at_once_with_its_place_and_the_nearest_name():
     found = problems(
         "sede: 3\n"
@@ -108,6 +116,17 @@ def test_every_problem_is_reported_at_once_with_its_place_and_the_nearest_name()
         ("arms: {a: {base: b}, b: {base: a}}", "goes round in a circle"),
         ("arms: {a: {engine: external}}", "arms.a.url: is missing"),
         ("arms: {a: {engine: embedded}}", "arms.a.model: is missing"),
+        ("arms: {a: {engine: command}}", "arms.a.command: is missing; give the start command as a list of words"),
+        ("arms: {a: {engine: command, command: 'serve it'}}", "or shell: true to have /bin/sh read the line"),
+        ("arms: {a: {engine: command, command: [serve], shell: true}}", "a list of words needs no shell"),
+        (
+            "arms: {a: {engine: embedded, model: m, command: [serve]}}",
+            "embedded is not started by a command",
+        ),
+        ("arms: {a: {engine: vllm, model: m, command: [serve], args: [-t]}}", "takes the place of binary and args"),
+        ("arms: {a: {engine: vllm, model: m, pid: 3}}", "pid: and container: are for an external engine"),
+        ("arms: {a: {engine: external, url: 'http://x', pid: 0}}", "pid: must be a process's number, not 0"),
+        ("arms: {a: {engine: external, url: 'http://x', pid: 3, container: c}}", "one says whose memory it is"),
         ("arms: {a: {engine: external, url: 'http://x', draft: {model: m}}}", "start it with its draft"),
         ("trials: 0\narms: {a: {engine: embedded, model: m}}", "trials: must be at least 1, not 0"),
         ("schedule: {kind: closed, concurrency: 0}\narms: {a: {engine: e, model: m}}", "schedule.concurrency must be"),

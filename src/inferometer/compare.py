@@ -128,13 +128,24 @@ class Comparison(msgspec.Struct, frozen=True):
         return any(finding.severity == "invalid" for finding in self.findings)
 
     def said(self, severity: Literal["note", "warning", "invalid"]) -> list[str]:
-        """The findings of that severity, in words."""
-        return [finding.sentence for finding in self.findings if finding.severity == severity]
+        """The findings of that severity, in words; what was found in several trials of an arm is said once."""
+        same: dict[tuple[str, str, int], list[Finding]] = {}
+        for place, finding in enumerate(self.findings):
+            if finding.severity == severity:
+                key = (finding.code, finding.arm, place if finding.trial is None else -1)
+                same.setdefault(key, []).append(finding)
+        return [_said_once(found) for found in same.values()]
 
     @property
     def primary_row(self) -> Row | None:
         """None where no trial has the metric."""
         return next((row for row in self.rows if row.metric == self.primary), None)
+
+
+def _said_once(found: Sequence[Finding]) -> str:
+    first, *others = found
+    also = f" (Also in trial {', '.join(str(finding.trial) for finding in others)}.)" if others else ""
+    return first.sentence + also
 
 
 def compare(

@@ -11,6 +11,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     `base_url` has no trailing slash; `path` begins with one. `pids` are the engine's own root processes (empty for a
     server that we did not start). `headers` may hold secrets: they are sent, never stored or shown. `verify` and
     `ca_file`: whether, and against what, the certificate of an https server is checked; None: the system's store.
+    `log_path`: the log of a server that we started, in which its lines begin at byte `log_begins_at`; "": none.
     """
 
     base_url: str
@@ -22,6 +23,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
     verify: bool = True
     ca_file: str | None = None
+    log_path: str = ""
+    log_begins_at: int = 0
 
     @property
     def url(self) -> str:

@@ -13,6 +13,9 @@ from inferometer.errors import RequestWrong
 ENGINES = {
     "embedded": "inferometer.engines.embedded:Embedded",
     "llama-server": "inferometer.engines.llama_server:LlamaServer",
+    "vllm": "inferometer.engines.vllm:Vllm",
+    "sglang": "inferometer.engines.sglang:SgLang",
+    "command": "inferometer.engines.own_command:OwnCommand",
     "external": "inferometer.engines.external:External",
 }
 WORKLOADS = {

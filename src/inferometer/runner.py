@@ -302,6 +302,7 @@ class _Trial:
                 watch.stop()
                 if counter is not None:
                     self._count_again(counter)
+        self._facts += self._engine.facts_at_end(endpoint)
 
     def _plan(self, counter: TokenCounter | None) -> tuple[Plan, tuple[str, ...]]:
         """The study's plan: made at its first trial, the same ever after."""

@@ -72,21 +72,30 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One set-up under comparison.
 
-    `engine`: embedded, llama-server or external. `model`: a GGUF file, `standin:demo` or `standin:tiny` (made on this
-    machine), or for `external` the name sent in each request. `binary`, `args`, `env`: how a llama-server is started.
-    `url`: where an external server answers (http, https, or `unix:///path/to.sock`). `ca_file`: what its certificate is
-    checked against; None: the system's store. `insecure`: it is not checked at all. `threads`, `context`, `slots`: of
-    an embedded engine; None: its default, and for `slots` (requests answered at once) the schedule's concurrency.
+    `engine`: embedded, llama-server, vllm, sglang, command or external. `model`: a GGUF file, `standin:demo` or
+    `standin:tiny` (made on this machine), for vllm and sglang a Hugging Face name or folder, or for `external` the name
+    sent in each request. `binary`, `args`, `env`, `cwd` (working directory): how a server is started; "": the engine's
+    own program on PATH, and this process's directory. `command`: a start command of the user's own in place of binary
+    and args, as words, or with `shell` as one line; `{model}`, `{draft_model}`, `{host}` and `{port}` stand for what
+    they say. `url`: where an external server answers (http, https, or `unix:///path/to.sock`), or a `command` without
+    `{port}`. `pid`, `container`: whose memory an external server's is. `ca_file`: what its certificate is checked
+    against; None: the system's store. `insecure`: it is not checked at all. `threads`, `context`, `slots`: of an
+    embedded engine; None: its default, and for `slots` (requests answered at once) the schedule's concurrency.
     `ready_timeout_s`: how long it may take from its start to its first token.
     """
 
     engine: str
     model: str = ""
     draft: Draft | None = None
-    binary: str = "llama-server"
+    binary: str = ""
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
+    cwd: str = ""
+    command: tuple[str, ...] | str = ()
+    shell: bool = False
     url: str = ""
+    pid: int | None = None
+    container: str = ""
     insecure: bool = False
     ca_file: str | None = None
     api: Api = "openai-chat"
@@ -253,12 +262,13 @@ def _with_bases(arms: Any, problems: list[str]) -> Any:
 
 
 def _with_words(arm: Any) -> Any:
-    """The arm with `args` and `env` as the words that the user wrote: YAML reads 99 as a number and on as true."""
+    """The arm with `args`, `command` and `env` in the user's own words: YAML reads 99 as a number and on as true."""
     if not isinstance(arm, dict):
         return arm
     found = dict(cast("dict[str, Any]", arm))
-    if isinstance(found.get("args"), list):
-        found["args"] = [_word(value) for value in cast("list[Any]", found["args"])]
+    for field in ("args", "command"):
+        if isinstance(found.get(field), list):
+            found[field] = [_word(value) for value in cast("list[Any]", found[field])]
     if isinstance(found.get("env"), dict):
         found["env"] = {name: _word(value) for name, value in cast("dict[str, Any]", found["env"]).items()}
     return found
@@ -349,8 +359,33 @@ def _semantic_problems(spec: Spec) -> list[str]:
             problems.append(f"arms.{name}.url: is missing; an external engine needs the address where it answers")
         if arm.engine == "external" and arm.draft is not None:
             problems.append(f"arms.{name}.draft: an external engine is not started by us; start it with its draft")
-        if arm.engine != "external" and not arm.model:
+        if arm.engine not in ("external", "command") and not arm.model:
             problems.append(f"arms.{name}.model: is missing; name a GGUF file, or standin:demo to try without one")
+        problems += [f"arms.{name}.{line}" for line in _command_problems(arm)]
+    return problems
+
+
+def _command_problems(arm: Arm) -> list[str]:
+    """What does not go together in how the arm is started, or found."""
+    problems: list[str] = []
+    if arm.command and arm.engine in ("embedded", "external"):
+        problems.append(f"command: the engine {arm.engine} is not started by a command; use engine: command")
+    if arm.engine == "command" and not arm.command:
+        problems.append("command: is missing; give the start command as a list of words")
+    if isinstance(arm.command, str) and arm.command and not arm.shell:
+        problems.append(
+            "command: is one line of text; give a list of words, or shell: true to have /bin/sh read the line"
+        )
+    if arm.shell and not isinstance(arm.command, str):
+        problems.append("shell: a list of words needs no shell; leave it out, or give the command as one line of text")
+    if arm.command and (arm.args or arm.binary):
+        problems.append("command: takes the place of binary and args; write them into it")
+    if arm.engine != "external" and (arm.pid is not None or arm.container):
+        problems.append("pid: and container: are for an external engine; what we start is known to us")
+    if arm.pid is not None and arm.container:
+        problems.append("pid: and container: both given; one says whose memory it is")
+    if arm.pid is not None and arm.pid < 1:
+        problems.append(f"pid: must be a process's number, not {arm.pid}")
     return problems
 
 

@@ -1,5 +1,7 @@
 """How are times, bytes and rates written? The only place that formats numbers; everything inside is ns and bytes."""
 
+import math
+
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 BYTES_PER_MIB = 1024**2
@@ -62,3 +64,34 @@ def percent_text(value: float | None) -> str:
         return "n/a"
     text = f"{value:.1f}"
     return "0.0" if text == "-0.0" else text
+
+
+def three_digits_text(value: float | None) -> str:
+    """A rate with three significant digits and no exponent: 0.00214, 7.30, 748; None: n/a."""
+    if value is None:
+        return "n/a"
+    if value == 0:
+        return "0"
+    decimals = 2 - math.floor(math.log10(abs(value)))
+    return f"{round(value, decimals):.{max(0, decimals)}f}"
+
+
+def model_size_text(count_bytes: float | None) -> str:
+    """As llama-bench writes it: 284.95 MiB, 18.48 GiB; None: n/a."""
+    if count_bytes is None:
+        return "n/a"
+    return f"{gib(count_bytes):.2f} GiB" if count_bytes >= BYTES_PER_GIB else f"{count_bytes / BYTES_PER_MIB:.2f} MiB"
+
+
+def parameters_text(count: float | None) -> str:
+    """As llama-bench writes it: 281.07 M, 32.76 B; None: n/a."""
+    if count is None:
+        return "n/a"
+    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.2f} M"
+
+
+def rate_text(mean_per_s: float | None, deviation_per_s: float | None) -> str:
+    """A rate with its deviation, as llama-bench writes it: 37.71 ± 0.02; None: n/a."""
+    if mean_per_s is None:
+        return "n/a"
+    return f"{mean_per_s:.2f} ± " + ("n/a" if deviation_per_s is None else f"{deviation_per_s:.2f}")

@@ -1,6 +1,7 @@
 import contextlib
 import http.server
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 
 from inferometer.endpoint import Endpoint
-from inferometer.engines.external import External, base_url_of
+from inferometer.engines.external import External, base_url_of, process_ids
 from inferometer.errors import RequestWrong, ServerUnusable
 from inferometer.spec import Arm
 
@@ -190,3 +191,60 @@ def test_what_is_no_address_is_refused_without_telling_a_secret(url: str):
     with pytest.raises(RequestWrong) as caught:
         External().check(Arm(engine="external", url=url))
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_server_s_process_is_named_for_its_memory():
+    with server({CHAT: TOKEN}) as asked:
+        arm = Arm(engine="external", url=asked.url, model="m", pid=os.getpid())
+        with External().start(arm, Path("unused")) as endpoint:
+            assert endpoint.pids == (os.getpid(),)
+
+
+def container_tool(folder: Path, text: str, code: int = 0) -> None:
+    """A `docker` that answers `inspect` so: what docker and podman print for a name they know, or not."""
+    tool = folder / "docker"
+    tool.write_text(f"#!/bin/sh\n[ \"$1 $4\" = 'inspect llm' ] || exit 9\necho {text}\nexit {code}\n")
+    tool.chmod(0o755)
+
+
+def test_a_container_is_its_first_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    container_tool(tmp_path, str(os.getpid()))
+    arm = Arm(engine="external", url="http://localhost:9", container="llm")
+    assert process_ids(arm) == (os.getpid(),)
+
+
+@pytest.mark.parametrize(
+    ("fields", "tool", "message"),
+    [
+        ({"pid": 2**22 + 1}, None, r"pid: 4194305 is no process that is seen here\. Look it up with ps"),
+        ({"pid": 1, "url": "http://192.0.2.7:80"}, None, "http://192.0.2.7:80 is another's"),
+        ({"container": "llm"}, None, r"neither docker nor podman is on PATH\nGive its pid: instead"),
+        ({"container": "llm"}, ("0", 0), "docker: it does not run"),
+        ({"container": "llm"}, ("Error: No such object: llm >&2", 1), "docker: Error: No such object: llm"),
+        ({"container": "llm"}, (str(2**22 + 1), 0), "llm is process 4194305, and that is no process that is seen here"),
+    ],
+)
+def test_a_process_that_cannot_be_found_is_refused(
+    fields: dict[str, Any],
+    tool: tuple[str, int] | None,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    if tool is not None:
+        container_tool(tmp_path, *tool)
+    with pytest.raises(RequestWrong, match=message):
+        External().check(msgspec.convert({"engine": "external", "url": "http://localhost:9", **fields}, Arm))
+
+
+def test_an_external_llama_cpp_says_what_is_in_force():
+    pages = {
+        CHAT: TOKEN,
+        "/props": {"total_slots": 1, "default_generation_settings": {"n_ctx": 2048}},
+        "/slots": [[{"n_ctx": 2048, "speculative": True}]],  # one answer, which is a list
+    }
+    with server(pages) as asked:
+        facts = {fact.name: fact.value for fact in ask(asked.url, model="m").facts}
+    assert (facts["in_force_draft"], facts["in_force_context"]) == ("on", "2048")

@@ -2,13 +2,17 @@ import socket
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from inferometer.engines.llama_server import LlamaServer, draft_flags, own_flags
+from inferometer.engines.command_line import Address, listening_flags
+from inferometer.engines.help_text import arguments_of, complaint
+from inferometer.engines.llama_server import LlamaServer, devices_listed, draft_flags, own_flags
 from inferometer.errors import EngineNotReady, RequestWrong
 from inferometer.questions import ask, server_at
 from inferometer.spec import Arm, Draft
 
+RECORDED = Path(__file__).parent / "recorded"
 HELP_B11434 = """
 --spec-draft-n-max N                    number of tokens to draft for speculative decoding (default: 3)
 --spec-draft-n-min N                    minimum number of draft tokens to use for speculative decoding
@@ -57,7 +61,8 @@ def test_gpu_layers_of_a_draft_are_spelled_as_help_names_them():
     ],
 )
 def test_only_what_the_arm_does_not_say_is_added(args: tuple[str, ...], flags: list[str]):
-    assert own_flags(Arm(engine="llama-server", model="m.gguf", args=args), 5000, "") == flags
+    arm = Arm(engine="llama-server", model="m.gguf", args=args)
+    assert own_flags(arm, listening_flags(arm, Address("127.0.0.1", 5000)), "") == flags
 
 
 def test_a_port_and_a_model_of_the_users_own_are_used(shim: str, tiny_pair: tuple[Path, Path], tmp_path: Path):
@@ -70,7 +75,7 @@ def test_a_port_and_a_model_of_the_users_own_are_used(shim: str, tiny_pair: tupl
         assert endpoint.base_url == f"http://127.0.0.1:{port}"
         facts = {fact.name: fact.value for fact in endpoint.facts}
         assert facts["model_file"] == tiny_pair[0].name
-        assert facts["engine_command"] == " ".join([shim, *args])
+        assert facts["engine_command"] == " ".join([shim, "-lv", "4", *args])
         with pytest.raises(RequestWrong, match="already listens"):
             LlamaServer().start(arm, tmp_path / "log")
 
@@ -96,14 +101,31 @@ def test_a_draft_is_in_force(shim: str, tiny_pair: tuple[Path, Path], tmp_path: 
     assert answer["timings"]["draft_n"] > 0
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--ctx-sise", "512"), "--ctx-sise is no argument of this build; did you mean --ctx-size?"),
+        (("-t", "1", "--draft-max", "4"), "--draft-max is no argument of this build; did you mean --spec-draft-n-max?"),
+        (("-c",), "-c takes a value in this build (VALUE)"),
+    ],
+)
+def test_an_argument_that_the_binary_does_not_know_is_refused_before_anything_starts(
+    shim: str, tiny_pair: tuple[Path, Path], args: tuple[str, ...], message: str
+):
+    arm = Arm(engine="llama-server", model=str(tiny_pair[0]), binary=shim, args=args)
+    with pytest.raises(RequestWrong) as caught:
+        LlamaServer().check(arm)
+    assert message in str(caught.value)
+    assert "`command:`" in str(caught.value)
+
+
 def test_the_users_flags_reach_the_binary_and_its_complaint_the_user(
     shim: str, tiny_pair: tuple[Path, Path], tmp_path: Path
 ):
-    arm = Arm(engine="llama-server", model=str(tiny_pair[0]), binary=shim, args=("--no-such-flag",))
+    arm = Arm(engine="llama-server", model=str(tiny_pair[0]), binary=shim, args=("--flash-attn", "perhaps"))
     with pytest.raises(EngineNotReady) as caught, LlamaServer().start(arm, tmp_path / "log"):
         pass
-    assert "error: invalid argument: --no-such-flag" in str(caught.value)
-    assert "see its --help" in str(caught.value)
+    assert "error while handling argument '--flash-attn'" in str(caught.value)
 
 
 def test_a_key_of_the_users_is_sent_and_not_shown(tiny_pair: tuple[Path, Path], tmp_path: Path):
@@ -150,3 +172,56 @@ def test_a_binary_that_cannot_be_used_says_what_to_do(
     with pytest.raises(RequestWrong) as caught:
         LlamaServer().check(arm)
     assert message in str(caught.value)
+
+
+def test_a_build_whose_driver_is_absent_is_refused_with_the_reason(tiny_pair: tuple[Path, Path], tmp_path: Path):
+    binary = tmp_path / "llama-server"
+    said = "error while loading shared libraries: libcuda.so.1: cannot open shared object file: No such file"
+    binary.write_text(f"#!/bin/sh\necho 'llama-server: {said}' >&2\nexit 127\n")  # as the dynamic linker words it
+    binary.chmod(0o755)
+    with pytest.raises(RequestWrong) as caught:
+        LlamaServer().check(Arm(engine="llama-server", model=str(tiny_pair[0]), binary=str(binary)))
+    assert said in str(caught.value)
+    assert "the GPU's driver is absent (libcuda, libamdhip64)" in str(caught.value)
+
+
+def test_layers_on_a_gpu_that_the_binary_does_not_see_are_refused(tiny_pair: tuple[Path, Path], tmp_path: Path):
+    help_text = (RECORDED / "b11434-help.txt").read_text()
+    binary = tmp_path / "llama-server"
+    (tmp_path / "help").write_text(help_text)
+    binary.write_text(f"""#!/bin/sh
+case "$1" in
+  --version) echo "version: 0.6.0-dev (build 11434, commit unknown)";;
+  --help) cat {tmp_path}/help;;
+  --list-devices) printf 'Available devices:\\n  (none)\\n';;
+esac
+""")
+    binary.chmod(0o755)
+    arm = Arm(engine="llama-server", model=str(tiny_pair[0]), binary=str(binary), args=("-ngl", "99"))
+    with pytest.raises(RequestWrong, match=r"-ngl 99 asks for layers on a GPU, and .* sees none"):
+        LlamaServer().check(arm)
+    LlamaServer().check(msgspec.structs.replace(arm, args=("-ngl", "auto")))
+    LlamaServer().check(msgspec.structs.replace(arm, args=("-ngl", "99", "--rpc", "other:50052")))
+    draft = Draft(model=str(tiny_pair[1]), gpu_layers=99)
+    with pytest.raises(RequestWrong, match=r"draft\.gpu_layers 99 asks"):
+        LlamaServer().check(msgspec.structs.replace(arm, args=(), draft=draft))
+
+
+def test_devices_are_read_from_what_the_binary_lists():
+    text = "ggml_cuda_init: found 1 CUDA devices\nAvailable devices:\n  CUDA0: NVIDIA H200 (143771 MiB, 143 MiB free)\n"
+    assert devices_listed(text) == ["CUDA0: NVIDIA H200 (143771 MiB, 143 MiB free)"]
+    assert devices_listed("Available devices:\n  (none)\n") == devices_listed("Available devices:\n") == []
+
+
+@pytest.mark.parametrize("build", ["b4295", "4227c9b", "b9093", "b11434"])
+def test_each_build_knows_the_draft_as_it_is_spelled_for_it(build: str):
+    help_text = (RECORDED / f"{build}-help.txt").read_text()
+    arm = Arm(engine="llama-server", model="m.gguf", draft=DRAFT)
+    flags = own_flags(arm, ["--host", "127.0.0.1", "--port", "5000"], help_text)
+    assert complaint(flags, arguments_of(help_text)) == ""
+    assert ("draft-simple" in flags, "--spec-draft-n-max" in flags, "-lv" in flags) == {
+        "b4295": (False, False, False),
+        "4227c9b": (False, False, False),
+        "b9093": (False, True, False),  # the new names, and no --spec-type for a draft model yet
+        "b11434": (True, True, True),
+    }[build]

@@ -11,6 +11,7 @@ from inferometer.compare import Comparison, compare
 from inferometer.metrics import METRICS, TrialSummary
 from inferometer.record import Finding
 from inferometer.reports import json_file, markdown, terminal
+from inferometer.reports.markdown import pipe_table
 from inferometer.reports.table import table
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -160,3 +161,7 @@ def test_json_keeps_unrounded_values_and_null():
     assert rows["median_itl_ms"]["values"]["draft n-max 24"] is None
     assert rows["median_itl_ms"]["difference_percent"] is None
     assert json.loads(json_file.render(COMPARISON))["rows"][2]["difference_percent"] is None  # three arms
+
+
+def test_a_table_without_rows_is_its_head():
+    assert pipe_table([["Metric", "a"]]) == "| Metric   |   a |\n|:---------|----:|"

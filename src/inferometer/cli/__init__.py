@@ -10,6 +10,8 @@ import typer
 
 from inferometer.cli.bench import bench, spread_flags
 from inferometer.cli.calibrate import calibrate
+from inferometer.cli.doctor import doctor
+from inferometer.cli.engine_bench import PassingOn, engine_bench
 from inferometer.cli.standin import standin
 from inferometer.errors import InferometerError, RequestWrong
 
@@ -24,6 +26,8 @@ app = typer.Typer(
 )
 app.command()(bench)
 app.command()(calibrate)
+app.command(cls=PassingOn)(engine_bench)
+app.command()(doctor)
 app.command()(standin)
 
 Format = Annotated[str, typer.Option("--format", help="terminal, md or json.")]

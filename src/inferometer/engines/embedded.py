@@ -1,26 +1,33 @@
 """How is the engine that ships with us started? llama.cpp's server from the xllamacpp wheel, in its own process."""
 
 import difflib
+import functools
 import importlib.metadata
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from inferometer.endpoint import Endpoint
-from inferometer.engines import embedded_server
+from inferometer.engines import devices, embedded_server
+from inferometer.engines.asked import asked_facts
 from inferometer.engines.base import OnSpawn, unwatched
+from inferometer.engines.command_line import in_place
 from inferometer.engines.embedded_server import Settings
 from inferometer.engines.model_files import model_facts
-from inferometer.engines.process import LOCALHOST, Launch, free_port, shown_command, started
+from inferometer.engines.process import LOCALHOST, Launch, environment, free_port, late_facts, shown_command, started
 from inferometer.errors import RequestWrong
 from inferometer.record import Fact
 from inferometer.spec import Arm
 
 SLOT_CONTEXT_TOKENS = 4096
 """Context of each slot where the arm names none: llama.cpp's default is all that the model can, and may not fit."""
+
+LOG_VERBOSITY = 4
+"""llama.cpp's "trace": what is in force, and the draft's statistics. docs/engines.md says what it costs."""
 
 FLAGS = {
     "-c": "context", "--ctx-size": "context",
@@ -29,6 +36,7 @@ FLAGS = {
     "-b": "batch", "--batch-size": "batch",
     "-ub": "micro_batch", "--ubatch-size": "micro_batch",
     "-fa": "flash_attn", "--flash-attn": "flash_attn",
+    "-lv": "verbosity", "--verbosity": "verbosity",
     "-ngl": "gpu_layers", "--gpu-layers": "gpu_layers", "--n-gpu-layers": "gpu_layers",
 }  # fmt: skip
 """llama-server's flags that the embedded engine takes, and the setting each stands for."""
@@ -44,11 +52,14 @@ class Embedded:
         pass
 
     def check(self, arm: Arm) -> None:
+        devices.require_visible(arm.env)
+        arm = in_place(arm)
         _version_facts()
         model_facts(arm)
-        settings_of(arm, port=0)
+        _require_gpu(settings_of(arm, port=0), arm)
 
     def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]:
+        arm = in_place(arm)
         facts = (*_version_facts(), *model_facts(arm))
         settings = settings_of(arm, free_port())
         command = (sys.executable, "-P", embedded_server.__file__)
@@ -60,10 +71,15 @@ class Embedded:
             base_url=f"http://{LOCALHOST}:{settings.port}",
             env=arm.env,
             first_line=json.dumps(settings._asdict()),
-            facts=facts,
+            facts=(*facts, *asked_facts(arm)),
             model=Path(arm.model).name,
+            llama_cpp=True,
+            cwd=arm.cwd,
         )
         return started(launch, arm, log_path, on_spawn)
+
+    def facts_at_end(self, endpoint: Endpoint) -> tuple[Fact, ...]:
+        return late_facts(endpoint)
 
 
 def settings_of(arm: Arm, port: int) -> Settings:
@@ -86,6 +102,7 @@ def settings_of(arm: Arm, port: int) -> Settings:
         draft_n_min=None if draft is None else draft.n_min,
         draft_p_min=None if draft is None else draft.p_min,
         draft_gpu_layers=None if draft is None else draft.gpu_layers,
+        verbosity=int(given.get("verbosity", LOG_VERBOSITY)),
     )
 
 
@@ -133,6 +150,32 @@ def _value(flag: str, text: str | None) -> int | str:
     if not text.isdecimal() or int(text) < least:
         raise RequestWrong(f"{flag} needs a whole number of at least {least}, not {text!r}")
     return int(text)
+
+
+def _require_gpu(settings: Settings, arm: Arm) -> None:
+    """Raises RequestWrong where layers are asked to be on a GPU, and the wheel knows none: it would go on without."""
+    asked = {"-ngl": settings.gpu_layers, "draft.gpu_layers": settings.draft_gpu_layers}
+    name, layers = next(((name, value) for name, value in asked.items() if value not in (None, 0, -1)), ("", 0))
+    if name and not _gpus(tuple(sorted(arm.env.items()))):
+        said = "all" if layers == GPU_LAYERS["all"] else layers
+        raise RequestWrong(
+            f"{name} {said} asks for layers on a GPU, and the embedded engine knows none: the wheel of xllamacpp is "
+            "built for a CPU. Leave it out, or use engine: llama-server with a build for your GPU."
+        )
+
+
+@functools.cache
+def _gpus(env: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """The devices of the wheel but the CPU. Asked in a process of its own: the wheel's library is large."""
+    done = subprocess.run(
+        [sys.executable, "-P", embedded_server.__file__, "--devices"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment(dict(env)),
+        check=False,
+    )
+    return tuple(done.stdout.splitlines())
 
 
 def _int_or_none(value: int | str | None) -> int | None:

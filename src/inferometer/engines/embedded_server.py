@@ -16,6 +16,7 @@ class Settings(NamedTuple):
     """What the server is told. None leaves a setting to llama.cpp. `context` is the tokens of all slots together.
 
     `gpu_layers`: -1 as many as fit, -2 all. `flash_attn`: on, off or auto. `draft_model` "" is no speculation.
+    `verbosity`: how much it logs; 3 is llama.cpp's own choice.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Settings(NamedTuple):
     draft_n_min: int | None = None
     draft_p_min: float | None = None
     draft_gpu_layers: int | None = None
+    verbosity: int = 3
 
 
 def serve(settings: Settings) -> Any:
@@ -47,6 +49,7 @@ def serve(settings: Settings) -> Any:
     params.port = settings.port
     params.n_ctx = settings.context
     params.n_parallel = settings.parallel
+    params.verbosity = settings.verbosity
     params.endpoint_metrics = True
     flash_attn = xllamacpp.llama_flash_attn_type
     params.flash_attn_type = {
@@ -76,7 +79,18 @@ def _set(target: Any, **values: float | None) -> None:
             setattr(target, name, value)
 
 
+def gpu_names() -> list[str]:
+    """What this build of llama.cpp can put layers on, but the CPU and what merely helps it (ACCEL)."""
+    xllamacpp: Any = importlib.import_module("xllamacpp")
+    kinds = xllamacpp.ggml_backend_dev_type
+    helpers = (kinds.GGML_BACKEND_DEVICE_TYPE_CPU, kinds.GGML_BACKEND_DEVICE_TYPE_ACCEL)
+    return [str(device["name"]) for device in xllamacpp.get_device_info() if device["type"] not in helpers]
+
+
 def main() -> None:
+    if "--devices" in sys.argv:
+        sys.stdout.writelines(f"{name}\n" for name in gpu_names())
+        return
     settings = Settings(**json.loads(sys.stdin.readline()))
     try:
         server = serve(settings)

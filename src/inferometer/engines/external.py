@@ -1,25 +1,30 @@
 """How is a server that we did not start put under test? It is asked for one token, and for what it says of itself."""
 
 import http.client
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, cast
 from urllib.parse import urlsplit
 
 from inferometer.endpoint import Endpoint
 from inferometer.engines import ready
 from inferometer.engines.base import OnSpawn, unwatched
+from inferometer.engines.process import is_alive
+from inferometer.engines.told import told_facts
 from inferometer.errors import RequestWrong, ServerUnusable
 from inferometer.questions import Answer, Server, Unreachable, ask, ask_json, server_at
 from inferometer.record import Fact
 from inferometer.spec import Arm
-from inferometer.target import Unix, target_of
+from inferometer.target import Unix, is_local, target_of
 
 PATIENCE_S = 30.0
 LOADING_PAUSE_S = 0.5
+CONTAINER_TOOLS = ("docker", "podman")
+INSPECT_TIMEOUT_S = 20.0
 
 
 class External:
@@ -31,6 +36,7 @@ class External:
 
     def check(self, arm: Arm) -> None:
         self._server(arm)
+        process_ids(arm)
         path = arm.api_path
         if not (path.startswith("/") and path.isascii() and path.isprintable()) or " " in path:
             raise RequestWrong(f"the path {path!r} must begin with / and be ASCII without blanks, as /v1/completions")
@@ -39,6 +45,9 @@ class External:
         """Starts nothing and writes no log."""
         return self._answering(arm)
 
+    def facts_at_end(self, endpoint: Endpoint) -> tuple[Fact, ...]:
+        return ()
+
     def _server(self, arm: Arm) -> Server:
         return server_at(base_url_of(arm), self._headers, not arm.insecure, ca_file_of(arm))
 
@@ -46,23 +55,23 @@ class External:
     def _answering(self, arm: Arm) -> Iterator[Endpoint]:
         base_url = base_url_of(arm)
         server = self._server(arm)
-        props = ready.props_facts(server)
+        props = ask_json(server, "/props")
         model = arm.model or ready.first_model(server)
-        answer = self._first_token(arm, base_url, server, model, llama_cpp=bool(props))
+        answer = self._first_token(arm, base_url, server, model, llama_cpp=isinstance(props, dict))
         proxy = server.target.shown_proxy
         facts = (
             Fact("engine", "external", "the arm"),
             Fact("engine_url", base_url + arm.api_path, "the arm"),
             *([Fact("engine_proxy", proxy, "the environment")] if proxy else []),
             *([Fact("engine_server_header", answer.server, "the Server header")] if answer.server else []),
-            *_version_facts(server),
-            *props,
+            *told_facts(server),
         )
         yield Endpoint(
             base_url,
             arm.api_path,
             arm.api,
             model,
+            process_ids(arm),
             facts=facts,
             headers=self._headers,
             verify=not arm.insecure,
@@ -97,6 +106,49 @@ class External:
             time.sleep(LOADING_PAUSE_S)
 
 
+def process_ids(arm: Arm) -> tuple[int, ...]:
+    """The server's root process, by the arm's `pid` or `container`; empty where it names neither.
+
+    Raises RequestWrong where there is no such process on this machine.
+    """
+    if arm.pid is None and not arm.container:
+        return ()
+    if not is_local(base_url_of(arm)):
+        raise RequestWrong(
+            f"pid: and container: name a process of this machine, and {arm.url} is another's. Leave them out, or give "
+            "an address of this machine (http://localhost:…)."
+        )
+    pid = _container_pid(arm.container) if arm.pid is None else arm.pid
+    if not is_alive(pid):
+        said = f"pid: {pid}" if arm.pid is not None else f"container: {arm.container} is process {pid}, and that"
+        hint = "A program in a container of its own cannot see it." if arm.container else "Look it up with ps."
+        raise RequestWrong(f"{said} is no process that is seen here. {hint}")
+    return (pid,)
+
+
+def _container_pid(name: str) -> int:
+    """The container's first process, by whichever of docker and podman knows it. Raises RequestWrong."""
+    said: list[str] = []
+    for tool in CONTAINER_TOOLS:
+        if shutil.which(tool) is None:
+            continue
+        asked = [tool, "inspect", "--format", "{{.State.Pid}}", name]
+        try:
+            done = subprocess.run(
+                asked, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSPECT_TIMEOUT_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            said.append(f"{tool}: {error}")
+            continue
+        pid = done.stdout.strip()
+        if done.returncode == 0 and pid.isdecimal() and int(pid) > 0:
+            return int(pid)
+        said.append(f"{tool}: it does not run" if pid == "0" else f"{tool}: {done.stderr.strip()[-200:] or 'nothing'}")
+    tools = " nor ".join(CONTAINER_TOOLS)
+    why = "; ".join(said) or f"neither {tools} is on PATH"
+    raise RequestWrong(f"container: {name} has no process that is known: {why}\nGive its pid: instead.")
+
+
 def base_url_of(arm: Arm) -> str:
     """The arm's url without a trailing slash, and without the /v1 that its path begins with. Raises RequestWrong."""
     target_of(arm.url, {}, verify=not arm.insecure, ca_file=arm.ca_file)
@@ -128,13 +180,6 @@ def _nothing_there(base_url: str, server: Server) -> str:
         )
     what = "the socket's path" if isinstance(target.connect_to, Unix) else "--host/--port"
     return f"nothing answers at {base_url}; start the server or check {what}"
-
-
-def _version_facts(server: Server) -> tuple[Fact, ...]:
-    """vLLM's /version, where it is there."""
-    answer = ask_json(server, "/version")
-    version = cast("dict[str, Any]", answer).get("version") if isinstance(answer, dict) else None
-    return () if version is None else (Fact("engine_version", str(version), "/version"),)
 
 
 def _complaint(arm: Arm, base_url: str, server: Server, model: str, answer: Answer) -> str:

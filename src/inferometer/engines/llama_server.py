@@ -1,19 +1,19 @@
 """How is any llama-server binary started? Any build, any fork, any flags: the arm's own are passed on unchanged."""
 
-import os
+import functools
 import re
-import shutil
 import subprocess
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 
-from inferometer.endpoint import Endpoint
-from inferometer.engines.base import OnSpawn, unwatched
+from inferometer.engines import devices
+from inferometer.engines.asked import GPU_LAYER_FLAGS, asked_facts
+from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
+from inferometer.engines.help_text import arguments_of, complaint
 from inferometer.engines.model_files import model_facts
-from inferometer.engines.process import LOCALHOST, Launch, free_port, refuse_used_port, shown_command, started
+from inferometer.engines.own_command import OwnCommand
+from inferometer.engines.process import Launch, advice, environment, shown_command
 from inferometer.errors import RequestWrong
 from inferometer.record import Fact
 from inferometer.spec import Arm, Draft
@@ -23,76 +23,82 @@ QUESTION_TIMEOUT_S = 60.0
 
 MODEL_FLAGS = ("-m", "--model")
 DRAFT_GPU_LAYER_FLAGS = ("-ngld", "--spec-draft-ngl", "--gpu-layers-draft", "--n-gpu-layers-draft")
-ANY_HOST = ("0.0.0.0", "::", "[::]")
+ELSEWHERE_FLAGS = frozenset({"--rpc", "--device", "-dev"})
+"""With one of these, which devices there are is not for us to say."""
+LOG_FLAGS = frozenset({"-lv", "--verbosity", "--log-verbosity", "-v", "--verbose", "--log-verbose", "--log-disable"})
+LOG_VERBOSITY = "4"
+"""Trace. docs/engines.md says what it costs."""
+ADVICE = (
+    "Give the path of a llama-server (binary: /path/to/llama.cpp/build/bin/llama-server), or use engine: embedded, "
+    "which needs none."
+)
 
 
-class LlamaServer:
+class LlamaServer(OwnCommand):
     """llama.cpp's server as a program of the user's machine. A key given to it (--api-key, LLAMA_API_KEY) is sent."""
 
-    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
-        self._headers = dict(headers or {})
+    engine = "llama-server"
+    llama_cpp = True
 
-    def check(self, arm: Arm) -> None:
-        model_facts(_with_given_model(arm))
-        _version(_binary(arm), arm)
-
-    def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]:
-        arm = _with_given_model(arm)
+    def launch(self, arm: Arm) -> Launch:
+        if arm.command:
+            return super().launch(arm)
+        devices.require_visible(arm.env)
+        arm = _with_given_model(in_place(arm))
         facts = model_facts(arm)
-        binary = _binary(arm)
+        binary = program(arm, "llama-server", ADVICE)
         version = _version(binary, arm)
-        help_text = "" if arm.draft is None else _ask(binary, "--help", arm)
-        port = int(_given(arm.args, "--port") or 0)
-        host = _given(arm.args, "--host") or LOCALHOST
-        host = LOCALHOST if host in ANY_HOST else host.strip("[]")
-        if port:
-            refuse_used_port(host, port)
-        port = port or free_port()
-        key = (_given(arm.args, "--api-key") or arm.env.get("LLAMA_API_KEY", "")).partition(",")[0]
-        command = (binary, *own_flags(arm, port, help_text), *arm.args)
-        launch = Launch(
+        help_text = _ask(binary, "--help", arm)
+        address = address_of(arm)
+        command = (binary, *own_flags(arm, listening_flags(arm, address), help_text), *arm.args)
+        _require_known(binary, command[1:], help_text)
+        _require_gpu(binary, arm, help_text)
+        key = (given(arm.args, "--api-key") or arm.env.get("LLAMA_API_KEY", "")).partition(",")[0]
+        return Launch(
             name=Path(binary).name,
             command=command,
             shown=shown_command(command, arm.env),
-            base_url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
+            base_url=address.base_url,
             env=arm.env,
-            headers={**self._headers, **({"Authorization": f"Bearer {key}"} if key else {})},
+            headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
             facts=(
                 Fact("engine", "llama-server", "the arm"),
                 Fact("engine_version", version, f"{Path(binary).name} --version"),
                 *facts,
+                *asked_facts(arm, arguments_of(help_text)),
             ),
             model=Path(arm.model).name,
+            llama_cpp=True,
+            cwd=arm.cwd,
         )
-        return started(launch, arm, log_path, on_spawn)
 
 
-def own_flags(arm: Arm, port: int, help_text: str) -> list[str]:
-    """The flags that we add: model, host and port where the arm's args do not give them, and the draft's.
+def own_flags(arm: Arm, listening: list[str], help_text: str) -> list[str]:
+    """The flags that we add: the model where the arm's args do not give it, `listening`, and the draft's.
 
-    They come before the arm's own, so that the arm's win.
+    They come before the arm's own, so that the arm's win. Builds whose log has a level "trace" say only there what is
+    in force, and what the draft did: they are told that level.
     """
-    flags: list[str] = []
-    if _given(arm.args, *MODEL_FLAGS) is None:
-        flags += ["-m", arm.model]
-    if _given(arm.args, "--host") is None:
-        flags += ["--host", LOCALHOST]
-    if _given(arm.args, "--port") is None:
-        flags += ["--port", str(port)]
+    flags = ["-m", arm.model] if given(arm.args, *MODEL_FLAGS) is None else []
+    flags += listening
+    if "4: trace" in help_text and "LLAMA_ARG_LOG_VERBOSITY" not in arm.env and LOG_FLAGS.isdisjoint(arm.args):
+        flags += ["-lv", LOG_VERBOSITY]
     return flags if arm.draft is None else flags + draft_flags(arm.draft, help_text)
 
 
 def draft_flags(draft: Draft, help_text: str) -> list[str]:
     """The draft spelled as this binary's --help does.
 
-    Builds that know --spec-draft-n-max ignore a draft model, without a word, unless --spec-type asks for it. Help of
-    these builds still names the older flags, to say that they are gone.
+    Builds that have a --spec-type draft-simple ignore a draft model, without a word, unless that asks for it; builds
+    before them (9093) refuse it. Help of builds with --spec-draft-n-max still names the older flags, to say that they
+    are gone.
     """
+    flags = ["-md", draft.model]
+    if _names(help_text, "draft-simple"):
+        flags += ["--spec-type", "draft-simple"]
     if _names(help_text, "--spec-draft-n-max"):
-        flags = ["-md", draft.model, "--spec-type", "draft-simple"]
         spelled = ("--spec-draft-n-max", "--spec-draft-n-min", "--spec-draft-p-min")
     else:
-        flags = ["-md", draft.model]
         spelled = ("--draft-max", "--draft-min", "--draft-p-min")
     for flag, value in zip(spelled, (draft.n_max, draft.n_min, draft.p_min), strict=True):
         if value is not None:
@@ -103,36 +109,66 @@ def draft_flags(draft: Draft, help_text: str) -> list[str]:
     return flags
 
 
+def asks_for_gpu(arm: Arm) -> str:
+    """The flag by which the arm asks for layers on a GPU; "" where it asks for none, or leaves it to llama.cpp."""
+    for flags, value in (
+        (GPU_LAYER_FLAGS, given(arm.args, *GPU_LAYER_FLAGS)),
+        (DRAFT_GPU_LAYER_FLAGS, given(arm.args, *DRAFT_GPU_LAYER_FLAGS)),
+    ):
+        if value == "all" or (value is not None and value.isdecimal() and int(value) > 0):
+            return f"{next(flag for flag in flags if flag in arm.args)} {value}"
+    layers = 0 if arm.draft is None else arm.draft.gpu_layers or 0
+    return f"draft.gpu_layers {layers}" if layers > 0 else ""
+
+
+def devices_listed(text: str) -> list[str]:
+    """The devices that --list-devices names: `CUDA0: NVIDIA …`."""
+    _, _, listing = text.partition("Available devices:")
+    return [line.strip() for line in listing.splitlines() if re.match(r"\s+\w+: ", line)]
+
+
+def _require_known(binary: str, args: tuple[str, ...], help_text: str) -> None:
+    """Raises RequestWrong for an argument that the binary does not know, and for a program that is no server."""
+    known = arguments_of(help_text)
+    if known and "--port" not in known:
+        raise RequestWrong(
+            f"binary: {binary} is another of llama.cpp's programs: its --help knows no --port. Name the llama-server "
+            "beside it."
+        )
+    said = complaint(args, known)
+    if said:
+        raise RequestWrong(
+            f"binary: {binary} would not start: {said}\nSee its --help. A start command of your own (`command:`) is "
+            "passed on unchecked."
+        )
+
+
+def _require_gpu(binary: str, arm: Arm, help_text: str) -> None:
+    """Raises RequestWrong where layers are asked to be on a GPU, and the binary sees none: it would go on without."""
+    asked = asks_for_gpu(arm)
+    if not asked or not ELSEWHERE_FLAGS.isdisjoint(arm.args) or "--list-devices" not in help_text:
+        return
+    listing = _ask(binary, "--list-devices", arm)
+    if "Available devices:" in listing and not devices_listed(listing):
+        hidden = [name for name in devices.VISIBLE if name in arm.env]
+        why = f"{hidden[0]}={arm.env[hidden[0]]} hides it, " if hidden else ""
+        raise RequestWrong(
+            f"{asked} asks for layers on a GPU, and {binary} sees none (--list-devices): {why}its driver is absent, or "
+            "it was built for a CPU. It would run on the CPU without a word. Leave the flag out, or take a build for "
+            "your GPU; inferometer doctor says what this machine has."
+        )
+
+
 def _with_given_model(arm: Arm) -> Arm:
-    """The arm with the model that its own args name, where they do."""
-    return msgspec.structs.replace(arm, model=_given(arm.args, *MODEL_FLAGS) or arm.model)
+    """The arm with the model that its own args name, where they do; relative to the arm's own directory."""
+    model = given(arm.args, *MODEL_FLAGS)
+    if model is None:
+        return arm
+    return msgspec.structs.replace(arm, model=str(Path(arm.cwd).expanduser() / model) if arm.cwd else model)
 
 
 def _names(help_text: str, flag: str) -> bool:
     return re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", help_text) is not None
-
-
-def _given(args: tuple[str, ...], *flags: str) -> str | None:
-    """The value after the last of `flags` in `args`; None where none is there."""
-    values = [args[i + 1] for i in range(len(args) - 1) if args[i] in flags]
-    return values[-1] if values else None
-
-
-def _binary(arm: Arm) -> str:
-    """The program's path. Raises RequestWrong where there is none that can be run."""
-    found = shutil.which(arm.binary, path={**os.environ, **arm.env}.get("PATH"))
-    if found is not None:
-        return found
-    path = Path(arm.binary)
-    if path.is_dir():
-        raise RequestWrong(f"binary: {arm.binary} is a folder; name the program in it ({path / 'llama-server'}?)")
-    if path.exists():
-        raise RequestWrong(f"binary: {arm.binary} may not be executed; try chmod +x {arm.binary}")
-    where = "there is no such file" if path.name != arm.binary else "it is not on PATH"
-    raise RequestWrong(
-        f"binary: {arm.binary}: {where}. Give the path of a llama-server (binary: /path/to/llama.cpp/build/bin/"
-        "llama-server), or use engine: embedded, which needs none."
-    )
 
 
 def _version(binary: str, arm: Arm) -> str:
@@ -141,19 +177,29 @@ def _version(binary: str, arm: Arm) -> str:
     versions = [line.strip() for line in text.splitlines() if line.startswith(("version", "built with"))]
     if not any(line.startswith("version") for line in versions):
         said = " ".join(text.split())[:200] or "nothing"
-        raise RequestWrong(f"binary: {binary} is no llama-server: to --version it says: {said}")
+        raise RequestWrong(
+            f"binary: {binary} is no llama-server: to --version it says: {said}\nTry: {advice(text, ADVICE)}"
+        )
     return "; ".join(versions)
 
 
 def _ask(binary: str, flag: str, arm: Arm) -> str:
-    """All that the program prints for `flag`, on stdout and stderr."""
+    """All that the program prints for `flag`, on stdout and stderr. Asked once of each file and environment."""
+    changed_ns = Path(binary).stat().st_mtime_ns if Path(binary).exists() else 0
+    return _answer(binary, changed_ns, flag, tuple(sorted(arm.env.items())), arm.cwd)
+
+
+@functools.cache
+def _answer(binary: str, changed_ns: int, flag: str, env: tuple[tuple[str, str], ...], cwd: str) -> str:
+    """`changed_ns` tells a program from what was there before."""
     try:
         done = subprocess.run(
             [binary, flag],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **arm.env},
+            env=environment(dict(env)),
+            cwd=Path(cwd).expanduser() if cwd else None,
             timeout=QUESTION_TIMEOUT_S,
             check=False,
         )

@@ -17,8 +17,9 @@ from typing import NamedTuple
 import msgspec
 
 from inferometer.endpoint import Endpoint
-from inferometer.engines import ready
+from inferometer.engines import in_force, ready
 from inferometer.engines.base import OnSpawn, unwatched
+from inferometer.engines.told import told_facts
 from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable
 from inferometer.questions import Server, ask, server_at
 from inferometer.record import Fact
@@ -36,6 +37,16 @@ POLL_LAST_S = 0.5
 ADVICE = (
     (r"unknown argument|invalid argument|unrecognized|unknown option|argument has been removed",
      "This build does not know one of the flags: they change from build to build; see its --help."),
+    (r"error while handling argument",
+     "One of the flags has a value that this build does not take; its usage is above."),
+    (r"error while loading shared libraries|cannot open shared object file|library not loaded",
+     "A library of this build is not found: the GPU's driver is absent (libcuda, libamdhip64), or the build's folder "
+     "must be named by LD_LIBRARY_PATH (env: in the arm). inferometer doctor says which drivers there are."),
+    (r"no CUDA-capable device|CUDA driver version is insufficient|no ROCm-capable device|Failed to infer device type",
+     "The engine finds no GPU that it can use: inferometer doctor says which drivers there are."),
+    (r"gpu.memory.utilization|No available memory for the cache blocks|mem.fraction.static",
+     "It did not fit into the GPU's memory: free it, or try a shorter context (--max-model-len, --context-length) or "
+     "another share of it (--gpu-memory-utilization, --mem-fraction-static)."),
     (r"unknown model architecture", "This build is older than the model: take a newer llama.cpp."),
     (r"out of memory|cudaMalloc failed|failed to allocate|unable to allocate|bad_alloc|OutOfDeviceMemory",
      "It did not fit into memory: try fewer GPU layers (-ngl), a smaller context (-c) or a smaller quantization."),
@@ -52,7 +63,8 @@ ADVICE = (
 
 class Launch(msgspec.Struct, frozen=True):
     """What to start. `first_line` goes to the process's standard input, which stays open until the process ends.
-    `shown` is the command line without secrets; only it gets into facts and messages.
+    `shown` is the command line without secrets; only it gets into facts and messages. `llama_cpp`: its server is
+    llama.cpp's, which is told to take nothing from its prefix cache for the first token. `cwd`: "" is this process's.
     """
 
     name: str
@@ -64,6 +76,8 @@ class Launch(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
     facts: tuple[Fact, ...] = ()
     model: str = ""
+    llama_cpp: bool = False
+    cwd: str = ""
 
 
 @contextlib.contextmanager
@@ -79,11 +93,22 @@ def started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatc
         facts = (
             *launch.facts,
             Fact("engine_command", launch.shown, "our command line"),
-            *ready.props_facts(server),
+            *([Fact("engine_cwd", launch.cwd, "the arm")] if launch.cwd else []),
+            *told_facts(server, log.text()),
             Fact("engine_ready_s", f"{ready_after_s:.2f}", "our clock: start to first token"),
         )
         LOG.info("%s ready after %.1f s, pid %d", launch.name, ready_after_s, process.pid)
-        yield Endpoint(launch.base_url, arm.api_path, arm.api, model, (process.pid,), facts, launch.headers)
+        yield Endpoint(
+            launch.base_url,
+            arm.api_path,
+            arm.api,
+            model,
+            (process.pid,),
+            facts,
+            launch.headers,
+            log_path=str(log_path),
+            log_begins_at=log.begins_at,
+        )
         if process.poll() is not None:
             raise EngineDied(
                 f"{launch.name} ended during the trial: {ending(process.returncode)}.\n{_evidence(launch, log)}"
@@ -92,11 +117,27 @@ def started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatc
         stop_group(process)
 
 
+def late_facts(endpoint: Endpoint) -> tuple[Fact, ...]:
+    """What the whole log of a server that has ended adds to the endpoint's facts: llama.cpp's counts of its draft."""
+    return in_force.facts_at_end(_Log(Path(endpoint.log_path), endpoint.log_begins_at).text(), endpoint.facts)
+
+
 class _Log(NamedTuple):
     """A log and where in it the lines of this start begin: it is appended to."""
 
     path: Path
     begins_at: int
+
+    def text(self) -> str:
+        """All of this start's lines so far."""
+        with self.path.open("rb") as file:
+            file.seek(self.begins_at)
+            return file.read().decode(errors="replace")
+
+
+def environment(own: Mapping[str, str]) -> dict[str, str]:
+    """What a process of an arm sees: ours, and over it the arm's own."""
+    return {**os.environ, **own}
 
 
 def free_port() -> int:
@@ -219,7 +260,8 @@ def _spawn(launch: Launch, log_path: Path) -> subprocess.Popen[bytes]:
                 stdin=subprocess.DEVNULL if launch.first_line is None else subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **launch.env},
+                env=environment(launch.env),
+                cwd=Path(launch.cwd).expanduser() if launch.cwd else None,
                 start_new_session=True,
             )
         except OSError as error:
@@ -236,7 +278,6 @@ def _spawn(launch: Launch, log_path: Path) -> subprocess.Popen[bytes]:
 def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Server, arm: Arm, log: _Log) -> float:
     """Seconds from now to the first token. Raises EngineNotReady or ServerUnusable."""
     began_s = time.monotonic()
-    body = ready.one_token(arm, "", llama_cpp=True)
     pause_s = POLL_FIRST_S
     said = "nothing"
     while (left_s := arm.ready_timeout_s - (time.monotonic() - began_s)) > 0:
@@ -245,6 +286,8 @@ def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Se
                 f"{launch.name} ended before its first token: {ending(process.returncode)}.\n"
                 + _evidence(launch, log, "Run the command by itself to see more.")
             )
+        model = "" if launch.llama_cpp else ready.first_model(server) or launch.model
+        body = ready.one_token(arm, model, llama_cpp=launch.llama_cpp)
         try:
             answer = ask(server, arm.api_path, body=body, timeout_s=left_s)
         except (OSError, http.client.HTTPException) as error:

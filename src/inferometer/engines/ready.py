@@ -60,9 +60,8 @@ def model_names(server: Server) -> list[str]:
     return [str(cast("dict[str, Any]", entry)["id"]) for entry in models if isinstance(entry, dict) and "id" in entry]
 
 
-def props_facts(server: Server) -> tuple[Fact, ...]:
-    """What llama.cpp's /props says of the build, the model and the slots; empty where the server is another."""
-    answer = ask_json(server, "/props")
+def props_facts(answer: Any) -> tuple[Fact, ...]:
+    """What the JSON of llama.cpp's /props says of the build, the model and the slots; empty where it is another's."""
     if not isinstance(answer, dict):
         return ()
     props = cast("dict[str, Any]", answer)

@@ -32,7 +32,7 @@ def pipe_table(rows: Sequence[Sequence[str]]) -> str:
     """The first row is the head. Columns are padded, the first aligned left, the others right, and a number's column
     is two wider than its head."""
     escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    widths = [max(len(head) + 2, *map(len, cells)) for head, *cells in zip(*escaped, strict=True)]
+    widths = [max([len(head) + 2, *map(len, cells)]) for head, *cells in zip(*escaped, strict=True)]
     head, *body = [_line([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in escaped]
     rule = "|" + "|".join([":" + "-" * (widths[0] + 1), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
     return "\n".join([head, rule, *body])

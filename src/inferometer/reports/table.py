@@ -98,7 +98,10 @@ def _value(estimate: Estimate, unit: str, *, with_half: bool) -> str:
 def _interval(found: Difference) -> str:
     if found.low_percent is None or found.high_percent is None:
         return ""
-    return f"[{percent_text(found.low_percent)}, {percent_text(found.high_percent)}]"
+    low, high = (
+        f"{end:.0f}" if abs(end) >= 100 else percent_text(end) for end in (found.low_percent, found.high_percent)
+    )
+    return f"[{low}, {high}]"
 
 
 def _one_cell(found: Difference) -> str:

@@ -28,9 +28,9 @@ def render(comparison: Comparison, *, width: int = 99, terminal: bool = False) -
     )
     for i, column in enumerate(content.columns):
         is_label = i == 0
-        is_kept = is_label or any("[" in row[i] for row in content.rows)
-        head = Text(column) if not is_kept or is_label else Text(fill(column, 18, break_on_hyphens=False))
-        grid.add_column(head, justify="left" if is_label else "right", no_wrap=is_kept, overflow="fold")
+        is_kept = is_label or column in ("95% interval", "Verdict") or any("[" in row[i] for row in content.rows)
+        head = column if is_label or not is_kept else fill(column, 19, break_on_hyphens=False)
+        grid.add_column(Text(head), justify="left" if is_label else "right", no_wrap=is_kept, overflow="fold")
     for row in content.rows:
         grid.add_row(*map(Text, row))
     out = io.StringIO()

@@ -29,12 +29,15 @@ NUMBER_FLAGS = {
     "-np": "parallel", "--parallel": "parallel",
     "-b": "batch", "--batch-size": "batch",
     "-ub": "micro_batch", "--ubatch-size": "micro_batch",
+    "-lv": "verbosity", "--verbosity": "verbosity",
     "-ngl": "gpu_layers", "--gpu-layers": "gpu_layers",
     "-ngld": "draft_gpu_layers", "--spec-draft-ngl": "draft_gpu_layers",
     "--spec-draft-n-max": "draft_n_max",
     "--spec-draft-n-min": "draft_n_min",
     "--spec-draft-p-min": "draft_p_min",
 }  # fmt: skip
+WORDS = {"--verbosity": "- 4: trace (more info)", "--spec-type": "draft-simple, or none"}
+"""What --help says of these beyond their names."""
 
 
 def write_binary(path: Path) -> Path:
@@ -88,7 +91,7 @@ def main() -> None:
     elif "--help" in args:
         _write("----- common params -----\n")
         for flag in TEXT_FLAGS | NUMBER_FLAGS:
-            _write(f"{flag + ' VALUE':40}as in llama-server")
+            _write(f"{flag + ' VALUE':40}{WORDS.get(flag, 'as in llama-server')}")
     else:
         try:
             server = serve(parse(args))

@@ -1,0 +1,39 @@
+"""What has this machine, and what would mend what it lacks? Diagnosiss as lines or as JSON."""
+
+import textwrap
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from inferometer.doctor import Diagnosis
+
+_MARKS = {"has": "ok  ", "part": "part", "none": "none"}
+_WIDTH = 99
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output instead of lines.")] = False,
+) -> None:
+    """What this machine has (engines, GPUs, permissions, clocks), and for what is missing the command that mends it."""
+    from inferometer.doctor import examine
+
+    if as_json:
+        import msgspec
+
+        content = {"diagnoses": msgspec.to_builtins(list(examine()))}
+        print(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())
+        return
+    group = ""
+    for diagnosis in examine():
+        if diagnosis.group != group:
+            print(f"{'' if group == '' else chr(10)}{diagnosis.group}", flush=True)
+            group = diagnosis.group
+        print(_lines(diagnosis), flush=True)
+
+
+def _lines(diagnosis: "Diagnosis") -> str:
+    """The diagnosis, and below it the command; wrapped, but never inside the command."""
+    begin = f"  {_MARKS[diagnosis.state]}  {diagnosis.name + ':':20}"
+    said = textwrap.fill(diagnosis.said, _WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
+    return f"{said}\n{' ' * len(begin)}-> {diagnosis.mend}" if diagnosis.mend else said

@@ -1,0 +1,305 @@
+"""How fast does the engine alone compute? llama-bench's rows, with what they use of the card beside them."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from inferometer.errors import Interrupted, RequestWrong
+
+if TYPE_CHECKING:
+    from inferometer.bench_row import Row
+    from inferometer.devices import Device
+    from inferometer.engine_rows import Asked, Saved
+    from inferometer.spec import Arm
+
+FORMATS = ("md", "json", "terminal")
+
+
+class PassingOn(TyperCommand):
+    """A command that leaves flags which are not its own in `ctx.args`, with what follows them.
+
+    Click's own way to do so would take `-nkvo 1` for `-n kvo`.
+    """
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer's own Context
+        known = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        own, others = split_flags(args, known)
+        super().parse_args(ctx, own)  # type: ignore[arg-type]  # as above
+        ctx.args = others
+        return others
+
+
+def split_flags(args: list[str], known: "set[str]") -> tuple[list[str], list[str]]:
+    """The words of known flags, and those of all others; `-1` is a value."""
+    own: list[str] = []
+    others: list[str] = []
+    into = own
+    for word in args:
+        if word.startswith("-") and not word[1:2].isdigit():
+            into = own if word.partition("=")[0] in known else others
+        into.append(word)
+    return own, others
+
+
+List = list[str] | None
+
+
+def engine_bench(
+    context: typer.Context,
+    model: Annotated[List, typer.Option("-m", "--model", help="GGUF file, or standin:demo; may be repeated.")] = None,
+    n_prompt: Annotated[List, typer.Option("-p", "--n-prompt", help="Prompt lengths.", show_default="512")] = None,
+    n_gen: Annotated[List, typer.Option("-n", "--n-gen", help="Generated lengths.", show_default="128")] = None,
+    pair: Annotated[List, typer.Option("-pg", help="A prompt and what follows it, as 512,128.")] = None,
+    n_depth: Annotated[List, typer.Option("-d", "--n-depth", help="Tokens there before.", show_default="0")] = None,
+    repetitions: Annotated[int, typer.Option("-r", "--repetitions", help="How often each test is measured.")] = 5,
+    flash_attn: Annotated[List, typer.Option("-fa", "--flash-attn", help="0, 1, on, off or auto.")] = None,
+    gpu_layers: Annotated[List, typer.Option("-ngl", "--n-gpu-layers", help="Layers on the GPU.")] = None,
+    threads: Annotated[List, typer.Option("-t", "--threads", help="CPU threads.")] = None,
+    batch: Annotated[List, typer.Option("-b", "--batch-size", help="Batch size.")] = None,
+    ubatch: Annotated[List, typer.Option("-ub", "--ubatch-size", help="Micro-batch size.")] = None,
+    cache_type_k: Annotated[List, typer.Option("-ctk", "--cache-type-k", help="Type of the key cache.")] = None,
+    cache_type_v: Annotated[List, typer.Option("-ctv", "--cache-type-v", help="Type of the value cache.")] = None,
+    llama_bench: Annotated[str | None, typer.Option(help="The llama-bench.", show_default="on PATH, if any")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Ask this server: embedded, llama-server or external.", show_default="none")
+    ] = None,
+    llama_server: Annotated[str | None, typer.Option(help="The llama-server to ask.")] = None,
+    url: Annotated[str | None, typer.Option(help="A server that runs already.")] = None,
+    served_model: Annotated[str, typer.Option(help="The model's name there.", show_default="its first")] = "",
+    both: Annotated[bool, typer.Option("--both", help="By llama-bench and by a server, side by side.")] = False,
+    card: Annotated[str | None, typer.Option(help="The card, where the engine does not say which.")] = None,
+    bandwidth: Annotated[float | None, typer.Option(help="Memory bandwidth that you know, GB/s.")] = None,
+    tflops: Annotated[float | None, typer.Option(help="Peak arithmetic rate that you know, TFLOP/s.")] = None,
+    read: Annotated[
+        Path | None, typer.Option(help="Measure nothing: show what --out kept or llama-bench -o json printed.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to make: rows.json, rows.md, the engines' logs.")] = None,
+    format: Annotated[str, typer.Option("--format", help="md, json or terminal.")] = "md",
+) -> None:
+    """llama-bench's rows (pp512, tg128, …) by llama-bench or a server, with bandwidth and arithmetic used.
+
+    Lists by commas and ranges as in llama-bench: -p 512,1024 -d 0-8192+4096 -fa 0,1. Other flags are passed on.
+    """
+    if format not in FORMATS:
+        raise RequestWrong(f"there is no format {format!r}; known: {', '.join(FORMATS)}.")
+    stated, everywhere = _stated(card, bandwidth, tflops)
+    if read is not None:
+        from inferometer.engine_rows import read_rows
+
+        saved = read_rows(read)
+        print(_rendered(saved, stated, everywhere, [], format), end="")
+        raise typer.Exit(1 if any(row.error for row in saved.rows) else 0)
+    given = {
+        "n_gpu_layers": gpu_layers,
+        "n_threads": threads,
+        "n_batch": batch,
+        "n_ubatch": ubatch,
+        "type_k": cache_type_k,
+        "type_v": cache_type_v,
+        "flash_attn": flash_attn,
+    }
+    asked = _asked(
+        model or [], (n_prompt, n_gen, pair, n_depth), repetitions, given, tuple(context.args),
+        *_ways(llama_bench, _arm(engine, llama_server, url, served_model), both),
+    )  # fmt: skip
+    raise typer.Exit(_measure(asked, stated, everywhere, out, format))
+
+
+def _stated(card: str | None, bandwidth: float | None, tflops: float | None) -> "tuple[Device | None, bool]":
+    """The card named, or made of the figures given; and whether it is for rows on a CPU too."""
+    from inferometer.devices import Device, Figure, device_asked
+    from inferometer.engine_rows import known_devices
+
+    for flag, value in (("--bandwidth", bandwidth), ("--tflops", tflops)):
+        if value is not None and not 0 < value < float("inf"):
+            raise RequestWrong(f"{flag} must be greater than 0, not {value:g}.")
+    named = None if card is None else device_asked(known_devices(), card)
+    if bandwidth is None and tflops is None:
+        return named, False
+    if named is not None:
+        raise RequestWrong("give either --card or the figures (--bandwidth, --tflops), not both.")
+    by_user = [None if value is None else Figure(value, "the command line") for value in (bandwidth, tflops)]
+    return Device("as stated", (), by_user[0], by_user[1]), True
+
+
+def _arm(engine: str | None, llama_server: str | None, url: str | None, served_model: str) -> "Arm | None":
+    """The server asked for; None where none was."""
+    from inferometer.spec import Arm
+
+    implied = "external" if url is not None else "llama-server" if llama_server is not None else None
+    if engine is not None and implied is not None and engine != implied:
+        flag = "--url" if url is not None else "--llama-server"
+        raise RequestWrong(f"{flag} is for --engine {implied}, not for {engine}.")
+    if url is not None and llama_server is not None:
+        raise RequestWrong("give either --url (a server that runs) or --llama-server (one to start).")
+    name = engine or implied
+    if name is None:
+        return None
+    if name == "external":
+        if url is None:
+            raise RequestWrong("--engine external needs --url, the address where it answers.")
+        return Arm("external", model=served_model, url=url.rstrip("/"), api="openai")
+    return Arm(name, binary=llama_server or "llama-server", api="openai")
+
+
+def _ways(llama_bench: str | None, arm: "Arm | None", both: bool) -> "tuple[str | None, Arm | None]":
+    """llama-bench where there is one and no server is asked for; else a server; both where asked."""
+    import shutil
+
+    from inferometer.binary_rows import binary_path
+    from inferometer.spec import Arm
+
+    binary = binary_path(llama_bench)
+    if both and binary is None:
+        raise RequestWrong("--both needs a llama-bench: none is on PATH; name it with --llama-bench.")
+    if arm is not None and not both and llama_bench is None:
+        return None, arm
+    if arm is not None and not both:
+        raise RequestWrong("--llama-bench and a server are both named: add --both to have them side by side.")
+    if arm is None and (both or binary is None):
+        beside = None if binary is None else shutil.which(str(Path(binary).with_name("llama-server")))
+        server = beside or shutil.which("llama-server")
+        arm = Arm("llama-server", binary=server, api="openai") if server else Arm("embedded", api="openai")
+    return binary, arm
+
+
+def _asked(
+    models: list[str],
+    tests: tuple[List, List, List, List],
+    repetitions: int,
+    given: dict[str, List],
+    extra: tuple[str, ...],
+    binary: str | None,
+    arm: "Arm | None",
+) -> "Asked":
+    from inferometer.bench_row import every_test, pairs_of, whole_numbers
+    from inferometer.engine_rows import Asked
+    from inferometer.model_names import STANDIN, standin_file
+
+    if repetitions < 1:
+        raise RequestWrong(f"-r must be at least 1, not {repetitions}.")
+    if not models and (arm is None or arm.engine != "external" or binary is not None):
+        raise RequestWrong("-m is missing: name a GGUF file, or standin:demo to try without one.")
+    prompts = whole_numbers(tests[0] or ["512"], "-p")
+    generated = whole_numbers(tests[1] or ["128"], "-n")
+    pairs = pairs_of(tests[2] or [], "-pg")
+    depths = whole_numbers(tests[3] or ["0"], "-d")
+    files = tuple(
+        str(standin_file(name.removeprefix(STANDIN), "target")) if name.startswith(STANDIN) else name for name in models
+    )
+    flags = ["-p", _list(prompts), "-n", _list(generated), "-d", _list(depths)]
+    flags += [word for pair in pairs for word in ("-pg", f"{pair[0]},{pair[1]}")]
+    return Asked(
+        models=files,
+        tests=tuple(every_test(prompts, generated, pairs, depths)),
+        test_flags=tuple(flags if any(depths) else flags[:4] + flags[6:]),  # builds before 2025 know no -d
+        repetitions=repetitions,
+        settings={name: _values(name, values) for name, values in given.items() if values},
+        binary=binary,
+        arm=arm,
+        extra=extra,
+    )
+
+
+def _list(numbers: list[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+_LEAST = {"n_gpu_layers": -1, "n_threads": 1, "n_batch": 1, "n_ubatch": 1}
+
+
+def _values(name: str, texts: list[str]) -> tuple[str, ...]:
+    """The values of a setting, one by one."""
+    from inferometer.bench_row import whole_numbers
+    from inferometer.server_rows import FLAGS, FLASH_ATTN
+
+    if name in _LEAST:
+        return tuple(map(str, whole_numbers(texts, FLAGS[name], _LEAST[name])))
+    values = tuple(part.strip() for text in texts for part in text.split(","))
+    allowed = tuple(FLASH_ATTN) if name == "flash_attn" else None
+    wrong = next((value for value in values if not value or (allowed and value not in allowed)), None)
+    if wrong is not None:
+        raise RequestWrong(
+            f"{FLAGS[name]} takes {', '.join(allowed) if allowed else 'names by commas'}, not {wrong!r}."
+        )
+    return values
+
+
+def _measure(asked: "Asked", stated: "Device | None", everywhere: bool, out: Path | None, format: str) -> int:
+    """Checks, measures, shows; the exit code. What was measured is kept and shown also where it is interrupted."""
+    from inferometer.bench_sheet import PASSED_ON
+    from inferometer.cli.output import request_headers
+    from inferometer.engine_rows import FORMAT_VERSION, Saved, check, measured
+    from inferometer.facts import machine_facts
+
+    headers = request_headers([])
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RequestWrong(f"--out: {out} exists and is not empty; name a new folder.")
+    models = check(asked, headers)
+    machine = {fact.name: fact.value for fact in machine_facts()}
+    rows: list[Row] = []
+    interrupted = False
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = out or Path(scratch)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RequestWrong(f"--out: {folder} cannot be made: {error.strerror}.") from error
+        try:
+            for row in measured(asked, models, headers, folder, _say):
+                rows.append(row)
+                _say(f"  {_line(row)}")
+                _keep(out, Saved(FORMAT_VERSION, tuple(rows), models, machine))
+        except KeyboardInterrupt:
+            interrupted = True
+    if rows:
+        saved = Saved(FORMAT_VERSION, tuple(rows), models, machine)
+        columns = [*asked.settings, *(PASSED_ON[flag] for flag in asked.extra if flag in PASSED_ON)]
+        print(_rendered(saved, stated, everywhere, columns, format), end="")
+        if out is not None:
+            shown = _rendered(saved, stated, everywhere, columns, "md")
+            (out / "rows.md").write_text(shown, encoding="utf-8")
+            print(f"rows: {out}", file=sys.stderr)
+    if interrupted:
+        raise Interrupted(f"interrupted; rows that were measured: {len(rows)}.")
+    return 1 if any(row.error for row in rows) else 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _line(row: "Row") -> str:
+    from inferometer.units import rate_text
+
+    return f"{row.test.label}: {row.error or rate_text(row.rate_per_s, row.deviation_per_s) + ' tok/s'}"
+
+
+def _keep(out: Path | None, saved: "Saved") -> None:
+    import msgspec
+
+    if out is not None:
+        (out / "rows.json").write_bytes(msgspec.json.format(msgspec.json.encode(saved), indent=1) + b"\n")
+
+
+def _rendered(saved: "Saved", stated: "Device | None", everywhere: bool, asked: list[str], format: str) -> str:
+    from inferometer.bench_sheet import sheet
+    from inferometer.engine_rows import document, judged
+    from inferometer.reports.bench_rows import markdown, terminal
+
+    entries = judged(saved.rows, saved.models, stated, everywhere=everywhere)
+    if format == "json":
+        return _json({"rows": [document(entry) for entry in entries], "models": saved.models, "machine": saved.machine})
+    content = sheet(entries, asked)
+    return markdown(content) if format == "md" else terminal(content)
+
+
+def _json(content: Any) -> str:
+    """Any: what msgspec can write."""
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"

@@ -1,0 +1,55 @@
+"""Which model is meant by a name or folder of Hugging Face's form? For vLLM and SGLang, which load it themselves."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from inferometer.engines.model_files import GGUF_MAGIC
+from inferometer.errors import ModelUnusable, RequestWrong
+from inferometer.record import Fact
+from inferometer.spec import Arm, Draft
+
+CONFIG = "config.json"
+
+
+def source_facts(arm: Arm, engine: str) -> tuple[Fact, ...]:
+    """The arm's model and its draft. Raises ModelUnusable: a GGUF, a folder without a config, a path to nothing."""
+    facts = _facts("model", arm.model, engine)
+    return facts if arm.draft is None else facts + _facts("draft", arm.draft.model, engine)
+
+
+def require_plain(draft: Draft, engine: str, instead: str) -> None:
+    """Raises RequestWrong for settings of a draft that only llama.cpp has."""
+    for name, value in (("n_min", draft.n_min), ("p_min", draft.p_min), ("gpu_layers", draft.gpu_layers)):
+        if value is not None:
+            raise RequestWrong(
+                f"draft.{name}: {engine} has no such setting; of ours it takes `model` and `n_max`. {instead}"
+            )
+    if draft.n_max is None:
+        raise RequestWrong(f"draft.n_max: {engine} must be told how many tokens to draft; give n_max: 5, say")
+
+
+def _facts(role: str, name: str, engine: str) -> tuple[Fact, ...]:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        try:
+            config = (path / CONFIG).read_bytes()
+        except OSError as error:
+            raise ModelUnusable(
+                f"the {role} folder {path} has no {CONFIG} that can be read: {error.strerror}"
+            ) from error
+        return (
+            Fact(f"{role}_folder", path.name, "the folder"),
+            Fact(f"{role}_config_sha256", hashlib.sha256(config).hexdigest(), f"the folder's {CONFIG}"),
+        )
+    if path.is_file():
+        with path.open("rb") as file:
+            is_gguf = file.read(4) == GGUF_MAGIC
+        what = "a GGUF file" if is_gguf else "a file"
+        raise ModelUnusable(
+            f"the {role} {path} is {what}: {engine} takes a Hugging Face name (Qwen/Qwen2.5-Coder-32B-Instruct) or a "
+            f"folder with a {CONFIG}. For a GGUF file use engine: llama-server or embedded."
+        )
+    if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is None or name.endswith(".gguf"):
+        raise ModelUnusable(f"there is no {role} {name}: no such folder, and it is no Hugging Face name (owner/name)")
+    return (Fact(f"{role}_name", name, "the arm"),)

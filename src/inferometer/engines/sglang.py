@@ -1,0 +1,68 @@
+"""How is SGLang started? `sglang serve`, or `python -m sglang.launch_server`; a draft in SGLang's own form."""
+
+from inferometer.engines import devices
+from inferometer.engines.asked import asked_facts
+from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
+from inferometer.engines.hugging_face import require_plain, source_facts
+from inferometer.engines.own_command import OwnCommand
+from inferometer.engines.process import Launch, shown_command
+from inferometer.engines.vllm import is_python
+from inferometer.record import Fact
+from inferometer.spec import Arm, Draft
+
+ADVICE = (
+    "Install it (pip install sglang) or give its path (binary: /path/to/venv/bin/sglang). Versions without `sglang "
+    "serve` are started by their Python: binary: /path/to/venv/bin/python."
+)
+OTHER_DRAFTS = (
+    "For EAGLE, MTP and n-grams leave `draft:` out, and write --speculative-algorithm and its like into args as SGLang "
+    "has them."
+)
+
+
+class SgLang(OwnCommand):
+    """SGLang's OpenAI server. A key given to it (--api-key) is sent."""
+
+    engine = "sglang"
+
+    def launch(self, arm: Arm) -> Launch:
+        if arm.command:
+            return super().launch(arm)
+        devices.require_visible(arm.env)
+        arm = in_place(arm)
+        facts = source_facts(arm, "sglang")
+        binary = program(arm, "sglang", ADVICE)
+        address = address_of(arm)
+        begin = (binary, "-m", "sglang.launch_server") if is_python(binary) else (binary, "serve")
+        metrics = () if "--enable-metrics" in arm.args else ("--enable-metrics",)
+        draft = () if arm.draft is None else draft_flags(arm.draft)
+        command = (*begin, "--model-path", arm.model, *listening_flags(arm, address), *metrics, *draft, *arm.args)
+        key = given(arm.args, "--api-key")
+        return Launch(
+            name="sglang",
+            command=command,
+            shown=shown_command(command, arm.env),
+            base_url=address.base_url,
+            env=arm.env,
+            headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
+            facts=(Fact("engine", "sglang", "the arm"), *facts, *asked_facts(arm)),
+            model=given(arm.args, "--served-model-name") or arm.model,
+            cwd=arm.cwd,
+        )
+
+
+def draft_flags(draft: Draft) -> list[str]:
+    """A draft model of its own, drafting a chain: `n_max` steps, and to verify those and the token before them.
+
+    STANDALONE needs all three numbers; with a top-k of 1 the last is one more than the steps. Raises RequestWrong for
+    settings that SGLang has not.
+    """
+    require_plain(draft, "sglang", OTHER_DRAFTS)
+    steps = draft.n_max or 0  # require_plain lets none through
+    return [
+        *("--speculative-algorithm", "STANDALONE"),
+        *("--speculative-draft-model-path", draft.model),
+        *("--speculative-num-steps", str(steps)),
+        *("--speculative-eagle-topk", "1"),
+        *("--speculative-num-draft-tokens", str(steps + 1)),
+    ]

@@ -1,0 +1,108 @@
+"""How is vLLM started? `vllm serve`, or its module by a Python; a draft in the form that its version has."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from inferometer.engines import devices
+from inferometer.engines.asked import asked_facts
+from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
+from inferometer.engines.hugging_face import require_plain, source_facts
+from inferometer.engines.own_command import OwnCommand
+from inferometer.engines.process import Launch, environment, shown_command
+from inferometer.errors import RequestWrong
+from inferometer.record import Fact
+from inferometer.spec import Arm, Draft
+
+VERSION_TIMEOUT_S = 180.0
+"""It imports torch before it answers."""
+MODULE = "vllm.entrypoints.openai.api_server"
+JSON_SINCE = (0, 8)
+DRAFTS_GONE = ((0, 10), (0, 14))
+"""From the first to before the second, a draft model ends in a NotImplementedError (vllm-project/vllm issues 21797 and
+31883; drafts came back with pull request 24322)."""
+ADVICE = "Install it (pip install vllm) or give its path (binary: /path/to/venv/bin/vllm, or that venv's python)."
+OTHER_DRAFTS = (
+    "For EAGLE, MTP, n-grams and the rest leave `draft:` out, and write --speculative-config into args as vLLM has it."
+)
+
+
+class Vllm(OwnCommand):
+    """vLLM's OpenAI server. A key given to it (--api-key, VLLM_API_KEY) is sent."""
+
+    engine = "vllm"
+
+    def launch(self, arm: Arm) -> Launch:
+        if arm.command:
+            return super().launch(arm)
+        devices.require_visible(arm.env)
+        arm = in_place(arm)
+        facts = source_facts(arm, "vllm")
+        binary = program(arm, "vllm", ADVICE)
+        draft: list[str] = []
+        if arm.draft is not None:
+            require_plain(arm.draft, "vllm", OTHER_DRAFTS)
+            draft = draft_flags(arm.draft, _version(binary, arm))
+        address = address_of(arm)
+        begin = (binary, "-m", MODULE, "--model") if is_python(binary) else (binary, "serve")
+        command = (*begin, arm.model, *listening_flags(arm, address), *draft, *arm.args)
+        key = given(arm.args, "--api-key") or arm.env.get("VLLM_API_KEY", "")
+        return Launch(
+            name="vllm",
+            command=command,
+            shown=shown_command(command, arm.env),
+            base_url=address.base_url,
+            env=arm.env,
+            headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
+            facts=(Fact("engine", "vllm", "the arm"), *facts, *asked_facts(arm)),
+            model=given(arm.args, "--served-model-name") or arm.model,
+            cwd=arm.cwd,
+        )
+
+
+def is_python(binary: str) -> bool:
+    """Whether the binary is a Python, which is told the module, and not the engine's own program."""
+    return re.fullmatch(r"(python|pypy)[\d.]*", Path(binary).name) is not None
+
+
+def draft_flags(draft: Draft, version: tuple[int, int]) -> list[str]:
+    """A draft model as this version is told of one. Raises RequestWrong for a version that has none."""
+    gone, back = DRAFTS_GONE
+    if gone <= version < back:
+        raise RequestWrong(
+            f"vLLM {version[0]}.{version[1]} cannot speculate with a draft model: it was taken out in "
+            f"{gone[0]}.{gone[1]} and came back after {back[0]}.{back[1] - 1}. Take another version. {OTHER_DRAFTS}"
+        )
+    if version < JSON_SINCE:
+        return ["--speculative-model", draft.model, "--num-speculative-tokens", str(draft.n_max)]
+    config = {"method": "draft_model", "model": draft.model, "num_speculative_tokens": draft.n_max}
+    return ["--speculative-config", json.dumps(config)]
+
+
+def version_of(text: str) -> tuple[int, int] | None:
+    """Major and minor of what `vllm --version` prints, which may come after warnings."""
+    found = re.findall(r"^(?:vllm )?(\d+)\.(\d+)[\w.+-]*$", text, re.MULTILINE)
+    return (int(found[-1][0]), int(found[-1][1])) if found else None
+
+
+def _version(binary: str, arm: Arm) -> tuple[int, int]:
+    """Asked only where a draft's spelling hangs on it: it takes seconds. Raises RequestWrong where it says none."""
+    asked = [binary, "-c", "import vllm; print(vllm.__version__)"] if is_python(binary) else [binary, "--version"]
+    try:
+        done = subprocess.run(
+            asked,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=environment(arm.env),
+            timeout=VERSION_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RequestWrong(f"binary: {binary} does not say its version: {error}. {ADVICE}") from error
+    version = version_of(done.stdout)
+    if version is None:
+        said = " ".join(f"{done.stdout} {done.stderr}".split())[-300:] or "nothing"
+        raise RequestWrong(f"binary: {binary} is no vLLM: asked for its version it says: {said}. {ADVICE}")
+    return version

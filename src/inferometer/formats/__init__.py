@@ -1,0 +1,1 @@
+"""What do other tools' files say? One module a tool: its text in, our types out."""

@@ -1,0 +1,114 @@
+"""What can stand in for vLLM's and SGLang's programs in tests? A small server that answers as they do; no model.
+
+Neither runs without a GPU that they support. What is imitated: the command line as far as Inferometer writes it,
+argparse's complaint, /v1/models with `max_model_len`, vLLM's /version and /metrics, SGLang's /server_info, and an error
+for a model that is not served. Written after their documentation and source (vLLM 0.26, SGLang 0.5), not recorded.
+"""
+
+import argparse
+import http.server
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+VERSIONS = {"vllm": "0.26.0", "sglang": "0.5.9"}
+SPEC_COUNTERS = "vllm:spec_decode_num_drafts_total 3.0\nvllm:spec_decode_num_draft_tokens_total 15.0\n"
+
+
+def write_binary(path: Path, engine: str, version: str = "") -> Path:
+    """An executable script at `path` that is `engine`'s program."""
+    command = shlex.join([sys.executable, "-P", __file__, engine, version or VERSIONS[engine]])
+    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def parser_of(engine: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=engine, allow_abbrev=False)
+    if engine == "vllm":
+        parser.add_argument("model")
+        parser.add_argument("--speculative-config", type=json.loads)
+        parser.add_argument("--max-model-len", type=int, default=32768)
+    else:
+        parser.add_argument("--model-path", dest="model", required=True)
+        for name in ("algorithm", "draft-model-path", "num-steps", "eagle-topk", "num-draft-tokens"):
+            parser.add_argument(f"--speculative-{name}")
+        parser.add_argument("--context-length", dest="max_model_len", type=int, default=32768)
+        parser.add_argument("--enable-metrics", action="store_true")
+    parser.add_argument("--served-model-name")
+    parser.add_argument("--api-key")
+    parser.add_argument("--host", default="localhost")
+    parser.add_argument("--port", type=int, default=8000)
+    return parser
+
+
+def pages_of(engine: str, version: str, args: argparse.Namespace) -> dict[str, Any]:
+    """What is answered to GET, by path: JSON, or text."""
+    model = args.served_model_name or args.model
+    pages: dict[str, Any] = {
+        "/health": "",
+        "/v1/models": {"object": "list", "data": [{"id": model, "max_model_len": args.max_model_len}]},
+    }
+    if engine == "vllm":
+        counters = SPEC_COUNTERS if args.speculative_config else ""
+        return pages | {
+            "/version": {"version": version},
+            "/metrics": f"vllm:num_requests_running 0.0\n{counters}",
+        }
+    info = {"version": version, "api_key": args.api_key, "speculative_algorithm": args.speculative_algorithm}
+    return pages | {"/server_info": info, "/metrics": "sglang:num_running_reqs 0.0\n"}
+
+
+def handler_of(pages: dict[str, Any], key: str | None) -> type[http.server.BaseHTTPRequestHandler]:
+    model = pages["/v1/models"]["data"][0]["id"]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            page = pages.get(self.path)
+            self._answer(404 if page is None else 200, {"detail": "Not Found"} if page is None else page)
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if key is not None and self.headers["Authorization"] != f"Bearer {key}":
+                self._answer(401, {"error": "Unauthorized"})
+            elif body.get("model") != model:
+                message = f"The model `{body.get('model')}` does not exist."
+                self._answer(404, {"error": {"message": message, "type": "NotFoundError", "code": 404}})
+            else:
+                choice = {"index": 0, "text": "One", "message": {"role": "assistant", "content": "One"}}
+                usage = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
+                self._answer(200, {"model": model, "choices": [{**choice, "finish_reason": "length"}], "usage": usage})
+
+        def _answer(self, status: int, page: Any) -> None:
+            data = page.encode() if isinstance(page, str) else json.dumps(page).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain" if isinstance(page, str) else "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            sys.stdout.write(f'INFO:     127.0.0.1 - "{self.requestline}" {args[1]}\n')
+            sys.stdout.flush()
+
+    return Handler
+
+
+def main() -> None:
+    engine, version, *words = sys.argv[1:]
+    if words == ["--version"]:
+        sys.stdout.write(f"{version}\n")
+        return
+    if words[:1] == ["serve"]:
+        words = words[1:]
+    elif words[:2] == ["-m", "sglang.launch_server"]:
+        words = words[2:]
+    args = parser_of(engine).parse_args(words)
+    handler = handler_of(pages_of(engine, version, args), args.api_key)
+    http.server.ThreadingHTTPServer((args.host, args.port), handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
