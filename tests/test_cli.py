@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from inferometer.cli.bench import spread_flags
+from inferometer.errors import RequestWrong
+from inferometer.record import Fact
 from inferometer.results import read_study
+from inferometer.runner import require_same_machine
 from inferometer.testing.scripted_server import Close, Received, ScriptedServer, Step, inference_server, whole
 
 
@@ -188,6 +192,38 @@ def test_every_arm_is_asked_the_same(tmp_path: Path):
     assert len(asked) == 4 * 5
     assert asked[:5] == asked[5:10] == asked[10:15] == asked[15:]
     assert len(set(asked[:5])) == 5
+
+
+def test_a_study_cut_off_goes_on_where_it_was(tmp_path: Path):
+    with ScriptedServer(inference_server(tokens=3)) as server:
+        (tmp_path / "study.yaml").write_text(STUDY.format(url=server.url))
+        inferometer("run", "study.yaml", "--out", "s", cwd=tmp_path)
+        with sqlite3.connect(tmp_path / "s" / "study.db") as database:  # as a cut in the third trial of four leaves it
+            database.execute("UPDATE trial SET state = 'running' WHERE id = 3")
+            database.execute("DELETE FROM trial WHERE id = 4")
+        before = len(server.received)
+        refused = inferometer("run", "study.yaml", "--out", "s", cwd=tmp_path)
+        done = inferometer("run", "study.yaml", "--out", "s", "--resume", cwd=tmp_path)
+        asked = sum(bool(request.body.get("stream")) for request in server.received[before:])
+    assert refused.returncode == 2
+    assert "holds a study already" in refused.stderr
+    assert done.returncode == 0, done.stderr
+    assert asked == 2 * 5
+    assert [trial.state for trial in read_study(tmp_path / "s").trials] == ["done"] * 4
+
+
+def test_a_study_goes_on_only_where_it_began(tmp_path: Path):
+    here, there = (Fact("cpu", "a CPU", "x"), Fact("gpu_0", "H100", "x")), (Fact("cpu", "a CPU", "x"),)
+    require_same_machine((), here)
+    require_same_machine(here, here)
+    with pytest.raises(RequestWrong, match="its gpu_0 is H100, and here it is none"):
+        require_same_machine(here, there)
+
+
+def test_going_on_needs_a_folder(tmp_path: Path):
+    (tmp_path / "study.yaml").write_text(STUDY.format(url="http://127.0.0.1:9"))
+    done = inferometer("run", "study.yaml", "--resume", cwd=tmp_path)
+    assert (done.returncode, "--resume needs --out" in done.stderr) == (2, True)
 
 
 def test_ctrl_c_keeps_what_there_is_and_says_so(tmp_path: Path):

@@ -161,3 +161,8 @@ def test_a_failed_trial_is_kept_and_the_next_one_runs(tmp_path: Path):
     assert ended[1].error == ""
     states = [(trial.arm, trial.state) for trial in read_study(tmp_path / "s").trials]
     assert states == [("gone", "failed"), ("there", "done")]
+
+
+def test_the_table_says_that_its_models_are_stand_ins(comparison: Comparison):
+    assert "The model is no real model but a stand-in 3x256, random weights of seed 1" in comparison.notes
+    assert "draft: The draft is no real model but a stand-in 1x64, random weights of seed 1" in comparison.notes

@@ -117,3 +117,35 @@ def test_another_format_version_is_refused_with_its_number(tmp_path: Path):
     database.close()
     with pytest.raises(StudyUnreadable, match="format version 99"):
         Store.open(tmp_path)
+
+
+def test_a_study_goes_on_with_what_ended_well(tmp_path: Path):
+    store = Store.create(tmp_path, SPEC)
+    store.set_meta("notes", ("a note",))
+    for number, state in ((1, "done"), (2, "failed")):
+        trial_id = store.begin_trial("a", number, False, "now")
+        store.add_record(trial_id, FULL)
+        store.add_samples(trial_id, [Sample(1, "smaps_rollup", "pss_bytes", 5.0)])
+        store.end_trial(trial_id, state, "", (), ())
+    store.begin_trial("a", 3, False, "now")  # and the power went
+    store.close()
+
+    again = Store.resume(tmp_path, SPEC)
+    assert again.ended() == {("a", 1)}
+    assert again.notes() == ("a note",)
+    again.end_trial(again.begin_trial("a", 2, False, "later"), "done", "", (), ())
+    again.close()
+    first, second = Store.open(tmp_path).trials()
+    assert (first.number, len(first.records), len(first.samples)) == (1, 1, 1)
+    assert (second.number, second.records, second.samples) == (2, (), ())
+
+
+def test_going_on_where_nothing_is_begins_a_study(tmp_path: Path):
+    Store.resume(tmp_path / "s", SPEC).close()
+    assert Store.open(tmp_path / "s").spec() == SPEC
+
+
+def test_a_study_does_not_go_on_as_another(tmp_path: Path):
+    Store.create(tmp_path, SPEC).close()
+    with pytest.raises(RequestWrong, match=r"study of another spec: its study\.yaml is not"):
+        Store.resume(tmp_path, Spec(arms={"a": Arm(engine="embedded", model="other")}))

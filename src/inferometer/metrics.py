@@ -528,6 +528,9 @@ _SOURCE_WORDS: dict[TokenSource | None, str] = {
 
 def _notes(trial: TrialView) -> Iterable[str]:
     """Where a number comes from, where that is not plain."""
+    for fact in trial.trial.facts:
+        if fact.name in ("model_name", "draft_name") and fact.value.startswith("stand-in"):
+            yield f"The {fact.name.removesuffix('_name')} is no real model but a {fact.value}"
     quantity = memory_quantity(trial.trial.samples)
     if quantity is not None:
         yield _MEMORY_NOTES[quantity]

@@ -109,13 +109,14 @@ Progress = TrialBegan | EngineReady | PlanReady | Played | TrialEnded | Settling
 
 
 def run_study(
-    spec: Spec, folder: Path, headers: dict[str, str] | None = None, ray: str | None = None
+    spec: Spec, folder: Path, headers: dict[str, str] | None = None, ray: str | None = None, *, resume: bool = False
 ) -> Iterator[Progress]:
     """Runs every trial of `spec` and keeps all of it in `folder`.
 
     A trial that fails is kept with its error, and the next one is run. An interrupt ends the trial under way, keeps
     what it has, and rises. `headers` go to the servers and are stored nowhere. `ray`: the address of a Ray cluster,
-    whose nodes play the plans; None: this host does. Raises RequestWrong before anything is started where the spec
+    whose nodes play the plans; None: this host does. `resume`: what `folder` holds of this study stays, and the trials
+    that are missing or did not end well are played. Raises RequestWrong before anything is started where the spec
     cannot be run.
     """
     known_metric(spec.metric)
@@ -127,12 +128,17 @@ def run_study(
     workload: Workload = factory("workload", workload_kind(spec))(spec.workload)
     with contextlib.ExitStack() as stack:
         hire = _hiring(spec, ray, arms, stack)
-        store = Store.create(folder, msgspec.structs.replace(spec, workers=hire.workers))
+        resolved = msgspec.structs.replace(spec, workers=hire.workers)
+        store = Store.resume(folder, resolved) if resume else Store.create(folder, resolved)
         stack.callback(store.close)
-        store.set_meta("machine", machine_facts())
+        machine = machine_facts()
+        require_same_machine(store.machine(), machine)
+        store.set_meta("machine", machine)
         garage = stack.enter_context(_Garage(keeps=spec.restart == "never"))
         cool = gpu_states()
         enough = False
+        if resume and spec.until_percent is not None and store.ended() and study.ends_round(spec, store.ended()):
+            enough = stop(comparison_of([folder], "inferometer"), spec.until_percent).enough
         while (trial := study.next_trial(spec, store.ended(), enough=enough)) is not None:
             if store.ended():
                 yield from _settle(spec.settling, cool)
@@ -213,6 +219,19 @@ def require_reach(arms: dict[str, Arm]) -> None:
                 f"--ray plays the plan from other machines, and arm {name}'s {arm.url} means something else on each of "
                 "them. Give the address by which they reach this server."
             )
+
+
+def require_same_machine(before: tuple[Fact, ...], now: tuple[Fact, ...]) -> None:
+    """Raises RequestWrong where a study would go on with another CPU or GPU. `before` is empty for a new study."""
+    known = {fact.name: fact.value for fact in now}
+    for fact in before:
+        if fact.name == "cpu" or fact.name.startswith("gpu_"):
+            here = known.get(fact.name, "none")
+            if here != fact.value:
+                raise RequestWrong(
+                    f"this study was begun on another machine: its {fact.name} is {fact.value}, and here it is {here}. "
+                    "Trials of two machines are no comparison; run the study anew with another --out."
+                )
 
 
 class _Trial:

@@ -88,6 +88,31 @@ class Store:
         return cls(folder, database, writes=True)
 
     @classmethod
+    def resume(cls, folder: Path, spec: Spec) -> "Store":
+        """The study in `folder`, to go on with: trials that did not end well are removed, to be played again.
+
+        A new one where there is none yet. Raises RequestWrong where the study there is of another spec.
+        """
+        if not (folder / "study.db").exists():
+            return cls.create(folder, spec)
+        cls.open(folder).close()
+        if to_yaml(load_spec(folder / "study.yaml")) != to_yaml(spec):
+            raise RequestWrong(
+                f"{folder} holds a study of another spec: its study.yaml is not what was asked for now. "
+                "Ask for the same, or choose another folder with --out."
+            )
+        try:
+            database = sqlite3.connect(folder / "study.db")
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+            for table, key in (("record", "trial_id"), ("sample", "trial_id"), ("trial", "id")):
+                database.execute(f"DELETE FROM {table} WHERE {key} NOT IN (SELECT id FROM trial WHERE state = 'done')")
+            database.commit()
+        except sqlite3.Error as error:
+            raise RequestWrong(f"{folder} cannot be gone on with: {error}") from error
+        return cls(folder, database, writes=True)
+
+    @classmethod
     def open(cls, folder: Path) -> "Store":
         """An existing study, to read. Raises StudyUnreadable."""
         path = folder / "study.db"

@@ -28,6 +28,12 @@ def test_a_model_is_known_by_name_size_and_the_hash_of_its_first_mebibyte(tmp_pa
     }
 
 
+def test_a_model_says_its_own_name(tiny_pair):
+    facts = {fact.name: fact.value for fact in model_facts(arm_of(*tiny_pair))}
+    assert facts["model_name"] == "stand-in 3x256, random weights of seed 1"
+    assert facts["draft_name"] == "stand-in 1x64, random weights of seed 1"
+
+
 def test_a_missing_model_is_told_with_the_nearest_name(tmp_path: Path):
     (tmp_path / "Qwen2.5-Coder-32B-Q4_K_M.gguf").write_bytes(b"GGUF")
     wrong = tmp_path / "Qwen2.5-Coder-32B-Q4_K_S.gguf"

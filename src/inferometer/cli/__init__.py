@@ -12,7 +12,8 @@ from inferometer.cli.bench import bench, spread_flags
 from inferometer.cli.calibrate import calibrate
 from inferometer.cli.doctor import doctor
 from inferometer.cli.engine_bench import PassingOn, engine_bench
-from inferometer.errors import InferometerError
+from inferometer.cli.standin import standin
+from inferometer.errors import InferometerError, RequestWrong
 
 app = typer.Typer(
     name="inferometer",
@@ -27,6 +28,7 @@ app.command()(bench)
 app.command()(calibrate)
 app.command(cls=PassingOn)(engine_bench)
 app.command()(doctor)
+app.command()(standin)
 
 Format = Annotated[str, typer.Option("--format", help="terminal, md or json.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Study folder to make.", show_default="inferometer-results/…")]
@@ -78,6 +80,9 @@ def run(
     ray: Annotated[
         str | None, typer.Option(help="Play the plan from the nodes of the Ray cluster at HOST:PORT.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the study in --out: only trials that are missing or failed.")
+    ] = False,
 ) -> None:
     """Run a study: every arm of the file, the same plan, one table with intervals and verdicts."""
     from inferometer.cli.output import (
@@ -104,8 +109,13 @@ def run(
     if given:
         spec = checked(msgspec.structs.replace(spec, **given), "the command line")
     dialect, shown = checked_dialect(metric_dialect), checked_format(format)
+    if resume and out is None:
+        raise RequestWrong("--resume needs --out: the folder of the study to go on with.")
     folder = out or default_folder(study.stem)
-    raise typer.Exit(run_and_report(spec, folder, shown, dialect, request_headers([]), ray, checked_effect(effect)))
+    effect_percent = checked_effect(effect)
+    raise typer.Exit(
+        run_and_report(spec, folder, shown, dialect, request_headers([]), ray, effect_percent, resume=resume)
+    )
 
 
 @app.command()
@@ -126,17 +136,6 @@ def compare(
     comparison = comparison_of(studies, dialect, primary=metric, effect_percent=checked_effect(effect))
     print(rendered(comparison, shown), end="")
     raise typer.Exit(exit_code(comparison))
-
-
-@app.command()
-def standin(
-    size: Annotated[str, typer.Option(help="demo (about 300 MB) or tiny.")] = "demo",
-) -> None:
-    """Make the stand-in model pair (once) and print where the two files are."""
-    from inferometer.model_names import standin_file
-
-    print(standin_file(size, "target"))
-    print(standin_file(size, "draft"))
 
 
 def _version(asked: bool) -> None:

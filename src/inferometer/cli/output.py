@@ -29,11 +29,13 @@ def run_and_report(
     headers: dict[str, str] | None = None,
     ray: str | None = None,
     effect_percent: float = EFFECT_PERCENT,
+    *,
+    resume: bool = False,
 ) -> int:
     """Runs the study, prints its comparison, writes summary.md; the exit code: 1 where a trial failed, 3 where the
     comparison may not be believed."""
     checked_format(format)
-    failures = run_shown(spec, folder, headers, ray=ray)
+    failures = run_shown(spec, folder, headers, ray=ray, resume=resume)
     comparison = comparison_of([folder], dialect, effect_percent=effect_percent)
     write_summary(folder, comparison)
     print(rendered(comparison, format), end="")
@@ -42,7 +44,13 @@ def run_and_report(
 
 
 def run_shown(
-    spec: Spec, folder: Path, headers: dict[str, str] | None = None, *, ray: str | None = None, quiet: bool = False
+    spec: Spec,
+    folder: Path,
+    headers: dict[str, str] | None = None,
+    *,
+    ray: str | None = None,
+    quiet: bool = False,
+    resume: bool = False,
 ) -> list[TrialEnded]:
     """Runs the study with its progress on standard error; the trials that failed, each shown with its reason.
 
@@ -51,12 +59,14 @@ def run_shown(
     failures: list[TrialEnded] = []
     try:
         with display(quiet) as show:
-            for progress in run_study(spec, folder, headers, ray):
+            for progress in run_study(spec, folder, headers, ray, resume=resume):
                 show(progress)
                 if isinstance(progress, TrialEnded) and progress.error:
                     failures.append(progress)
     except KeyboardInterrupt as interrupt:
-        raise Interrupted(f"interrupted; what was measured is in {folder}") from interrupt
+        raise Interrupted(
+            f"interrupted; what was measured is in {folder} (a study goes on from there with `run --resume`)"
+        ) from interrupt
     for failure in failures:
         print(f"inferometer: {failure.arm}, trial {failure.number} failed: {failure.error}", file=sys.stderr)
     return failures
@@ -92,7 +102,11 @@ def write_summary(folder: Path, comparison: Comparison) -> None:
     (folder / "summary.md").write_text(text, encoding="utf-8")
 
 
-_SHOWN_FACTS = ("engine_version", "model_file", "model_bytes", "model_head_sha256", "draft_file", "draft_head_sha256")
+_SHOWN_FACTS = (
+    "engine_version",
+    *("model_name", "model_file", "model_bytes", "model_head_sha256"),
+    *("draft_name", "draft_file", "draft_head_sha256"),
+)
 
 
 def _what_ran(study: Study) -> str:

@@ -2,6 +2,8 @@
 
 import difflib
 import hashlib
+import re
+import struct
 from pathlib import Path
 
 from inferometer.errors import ModelUnusable
@@ -34,11 +36,25 @@ def _file_facts(role: str, path: Path) -> tuple[Fact, ...]:
             f"the {role} file {path} is no GGUF: it begins with {head[:4]!r}, not {GGUF_MAGIC!r}. "
             "A Git LFS pointer or a broken download looks like this; fetch the file again."
         )
+    name = _own_name(head)
     return (
+        *([] if name is None else [Fact(f"{role}_name", name, "the file's general.name")]),
         Fact(f"{role}_file", path.name, "the file"),
         Fact(f"{role}_bytes", str(path.stat().st_size), "the file"),
         Fact(f"{role}_head_sha256", hashlib.sha256(head).hexdigest(), f"the file's first {HEAD_BYTES} bytes"),
     )
+
+
+_NAME_KEY = re.compile(rb"\x0c\0{7}general\.name\x08\0{3}")  # a length of 12, the key, and the type of a string
+
+
+def _own_name(head: bytes) -> str | None:
+    """What a GGUF says that it is; None where it says nothing. Stand-ins are told from real models by it."""
+    found = _NAME_KEY.search(head)
+    if found is None or found.end() + 8 > len(head):
+        return None
+    (length,) = struct.unpack_from("<Q", head, found.end())
+    return head[found.end() + 8 : found.end() + 8 + length].decode(errors="replace") if length < 1024 else None
 
 
 def _near(path: Path) -> str:

@@ -1,22 +1,20 @@
-import json
 import subprocess
 import sys
-import textwrap
 
 import msgspec
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader
 
-from inferometer import standin
 from inferometer.errors import RequestWrong
 from inferometer.standin import (
-    DEMO_DRAFT,
-    DEMO_TARGET,
     TINY_DRAFT,
     TINY_TARGET,
     StandinShape,
     default_cache_dir,
+    demo_shapes,
+    random_weights,
     standin_pair,
+    tensor_bytes,
     write_standin,
 )
 
@@ -70,7 +68,7 @@ def test_a_run_that_is_cut_off_leaves_no_file(tmp_path, monkeypatch):
     def stop(*_):
         raise Stop
 
-    monkeypatch.setattr(standin, "_with_row_norms", stop)  # in the middle of writing
+    monkeypatch.setattr(random_weights, "_with_row_norms", stop)  # in the middle of writing
     with pytest.raises(Stop):
         write_standin(tmp_path / "model.gguf", TINY_DRAFT)
     assert list(tmp_path.iterdir()) == []
@@ -87,13 +85,14 @@ def test_the_matrices_are_q8_0_of_the_size_foretold(tiny):
     tensors = GGUFReader(tiny.target).tensors
     matrices = [tensor for tensor in tensors if tensor.tensor_type == GGMLQuantizationType.Q8_0]
     assert len(matrices) == 2 + 3 * 7
-    assert sum(tensor.n_bytes for tensor in matrices) == TINY_TARGET.matrix_bytes
+    assert sum(tensor.n_bytes for tensor in tensors) == tensor_bytes(TINY_TARGET, "Q8_0")
 
 
 def test_sizes_are_as_announced():
-    assert 290e6 < DEMO_TARGET.matrix_bytes < 310e6
-    assert DEMO_DRAFT.matrix_bytes < 5e6
-    assert TINY_DRAFT.matrix_bytes < TINY_TARGET.matrix_bytes < 8e6
+    demo = demo_shapes()
+    assert 270e6 < tensor_bytes(demo.target, "Q8_0") < 310e6
+    assert tensor_bytes(demo.draft, "Q8_0") < 5e6
+    assert tensor_bytes(TINY_DRAFT, "Q8_0") < tensor_bytes(TINY_TARGET, "Q8_0") < 8e6
 
 
 def test_the_vocabulary_is_as_large_as_the_shape_says_and_ends_with_the_special_tokens(metadata):
@@ -113,7 +112,7 @@ def test_a_vocabulary_larger_than_the_text_gives_is_filled_up(tmp_path):
     ("wrong", "message"),
     [
         (changed(TINY_TARGET, layers=0), "layers is 0; it must be at least 1"),
-        (changed(TINY_TARGET, ffn=500), "ffn is 500; Q8_0 needs a multiple of 32"),
+        (changed(TINY_TARGET, ffn=500), "ffn is 500; blocks of a quantised row need a multiple of 32"),
         (changed(TINY_TARGET, heads=7), "hidden 256 does not split into 7 heads"),
         (changed(TINY_TARGET, kv_heads=3), "heads 8 is not a multiple of kv_heads 3"),
         (changed(TINY_TARGET, vocab=100), "vocab is 100; bytes and special tokens alone need 259"),
@@ -157,45 +156,9 @@ def test_where_the_cache_is(monkeypatch, environment, expected):
     assert str(default_cache_dir()) == expected
 
 
-ASK = """
-    import json, os, sys, urllib.request
-    import xllamacpp
-    target, draft, max_tokens = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    params = xllamacpp.CommonParams()
-    params.model.path, params.n_ctx, params.n_parallel, params.port = target, 1024, 1, 0
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    if draft:
-        params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
-        params.speculative.draft.mparams.path, params.speculative.draft.n_max = draft, 4
-    server = xllamacpp.Server(params)
-    message = {"role": "user", "content": "Write a function that reverses a linked list in place."}
-    body = {"messages": [message], "max_tokens": max_tokens, "temperature": 0, "stream": True}
-    url = server.listening_address + "/v1/chat/completions"
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    texts = []
-    for line in urllib.request.urlopen(request, timeout=60):
-        if line.startswith(b"data: {"):
-            event = json.loads(line[6:])
-            for choice in event["choices"]:
-                texts.append(choice["delta"].get("content") or "")
-                finish = choice["finish_reason"]
-            timings = event.get("timings")
-    print(json.dumps({"texts": [text for text in texts if text], "finish": finish, "timings": timings}))
-    sys.stdout.flush()
-    os._exit(0)
-"""
-
-
-def ask(target, draft="") -> dict:
-    command = [sys.executable, "-c", textwrap.dedent(ASK), str(target), str(draft), str(MAX_TOKENS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
-def alone(tiny):
-    return ask(tiny.target)
+def alone(tiny, engine_chat):
+    return engine_chat(tiny.target, max_tokens=MAX_TOKENS)
 
 
 def test_the_engine_says_one_piece_of_text_for_each_token_until_the_limit(alone):
@@ -208,8 +171,8 @@ def test_the_text_is_printable_and_varied(alone):
     assert len(set(alone["texts"])) > MAX_TOKENS // 2
 
 
-def test_the_engine_accepts_much_of_the_draft_and_says_the_same(tiny, alone):
-    drafted = ask(tiny.target, tiny.draft)
+def test_the_engine_accepts_much_of_the_draft_and_says_the_same(tiny, alone, engine_chat):
+    drafted = engine_chat(tiny.target, tiny.draft, max_tokens=MAX_TOKENS)
     assert drafted["texts"] == alone["texts"]
     timings = drafted["timings"]
     assert timings["draft_n"] > 0

@@ -1,0 +1,127 @@
+import msgspec
+import numpy as np
+import pytest
+
+from inferometer.errors import RequestWrong
+from inferometer.standin import StandinShape, write_trained
+
+TEXT = [int(i) for i in np.random.default_rng(1).integers(0, 500, 40)]
+
+SHAPES = {
+    "wider": StandinShape(layers=2, hidden=256, ffn=160, heads=16, kv_heads=4, vocab=512),
+    "deeper": StandinShape(layers=5, hidden=256, ffn=128, heads=16, kv_heads=4, vocab=512),
+    "heads of twice the size": StandinShape(layers=2, hidden=256, ffn=96, heads=8, kv_heads=2, vocab=512),
+    "heads of three times the size": StandinShape(layers=2, hidden=384, ffn=96, heads=8, kv_heads=1, vocab=512),
+    "groups smaller than the small network's": StandinShape(
+        layers=2, hidden=128, ffn=96, heads=8, kv_heads=4, vocab=512
+    ),
+    "no groups at all": StandinShape(layers=2, hidden=128, ffn=96, heads=8, kv_heads=8, vocab=512),
+    "more words": StandinShape(layers=2, hidden=128, ffn=96, heads=8, kv_heads=2, vocab=700),
+    "more words, tied": StandinShape(layers=3, hidden=512, ffn=256, heads=32, kv_heads=4, vocab=5000, tied=True),
+    "Llama": StandinShape(layers=3, hidden=320, ffn=128, heads=10, kv_heads=2, vocab=700, architecture="llama"),
+    "Llama, heads of the same size": StandinShape(
+        layers=2, hidden=96, ffn=96, heads=6, kv_heads=1, vocab=512, architecture="llama"
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_the_grown_network_has_the_small_ones_logits_and_says_the_same(small, original, network, tmp_path, shape):
+    write_trained(tmp_path / "grown.gguf", shape, "F32", small, like="a test")
+    grown = network(tmp_path / "grown.gguf")
+    expected, found = original.logits(TEXT), grown.logits(TEXT)
+    known = found[:, :512]
+    # A tied output adds the same to each known word's logit, which changes no choice and no probability.
+    shift = (known - expected).mean(-1, keepdims=True)
+    assert np.abs(shift).max() < (0.1 if shape.tied else 1e-3)
+    np.testing.assert_allclose(known - shift, expected, atol=2e-3)
+    assert grown.greedy(TEXT, 24) == original.greedy(TEXT, 24)
+
+
+def test_the_small_networks_text_is_varied_or_these_tests_would_show_little(original):
+    assert len(set(original.greedy(TEXT, 24))) > 12
+
+
+@pytest.mark.parametrize("quantisation", ["F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"])
+@pytest.mark.parametrize("name", ["more words", "more words, tied"])
+def test_unused_words_never_come_near_to_winning(small, network, tmp_path, name, quantisation):
+    shape = SHAPES[name]
+    write_trained(tmp_path / "grown.gguf", shape, quantisation, small, like="a test")
+    logits = network(tmp_path / "grown.gguf").logits(list(range(512)))  # each known word
+    least_gap = (logits[:, :512].max(-1) - logits[:, 512:].max(-1)).min()
+    assert least_gap > 40  # e^-40 of the likeliest's chance: a million of them don't matter
+
+
+def behind(network, said) -> float:
+    """By how much the engine's tokens are behind the likeliest by the formulas, at worst. It rounds activations."""
+    logits = network.logits(TEXT + said)[len(TEXT) - 1 : -1]
+    return float((logits.max(-1) - logits[np.arange(len(said)), said]).max())
+
+
+def test_the_engine_says_what_the_small_network_says(small, original, engine_tokens, tmp_path):
+    write_trained(tmp_path / "grown.gguf", SHAPES["more words, tied"], "F32", small, like="a test")
+    assert engine_tokens(tmp_path / "grown.gguf", TEXT, 24) == original.greedy(TEXT, 24)
+
+
+def test_the_engine_loads_a_grown_llama_and_says_the_same(small, original, engine_tokens, tmp_path):
+    write_trained(tmp_path / "llama.gguf", SHAPES["Llama"], "F32", small, like="a test")
+    assert engine_tokens(tmp_path / "llama.gguf", TEXT, 24) == original.greedy(TEXT, 24)
+
+
+@pytest.mark.parametrize("quantisation", ["Q8_0", "Q5_K_M", "Q4_K_M"])
+def test_the_engine_reads_quantised_files_as_we_wrote_them(small, network, engine_tokens, tmp_path, quantisation):
+    write_trained(tmp_path / "grown.gguf", SHAPES["more words, tied"], quantisation, small, like="a test")
+    said = engine_tokens(tmp_path / "grown.gguf", TEXT, 16)
+    assert len(set(said)) > 8
+    assert behind(network(tmp_path / "grown.gguf"), said) < 1.0
+
+
+def test_a_q8_0_file_says_what_the_small_network_says(small, original, engine_tokens, tmp_path):
+    write_trained(tmp_path / "grown.gguf", SHAPES["wider"], "Q8_0", small, like="a test")
+    assert behind(original, engine_tokens(tmp_path / "grown.gguf", TEXT, 16)) < 1.0
+
+
+def test_the_engine_takes_a_pair_of_grown_networks(small, original, engine_tokens, tmp_path):
+    write_trained(tmp_path / "target.gguf", SHAPES["more words"], "F32", small, like="a test")
+    draft = StandinShape(layers=2, hidden=96, ffn=96, heads=6, kv_heads=1, vocab=701, tied=True)
+    write_trained(tmp_path / "draft.gguf", draft, "Q8_0", small, like="a test")
+    said = engine_tokens(tmp_path / "target.gguf", TEXT, 24, tmp_path / "draft.gguf")
+    assert said == original.greedy(TEXT, 24)
+
+
+def changed(**fields) -> StandinShape:
+    return msgspec.structs.replace(SHAPES["wider"], **fields)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (changed(layers=1), "layers 1 has no room for the trained network's 2"),
+        (changed(hidden=32, heads=2, kv_heads=1), "hidden 32 has no room for the trained network's 64"),
+        (changed(ffn=64), "ffn 64 has no room for the trained network's 96"),
+        (changed(heads=2, kv_heads=1), "heads 2 has no room for the trained network's 4"),
+        (changed(vocab=400), "vocab 400 has no room for the trained network's 512"),
+        (changed(hidden=160, heads=4, kv_heads=1), "a head of 40 is no multiple of the trained network's 16"),
+        (changed(heads=16, kv_heads=16, hidden=250), "hidden is 250; blocks of a quantised row need a multiple of 32"),
+        (
+            changed(heads=4, kv_heads=1, hidden=64, vocab=513),
+            "hidden 64 has no channel beyond the trained network's 64",
+        ),
+        (changed(heads=0), "heads is 0; it must be at least 1"),
+    ],
+)
+def test_a_shape_without_room_is_refused_before_anything_is_written(small, tmp_path, shape, message):
+    with pytest.raises(RequestWrong) as refused:
+        write_trained(tmp_path / "grown.gguf", shape, "F32", small, like="a test")
+    assert message in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_says_that_it_is_a_stand_in_and_whose_shape_it_has(small, network, tmp_path):
+    write_trained(tmp_path / "grown.gguf", SHAPES["Llama"], "Q4_K_M", small, like="llama-9-1b")
+    fields = network(tmp_path / "grown.gguf").fields
+    assert fields["general.name"] == "stand-in for llama-9-1b, Q4_K_M"
+    assert "It is not that model" in fields["general.description"]
+    assert fields["general.architecture"] == "llama"
+    assert len(fields["tokenizer.ggml.tokens"]) == 700
+    assert len(set(fields["tokenizer.ggml.tokens"])) == 700
