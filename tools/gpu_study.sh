@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How is the study of studies/h200-qwen2.5-coder-32b-standin made on a bare CUDA machine without internet?
 #
-#   tools/gpu_study.sh all        build, models, rows, study, engine-rows and pack, each where it left off, within LIMIT_S
+#   tools/gpu_study.sh all        build, models, engine-rows, study and pack, each where it left off, within LIMIT_S
 #                                 seconds: call it again until it says "finished". With TRAIN=1 also train, beside build
 #   tools/gpu_study.sh build      llama.cpp's llama-server and llama-bench from the source archive (4 to 5 min, 16 cores)
 #   tools/gpu_study.sh models     our packages, and the two stand-in files (20 GiB of address space, little disk)
@@ -195,10 +195,9 @@ all() {
     fi
     build
     models
-    rows
+    if [ "$(left_s)" -gt 120 ]; then engine_rows; fi # llama-bench's own rows are half of them
     if [ "$(left_s)" -gt 90 ]; then study; fi
     if [ ! -e "$WORK/study/finished" ]; then say "not finished: call again" && return; fi
-    if [ "$(left_s)" -gt 90 ]; then engine_rows; fi
     say "finished"
 }
 
