@@ -4,20 +4,9 @@ import pytest
 
 from inferometer.record import ServerTimings
 from inferometer.spec import Arm, Draft
-from inferometer.validity.set_up import (
-    another_model,
-    asked_draft,
-    asked_flash_attn,
-    asked_gpu_layers,
-    draft_not_used,
-    settings_not_in_force,
-)
+from inferometer.validity.set_up import another_model, draft_not_used, settings_not_in_force
 
 DRAFTING = Arm(engine="llama-server", model="m.gguf", draft=Draft("d.gguf"))
-
-
-def args(*words: str) -> Arm:
-    return Arm(engine="llama-server", model="m.gguf", args=words)
 
 
 def said(found) -> list[tuple[str, str]]:
@@ -50,24 +39,8 @@ def test_one_trial_without_drafting_among_three_is_named(make):
 
 
 def test_a_draft_asked_for_by_the_arm_s_own_flags_counts_as_asked_for(make):
-    trial = make.trial(make.answers(timings=ServerTimings(predicted_n=21)))
-    assert said(draft_not_used([make.case(trial, arm=args("-md", "d.gguf"))])) == [("invalid", "draft-not-used")]
-
-
-@pytest.mark.parametrize(
-    ("words", "asked"),
-    [
-        (("-md", "d.gguf"), True),
-        (("--model-draft", "d.gguf"), True),
-        (("--spec-draft-model=d.gguf",), True),
-        (("--spec-type", "ngram-simple"), True),
-        (("--spec-type", "none"), False),
-        (("-m", "m.gguf", "--spec-draft-n-max", "4"), False),
-        ((), False),
-    ],
-)
-def test_flags_that_ask_for_a_draft(words, asked):
-    assert asked_draft(words) == asked
+    trial = make.trial(make.answers(timings=ServerTimings(predicted_n=21)), facts={"asked_draft": "on"})
+    assert said(draft_not_used([make.case(trial)])) == [("invalid", "draft-not-used")]
 
 
 def test_counters_that_stood_still_say_that_nothing_was_drafted(make):
@@ -96,53 +69,16 @@ def test_a_trial_in_which_nothing_succeeded_says_nothing_of_the_draft(make):
 # --- flash attention and layers -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("words", "asked"),
-    [
-        (("-fa", "on"), "on"),
-        (("--flash-attn", "off"), "off"),
-        (("--flash-attn=1",), "on"),
-        (("-fa", "0"), "off"),
-        (("-fa", "false"), "off"),
-        (("-fa", "disabled"), "off"),
-        (("-fa", "auto"), None),
-        (("-fa", "-1"), None),
-        (("-fa",), "on"),
-        (("-fa", "-ngl", "99"), "on"),
-        (("-fa", "on", "-fa", "off"), "off"),
-        ((), None),
-    ],
-)
-def test_flash_attention_as_flags_ask_for_it(words, asked):
-    assert asked_flash_attn(words) == asked
-
-
-@pytest.mark.parametrize(
-    ("words", "asked"),
-    [
-        (("-ngl", "20"), 20),
-        (("--n-gpu-layers=99",), 99),
-        (("--gpu-layers", "all"), 10**6),
-        (("-ngl", "auto"), None),
-        (("-ngl",), None),
-        ((), None),
-    ],
-)
-def test_layers_as_flags_ask_for_them(words, asked):
-    assert asked_gpu_layers(words) == asked
-
-
 def test_flash_attention_asked_for_and_not_in_force_is_invalid_and_names_its_source(make):
-    (found,) = settings_not_in_force(
-        [make.case(make.trial(facts={"in_force_flash_attn": "off"}), arm=args("-fa", "on"))]
-    )
+    facts = {"in_force_flash_attn": "off", "asked_flash_attn": "on"}
+    (found,) = settings_not_in_force([make.case(make.trial(facts=facts))])
     assert (found.severity, found.code, found.trial) == ("invalid", "flash-attention", 1)
     assert "on was asked for, and it is off (the engine's log)" in found.message
 
 
-@pytest.mark.parametrize(("words", "in_force"), [(("-fa", "on"), "on"), ((), "off"), (("-fa", "auto"), "off")])
-def test_flash_attention_as_asked_for_or_not_asked_for_is_silent(make, words, in_force):
-    case = make.case(make.trial(facts={"in_force_flash_attn": in_force}), make.trial(), arm=args(*words))
+@pytest.mark.parametrize("asked", [{"asked_flash_attn": "off"}, {}])
+def test_flash_attention_as_asked_for_or_not_asked_for_is_silent(make, asked):
+    case = make.case(make.trial(facts={"in_force_flash_attn": "off"} | asked), make.trial())
     assert said(settings_not_in_force([case])) == []
 
 
@@ -160,7 +96,7 @@ def test_flash_attention_as_asked_for_or_not_asked_for_is_silent(make, words, in
     ],
 )
 def test_layers_that_are_not_on_the_gpu_as_asked(make, asked, in_force, found):
-    case = make.case(make.trial(facts={"in_force_gpu_layers": in_force}), arm=args("-ngl", asked))
+    case = make.case(make.trial(facts={"in_force_gpu_layers": in_force, "asked_gpu_layers": asked}))
     assert said(settings_not_in_force([case])) == found
 
 

@@ -12,9 +12,18 @@ CONTEXT_FLAGS = ("-c", "--ctx-size")
 GPU_LAYER_FLAGS = ("-ngl", "--gpu-layers", "--n-gpu-layers")
 DRAFT_FLAGS = (
     *("-md", "--model-draft", "--spec-draft-model", "--spec-type"),  # llama.cpp
+    *("-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf"),
     *("--speculative-config", "--speculative_config", "--speculative-model"),  # vLLM
     "--speculative-algorithm",  # SGLang
 )
+
+
+_SWITCH = {
+    **dict.fromkeys(("1", "true", "enabled"), "on"),
+    **dict.fromkeys(("0", "false", "disabled"), "off"),
+    "-1": "auto",
+}
+"""llama.cpp's other words for -fa."""
 
 
 def asked_facts(arm: Arm, known: Mapping[str, Argument] | None = None) -> tuple[Fact, ...]:
@@ -41,7 +50,7 @@ def _flash_attn(arm: Arm, known: Mapping[str, Argument]) -> str | None:
     if any(flag in arm.args and known[flag].takes == 0 for flag in FLASH_ATTN_FLAGS if flag in known):
         return "on"
     value = given(arm.args, *FLASH_ATTN_FLAGS)
-    return {"1": "on", "0": "off"}.get(value or "", value)
+    return _SWITCH.get(value or "", value)
 
 
 def _on_off(value: bool) -> str:

@@ -1,21 +1,17 @@
 """Did the arm do what it says? Its draft, its flash attention, its layers on the GPU, its model."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+from collections.abc import Iterable
 
 from inferometer import acceptance, metrics
 from inferometer.measures import TrialView
 from inferometer.record import Finding
 from inferometer.validity.case import Case, each
 
-DRAFT_FLAGS = ("-md", "--model-draft", "--spec-draft-model", "-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf")
-"""llama-server's flags that name a draft model, older builds' among them."""
-
 
 @each
 def draft_not_used(case: Case) -> Iterable[Finding]:
-    asked = case.arm.draft is not None or asked_draft(case.arm.args) or any(t.trial.draft_asked for t in case.trials)
+    asked = case.arm.draft is not None or any(_fact(trial, "asked_draft") == "on" for trial in case.trials)
     trials = [trial for trial in case.done if trial.timings]
     if not asked or not trials:
         return
@@ -44,7 +40,7 @@ def _draft_used(trial: TrialView) -> bool | None:
     drafted, counted = metrics.drafted_tokens(trial), acceptance.drafted_counted(trial)
     if drafted is not None or counted is not None:
         return bool(drafted or counted)
-    in_force = next((fact.value for fact in trial.trial.facts if fact.name == "in_force_draft"), None)
+    in_force = _fact(trial, "in_force_draft")
     if in_force is not None:
         return in_force == "on"
     if any(request.record.timings is not None for request in trial.requests):
@@ -52,21 +48,16 @@ def _draft_used(trial: TrialView) -> bool | None:
     return None
 
 
-def asked_draft(args: Sequence[str]) -> bool:
-    """Whether the arm's own flags name a draft model or a kind of speculation."""
-    for word, following in zip_longest(args, args[1:], fillvalue=""):
-        flag, _, value = word.partition("=")
-        if flag in DRAFT_FLAGS or (flag == "--spec-type" and (value or following) != "none"):
-            return True
-    return False
+def _fact(trial: TrialView, name: str) -> str | None:
+    return next((fact.value for fact in trial.trial.facts if fact.name == name), None)
 
 
 @each
 def settings_not_in_force(case: Case) -> Iterable[Finding]:
-    asked = asked_flash_attn(case.arm.args)
+    """What was asked for and what is in force, as the engine knows its flags and its log."""
     for trial in case.done:
         facts = {fact.name: fact for fact in trial.trial.facts}
-        attention = facts.get("in_force_flash_attn")
+        asked, attention = _fact(trial, "asked_flash_attn"), facts.get("in_force_flash_attn")
         if asked is not None and attention is not None and attention.value != asked:
             yield case.finding(
                 "invalid",
@@ -75,41 +66,24 @@ def settings_not_in_force(case: Case) -> Iterable[Finding]:
                 "This build, model or device may not have it: see the engine's log.",
                 trial.trial.number,
             )
-        layers = facts.get("in_force_gpu_layers")
-        least = asked_gpu_layers(case.arm.args)
-        if least is not None and layers is not None:
-            on_gpu, _, total = layers.value.partition("/")
-            if on_gpu.isdecimal() and total.isdecimal() and int(on_gpu) < min(least, int(total)):
-                yield case.finding(
-                    "invalid",
-                    "gpu-layers",
-                    f"{least} layers were asked for on the GPU, and {layers.value} are there ({layers.source}).",
-                    "Is this build made for this GPU, and is there memory left? See the engine's log.",
-                    trial.trial.number,
-                )
+        wanted, layers = _fact(trial, "asked_gpu_layers"), facts.get("in_force_gpu_layers")
+        if wanted is not None and layers is not None and _is_fewer(layers.value, wanted):
+            yield case.finding(
+                "invalid",
+                "gpu-layers",
+                f"{wanted} layers were asked for on the GPU, and {layers.value} are there ({layers.source}).",
+                "Is this build made for this GPU, and is there memory left? See the engine's log.",
+                trial.trial.number,
+            )
 
 
-def asked_flash_attn(args: Sequence[str]) -> str | None:
-    """`on` or `off` by the arm's own flags, in all of llama.cpp's words for these; None where they leave it to the
-    engine. A bare -fa, as builds of 2024 had it, means on."""
-    asked = None
-    for i, word in enumerate(args):
-        flag, _, value = word.partition("=")
-        if flag in ("-fa", "--flash-attn"):
-            value = value or (args[i + 1] if i + 1 < len(args) else "")
-            asked = None if value in ("auto", "-1") else "off" if value in ("off", "disabled", "false", "0") else "on"
-    return asked
-
-
-def asked_gpu_layers(args: Sequence[str]) -> int | None:
-    """As the arm's own flags say; None where they say nothing or leave it to the engine."""
-    asked = None
-    for word, following in zip_longest(args, args[1:], fillvalue=""):
-        flag, _, value = word.partition("=")
-        if flag in ("-ngl", "--gpu-layers", "--n-gpu-layers"):
-            value = value or following
-            asked = 10**6 if value in ("all", "-2") else int(value) if value.isdecimal() else None
-    return asked
+def _is_fewer(in_force: str, asked: str) -> bool:
+    """Whether `24/25` layers are fewer than asked for: a number, or `all`."""
+    on_gpu, _, total = in_force.partition("/")
+    if not (on_gpu.isdecimal() and total.isdecimal()):
+        return False
+    least = int(asked) if asked.isdecimal() else int(total)
+    return int(on_gpu) < min(least, int(total))
 
 
 @each
