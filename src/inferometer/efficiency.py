@@ -112,7 +112,7 @@ def cache_bytes(attention: Attention | None, settings: dict[str, str]) -> float:
 
 def partly_elsewhere(row: Row, model: ModelFacts) -> str:
     """Why the row's share of one card would mean nothing; "" where all of it ran there, as far as anyone said."""
-    if row.offloaded is not None and row.offloaded[0] < row.offloaded[1]:
+    if row.backend != "CPU" and row.offloaded is not None and row.offloaded[0] < row.offloaded[1]:
         return f"only {row.offloaded[0]} of {row.offloaded[1]} layers are on the card"
     layers = row.settings.get("n_gpu_layers", "")
     if row.offloaded is None and layers.isdecimal() and model.layers is not None and int(layers) <= model.layers:

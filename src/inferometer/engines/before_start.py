@@ -6,7 +6,8 @@ import sys
 
 import msgspec
 
-from inferometer.engines.llama_server import _ask, _binary
+from inferometer.engines.command_line import program
+from inferometer.engines.llama_server import ADVICE, _ask
 from inferometer.errors import RequestWrong
 from inferometer.spec import Arm
 
@@ -34,7 +35,7 @@ def gpus_of(arm: Arm) -> Gpus | None:
         return _of_wheel()
     if arm.engine != "llama-server":
         return None
-    return listed(_ask(_binary(arm), "--list-devices", arm))
+    return listed(_ask(program(arm, "llama-server", ADVICE), "--list-devices", arm))
 
 
 def flash_attn_flags(arm: Arm, word: str) -> list[str]:
@@ -42,7 +43,9 @@ def flash_attn_flags(arm: Arm, word: str) -> list[str]:
 
     Raises RequestWrong for `auto` where there is only the switch.
     """
-    if arm.engine != "llama-server" or _FLASH_ATTN_TAKES_VALUE.search(_ask(_binary(arm), "--help", arm)):
+    if arm.engine != "llama-server" or _FLASH_ATTN_TAKES_VALUE.search(
+        _ask(program(arm, "llama-server", ADVICE), "--help", arm)
+    ):
         return ["-fa", word]
     if word == "auto":
         raise RequestWrong(f"-fa auto: {arm.binary} knows only on and off; give -fa 0 or -fa 1.")

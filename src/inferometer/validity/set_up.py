@@ -39,14 +39,17 @@ def draft_not_used(case: Case) -> Iterable[Finding]:
 
 
 def _draft_used(trial: TrialView) -> bool | None:
-    """By the engine's counts, else by what it says to be in force; None where it says nothing."""
-    counted = acceptance.drafted_counted(trial)
-    if metrics.drafted_tokens(trial) or counted:
-        return True
-    if counted is not None or any(request.record.timings is not None for request in trial.requests):
-        return False  # these count drafted tokens where there are any
+    """By the engine's counts, else by what it says to be in force; None where it says nothing. Builds of 2024 count no
+    drafted tokens in their answers, and say in their log that there is a draft."""
+    drafted, counted = metrics.drafted_tokens(trial), acceptance.drafted_counted(trial)
+    if drafted is not None or counted is not None:
+        return bool(drafted or counted)
     in_force = next((fact.value for fact in trial.trial.facts if fact.name == "in_force_draft"), None)
-    return None if in_force is None else in_force == "on"
+    if in_force is not None:
+        return in_force == "on"
+    if any(request.record.timings is not None for request in trial.requests):
+        return False  # these count drafted tokens where there are any
+    return None
 
 
 def asked_draft(args: Sequence[str]) -> bool:
