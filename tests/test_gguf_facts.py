@@ -154,6 +154,7 @@ def test_a_real_file_is_read_by_its_header_alone(tmp_path: Path):
     path.write_bytes(data[: begin + 100])  # 100 bytes of the first tensor are left
     assert model_in_file(path) == whole
     assert whole.description == "qwen2 ?B Q8_0"
+    assert whole.stand_in == "stand-in 2x64, random weights of seed 1"
     assert whole.vocabulary == 2048
     assert whole.looked_up_bytes == 2048 * 64 * 34 // 32
     assert whole.attention == Attention(layers=2, heads=2, kv_heads=1, key_width=32, value_width=32)

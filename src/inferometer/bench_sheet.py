@@ -144,7 +144,12 @@ def _scaled(value: float | None, unit: float) -> float | None:
 def _notes(judged: Sequence[Judged]) -> list[str]:
     """One footnote a column and case, in the order of the columns; then what failed."""
     models = {_name(entry.row): entry.model for entry in judged}
-    notes = [f"[1] {_moved(name, model)}" for name, model in models.items()]
+    notes = [
+        f"{name} is no real model but a {model.stand_in}."
+        for name, model in models.items()
+        if model is not None and model.stand_in
+    ]
+    notes += [f"[1] {_moved(name, model)}" for name, model in models.items()]
     notes += _distinct("[2]", (_card(entry, _bandwidth) for entry in judged))
     by_size = [text for text in map(_by_size, judged) if text]
     notes += [f"[2] By size × t/s, which counts the whole file as read: {'; '.join(by_size)}."] if by_size else []

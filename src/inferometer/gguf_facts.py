@@ -79,6 +79,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     a token takes one row, in neither of the two. `multiplied`: parameters that multiply a token that gives output;
     `multiplied_at_output`: those of them that multiply no other token of a prompt (llama.cpp leaves out the last
     layer's feed-forward part and the output matrix for these). `attention` None: `attention_unknown` says why.
+    `stand_in`: what a file that is no real model says that it is.
     """
 
     architecture: str
@@ -97,6 +98,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     vocabulary: int | None = None
     attention: Attention | None = None
     attention_unknown: str = ""
+    stand_in: str = ""
 
     @property
     def description(self) -> str:
@@ -137,6 +139,7 @@ def model_facts(headers: Sequence[Header]) -> ModelFacts:
     read = [tensor for tensor in used if not _is_looked_up(tensor, tied=tied)]
     vocabulary = first.metadata.get("tokenizer.ggml.tokens")
     attention, unknown = _attention(first, architecture)
+    own_name = first.text("general.name")
     return ModelFacts(
         architecture=architecture,
         size_label=first.text("general.size_label"),
@@ -156,6 +159,7 @@ def model_facts(headers: Sequence[Header]) -> ModelFacts:
         vocabulary=vocabulary.length if isinstance(vocabulary, Listed) else None,
         attention=attention,
         attention_unknown=unknown,
+        stand_in=own_name if own_name.startswith("stand-in") else "",
     )
 
 

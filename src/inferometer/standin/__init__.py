@@ -3,6 +3,7 @@ model of that shape costs and behave as a small trained code model does."""
 
 import hashlib
 import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -147,6 +148,7 @@ def _write(path: Path, shape: StandinShape, quantisation: str, small: Small, lik
         rms_eps=grown_rms_eps(small, shape),
         rope_base=small.rope_base,
         file_type=QUANTISATIONS[quantisation][1],
+        size_label=_size_label(shape, like),
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,6 +156,12 @@ def _write(path: Path, shape: StandinShape, quantisation: str, small: Small, lik
             write_model(part, head, list(grown_tensors(small, shape, quantisation)))
     except OSError as error:
         raise _not_written(path, tensor_bytes(shape, quantisation), error) from error
+
+
+def _size_label(shape: StandinShape, like: str) -> str:
+    """As the model's name has it, `32B`, else of what is in it: tables of llama-bench's kind show it."""
+    named = re.search(r"(?:^|-)(\d+(?:\.\d+)?)[bB](?:-|$)", like)
+    return f"{named[1]}B" if named else f"{shape.parameters / 1e9:.2g}B"
 
 
 def _not_written(path: Path, size: int, error: OSError) -> RequestWrong:

@@ -46,6 +46,7 @@ class Head(NamedTuple):
     rms_eps: float
     rope_base: float
     file_type: LlamaFileType
+    size_label: str = ""
 
 
 def write_model(path: Path, head: Head, tensors: Sequence[PlannedTensor]) -> None:
@@ -54,6 +55,8 @@ def write_model(path: Path, head: Head, tensors: Sequence[PlannedTensor]) -> Non
     writer = GGUFWriter(path, shape.architecture)
     writer.add_name(head.name)
     writer.add_description(head.description)
+    if head.size_label:
+        writer.add_size_label(head.size_label)
     writer.add_context_length(shape.context_tokens)
     writer.add_embedding_length(shape.hidden)
     writer.add_block_count(shape.layers)
