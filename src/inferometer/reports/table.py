@@ -146,10 +146,14 @@ def _design(comparison: Comparison) -> list[str]:
             else "no number of trials would show, with these prompts,"
         )
         lines.append(
-            f"{found.arm}: this study could have shown a difference of {found.detectable_percent:.1f}%; "
+            f"{found.arm}: this study could have shown a difference of {_rounded_percent(found.detectable_percent)}; "
             f"{needed} one of {comparison.effect_percent:g}% (4 times in 5)"
         )
     return lines
+
+
+def _rounded_percent(percent: float) -> str:
+    return f"{percent:.1f}%" if percent < 1000 else "more than 1000%"
 
 
 def _speculation(comparison: Comparison) -> list[str]:
