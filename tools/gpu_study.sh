@@ -117,6 +117,7 @@ rows() {
 engine_rows() {
     use_packages
     if [ -e "$WORK/rows/engine-done" ] || ! inferometer engine-bench --help >/dev/null 2>&1; then return 0; fi
+    mkdir -p "$WORK/rows"
     rm -rf "$WORK/rows/engine-bench"
     (cd "$WORK/models" && timeout -s INT -k 20 "$(($(left_s) - 15))" python3 -m inferometer engine-bench \
         -m "$(basename "$TARGET")" -p 512 -n 128 -fa 0,1 -ngl 99 -r 3 --both \

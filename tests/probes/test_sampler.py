@@ -147,13 +147,13 @@ def test_each_probe_is_read_at_its_own_interval():
 
 
 def test_a_dear_probe_rests_so_long_that_it_stays_within_the_budget():
-    """5 ms a reading at 0.5% of a core: one a second from the second on (the first, which opens things, is free)."""
-    assert times_read([5, 0], every(0.1), every(0.1)) == [11, 101]
+    """5 ms a reading at 0.5% of a core: one a second from the third on (the first two, which open things, are free)."""
+    assert times_read([5, 0], every(0.1), every(0.1)) == [12, 101]
 
 
 def test_the_cheap_take_what_they_need_and_the_dear_share_the_rest():
-    """0.1 ms ten times a second is 0.1%; of the other 0.4% each gets half: 4 ms every 2 s, from the third on."""
-    assert times_read([0.1, 4, 4], every(0.1), every(0.1), every(0.1), rounds=202) == [202, 12, 12]
+    """0.1 ms ten times a second is 0.1%; of the other 0.4% each gets half: 4 ms every 2 s, from the fourth on."""
+    assert times_read([0.1, 4, 4], every(0.1), every(0.1), every(0.1), rounds=202) == [202, 13, 12]
 
 
 def test_it_reads_until_the_block_ends_and_says_what_it_cost():

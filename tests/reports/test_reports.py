@@ -107,6 +107,15 @@ def test_terminal_of_three_arms_is_plain_and_under_100_columns():
     assert max(map(len, text.splitlines())) < 100
 
 
+def test_more_than_three_arms_stand_in_several_tables_each_with_the_first():
+    five = compare([summary(arm, n, 1 + n / 100) for n in (1, 2) for arm in ("base", "b", "c", "d", "e")])
+    heads = [line.split() for line in terminal.render(five).splitlines() if line.startswith("Metric")]
+    assert [head[1:4] for head in heads] == [["base", "b", "c"], ["base", "d", "e"]]
+    text = terminal.render(five)
+    assert text.count("e vs base") == 1
+    assert max(map(len, text.splitlines())) < 100
+
+
 def test_json_of_three_arms():
     check_golden("comparison.json", json_file.render(COMPARISON))
 

@@ -6,7 +6,7 @@ from inferometer.spec import Arm, Builtin, Draft, Spec
 def demo_spec(num_prompts: int, max_tokens: int, trials: int, seed: int) -> Spec:
     """A stand-in model with and without its draft on the embedded engine, asked for code."""
     baseline = Arm(engine="embedded", model="standin:demo")
-    draft = Arm(engine="embedded", model="standin:demo", draft=Draft("standin:demo", n_max=6, n_min=1, p_min=0.0))
+    draft = Arm(engine="embedded", model="standin:demo", draft=Draft("standin:demo", n_max=6, n_min=1, p_min=0.9))
     return Spec(
         name="Demo: a stand-in model, with and without a draft",
         arms={"baseline": baseline, "draft": draft},

@@ -3,7 +3,9 @@
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median_low
 from types import TracebackType
 from typing import Self
 
@@ -174,7 +176,8 @@ class Sampler:
 
 
 class _Reading:
-    """A probe, when it is due, and what a reading of it costs: the first, which opens what it needs, does not count."""
+    """A probe, when it is due, and what a reading of it costs, by the middle one of the last three. The first two,
+    which open what the probe needs, do not count."""
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
@@ -182,6 +185,7 @@ class _Reading:
         self.count = 0
         self.cost_ns = 0.0
         self.rested = False
+        self._last_ns: deque[int] = deque(maxlen=3)
 
     @property
     def cores(self) -> float:
@@ -189,7 +193,8 @@ class _Reading:
         return self.cost_ns / NS_PER_S / self.probe.interval_s
 
     def took(self, cpu_ns: int) -> None:
-        """Half of what it costs is what it cost last: a reading that was dear once does not count for long."""
+        """A reading that was dear once counts for nothing: a probe that rested on it would see little for long."""
         self.count += 1
-        if self.count > 1:
-            self.cost_ns = cpu_ns if self.count == 2 else (self.cost_ns + cpu_ns) / 2
+        if self.count > 2:
+            self._last_ns.append(cpu_ns)
+            self.cost_ns = median_low(self._last_ns)

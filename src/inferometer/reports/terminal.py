@@ -11,7 +11,8 @@ _WIDE = 130
 
 
 def render(comparison: Comparison, *, width: int = 99, terminal: bool = False) -> str:
-    """At most `width` columns; long heads are wrapped. `terminal`: with colours. Ends with a line break."""
+    """At most `width` columns; long heads are wrapped, and more than three arms stand in several tables, each with the
+    first arm. `terminal`: with colours. Ends with a line break."""
     from rich import box  # 40 ms, and only this needs it
     from rich.console import Console
     from rich.table import Table
@@ -19,20 +20,23 @@ def render(comparison: Comparison, *, width: int = 99, terminal: bool = False) -
 
     plain = box.Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
     content, said = table(comparison, with_halves=width >= _WIDE), words(comparison)
-    grid = Table(
-        box=box.SIMPLE_HEAD if terminal else plain,
-        header_style="bold",
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for i, column in enumerate(content.columns):
-        is_label = i == 0
-        is_kept = is_label or column in ("95% interval", "Verdict") or any("[" in row[i] for row in content.rows)
-        head = column if is_label or not is_kept else fill(column, 19, break_on_hyphens=False)
-        grid.add_column(Text(head), justify="left" if is_label else "right", no_wrap=is_kept, overflow="fold")
-    for row in content.rows:
-        grid.add_row(*map(Text, row))
+    grids: list[Table] = []
+    for places in _parts(len(comparison.arms), len(content.columns)):
+        grid = Table(
+            box=box.SIMPLE_HEAD if terminal else plain,
+            header_style="bold",
+            show_edge=False,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )
+        for i in places:
+            column, is_label = content.columns[i], i == 0
+            is_kept = is_label or column in ("95% interval", "Verdict") or any("[" in row[i] for row in content.rows)
+            head = column if is_label or not is_kept else fill(column, 19, break_on_hyphens=False)
+            grid.add_column(Text(head), justify="left" if is_label else "right", no_wrap=is_kept, overflow="fold")
+        for row in content.rows:
+            grid.add_row(*(Text(row[i]) for i in places))
+        grids.append(grid)
     out = io.StringIO()
     console = Console(
         file=out,
@@ -46,7 +50,10 @@ def render(comparison: Comparison, *, width: int = 99, terminal: bool = False) -
         console.print(Text("Not valid: ", "bold red").append(line, "not bold"))
     if said.invalid:
         console.print(Text("No verdict is given.\n"))
-    console.print(grid)
+    for grid in grids:
+        console.print(grid)
+        if grid is not grids[-1]:
+            console.print()
     console.print(Text(content.caption))
     for line in said.headlines:
         console.print(Text(line, "bold"))
@@ -58,3 +65,11 @@ def render(comparison: Comparison, *, width: int = 99, terminal: bool = False) -
     for line in said.notes:
         console.print(Text(f"Note: {line}", "dim"))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _parts(arms: int, columns: int) -> list[list[int]]:
+    """Which columns stand in which table: the labels, the first arm, two further arms, and these two's differences."""
+    if arms <= 3:
+        return [list(range(columns))]
+    further = [list(range(i, min(i + 2, arms))) for i in range(1, arms, 2)]
+    return [[0, 1, *(arm + 1 for arm in chunk), *(arms + arm for arm in chunk)] for chunk in further]
