@@ -99,6 +99,14 @@ def test_the_findings_given_are_kept():
     assert not compared.invalid
 
 
+def test_what_was_found_in_several_trials_of_an_arm_is_said_once():
+    busy = [Finding("warning", "machine-busy", f"{n} cores.", "End them.", "a", n) for n in (1, 2, 3)]
+    assert compare(pair(), [*busy, Finding("warning", "machine-busy", "9 cores.", "", "b", 1)]).said("warning") == [
+        "a, trial 1: 1 cores. End them. (Also in trial 2, 3.)",
+        "b, trial 1: 9 cores.",
+    ]
+
+
 def test_memory_of_two_kinds_is_warned_of():
     warnings = compare([summary("a", memory="gpu_memory_bytes"), summary("b", memory="pss_bytes")]).said("warning")
     assert any("Memory Usage is not of the same kind" in warning for warning in warnings)

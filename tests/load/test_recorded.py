@@ -2,6 +2,7 @@
 
 import array
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from inferometer.load.wire import Exchange
 from inferometer.plan import PlanItem
 from inferometer.record import RequestRecord
 from inferometer.request import user_request
+from inferometer.testing.scripted_server import STREAM_END, STREAM_HEAD, chunk, event
 
 RECORDED = Path(__file__).parent / "recorded"
 STREAMS = {
@@ -77,3 +79,41 @@ def test_what_the_server_said_is_all_there(dialect: str):
     assert (found.timings.draft_n, found.timings.draft_n_accepted) == (12, 12)
     assert found.finish_reason == "length"
     assert found.coalesced == 15  # all in one read here
+
+
+# --- tokens that an event tells of, written after vLLM's documentation of the two options -----------
+
+
+def answered(*extras: Mapping[str, object]) -> RequestRecord:
+    """A chat answer of a chunk for each of `extras`, merged into the chunk or, `token_ids`, into its choice."""
+    chunks: list[dict[str, object]] = []
+    for number, extra in enumerate(extras):
+        choice: dict[str, object] = {"index": 0, "delta": {"content": f" word{number}"}}
+        choice |= {name: value for name, value in extra.items() if name == "token_ids"}
+        chunks.append({"choices": [choice], **{k: v for k, v in extra.items() if k != "token_ids"}})
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    body = b"".join(chunk(event(one)) for one in (*chunks, "[DONE]"))
+    raw = STREAM_HEAD + body + STREAM_END
+    read_ns = array.array("q", [1000]).tobytes()
+    lengths = array.array("I", [len(raw)]).tobytes()
+    exchange = Exchange(0, "complete", None, 100, 200, 1000, raw=raw, lengths=lengths, read_ns=read_ns)
+    return record(exchange, arrivals(exchange), PlanItem(0, user_request("r", "p"), None), "openai-chat", zero_ns=0)
+
+
+def tokens(found: RequestRecord) -> list[int]:
+    return [one.tokens for one in found.events if one.kind == "text"]
+
+
+def test_a_chunk_tells_its_tokens_by_their_ids():
+    assert tokens(answered({"token_ids": [7]}, {"token_ids": [8, 9, 10]}, {"token_ids": [11, 12]})) == [1, 3, 2]
+
+
+def test_a_chunk_tells_its_tokens_by_a_running_count():
+    usage = [{"usage": {"prompt_tokens": 5, "completion_tokens": count}} for count in (1, 4, 6)]
+    assert tokens(answered(*usage)) == [1, 3, 2]
+    timings = [{"timings": {"predicted_n": count}} for count in (1, 4, 6)]
+    assert tokens(answered(*timings)) == [1, 3, 2]
+
+
+def test_without_a_word_of_the_server_no_event_has_a_count():
+    assert tokens(answered({}, {}, {})) == [0, 0, 0]
