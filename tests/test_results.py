@@ -5,11 +5,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from inferometer.metrics import view
 from inferometer.plan import Plan, PlanItem
-from inferometer.record import Fact
+from inferometer.record import Event, Fact, RequestRecord, ServerTimings, Trial, Usage
 from inferometer.request import user_request
-from inferometer.results import Study
+from inferometer.results import Study, _speculation
 from inferometer.spec import Arm, Spec
+from inferometer.validity import Case
 
 ASKED = PlanItem(0, user_request("r0", "why?", max_tokens=8, prompt_tokens=3), None)
 
@@ -53,3 +55,20 @@ def test_another_length_prompt_time_or_concurrency_is_another_plan(other: Study)
 def test_the_machine_s_cores_are_all_that_it_has(facts: dict[str, str], cores: int | None):
     machine = tuple(Fact(name, value, "psutil") for name, value in facts.items())
     assert study(machine=machine).cores == cores
+
+
+def test_speculation_is_held_against_the_first_arm_that_drafted_nothing_wherever_its_draft_was_asked_for():
+    """The first arm's draft is in its own flags, so that its `draft:` is empty: it is no arm without a draft."""
+
+    def case(name: str, step_ms: int, **drafted: int) -> Case:
+        events = tuple(Event((100 + step_ms * i) * 1_000_000, "text", "x") for i in range(21))
+        timings = ServerTimings(predicted_n=21, **drafted)
+        answer = RequestRecord(
+            0, "r", True, "ok", None, 0, events[-1].at_ns, events=events, usage=Usage(5, 21), timings=timings
+        )
+        arm = Arm(engine="llama-server", model="m.gguf", args=("-md", "d.gguf") if drafted else ())
+        return Case(name, arm, (view(Trial(name, 1, "done", 0, (answer,))),), {})
+
+    (found,) = _speculation([case("draft", 10, draft_n=20, draft_n_accepted=15), case("base", 20)])
+    assert (found.arm, found.baseline) == ("draft", "base")
+    assert found.measured == 2.0

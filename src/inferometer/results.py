@@ -10,7 +10,16 @@ import msgspec
 from inferometer.acceptance import Speculation, speculation
 from inferometer.compare import EFFECT_PERCENT, PRIMARY, Comparison, compare
 from inferometer.errors import RequestWrong, StudyUnreadable
-from inferometer.metrics import METRICS, MetricDialect, TrialSummary, TrialView, summarize, summarize_view, view
+from inferometer.metrics import (
+    METRICS,
+    MetricDialect,
+    TrialSummary,
+    TrialView,
+    drafted_tokens,
+    summarize,
+    summarize_view,
+    view,
+)
 from inferometer.plan import Plan
 from inferometer.record import Fact, Finding, Trial
 from inferometer.spec import Spec
@@ -161,7 +170,7 @@ def known_metric(name: str) -> str:
 
 def _speculation(cases: Sequence[Case]) -> list[Speculation]:
     """Of each arm that drafted, against the first that did not."""
-    plain = next((case for case in cases if case.arm.draft is None and case.done), None)
+    plain = next((case for case in cases if case.done and not any(map(drafted_tokens, case.done))), None)
     if plain is None:
         return []
     found = [speculation(case.name, plain.name, case.done, plain.done) for case in cases if case is not plain]
