@@ -8,6 +8,7 @@
 #   tools/gpu_study.sh rows       llama-bench's rows pp512 and tg128, flash attention off and on
 #   tools/gpu_study.sh study      the trials that are still missing, for as long as there is time
 #   tools/gpu_study.sh engine-rows            the rows again, by `inferometer engine-bench`: the binary and the server
+#   tools/gpu_study.sh sampling   what the probes cost while llama-server answers (benchmarks/sampling.py)
 #   tools/gpu_study.sh pack       what came of it, to $OUT, under 16 MB a file
 #   tools/gpu_study.sh train      the stand-ins' weights, MINUTES long (ships with the package afterwards); FINISHED=FOLDER
 #                                 keeps an earlier run's target and trains what follows
@@ -148,6 +149,19 @@ study() {
     esac
 }
 
+sampling() {
+    use_packages
+    if [ -e "$WORK/rows/sampling.md" ]; then return 0; fi
+    mkdir -p "$WORK/rows"
+    llama-server -m "$TARGET" -ngl 99 -c 8192 -np 1 --port 8099 >"$WORK/rows/sampling.log" 2>&1 &
+    local server=$!
+    for _ in $(seq 60); do curl -sf http://127.0.0.1:8099/health >/dev/null && break || sleep 1; done
+    curl -s http://127.0.0.1:8099/completion -d '{"prompt": "def f(", "n_predict": 6000, "ignore_eos": true}' >/dev/null &
+    python3 "$REPO/benchmarks/sampling.py" $server 20 >"$WORK/rows/sampling.part" && mv "$WORK/rows/sampling.part" "$WORK/rows/sampling.md"
+    kill $server
+    cat "$WORK/rows/sampling.md"
+}
+
 pack() {
     use_packages
     { nvidia-smi || true; nproc; free -g; uname -a; } >"$WORK/machine.txt" 2>&1
@@ -198,16 +212,17 @@ all() {
     models
     if [ "$(left_s)" -gt 120 ]; then engine_rows; fi # llama-bench's own rows are half of them
     if [ "$(left_s)" -gt 90 ]; then study; fi
+    if [ "$(left_s)" -gt 60 ]; then sampling; fi
     if [ ! -e "$WORK/study/finished" ]; then say "not finished: call again" && return; fi
     say "finished"
 }
 
 case ${1:-} in
-build | models | rows | study | pack | train | all) "$1" ;;
+build | models | rows | study | sampling | pack | train | all) "$1" ;;
 engine-rows) engine_rows ;;
 source) source_archive "${2:?which sdist?}" ;;
 *)
-    sed -n '2,19p' "$0"
+    sed -n '2,20p' "$0"
     exit 2
     ;;
 esac

@@ -219,6 +219,7 @@ def test_each_build_knows_the_draft_as_it_is_spelled_for_it(build: str):
     arm = Arm(engine="llama-server", model="m.gguf", draft=DRAFT)
     flags = own_flags(arm, ["--host", "127.0.0.1", "--port", "5000"], help_text)
     assert complaint(flags, arguments_of(help_text)) == ""
+    assert flags.count("--metrics") == 1, "what the engine counts itself is sampled"
     assert ("draft-simple" in flags, "--spec-draft-n-max" in flags, "-lv" in flags) == {
         "b4295": (False, False, False),
         "4227c9b": (False, False, False),

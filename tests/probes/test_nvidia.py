@@ -190,9 +190,11 @@ def told(probe: Any, at_ns: int = 0) -> dict[tuple[str, str], float]:
 def test_a_devices_sensors_are_read_in_our_units():
     by_name = probes(H200)
     assert told(by_name["nvidia sensors"]) == {
-        ("GPU 0", "gpu_memory_used_bytes"): 22.0 * GIB,
         ("GPU 0", "gpu_utilization_percent"): 97.0,
         ("GPU 0", "power_w"): 650.5,
+    }
+    assert told(by_name["nvidia clocks"]) == {
+        ("GPU 0", "gpu_memory_used_bytes"): 22.0 * GIB,
         ("GPU 0", "sm_clock_mhz"): 1980.0,
         ("GPU 0", "memory_clock_mhz"): 3201.0,
         ("GPU 0", "throttle_reasons"): 4.0,
@@ -233,7 +235,7 @@ def test_what_a_card_does_not_support_is_a_reason_and_is_not_asked_again():
     by_name = probes(old)
     sensors, temperatures, energy = (by_name[f"nvidia {name}"] for name in ("sensors", "temperatures", "energy"))
     assert told(sensors)["GPU 0", "power_w"] == 180.0
-    assert told(sensors)["GPU 0", "throttle_reasons"] == 1.0
+    assert told(by_name["nvidia clocks"])["GPU 0", "throttle_reasons"] == 1.0
     assert told(temperatures) == {("GPU 0", "gpu_temperature_c"): 70.0}
     assert told(energy) == told(by_name["nvidia others"]) == {}
     assert {fact.name: fact.value for probe in by_name.values() for fact in probe.facts()} == {
@@ -254,7 +256,7 @@ def test_where_nvml_names_others_by_another_namespaces_pids_their_share_is_unkno
 
 
 def test_of_an_engine_that_we_did_not_start_nobody_can_be_told_from_it():
-    (_, sensors, _, others), _ = nvidia_probes(ProcessTree([]), nvml=ScriptedNvml(H200))
+    (_, sensors, _, _, others), _ = nvidia_probes(ProcessTree([]), nvml=ScriptedNvml(H200))
     assert told(sensors)["GPU 0", "power_w"] == 650.5
     assert told(others) == {}
     assert "not started by us" in others.facts()[0].value

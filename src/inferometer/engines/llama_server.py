@@ -74,7 +74,7 @@ class LlamaServer(OwnCommand):
 
 
 def own_flags(arm: Arm, listening: list[str], help_text: str) -> list[str]:
-    """The flags that we add: the model where the arm's args do not give it, `listening`, and the draft's.
+    """The flags that we add: the model where the arm's args do not give it, `listening`, the draft's, `--metrics`.
 
     They come before the arm's own, so that the arm's win. Builds whose log has a level "trace" say only there what is
     in force, and what the draft did: they are told that level.
@@ -83,6 +83,8 @@ def own_flags(arm: Arm, listening: list[str], help_text: str) -> list[str]:
     flags += listening
     if "4: trace" in help_text and "LLAMA_ARG_LOG_VERBOSITY" not in arm.env and LOG_FLAGS.isdisjoint(arm.args):
         flags += ["-lv", LOG_VERBOSITY]
+    if _names(help_text, "--metrics") and "--metrics" not in arm.args:
+        flags.append("--metrics")  # what the engine counts itself is sampled
     return flags if arm.draft is None else flags + draft_flags(arm.draft, help_text)
 
 

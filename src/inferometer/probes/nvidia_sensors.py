@@ -40,6 +40,7 @@ def nvidia_probes(
     sampled: list[Probe] = [
         memory,
         NvidiaSensors("nvidia sensors", 0.1, SENSORS, used, nvml),
+        NvidiaSensors("nvidia clocks", 0.5, CLOCKS, used, nvml),
         NvidiaSensors("nvidia temperatures", 1.0, TEMPERATURES, used, nvml),
         NvidiaOthers(tree, used, nvml),
     ]
@@ -170,7 +171,6 @@ def _field(constant: str, per: float = 1) -> _Read:
 
 
 SENSORS = (
-    Sensor("gpu_memory_used_bytes", (_asked("nvmlDeviceGetMemoryInfo", part="used"),)),
     Sensor("gpu_utilization_percent", (_asked("nvmlDeviceGetUtilizationRates", part="gpu"),)),
     Sensor(
         "power_w",
@@ -179,6 +179,10 @@ SENSORS = (
             _asked("nvmlDeviceGetPowerUsage", per=_MW_PER_W),  # a mean over the last second, on most cards since 2020
         ),
     ),
+)
+"""What changes within a step of the engine; the rest is asked more rarely, since each question costs."""
+CLOCKS = (
+    Sensor("gpu_memory_used_bytes", (_asked("nvmlDeviceGetMemoryInfo", part="used"),)),
     Sensor("sm_clock_mhz", (_asked("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),)),
     Sensor("memory_clock_mhz", (_asked("nvmlDeviceGetClockInfo", "NVML_CLOCK_MEM"),)),
     Sensor(
