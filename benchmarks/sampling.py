@@ -43,19 +43,13 @@ def main() -> None:
     nvml, devices, why_none = opened(None)
     if not why_none:
         print("\n| NVML sensor | way | µs of CPU |\n|:--|--:|--:|")
-        for group in (
-            nvidia_sensors.SENSORS,
-            nvidia_sensors.CLOCKS,
-            nvidia_sensors.TEMPERATURES,
-            nvidia_sensors.ENERGY,
-        ):
-            for sensor in group:
-                for number, way in enumerate(sensor.ways, 1):
-                    try:
-                        each = f"{cost_us(lambda way=way: way(nvml, devices[0].handle)):.0f}"
-                    except (nvml.NVMLError, AttributeError) as error:
-                        each = str(error)
-                    print(f"| {sensor.quantity} | {number} | {each} |")
+        for sensor in (*sensors.SENSORS, *sensors.CLOCKS, *sensors.TEMPERATURES, *sensors.ENERGY):
+            for number, way in enumerate(sensor.ways, 1):
+                try:
+                    each = f"{cost_us(lambda way=way: way(nvml, devices[0].handle)):.0f}"
+                except (nvml.NVMLError, AttributeError) as error:
+                    each = str(error)
+                print(f"| {sensor.quantity} | {number} | {each} |")
     samples: list[object] = []
     with Sampler(engine_probes([pid])[0], trial_clock(SystemClock()), on_sample=samples.append) as sampler:
         time.sleep(seconds)
