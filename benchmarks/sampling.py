@@ -53,9 +53,8 @@ def main() -> None:
     samples: list[object] = []
     with Sampler(engine_probes([pid])[0], trial_clock(SystemClock()), on_sample=samples.append) as sampler:
         time.sleep(seconds)
-    print(
-        f"\nSampler: {100 * sampler.cpu_ns / sampler.watched_ns:.2f}% of a core, {len(samples)} samples in {seconds:g} s"
-    )
+    percent = 100 * sampler.cpu_ns / sampler.watched_ns
+    print(f"\nSampler: {percent:.2f}% of a core, {len(samples)} samples in {seconds:g} s")
     for fact in sampler.facts():
         print(f"- {fact.name}: {fact.value} ({fact.source})")
 

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -17,6 +17,8 @@ from numpy.random import RandomState
 
 from inferometer import plan as plans
 from inferometer import study
+from inferometer.apart import require_apart
+from inferometer.at_once import at_once
 from inferometer.clock import SystemClock, trial_clock
 from inferometer.endpoint import Endpoint
 from inferometer.engines.base import Engine
@@ -75,6 +77,7 @@ class Played(msgspec.Struct, frozen=True):
     """How far the plan is: `tokens` of the `ended` requests by the server's count, `reads` so far of all (about one a
     token), over `elapsed_ns`."""
 
+    arm: str
     ended: int
     failed: int
     total: int
@@ -122,6 +125,10 @@ def run_study(
     known_metric(spec.metric)
     slots = concurrency_limit(spec.schedule) or _OPEN_LOOP_SLOTS
     arms = {name: msgspec.structs.replace(resolve(arm), slots=arm.slots or slots) for name, arm in spec.arms.items()}
+    if spec.parallel:
+        require_apart(arms)
+        if ray is not None:
+            raise RequestWrong("--ray cannot play several trials at once: leave out --ray, or parallel in the study.")
     engines: dict[str, Engine] = {name: factory("engine", arm.engine)(headers or {}) for name, arm in arms.items()}
     for name, engine in engines.items():
         engine.check(arms[name])
@@ -139,12 +146,18 @@ def run_study(
         enough = False
         if resume and spec.until_percent is not None and store.ended() and study.ends_round(spec, store.ended()):
             enough = stop(comparison_of([folder], "inferometer"), spec.until_percent).enough
-        while (trial := study.next_trial(spec, store.ended(), enough=enough)) is not None:
+        total = len(study.trial_order(spec))
+        while next_ones := study.next_round(spec, store.ended(), enough=enough):
             if store.ended():
                 yield from _settle(spec.settling, cool)
-            yield TrialBegan(trial.arm_name, trial.number, len(store.ended()) + 1, len(study.trial_order(spec)))
-            arm = arms[trial.arm_name]
-            yield from _Trial(spec, trial, arm, engines[trial.arm_name], workload, store, hire, garage).run()
+            for place, trial in enumerate(next_ones, len(store.ended()) + 1):
+                yield TrialBegan(trial.arm_name, trial.number, place, total)
+            names = [trial.arm_name for trial in next_ones]
+            trials = [
+                _Trial(spec, trial, arms[name], engines[name], workload, store, hire, garage, beside=names)
+                for trial, name in zip(next_ones, names, strict=True)
+            ]
+            yield from trials[0].run() if len(trials) == 1 else at_once(trials)
             if spec.until_percent is not None and study.ends_round(spec, store.ended()):
                 looked = stop(comparison_of([folder], "inferometer"), spec.until_percent)
                 enough = looked.enough
@@ -247,7 +260,10 @@ class _Trial:
         store: Store,
         hire: _Hiring,
         garage: _Garage,
+        beside: Sequence[str],
     ) -> None:
+        self.interrupts: list[int] = []
+        self.can_end = False
         self._spec = spec
         self._trial = trial
         self._arm = arm
@@ -259,7 +275,7 @@ class _Trial:
         self._clock = trial_clock(SystemClock())
         self._id = store.begin_trial(trial.arm_name, trial.number, arm.draft is not None, _now_text())
         self._facts: list[Fact] = []
-        self._findings: list[Finding] = []
+        self._findings = _beside_findings(trial.arm_name, beside)
 
     def run(self) -> Iterator[Progress]:
         """Start, play, count, stop; whatever happens, the trial ends in the store with its state."""
@@ -306,6 +322,10 @@ class _Trial:
 
     def _plan(self, counter: TokenCounter | None) -> tuple[Plan, tuple[str, ...]]:
         """The study's plan: made at its first trial, the same ever after."""
+        with self._store.turn:
+            return self._made_plan(counter)
+
+    def _made_plan(self, counter: TokenCounter | None) -> tuple[Plan, tuple[str, ...]]:
         plan = self._store.plan()
         if plan is not None:
             return plan, ()
@@ -328,11 +348,11 @@ class _Trial:
     def _play(self, plan: Plan, endpoint: Endpoint, crew: Crew, watch: EngineWatch) -> Iterator[Played]:
         """Plays the plan; every record and sample is in the store within a second. An interrupt cancels what is under
         way, keeps it, and rises when all has ended."""
-        played = Played(0, 0, len(plan.measured), 0, 0, 0, 0)
+        played = Played(self._trial.arm_name, 0, 0, len(plan.measured), 0, 0, 0, 0)
         started_ns = self._clock.now_ns()
-        with _interrupts_wait() as interrupts:
+        with self._interrupts_wait():
             for happening in play(plan, endpoint, self._spec.sampling, self._clock.origin_ns, crew):
-                if interrupts:
+                if self.interrupts:
                     crew.stop()
                 self._store.add_samples(self._id, watch.take())
                 match happening:
@@ -358,8 +378,29 @@ class _Trial:
                         pass
                 self._store.commit_when_due()
                 yield msgspec.structs.replace(played, elapsed_ns=self._clock.now_ns() - started_ns)
-            if interrupts:
+            if self.interrupts:
                 raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def _interrupts_wait(self) -> Iterator[None]:
+        """While it lasts, the first Ctrl-C is noted instead of raised; the second one is raised at once."""
+        self.can_end = True
+        try:
+            if threading.current_thread() is not threading.main_thread():
+                yield  # signals go to the main thread alone: see at_once
+                return
+            before = signal.signal(signal.SIGINT, self._note)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGINT, before)
+        finally:
+            self.can_end = False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupts:
+            raise KeyboardInterrupt
+        self.interrupts.append(number)
 
     def _count_again(self, counter: TokenCounter) -> None:
         """Tokens of each output by our tokenizer: what vLLM's older scripts report. After the clock has stopped.
@@ -379,26 +420,6 @@ class _Trial:
             self._findings.append(Finding("warning", "not-counted", message, action))
             return
         self._store.set_our_tokens(self._id, counts)
-
-
-@contextlib.contextmanager
-def _interrupts_wait() -> Iterator[list[int]]:
-    """While it lasts, the first Ctrl-C is noted in the list instead of raised; the second one is raised at once."""
-    noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield noted  # signals go to the main thread alone
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if noted:
-            raise KeyboardInterrupt
-        noted.append(number)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def workload_kind(spec: Spec) -> str:
@@ -443,6 +464,18 @@ def _load_findings(report: LoadReport) -> list[Finding]:
     severity = "warning" if report.near_the_limit else "note"
     action = "Leave the client a core (fewer `threads`, a quieter machine), or share the load (`--workers`)."
     return [Finding(severity, "client", f"{report.line()}.", action if report.near_the_limit else "")]
+
+
+def _beside_findings(arm: str, beside: Sequence[str]) -> list[Finding]:
+    """What is to be said of a trial that ran at once with the trials of these arms, its own among them."""
+    others = [other for other in beside if other != arm]
+    if not others:
+        return []
+    message = (
+        f"it ran at the same time as {', '.join(others)} (`parallel`): they share the CPU, its memory and PCIe, and "
+        "the limits of power and cooling."
+    )
+    return [Finding("warning", "parallel", message, "Without `parallel` one runs after another, at the cost of time.")]
 
 
 def _lost_finding(lost: WorkerLost) -> Finding:

@@ -135,7 +135,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     `trials` of each arm. `until` ("±2%", or 2) goes on after these, up to `max_trials`, until the interval of
     `metric`'s difference is that narrow, or that far from 0, for every arm: see `stopping`. `metric`: what the verdict
     is about. `restart`: `always` starts an engine anew for each trial, `never` keeps it. `settle`: see Settle; a number
-    is its seconds.
+    is its seconds. `parallel`: the trials of a round run at once, each arm on devices of its own.
     `tokenizer`: a Hugging Face name, a folder or a tokenizer.json; `server` asks the engine's own /tokenize;
     `none` counts nothing. `warmups`: requests sent before the clock starts, never one of the measured prompts.
     `workers`: load processes that share the plan; None: one, or with --ray one on each node.
@@ -153,6 +153,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     metric: str = "output_throughput"
     restart: Literal["always", "never"] = "always"
     settle: float | Settle = 0.0
+    parallel: bool = False
     warmups: int = 1
     workers: int | None = None
     tokenizer: str = "server"

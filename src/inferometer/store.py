@@ -12,12 +12,14 @@ Everything is written as it happens: a finished request is committed within a se
 """
 
 import array
+import functools
 import sqlite3
 import sys
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
@@ -56,17 +58,30 @@ _SCALARS = (
 ).split()
 _EVENTS = "event_ns, event_kind, event_chars, event_text, event_tokens"
 _encode = msgspec.json.encode
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+def _in_turn(method: Callable[Concatenate["Store", _P], _T]) -> Callable[Concatenate["Store", _P], _T]:
+    """One thread at a time."""
+
+    @functools.wraps(method)
+    def taken(self: "Store", *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with self.turn:
+            return method(self, *args, **kwargs)
+
+    return taken
+
+
 class Store:
-    """One open study folder. Not for several threads."""
+    """One open study folder. Writing and `records` are for several threads, one at a time (`parallel`)."""
 
     def __init__(self, folder: Path, database: sqlite3.Connection, writes: bool) -> None:
         self.folder = folder
         self._database = database
         self._writes = writes
         self._last_commit_s = time.monotonic()
+        self.turn = threading.RLock()
 
     @classmethod
     def create(cls, folder: Path, spec: Spec) -> "Store":
@@ -77,7 +92,7 @@ class Store:
         try:
             (folder / "logs").mkdir(parents=True, exist_ok=True)
             (folder / "study.yaml").write_text(to_yaml(spec), encoding="utf-8")
-            database = sqlite3.connect(path)
+            database = sqlite3.connect(path, check_same_thread=False)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
             database.executescript(
@@ -102,7 +117,7 @@ class Store:
                 "Ask for the same, or choose another folder with --out."
             )
         try:
-            database = sqlite3.connect(folder / "study.db")
+            database = sqlite3.connect(folder / "study.db", check_same_thread=False)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
             for table, key in (("record", "trial_id"), ("sample", "trial_id"), ("trial", "id")):
@@ -138,10 +153,12 @@ class Store:
 
     # --- writing ----------------------------------------------------------------------------------
 
+    @_in_turn
     def set_meta(self, key: str, value: object) -> None:
         self._database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _encode(value).decode()))
         self.commit()
 
+    @_in_turn
     def begin_trial(self, arm: str, number: int, draft_asked: bool, started_at: str) -> int:
         cursor = self._database.execute(
             "INSERT INTO trial (arm, number, state, started_at, draft_asked) VALUES (?, ?, 'running', ?, ?)",
@@ -151,9 +168,11 @@ class Store:
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
+    @_in_turn
     def set_plan_started(self, trial_id: int, at_ns: int) -> None:
         self._database.execute("UPDATE trial SET plan_started_ns = ? WHERE id = ?", (at_ns, trial_id))
 
+    @_in_turn
     def add_record(self, trial_id: int, record: RequestRecord) -> None:
         values = [getattr(record, name) for name in _SCALARS]
         usage = None if record.usage is None else _encode(record.usage).decode()
@@ -166,6 +185,7 @@ class Store:
         )
         self.commit_when_due()
 
+    @_in_turn
     def add_samples(self, trial_id: int, samples: Iterable[Sample]) -> None:
         self._database.executemany(
             "INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -173,6 +193,7 @@ class Store:
         )
         self.commit_when_due()
 
+    @_in_turn
     def set_our_tokens(self, trial_id: int, counts: dict[int, int]) -> None:
         """Tokens of the outputs counted again, by record index."""
         self._database.executemany(
@@ -180,6 +201,7 @@ class Store:
             [(count, trial_id, index) for index, count in counts.items()],
         )
 
+    @_in_turn
     def end_trial(
         self, trial_id: int, state: str, error: str, facts: Iterable[Fact], findings: Iterable[Finding]
     ) -> None:
@@ -189,10 +211,12 @@ class Store:
         )
         self.commit()
 
+    @_in_turn
     def commit(self) -> None:
         self._database.commit()
         self._last_commit_s = time.monotonic()
 
+    @_in_turn
     def commit_when_due(self) -> None:
         """Commits what has waited for half a second; to be called now and then."""
         if time.monotonic() - self._last_commit_s > _COMMIT_EVERY_S:
@@ -256,6 +280,7 @@ class Store:
         except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
             raise StudyUnreadable(f"{self.folder / 'study.db'} is damaged: {error}") from error
 
+    @_in_turn
     def records(self, trial_id: int) -> tuple[RequestRecord, ...]:
         """The records of one trial by index."""
         rows = self._database.execute(

@@ -32,6 +32,15 @@ def next_trial(spec: Spec, ended: Collection[tuple[str, int]], *, enough: bool =
     return None
 
 
+def next_round(spec: Spec, ended: Collection[tuple[str, int]], *, enough: bool = False) -> list[TrialSpec]:
+    """What is played next: the next trial; with `parallel` all of its round that have not ended. Empty at the end."""
+    trial = next_trial(spec, ended, enough=enough)
+    if trial is None or not spec.parallel:
+        return [trial] if trial else []
+    round_of = [other for other in trial_order(spec) if other.number == trial.number]
+    return [other for other in round_of if (other.arm_name, other.number) not in ended]
+
+
 def ends_round(spec: Spec, ended: Collection[tuple[str, int]]) -> bool:
     """Whether no round is under way: every arm has ended the same trials."""
     return len({number for _, number in ended}) * len(spec.arms) == len(ended)

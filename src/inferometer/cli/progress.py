@@ -36,7 +36,8 @@ def sentence(progress: Progress) -> str:
             first = f"  plan: {len(plan.measured)} requests after {len(plan.warmups)} warm-up(s)"
             return "\n".join([first, *(f"  note: {note}" for note in notes)])
         case Played():
-            return f"  {progress.ended}/{progress.total} requests, {rate_text(progress)}{_left_text(progress)}"
+            done = f"{progress.ended}/{progress.total} requests"
+            return f"  {progress.arm}: {done}, {rate_text(progress)}{_left_text(progress)}"
         case TrialEnded(arm, number, error):
             return f"  {arm} #{number}: {'failed' if error else 'done'}"
         case Settling(why):
@@ -70,20 +71,24 @@ class _Lines:
 
     def __init__(self) -> None:
         self._last_s = 0.0
-        self._told_end = False
+        self._told_end: set[str] = set()
 
     def show(self, progress: Progress) -> None:
         if isinstance(progress, Played):
             is_last = progress.ended == progress.total
-            if (is_last and self._told_end) or (not is_last and time.monotonic() - self._last_s < _LINE_EVERY_S):
+            told = progress.arm in self._told_end
+            if told or (not is_last and time.monotonic() - self._last_s < _LINE_EVERY_S):
                 return
-            self._last_s, self._told_end = time.monotonic(), is_last
+            self._last_s = time.monotonic()
+            if is_last:
+                self._told_end.add(progress.arm)
         elif isinstance(progress, Settling):
             if time.monotonic() - self._last_s < _LINE_EVERY_S:
                 return
             self._last_s = time.monotonic()
         elif isinstance(progress, TrialBegan):
-            self._last_s, self._told_end = time.monotonic(), False
+            self._last_s = time.monotonic()
+            self._told_end.discard(progress.arm)
         print(sentence(progress), file=sys.stderr, flush=True)
 
 
@@ -102,16 +107,16 @@ def _bars() -> Iterator[Callable[[Progress], None]]:
     )
     console = Console(stderr=True, highlight=False)
     with Bars(*columns, console=console, refresh_per_second=4) as bars:
-        tasks: list[int] = []
+        tasks: dict[str, int] = {}
 
         def show(progress: Progress) -> None:
             match progress:
                 case TrialBegan(arm, number, position, total):
                     name = f"{arm} #{number} ({position}/{total})"
-                    tasks.append(bars.add_task(name, total=None, rate="starting the engine", left=""))
+                    tasks[arm] = bars.add_task(name, total=None, rate="starting the engine", left="")
                 case Played():
                     bars.update(
-                        tasks[-1],  # pyright: ignore[reportArgumentType] # rich's TaskID is an int
+                        tasks[progress.arm],  # pyright: ignore[reportArgumentType] # rich's TaskID is an int
                         completed=progress.ended,
                         total=progress.total,
                         rate=rate_text(progress),
@@ -120,13 +125,13 @@ def _bars() -> Iterator[Callable[[Progress], None]]:
                 case PlanReady(_, notes):
                     for note in notes:
                         console.print(f"note: {note}", markup=False)
-                case TrialEnded(_, _, error):
-                    bars.update(tasks[-1], left="failed" if error else "done")  # pyright: ignore[reportArgumentType] # as above
+                case TrialEnded(arm, _, error):
+                    bars.update(tasks[arm], left="failed" if error else "done")  # pyright: ignore[reportArgumentType] # as above
                 case Settling():
-                    bars.update(tasks[-1], left=sentence(progress))  # pyright: ignore[reportArgumentType] # as above
+                    bars.update(next(reversed(tasks.values())), left=sentence(progress))  # pyright: ignore[reportArgumentType] # as above
                 case Looked():
                     console.print(sentence(progress), markup=False)
-                case EngineReady():
-                    bars.update(tasks[-1], rate="warming up")  # pyright: ignore[reportArgumentType] # as above
+                case EngineReady(arm):
+                    bars.update(tasks[arm], rate="warming up")  # pyright: ignore[reportArgumentType] # as above
 
         yield show
