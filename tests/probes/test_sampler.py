@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inferometer.clock import SystemClock, TrialClock, trial_clock
-from inferometer.probes.sampler import Sampler, engine_probes
+from inferometer.probes.sampler import BUDGET_CORES, Sampler, engine_probes, next_budget
 from inferometer.record import Fact, Sample
 
 
@@ -153,7 +153,18 @@ def test_a_dear_probe_rests_so_long_that_it_stays_within_the_budget():
 
 def test_the_cheap_take_what_they_need_and_the_dear_share_the_rest():
     """0.1 ms ten times a second is 0.1%; of the other 0.4% each gets half: 4 ms every 2 s, from the fourth on."""
-    assert times_read([0.1, 4, 4], every(0.1), every(0.1), every(0.1), rounds=202) == [202, 13, 12]
+    assert times_read([0.1, 4, 4], every(0.1), every(0.1), every(0.1), rounds=202) == [202, 12, 12]
+
+
+def test_a_sampler_that_cost_too_much_so_far_reads_less_until_it_has_not():
+    budget, watched = BUDGET_CORES, 10**10
+    for _ in range(1000):
+        budget = next_budget(budget, round(0.009 * watched), watched)
+    assert budget == BUDGET_CORES / 10
+    assert next_budget(budget, round(0.007 * watched), watched) == 1.03 * budget
+    for _ in range(1000):
+        budget = next_budget(budget, round(0.007 * watched), watched)
+    assert budget == BUDGET_CORES
 
 
 def test_it_reads_until_the_block_ends_and_says_what_it_cost():

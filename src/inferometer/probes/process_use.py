@@ -15,7 +15,7 @@ class ProcessUse:
     """Of a tree."""
 
     name = "process use"
-    interval_s = 0.1
+    interval_s = 0.5
 
     def __init__(self, tree: ProcessTree) -> None:
         self._tree = tree

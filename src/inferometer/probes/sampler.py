@@ -23,9 +23,13 @@ from inferometer.units import NS_PER_S, ms
 LOG = logging.getLogger(__name__)
 
 INTERVAL_S = 0.1
+ALLOWED_CORES = 0.008
+"""Of one core, for a sampler with all its probes: below 1%, which the one for the engine's counters is part of."""
 BUDGET_CORES = 0.005
-"""Of one core, for all probes of a sampler together: what is left of 1% is for the sampler itself, and for what comes
-between two looks at what a probe costs."""
+"""Of one core, for the regular readings of all probes of a sampler together, while all that it has cost so far is
+within what is allowed; else less, round by round, until it is."""
+_LEAST_BUDGET_CORES = 0.0005
+_BUDGET_STEP = 1.03  # a round: it halves in two to three seconds
 
 
 def engine_probes(
@@ -42,7 +46,7 @@ def engine_probes(
 class Sampler:
     """Reads `probes` in a thread of its own while the `with` block lasts: all at once, at its end, and in between each
     at its own interval, a multiple of `INTERVAL_S`. One whose reading is dear rests for so long that all of them stay
-    within `BUDGET_CORES`.
+    within their budget.
 
     `on_sample` is called in that thread. A probe that fails is left out from then on; `reasons` says why, as it does
     for one that has nothing to read. Samples are stamped just before their probe is read.
@@ -65,11 +69,13 @@ class Sampler:
         self._clock = clock
         self._cpu_ns = cpu_ns
         self._interval_s = interval_s
+        self._slack_ns = interval_s * NS_PER_S / 2  # a round comes a little early or late
         self._on_sample = on_sample
         self._began_ns: int | None = None
         self._ended_ns: int | None = None
         self._wake = threading.Event()
         self._stopping = False
+        self._budget_cores = BUDGET_CORES
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def __enter__(self) -> Self:
@@ -102,9 +108,10 @@ class Sampler:
 
     def read_due(self, everything: bool = False) -> None:
         """One reading of every probe that still works and is due, or of all of them."""
+        self._share_out()
         for reading in tuple(self._reading):
             now_ns = self._clock.now_ns()
-            if everything or now_ns >= reading.due_ns:
+            if everything or now_ns >= reading.last_ns + reading.pause_s * NS_PER_S - self._slack_ns:
                 self._read(reading, now_ns)
 
     def facts(self) -> tuple[Fact, ...]:
@@ -136,27 +143,21 @@ class Sampler:
             self._leave_out(reading, probe.reason)
             return
         reading.took(self._cpu_ns() - began_ns)
-        reading.due_ns = now_ns + round(self._pause_s(reading) * NS_PER_S) - self._slack_ns()
+        reading.last_ns = now_ns
 
     def _leave_out(self, reading: "_Reading", why: str) -> None:
         self._reading.remove(reading)
         self.reasons[reading.probe.name] = why
 
-    def _pause_s(self, reading: "_Reading") -> float:
-        """Its own interval, or longer. The cheaper take what they need of the budget, the dear share what is left."""
-        left_cores = BUDGET_CORES
-        cheapest_first = sorted(self._reading, key=lambda other: other.cores)
-        for place, other in enumerate(cheapest_first):
-            share_cores = left_cores / (len(cheapest_first) - place)
-            if other is reading and other.cores > share_cores:
-                reading.rested = True
-                return reading.cost_ns / NS_PER_S / share_cores
-            left_cores -= min(other.cores, share_cores)
-        return reading.probe.interval_s
-
-    def _slack_ns(self) -> int:
-        """A round comes a little early or late; what is due within half of one is due now."""
-        return round(self._interval_s * NS_PER_S / 2)
+    def _share_out(self) -> None:
+        """Each its own interval, or longer. The cheaper take what they need of the budget, the dear share the rest."""
+        left_cores = self._budget_cores
+        for place, reading in enumerate(sorted(self._reading, key=lambda reading: reading.cores)):
+            share_cores = left_cores / (len(self._reading) - place)
+            rests = reading.cores > share_cores
+            reading.rested |= rests
+            reading.pause_s = reading.cost_ns / NS_PER_S / share_cores if rests else reading.probe.interval_s
+            left_cores -= min(reading.cores, share_cores)
 
     def _run(self) -> None:
         began_s = time.monotonic()
@@ -168,11 +169,19 @@ class Sampler:
             self.read_due(everything)
             self._ended_ns = self._clock.now_ns()
             self.cpu_ns = self._cpu_ns()  # this thread does nothing else
+            self._budget_cores = next_budget(self._budget_cores, self.cpu_ns, self.watched_ns)
             if last:
                 break
             passed_s = time.monotonic() - began_s
             everything = self._wake.wait(self._interval_s - passed_s % self._interval_s)
             self._wake.clear()
+
+
+def next_budget(budget_cores: float, cpu_ns: int, watched_ns: int) -> float:
+    """Of a sampler that has cost `cpu_ns` in `watched_ns`: a step down where that is more than it may, else up."""
+    is_dear = cpu_ns > ALLOWED_CORES * watched_ns
+    stepped = budget_cores / _BUDGET_STEP if is_dear else budget_cores * _BUDGET_STEP
+    return min(max(stepped, _LEAST_BUDGET_CORES), BUDGET_CORES)
 
 
 class _Reading:
@@ -181,7 +190,8 @@ class _Reading:
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
-        self.due_ns = 0
+        self.last_ns = -(2**63)
+        self.pause_s = 0.0
         self.count = 0
         self.cost_ns = 0.0
         self.rested = False
