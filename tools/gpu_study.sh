@@ -156,9 +156,12 @@ sampling() {
     llama-server -m "$TARGET" -ngl 99 -c 8192 -np 1 --port 8099 >"$WORK/rows/sampling.log" 2>&1 &
     local server=$!
     for _ in $(seq 60); do curl -sf http://127.0.0.1:8099/health >/dev/null && break || sleep 1; done
-    curl -s http://127.0.0.1:8099/completion -d '{"prompt": "def f(", "n_predict": 6000, "ignore_eos": true}' >/dev/null &
+    curl -s http://127.0.0.1:8099/completion -d '{"prompt": "def f(", "n_predict": 6000, "ignore_eos": true}' >/dev/null 2>&1 &
+    local asking=$!
     python3 "$REPO/benchmarks/sampling.py" $server 20 >"$WORK/rows/sampling.part" && mv "$WORK/rows/sampling.part" "$WORK/rows/sampling.md"
-    kill $server
+    kill $asking || true
+    kill -KILL $server # it would answer to the end first
+    wait $server || true
     cat "$WORK/rows/sampling.md"
 }
 
