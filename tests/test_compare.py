@@ -107,6 +107,13 @@ def test_what_was_found_in_several_trials_of_an_arm_is_said_once():
     ]
 
 
+def test_an_arm_whose_tokens_come_in_bursts_says_what_gaps_between_chunks_are_worth():
+    one_by_one = [summary("base", n, tokens_per_burst=1.1) for n in (1, 2)]
+    in_bursts = [summary("draft", 1, tokens_per_burst=2.9), summary("draft", 2, tokens_per_burst=3.3)]
+    (said,) = compare([*one_by_one, *in_bursts]).said("note")
+    assert said.startswith("draft: its tokens come 3.1 at a time: rows of ITL and chunk gap")
+
+
 def test_memory_of_two_kinds_is_warned_of():
     warnings = compare([summary("a", memory="gpu_memory_bytes"), summary("b", memory="pss_bytes")]).said("warning")
     assert any("Memory Usage is not of the same kind" in warning for warning in warnings)

@@ -16,6 +16,7 @@ from inferometer.acceptance import Speculation
 from inferometer.metrics import Metric, MetricDialect, TrialSummary, least_values, metric_rows
 from inferometer.record import Finding
 from inferometer.stats import Floats, Spread
+from inferometer.thresholds import BURST_TOKENS
 
 PRIMARY = "output_throughput"
 """The metric that a study is about unless it names another."""
@@ -175,7 +176,7 @@ def compare(
     metrics = [metric for metric in metric_rows(first.percentiles) if metric.group != "vllm"]
     if primary not in {metric.key for metric in metrics}:
         raise ValueError(f"there is no metric {primary!r}")
-    found = (*findings, *_kinds_of_memory(by_arm))
+    found = (*findings, *_kinds_of_memory(by_arm), *_bursts(by_arm))
     is_invalid = any(finding.severity == "invalid" for finding in found)
     judged = [(metric, _row(metric, by_arm, effect_percent, looked_at)) for metric in metrics]
     judged = [(metric, row) for metric, row in judged if metric.group not in _WHERE_KNOWN or any(row.n.values())]
@@ -438,3 +439,15 @@ def _kinds_of_memory(by_arm: dict[str, list[TrialSummary]]) -> Iterable[Finding]
     if len(kinds) > 1:
         message = "Memory Usage is not of the same kind in all trials: its difference means nothing."
         yield Finding("warning", "memory-kind", message, "See the notes on what it is made of.")
+
+
+def _bursts(by_arm: dict[str, list[TrialSummary]]) -> Iterable[Finding]:
+    """Of each arm whose tokens come several at a time, which the gaps between chunks do not tell."""
+    for arm, trials in by_arm.items():
+        known = [size for trial in trials if (size := trial.values.get("tokens_per_burst")) is not None]
+        if known and fmean(known) >= BURST_TOKENS:
+            message = (
+                f"its tokens come {fmean(known):.2g} at a time: rows of ITL and chunk gaps count the gaps within a burst "
+                "too, which are nearly 0, so that their median says nothing of its speed."
+            )
+            yield Finding("note", "bursts", message, "Read TPOT, or ITL per token.", arm=arm)

@@ -78,3 +78,6 @@ FAILED_INVALID_SHARE = 0.10
 
 EVIDENCE_MATCHES = 0.999
 """Share from which outputs count as all alike."""
+
+BURST_TOKENS = 1.2
+"""Tokens at a time, on average: with bursts of six among single tokens half of all gaps may lie within a burst."""
