@@ -447,7 +447,7 @@ def _bursts(by_arm: dict[str, list[TrialSummary]]) -> Iterable[Finding]:
         known = [size for trial in trials if (size := trial.values.get("tokens_per_burst")) is not None]
         if known and fmean(known) >= BURST_TOKENS:
             message = (
-                f"its tokens come {fmean(known):.2g} at a time: rows of ITL and chunk gaps count the gaps within a burst "
-                "too, which are nearly 0, so that their median says nothing of its speed."
+                f"its tokens come {fmean(known):.2g} at a time: rows of ITL and chunk gaps count the gaps within a "
+                "burst too, which are nearly 0, so that their median says nothing of its speed."
             )
             yield Finding("note", "bursts", message, "Read TPOT, or ITL per token.", arm=arm)
