@@ -22,3 +22,4 @@ class ForeignRun(msgspec.Struct, frozen=True):
     settings: dict[str, str] = {}
     records: tuple[RequestRecord, ...] = ()
     rows: tuple[Row, ...] = ()
+    dialect: str = ""

@@ -8,9 +8,13 @@ of its own.
 from collections.abc import Callable, Sequence
 
 from inferometer.foreign import ForeignRun
+from inferometer.formats import document, llama_bench
 
-READERS: dict[str, Callable[[str, str], Sequence[ForeignRun] | None]] = {}
-"""By tool, in the order in which they are tried."""
+READERS: dict[str, Callable[[str, str], Sequence[ForeignRun] | None]] = {
+    "llama-bench (json, jsonl, csv, sql)": llama_bench.runs_of,
+    "a text with serving blocks of vLLM or SGLang, or with tables of llama-bench": document.runs_of,
+}
+"""By what they read, in the order in which they are tried: a text that may hold anything comes last."""
 
 
 def read(text: str, name: str) -> Sequence[ForeignRun] | None:

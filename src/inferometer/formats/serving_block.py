@@ -1,0 +1,176 @@
+"""What does a "Serving Benchmark Result" block say? vLLM's and SGLang's, old and new, and our own.
+
+A block does not tell its version; it is known by its lines. What the lines mean there was read from vLLM 0.6.5
+(benchmarks/benchmark_serving.py), vLLM 0.33.0 (vllm/benchmarks/serve.py) and SGLang (python/sglang/bench_serving.py).
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from inferometer.foreign import ForeignRun
+from inferometer.metrics import metric_rows, percentile_word
+from inferometer.units import BYTES_PER_GIB, BYTES_PER_MIB
+
+_HEAD = re.compile(r"(?P<prefix>[^=]*)={5,} *Serving Benchmark Result *={5,}")
+_END = re.compile(r"={10,}\s*$")
+_LINE = re.compile(r"(?P<label>[^:]+):\s+(?P<value>\S.*?)\s*$")
+_LATENCY = re.compile(
+    r"(?P<statistic>mean|median|std|p(?P<percent>\d+(?:\.\d+)?)) (?P<what>ttft|tpot|itl|e2el|e2e latency) \(ms\)"
+)
+_MEMORY = re.compile(r"(?P<number>\d+(?:[.,]\d+)?) ?(?P<unit>GiB|MiB|GB|MB)\b", re.IGNORECASE)
+_SAYS_MEMORY = re.compile(r"memory|vram|mem\b|gpu", re.IGNORECASE)
+_BYTES = {"gib": BYTES_PER_GIB, "mib": BYTES_PER_MIB, "gb": 1e9, "mb": 1e6}
+_LINES_BENEATH = 4
+"""How far below a block its memory may stand."""
+
+_LABELS = {row.label.casefold(): row.key for row in metric_rows() if "_ms" not in row.key} | {
+    "total throughput (tok/s)": "total_token_throughput",  # SGLang of 2024
+    "draft tokens": "drafted_tokens",
+    "acceptance length": "mean_accepted_length",
+    "accept length": "mean_accepted_length",
+}
+_SETTINGS = {
+    "backend": "backend",
+    "traffic request rate": "request_rate",
+    "request rate configured (rps)": "request_rate",
+    "maximum request concurrency": "concurrency",
+    "max request concurrency": "concurrency",
+    "max reqeuest concurrency": "concurrency",  # so spelled by SGLang of 2025
+}
+_FLAGS = {
+    "--num-prompts": "requests",
+    "--max-concurrency": "concurrency",
+    "--request-rate": "request_rate",
+    "--seed": "seed",
+    "--model": "model",
+    "--dataset-name": "dataset",
+    "--dataset-path": "dataset_path",
+}
+_FLAG = re.compile(rf"({'|'.join(_FLAGS)})[ =](?:\"([^\"]*)\"|'([^']*)'|(\S+))")
+
+_Form = Literal["vllm-0.6.5", "vllm-0.33", "sglang", "inferometer"]
+_TOOLS: dict[_Form, str] = {
+    "vllm-0.6.5": "vLLM's block (as of 0.6.5)",
+    "vllm-0.33": "vLLM's block (as of 0.33)",
+    "sglang": "SGLang's block",
+    "inferometer": "Inferometer's block",
+}
+_CONNECTS = "its clock starts before the request connects"
+_OUR_ITL = "gaps between chunks"
+_DIFFERS: dict[_Form, dict[str, str]] = {
+    "vllm-0.6.5": {
+        "ttft": _CONNECTS,
+        "tpot": "it ends at [DONE], not at the last token",
+        "itl": f"{_OUR_ITL} with text; a gap that ends in an empty chunk is lost",
+        "e2el": f"it ends at [DONE], and {_CONNECTS}",
+        "total_input_tokens": "by the client's tokenizer, without the chat template",
+        "total_output_tokens": "by the client's tokenizer",
+        "output_throughput": "tokens by the client's tokenizer",
+        "total_token_throughput": "tokens by the client's tokenizer, without the chat template",
+    },
+    "vllm-0.33": {
+        "ttft": _CONNECTS,
+        "itl": f"{_OUR_ITL}; in completions the finish chunk is one",
+        "e2el": _CONNECTS,
+        "mean_accepted_length": "1 + accepted ÷ drafts: steps without a draft do not count",
+    },
+    "sglang": {
+        "ttft": _CONNECTS,
+        "itl": f"{_OUR_ITL}, or these shared by a chunk's tokens, by version and backend, which it does not tell",
+        "e2el": _CONNECTS,
+        "total_output_tokens": "by the server or as asked for, by version and backend, which it does not tell",
+        "output_throughput": "tokens by the server or as asked for, which it does not tell",
+        "total_token_throughput": "tokens by the server or as asked for, which it does not tell",
+        "mean_accepted_length": "the server's own average, which may have more requests in it than these",
+    },
+    "inferometer": {},
+}
+
+
+def begins(line: str) -> str | None:
+    """What stands before a block's first line on each of its lines ("" mostly, "# " in a commented script); None where
+    no block begins."""
+    found = _HEAD.match(line)
+    return None if found is None else found["prefix"]
+
+
+def ends(line: str) -> bool:
+    """Whether a block's last line is this, or one that stands in no block."""
+    return _END.search(line) is not None or line.lstrip().startswith("```")
+
+
+def run_of(name: str, block: Iterable[str], asked: Mapping[str, str], memory_gib: float | None) -> ForeignRun | None:
+    """The run of a block's lines, without what stands before each; None where no line says anything known. `asked`:
+    settings told elsewhere, which the block's own override."""
+    values: dict[str, float | None] = {}
+    settings = dict(asked)
+    is_our_own, is_033 = False, False
+    for line in block:
+        is_our_own |= "Not in vLLM" in line
+        found = _LINE.match(line.strip())
+        if found is None:
+            continue
+        label = found["label"].casefold()
+        is_033 |= label in ("failed requests", "peak concurrent requests", "maximum request concurrency")
+        key = _key(label)
+        if key is not None:
+            values[key] = _number(found["value"])
+        elif label in _SETTINGS and found["value"] != "not set":
+            settings[_SETTINGS[label]] = found["value"]
+    if not any(value is not None for value in values.values()):
+        return None
+    form: _Form = "vllm-0.33" if is_033 else "vllm-0.6.5"
+    form = "sglang" if "backend" in settings else "inferometer" if is_our_own else form
+    if memory_gib is not None and values.get("memory_gib") is None:
+        values = {"memory_gib": memory_gib, **values}
+    differs = {key: text for key in values if (text := _difference(form, key))}
+    dialect = form if form != "sglang" else ""
+    return ForeignRun(name, _TOOLS[form], values, differs, settings, dialect=dialect)
+
+
+def settings_of(lines: Iterable[str]) -> dict[str, str]:
+    """What a command line of the benchmark asked for, where one stands among the lines; of several the last."""
+    settings: dict[str, str] = {}
+    for line in lines:
+        if "benchmark_serving" in line or "bench_serving" in line or "bench serve" in line:
+            settings = {_FLAGS[flag]: quoted or single or word for flag, quoted, single, word in _FLAG.findall(line)}
+    return settings
+
+
+def memory_beneath(lines: Sequence[str]) -> float | None:
+    """GiB, from a line that holds nothing else or calls it memory, among the first few below a block; None where there
+    is none. Decimal units are told from binary ones."""
+    beneath = [line for line in lines if line.strip().strip("`")][:_LINES_BENEATH]
+    for line in beneath:
+        found = _MEMORY.search(line)
+        if found is None:
+            continue
+        around = (line[: found.start()] + line[found.end() :]).strip(" \t-*+•~≈.:()")
+        if not around or _SAYS_MEMORY.search(around):
+            return float(found["number"].replace(",", ".")) * _BYTES[found["unit"].lower()] / BYTES_PER_GIB
+    return None
+
+
+def _key(label: str) -> str | None:
+    found = _LATENCY.fullmatch(label)
+    if found is None:
+        return _LABELS.get(label)
+    what = found["what"].replace("e2e latency", "e2el")
+    statistic = f"p{percentile_word(float(found['percent']))}" if found["percent"] else found["statistic"]
+    return f"{statistic}_{what}_ms"
+
+
+def _number(text: str) -> float | None:
+    """None for n/a and the like."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _difference(form: _Form, key: str) -> str:
+    """How a value differs from ours; "" where it does not."""
+    told = _DIFFERS[form]
+    latency = re.fullmatch(r"[a-z]+[\d.]*_(ttft|tpot|itl|e2el)_ms", key)
+    return told.get(latency[1] if latency else key, "")
