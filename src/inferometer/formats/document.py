@@ -1,4 +1,4 @@
-"""Which results stand in a text that somebody wrote, and under which headings? Serving blocks and llama-bench tables."""
+"""Which results stand in a text, and under which headings? Serving blocks, and tables of llama-bench."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -8,7 +8,7 @@ from inferometer.foreign import ForeignRun
 from inferometer.formats import llama_bench_table, serving_block
 from inferometer.formats.headings import placed_lines
 
-BETWEEN = " › "
+BETWEEN = " > "
 """Stands between the headings of a run's name."""
 
 _Placed = Sequence[tuple[tuple[str, ...], str]]

@@ -30,7 +30,7 @@ def heads_of(line: str) -> list[str] | None:
 
 
 def row_of(heads: Sequence[str], line: str) -> Row | None:
-    """A line of the table; None for one that is no row of it. Size and parameters are as rounded as they stand there."""
+    """A line of the table; None for one that is no row of it. Size and parameters are rounded as they stand there."""
     cells = _cells(line)
     if len(cells) != len(heads):
         return None

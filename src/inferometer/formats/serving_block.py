@@ -56,36 +56,45 @@ _TOOLS: dict[_Form, str] = {
     "sglang": "SGLang's block",
     "inferometer": "Inferometer's block",
 }
-_CONNECTS = "its clock starts before the request connects"
-_OUR_ITL = "gaps between chunks"
+_CONNECTS = "timed from before the request connects"
+_BY_CLIENT = "in tokens of the client's tokenizer"
+_WITHOUT_TEMPLATE = f"{_BY_CLIENT}, without the chat template's"
+_NOT_TOLD = "in tokens by the server or as asked for; it depends on version and backend, and the block does not say"
 _DIFFERS: dict[_Form, dict[str, str]] = {
     "vllm-0.6.5": {
         "ttft": _CONNECTS,
-        "tpot": "it ends at [DONE], not at the last token",
-        "itl": f"{_OUR_ITL} with text; a gap that ends in an empty chunk is lost",
-        "e2el": f"it ends at [DONE], and {_CONNECTS}",
-        "total_input_tokens": "by the client's tokenizer, without the chat template",
-        "total_output_tokens": "by the client's tokenizer",
-        "output_throughput": "tokens by the client's tokenizer",
-        "total_token_throughput": "tokens by the client's tokenizer, without the chat template",
+        "tpot": "timed to [DONE], not to the last token",
+        "itl": "gaps between chunks with text, without those that end in an empty chunk",
+        "e2el": f"timed to [DONE], and {_CONNECTS.removeprefix('timed ')}",
+        "total_input_tokens": _WITHOUT_TEMPLATE,
+        "total_output_tokens": _BY_CLIENT,
+        "output_throughput": _BY_CLIENT,
+        "total_token_throughput": _WITHOUT_TEMPLATE,
     },
     "vllm-0.33": {
         "ttft": _CONNECTS,
-        "itl": f"{_OUR_ITL}; in completions the finish chunk is one",
+        "itl": "gaps between chunks, in completions with that before the finish chunk",
         "e2el": _CONNECTS,
-        "mean_accepted_length": "1 + accepted ÷ drafts: steps without a draft do not count",
+        "mean_accepted_length": "1 + accepted ÷ drafts, which leaves out steps without a draft",
     },
     "sglang": {
         "ttft": _CONNECTS,
-        "itl": f"{_OUR_ITL}, or these shared by a chunk's tokens, by version and backend, which it does not tell",
+        "itl": "gaps between chunks, or these shared by a chunk's tokens; it depends on version and backend, and the "
+        "block does not say",
         "e2el": _CONNECTS,
-        "total_output_tokens": "by the server or as asked for, by version and backend, which it does not tell",
-        "output_throughput": "tokens by the server or as asked for, which it does not tell",
-        "total_token_throughput": "tokens by the server or as asked for, which it does not tell",
-        "mean_accepted_length": "the server's own average, which may have more requests in it than these",
+        "total_output_tokens": _NOT_TOLD,
+        "output_throughput": _NOT_TOLD,
+        "total_token_throughput": _NOT_TOLD,
+        "mean_accepted_length": "the server's own average, which may have other requests in it",
     },
     "inferometer": {},
 }
+_RATES = {
+    "request_throughput": ("completed",),
+    "output_throughput": ("total_output_tokens",),
+    "total_token_throughput": ("total_input_tokens", "total_output_tokens"),
+}
+"""Each is a sum of these over the duration, in every tool."""
 
 
 def begins(line: str) -> str | None:
@@ -122,6 +131,7 @@ def run_of(name: str, block: Iterable[str], asked: Mapping[str, str], memory_gib
         return None
     form: _Form = "vllm-0.33" if is_033 else "vllm-0.6.5"
     form = "sglang" if "backend" in settings else "inferometer" if is_our_own else form
+    values |= _unrounded_rates(values)
     if memory_gib is not None and values.get("memory_gib") is None:
         values = {"memory_gib": memory_gib, **values}
     differs = {key: text for key in values if (text := _difference(form, key))}
@@ -159,6 +169,22 @@ def _key(label: str) -> str | None:
     what = found["what"].replace("e2e latency", "e2el")
     statistic = f"p{percentile_word(float(found['percent']))}" if found["percent"] else found["statistic"]
     return f"{statistic}_{what}_ms"
+
+
+def _unrounded_rates(values: Mapping[str, float | None]) -> dict[str, float]:
+    """The rates with more digits than the block's two decimals, from the block's own sums, where these round to what is
+    printed: 0.05 and 0.07 req/s are 40% apart, and the runs 60%."""
+    duration_s = values.get("duration")
+    found: dict[str, float] = {}
+    for key, parts in _RATES.items():
+        printed, sums = values.get(key), [values.get(part) for part in parts]
+        known = [part for part in sums if part is not None]
+        if printed is None or not duration_s or len(known) < len(sums):
+            continue
+        rate = sum(known) / duration_s
+        if abs(rate - printed) < 0.0051:  # half of the last decimal, and what the duration's own rounding makes
+            found[key] = rate
+    return found
 
 
 def _number(text: str) -> float | None:
