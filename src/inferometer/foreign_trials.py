@@ -38,17 +38,17 @@ def trial_of(
         trial = Trial(arm, number, "done", min(starts, default=None), run.records)
         summary = summarize_view(view(trial, dialect), percentiles, draws_again=True)
     own = {key: value for key, value in summary.values.items() if value is not None}
-    notes = [f"From {origin[0]}: {run.tool}", *summary.notes]
-    if run.values.get("memory_gib") is not None:
-        notes.append("Memory Usage is as it was written down; of what, and read by what, is not told")
+    differs = run.differs
+    if run.dialect == dialect:  # then only what no dialect defines is left: memory
+        differs = {key: text for key, text in differs.items() if key == "memory_gib"}
     return msgspec.structs.replace(
         summary,
         values=run.values | own,
-        notes=tuple(notes),
+        notes=(f"From {origin[0]}: {run.tool}", *summary.notes),
         study=f"{origin[0]}#{origin[1]}",
         plan=f"{origin[0]}#{origin[1]}",
         tool=run.tool,
-        differs={} if run.dialect == dialect else run.differs,
+        differs=differs,
     )
 
 

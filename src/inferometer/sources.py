@@ -72,7 +72,8 @@ class _Named(msgspec.Struct, frozen=True):
 def sources_of(arguments: Sequence[str]) -> Sources:
     """What the arguments name. Raises RequestWrong with what there is to choose from."""
     folders: list[Path] = []
-    found: list[tuple[str, int, ForeignRun, _Named, int]] = []
+    found: list[Column] = []
+    wanted: list[tuple[str, Sequence[str]]] = []  # of each column the name that was given, and what it may be called
     for argument in arguments:
         named = _named(argument)
         if named.path.is_dir():
@@ -85,12 +86,11 @@ def sources_of(arguments: Sequence[str]) -> Sources:
             continue
         runs = runs_in(named.path)
         numbers = [_number_of(named, runs)] if named.fragment else list(range(1, len(runs) + 1))
-        found += [(named.name, number, runs[number - 1], named, len(folders)) for number in numbers]
-    names = _names([(name, _candidates(run, named.path, number)) for name, number, run, named, _ in found])
-    columns = [
-        Column(name, run, (str(named.path), number), before)
-        for name, (_, number, run, named, before) in zip(names, found, strict=True)
-    ]
+        for number in numbers:
+            run = runs[number - 1]
+            found.append(Column("", run, (str(named.path), number), len(folders)))
+            wanted.append((named.name, _candidates(run, named.path, number, len(runs))))
+    columns = [msgspec.structs.replace(one, name=name) for one, name in zip(found, _names(wanted), strict=True)]
     return Sources(tuple(folders), tuple(columns))
 
 
@@ -185,13 +185,14 @@ def _listing(runs: Sequence[ForeignRun], only: Sequence[int] = ()) -> str:
     return "\n".join(f"  #{number}  {run.name} ({run.tool})" for number, run in shown)
 
 
-def _candidates(run: ForeignRun, path: Path, number: int) -> list[str]:
-    """What a run may be called, the shortest first, the last like no other."""
+def _candidates(run: ForeignRun, path: Path, number: int, count: int) -> list[str]:
+    """What a run, the `number`th of `count` in its file, may be called; the shortest first, the last like no other."""
     headings = run.name.split(BETWEEN)
+    numbered = [f"{headings[-1]} #{number}"] if count > 1 else []
     if run.name == path.stem:
-        return [run.name, f"{run.name} #{number}", str(path.with_suffix("")), f"{path}#{number}"]
-    longer = [BETWEEN.join(headings[-count:]) for count in range(2, len(headings) + 1)]
-    return [headings[-1], f"{headings[-1]} #{number}", *longer, f"{path.stem}: {run.name}", f"{path}#{number}"]
+        return [run.name, *numbered, str(path.with_suffix("")), f"{path}#{number}"]
+    longer = [BETWEEN.join(headings[-deep:]) for deep in range(2, len(headings) + 1)]
+    return [headings[-1], *numbered, *longer, f"{path.stem}: {run.name}", f"{path}#{number}"]
 
 
 def _names(wanted: Sequence[tuple[str, Sequence[str]]]) -> list[str]:

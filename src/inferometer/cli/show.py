@@ -2,7 +2,7 @@
 
 import shlex
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +58,7 @@ def list_studies(
     folders = _folders_below(folder)
     if not folders:
         raise RequestWrong(f"there is no study in {folder}, nor up to three folders below it.")
-    entries = [_entry(found) for found in folders]
+    entries = [_entry(found, _headline) for found in folders]
     entries.sort(key=lambda entry: entry["began"] or "")
     if as_json:
         _print_json({"studies": entries})
@@ -140,7 +140,7 @@ def _show_study(folder: Path, as_json: bool) -> None:
     from inferometer.results import comparison_of, findings_of, read_study
     from inferometer.units import value_text
 
-    study = read_study(folder)
+    study, entry = read_study(folder), _entry(folder, None)
     comparison = comparison_of([folder], "inferometer") if study.trials else None
     found = findings_of(study, "inferometer")
     rows = {row.metric: row for row in comparison.rows} if comparison is not None else {}
@@ -148,12 +148,12 @@ def _show_study(folder: Path, as_json: bool) -> None:
         values = {key: rows[key].values for key in _FIGURES if key in rows}
         trials = [{"arm": t.arm, "number": t.number, "state": t.state, "error": t.error} for t in study.trials]
         sentences = [{"severity": one.severity, "code": one.code, "says": one.sentence} for one in found]
-        _print_json(_entry(folder) | {"workload": study.workload, "values": values, "all_trials": trials}
+        _print_json(entry | {"workload": study.workload, "values": values, "all_trials": trials}
                     | {"findings": sentences, "stopped": study.stopped})  # fmt: skip
         return
-    entry = _entry(folder)
     print(f"{entry['name']}: {folder}\nbegan {entry['began'] or 'n/a'}; machine: {_machine(study)}")
-    print("workload: " + ("; ".join(f"{name} {value}" for name, value in study.workload.items()) or "n/a"))
+    workload = "; ".join(f"{name} {value}" for name, value in study.workload.items()) or "n/a"
+    print(textwrap.fill(f"workload: {workload}", 99, break_long_words=False, subsequent_indent="  "))
     print()
     width = max(len(arm) for arm in study.spec.arms)
     print(_row("", "", width, _HEADS) + "  trials")
@@ -198,7 +198,7 @@ def _folders_below(folder: Path) -> list[Path]:
     return sorted({found.parent for pattern in patterns for found in folder.glob(pattern)})
 
 
-def _entry(folder: Path) -> dict[str, Any]:
+def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str, Any]:
     """A study in short; one that cannot be read tells why."""
     from inferometer.store import Store
 
@@ -216,7 +216,7 @@ def _entry(folder: Path) -> dict[str, Any]:
             spec, (began, states) = store.spec(), store.progress()
         finally:
             store.close()
-        headline = _headline(folder) if states.get("done") else "nothing measured yet"
+        headline = "" if headline_of is None else headline_of(folder) if states.get("done") else "nothing measured yet"
     except InferometerError as error:
         return blank | {"error": str(error)}
     return blank | {
@@ -252,8 +252,10 @@ def _only_value(comparison: "Comparison") -> str:
 def _entry_text(entry: dict[str, Any]) -> str:
     states = ", ".join(f"{count} {state}" for state, count in entry["trials"].items()) or "no trial"
     said = entry.get("error") or entry["headline"]
-    head = f"{(entry['began'] or 'n/a')[:16].replace('T', ' '):16}  {entry['name']}: {', '.join(entry['arms'])}"
-    below = [f"{entry['folder']}  ({states})", *textwrap.wrap(said, 95)]
+    head = f"{(entry['began'] or 'n/a')[:16].replace('T', ' '):16}  {entry['name']}" + (
+        f": {', '.join(entry['arms'])}" if entry["arms"] else ""
+    )
+    below = [entry["folder"] + ("" if "error" in entry else f"  ({states})"), *textwrap.wrap(said, 95)]
     return "\n".join([head, *(f"    {line}" for line in below)])
 
 

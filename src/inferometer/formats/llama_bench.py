@@ -136,7 +136,7 @@ def _readable(rows: Callable[[], list[Row]]) -> list[Row]:
     """The rows; where there should be some and are none, that is an error of the file, not of a trial."""
     try:
         found = rows()
-    except (TrialFailed, ValueError, csv.Error) as error:
+    except (TrialFailed, ValueError, csv.Error, RecursionError) as error:
         raise RequestWrong(f"an output of llama-bench that cannot be read, cut off perhaps: {error}") from error
     if not found:
         raise RequestWrong("an output of llama-bench without a row: was it stopped before its first test ended?")

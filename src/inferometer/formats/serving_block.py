@@ -15,16 +15,14 @@ from inferometer.units import BYTES_PER_GIB, BYTES_PER_MIB
 _HEAD = re.compile(r"(?P<prefix>[^=]*)={5,} *Serving Benchmark Result *={5,}")
 _END = re.compile(r"={10,}\s*$")
 _LINE = re.compile(r"(?P<label>[^:]+):\s+(?P<value>\S.*?)\s*$")
-_LATENCY = re.compile(
-    r"(?P<statistic>mean|median|std|p(?P<percent>\d+(?:\.\d+)?)) (?P<what>ttft|tpot|itl|e2el|e2e latency) \(ms\)"
-)
+_PERCENTILE = re.compile(r"p(?P<percent>\d+(?:\.\d+)?) (?P<what>.*)")
 _MEMORY = re.compile(r"(?P<number>\d+(?:[.,]\d+)?) ?(?P<unit>GiB|MiB|GB|MB)\b", re.IGNORECASE)
 _SAYS_MEMORY = re.compile(r"memory|vram|mem\b|gpu", re.IGNORECASE)
 _BYTES = {"gib": BYTES_PER_GIB, "mib": BYTES_PER_MIB, "gb": 1e9, "mb": 1e6}
 _LINES_BENEATH = 4
 """How far below a block its memory may stand."""
 
-_LABELS = {row.label.casefold(): row.key for row in metric_rows() if "_ms" not in row.key} | {
+_LABELS = {row.label.casefold(): row.key for row in metric_rows((99,))} | {
     "total throughput (tok/s)": "total_token_throughput",  # SGLang of 2024
     "draft tokens": "drafted_tokens",
     "acceptance length": "mean_accepted_length",
@@ -135,6 +133,8 @@ def run_of(name: str, block: Iterable[str], asked: Mapping[str, str], memory_gib
     if memory_gib is not None and values.get("memory_gib") is None:
         values = {"memory_gib": memory_gib, **values}
     differs = {key: text for key in values if (text := _difference(form, key))}
+    if form != "inferometer" and "memory_gib" in values:
+        differs["memory_gib"] = "as somebody noted it: of what, and read how, is not told"
     dialect = form if form != "sglang" else ""
     return ForeignRun(name, _TOOLS[form], values, differs, settings, dialect=dialect)
 
@@ -163,12 +163,13 @@ def memory_beneath(lines: Sequence[str]) -> float | None:
 
 
 def _key(label: str) -> str | None:
-    found = _LATENCY.fullmatch(label)
+    """By our labels, which are vLLM's; any percentile is as the 99th."""
+    label = label.replace("e2e latency (ms)", "e2el (ms)")  # SGLang
+    found = _PERCENTILE.fullmatch(label)
     if found is None:
         return _LABELS.get(label)
-    what = found["what"].replace("e2e latency", "e2el")
-    statistic = f"p{percentile_word(float(found['percent']))}" if found["percent"] else found["statistic"]
-    return f"{statistic}_{what}_ms"
+    key = _LABELS.get(f"p99 {found['what']}")
+    return None if key is None else f"p{percentile_word(float(found['percent']))}{key.removeprefix('p99')}"
 
 
 def _unrounded_rates(values: Mapping[str, float | None]) -> dict[str, float]:
