@@ -34,8 +34,8 @@ def test_a_test_that_one_run_lacks_or_failed_has_no_difference():
 
 
 def test_what_varies_within_a_run_tells_its_tests_apart_and_what_does_not_is_said_below():
-    runs = read((RECORDED / "llama-bench-b11434-fa.csv").read_text(), "x") or ()
-    content = beside([("x", runs[0].rows)])
+    runs = read((RECORDED / "llama-bench-b11434-fa.csv").read_text(), "x")
+    content = beside([(run.name, run.rows) for run in runs or ()])
     assert [test.test for test in content.tests] == ["pp16, fa 0", "tg8, fa 0", "pp16, fa 1", "tg8, fa 1"]
     assert beside_sheet(content).notes[0] == (
         "x: qwen2 ?B Q8_0, 3.93 MiB, 3.87 M parameters, CPU, llama-bench b11434, ngl -1, threads 1, type_k f16, "

@@ -12,7 +12,7 @@ from inferometer.record import Event, RequestRecord, Usage
 MS = 1_000_000
 
 
-def run(**values: float) -> ForeignRun:
+def run(**values: float | None) -> ForeignRun:
     return ForeignRun("r", "Tool 1.0", values)
 
 
@@ -20,7 +20,7 @@ def trial(foreign: ForeignRun, arm: str = "theirs", number: int = 1) -> TrialSum
     return trial_of(foreign, arm, number, ("file.json", number), "inferometer", (99,))
 
 
-def ours(number: int = 1, **values: float) -> TrialSummary:
+def ours(number: int = 1, **values: float | None) -> TrialSummary:
     return TrialSummary("ours", number, values, study="s")
 
 

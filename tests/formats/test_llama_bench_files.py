@@ -2,20 +2,28 @@
 one run, as md and as sql. Tables of other versions are written here after the seed and after llama-bench's README of
 2023."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from inferometer.bench_row import Row, Test
 from inferometer.errors import RequestWrong
+from inferometer.foreign import ForeignRun
 from inferometer.formats import read
 
 RECORDED = Path(__file__).parent / "recorded"
 SEED = Path(__file__).parents[1] / "golden" / "seed.md"
 
 
+def only(runs: Sequence[ForeignRun] | None) -> ForeignRun:
+    assert runs is not None
+    (run,) = runs
+    return run
+
+
 def rows_in(name: str) -> tuple[Row, ...]:
-    (run,) = read((RECORDED / name).read_text(), name) or ()
+    run = only(read((RECORDED / name).read_text(), name))
     assert (run.name, run.tool, run.values) == (name, "llama-bench", {})
     return run.rows
 
@@ -59,7 +67,7 @@ def test_what_llama_bench_logs_between_the_lines_of_csv_is_passed_over():
     lines = (RECORDED / "llama-bench-b11434-fa.csv").read_text().splitlines()
     lines.insert(0, "ggml_cuda_init: found 1 CUDA devices:")
     lines.insert(3, "state_read_data: incompatible V transposition")
-    (run,) = read("\n".join(lines), "x") or ()
+    run = only(read("\n".join(lines), "x"))
     assert run.rows == rows_in("llama-bench-b11434-fa.csv")
 
 
@@ -79,16 +87,13 @@ def test_the_seed_s_tables_have_their_device_build_and_flash_attention():
 
 
 def test_the_table_of_2023_has_other_columns():
-    (run,) = (
-        read(
-            "| model                          | backend    | ngl | test       |              t/s |\n"
-            "| ------------------------------ | ---------- | --: | ---------- | ---------------: |\n"
-            "| llama 7B mostly Q4_0           | CUDA       |  99 | pp 512     |  2368.80 ± 93.24 |\n"
-            "| llama 7B mostly Q4_0           | CUDA       |  99 | tg 128     |    131.42 ± 0.59 |\n",
-            "x",
-        )
-        or ()
+    text = (
+        "| model                          | backend    | ngl | test       |              t/s |\n"
+        "| ------------------------------ | ---------- | --: | ---------- | ---------------: |\n"
+        "| llama 7B mostly Q4_0           | CUDA       |  99 | pp 512     |  2368.80 ± 93.24 |\n"
+        "| llama 7B mostly Q4_0           | CUDA       |  99 | tg 128     |    131.42 ± 0.59 |\n"
     )
+    run = only(read(text, "x"))
     assert [(row.test.label, row.rate_per_s, row.size_bytes) for row in run.rows] == [
         ("pp512", 2368.8, None), ("tg128", 131.42, None)
     ]  # fmt: skip

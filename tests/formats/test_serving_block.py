@@ -39,7 +39,9 @@ Max ITL (ms):                            3469.54
 
 
 def only(text: str) -> ForeignRun:
-    (run,) = runs_of(text, "file") or ()
+    runs = runs_of(text, "file")
+    assert runs is not None
+    (run,) = runs
     return run
 
 

@@ -255,7 +255,10 @@ def _entry_text(entry: dict[str, Any]) -> str:
     head = f"{(entry['began'] or 'n/a')[:16].replace('T', ' '):16}  {entry['name']}" + (
         f": {', '.join(entry['arms'])}" if entry["arms"] else ""
     )
-    below = [entry["folder"] + ("" if "error" in entry else f"  ({states})"), *textwrap.wrap(said, 95)]
+    below = [
+        entry["folder"] + ("" if "error" in entry else f"  ({states})"),
+        *textwrap.wrap(said, 95, break_long_words=False, break_on_hyphens=False),
+    ]
     return "\n".join([head, *(f"    {line}" for line in below)])
 
 
