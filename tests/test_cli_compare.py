@@ -51,7 +51,8 @@ def a_study(folder: Path, *, failed: bool = False) -> Path:
         store.set_plan_started(trial, 0)
         for index in range(2):
             sent = index * 100 * MS
-            events = tuple(Event(sent + (20 + gap_ms * i) * MS, "text", "x") for i in range(8))
+            events = [Event(sent + (20 + gap_ms * i) * MS, "text", "x") for i in range(8)]
+            events.append(Event(events[-1].at_ns, "done", ""))
             store.add_record(
                 trial,
                 RequestRecord(
