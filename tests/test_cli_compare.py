@@ -1,12 +1,16 @@
-"""`compare`, `show` and `list` as their user calls them."""
+"""`compare`, `show` and `list` as their user calls them, in this process: starting another takes longer than each."""
 
+import contextlib
+import io
 import json
-import subprocess
+import signal
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from inferometer.cli import main
 from inferometer.record import Event, Fact, RequestRecord, Usage
 from inferometer.spec import parse
 from inferometer.store import Store
@@ -25,9 +29,25 @@ arms:
 """
 
 
-def inferometer(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "inferometer", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def inferometer(*words: object) -> Done:
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    argv, handler = sys.argv, signal.getsignal(signal.SIGTERM)
+    sys.argv = ["inferometer", *map(str, words)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.argv = argv
+        signal.signal(signal.SIGTERM, handler)
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def printed(*words: object) -> str:
