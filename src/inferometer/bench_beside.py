@@ -1,5 +1,6 @@
 """How do several runs of llama-bench stand beside one another? One line a test, one column a run, and differences."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -73,7 +74,12 @@ def _cell(test: TestRow, name: str) -> str:
 
 def _numbered(names: Sequence[str]) -> list[str]:
     """The second of a name is "name (2)"."""
-    return [f"{name} ({count})" if (count := names[: i + 1].count(name)) > 1 else name for i, name in enumerate(names)]
+    seen = Counter[str]()
+    numbered: list[str] = []
+    for name in names:
+        seen[name] += 1
+        numbered.append(f"{name} ({seen[name]})" if seen[name] > 1 else name)
+    return numbered
 
 
 def _varying(runs: Sequence[Sequence[Row]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,9 +16,16 @@ from inferometer.formats import READERS, read
 from inferometer.formats.document import BETWEEN
 from inferometer.metrics import MetricDialect, TrialSummary
 from inferometer.units import BYTES_PER_MIB, bytes_text
+from inferometer.untrusted import harmless
 
 _MOST_BYTES = 128 * BYTES_PER_MIB
 """More than any result file at hand; a model or a log of everything is refused before it is read."""
+
+
+_MOST_CHARACTERS = 200
+"""Of one heading or setting."""
+_MOST_COLUMNS = 40
+"""More than anybody reads side by side; pairs of columns grow with the square."""
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -91,6 +99,11 @@ def sources_of(arguments: Sequence[str]) -> Sources:
             found.append(Column("", run, (str(named.path), number), len(folders)))
             wanted.append((named.name, _candidates(run, named.path, number, len(runs))))
     columns = [msgspec.structs.replace(one, name=name) for one, name in zip(found, _names(wanted), strict=True)]
+    if len({column.name for column in columns}) > _MOST_COLUMNS:
+        raise RequestWrong(
+            f"{len(columns)} runs are more than stand side by side ({_MOST_COLUMNS}). Choose by number or heading: "
+            f"inferometer show {columns[0].origin[0]} lists them."
+        )
     return Sources(tuple(folders), tuple(columns))
 
 
@@ -104,7 +117,18 @@ def runs_in(path: Path) -> Sequence[ForeignRun]:
     if not runs:
         known = "\n".join(f"  - {reader}" for reader in READERS)
         raise RequestWrong(f"{path} holds no result that is known. Read are:\n{known}\n  - study folders")
-    return runs
+    return [_harmless(run) for run in runs]
+
+
+def _harmless(run: ForeignRun) -> ForeignRun:
+    """The run with names that can be shown: whoever wrote the file chose them."""
+    return msgspec.structs.replace(
+        run,
+        name=BETWEEN.join(harmless(heading, _MOST_CHARACTERS) for heading in run.name.split(BETWEEN)),
+        tool=harmless(run.tool, _MOST_CHARACTERS),
+        settings={harmless(key): harmless(value, _MOST_CHARACTERS) for key, value in run.settings.items()},
+        differs={key: harmless(text) for key, text in run.differs.items()},
+    )
 
 
 def heading_of(run: ForeignRun) -> str:
@@ -204,10 +228,11 @@ def _names(wanted: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
 
     while True:
         now = names()
+        counts = Counter(now)
         longer = [
             i
             for i, (given, candidates) in enumerate(wanted)
-            if not given and now.count(now[i]) > 1 and chosen[i] + 1 < len(candidates)
+            if not given and counts[now[i]] > 1 and chosen[i] + 1 < len(candidates)
         ]
         if not longer:
             return now

@@ -7,16 +7,21 @@ from inferometer.bench_row import Row
 from inferometer.foreign import ForeignRun
 from inferometer.formats import llama_bench_table, serving_block
 from inferometer.formats.headings import placed_lines
+from inferometer.untrusted import harmless_lines
 
 BETWEEN = " > "
 """Stands between the headings of a run's name."""
 
+_SIGNS = (serving_block.TITLE, llama_bench_table.RATE)
+"""A text without either holds nothing to read, and most files that are no text of ours end here."""
 _Placed = Sequence[tuple[tuple[str, ...], str]]
 
 
 def runs_of(text: str, name: str) -> Sequence[ForeignRun] | None:
     """In the text's order, each named by the path of its headings, or `name` where it has none."""
-    lines = list(placed_lines(text))
+    if not any(sign in text for sign in _SIGNS):
+        return None
+    lines = list(placed_lines(harmless_lines(text)))
     runs: list[ForeignRun] = []
     at = since = 0  # since: the line after the last run
     while at < len(lines):

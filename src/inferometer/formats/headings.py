@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-_HEADING = re.compile(r" {0,3}(?P<marks>#{1,6})[ \t]+(?P<text>.*?)[ \t]*#*[ \t]*$")
+_HEADING = re.compile(r" {0,3}(?P<marks>#{1,6})[ \t]")
 _UNDERLINE = re.compile(r" {0,3}(?P<mark>=|-)(?P=mark){2,}[ \t]*$")
 _FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})(?P<rest>.*)$")
 _NO_TITLE = ("|", "-", "*", ">", "#", "`", "~", "=", "    ", "\t")
@@ -25,10 +25,17 @@ def placed_lines(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
         elif found is not None:
             fence = found["fence"]
         elif (heading := _HEADING.match(line)) is not None:
-            level, title = len(heading["marks"]), heading["text"]
+            level, title = len(heading["marks"]), _title(line[heading.end() :])
         elif (under := _UNDERLINE.match(line)) is not None and before.strip() and not before.startswith(_NO_TITLE):
             level, title = (1 if under["mark"] == "=" else 2), before.strip()
         if level:
             path = [*((outer, name) for outer, name in path if outer < level), (level, title)]
         before = "" if level or fence else line
         yield tuple(name for _, name in path), line
+
+
+def _title(text: str) -> str:
+    """A heading's text without the blanks around it and the signs that may close it."""
+    stripped = text.strip()
+    open_ended = stripped.rstrip("#")
+    return open_ended.rstrip() if open_ended != stripped and open_ended[-1:] in ("", " ", "\t") else stripped

@@ -4,6 +4,7 @@ Its Markdown is read by `llama_bench_table`.
 """
 
 import csv
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
@@ -13,6 +14,7 @@ import msgspec
 from inferometer.bench_row import Row, Test
 from inferometer.errors import RequestWrong, TrialFailed
 from inferometer.foreign import ForeignRun
+from inferometer.untrusted import harmless
 
 SETTINGS = (
     "n_gpu_layers", "n_cpu_moe", "n_threads", "n_batch", "n_ubatch", "type_k", "type_v", "main_gpu", "split_mode",
@@ -73,28 +75,30 @@ def row_of(entry: Any) -> Row:
         raise TrialFailed(
             f"llama-bench's output has another form than known: {error}. Is it another program?"
         ) from error
+    if any(sample <= 0 for sample in found.samples_ns):
+        raise TrialFailed("llama-bench's output has a test that took no time. Is it another program?")
     fields = cast("dict[str, Any]", entry)
     return Row(
         test=Test(found.n_prompt, found.n_gen, found.n_depth),
         way="llama-bench",
         clock="llama-bench",
         engine=engine_of(found.build_commit, found.build_number),
-        model=found.model_filename,
-        description=found.model_type,
+        model=harmless(found.model_filename),
+        description=harmless(found.model_type),
         size_bytes=found.model_size,
         parameters=found.model_n_params,
-        backend=found.backends or _older_backend(fields),
+        backend=harmless(found.backends) or _older_backend(fields),
         devices=_devices(found),
         settings={name: _word(fields[name]) for name in SETTINGS if name in fields},
         samples_ns=found.samples_ns,
-        told_rate_per_s=None if found.samples_ns else found.avg_ts,
-        told_deviation_per_s=None if found.samples_ns else found.stddev_ts,
+        told_rate_per_s=None if found.samples_ns else _finite(found.avg_ts),
+        told_deviation_per_s=None if found.samples_ns else _finite(found.stddev_ts),
     )
 
 
 def engine_of(commit: str, number: int) -> str:
     """A build as we call it: by its number, else by its commit."""
-    return "llama-bench " + (f"b{number}" if number else commit or "unknown build")
+    return "llama-bench " + (f"b{number}" if number else harmless(commit) or "unknown build")
 
 
 def _rows_of_json(text: str) -> list[Row]:
@@ -136,7 +140,7 @@ def _readable(rows: Callable[[], list[Row]]) -> list[Row]:
     """The rows; where there should be some and are none, that is an error of the file, not of a trial."""
     try:
         found = rows()
-    except (TrialFailed, ValueError, csv.Error, RecursionError) as error:
+    except (TrialFailed, ValueError, csv.Error) as error:
         raise RequestWrong(f"an output of llama-bench that cannot be read, cut off perhaps: {error}") from error
     if not found:
         raise RequestWrong("an output of llama-bench without a row: was it stopped before its first test ended?")
@@ -145,7 +149,7 @@ def _readable(rows: Callable[[], list[Row]]) -> list[Row]:
 
 def _devices(entry: _Entry) -> tuple[str, ...]:
     """The GPUs that the build sees: by commas, in 2024 by strokes."""
-    return tuple(name.strip() for name in re.split(r", |/", entry.gpu_info) if name.strip())
+    return tuple(name.strip() for name in re.split(r", |/", harmless(entry.gpu_info)) if name.strip())
 
 
 def _older_backend(fields: dict[str, Any]) -> str:
@@ -156,11 +160,17 @@ def _older_backend(fields: dict[str, Any]) -> str:
 
 def _word(value: Any) -> str:
     """A value as llama-bench's table prints it: true is 1."""
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(int(value))
+    return harmless(value if isinstance(value, str) else msgspec.json.encode(value).decode())
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _decoded(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise TrialFailed(f"llama-bench wrote no JSON: {error}: {text[:200]!r}") from error

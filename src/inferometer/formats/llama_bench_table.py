@@ -13,20 +13,22 @@ from inferometer.bench_sheet import SETTING_COLUMNS
 from inferometer.formats.llama_bench import engine_of
 from inferometer.units import BYTES_PER_GIB, BYTES_PER_MIB
 
+RATE = "t/s"
+"""The column that no such table lacks."""
 _FIELDS = {column.head: name for name, column in SETTING_COLUMNS.items()}
-_NO_SETTING = frozenset({"model", "size", "params", "backend", "test", "t/s"})
-_TEST = re.compile(r"(?:pp ?(?P<prompt>\d+))?\+?(?:tg ?(?P<generated>\d+))?(?: @ d(?P<depth>\d+))?")
-_RATE = re.compile(r"(?P<rate>\d+(?:\.\d+)?)(?:\D+(?P<deviation>\d+(?:\.\d+)?))?")
-_QUANTITY = re.compile(r"(?P<number>\d+(?:\.\d+)?) (?P<unit>\w+)")
+_NO_SETTING = frozenset({"model", "size", "params", "backend", "test", RATE})
+_TEST = re.compile(r"(?:pp ?(?P<prompt>\d{1,9}))?\+?(?:tg ?(?P<generated>\d{1,9}))?(?: @ d(?P<depth>\d{1,9}))?")
+_RATE = re.compile(r"(?P<rate>\d{1,12}(?:\.\d+)?)(?:\D+(?P<deviation>\d{1,12}(?:\.\d+)?))?")
+_QUANTITY = re.compile(r"(?P<number>\d{1,12}(?:\.\d+)?) (?P<unit>\w+)")
 _UNITS = {"MiB": BYTES_PER_MIB, "GiB": BYTES_PER_GIB, "M": 1_000_000, "B": 1_000_000_000}
-_BUILD = re.compile(r"build: (?P<commit>\S+) \((?P<number>\d+)\)")
+_BUILD = re.compile(r"build: (?P<commit>\S+) \((?P<number>\d{1,9})\)")
 _DEVICE = re.compile(r"\s*Device \d+: (?P<name>[^,]+), ")
 
 
 def heads_of(line: str) -> list[str] | None:
     """The columns, where the line is the head of such a table."""
     cells = _cells(line)
-    return cells if {"model", "test", "t/s"} <= set(cells) else None
+    return cells if {"model", "test", RATE} <= set(cells) else None
 
 
 def row_of(heads: Sequence[str], line: str) -> Row | None:
@@ -35,7 +37,7 @@ def row_of(heads: Sequence[str], line: str) -> Row | None:
     if len(cells) != len(heads):
         return None
     entry = dict(zip(heads, cells, strict=True))
-    test, rate = _TEST.fullmatch(entry["test"]), _RATE.match(entry["t/s"])
+    test, rate = _TEST.fullmatch(entry["test"]), _RATE.match(entry[RATE])
     if test is None or not (test["prompt"] or test["generated"]):
         return None
     by_server = entry.get("by [5]") == "server"

@@ -4,6 +4,7 @@ A block does not tell its version; it is known by its lines. What the lines mean
 (benchmarks/benchmark_serving.py), vLLM 0.33.0 (vllm/benchmarks/serve.py) and SGLang (python/sglang/bench_serving.py).
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -12,11 +13,11 @@ from inferometer.foreign import ForeignRun
 from inferometer.metrics import metric_rows, percentile_word
 from inferometer.units import BYTES_PER_GIB, BYTES_PER_MIB
 
-_HEAD = re.compile(r"(?P<prefix>[^=]*)={5,} *Serving Benchmark Result *={5,}")
-_END = re.compile(r"={10,}\s*$")
-_LINE = re.compile(r"(?P<label>[^:]+):\s+(?P<value>\S.*?)\s*$")
+TITLE = "Serving Benchmark Result"
+_HEAD = re.compile(rf"(?P<prefix>[^=]*)={{5,}} *{TITLE} *={{5,}}")
+_END = "=" * 10
 _PERCENTILE = re.compile(r"p(?P<percent>\d+(?:\.\d+)?) (?P<what>.*)")
-_MEMORY = re.compile(r"(?P<number>\d+(?:[.,]\d+)?) ?(?P<unit>GiB|MiB|GB|MB)\b", re.IGNORECASE)
+_MEMORY = re.compile(r"(?P<number>\d{1,9}(?:[.,]\d{1,9})?) ?(?P<unit>GiB|MiB|GB|MB)\b", re.IGNORECASE)
 _SAYS_MEMORY = re.compile(r"memory|vram|mem\b|gpu", re.IGNORECASE)
 _BYTES = {"gib": BYTES_PER_GIB, "mib": BYTES_PER_MIB, "gb": 1e9, "mb": 1e6}
 _LINES_BENEATH = 4
@@ -45,7 +46,7 @@ _FLAGS = {
     "--dataset-name": "dataset",
     "--dataset-path": "dataset_path",
 }
-_FLAG = re.compile(rf"({'|'.join(_FLAGS)})[ =](?:\"([^\"]*)\"|'([^']*)'|(\S+))")
+_FLAG = re.compile(rf"({'|'.join(_FLAGS)})[ =](?:\"([^\"]{{0,500}})\"|'([^']{{0,500}})'|(\S{{1,500}}))")
 
 _Form = Literal["vllm-0.6.5", "vllm-0.33", "sglang", "inferometer"]
 _TOOLS: dict[_Form, str] = {
@@ -104,7 +105,7 @@ def begins(line: str) -> str | None:
 
 def ends(line: str) -> bool:
     """Whether a block's last line is this, or one that stands in no block."""
-    return _END.search(line) is not None or line.lstrip().startswith("```")
+    return line.rstrip().endswith(_END) or line.lstrip().startswith("```")
 
 
 def run_of(name: str, block: Iterable[str], asked: Mapping[str, str], memory_gib: float | None) -> ForeignRun | None:
@@ -115,16 +116,16 @@ def run_of(name: str, block: Iterable[str], asked: Mapping[str, str], memory_gib
     is_our_own, is_033 = False, False
     for line in block:
         is_our_own |= "Not in vLLM" in line
-        found = _LINE.match(line.strip())
-        if found is None:
+        label, colon, value = (part.strip() for part in line.partition(": "))
+        if not colon:
             continue
-        label = found["label"].casefold()
+        label = label.casefold()
         is_033 |= label in ("failed requests", "peak concurrent requests", "maximum request concurrency")
         key = _key(label)
         if key is not None:
-            values[key] = _number(found["value"])
-        elif label in _SETTINGS and found["value"] != "not set":
-            settings[_SETTINGS[label]] = found["value"]
+            values[key] = _number(value)
+        elif label in _SETTINGS and value != "not set":
+            settings[_SETTINGS[label]] = value
     if not any(value is not None for value in values.values()):
         return None
     form: _Form = "vllm-0.33" if is_033 else "vllm-0.6.5"
@@ -191,9 +192,10 @@ def _unrounded_rates(values: Mapping[str, float | None]) -> dict[str, float]:
 def _number(text: str) -> float | None:
     """None for n/a and the like."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _difference(form: _Form, key: str) -> str:
