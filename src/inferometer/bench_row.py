@@ -48,7 +48,8 @@ class Row(msgspec.Struct, frozen=True):
 
     `settings`: by llama-bench's field names (n_gpu_layers, n_threads, flash_attn, …), only those that are known.
     `devices`: the names of the GPUs that it ran on; empty: none, or not known. `offloaded`: layers on the GPU and all
-    layers, None where nobody said. `samples_ns`: the time of each repetition. A row that failed has an `error`.
+    layers, None where nobody said. `samples_ns`: the time of each repetition; where only their mean and deviation are
+    told, `told_rate_per_s` and `told_deviation_per_s`. A row that failed has an `error`.
     """
 
     test: Test
@@ -65,6 +66,8 @@ class Row(msgspec.Struct, frozen=True):
     offloaded: tuple[int, int] | None = None
     samples_ns: tuple[int, ...] = ()
     error: str = ""
+    told_rate_per_s: float | None = None
+    told_deviation_per_s: float | None = None
 
     @property
     def rates_per_s(self) -> list[float]:
@@ -74,12 +77,12 @@ class Row(msgspec.Struct, frozen=True):
     @property
     def rate_per_s(self) -> float | None:
         """Their mean, which is what llama-bench prints; None where it failed."""
-        return statistics.fmean(self.rates_per_s) if self.samples_ns else None
+        return statistics.fmean(self.rates_per_s) if self.samples_ns else self.told_rate_per_s
 
     @property
     def deviation_per_s(self) -> float | None:
         """Their sample standard deviation; None with fewer than two."""
-        return statistics.stdev(self.rates_per_s) if len(self.samples_ns) > 1 else None
+        return statistics.stdev(self.rates_per_s) if len(self.samples_ns) > 1 else self.told_deviation_per_s
 
 
 def every_test(

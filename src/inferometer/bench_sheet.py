@@ -43,7 +43,7 @@ class Sheet(msgspec.Struct, frozen=True):
     llama_bench_columns: int
 
 
-_SETTING_COLUMNS = {
+SETTING_COLUMNS = {
     "n_gpu_layers": Column("ngl", 3),
     "n_cpu_moe": Column("n_cpu_moe", 10),
     "n_threads": Column("threads", 7),
@@ -95,7 +95,7 @@ def sheet(judged: Sequence[Judged], asked: Iterable[str]) -> Sheet:
         (Column("size", 10), lambda row: model_size_text(row.size_bytes)),
         (Column("params", 10), lambda row: parameters_text(row.parameters)),
         (Column("backend", 10, left=True), lambda row: row.backend or "n/a"),
-        *((_SETTING_COLUMNS[name], lambda row, name=name: row.settings.get(name) or "n/a") for name in settings),
+        *((SETTING_COLUMNS[name], lambda row, name=name: row.settings.get(name) or "n/a") for name in settings),
         (Column("test", 15), lambda row: row.test.label),
         (Column("t/s", 20), lambda row: rate_text(row.rate_per_s, row.deviation_per_s)),
     ]
@@ -115,10 +115,8 @@ def shown_settings(rows: Sequence[Row], asked: Iterable[str]) -> list[str]:
         shown.add("n_gpu_layers")
     if any("CPU" in backend or "BLAS" in backend for backend in backends):
         shown.add("n_threads")
-    shown |= {
-        name for name in _SETTING_COLUMNS if len({row.settings[name] for row in rows if name in row.settings}) > 1
-    }
-    return [name for name in _SETTING_COLUMNS if name in shown]
+    shown |= {name for name in SETTING_COLUMNS if len({row.settings[name] for row in rows if name in row.settings}) > 1}
+    return [name for name in SETTING_COLUMNS if name in shown]
 
 
 def _name(row: Row) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from inferometer import stats
 from inferometer.acceptance import Speculation
+from inferometer.definitions import notes_of
 from inferometer.metrics import Metric, MetricDialect, TrialSummary, least_values, metric_rows
 from inferometer.record import Finding
 from inferometer.stats import Floats, Spread
@@ -75,7 +76,11 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One metric of every arm, and the differences of every pair: those against the first arm first."""
+    """One metric of every arm, and the differences of every pair: those against the first arm first.
+
+    `differs`: of arms whose numbers another tool defined otherwise than we do, how. A label ends with a mark, as [1],
+    where the arms' definitions are not the same; the comparison's notes tell what it means, and no verdict is given.
+    """
 
     metric: str
     label: str
@@ -83,6 +88,7 @@ class Row(msgspec.Struct, frozen=True):
     better: Literal["higher", "lower"] | None
     estimates: dict[str, Estimate]
     differences: tuple[Difference, ...]
+    differs: dict[str, str] = {}
 
     @property
     def values(self) -> dict[str, float | None]:
@@ -173,7 +179,8 @@ def compare(
         if summary.state == "done":
             by_arm[summary.arm].append(summary)
     first = summaries[0]
-    metrics = [metric for metric in metric_rows(first.percentiles) if metric.group != "vllm"]
+    told = {key for one in summaries if one.tool for key, value in one.values.items() if value is not None}
+    metrics = [row for row in metric_rows(first.percentiles) if row.group != "vllm" or row.key in told]
     if primary not in {metric.key for metric in metrics}:
         raise ValueError(f"there is no metric {primary!r}")
     found = (*findings, *_kinds_of_memory(by_arm), *_bursts(by_arm))
@@ -181,6 +188,7 @@ def compare(
     judged = [(metric, _row(metric, by_arm, effect_percent, looked_at)) for metric in metrics]
     judged = [(metric, row) for metric, row in judged if metric.group not in _WHERE_KNOWN or any(row.n.values())]
     rows, correction = _with_verdicts(judged, primary, withheld=is_invalid)
+    rows, definitions = _with_marks(rows)
     return Comparison(
         arms=tuple(by_arm),
         rows=rows,
@@ -190,7 +198,7 @@ def compare(
         effect_percent=effect_percent,
         looked_at=looked_at,
         correction=correction,
-        notes=tuple(_notes(by_arm)),
+        notes=(*_notes(by_arm), *definitions),
         findings=found,
         speculation=tuple(speculation),
     )
@@ -218,6 +226,12 @@ def _row(metric: Metric, by_arm: dict[str, list[TrialSummary]], effect_percent: 
             _difference(metric, (base, by_arm[base]), (arm, by_arm[arm]), effect_percent, looked_at)
             for base, arm in pairs
         ),
+        differs={
+            arm: text
+            for arm, trials in by_arm.items()
+            for trial in trials[:1]
+            if (text := trial.differs.get(metric.key)) and trial.values.get(metric.key) is not None
+        },
     )
 
 
@@ -388,7 +402,13 @@ def _with_verdicts(
     rows: list[Row] = []
     for r, (metric, row) in enumerate(judged):
         differences = tuple(
-            _judged(metric, found, adjusted.get((r, d)), is_primary=metric.key == primary, withheld=withheld)
+            _judged(
+                metric,
+                found,
+                adjusted.get((r, d)),
+                is_primary=metric.key == primary,
+                withheld=_WITHHELD if withheld else _unlike(row, found),
+            )
             for d, found in enumerate(row.differences)
         )
         rows.append(msgspec.structs.replace(row, differences=differences))
@@ -401,14 +421,32 @@ def _with_verdicts(
     return tuple(rows), correction
 
 
+_WITHHELD = "withheld: the comparison is not valid"
+
+
+def _unlike(row: Row, found: Difference) -> str:
+    """Why two arms' numbers of a metric are no match; "" where they are."""
+    alike = row.differs.get(found.arm) == row.differs.get(found.baseline)
+    return "" if alike else "the two columns define it differently"
+
+
+def _with_marks(rows: Sequence[Row]) -> tuple[tuple[Row, ...], list[str]]:
+    """The rows with marks on the labels of those whose arms' definitions differ, and what is to be said of them."""
+    told = [{arm: row.differs.get(arm, "") for arm, count in row.n.items() if count} for row in rows]
+    labels = [row.label for row in rows]
+    marks, notes = notes_of(labels, told)
+    marked = [f"{label} {mark}".rstrip() for label, mark in zip(labels, marks, strict=True)]
+    return tuple(msgspec.structs.replace(row, label=label) for row, label in zip(rows, marked, strict=True)), notes
+
+
 def _judged(
-    metric: Metric, found: Difference, adjusted: float | None, *, is_primary: bool, withheld: bool
+    metric: Metric, found: Difference, adjusted: float | None, *, is_primary: bool, withheld: str
 ) -> Difference:
     if not found.verdict:
         return found
     decisive = found.p_value if is_primary else adjusted
     if withheld:
-        return msgspec.structs.replace(found, verdict="unknown", reason="withheld: the comparison is not valid")
+        return msgspec.structs.replace(found, verdict="unknown", reason=withheld)
     if decisive is None:
         return msgspec.structs.replace(found, adjusted_p=adjusted, verdict="unknown")
     verdict: Verdict = "no difference shown"

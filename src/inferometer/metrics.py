@@ -70,7 +70,8 @@ class TrialSummary(msgspec.Struct, frozen=True):
 
     `counts`: how many values a percentile is of, by metric key. `requests`: how many were measured. `study` and `plan`
     tell which trials are pairs: those of one study and number; and which played the same prompts. `memory_quantity`:
-    which sample Memory Usage is made of.
+    which sample Memory Usage is made of. `tool`: whose numbers these are, "" where they are ours; `differs`: of its
+    metrics that are not quite ours, how they differ.
     """
 
     arm: str
@@ -86,6 +87,8 @@ class TrialSummary(msgspec.Struct, frozen=True):
     requests: int = 0
     study: str = ""
     plan: str = ""
+    tool: str = ""
+    differs: dict[str, str] = {}
 
 
 _MEMORY_LABELS: dict[Phase, str] = {

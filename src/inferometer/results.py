@@ -2,7 +2,7 @@
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from inferometer.acceptance import Speculation, speculation
 from inferometer.compare import EFFECT_PERCENT, PRIMARY, Comparison, compare
 from inferometer.errors import RequestWrong, StudyUnreadable
+from inferometer.foreign_trials import one_run_notes, unlike_work, with_chunk_gaps
 from inferometer.metrics import (
     METRICS,
     MetricDialect,
@@ -104,18 +105,22 @@ def comparison_of(
     *,
     primary: str | None = None,
     effect_percent: float = EFFECT_PERCENT,
+    foreign: Mapping[int, Sequence[TrialSummary]] = {},
 ) -> Comparison:
     """All arms of these studies beside one another, in the order given and each study's own.
 
-    An arm whose name stands in two studies is called `folder/arm`. `primary` None: the first study's own metric. Raises
-    StudyUnreadable where nothing was measured, RequestWrong for a metric that there is not.
+    An arm whose name stands in two studies is called `folder/arm`. `primary` None: the first study's own metric.
+    `foreign`: trials of other tools, by how many of the folders stand before them. Raises StudyUnreadable where nothing
+    was measured, RequestWrong for a metric that there is not.
     """
     studies = [read_study(folder) for folder in folders]
     names = [name for study in studies for name in study.spec.arms]
+    names += {trial.arm for trials in foreign.values() for trial in trials}
     summaries: list[TrialSummary] = []
     cases: list[Case] = []
     notes: list[str] = []
-    for study in studies:
+    for place, study in enumerate(studies):
+        summaries += foreign.get(place, ())
         views: dict[str, list[TrialView]] = {}
         for trial in study.trials:
             views.setdefault(trial.arm, []).append(study.view(trial, dialect))
@@ -131,18 +136,19 @@ def comparison_of(
                 for trial in case.trials
             ]
         notes += [note for note in study.notes if note not in notes]
+    summaries = with_chunk_gaps([*summaries, *foreign.get(len(studies), ())])
     if not summaries:
         raise StudyUnreadable(f"nothing was measured in {', '.join(str(study.folder) for study in studies)}.")
     cases = [case for case in cases if case.trials]
     comparison = compare(
         summaries,
-        findings(cases),
-        primary=known_metric(primary or studies[0].spec.metric),
+        [*findings(cases), *unlike_work(summaries)],
+        primary=known_metric(primary or (studies[0].spec.metric if studies else PRIMARY)),
         effect_percent=effect_percent,
         looked_at=any(study.spec.until is not None for study in studies),
         speculation=_speculation(cases),
     )
-    notes += _sampling_note(studies)
+    notes += [*_sampling_note(studies), *one_run_notes(summaries)]
     stopped = "; ".join(study.stopped for study in studies if study.stopped)
     return msgspec.structs.replace(comparison, notes=(*comparison.notes, *notes), stopped=stopped)
 

@@ -251,6 +251,16 @@ class Store:
         row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else msgspec.json.decode(row[0], type=kind)
 
+    def progress(self) -> tuple[str | None, dict[str, int]]:
+        """When the first trial began (ISO 8601), and how many trials are in each state; read without the records.
+        Raises StudyUnreadable."""
+        try:
+            (began,) = self._database.execute("SELECT min(started_at) FROM trial").fetchone()
+            states = self._database.execute("SELECT state, count(*) FROM trial GROUP BY state ORDER BY state")
+            return began, dict(states.fetchall())
+        except sqlite3.Error as error:
+            raise StudyUnreadable(f"{self.folder / 'study.db'} is damaged: {error}") from error
+
     def ended(self) -> set[tuple[str, int]]:
         """Arm and number of each trial that is over, well or badly."""
         return set(self._database.execute("SELECT arm, number FROM trial WHERE state != 'running'").fetchall())

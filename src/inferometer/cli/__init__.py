@@ -12,6 +12,7 @@ from inferometer.cli.bench import bench, spread_flags
 from inferometer.cli.calibrate import calibrate
 from inferometer.cli.doctor import doctor
 from inferometer.cli.engine_bench import PassingOn, engine_bench
+from inferometer.cli.show import list_studies, show
 from inferometer.cli.standin import standin
 from inferometer.errors import InferometerError, RequestWrong
 
@@ -28,6 +29,8 @@ app.command()(bench)
 app.command()(calibrate)
 app.command(cls=PassingOn)(engine_bench)
 app.command()(doctor)
+app.command()(show)
+app.command("list")(list_studies)
 app.command()(standin)
 
 Format = Annotated[str, typer.Option("--format", help="terminal, md or json.")]
@@ -120,7 +123,13 @@ def run(
 
 @app.command()
 def compare(
-    studies: Annotated[list[Path], typer.Argument(help="Study folders; the first arm of the first is the baseline.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]PATH[#RUN]...",
+            help="Study folders, and files of other tools: of these all runs, or one by heading or number.",
+        ),
+    ],
     format: Format = "terminal",
     metric_dialect: Dialect = "inferometer",
     metric: Annotated[
@@ -128,13 +137,32 @@ def compare(
     ] = None,
     effect: Effect = 5.0,
 ) -> None:
-    """The arms of one or several studies side by side: differences, intervals, verdicts, findings."""
-    from inferometer.cli.output import checked_dialect, checked_effect, checked_format, exit_code, rendered
+    """The arms of studies, and what other tools measured, side by side: differences, intervals, verdicts, findings."""
+    from inferometer.cli.output import (
+        checked_dialect,
+        checked_effect,
+        checked_format,
+        exit_code,
+        rendered,
+        rendered_engine_rows,
+    )
     from inferometer.results import comparison_of
+    from inferometer.sources import sources_of
 
-    dialect, shown = checked_dialect(metric_dialect), checked_format(format)
-    comparison = comparison_of(studies, dialect, primary=metric, effect_percent=checked_effect(effect))
-    print(rendered(comparison, shown), end="")
+    dialect, shown, effect_percent = checked_dialect(metric_dialect), checked_format(format), checked_effect(effect)
+    found = sources_of(sources)
+    if not found.folders and not found.served:
+        print(rendered_engine_rows(found.engine_rows, shown), end="")
+        return
+    comparison = comparison_of(
+        found.folders,
+        dialect,
+        found.percentiles,
+        primary=metric,
+        effect_percent=effect_percent,
+        foreign=found.trials(dialect),
+    )
+    print(rendered(comparison, shown, found.engine_rows), end="")
     raise typer.Exit(exit_code(comparison))
 
 

@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast, get_args
 
+import msgspec
+
+from inferometer.bench_beside import beside, beside_sheet
+from inferometer.bench_row import Row
 from inferometer.cli.progress import display
 from inferometer.compare import EFFECT_PERCENT, Comparison
 from inferometer.errors import Interrupted, RequestWrong
@@ -17,6 +21,8 @@ from inferometer.results import Study, comparison_of, read_study
 from inferometer.runner import TrialEnded, run_study
 from inferometer.spec import Spec
 
+EngineRows = Sequence[tuple[str, Sequence[Row]]]
+"""Runs of llama-bench by name."""
 FORMATS = ("terminal", "md", "json")
 NOT_VALID = 3
 
@@ -77,19 +83,31 @@ def exit_code(comparison: Comparison) -> int:
     return NOT_VALID if comparison.invalid else 0
 
 
-def rendered(comparison: Comparison, format: str) -> str:
-    """The comparison in one of FORMATS; ends with a line break."""
-    if format == "md":
-        from inferometer.reports.markdown import render
-
-        return render(comparison)
+def rendered(comparison: Comparison, format: str, engine_rows: EngineRows = ()) -> str:
+    """The comparison in one of FORMATS, and below it (in JSON under `engine_rows`) what llama-bench measured, if
+    anything; ends with a line break."""
     if format == "json":
         from inferometer.reports.json_file import render
 
-        return render(comparison)
+        return render(comparison, {"engine_rows": msgspec.to_builtins(beside(engine_rows))} if engine_rows else {})
+    below = f"\n{rendered_engine_rows(engine_rows, format)}" if engine_rows else ""
+    if format == "md":
+        from inferometer.reports.markdown import render
+
+        return render(comparison) + below
     from inferometer.reports.terminal import render
 
-    return render(comparison, terminal=sys.stdout.isatty(), width=_width())
+    return render(comparison, terminal=sys.stdout.isatty(), width=_width()) + below
+
+
+def rendered_engine_rows(runs: EngineRows, format: str) -> str:
+    """Runs of llama-bench beside one another in one of FORMATS; ends with a line break."""
+    content = beside(runs)
+    if format == "json":
+        return msgspec.json.format(msgspec.json.encode({"engine_rows": content}), indent=2).decode() + "\n"
+    from inferometer.reports.bench_rows import markdown, terminal
+
+    return (markdown if format == "md" else terminal)(beside_sheet(content))
 
 
 def write_summary(folder: Path, comparison: Comparison) -> None:

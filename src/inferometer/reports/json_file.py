@@ -1,6 +1,7 @@
 """How is a comparison written for a program to read? As JSON, with unrounded values."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -29,6 +30,6 @@ def document(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def render(comparison: Comparison) -> str:
-    """Indented, UTF-8; ends with a line break."""
-    return json.dumps(document(comparison), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def render(comparison: Comparison, more: Mapping[str, Any] = {}) -> str:
+    """Indented, UTF-8; ends with a line break. `more`: what stands beside the comparison."""
+    return json.dumps(document(comparison) | dict(more), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,268 @@
+"""What is in a file of results, in a study, in a folder of studies? `show` and `list`: lines or JSON."""
+
+import shlex
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from inferometer.errors import InferometerError, RequestWrong
+
+if TYPE_CHECKING:
+    from inferometer.compare import Comparison
+    from inferometer.foreign import ForeignRun
+    from inferometer.results import Study
+
+_FIGURES = ("completed", "output_throughput", "median_ttft_ms", "mean_tpot_ms", "memory_gib")
+_HEADS = ("requests", "tok/s", "TTFT ms", "TPOT ms", "GiB")
+"""Of _FIGURES: successful requests, output token throughput, median TTFT, mean TPOT, Memory Usage."""
+_FIGURES_ARE = "tok/s: output token throughput; TTFT: median; TPOT: mean; GiB: Memory Usage"
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output instead of lines.")]
+
+
+def show(
+    path: Annotated[Path, typer.Argument(help="A file of results of any tool that is known, or a study folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """What is in a file or a study: its runs by number and heading, or its arms, trials and findings."""
+    if path.is_dir():
+        if not (path / "study.db").is_file():
+            hint = f" There are studies below it: inferometer list {path}" if _folders_below(path) else ""
+            raise RequestWrong(f"{path} is no study: there is no study.db in it.{hint}")
+        _show_study(path, as_json)
+        return
+    from inferometer.sources import heading_of, runs_in
+
+    runs = runs_in(path)
+    if as_json:
+        told = [_as_told(number, run) | {"heading": heading_of(run)} for number, run in enumerate(runs, start=1)]
+        _print_json({"file": str(path), "runs": told})
+        return
+    print(_runs_text(path, runs), end="")
+
+
+def list_studies(
+    folder: Annotated[Path, typer.Argument(help="Where to look, up to three folders deep.")] = Path(
+        "inferometer-results"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """The studies below a folder: when, which arms, how many trials, and what came out."""
+    if not folder.is_dir():
+        raise RequestWrong(
+            f"there is no folder {folder}. Name the one that holds your studies: inferometer list FOLDER"
+        )
+    folders = _folders_below(folder)
+    if not folders:
+        raise RequestWrong(f"there is no study in {folder}, nor up to three folders below it.")
+    entries = [_entry(found, _headline) for found in folders]
+    entries.sort(key=lambda entry: entry["began"] or "")
+    if as_json:
+        _print_json({"studies": entries})
+        return
+    print("\n".join(_entry_text(entry) for entry in entries))
+
+
+# --- a file ---------------------------------------------------------------------------------------
+
+
+def _runs_text(path: Path, runs: "Sequence[ForeignRun]") -> str:
+    """All runs by number under their outer headings, with main figures or llama-bench's rows."""
+    from inferometer.formats.document import BETWEEN
+    from inferometer.sources import heading_of
+    from inferometer.units import rate_text, value_text
+
+    lines = [f"{path}: {len(runs)} run{'s' if len(runs) != 1 else ''}"]
+    width = max(len(heading_of(run)) for run in runs)
+    outer_before = None
+    units = ("requests", "tok/s", "ms", "ms", "GiB")
+    for number, run in enumerate(runs, start=1):
+        outer = run.name.rpartition(BETWEEN)[0]
+        if outer != outer_before:
+            lines += ["", *([outer] if outer else [])]
+            lines += [_row("", "", width, _HEADS)] if run.values else []
+            outer_before = outer
+        figures = [value_text(run.values.get(key), unit) for key, unit in zip(_FIGURES, units, strict=True)]
+        lines.append(_row(f"#{number}", heading_of(run), width, figures if run.values else ()) + f"  {run.tool}")
+        lines += [
+            f"{'':5} {row.test.label:>16}  {rate_text(row.rate_per_s, row.deviation_per_s):>20} tok/s  "
+            + ", ".join(part for part in (row.description, row.backend, *_settings(row.settings)) if part)
+            for row in run.rows
+        ]
+    lines += ["", _FIGURES_ARE] if any(run.values for run in runs) else [""]
+    quoted = shlex.quote(str(path))
+    lines.append(f"Compare: inferometer compare {f'{quoted}#1 {quoted}#2' if len(runs) > 1 else f'{quoted} OTHER'}")
+    return "\n".join(lines) + "\n"
+
+
+def _row(number: str, heading: str, width: int, figures: Sequence[str]) -> str:
+    return f"{number:>5} {heading:{width}}" + "".join(f"{figure:>10}" for figure in figures)
+
+
+def _settings(settings: dict[str, str]) -> list[str]:
+    """Those that llama-bench's own table shows most."""
+    names = {"n_gpu_layers": "ngl", "n_threads": "threads", "flash_attn": "fa"}
+    return [f"{word} {settings[name]}" for name, word in names.items() if name in settings]
+
+
+def _as_told(number: int, run: "ForeignRun") -> dict[str, Any]:
+    rows = [
+        {
+            "test": row.test.label,
+            "rate_per_s": row.rate_per_s,
+            "deviation_per_s": row.deviation_per_s,
+            "model": row.description,
+            "backend": row.backend,
+            "engine": row.engine,
+            "settings": row.settings,
+        }
+        for row in run.rows
+    ]
+    return {
+        "number": number,
+        "name": run.name,
+        "tool": run.tool,
+        "values": run.values,
+        "differs": run.differs,
+        "settings": run.settings,
+        "requests_held": len(run.records),
+        "rows": rows,
+    }
+
+
+# --- a study --------------------------------------------------------------------------------------
+
+
+def _show_study(folder: Path, as_json: bool) -> None:
+    from inferometer.results import comparison_of, findings_of, read_study
+    from inferometer.units import value_text
+
+    study, entry = read_study(folder), _entry(folder, None)
+    comparison = comparison_of([folder], "inferometer") if study.trials else None
+    found = findings_of(study, "inferometer")
+    rows = {row.metric: row for row in comparison.rows} if comparison is not None else {}
+    if as_json:
+        values = {key: rows[key].values for key in _FIGURES if key in rows}
+        trials = [{"arm": t.arm, "number": t.number, "state": t.state, "error": t.error} for t in study.trials]
+        sentences = [{"severity": one.severity, "code": one.code, "says": one.sentence} for one in found]
+        _print_json(entry | {"workload": study.workload, "values": values, "all_trials": trials}
+                    | {"findings": sentences, "stopped": study.stopped})  # fmt: skip
+        return
+    print(f"{entry['name']}: {folder}\nbegan {entry['began'] or 'n/a'}; machine: {_machine(study)}")
+    workload = "; ".join(f"{name} {value}" for name, value in study.workload.items()) or "n/a"
+    print(textwrap.fill(f"workload: {workload}", 99, break_long_words=False, subsequent_indent="  "))
+    print()
+    width = max(len(arm) for arm in study.spec.arms)
+    print(_row("", "", width, _HEADS) + "  trials")
+    for arm in study.spec.arms:
+        figures = [value_text(rows[key].values.get(arm), rows[key].unit) if key in rows else "n/a" for key in _FIGURES]
+        print(_row("", arm, width, figures) + f"  {_states(study, arm)}")
+    print(f"\n{_FIGURES_ARE}; means over trials that are done")
+    for trial in study.trials:
+        if trial.error:
+            print(textwrap.fill(f"{trial.arm}, trial {trial.number} failed: {trial.error}", 99))
+    if study.stopped:
+        print(f"It ended so: {study.stopped}")
+    if comparison is not None:
+        from inferometer.reports.table import words
+
+        for line in words(comparison).headlines:
+            print(line)
+        for severity in ("invalid", "warning", "note"):
+            for line in comparison.said(severity):
+                print(textwrap.fill(f"{severity}: {line}", 99, subsequent_indent="  "))
+    print(f"\nThe whole table: inferometer compare {folder}")
+
+
+def _machine(study: "Study") -> str:
+    facts = {fact.name: fact.value for fact in study.machine}
+    return ", ".join(facts[name] for name in ("cpu_model", "cpu", "gpu", "os") if name in facts) or "n/a"
+
+
+def _states(study: "Study", arm: str) -> str:
+    """`3 done, 1 failed` of the trials that began, of how many that were asked for."""
+    states = [trial.state for trial in study.trials if trial.arm == arm]
+    told = ", ".join(f"{states.count(state)} {state}" for state in ("done", "failed", "running") if state in states)
+    return f"{told or 'none began'} of {study.spec.trials}"
+
+
+# --- a folder of studies --------------------------------------------------------------------------
+
+
+def _folders_below(folder: Path) -> list[Path]:
+    """Study folders: this one, and those up to three levels below."""
+    patterns = ("study.db", "*/study.db", "*/*/study.db", "*/*/*/study.db")
+    return sorted({found.parent for pattern in patterns for found in folder.glob(pattern)})
+
+
+def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str, Any]:
+    """A study in short; one that cannot be read tells why."""
+    from inferometer.store import Store
+
+    blank: dict[str, Any] = {
+        "folder": str(folder),
+        "name": folder.name,
+        "began": None,
+        "arms": [],
+        "trials": {},
+        "headline": "",
+    }
+    try:
+        store = Store.open(folder)
+        try:
+            spec, (began, states) = store.spec(), store.progress()
+        finally:
+            store.close()
+        headline = "" if headline_of is None else headline_of(folder) if states.get("done") else "nothing measured yet"
+    except InferometerError as error:
+        return blank | {"error": str(error)}
+    return blank | {
+        "name": spec.name or folder.name,
+        "began": began,
+        "arms": list(spec.arms),
+        "trials": states,
+        "headline": headline,
+    }
+
+
+def _headline(folder: Path) -> str:
+    """The verdict on the study's metric, of the further arms against the first."""
+    from inferometer.reports.table import words
+    from inferometer.results import comparison_of
+
+    comparison = comparison_of([folder], "inferometer")
+    if comparison.invalid:
+        return f"not valid: {comparison.said('invalid')[0]}"
+    return "; ".join(words(comparison).headlines[: max(1, len(comparison.arms) - 1)]) or _only_value(comparison)
+
+
+def _only_value(comparison: "Comparison") -> str:
+    """Of a study with one arm."""
+    from inferometer.units import value_text
+
+    row = comparison.primary_row
+    if row is None:
+        return ""
+    return f"{row.label.partition(' (')[0]} {value_text(row.values[comparison.arms[0]], row.unit)} {row.unit}"
+
+
+def _entry_text(entry: dict[str, Any]) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in entry["trials"].items()) or "no trial"
+    said = entry.get("error") or entry["headline"]
+    head = f"{(entry['began'] or 'n/a')[:16].replace('T', ' '):16}  {entry['name']}" + (
+        f": {', '.join(entry['arms'])}" if entry["arms"] else ""
+    )
+    below = [
+        entry["folder"] + ("" if "error" in entry else f"  ({states})"),
+        *textwrap.wrap(said, 95, break_long_words=False, break_on_hyphens=False),
+    ]
+    return "\n".join([head, *(f"    {line}" for line in below)])
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())

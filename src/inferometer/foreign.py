@@ -1,0 +1,25 @@
+"""What did another tool measure? One run of it, in our metrics where the definitions agree."""
+
+import msgspec
+
+from inferometer.bench_row import Row
+from inferometer.record import RequestRecord
+
+
+class ForeignRun(msgspec.Struct, frozen=True):
+    """One run as its tool told of it.
+
+    `name`: a heading, a model, or the file's stem. `values`: by key and in the unit of `metrics.METRICS`, mapped by
+    definition and not by name. `differs`: of keys whose definition there is not quite ours, how it differs.
+    `settings`: what was asked (requests, concurrency, seed, model …), by our names where we have them. `records`: each
+    request, where the file holds them. `rows`: what an engine did by itself (llama-bench).
+    """
+
+    name: str
+    tool: str
+    values: dict[str, float | None] = {}
+    differs: dict[str, str] = {}
+    settings: dict[str, str] = {}
+    records: tuple[RequestRecord, ...] = ()
+    rows: tuple[Row, ...] = ()
+    dialect: str = ""

@@ -1,0 +1,41 @@
+"""Under which headings does each line of a text stand? Markdown's rules, as far as headings and code blocks go."""
+
+import re
+from collections.abc import Iterator
+
+_HEADING = re.compile(r" {0,3}(?P<marks>#{1,6})[ \t]")
+_UNDERLINE = re.compile(r" {0,3}(?P<mark>=|-)(?P=mark){2,}[ \t]*$")
+_FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})(?P<rest>.*)$")
+_NO_TITLE = ("|", "-", "*", ">", "#", "`", "~", "=", "    ", "\t")
+"""What a line above an underline begins with where it is no title: a table, a list, a quotation, code."""
+
+
+def placed_lines(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each line with the path of headings that it stands under, the outermost first. A `#` inside a fenced code block
+    is no heading."""
+    path: list[tuple[int, str]] = []  # level and text
+    fence = ""
+    before = ""
+    for line in text.splitlines():
+        found = _FENCE.match(line)
+        level, title = 0, ""
+        if fence:
+            closes = found is not None and found["fence"].startswith(fence) and not found["rest"].strip()
+            fence = "" if closes else fence
+        elif found is not None:
+            fence = found["fence"]
+        elif (heading := _HEADING.match(line)) is not None:
+            level, title = len(heading["marks"]), _title(line[heading.end() :])
+        elif (under := _UNDERLINE.match(line)) is not None and before.strip() and not before.startswith(_NO_TITLE):
+            level, title = (1 if under["mark"] == "=" else 2), before.strip()
+        if level:
+            path = [*((outer, name) for outer, name in path if outer < level), (level, title)]
+        before = "" if level or fence else line
+        yield tuple(name for _, name in path), line
+
+
+def _title(text: str) -> str:
+    """A heading's text without the blanks around it and the signs that may close it."""
+    stripped = text.strip()
+    open_ended = stripped.rstrip("#")
+    return open_ended.rstrip() if open_ended != stripped and open_ended[-1:] in ("", " ", "\t") else stripped
