@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from inferometer import study_zip
 from inferometer.acceptance import Speculation, speculation
 from inferometer.compare import EFFECT_PERCENT, PRIMARY, Comparison, compare
 from inferometer.errors import RequestWrong, StudyUnreadable
@@ -20,6 +21,7 @@ from inferometer.metrics import (
     summarize_view,
     view,
 )
+from inferometer.pairing import Pair, Place, pairs_asked, pairs_by_name, shown_names, study_names
 from inferometer.plan import Plan
 from inferometer.record import Fact, Finding, Trial
 from inferometer.spec import Spec
@@ -28,7 +30,8 @@ from inferometer.validity import Case, findings
 
 
 class Study(msgspec.Struct, frozen=True):
-    """A study folder as read: what was asked and what happened. `stopped`: why it went no further, where it could."""
+    """A study as read, from its folder or from a zip of it: what was asked and what happened. `stopped`: why it went no
+    further, where it could."""
 
     folder: Path
     spec: Spec
@@ -79,22 +82,26 @@ class Study(msgspec.Struct, frozen=True):
                 sampling=self.spec.sampling,
                 plan=self.plan_id,
                 cores=self.cores,
+                machine=self.machine,
+                workload=self.workload,
+                seed=self.spec.seed,
             )
             for name, arm in self.spec.arms.items()
         ]
 
 
 def read_study(folder: Path) -> Study:
-    """The study in `folder`. Raises StudyUnreadable or SpecInvalid."""
-    store = Store.open(folder)
-    try:
-        spec = store.spec()
-        trials = tuple(trial for trial in store.trials() if trial.arm in spec.arms)
-        return Study(
-            folder, spec, trials, store.notes(), store.machine(), store.workload(), store.plan(), store.stopped()
-        )
-    finally:
-        store.close()
+    """The study in `folder`, which may be a zip of one. Raises StudyUnreadable or SpecInvalid."""
+    with study_zip.opened(folder) as place:
+        store = Store.open(place)
+        try:
+            spec = store.spec()
+            trials = tuple(trial for trial in store.trials() if trial.arm in spec.arms)
+            return Study(
+                folder, spec, trials, store.notes(), store.machine(), store.workload(), store.plan(), store.stopped()
+            )
+        finally:
+            store.close()
 
 
 def comparison_of(
@@ -104,25 +111,30 @@ def comparison_of(
     *,
     primary: str | None = None,
     effect_percent: float = EFFECT_PERCENT,
+    pairs: Sequence[str] | None = (),
 ) -> Comparison:
-    """All arms of these studies beside one another, in the order given and each study's own.
+    """The arms of these studies: all of one study beside one another; of several, each against the arm of its name in
+    the first study that has one, or all beside one another where no name stands in two of them.
 
-    An arm whose name stands in two studies is called `folder/arm`. `primary` None: the first study's own metric. Raises
-    StudyUnreadable where nothing was measured, RequestWrong for a metric that there is not.
+    An arm whose name stands in two studies is called `study/arm`. `pairs`: which arms are compared instead, each as
+    BASELINE:ARM; None: all beside one another. `primary` None: the first study's own metric. Raises StudyUnreadable
+    where nothing was measured, RequestWrong for a metric that there is not, and for a pair of unknown arms.
     """
     studies = [read_study(folder) for folder in folders]
-    names = [name for study in studies for name in study.spec.arms]
+    labels = study_names([study.folder.resolve() for study in studies])
+    places = [Place(label, arm) for label, study in zip(labels, studies, strict=True) for arm in study.spec.arms]
+    names = shown_names(places)
     summaries: list[TrialSummary] = []
     cases: list[Case] = []
     notes: list[str] = []
-    for study in studies:
+    for label, study in zip(labels, studies, strict=True):
         views: dict[str, list[TrialView]] = {}
         for trial in study.trials:
             views.setdefault(trial.arm, []).append(study.view(trial, dialect))
         home = str(study.folder.resolve())
         for case in study.cases(views):
-            name = f"{study.folder.resolve().name}/{case.name}" if names.count(case.name) > 1 else case.name
-            cases.append(msgspec.structs.replace(case, name=name))
+            name = names[Place(label, case.name)]
+            cases.append(msgspec.structs.replace(case, name=name, study=label))
             summaries += [
                 msgspec.structs.replace(
                     summarize_view(trial, percentiles, study=home, plan=study.plan_id or home, draws_again=True),
@@ -134,17 +146,48 @@ def comparison_of(
     if not summaries:
         raise StudyUnreadable(f"nothing was measured in {', '.join(str(study.folder) for study in studies)}.")
     cases = [case for case in cases if case.trials]
+    measured = [place for place in places if any(case.name == names[place] for case in cases)]
+    paired = _pairs(pairs, measured)
+    together = [(names[pair.baseline], names[pair.arm]) for pair in paired]
+    drafting = _speculation_of_each(cases)
+    if paired:
+        alone = [names[place] for place in measured if not any(place in (pair.baseline, pair.arm) for pair in paired)]
+        if alone and not pairs:
+            notes.append(f"No other study has an arm named like {', '.join(alone)}: name its partner with --pair")
+        summaries = [summary for summary in summaries if summary.arm not in alone]
+        cases = [case for case in cases if case.name not in alone]
+        drafting = [one for one in drafting if one.arm not in alone]
+    elif not drafting:
+        drafting = _speculation(cases)
     comparison = compare(
         summaries,
-        findings(cases),
+        _findings(cases, together),
         primary=known_metric(primary or studies[0].spec.metric),
         effect_percent=effect_percent,
         looked_at=any(study.spec.until is not None for study in studies),
-        speculation=_speculation(cases),
+        speculation=drafting,
+        pairs=together,
     )
     notes += _sampling_note(studies)
     stopped = "; ".join(study.stopped for study in studies if study.stopped)
     return msgspec.structs.replace(comparison, notes=(*comparison.notes, *notes), stopped=stopped)
+
+
+def _pairs(asked: Sequence[str] | None, places: Sequence[Place]) -> list[Pair]:
+    """Empty where all arms stand beside one another."""
+    if asked is None:
+        return []
+    return pairs_asked(asked, places) if asked else pairs_by_name(places)
+
+
+def _findings(cases: Sequence[Case], pairs: Sequence[tuple[str, str]]) -> list[Finding]:
+    """Of all arms against the first, or of each pair by itself; what is said of several pairs once."""
+    if not pairs:
+        return findings(cases)
+    known = {case.name: case for case in cases}
+    found = [one for baseline, arm in pairs for one in findings([known[baseline], known[arm]])]
+    order = ("invalid", "warning", "note")
+    return sorted(dict.fromkeys(found), key=lambda one: order.index(one.severity))
 
 
 def findings_of(study: Study, dialect: MetricDialect) -> list[Finding]:
@@ -166,6 +209,12 @@ def known_metric(name: str) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise RequestWrong(f"there is no metric {name!r}.{hint} Known: {', '.join(keys)}.")
+
+
+def _speculation_of_each(cases: Sequence[Case]) -> list[Speculation]:
+    """Each study's arms among themselves: another study's steps may be another machine's."""
+    studies = dict.fromkeys(case.study for case in cases)
+    return [one for study in studies for one in _speculation([case for case in cases if case.study == study])]
 
 
 def _speculation(cases: Sequence[Case]) -> list[Speculation]:

@@ -120,20 +120,35 @@ def run(
 
 @app.command()
 def compare(
-    studies: Annotated[list[Path], typer.Argument(help="Study folders; the first arm of the first is the baseline.")],
+    studies: Annotated[
+        list[Path], typer.Argument(help="Study folders, or zips of them; the first arm of the first is the baseline.")
+    ],
     format: Format = "terminal",
     metric_dialect: Dialect = "inferometer",
     metric: Annotated[
         str | None, typer.Option(help="What the verdict is about.", show_default="the first study's")
     ] = None,
     effect: Effect = 5.0,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="BASELINE:ARM, each an arm or STUDY/ARM; repeat it for more.",
+            show_default="of several studies: arms of one name",
+        ),
+    ] = None,
+    no_pairs: Annotated[
+        bool, typer.Option("--no-pairs", help="Several studies: every arm against the first one.")
+    ] = False,
 ) -> None:
     """The arms of one or several studies side by side: differences, intervals, verdicts, findings."""
     from inferometer.cli.output import checked_dialect, checked_effect, checked_format, exit_code, rendered
     from inferometer.results import comparison_of
 
     dialect, shown = checked_dialect(metric_dialect), checked_format(format)
-    comparison = comparison_of(studies, dialect, primary=metric, effect_percent=checked_effect(effect))
+    if pair and no_pairs:
+        raise RequestWrong("give either --pair or --no-pairs.")
+    pairs = None if no_pairs else pair or ()
+    comparison = comparison_of(studies, dialect, primary=metric, effect_percent=checked_effect(effect), pairs=pairs)
     print(rendered(comparison, shown), end="")
     raise typer.Exit(exit_code(comparison))
 
