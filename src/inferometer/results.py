@@ -45,8 +45,11 @@ class Study(msgspec.Struct, frozen=True):
     def view(self, trial: Trial, dialect: MetricDialect) -> TrialView:
         return view(trial, dialect, self.spec.arms[trial.arm].api)
 
+    def summary(self, trial: Trial, dialect: MetricDialect, percentiles: Sequence[float] = (99,)) -> TrialSummary:
+        return summarize(trial, dialect, percentiles, self.spec.arms[trial.arm].api)
+
     def summaries(self, dialect: MetricDialect, percentiles: Sequence[float] = (99,)) -> list[TrialSummary]:
-        return [summarize(trial, dialect, percentiles, self.spec.arms[trial.arm].api) for trial in self.trials]
+        return [self.summary(trial, dialect, percentiles) for trial in self.trials]
 
     @property
     def plan_id(self) -> str:
@@ -90,8 +93,9 @@ class Study(msgspec.Struct, frozen=True):
         ]
 
 
-def read_study(folder: Path) -> Study:
+def read_study(folder: Path | str) -> Study:
     """The study in `folder`, which may be a zip of one. Raises StudyUnreadable or SpecInvalid."""
+    folder = Path(folder)
     with study_zip.opened(folder) as place:
         store = Store.open(place)
         try:
@@ -105,7 +109,7 @@ def read_study(folder: Path) -> Study:
 
 
 def comparison_of(
-    folders: Iterable[Path],
+    folders: Iterable[Path | str | Study],
     dialect: MetricDialect,
     percentiles: Sequence[float] = (99,),
     *,
@@ -120,7 +124,7 @@ def comparison_of(
     BASELINE:ARM; None: all beside one another. `primary` None: the first study's own metric. Raises StudyUnreadable
     where nothing was measured, RequestWrong for a metric that there is not, and for a pair of unknown arms.
     """
-    studies = [read_study(folder) for folder in folders]
+    studies = [folder if isinstance(folder, Study) else read_study(folder) for folder in folders]
     labels = study_names([study.folder.resolve() for study in studies])
     places = [Place(label, arm) for label, study in zip(labels, studies, strict=True) for arm in study.spec.arms]
     names = shown_names(places)
