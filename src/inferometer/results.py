@@ -126,6 +126,7 @@ def comparison_of(
     """
     studies = [folder if isinstance(folder, Study) else read_study(folder) for folder in folders]
     labels = study_names([study.folder.resolve() for study in studies])
+    _require_others(studies)
     places = [Place(label, arm) for label, study in zip(labels, studies, strict=True) for arm in study.spec.arms]
     names = shown_names(places)
     summaries: list[TrialSummary] = []
@@ -175,6 +176,19 @@ def comparison_of(
     notes += _sampling_note(studies)
     stopped = "; ".join(study.stopped for study in studies if study.stopped)
     return msgspec.structs.replace(comparison, notes=(*comparison.notes, *notes), stopped=stopped)
+
+
+def _require_others(studies: Sequence[Study]) -> None:
+    """Raises RequestWrong where one study is there twice: a folder and its copy, say. Their trials would be counted as
+    if they had been measured again."""
+    known: dict[object, Study] = {}
+    for study in studies:
+        began = tuple((trial.arm, trial.number, trial.started_at, trial.plan_started_ns) for trial in study.trials)
+        if began and began in known:
+            raise RequestWrong(
+                f"{study.folder} and {known[began].folder} hold the same trials: one is a copy. Give other studies."
+            )
+        known[began] = study
 
 
 def _pairs(asked: Sequence[str] | None, places: Sequence[Place]) -> list[Pair]:
