@@ -26,8 +26,9 @@ WriteStudy = Callable[..., Path]
 def write_study(tmp_path: Path) -> WriteStudy:
     """Writes a study of two requests and a warm-up, whose numbers can be made in the head, and gives its folder.
 
-    `gap_ms`: of each arm, from token to token; the arms in `drafts` drafted two tokens of which one was accepted. Each request has its first token 50 ms after sending, three tokens in
-    three chunks, and is followed by the next. Trial n's gaps are n % longer, so that trials differ a little.
+    `gap_ms`: of each arm, from token to token. Each request has its first token 50 ms after sending, three tokens in
+    three chunks, and is followed by the next. Trial n's gaps are n % longer, so that trials differ a little. The arms
+    in `drafts` drafted two tokens for each request, of which one was accepted.
     """
 
     hours = itertools.count(1)  # each study is of its own hour

@@ -165,6 +165,13 @@ def test_a_folder_and_its_copy_are_not_compared_with_one_another(packed: Path):
         comparison_of([packed.with_suffix(""), packed], "inferometer")
 
 
+def test_a_zip_is_not_gone_on_with(packed: Path):
+    before = packed.read_bytes()
+    with pytest.raises(RequestWrong, match=r"mine\.zip cannot hold a study"):
+        Store.resume(packed, read_study(packed).spec)
+    assert packed.read_bytes() == before
+
+
 def test_a_folder_without_a_study_is_not_packed(tmp_path: Path):
-    with pytest.raises(StudyUnreadable, match="there is no study.db in it"):
+    with pytest.raises(StudyUnreadable, match=r"there is no study\.db in it"):
         study_zip.write(tmp_path, tmp_path / "x.zip")

@@ -99,8 +99,8 @@ def format_named(name: str | None, target: Path | None) -> str:
     ending = "" if target is None else target.suffix.lower().removeprefix(".")
     found = next((own.name for own in FORMATS.values() if own.ending == f".{ending}"), _ALIASES.get(ending))
     if found is None:
-        said = "nothing says which" if target is None else f"{target.name} does not tell by its ending"
-        raise RequestWrong(f"in which format? {said.capitalize()}; name it with --to. {known}")
+        said = "Nothing says which" if target is None else f"The ending of {target.name} does not say which"
+        raise RequestWrong(f"in which format? {said}; name it with --to. {known}")
     return found
 
 
@@ -108,7 +108,7 @@ def pieces(paths: Sequence[Path], wish: Wish, *, into_folder: bool) -> list[Piec
     """What these studies are in the format of the wish: one piece, or one for each table or trial. `into_folder`: all
     tables are wanted where none is chosen. Raises RequestWrong where the wish does not fit the format or the studies.
     """
-    _check(wish)
+    _check(wish, into_folder)
     if wish.format == "zip":
         return [_zip_piece(paths)]
     if wish.format in ("md", "json"):
@@ -127,12 +127,12 @@ def pieces(paths: Sequence[Path], wish: Wish, *, into_folder: bool) -> list[Piec
     return [_table_piece(studies, name, wish) for name in names]
 
 
-def _check(wish: Wish) -> None:
+def _check(wish: Wish, into_folder: bool) -> None:
     if wish.table is not None and wish.format not in ("csv", "parquet"):
         raise RequestWrong(f"--table is for csv and parquet; {wish.format} has no tables to choose from.")
-    is_of_trials = wish.format.startswith("vllm") or (wish.format in ("csv", "parquet") and wish.table != "metrics")
-    is_metrics_by_default = wish.format == "csv" and wish.table is None
-    if (wish.arm is not None or wish.trial is not None) and (not is_of_trials or is_metrics_by_default):
+    is_metrics = wish.table == "metrics" or (wish.format == "csv" and wish.table is None and not into_folder)
+    is_of_trials = wish.format.startswith("vllm") or (wish.format in ("csv", "parquet") and not is_metrics)
+    if (wish.arm is not None or wish.trial is not None) and not is_of_trials:
         raise RequestWrong("--arm and --trial choose among trials: for vLLM's forms, and --table requests or events.")
 
 
