@@ -46,7 +46,8 @@ def write_study(tmp_path: Path) -> WriteStudy:
         **fields: Any,
     ) -> Path:
         folder, hour = tmp_path / name, next(hours)
-        spec = Spec(arms={arm: Arm(engine="embedded", model="m.gguf") for arm in gap_ms}, **{"name": name} | fields)
+        known: dict[str, Any] = {"name": name} | fields
+        spec = Spec(arms={arm: Arm(engine="embedded", model="m.gguf") for arm in gap_ms}, **known)
         store = Store.create(folder, spec)
         asked = [user_request(f"r{i}", text, max_tokens=3, tags={"task": "explain"}) for i, text in enumerate(prompts)]
         warm_up = PlanItem(0, user_request("w", "warm up", max_tokens=3), None, measured=False)

@@ -160,6 +160,12 @@ def test_a_broken_zip_is_told(packed: Path):
     assert "no zip that can be read" in refused(packed)
 
 
+def test_a_name_that_is_no_utf_8_though_it_says_so_is_told(packed: Path):
+    other = made(packed.with_name("other.zip"), {**members(packed), "mine/logs/ä.log": b"x"})
+    other.write_bytes(other.read_bytes().replace("ä".encode(), b"\xf7\xf7"))
+    assert "no zip that can be read" in refused(other)
+
+
 def test_a_folder_and_its_copy_are_not_compared_with_one_another(packed: Path):
     with pytest.raises(RequestWrong, match="hold the same trials: one is a copy"):
         comparison_of([packed.with_suffix(""), packed], "inferometer")

@@ -8,6 +8,7 @@ is refused that holds more than plain tables, as views and triggers run what the
 import contextlib
 import re
 import sqlite3
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -30,6 +31,8 @@ _MOST_TIMES = 100
 """So many times its compressed size a file may be, if it is larger than `_ALWAYS_BYTES`: text of models shrinks to a
 fifth or so, and what shrinks to a hundredth was made to fill a disk."""
 _BLOCK_BYTES = 1024**2
+_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, ValueError, EOFError)
+"""What `zipfile` raises of a damaged or encrypted archive: a name that is no UTF-8 is a ValueError, for one."""
 
 
 def is_zip(path: Path) -> bool:
@@ -53,7 +56,7 @@ def opened(path: Path) -> Iterator[Path]:
                 for name, info in _members(path, archive).items():
                     with archive.open(info) as packed, (folder / name).open("wb") as plain:
                         _copy(path, info, packed, plain)  # pyright: ignore[reportArgumentType] # IO[bytes]
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        except _BROKEN as error:
             raise StudyUnreadable(f"{path} is no zip that can be read: {error}. Export it again.") from error
         except OSError as error:
             raise StudyUnreadable(f"{path} cannot be unpacked into {folder}: {error.strerror or error}") from error
