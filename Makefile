@@ -102,6 +102,7 @@ lock:
 	$(LOCK) --group build --group dev -o requirements/dev.txt
 	$(LOCK) --group build -c requirements/dev.txt -o requirements/base.txt
 	$(LOCK) --extra ray -c requirements/dev.txt -o requirements/ray.txt
+	$(LOCK) --extra parquet -c requirements/dev.txt -o requirements/parquet.txt
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -180,7 +180,7 @@ def test_a_study_ends_in_a_table_and_a_folder_that_compare_reads(tmp_path: Path)
     assert rows["Memory Usage (GiB)"]["values"] == {"first": None, "second": None}
     assert rows["Total generated tokens"]["values"] == {"first": 12, "second": 12}
     assert rows["Total generated tokens"]["difference_percent"] == 0
-    markdown = inferometer("compare", "s", "s", "--format", "md", cwd=tmp_path).stdout
+    markdown = inferometer("compare", "s", "--format", "md", cwd=tmp_path).stdout
     assert "| Successful requests" in markdown
 
 

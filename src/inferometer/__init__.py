@@ -4,43 +4,58 @@ The public names are imported when they are first asked for, so that importing t
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inferometer.compare import Comparison, compare
+    from inferometer.api import compare, run
+    from inferometer.compare import Comparison
+    from inferometer.endpoint import Endpoint
     from inferometer.errors import InferometerError
-    from inferometer.record import RequestRecord, Sample, Trial
-    from inferometer.results import Study, comparison_of, read_study
-    from inferometer.runner import run_study
-    from inferometer.spec import Spec
+    from inferometer.plan import Plan
+    from inferometer.record import Finding, RequestRecord, Sample, Trial
+    from inferometer.request import Request
+    from inferometer.results import Study, read_study
+    from inferometer.spec import Arm, Draft, Spec
     from inferometer.store import load_spec
 
 __all__ = [
+    "Arm",
     "Comparison",
+    "Draft",
+    "Endpoint",
+    "Finding",
     "InferometerError",
+    "Plan",
+    "Request",
     "RequestRecord",
     "Sample",
     "Spec",
     "Study",
     "Trial",
     "compare",
-    "comparison_of",
     "load_spec",
     "read_study",
-    "run_study",
+    "run",
 ]
 
 _HOMES = {
+    "compare": "api",
+    "run": "api",
     "Comparison": "compare",
-    "compare": "compare",
+    "Endpoint": "endpoint",
     "InferometerError": "errors",
+    "Plan": "plan",
+    "Finding": "record",
     "RequestRecord": "record",
     "Sample": "record",
     "Trial": "record",
+    "Request": "request",
     "Study": "results",
-    "comparison_of": "results",
     "read_study": "results",
-    "run_study": "runner",
+    "Arm": "spec",
+    "Draft": "spec",
     "Spec": "spec",
     "load_spec": "store",
 }
@@ -50,3 +65,18 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"inferometer.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Python sets a submodule as an attribute of its package once it is imported: the module `compare` would then
+        stand where the function of that name is promised."""
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

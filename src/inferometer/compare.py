@@ -114,7 +114,8 @@ class Comparison(msgspec.Struct, frozen=True):
 
     `trials`: how many done trials each arm has. `primary`: the metric that the comparison is about. `looked_at`: the
     study went on until its result was narrow, and its intervals allow for that. `correction` names what was done about
-    many verdicts. `invalid`: a finding says that the result may not be believed, and no verdict is given.
+    many verdicts. `invalid`: a finding says that the result may not be believed, and no verdict is given. `pairs`:
+    which arms are compared, baseline and arm; empty where every arm is with every other.
     """
 
     arms: tuple[str, ...]
@@ -129,6 +130,22 @@ class Comparison(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     speculation: tuple[Speculation, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def parts(self) -> tuple["Comparison", ...]:
+        """What stands in one table each: every pair by itself, or all arms where there are no pairs."""
+        return tuple(self._pair(baseline, arm) for baseline, arm in self.pairs) or (self,)
+
+    def _pair(self, baseline: str, arm: str) -> "Comparison":
+        def own(row: Row) -> Row:
+            estimates = {name: row.estimates[name] for name in (baseline, arm)}
+            found = tuple(one for one in row.differences if (one.baseline, one.arm) == (baseline, arm))
+            return msgspec.structs.replace(row, estimates=estimates, differences=found)
+
+        trials = {name: self.trials[name] for name in (baseline, arm)}
+        return msgspec.structs.replace(
+            self, arms=(baseline, arm), rows=tuple(map(own, self.rows)), trials=trials, pairs=()
+        )
 
     @property
     def invalid(self) -> bool:
@@ -163,9 +180,10 @@ def compare(
     effect_percent: float = EFFECT_PERCENT,
     looked_at: bool = False,
     speculation: Sequence[Speculation] = (),
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> Comparison:
     """The comparison of these trials; arms come in the order in which they first appear. Rows from due are there only
-    where something was due at a time.
+    where something was due at a time. `pairs`: baseline and arm, where not every arm is held against every other.
 
     Raises ValueError for no trials, for trials of different metric dialects or percentiles, and for an unknown primary
     metric.
@@ -185,7 +203,8 @@ def compare(
         raise ValueError(f"there is no metric {primary!r}")
     found = (*findings, *_kinds_of_memory(by_arm), *_bursts(by_arm))
     is_invalid = any(finding.severity == "invalid" for finding in found)
-    judged = [(metric, _row(metric, by_arm, effect_percent, looked_at)) for metric in metrics]
+    together = tuple(pairs) or tuple(combinations(by_arm, 2))
+    judged = [(metric, _row(metric, by_arm, together, effect_percent, looked_at)) for metric in metrics]
     judged = [(metric, row) for metric, row in judged if metric.group not in _WHERE_KNOWN or any(row.n.values())]
     rows, correction = _with_verdicts(judged, primary, withheld=is_invalid)
     rows, definitions = _with_marks(rows)
@@ -201,6 +220,7 @@ def compare(
         notes=(*_notes(by_arm), *definitions),
         findings=found,
         speculation=tuple(speculation),
+        pairs=tuple(pairs),
     )
 
 
@@ -214,8 +234,13 @@ def difference_percent(value: float | None, baseline: float | None) -> float | N
 # --- one row --------------------------------------------------------------------------------------
 
 
-def _row(metric: Metric, by_arm: dict[str, list[TrialSummary]], effect_percent: float, looked_at: bool) -> Row:
-    pairs = combinations(by_arm, 2)
+def _row(
+    metric: Metric,
+    by_arm: dict[str, list[TrialSummary]],
+    pairs: Sequence[tuple[str, str]],
+    effect_percent: float,
+    looked_at: bool,
+) -> Row:
     return Row(
         metric=metric.key,
         label=metric.label,

@@ -229,7 +229,8 @@ class Trial(msgspec.Struct, frozen=True):
     """One plan played against one started arm: facts only, judgement is made elsewhere.
 
     `number` counts this arm's trials from 1. `plan_started_ns`: when the measured part of the plan began; None when it
-    never did. `state`: `failed` trials carry `error`; `running` ones were cut off.
+    never did. `state`: `failed` trials carry `error`; `running` ones were cut off. `started_at`: the time of day, ISO
+    8601 with its zone.
     """
 
     arm: str
@@ -242,3 +243,4 @@ class Trial(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
     draft_asked: bool = False
     error: str = ""
+    started_at: str = ""

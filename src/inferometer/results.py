@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from inferometer import study_zip
 from inferometer.acceptance import Speculation, speculation
 from inferometer.compare import EFFECT_PERCENT, PRIMARY, Comparison, compare
 from inferometer.errors import RequestWrong, StudyUnreadable
@@ -21,6 +22,7 @@ from inferometer.metrics import (
     summarize_view,
     view,
 )
+from inferometer.pairing import Pair, Place, pairs_asked, pairs_by_name, shown_names, study_names
 from inferometer.plan import Plan
 from inferometer.record import Fact, Finding, Trial
 from inferometer.spec import Spec
@@ -29,7 +31,8 @@ from inferometer.validity import Case, findings
 
 
 class Study(msgspec.Struct, frozen=True):
-    """A study folder as read: what was asked and what happened. `stopped`: why it went no further, where it could."""
+    """A study as read, from its folder or from a zip of it: what was asked and what happened. `stopped`: why it went no
+    further, where it could."""
 
     folder: Path
     spec: Spec
@@ -43,8 +46,11 @@ class Study(msgspec.Struct, frozen=True):
     def view(self, trial: Trial, dialect: MetricDialect) -> TrialView:
         return view(trial, dialect, self.spec.arms[trial.arm].api)
 
+    def summary(self, trial: Trial, dialect: MetricDialect, percentiles: Sequence[float] = (99,)) -> TrialSummary:
+        return summarize(trial, dialect, percentiles, self.spec.arms[trial.arm].api)
+
     def summaries(self, dialect: MetricDialect, percentiles: Sequence[float] = (99,)) -> list[TrialSummary]:
-        return [summarize(trial, dialect, percentiles, self.spec.arms[trial.arm].api) for trial in self.trials]
+        return [self.summary(trial, dialect, percentiles) for trial in self.trials]
 
     @property
     def plan_id(self) -> str:
@@ -80,54 +86,65 @@ class Study(msgspec.Struct, frozen=True):
                 sampling=self.spec.sampling,
                 plan=self.plan_id,
                 cores=self.cores,
+                machine=self.machine,
+                workload=self.workload,
+                seed=self.spec.seed,
             )
             for name, arm in self.spec.arms.items()
         ]
 
 
-def read_study(folder: Path) -> Study:
-    """The study in `folder`. Raises StudyUnreadable or SpecInvalid."""
-    store = Store.open(folder)
-    try:
-        spec = store.spec()
-        trials = tuple(trial for trial in store.trials() if trial.arm in spec.arms)
-        return Study(
-            folder, spec, trials, store.notes(), store.machine(), store.workload(), store.plan(), store.stopped()
-        )
-    finally:
-        store.close()
+def read_study(folder: Path | str) -> Study:
+    """The study in `folder`, which may be a zip of one. Raises StudyUnreadable or SpecInvalid."""
+    folder = Path(folder)
+    with study_zip.opened(folder) as place:
+        store = Store.open(place)
+        try:
+            spec = store.spec()
+            trials = tuple(trial for trial in store.trials() if trial.arm in spec.arms)
+            return Study(
+                folder, spec, trials, store.notes(), store.machine(), store.workload(), store.plan(), store.stopped()
+            )
+        finally:
+            store.close()
 
 
 def comparison_of(
-    folders: Iterable[Path],
+    folders: Iterable[Path | str | Study],
     dialect: MetricDialect,
     percentiles: Sequence[float] = (99,),
     *,
     primary: str | None = None,
     effect_percent: float = EFFECT_PERCENT,
     foreign: Mapping[int, Sequence[TrialSummary]] = {},
+    pairs: Sequence[str] | None = (),
 ) -> Comparison:
-    """All arms of these studies beside one another, in the order given and each study's own.
+    """The arms of these studies: all of one study beside one another; of several, each against the arm of its name in
+    the first study that has one, or all beside one another where no name stands in two of them.
 
-    An arm whose name stands in two studies is called `folder/arm`. `primary` None: the first study's own metric.
-    `foreign`: trials of other tools, by how many of the folders stand before them. Raises StudyUnreadable where nothing
-    was measured, RequestWrong for a metric that there is not.
+    An arm whose name stands twice is called `study/arm`. `foreign`: trials of other tools, by how many of the studies
+    stand before them. `pairs`: which arms are compared instead, each as BASELINE:ARM; None, or with `foreign` none
+    asked for: all beside one another. `primary` None: the first study's own metric. Raises StudyUnreadable where
+    nothing was measured, RequestWrong for a metric that there is not, and for a pair of unknown arms.
     """
-    studies = [read_study(folder) for folder in folders]
-    names = [name for study in studies for name in study.spec.arms]
-    names += {trial.arm for trials in foreign.values() for trial in trials}
+    studies = [folder if isinstance(folder, Study) else read_study(folder) for folder in folders]
+    labels = study_names([study.folder.resolve() for study in studies])
+    _require_others(studies)
+    places = [Place(label, arm) for label, study in zip(labels, studies, strict=True) for arm in study.spec.arms]
+    places += dict.fromkeys(Place("", trial.arm) for trials in foreign.values() for trial in trials)
+    names = shown_names(places)
     summaries: list[TrialSummary] = []
     cases: list[Case] = []
     notes: list[str] = []
-    for place, study in enumerate(studies):
-        summaries += foreign.get(place, ())
+    for number, (label, study) in enumerate(zip(labels, studies, strict=True)):
+        summaries += foreign.get(number, ())
         views: dict[str, list[TrialView]] = {}
         for trial in study.trials:
             views.setdefault(trial.arm, []).append(study.view(trial, dialect))
         home = str(study.folder.resolve())
         for case in study.cases(views):
-            name = f"{study.folder.resolve().name}/{case.name}" if names.count(case.name) > 1 else case.name
-            cases.append(msgspec.structs.replace(case, name=name))
+            name = names[Place(label, case.name)]
+            cases.append(msgspec.structs.replace(case, name=name, study=label))
             summaries += [
                 msgspec.structs.replace(
                     summarize_view(trial, percentiles, study=home, plan=study.plan_id or home, draws_again=True),
@@ -140,17 +157,61 @@ def comparison_of(
     if not summaries:
         raise StudyUnreadable(f"nothing was measured in {', '.join(str(study.folder) for study in studies)}.")
     cases = [case for case in cases if case.trials]
+    measured = [place for place in places if any(summary.arm == names[place] for summary in summaries)]
+    paired = _pairs(None if foreign and not pairs else pairs, measured)
+    together = [(names[pair.baseline], names[pair.arm]) for pair in paired]
+    drafting = _speculation_of_each(cases)
+    if paired:
+        alone = [names[place] for place in measured if not any(place in (pair.baseline, pair.arm) for pair in paired)]
+        if alone and not pairs:
+            notes.append(f"No other study has an arm named like {', '.join(alone)}: name its partner with --pair")
+        summaries = [summary for summary in summaries if summary.arm not in alone]
+        cases = [case for case in cases if case.name not in alone]
+        drafting = [one for one in drafting if one.arm not in alone]
+    elif not drafting:
+        drafting = _speculation(cases)
     comparison = compare(
         summaries,
-        [*findings(cases), *unlike_work(summaries)],
+        [*_findings(cases, together), *unlike_work(summaries)],
         primary=known_metric(primary or (studies[0].spec.metric if studies else PRIMARY)),
         effect_percent=effect_percent,
         looked_at=any(study.spec.until is not None for study in studies),
-        speculation=_speculation(cases),
+        speculation=drafting,
+        pairs=together,
     )
     notes += [*_sampling_note(studies), *one_run_notes(summaries)]
     stopped = "; ".join(study.stopped for study in studies if study.stopped)
     return msgspec.structs.replace(comparison, notes=(*comparison.notes, *notes), stopped=stopped)
+
+
+def _require_others(studies: Sequence[Study]) -> None:
+    """Raises RequestWrong where one study is there twice: a folder and its copy, say. Their trials would be counted as
+    if they had been measured again."""
+    known: dict[object, Study] = {}
+    for study in studies:
+        began = tuple((trial.arm, trial.number, trial.started_at, trial.plan_started_ns) for trial in study.trials)
+        if began and began in known:
+            raise RequestWrong(
+                f"{study.folder} and {known[began].folder} hold the same trials: one is a copy. Give other studies."
+            )
+        known[began] = study
+
+
+def _pairs(asked: Sequence[str] | None, places: Sequence[Place]) -> list[Pair]:
+    """Empty where all arms stand beside one another."""
+    if asked is None:
+        return []
+    return pairs_asked(asked, places) if asked else pairs_by_name(places)
+
+
+def _findings(cases: Sequence[Case], pairs: Sequence[tuple[str, str]]) -> list[Finding]:
+    """Of all arms against the first, or of each pair by itself; what is said of several pairs once."""
+    if not pairs:
+        return findings(cases)
+    known = {case.name: case for case in cases}
+    found = [one for pair in pairs for one in findings([known[name] for name in pair if name in known])]
+    order = ("invalid", "warning", "note")
+    return sorted(dict.fromkeys(found), key=lambda one: order.index(one.severity))
 
 
 def findings_of(study: Study, dialect: MetricDialect) -> list[Finding]:
@@ -172,6 +233,12 @@ def known_metric(name: str) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise RequestWrong(f"there is no metric {name!r}.{hint} Known: {', '.join(keys)}.")
+
+
+def _speculation_of_each(cases: Sequence[Case]) -> list[Speculation]:
+    """Each study's arms among themselves: another study's steps may be another machine's."""
+    studies = dict.fromkeys(case.study for case in cases)
+    return [one for study in studies for one in _speculation([case for case in cases if case.study == study])]
 
 
 def _speculation(cases: Sequence[Case]) -> list[Speculation]:

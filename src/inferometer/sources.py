@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from inferometer import study_zip
 from inferometer.bench_row import Row
 from inferometer.errors import RequestWrong
 from inferometer.foreign import ForeignRun
@@ -84,11 +85,11 @@ def sources_of(arguments: Sequence[str]) -> Sources:
     wanted: list[tuple[str, Sequence[str]]] = []  # of each column the name that was given, and what it may be called
     for argument in arguments:
         named = _named(argument)
-        if named.path.is_dir():
+        if named.path.is_dir() or study_zip.is_zip(named.path):
             if named.name or named.fragment:
                 raise RequestWrong(
-                    f"{named.path} is a folder, and its arms keep their names: NAME= and #… are for runs in files. "
-                    "Name the folder alone."
+                    f"{named.path} is a study, and its arms keep their names: NAME= and #… are for runs in files. "
+                    "Name it alone."
                 )
             folders.append(named.path)
             continue

@@ -269,7 +269,7 @@ class Store:
         """Every trial in the order in which they began, with all that is stored of it. Raises StudyUnreadable."""
         try:
             rows = self._database.execute(
-                "SELECT id, arm, number, state, plan_started_ns, draft_asked, error, facts, findings "
+                "SELECT id, arm, number, state, plan_started_ns, draft_asked, error, facts, findings, started_at "
                 "FROM trial ORDER BY id"
             ).fetchall()
             return [
@@ -284,8 +284,9 @@ class Store:
                     findings=msgspec.json.decode(findings, type=tuple[Finding, ...]),
                     draft_asked=bool(draft_asked),
                     error=error,
+                    started_at=began,
                 )
-                for trial_id, arm, number, state, plan_started_ns, draft_asked, error, facts, findings in rows
+                for trial_id, arm, number, state, plan_started_ns, draft_asked, error, facts, findings, began in rows
             ]
         except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
             raise StudyUnreadable(f"{self.folder / 'study.db'} is damaged: {error}") from error
@@ -307,10 +308,10 @@ class Store:
         return tuple(Sample(*row) for row in rows)
 
 
-def load_spec(path: Path) -> Spec:
+def load_spec(path: Path | str) -> Spec:
     """The study in a file. Raises RequestWrong where it cannot be read, SpecInvalid where it cannot be run."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestWrong(
             f"the study file {path} cannot be read: {getattr(error, 'strerror', None) or error}"

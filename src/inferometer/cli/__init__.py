@@ -12,6 +12,7 @@ from inferometer.cli.bench import bench, spread_flags
 from inferometer.cli.calibrate import calibrate
 from inferometer.cli.doctor import doctor
 from inferometer.cli.engine_bench import PassingOn, engine_bench
+from inferometer.cli.export import export
 from inferometer.cli.show import list_studies, show
 from inferometer.cli.standin import standin
 from inferometer.errors import InferometerError, RequestWrong
@@ -31,6 +32,7 @@ app.command(cls=PassingOn)(engine_bench)
 app.command()(doctor)
 app.command()(show)
 app.command("list")(list_studies)
+app.command()(export)
 app.command()(standin)
 
 Format = Annotated[str, typer.Option("--format", help="terminal, md or json.")]
@@ -127,7 +129,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="[NAME=]PATH[#RUN]...",
-            help="Study folders, and files of other tools: of these all runs, or one by heading or number.",
+            help="Study folders or zips of them, and files of other tools: of these all runs, or one by heading or "
+            "number. The first is the baseline.",
         ),
     ],
     format: Format = "terminal",
@@ -136,6 +139,16 @@ def compare(
         str | None, typer.Option(help="What the verdict is about.", show_default="the first study's")
     ] = None,
     effect: Effect = 5.0,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="BASELINE:ARM, each an arm or STUDY/ARM; repeat it for more.",
+            show_default="of several studies: arms of one name",
+        ),
+    ] = None,
+    no_pairs: Annotated[
+        bool, typer.Option("--no-pairs", help="Several studies: every arm against the first one.")
+    ] = False,
 ) -> None:
     """The arms of studies, and what other tools measured, side by side: differences, intervals, verdicts, findings."""
     from inferometer.cli.output import (
@@ -150,6 +163,8 @@ def compare(
     from inferometer.sources import sources_of
 
     dialect, shown, effect_percent = checked_dialect(metric_dialect), checked_format(format), checked_effect(effect)
+    if pair and no_pairs:
+        raise RequestWrong("give either --pair or --no-pairs.")
     found = sources_of(sources)
     if not found.folders and not found.served:
         print(rendered_engine_rows(found.engine_rows, shown), end="")
@@ -161,6 +176,7 @@ def compare(
         primary=metric,
         effect_percent=effect_percent,
         foreign=found.trials(dialect),
+        pairs=None if no_pairs else pair or (),
     )
     print(rendered(comparison, shown, found.engine_rows), end="")
     raise typer.Exit(exit_code(comparison))

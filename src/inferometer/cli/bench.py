@@ -109,11 +109,12 @@ def bench(
 ) -> None:
     """One server that already runs: takes vLLM's flags and prints vLLM's block."""
     from inferometer.cli.output import NOT_VALID, checked_dialect, default_folder, request_headers, run_shown
+    from inferometer.exports.serving import arguments_of
     from inferometer.results import findings_of, read_study
     from inferometer.spec import Arm, Sampling, Spec, checked
 
     dialect = checked_dialect(metric_dialect)
-    sections, percentiles = _sections(percentile_metrics), _percentiles(metric_percentiles)
+    sections, percentiles = _sections(percentile_metrics), percentiles_of(metric_percentiles)
     extra = _object(extra_body, "--extra-body")
     pairs = dict(_pair(text) for text in metadata or [])
     headers = request_headers(header or [])
@@ -158,7 +159,16 @@ def bench(
     study = read_study(folder)
     _print_block(study, dialect, sections, percentiles)
     if save_result:
-        arguments = _arguments(study, backend, pairs, sections, percentiles, save_detailed)
+        arguments = arguments_of(
+            study,
+            study.trials[0],
+            date=f"{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}",
+            backend=backend,
+            metadata=pairs,
+            sections=sections,
+            percentiles=percentiles,
+            save_detailed=save_detailed,
+        )
         _save(study, dialect, arguments, result_dir, result_filename)
     print(f"study: {folder}", file=sys.stderr)
     if not any(record.ok for record in study.trials[0].records if record.measured):
@@ -170,20 +180,12 @@ def bench(
 def _print_block(
     study: "Study", dialect: "MetricDialect", sections: tuple[str, ...], percentiles: tuple[float, ...]
 ) -> None:
-    from inferometer.reports.vllm_block import serving_block
+    from inferometer.exports.serving import block_of
     from inferometer.results import findings_of
-    from inferometer.schedule import concurrency_limit, rate_asked_per_s
 
-    (summary,) = study.summaries(dialect, percentiles)
-    schedule = study.spec.schedule
-    print(
-        serving_block(
-            summary,
-            percentile_metrics=sections,
-            max_concurrency=concurrency_limit(schedule),
-            request_rate=rate_asked_per_s(schedule) or math.inf,
-        )
-    )
+    (trial,) = study.trials
+    summary = study.summary(trial, dialect, percentiles)
+    print(block_of(study, trial, dialect, percentiles, sections))
     failed = [record for record in study.trials[0].records if record.measured and not record.ok]
     notes = [*summary.notes, *study.notes]
     if failed:
@@ -193,37 +195,6 @@ def _print_block(
     for finding in findings_of(study, dialect):
         if finding.severity != "note" and finding.code != "failures":
             print(f"{'not valid' if finding.severity == 'invalid' else 'warning'}: {finding.sentence}", file=sys.stderr)
-
-
-def _arguments(
-    study: "Study",
-    backend: str,
-    metadata: dict[str, str],
-    sections: tuple[str, ...],
-    percentiles: tuple[float, ...],
-    save_detailed: bool,
-) -> Any:
-    """What vLLM's result file says of the call."""
-    from inferometer.reports.vllm_block import ServingArguments
-    from inferometer.schedule import Gamma, Poisson, Ramp, concurrency_limit, rate_asked_per_s
-
-    spec, schedule = study.spec, study.spec.schedule
-    model = spec.arms[_ARM].model or next((r.model for r in study.trials[0].records if r.model), "")
-    return ServingArguments(
-        date=f"{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}",
-        backend=backend,
-        model_id=model,
-        tokenizer_id=model if spec.tokenizer in ("server", "none") else spec.tokenizer,
-        num_prompts=sum(record.measured for record in study.trials[0].records),
-        metadata=metadata,
-        request_rate=rate_asked_per_s(schedule) or math.inf,
-        burstiness=schedule.burstiness if isinstance(schedule, Poisson | Gamma | Ramp) else 1.0,
-        ramp=schedule if isinstance(schedule, Ramp) else None,
-        max_concurrency=concurrency_limit(schedule),
-        percentile_metrics=sections,
-        percentiles=percentiles,
-        save_detailed=save_detailed,
-    )
 
 
 def _save(
@@ -307,7 +278,7 @@ def _sections(text: str) -> tuple[str, ...]:
     return names
 
 
-def _percentiles(text: str) -> tuple[float, ...]:
+def percentiles_of(text: str) -> tuple[float, ...]:
     try:
         found = tuple(float(word) for word in text.split(",") if word.strip())
     except ValueError as error:

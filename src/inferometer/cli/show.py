@@ -24,12 +24,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output in
 
 
 def show(
-    path: Annotated[Path, typer.Argument(help="A file of results of any tool that is known, or a study folder.")],
+    path: Annotated[
+        Path, typer.Argument(help="A file of results of any tool that is known, or a study (folder or zip).")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """What is in a file or a study: its runs by number and heading, or its arms, trials and findings."""
-    if path.is_dir():
-        if not (path / "study.db").is_file():
+    from inferometer import study_zip
+
+    if path.is_dir() or study_zip.is_zip(path):
+        if path.is_dir() and not (path / "study.db").is_file():
             hint = f" There are studies below it: inferometer list {path}" if _folders_below(path) else ""
             raise RequestWrong(f"{path} is no study: there is no study.db in it.{hint}")
         _show_study(path, as_json)

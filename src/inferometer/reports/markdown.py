@@ -8,10 +8,13 @@ from inferometer.reports.table import table, words
 
 def render(comparison: Comparison) -> str:
     """What makes the comparison invalid, the verdict, the table, and below it what to know; ends with a line break."""
-    content, said = table(comparison), words(comparison)
+    said = words(comparison)
     parts = _listed("Not valid", said.invalid)
     parts += [f"**{line}**" for line in said.headlines if any(comparison.trials.values()) and _is_judged(comparison)]
-    parts += [pipe_table([content.columns, *content.rows]), content.caption]
+    for part in comparison.parts():
+        content = table(part)
+        parts += [f"**{' → '.join(part.arms)}**"] if comparison.pairs else []
+        parts += [pipe_table([content.columns, *content.rows]), content.caption]
     for title, lines in (
         ("Design", said.design),
         ("Speculation", said.speculation),

@@ -138,7 +138,8 @@ def _design(comparison: Comparison) -> list[str]:
     row = comparison.primary_row
     lines: list[str] = []
     for found in row.differences if row is not None else ():
-        if found.detectable_percent is None or found.baseline != comparison.arms[0]:
+        is_shown = bool(comparison.pairs) or found.baseline == comparison.arms[0]
+        if found.detectable_percent is None or not is_shown:
             continue
         needed = (
             f"{found.trials_needed} trials an arm would show"

@@ -19,15 +19,25 @@ def render(comparison: Comparison, *, width: int = 99, terminal: bool = False) -
     from rich.text import Text
 
     plain = box.Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
-    content, said = table(comparison, with_halves=width >= _WIDE), words(comparison)
+    said = words(comparison)
+    tables = [
+        (part, table(part, with_halves=width >= _WIDE), " → ".join(part.arms) if comparison.pairs else None)
+        for part in comparison.parts()
+    ]
     grids: list[Table] = []
-    for places in _parts(len(comparison.arms), len(content.columns)):
+    for content, title, places in [
+        (one, title, places) for part, one, title in tables for places in _parts(len(part.arms), len(one.columns))
+    ]:
         grid = Table(
             box=box.SIMPLE_HEAD if terminal else plain,
             header_style="bold",
             show_edge=False,
             pad_edge=False,
             padding=(0, 1, 0, 0),
+            title=None if title is None else Text(title, "bold"),
+            title_justify="left",
+            caption=None if title is None else Text(content.caption),
+            caption_justify="left",
         )
         for i in places:
             column, is_label = content.columns[i], i == 0
@@ -54,7 +64,8 @@ def render(comparison: Comparison, *, width: int = 99, terminal: bool = False) -
         console.print(grid)
         if grid is not grids[-1]:
             console.print()
-    console.print(Text(content.caption))
+    if not comparison.pairs:
+        console.print(Text(tables[0][1].caption))
     for line in said.headlines:
         console.print(Text(line, "bold"))
     for title, lines in (("Design", said.design), ("Speculation", said.speculation)):

@@ -6,6 +6,7 @@ Each check is a function of cases; `findings` runs them all. `thresholds` has ev
 from collections.abc import Sequence
 
 from inferometer.record import Finding
+from inferometer.validity.alike import of_two_studies
 from inferometer.validity.case import Case, Check
 from inferometer.validity.same import (
     cache_helped,
@@ -32,6 +33,7 @@ CHECKS: tuple[Check, ...] = (
     draft_not_used,
     settings_not_in_force,
     another_model,
+    of_two_studies,
     other_prompts,
     token_totals,
     finish_reasons,

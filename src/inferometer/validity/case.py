@@ -7,14 +7,15 @@ from typing import Literal
 import msgspec
 
 from inferometer.measures import TrialView
-from inferometer.record import Finding
+from inferometer.record import Fact, Finding
 from inferometer.request import Request
 from inferometer.spec import Arm, Sampling
 
 
 class Case(msgspec.Struct, frozen=True):
     """An arm with its trials. `requests`: what the plan asked, by index. `plan`: equal for arms that were asked the
-    same. `cores`: the machine's, None where that is not known."""
+    same. `cores`: the machine's, None where that is not known. `study`: the name of the one that it is of, "" where
+    there is only one; `machine`, `workload` and `seed` are that study's."""
 
     name: str
     arm: Arm
@@ -23,6 +24,10 @@ class Case(msgspec.Struct, frozen=True):
     sampling: Sampling = Sampling()
     plan: str = ""
     cores: int | None = None
+    study: str = ""
+    machine: tuple[Fact, ...] = ()
+    workload: dict[str, str] = {}
+    seed: int = 1
 
     @property
     def done(self) -> tuple[TrialView, ...]:

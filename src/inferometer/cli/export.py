@@ -1,0 +1,141 @@
+"""How does a study leave the program? Flags → a wish, and its pieces to a file, a folder or standard output."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
+
+import typer
+
+from inferometer.errors import RequestWrong
+
+if TYPE_CHECKING:
+    from inferometer.exports import Piece, TableName
+
+
+def export(
+    studies: Annotated[list[Path], typer.Argument(help="Study folders, or zips of them.")],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            "--format",
+            help="csv, md, json, vllm-block, vllm-json, parquet or zip.",
+            show_default="by the file's ending",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--output", "--out", help="The file; a folder, which takes a file each; or -.", show_default="-"
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Write over what is there.")] = False,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            help="Of csv and parquet: metrics, requests or events.", show_default="metrics; parquet: requests"
+        ),
+    ] = None,
+    arm: Annotated[str | None, typer.Option(help="Only this arm's trials.")] = None,
+    trial: Annotated[int | None, typer.Option(help="Only the trial of this number.")] = None,
+    metric_dialect: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose definitions: inferometer, vllm-0.6.5 or vllm-0.33.",
+            show_default="inferometer; vLLM's forms: vllm-0.33",
+        ),
+    ] = None,
+    metric_percentiles: Annotated[str, typer.Option(help="Percentiles, by commas.")] = "99",
+    with_text: Annotated[bool, typer.Option("--with-text", help="Prompts and answers too.")] = False,
+    save_detailed: Annotated[
+        bool, typer.Option("--save-detailed", help="vllm-json: with the lists that 0.33 leaves out.")
+    ] = False,
+    pair: Annotated[list[str] | None, typer.Option(help="As `compare` takes it.")] = None,
+    no_pairs: Annotated[bool, typer.Option("--no-pairs", help="As `compare` takes it.")] = False,
+) -> None:
+    """Studies in other forms: tables for spreadsheets and data frames, vLLM's block and JSON, or one zip to hand on."""
+    from inferometer.cli.bench import percentiles_of
+    from inferometer.cli.output import checked_dialect
+    from inferometer.exports import FORMATS, TABLES, TableName, Wish, format_named, pieces
+
+    target = None if output is None or output == "-" else Path(output)
+    format = format_named(to, target)
+    if table is not None and table not in get_args(TableName):
+        raise RequestWrong(f"there is no table {table!r}; known: {', '.join(TABLES)}.")
+    if target is None and not FORMATS[format].is_text:
+        raise RequestWrong(f"{format} is no text to print: name a file with -o FILE{FORMATS[format].ending}.")
+    into_folder = target is not None and (target.is_dir() or str(output).endswith("/"))
+    wish = Wish(
+        format=format,
+        table=cast("TableName | None", table),
+        dialect=None if metric_dialect is None else checked_dialect(metric_dialect),
+        percentiles=percentiles_of(metric_percentiles),
+        arm=arm,
+        trial=trial,
+        with_text=with_text,
+        save_detailed=save_detailed,
+        pairs=None if no_pairs else tuple(pair or ()),
+    )
+    made = pieces(studies, wish, into_folder=into_folder)
+    if target is None:
+        _print(made)
+    elif into_folder:
+        _require_free([target / piece.name for piece in made], force)
+        for piece in made:
+            _write([piece], target / piece.name)
+    else:
+        _require_one_file(made, format, target)
+        _require_free([target], force)
+        _write(made, target)
+
+
+def _print(made: "Sequence[Piece]") -> None:
+    for piece in made:
+        for part in piece.text() if piece.text is not None else ():
+            sys.stdout.write(part)
+
+
+def _require_one_file(made: "Sequence[Piece]", format: str, target: Path) -> None:
+    """Raises RequestWrong where several would have to be one: JSON has no way to follow another, but by the line."""
+    if len(made) > 1 and format == "vllm-json" and target.suffix.lower() != ".jsonl":
+        raise RequestWrong(
+            f"there are {len(made)} trials, and a file of vLLM's holds one. Choose with --arm and --trial; or give a "
+            f"folder (-o {target.with_suffix('')}/), or a file for a line each (-o {target.with_suffix('.jsonl')})."
+        )
+
+
+def _require_free(paths: Sequence[Path], force: bool) -> None:
+    taken = [path for path in paths if path.is_file() or path.is_dir()]
+    if taken and not force:
+        raise RequestWrong(f"{taken[0]} is there already; give another name, or --force to write over it.")
+
+
+def _write(made: "Sequence[Piece]", path: Path) -> None:
+    """Whole or not at all: beside its place first, then put there. What is no plain file (/dev/null, a pipe) is written
+    to as it is."""
+    path = path.resolve()
+    in_place = path.exists() and not path.is_file()
+    aside = path if in_place else path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _fill(aside, made)
+            if not in_place:
+                os.replace(aside, path)
+        finally:
+            if not in_place:
+                aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise RequestWrong(f"{path} cannot be written: {error.strerror or error}") from error
+    print(f"written: {path}", file=sys.stderr)
+
+
+def _fill(path: Path, made: "Sequence[Piece]") -> None:
+    if made[0].write is not None:
+        made[0].write(path)
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for piece in made:
+            file.writelines(piece.text() if piece.text is not None else ())

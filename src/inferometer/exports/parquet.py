@@ -1,0 +1,32 @@
+"""How is a table written as Parquet? By pyarrow, a row group for each batch."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from inferometer.errors import RequestWrong
+from inferometer.exports.columns import Table
+
+
+def require_pyarrow() -> None:
+    """Raises RequestWrong where pyarrow is not installed."""
+    try:
+        importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise RequestWrong(
+            "Parquet needs pyarrow, which is not installed: pip install 'inferometer[parquet]'. Or write csv."
+        ) from error
+
+
+def write_parquet(table: Table, path: Path) -> None:
+    """What each column means stands in its field's metadata (`says`)."""
+    arrow: Any = importlib.import_module("pyarrow")  # an extra: types are there only where it is installed
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    kinds = {"text": arrow.string(), "int": arrow.int64(), "float": arrow.float64(), "bool": arrow.bool_()}
+    schema = arrow.schema(
+        [arrow.field(column.name, kinds[column.kind], metadata={"says": column.says}) for column in table.columns]
+    )
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in table.batches:
+            columns = [arrow.array(values, field.type) for values, field in zip(batch, schema, strict=True)]
+            writer.write_batch(arrow.record_batch(columns, schema=schema))

@@ -1,0 +1,81 @@
+"""What would vLLM's benchmark have printed and saved of a trial? Its call, as far as a study tells of it."""
+
+import math
+from typing import Any
+
+from inferometer.record import Trial
+from inferometer.reports.vllm_block import DEFAULT_SECTIONS, ServingArguments, result_json, serving_block
+from inferometer.request_timing import MetricDialect
+from inferometer.results import Study
+from inferometer.schedule import Gamma, Poisson, Ramp, concurrency_limit, rate_asked_per_s
+
+
+def arguments_of(
+    study: Study,
+    trial: Trial,
+    *,
+    date: str,
+    backend: str = "",
+    metadata: dict[str, str] | None = None,
+    sections: tuple[str, ...] = DEFAULT_SECTIONS,
+    percentiles: tuple[float, ...] = (99,),
+    save_detailed: bool = False,
+) -> ServingArguments:
+    """What vLLM's result file says of the call. `backend` "": the arm's API. `date`: YYYYmmdd-HHMMSS."""
+    spec, schedule = study.spec, study.spec.schedule
+    arm = spec.arms[trial.arm]
+    model = arm.model or next((record.model for record in trial.records if record.model), "")
+    return ServingArguments(
+        date=date,
+        backend=backend or arm.api,
+        model_id=model,
+        tokenizer_id=model if spec.tokenizer in ("server", "none") else spec.tokenizer,
+        num_prompts=sum(record.measured for record in trial.records),
+        metadata=metadata or {},
+        request_rate=rate_asked_per_s(schedule) or math.inf,
+        burstiness=schedule.burstiness if isinstance(schedule, Poisson | Gamma | Ramp) else 1.0,
+        ramp=schedule if isinstance(schedule, Ramp) else None,
+        max_concurrency=concurrency_limit(schedule),
+        percentile_metrics=sections,
+        percentiles=percentiles,
+        save_detailed=save_detailed,
+    )
+
+
+def block_of(
+    study: Study,
+    trial: Trial,
+    dialect: MetricDialect,
+    percentiles: tuple[float, ...] = (99,),
+    sections: tuple[str, ...] = DEFAULT_SECTIONS,
+) -> str:
+    """vLLM's block of one trial, without a final line break."""
+    schedule = study.spec.schedule
+    return serving_block(
+        study.summary(trial, dialect, percentiles),
+        percentile_metrics=sections,
+        max_concurrency=concurrency_limit(schedule),
+        request_rate=rate_asked_per_s(schedule) or math.inf,
+    )
+
+
+def result_of(
+    study: Study, trial: Trial, dialect: MetricDialect, percentiles: tuple[float, ...] = (99,), *, save_detailed: bool
+) -> dict[str, Any]:
+    """vLLM's result file of one trial, with the study, the arm and the trial's number as its metadata."""
+    metadata = {"study": study.spec.name or study.folder.resolve().stem, "arm": trial.arm, "trial": str(trial.number)}
+    arguments = arguments_of(
+        study,
+        trial,
+        date=_compact(trial.started_at),
+        metadata=metadata,
+        percentiles=percentiles,
+        save_detailed=save_detailed,
+    )
+    return result_json(study.view(trial, dialect), arguments)
+
+
+def _compact(started_at: str) -> str:
+    """2026-05-04T12:30:00.123+02:00 as vLLM writes it: 20260504-123000."""
+    digits = "".join(letter for letter in started_at[:19] if letter.isdigit())
+    return f"{digits[:8]}-{digits[8:]}"
