@@ -12,6 +12,9 @@ from typing import Generic, Protocol, TypeVar
 T_co = TypeVar("T_co", covariant=True)
 _T = TypeVar("_T")
 
+_LISTEN_S = 0.25
+"""Between two looks for a signal: one that comes just before a wait is not heard in it."""
+
 
 class Run(Protocol[T_co]):
     """One that is played in a thread. `can_end`: it looks at `interrupts` itself and ends when there is one."""
@@ -36,7 +39,10 @@ def at_once(runs: Sequence[Run[_T]]) -> Iterator[_T]:
                 player.thread.start()
             living = len(players)
             while living:
-                one = arrived.get()
+                try:
+                    one = arrived.get(timeout=_LISTEN_S)
+                except queue.Empty:
+                    continue
                 if isinstance(one, _Player):
                     living -= 1
                 else:
