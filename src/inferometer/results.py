@@ -20,9 +20,10 @@ from inferometer.metrics import (
     summarize_view,
     view,
 )
+from inferometer.page import Page, Ran, page
 from inferometer.plan import Plan
 from inferometer.record import Fact, Finding, Trial
-from inferometer.spec import Spec
+from inferometer.spec import Spec, to_yaml
 from inferometer.store import Store
 from inferometer.validity import Case, findings
 
@@ -111,29 +112,66 @@ def comparison_of(
     StudyUnreadable where nothing was measured, RequestWrong for a metric that there is not.
     """
     studies = [read_study(folder) for folder in folders]
+    return _compared(studies, _cases(studies, dialect), percentiles, primary, effect_percent)
+
+
+def page_of(
+    folders: Iterable[Path],
+    dialect: MetricDialect,
+    *,
+    primary: str | None = None,
+    effect_percent: float = EFFECT_PERCENT,
+) -> Page:
+    """The comparison of these studies as `comparison_of` makes it, with its pictures, its requests and what ran."""
+    studies = [read_study(folder) for folder in folders]
+    of_each = _cases(studies, dialect)
+    comparison = _compared(studies, of_each, (99,), primary, effect_percent)
+    title = " and ".join(dict.fromkeys(study.spec.name or study.folder.resolve().name for study in studies))
+    cases = [case for cases in of_each for case in cases if case.trials]
+    return page(title, comparison, cases, [_ran(study, own) for study, own in zip(studies, of_each, strict=True)])
+
+
+def _cases(studies: Sequence[Study], dialect: MetricDialect) -> list[list[Case]]:
+    """Of each study, with the names that the arms have beside one another."""
     names = [name for study in studies for name in study.spec.arms]
-    summaries: list[TrialSummary] = []
-    cases: list[Case] = []
-    notes: list[str] = []
+    found: list[list[Case]] = []
     for study in studies:
         views: dict[str, list[TrialView]] = {}
         for trial in study.trials:
             views.setdefault(trial.arm, []).append(study.view(trial, dialect))
+        folder = study.folder.resolve().name
+        found.append(
+            [
+                msgspec.structs.replace(case, name=f"{folder}/{case.name}") if names.count(case.name) > 1 else case
+                for case in study.cases(views)
+            ]
+        )
+    return found
+
+
+def _compared(
+    studies: Sequence[Study],
+    of_each: Sequence[Sequence[Case]],
+    percentiles: Sequence[float],
+    primary: str | None,
+    effect_percent: float,
+) -> Comparison:
+    summaries: list[TrialSummary] = []
+    notes: list[str] = []
+    for study, own in zip(studies, of_each, strict=True):
         home = str(study.folder.resolve())
-        for case in study.cases(views):
-            name = f"{study.folder.resolve().name}/{case.name}" if names.count(case.name) > 1 else case.name
-            cases.append(msgspec.structs.replace(case, name=name))
+        for case in own:
             summaries += [
                 msgspec.structs.replace(
                     summarize_view(trial, percentiles, study=home, plan=study.plan_id or home, draws_again=True),
-                    arm=name,
+                    arm=case.name,
                 )
                 for trial in case.trials
             ]
         notes += [note for note in study.notes if note not in notes]
     if not summaries:
         raise StudyUnreadable(f"nothing was measured in {', '.join(str(study.folder) for study in studies)}.")
-    cases = [case for case in cases if case.trials]
+    cases = [case for own in of_each for case in own if case.trials]
     comparison = compare(
         summaries,
         findings(cases),
@@ -145,6 +183,18 @@ def comparison_of(
     notes += _sampling_note(studies)
     stopped = "; ".join(study.stopped for study in studies if study.stopped)
     return msgspec.structs.replace(comparison, notes=(*comparison.notes, *notes), stopped=stopped)
+
+
+def _ran(study: Study, cases: Sequence[Case]) -> Ran:
+    """Facts of an arm are those of its first trial that has any."""
+    facts = {
+        "machine": study.machine,
+        "workload": tuple(Fact(name, value, "the workload") for name, value in study.workload.items()),
+    } | {
+        case.name: next((trial.trial.facts for trial in case.trials if trial.trial.facts), ()) for case in cases
+    }  # fmt: skip
+    told = {of: tuple((fact.name, fact.value, fact.source) for fact in own) for of, own in facts.items() if own}
+    return Ran(study.folder.resolve().name, to_yaml(study.spec), told)
 
 
 def findings_of(study: Study, dialect: MetricDialect) -> list[Finding]:
