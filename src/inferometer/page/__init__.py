@@ -10,9 +10,9 @@ import msgspec
 from inferometer.compare import Comparison
 from inferometer.page.accepted import Accepted, accepted
 from inferometer.page.answers import Exchanges, exchanges
-from inferometer.page.token_times import Timelines, timelines
 from inferometer.page.distribution import Distribution, distributions
 from inferometer.page.over_time import Run, runs
+from inferometer.page.token_times import Timelines, timelines
 from inferometer.validity import Case
 
 __all__ = ["Page", "Ran", "page"]
