@@ -16,17 +16,15 @@ from inferometer.validity import Case
 
 BINS = 48
 MOST_POINTS = 120
-"""Single values are shown up to this many; of more ratios, so many, evenly over their ranks."""
+"""Up to so many values are shown singly, more of them as a shape; of more ratios so many, evenly over their ranks."""
 PERCENTS = (5, 25, 50, 75, 95, 99)
-LEAST_FOR_SHAPE = 12
-"""Fewer values have no shape, only themselves."""
 LOG_FROM = 20.0
 """Where P99 is so many times P1, the axis is logarithmic."""
 
 
 class Shape(msgspec.Struct, frozen=True):
     """One arm's values. `quantiles`: by percent, of P5, P25, P50, P75, P95 and P99; `shares`: of the values, by bin of
-    the picture's edges, empty where there are too few; `points`: the values themselves where they are few; `estimate`:
+    the picture's edges, where they are many; `points`: the values themselves where they are few; `estimate`:
     the table's, where the picture shows what the table has."""
 
     arm: str
@@ -51,8 +49,8 @@ class Ratios(msgspec.Struct, frozen=True):
 
 
 class Distribution(msgspec.Struct, frozen=True):
-    """A picture: `each` says what one value is, `pair` what one ratio is of. The last value of a shape's axis is the
-    highest P99.5, so that one outlier does not squeeze all others; `beyond` counts what lies outside."""
+    """A picture: `each` says what one value is, `pair` what one ratio is of. The axis of many
+    values ends at the highest P99.5, so that one outlier does not squeeze the others; `beyond` lie outside."""
 
     key: str
     title: str
@@ -71,45 +69,15 @@ def distributions(cases: Sequence[Case], comparison: Comparison) -> tuple[Distri
     """TTFT, time per token, a request's own speed, and the throughput of each trial; without those of which no arm has
     a value."""
     found = [
-        _of_requests(
-            cases,
-            comparison,
-            "ttft",
-            "Time to first token",
-            "ms",
-            "lower",
-            _ttft_ms,
-            _ttft_ms,
-            "TTFT of one request",
-            "median_ttft_ms",
-        ),
-        _of_requests(
-            cases,
-            comparison,
-            "per_token",
-            "Time per token after the first",
-            "ms",
-            "lower",
-            _token_ms,
-            _tpot_ms,
-            "time of one token (a burst's gap, shared by its tokens)",
-            "mean_tpot_ms",
-            "TPOT",
-        ),
-        _of_requests(
-            cases,
-            comparison,
-            "request_speed",
-            "Speed of one request",
-            "tok/s",
-            "higher",
-            _speed,
-            _speed,
-            "output tokens of one request by its time from sending to last token",
-            "output_throughput",
-        ),
+        _of_requests(cases, comparison, "ttft", "Time to first token", "ms", "lower", _ttft_ms, _ttft_ms,
+                     "TTFT of one request", "median_ttft_ms", "TTFT"),
+        _of_requests(cases, comparison, "per_token", "Time per token after the first", "ms", "lower", _token_ms,
+                     _tpot_ms, "time of one token (a burst's gap, shared by its tokens)", "mean_tpot_ms", "TPOT"),
+        _of_requests(cases, comparison, "request_speed", "Speed of one request", "tok/s", "higher", _speed, _speed,
+                     "output tokens of one request by its time from sending to last token", "output_throughput",
+                     "speed"),
         _of_trials(cases, comparison),
-    ]
+    ]  # fmt: skip
     return tuple(one for one in found if any(shape.n for shape in one.shapes))
 
 
@@ -124,7 +92,7 @@ def _of_requests(
     of_request: Values,
     each: str,
     metric: str,
-    paired: str = "",
+    paired: str,
 ) -> Distribution:
     by_arm = {
         case.name: np.array([one for trial in case.done for r in trial.requests for one in values(r)], np.float64)
@@ -139,7 +107,7 @@ def _of_requests(
         )
         for arm in others
     ]  # fmt: skip
-    pair = f"one request's {paired or title[0].lower() + title[1:]}, its mean over the arm's trials"
+    pair = f"{paired} of one request, the mean over each arm's trials"
     return _distribution(key, title, unit, each, pair, better, by_arm, {}, ratios)
 
 
@@ -179,8 +147,9 @@ def _distribution(
 ) -> Distribution:
     known = [values for values in by_arm.values() if len(values)]
     together = np.concatenate(known) if known else np.array([1.0])
-    low = float(min((np.percentile(values, 0.5) for values in known), default=0.0))
-    high = float(max((np.percentile(values, 99.5) for values in known), default=1.0))
+    outside = 0.5 if max(map(len, by_arm.values())) > MOST_POINTS else 0.0
+    low = float(min((np.percentile(values, outside) for values in known), default=0.0))
+    high = float(max((np.percentile(values, 100 - outside) for values in known), default=1.0))
     ends = [end for one in estimates.values() for end in (one.low, one.high) if end is not None]
     if estimates and known:
         low, high = min([low, *ends]), max([high, *ends])
@@ -213,7 +182,7 @@ def _shape(arm: str, values: Floats, edges: Floats, estimate: Estimate | None) -
         arm=arm,
         n=len(values),
         quantiles=quantiles,
-        shares=tuple((counts / len(values)).tolist()) if len(values) >= LEAST_FOR_SHAPE else (),
+        shares=tuple((counts / len(values)).tolist()) if len(values) > MOST_POINTS else (),
         points=tuple(np.sort(values).tolist()) if len(values) <= MOST_POINTS else (),
         estimate=estimate,
     )

@@ -16,6 +16,7 @@ from inferometer.units import NS_PER_S, gib, seconds
 from inferometer.validity import Case
 
 MOST_BUCKETS = 240
+MOST_OF_TOKENS = 60
 MOST_TRIALS = 8
 _BUCKETS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 
@@ -105,8 +106,8 @@ def _quantity(
 ) -> Quantity:
     """One width of step for all arms. `of` gives values by the number of the step from the start of the plan."""
     width = max(bucket_s(_span_s(trial)) for _, trial in trials)
-    if key == "tokens":
-        width = max(width, 0.5)  # shorter steps show bursts rather than speed, which the timeline is for
+    if key == "tokens":  # short steps show bursts and prefills rather than speed, which the timeline is for
+        width = max(bucket_s(_span_s(trial) * MOST_BUCKETS / MOST_OF_TOKENS) for _, trial in trials)
     curves = [_curve(arm, of(trial, width), width) for arm, trial in trials]
     return Quantity(key, title, unit, f"{note}, steps of {width:g} s", tuple(curves))
 

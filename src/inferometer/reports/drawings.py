@@ -1,13 +1,13 @@
 """How is each picture of the page drawn? One function a picture: numbers in, SVG with its words and its table out."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from statistics import median
 
 from inferometer.compare import Comparison, Difference
 from inferometer.page.accepted import Accepted, Group
 from inferometer.page.distribution import Distribution, Ratios, Shape
-from inferometer.page.over_time import Quantity
+from inferometer.page.over_time import Curve, Quantity
 from inferometer.page.token_times import Lane, Timeline
 from inferometer.reports.svg import (
     PALETTE,
@@ -37,14 +37,15 @@ EDGE = 12
 
 def shapes(found: Distribution, arms: Sequence[str]) -> Drawing:
     """Each arm's values on one axis: the shape of many, few as themselves, with median and middle half."""
-    lane, top = 74.0, 4.0
-    bottom = top + lane * len(found.shapes)
+    top = 4.0
+    tops = list(accumulate((74.0 if shape.n else 28.0 for shape in found.shapes), initial=top))
+    bottom = tops[-1]
     along = scale(found.edges[0], found.edges[-1], EDGE, WIDTH - EDGE, is_log=found.is_log)
     tallest = max((share for shape in found.shapes for share in shape.shares), default=0.0)
     axis = f"{found.unit}{', logarithmic' if found.is_log else ''}"
     parts = bottom_axis(along, top, bottom, axis, WIDTH)
-    for place, shape in enumerate(found.shapes):
-        parts += _shape(shape, found, along, top + lane * place, tallest, arms.index(shape.arm))
+    for y, shape in zip(tops, found.shapes, strict=False):
+        parts += _shape(shape, found, along, y, tallest, arms.index(shape.arm))
     said = "; ".join(f"{shape.arm}: {_in_words(shape, found.unit)}" for shape in found.shapes)
     alt = f"{found.title} of each arm, {found.each}. {said}."
     head = ("Arm", "n", *(f"P{percent} ({found.unit})" for percent in (5, 25, 50, 75, 95, 99)))
@@ -122,41 +123,25 @@ def ratios(found: Distribution, arms: Sequence[str]) -> Drawing | None:
     along = scale(low, high, EDGE, WIDTH - EDGE, is_log=high / low > 3)
     lane, top = 74.0, 4.0
     bottom = top + lane * len(known)
-    parts = bottom_axis(along, top, bottom, _axis_words(found, known), WIDTH, suffix="×")
+    parts = bottom_axis(along, top, bottom, f"times {shortened(known[0].baseline, 24)}", WIDTH, suffix="×")
+    left, right = ("faster", "slower") if found.better == "lower" else ("slower", "faster")
+    parts.append(text(EDGE, bottom + 32, f"← {left}", classes="dim"))
+    parts.append(text(WIDTH - EDGE, bottom + 32, f"{right} →", classes="dim", anchor="end"))
     parts.append(line(along(1), top, along(1), bottom, "one"))
     for place, one in enumerate(known):
         parts += _ratio_lane(one, along, top + lane * place, arms.index(one.arm))
     said = "; ".join(_ratio_words(one, found) for one in known)
     alt = f"{found.title}, pair by pair: each arm by {known[0].baseline}; {found.pair}. {said}."
-    head = (
-        "Arm",
-        "by",
-        "pairs",
-        "of them below 1×",
-        "lowest",
-        "median",
-        "highest",
-        "in the table",
-        "95% interval",
-        "verdict",
-    )
-    rows = [
-        (
-            one.arm, one.baseline, str(one.n), str(one.below_1),
-            *(ratio_text(value) for value in ((min(one.points), median(one.points), max(one.points)) if one.points else (None,) * 3)),
-            f"{one.label} {ratio_text(one.difference.ratio)}" if one.difference else "",
-            _interval_text(one.difference),
-            one.difference.verdict if one.difference else "",
-        )
-        for one in known
-    ]  # fmt: skip
-    return Drawing(svg(WIDTH, bottom + 38, parts, alt), alt, (head, *rows))
+    head = ("Arm", "by", "pairs", "of them below 1×", "lowest", "median", "highest", "in the table", "95% interval",
+            "verdict")  # fmt: skip
+    return Drawing(svg(WIDTH, bottom + 38, parts, alt), alt, (head, *map(_ratio_row, known)))
 
 
-def _axis_words(found: Distribution, known: Sequence[Ratios]) -> str:
-    of = known[0].baseline if len({one.baseline for one in known}) == 1 else "the first"
-    ways = ("faster", "slower") if found.better == "lower" else ("slower", "faster")
-    return f"← {ways[0]}    times {shortened(of, 24)}    {ways[1]} →"
+def _ratio_row(one: Ratios) -> tuple[str, ...]:
+    found = one.difference
+    ends = (one.points[0], median(one.points), one.points[-1]) if one.points else (None, None, None)
+    told = (f"{one.label} {ratio_text(found.ratio)}", _interval_text(found), found.verdict) if found else ("", "", "")
+    return (one.arm, one.baseline, str(one.n), str(one.below_1), *map(ratio_text, ends), *told)
 
 
 def _ratio_range(known: Sequence[Ratios]) -> tuple[float, float]:
@@ -321,46 +306,55 @@ def _lane_row(lane: Lane) -> tuple[str, ...]:
 
 
 def over_time(found: Quantity, arms: Sequence[str]) -> Drawing:
-    """Every arm's curve; the plan's start is a line at 0 where something is known of before."""
+    """Each arm's curve in a band of its own, all to one scale; the plan's start is a line at 0 where something is known
+    of before."""
     known = [curve for curve in found.curves if curve.at_s]
-    names, top = legend([(curve.arm, arms.index(curve.arm)) for curve in known], WIDTH)
-    top += 6
-    bottom, left = top + 130, 46.0
-    at_s = [at for curve in known for at in (curve.at_s[0], curve.at_s[-1])]
-    values = [value for curve in known for value in curve.values]
-    along = scale(min([0, *at_s]), max(at_s), left, WIDTH - EDGE)
-    lowest, highest = min(values), max(values)
-    if lowest > 0 and lowest < 0.6 * highest:
-        lowest = 0.0
-    room = (highest - lowest) * 0.06
-    up = scale(max(0.0, lowest - room) if lowest >= 0 else lowest - room, highest + room, bottom, top)
-    parts = [*names, *bottom_axis(along, top, bottom, "s from the start of the plan", WIDTH)]
-    ticks = up.ticks(4)
-    for value in ticks:
-        parts.append(line(left, up(value), WIDTH - EDGE, up(value), "grid"))
-        parts.append(text(left - 6, up(value) + 4, tick_text(value, ticks), classes="dim", anchor="end"))
+    band, room, top, left = 64.0, 24.0, 4.0, 46.0
+    bottom = top + (band + room) * len(known)
+    along = scale(
+        min(0, *(curve.at_s[0] for curve in known)), max(curve.at_s[-1] for curve in known), left, WIDTH - EDGE
+    )
+    low, high = _reach([value for curve in known for value in curve.values])
+    parts = bottom_axis(along, top, bottom, "s from the start of the plan", WIDTH)
     if along.low < 0:
         parts.append(line(along(0), top, along(0), bottom, "one"))
-    for curve in known:
-        arm = arms.index(curve.arm)
-        points = [(along(at), up(value)) for at, value in zip(curve.at_s, curve.values, strict=True)]
-        if len(points) == 1:
-            parts.append(mark(*points[0], arm))
-        parts.append(path(points, f"line-{arm % PALETTE} dash-{arm % 4}"))
+    for place, curve in enumerate(known):
+        y = top + (band + room) * place + room
+        parts += _band(curve, found, along, scale(low, high, y + band - 4, y), arms.index(curve.arm))
     rows = [
-        (
-            curve.arm, *(value_text(value, found.unit) for value in (
-                min(curve.values), median(curve.values), max(curve.values), curve.at_s[0], curve.at_s[-1],
-            )),
-        )
+        (curve.arm, *(value_text(value, found.unit) for value in (min(curve.values), median(curve.values),
+         max(curve.values))), value_text(curve.at_s[0], "s"), value_text(curve.at_s[-1], "s"))
         for curve in known
     ]  # fmt: skip
-    said = "; ".join(
-        f"{row[0]}: between {row[1]} and {row[3]} {found.unit}, half the time {row[2]} or less" for row in rows
-    )
+    said = "; ".join(f"{row[0]}: from {row[1]} to {row[3]} {found.unit}, median {row[2]}" for row in rows)
     alt = f"{found.title} over the trial ({found.note}). {said}."
     head = ("Arm", *(f"{word} ({found.unit})" for word in ("lowest", "median", "highest")), "from (s)", "to (s)")
     return Drawing(svg(WIDTH, bottom + 38, parts, alt), alt, (head, *rows))
+
+
+def _reach(values: Sequence[float]) -> tuple[float, float]:
+    """From 0 unless all values lie far from it."""
+    low, high = min(values), max(values)
+    if 0 < low < 0.6 * high:
+        low = 0.0
+    room = (high - low) * 0.06
+    return (max(0.0, low - room) if low >= 0 else low - room), high + room
+
+
+def _band(curve: Curve, found: Quantity, along: Scale, up: Scale, arm: int) -> list[str]:
+    middle = three_digits_text(median(curve.values))
+    parts = [
+        text(left := along.from_px, up.to_px - 8, shortened(curve.arm, 24), classes="strong"),
+        text(WIDTH - EDGE, up.to_px - 8, f"median {middle} {found.unit}", classes="dim", anchor="end"),
+    ]
+    ticks = up.ticks(3)
+    for value in ticks:
+        parts.append(line(left, up(value), WIDTH - EDGE, up(value), "grid"))
+        parts.append(text(left - 6, up(value) + 4, tick_text(value, ticks), classes="dim", anchor="end"))
+    points = [(along(at), up(value)) for at, value in zip(curve.at_s, curve.values, strict=True)]
+    if len(points) == 1:
+        parts.append(mark(*points[0], arm))
+    return [*parts, path(points, f"line-{arm % PALETTE} solid")]
 
 
 # --- acceptance -----------------------------------------------------------------------------------
@@ -374,7 +368,7 @@ def by_group(found: Accepted, arms: Sequence[str]) -> Drawing:
     for before, group in zip([None, *found.groups], found.groups, strict=False):
         heights.append(heights[-1] + row + (18 if before is not None and before.by != group.by else 0))
     bottom = heights[-1] + 4
-    along = scale(0, 100, left, WIDTH - 56)
+    along = scale(0, 100, left, WIDTH - 84)
     parts = bottom_axis(along, top, bottom, "% of the drafted tokens accepted", WIDTH)
     for y, group, before in zip(heights[1:], found.groups, [None, *found.groups], strict=False):
         if before is not None and before.by != group.by:

@@ -80,7 +80,7 @@ def render(page: Page, version: str = "") -> str:
         loader=DictLoader({"page": data("page.html.jinja")}),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: visible(value) if type(value) is str else value,
+        finalize=_seen,
     )
     environment.filters |= {
         "svg": Markup,  # made by `svg`, which escapes
@@ -112,7 +112,7 @@ def render(page: Page, version: str = "") -> str:
             {
                 "number": run.number,
                 "drawings": [
-                    (f"{one.title} ({one.unit})", one.note, drawings.over_time(one, arms)) for one in run.quantities
+                    (one.title, f"{one.unit}, {one.note}", drawings.over_time(one, arms)) for one in run.quantities
                 ],
             }
             for run in page.runs
@@ -124,6 +124,11 @@ def render(page: Page, version: str = "") -> str:
         requests=[_request(one, arms, tags) for one in page.exchanges.shown],
         most_failed=MOST_FAILED,
     )
+
+
+def _seen(value: object) -> object:
+    """Text of others, with its control characters made visible; what is `Markup` is ours."""
+    return visible(value) if type(value) is str else value
 
 
 def as_text(ran: Ran) -> str:

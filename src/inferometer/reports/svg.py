@@ -47,7 +47,7 @@ class Scale(msgspec.Struct, frozen=True):
     def ticks(self, most: int = 5) -> list[float]:
         """Round values inside, at most so many."""
         if self.is_log:
-            for multiples in ((1, 2, 5), (1, 3), (1,)):
+            for multiples in ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
                 found = [
                     factor * 10.0**power
                     for power in range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
