@@ -12,6 +12,7 @@ from inferometer.cli.bench import bench, spread_flags
 from inferometer.cli.calibrate import calibrate
 from inferometer.cli.doctor import doctor
 from inferometer.cli.engine_bench import PassingOn, engine_bench
+from inferometer.cli.page import plot, report
 from inferometer.cli.standin import standin
 from inferometer.errors import InferometerError, RequestWrong
 
@@ -28,6 +29,8 @@ app.command()(bench)
 app.command()(calibrate)
 app.command(cls=PassingOn)(engine_bench)
 app.command()(doctor)
+app.command()(plot)
+app.command()(report)
 app.command()(standin)
 
 Format = Annotated[str, typer.Option("--format", help="terminal, md or json.")]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from statistics import median
 
-from inferometer.compare import Comparison, Difference
+from inferometer.compare import Comparison, Difference, Row
 from inferometer.page.accepted import Accepted, Group
 from inferometer.page.distribution import Distribution, Ratios, Shape
 from inferometer.page.over_time import Curve, Quantity
@@ -14,6 +14,7 @@ from inferometer.reports.svg import (
     Drawing,
     Scale,
     bottom_axis,
+    drawing,
     legend,
     line,
     mark,
@@ -22,7 +23,6 @@ from inferometer.reports.svg import (
     rect,
     scale,
     shortened,
-    svg,
     text,
 )
 from inferometer.units import percent_text, ratio_text, three_digits_text, tick_text, value_text
@@ -53,7 +53,7 @@ def shapes(found: Distribution, arms: Sequence[str]) -> Drawing:
         (shape.arm, str(shape.n), *(value_text(shape.quantiles.get(p), found.unit) for p in (5, 25, 50, 75, 95, 99)))
         for shape in found.shapes
     ]
-    return Drawing(svg(WIDTH, bottom + 38, parts, alt), alt, (head, *rows))
+    return drawing(WIDTH, bottom + 38, parts, alt, [head, *rows])
 
 
 def _in_words(shape: Shape, unit: str) -> str:
@@ -134,7 +134,7 @@ def ratios(found: Distribution, arms: Sequence[str]) -> Drawing | None:
     alt = f"{found.title}, pair by pair: each arm by {known[0].baseline}; {found.pair}. {said}."
     head = ("Arm", "by", "pairs", "of them below 1×", "lowest", "median", "highest", "in the table", "95% interval",
             "verdict")  # fmt: skip
-    return Drawing(svg(WIDTH, bottom + 38, parts, alt), alt, (head, *map(_ratio_row, known)))
+    return drawing(WIDTH, bottom + 38, parts, alt, [head, *map(_ratio_row, known)])
 
 
 def _ratio_row(one: Ratios) -> tuple[str, ...]:
@@ -235,7 +235,7 @@ def timeline(found: Timeline, arms: Sequence[str], width: float) -> Drawing:
     alt = f"When the tokens of request {found.request} arrived, from its sending. {said}."
     head = ("Arm", "trial", "outcome", "tokens", "bursts", "first token (ms)", "last token (ms)", "median gap (ms)",
             "longest gap (ms)", "stalls", "in stalls (ms)")  # fmt: skip
-    return Drawing(svg(width, graph + 38, parts, alt), alt, (head, *map(_lane_row, found.lanes)))
+    return drawing(width, graph + 38, parts, alt, [head, *map(_lane_row, found.lanes)])
 
 
 def _lane(lane: Lane, along: Scale, top: float, most: float, arm: int, width: float) -> list[str]:
@@ -329,7 +329,7 @@ def over_time(found: Quantity, arms: Sequence[str]) -> Drawing:
     said = "; ".join(f"{row[0]}: from {row[1]} to {row[3]} {found.unit}, median {row[2]}" for row in rows)
     alt = f"{found.title} over the trial ({found.note}). {said}."
     head = ("Arm", *(f"{word} ({found.unit})" for word in ("lowest", "median", "highest")), "from (s)", "to (s)")
-    return Drawing(svg(WIDTH, bottom + 38, parts, alt), alt, (head, *rows))
+    return drawing(WIDTH, bottom + 38, parts, alt, [head, *rows])
 
 
 def _reach(values: Sequence[float]) -> tuple[float, float]:
@@ -384,7 +384,7 @@ def by_group(found: Accepted, arms: Sequence[str]) -> Drawing:
         )
         for group in found.groups
     ]  # fmt: skip
-    return Drawing(svg(WIDTH, bottom + 38, parts, alt), alt, (head, *rows))
+    return drawing(WIDTH, bottom + 38, parts, alt, [head, *rows])
 
 
 def _group(group: Group, along: Scale, y: float, arm: int) -> list[str]:
@@ -425,7 +425,60 @@ def by_prompt(found: Accepted, arms: Sequence[str]) -> Drawing:
          percent_text(one.percent))
         for one in prompts[:200]
     ]  # fmt: skip
-    return Drawing(svg(WIDTH, bottom + 38, parts, alt), alt, (head, *rows))
+    return drawing(WIDTH, bottom + 38, parts, alt, [head, *rows])
+
+
+# --- one metric -----------------------------------------------------------------------------------
+
+
+def bars(row: Row, comparison: Comparison) -> Drawing:
+    """Each arm's value of one metric as a bar with its interval, and below it what that is of the first arm's."""
+    width, lane, top = 720.0, 64.0, 2.0
+    bottom = top + lane * len(comparison.arms)
+    known = [value for one in row.estimates.values() for value in (one.value, one.high) if value is not None]
+    along = scale(0, max([*known, 1e-9]) * 1.02, EDGE, width - EDGE)
+    parts = bottom_axis(along, top, bottom, row.label, width)
+    baseline = comparison.arms[0]
+    for place, arm in enumerate(comparison.arms):
+        parts += _bar(row, arm, baseline, along, top + lane * place, place, width)
+    rows = [(arm, *map(str, _bar_words(row, arm, baseline))) for arm in comparison.arms]
+    said = "; ".join(" ".join(part for part in words if part) for words in rows)
+    alt = f"{row.label} of each arm. {said}. {_caption(row, comparison)}"
+    parts.append(text(EDGE, bottom + 52, _caption(row, comparison), classes="dim"))
+    return drawing(width, bottom + 60, parts, alt, [("Arm", row.label, "against the first"), *rows])
+
+
+def _bar(row: Row, arm: str, baseline: str, along: Scale, y: float, place: int, width: float) -> list[str]:
+    estimate = row.estimates[arm]
+    value, against = _bar_words(row, arm, baseline)
+    parts = [text(EDGE, y + 16, shortened(arm, 44), classes="strong")]
+    parts.append(text(width - EDGE, y + 16, against or value, classes="dim", anchor="end"))
+    if estimate.value is not None:
+        parts.append(rect(along(0), y + 26, along(estimate.value) - along(0), 26, f"fill-{place % PALETTE} faint"))
+        parts.append(text(along(0) + 8, y + 44, value))
+        if estimate.low is not None and estimate.high is not None:
+            parts += _interval(along, estimate.low, estimate.high, y + 39)
+    return parts
+
+
+def _bar_words(row: Row, arm: str, baseline: str) -> tuple[str, str]:
+    estimate = row.estimates[arm]
+    value = "n/a" if estimate.value is None else f"{value_text(estimate.value, row.unit)} {row.unit}"
+    if arm == baseline:
+        return value, ""
+    found = row.against(baseline, arm)
+    if found.ratio is None:
+        return value, found.reason
+    return value, " ".join(part for part in (ratio_text(found.ratio), _interval_text(found), found.verdict) if part)
+
+
+def _caption(row: Row, comparison: Comparison) -> str:
+    counts = sorted(set(comparison.trials.values()))
+    trials = f"{counts[0]} trials an arm" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} trials an arm"
+    found = row.differences[0] if row.differences else None
+    basis = f"; 95% intervals cover other {found.basis}" if found and found.basis else ""
+    held = " Not valid: see the report." if comparison.invalid else ""
+    return f"{trials}{basis}.{held}"
 
 
 # --- memory ---------------------------------------------------------------------------------------
@@ -463,4 +516,4 @@ def memory(comparison: Comparison) -> Drawing | None:
         for line in table
     )
     alt = f"Memory in each phase, GiB. {said}."
-    return Drawing(svg(WIDTH, bottom + 38, parts, alt), alt, (("Phase (GiB)", *arms), *table))
+    return drawing(WIDTH, bottom + 38, parts, alt, [("Phase (GiB)", *arms), *table])

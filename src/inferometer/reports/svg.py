@@ -25,6 +25,8 @@ class Drawing(msgspec.Struct, frozen=True):
     svg: str
     alt: str
     rows: tuple[tuple[str, ...], ...]
+    width: float
+    height: float
 
 
 class Scale(msgspec.Struct, frozen=True):
@@ -164,6 +166,10 @@ def shortened(name: str, most: int = 30) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
+def drawing(width: float, height: float, parts: Iterable[str], alt: str, rows: Iterable[tuple[str, ...]]) -> Drawing:
+    return Drawing(svg(width, height, parts, alt), alt, tuple(rows), width, height)
+
+
 def svg(width: float, height: float, parts: Iterable[str], alt: str, classes: str = "") -> str:
     """The whole picture; scales to the width that it is given."""
     size = f'viewBox="0 0 {px(width)} {px(height)}" width="{px(width)}" height="{px(height)}"'
@@ -180,11 +186,19 @@ def data(name: str) -> str:
 
 
 def standalone(drawing: Drawing, title: str) -> str:
-    """A file of its own: light, on a ground of its own, with its title inside."""
+    """A file of its own: light, on a ground of its own, below its title."""
     sheet = data("pictures.css")
     colours = dict(re.findall(r"--([\w-]+):\s*([^;]+);", sheet.partition("}")[0]))
     rules = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], sheet.partition("/* marks */")[2])
-    ground = f'<rect width="100%" height="100%" fill="{colours["ground"]}"/>'
-    inside = f"<title>{escaped(title)}</title><desc>{escaped(drawing.alt)}</desc><style>{rules}</style>{ground}"
-    head, end, rest = drawing.svg.partition(">")
-    return head + end + inside + rest + "\n"
+    inside = drawing.svg.partition(">")[2].removesuffix("</svg>")
+    width, height = drawing.width + 2 * _MARGIN, drawing.height + _TITLE + _MARGIN
+    parts = [
+        f"<title>{escaped(title)}</title><desc>{escaped(drawing.alt)}</desc><style>{rules}</style>",
+        f'<rect width="100%" height="100%" fill="{colours["ground"]}"/>',
+        text(_MARGIN, 24, shortened(title, int(width / 7.8)), classes="strong"),
+        f'<g transform="translate({_MARGIN} {_TITLE})">{inside}</g>',
+    ]
+    return svg(width, height, parts, drawing.alt) + "\n"
+
+
+_MARGIN, _TITLE = 12, 40
