@@ -105,10 +105,13 @@ def exchanges(cases: Sequence[Case]) -> Exchanges:
 
 
 def _chosen(found: dict[Key, dict[str, RequestView]]) -> set[Key]:
+    if len(found) <= MOST_ROWS:
+        return set(found)
     failed = [key for key, of_arm in found.items() if not all(request.record.ok for request in of_arm.values())]
-    failed = spread_out(failed, MOST_FAILED) if len(found) > MOST_ROWS else failed
-    kept = set(failed)
-    return kept | set(spread_out([key for key in found if key not in kept], max(1, MOST_ROWS - len(kept))))
+    kept = spread_out(failed, MOST_FAILED)
+    without = set(failed)
+    others = [key for key in found if key not in without]
+    return {*kept, *spread_out(others, MOST_ROWS - len(kept))}
 
 
 def _exchange(number: int, case: Case, index: int, of_arm: dict[str, RequestView]) -> Exchange:

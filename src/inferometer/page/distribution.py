@@ -1,6 +1,6 @@
 """How are the arms' times and rates spread, and request by request, by what factor do two arms differ?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -69,11 +69,11 @@ def distributions(cases: Sequence[Case], comparison: Comparison) -> tuple[Distri
     """TTFT, time per token, a request's own speed, and the throughput of each trial; without those of which no arm has
     a value."""
     found = [
-        _of_requests(cases, comparison, "ttft", "Time to first token", "ms", "lower", _ttft_ms, _ttft_ms,
+        _of_requests(cases, comparison, "ttft", "Time to first token", "ms", "lower", ttft_ns, 1 / NS_PER_MS, ttft_ns,
                      "TTFT of one request", "median_ttft_ms", "TTFT"),
-        _of_requests(cases, comparison, "per_token", "Time per token after the first", "ms", "lower", _token_ms,
-                     _tpot_ms, "time of one token (a burst's gap, shared by its tokens)", "mean_tpot_ms", "TPOT"),
-        _of_requests(cases, comparison, "request_speed", "Speed of one request", "tok/s", "higher", _speed, _speed,
+        _of_requests(cases, comparison, "per_token", "Time per token after the first", "ms", "lower", token_gap_ns,
+                     1 / NS_PER_MS, tpot_ns, "time of one token (a burst's gap, shared by its tokens)", "mean_tpot_ms", "TPOT"),
+        _of_requests(cases, comparison, "request_speed", "Speed of one request", "tok/s", "higher", _speed, 1.0, _speed,
                      "output tokens of one request by its time from sending to last token", "output_throughput",
                      "speed"),
         _of_trials(cases, comparison),
@@ -89,13 +89,14 @@ def _of_requests(
     unit: str,
     better: Literal["higher", "lower"],
     values: Values,
+    scale: float,
     of_request: Values,
     each: str,
     metric: str,
     paired: str,
 ) -> Distribution:
     by_arm = {
-        case.name: np.array([one for trial in case.done for r in trial.requests for one in values(r)], np.float64)
+        case.name: np.concatenate([np.empty(0), *(trial.series(values).values for trial in case.done)]) * scale
         for case in cases
     }
     by_request = {case.name: means(case, of_request) for case in cases}
@@ -202,13 +203,6 @@ def _ratios(found: Sequence[float], arm: str, base: str, metric: str, comparison
         label="" if row is None else row.label.partition(" (")[0],
         difference=difference,
     )
-
-
-def _in_ms(of: Callable[[RequestView], Sequence[float]]) -> Values:
-    return lambda request: [value / NS_PER_MS for value in of(request)]
-
-
-_ttft_ms, _token_ms, _tpot_ms = _in_ms(ttft_ns), _in_ms(token_gap_ns), _in_ms(tpot_ns)
 
 
 def _speed(request: RequestView) -> Sequence[float]:

@@ -451,11 +451,10 @@ def bars(row: Row, comparison: Comparison) -> Drawing:
 def _bar(row: Row, arm: str, baseline: str, along: Scale, y: float, place: int, width: float) -> list[str]:
     estimate = row.estimates[arm]
     value, against = _bar_words(row, arm, baseline)
-    parts = [text(EDGE, y + 16, shortened(arm, 44), classes="strong")]
-    parts.append(text(width - EDGE, y + 16, against or value, classes="dim", anchor="end"))
+    parts = [text(EDGE, y + 16, shortened(arm, 44), classes="strong", more=value)]
+    parts.append(text(width - EDGE, y + 16, against, classes="dim", anchor="end"))
     if estimate.value is not None:
         parts.append(rect(along(0), y + 26, along(estimate.value) - along(0), 26, f"fill-{place % PALETTE} faint"))
-        parts.append(text(along(0) + 8, y + 44, value))
         if estimate.low is not None and estimate.high is not None:
             parts += _interval(along, estimate.low, estimate.high, y + 39)
     return parts
@@ -463,12 +462,12 @@ def _bar(row: Row, arm: str, baseline: str, along: Scale, y: float, place: int, 
 
 def _bar_words(row: Row, arm: str, baseline: str) -> tuple[str, str]:
     estimate = row.estimates[arm]
-    value = "n/a" if estimate.value is None else f"{value_text(estimate.value, row.unit)} {row.unit}"
+    value = "no value" if estimate.value is None else f"{value_text(estimate.value, row.unit)} {row.unit}"
     if arm == baseline:
         return value, ""
     found = row.against(baseline, arm)
     if found.ratio is None:
-        return value, found.reason
+        return value, "" if estimate.value is None else found.reason
     return value, " ".join(part for part in (ratio_text(found.ratio), _interval_text(found), found.verdict) if part)
 
 

@@ -8,6 +8,7 @@ not every program that shows SVG knows variables.
 import importlib.resources
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -98,9 +99,11 @@ def px(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def text(x: float, y: float, words: str, *, classes: str = "ink", anchor: str = "start") -> str:
+def text(x: float, y: float, words: str, *, classes: str = "ink", anchor: str = "start", more: str = "") -> str:
+    """`more` follows in the dim style."""
     at = "" if anchor == "start" else f' text-anchor="{anchor}"'
-    return f'<text class="{classes}" x="{px(x)}" y="{px(y)}"{at}>{escaped(words)}</text>'
+    then = f'<tspan class="dim" dx="10">{escaped(more)}</tspan>' if more else ""
+    return f'<text class="{classes}" x="{px(x)}" y="{px(y)}"{at}>{escaped(words)}{then}</text>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, classes: str) -> str:
@@ -191,14 +194,16 @@ def standalone(drawing: Drawing, title: str) -> str:
     colours = dict(re.findall(r"--([\w-]+):\s*([^;]+);", sheet.partition("}")[0]))
     rules = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], sheet.partition("/* marks */")[2])
     inside = drawing.svg.partition(">")[2].removesuffix("</svg>")
-    width, height = drawing.width + 2 * _MARGIN, drawing.height + _TITLE + _MARGIN
+    lines = textwrap.wrap(title, int(drawing.width / 8))[:3]
+    top = 20 + 18 * len(lines)
+    width, height = drawing.width + 2 * _MARGIN, drawing.height + top + _MARGIN
     parts = [
         f"<title>{escaped(title)}</title><desc>{escaped(drawing.alt)}</desc><style>{rules}</style>",
         f'<rect width="100%" height="100%" fill="{colours["ground"]}"/>',
-        text(_MARGIN, 24, shortened(title, int(width / 7.8)), classes="strong"),
-        f'<g transform="translate({_MARGIN} {_TITLE})">{inside}</g>',
+        *(text(_MARGIN, 24 + 18 * i, line, classes="strong") for i, line in enumerate(lines)),
+        f'<g transform="translate({_MARGIN} {top})">{inside}</g>',
     ]
     return svg(width, height, parts, drawing.alt) + "\n"
 
 
-_MARGIN, _TITLE = 12, 40
+_MARGIN = 12
