@@ -85,11 +85,12 @@ class Make:
         count = 1 + max((r.index for trials in arms.values() for trial in trials for r in trial.records), default=0)
         asked = self.requests(count) if requests is None else requests
         draft = Draft("d.gguf")
+        known: dict[str, Any] = {"name": "By hand", "trials": max(map(len, arms.values()))} | fields
         spec = Spec(
             arms={
                 name: Arm(engine="embedded", model="m.gguf", draft=draft if "draft" in name else None) for name in arms
             },
-            **({"name": "By hand", "trials": max(map(len, arms.values()))} | fields),
+            **known,
         )
         store = Store.create(folder, spec)
         store.set_meta("plan", Plan(tuple(PlanItem(i, one, None) for i, one in enumerate(asked)), 1, 1))
