@@ -58,9 +58,8 @@ class Make:
         return RequestRecord(**(known | fields))
 
     def failed(self, index: int = 0, **fields: Any) -> RequestRecord:
-        return self.record(
-            index, **({"outcome": "http_error", "error": "HTTP 500", "events": (), "usage": None} | fields)
-        )
+        known: dict[str, Any] = {"outcome": "http_error", "error": "HTTP 500", "events": (), "usage": None}
+        return self.record(index, **(known | fields))
 
     def trial(
         self, records: Sequence[RequestRecord], number: int = 1, samples: Sequence[Sample] = (), **fields: Any
