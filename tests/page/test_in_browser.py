@@ -286,9 +286,7 @@ def test_what_ran_is_copied(browser: Browser, report: Path):
 
 
 def test_hostile_text_does_nothing_in_the_browser(browser: Browser, make, tmp_path: Path):
-    evil = (
-        "</script><script>document.title='owned'</script><img src=http://127.0.0.1:9/x onerror=\"document.title='o'\">"
-    )
+    evil = "</script><script>document.title='owned'</script><img src=http://127.0.0.1:9/x onerror=\"document.title=1\">"
     arms = {name: [make.trial([make.record(0, words=(evil, "\u202eend"), request_id=evil)])] for name in ("a", evil)}
     found = make.page(tmp_path / "s", arms)
     file = tmp_path / "evil.html"
