@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from statistics import median
+from statistics import fmean, median
 
 from inferometer.compare import Comparison, Difference, Row
 from inferometer.page.accepted import Accepted, Group
@@ -322,13 +322,13 @@ def over_time(found: Quantity, arms: Sequence[str]) -> Drawing:
         y = top + (band + room) * place + room
         parts += _band(curve, found, along, scale(low, high, y + band - 4, y), arms.index(curve.arm))
     rows = [
-        (curve.arm, *(value_text(value, found.unit) for value in (min(curve.values), median(curve.values),
+        (curve.arm, *(value_text(value, found.unit) for value in (min(curve.values), fmean(curve.values),
          max(curve.values))), value_text(curve.at_s[0], "s"), value_text(curve.at_s[-1], "s"))
         for curve in known
     ]  # fmt: skip
-    said = "; ".join(f"{row[0]}: from {row[1]} to {row[3]} {found.unit}, median {row[2]}" for row in rows)
+    said = "; ".join(f"{row[0]}: from {row[1]} to {row[3]} {found.unit}, mean {row[2]}" for row in rows)
     alt = f"{found.title} over the trial ({found.note}). {said}."
-    head = ("Arm", *(f"{word} ({found.unit})" for word in ("lowest", "median", "highest")), "from (s)", "to (s)")
+    head = ("Arm", *(f"{word} ({found.unit})" for word in ("lowest", "mean", "highest")), "from (s)", "to (s)")
     return drawing(WIDTH, bottom + 38, parts, alt, [head, *rows])
 
 
@@ -342,10 +342,10 @@ def _reach(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _band(curve: Curve, found: Quantity, along: Scale, up: Scale, arm: int) -> list[str]:
-    middle = three_digits_text(median(curve.values))
+    mean = three_digits_text(fmean(curve.values))
     parts = [
         text(left := along.from_px, up.to_px - 8, shortened(curve.arm, 24), classes="strong"),
-        text(WIDTH - EDGE, up.to_px - 8, f"median {middle} {found.unit}", classes="dim", anchor="end"),
+        text(WIDTH - EDGE, up.to_px - 8, f"mean {mean} {found.unit}", classes="dim", anchor="end"),
     ]
     ticks = up.ticks(3)
     for value in ticks:
