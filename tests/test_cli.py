@@ -173,6 +173,8 @@ def test_a_study_ends_in_a_table_and_a_folder_that_compare_reads(tmp_path: Path)
     assert "Mean TTFT (ms)" in done.stdout
     assert "trial 4/4: first #2" in done.stderr
     assert (tmp_path / "s" / "summary.md").read_text().startswith("# one server against itself\n")
+    assert "report: s/report.html\n" in done.stderr
+    assert "<title>one server against itself" in (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
     document = json.loads(inferometer("compare", "s", "--format", "json", cwd=tmp_path).stdout)
     assert document["arms"] == ["first", "second"]
     rows = {row["label"]: row for row in document["rows"]}

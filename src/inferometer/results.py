@@ -22,10 +22,11 @@ from inferometer.metrics import (
     summarize_view,
     view,
 )
+from inferometer.page import Page, Ran, page
 from inferometer.pairing import Pair, Place, pairs_asked, pairs_by_name, shown_names, study_names
 from inferometer.plan import Plan
 from inferometer.record import Fact, Finding, Trial
-from inferometer.spec import Spec
+from inferometer.spec import Spec, to_yaml
 from inferometer.store import Store
 from inferometer.validity import Case, findings
 
@@ -127,28 +128,74 @@ def comparison_of(
     asked for: all beside one another. `primary` None: the first study's own metric. Raises StudyUnreadable where
     nothing was measured, RequestWrong for a metric that there is not, and for a pair of unknown arms.
     """
+    beside = _beside(folders, dialect, foreign)
+    return _compared(beside, percentiles, primary, effect_percent, foreign, pairs)
+
+
+def page_of(
+    folders: Iterable[Path | str | Study],
+    dialect: MetricDialect,
+    *,
+    primary: str | None = None,
+    effect_percent: float = EFFECT_PERCENT,
+) -> Page:
+    """The comparison of these studies as `comparison_of` makes it, with its pictures, its requests and what ran."""
+    beside = _beside(folders, dialect)
+    comparison = _compared(beside, (99,), primary, effect_percent)
+    title = " and ".join(dict.fromkeys(study.spec.name or study.folder.resolve().name for study in beside.studies))
+    cases = [case for own in beside.cases for case in own if case.trials]
+    ran = [_ran(study, own) for study, own in zip(beside.studies, beside.cases, strict=True)]
+    return page(title, comparison, cases, ran)
+
+
+class _Beside(msgspec.Struct, frozen=True):
+    """Studies, what each of their arms is called beside the others, and each study's arms under these names."""
+
+    studies: list[Study]
+    names: dict[Place, str]
+    cases: list[list[Case]]
+
+
+def _beside(
+    folders: Iterable[Path | str | Study], dialect: MetricDialect, foreign: Mapping[int, Sequence[TrialSummary]] = {}
+) -> _Beside:
     studies = [folder if isinstance(folder, Study) else read_study(folder) for folder in folders]
-    labels = study_names([study.folder.resolve() for study in studies])
     _require_others(studies)
+    labels = study_names([study.folder.resolve() for study in studies])
     places = [Place(label, arm) for label, study in zip(labels, studies, strict=True) for arm in study.spec.arms]
     places += dict.fromkeys(Place("", trial.arm) for trials in foreign.values() for trial in trials)
     names = shown_names(places)
-    summaries: list[TrialSummary] = []
-    cases: list[Case] = []
-    notes: list[str] = []
-    for number, (label, study) in enumerate(zip(labels, studies, strict=True)):
-        summaries += foreign.get(number, ())
+    of_each: list[list[Case]] = []
+    for label, study in zip(labels, studies, strict=True):
         views: dict[str, list[TrialView]] = {}
         for trial in study.trials:
             views.setdefault(trial.arm, []).append(study.view(trial, dialect))
+        own = study.cases(views)
+        of_each.append(
+            [msgspec.structs.replace(case, name=names[Place(label, case.name)], study=label) for case in own]
+        )
+    return _Beside(studies, names, of_each)
+
+
+def _compared(
+    beside: _Beside,
+    percentiles: Sequence[float],
+    primary: str | None,
+    effect_percent: float,
+    foreign: Mapping[int, Sequence[TrialSummary]] = {},
+    pairs: Sequence[str] | None = (),
+) -> Comparison:
+    studies = beside.studies
+    summaries: list[TrialSummary] = []
+    notes: list[str] = []
+    for number, (study, own) in enumerate(zip(studies, beside.cases, strict=True)):
+        summaries += foreign.get(number, ())
         home = str(study.folder.resolve())
-        for case in study.cases(views):
-            name = names[Place(label, case.name)]
-            cases.append(msgspec.structs.replace(case, name=name, study=label))
+        for case in own:
             summaries += [
                 msgspec.structs.replace(
                     summarize_view(trial, percentiles, study=home, plan=study.plan_id or home, draws_again=True),
-                    arm=name,
+                    arm=case.name,
                 )
                 for trial in case.trials
             ]
@@ -156,8 +203,9 @@ def comparison_of(
     summaries = with_chunk_gaps([*summaries, *foreign.get(len(studies), ())])
     if not summaries:
         raise StudyUnreadable(f"nothing was measured in {', '.join(str(study.folder) for study in studies)}.")
-    cases = [case for case in cases if case.trials]
-    measured = [place for place in places if any(summary.arm == names[place] for summary in summaries)]
+    cases = [case for own in beside.cases for case in own if case.trials]
+    names = beside.names
+    measured = [place for place in names if any(summary.arm == names[place] for summary in summaries)]
     paired = _pairs(None if foreign and not pairs else pairs, measured)
     together = [(names[pair.baseline], names[pair.arm]) for pair in paired]
     drafting = _speculation_of_each(cases)
@@ -212,6 +260,18 @@ def _findings(cases: Sequence[Case], pairs: Sequence[tuple[str, str]]) -> list[F
     found = [one for pair in pairs for one in findings([known[name] for name in pair if name in known])]
     order = ("invalid", "warning", "note")
     return sorted(dict.fromkeys(found), key=lambda one: order.index(one.severity))
+
+
+def _ran(study: Study, cases: Sequence[Case]) -> Ran:
+    """Facts of an arm are those of its first trial that has any."""
+    facts = {
+        "machine": study.machine,
+        "workload": tuple(Fact(name, value, "the workload") for name, value in study.workload.items()),
+    } | {
+        case.name: next((trial.trial.facts for trial in case.trials if trial.trial.facts), ()) for case in cases
+    }  # fmt: skip
+    told = {of: tuple((fact.name, fact.value, fact.source) for fact in own) for of, own in facts.items() if own}
+    return Ran(study.folder.resolve().name, to_yaml(study.spec), told)
 
 
 def findings_of(study: Study, dialect: MetricDialect) -> list[Finding]:

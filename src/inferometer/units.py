@@ -1,6 +1,8 @@
 """How are times, bytes and rates written? The only place that formats numbers; everything inside is ns and bytes."""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
@@ -95,3 +97,23 @@ def rate_text(mean_per_s: float | None, deviation_per_s: float | None) -> str:
     if mean_per_s is None:
         return "n/a"
     return f"{mean_per_s:.2f} ± " + ("n/a" if deviation_per_s is None else f"{deviation_per_s:.2f}")
+
+
+def tick_text(value: float, ticks: Sequence[float]) -> str:
+    """A value of an axis, with as many decimals as tell it from its neighbours; 25k for 25000."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 10_000:
+        return f"{value / 1000:g}k"
+    steps = [abs(after - before) for before, after in pairwise(ticks) if after != before]
+    finest = min([*steps, abs(value)]) if steps else abs(value)
+    decimals = max(0, -math.floor(math.log10(finest) + 1e-9))
+    text = f"{value:.{min(decimals + 1, 9)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def ratio_text(ratio: float | None) -> str:
+    """0.944×, 1.12×, 25.1×; None: n/a."""
+    if ratio is None:
+        return "n/a"
+    return f"{ratio:.3f}×" if ratio < 10 else f"{three_digits_text(ratio)}×"

@@ -13,6 +13,7 @@ from inferometer.cli.calibrate import calibrate
 from inferometer.cli.doctor import doctor
 from inferometer.cli.engine_bench import PassingOn, engine_bench
 from inferometer.cli.export import export
+from inferometer.cli.page import plot, report
 from inferometer.cli.show import list_studies, show
 from inferometer.cli.standin import standin
 from inferometer.errors import InferometerError, RequestWrong
@@ -30,6 +31,8 @@ app.command()(bench)
 app.command()(calibrate)
 app.command(cls=PassingOn)(engine_bench)
 app.command()(doctor)
+app.command()(report)
+app.command()(plot)
 app.command()(show)
 app.command("list")(list_studies)
 app.command()(export)

@@ -13,11 +13,12 @@ import msgspec
 
 from inferometer.bench_beside import beside, beside_sheet
 from inferometer.bench_row import Row
+from inferometer.cli.page import REPORT, write_page
 from inferometer.cli.progress import display
 from inferometer.compare import EFFECT_PERCENT, Comparison
 from inferometer.errors import Interrupted, RequestWrong
 from inferometer.metrics import MetricDialect
-from inferometer.results import Study, comparison_of, read_study
+from inferometer.results import Study, page_of, read_study
 from inferometer.runner import TrialEnded, run_study
 from inferometer.spec import Spec
 
@@ -38,14 +39,16 @@ def run_and_report(
     *,
     resume: bool = False,
 ) -> int:
-    """Runs the study, prints its comparison, writes summary.md; the exit code: 1 where a trial failed, 3 where the
-    comparison may not be believed."""
+    """Runs the study, prints its comparison, writes summary.md and report.html; the exit code: 1 where a trial failed,
+    3 where the comparison may not be believed."""
     checked_format(format)
     failures = run_shown(spec, folder, headers, ray=ray, resume=resume)
-    comparison = comparison_of([folder], dialect, effect_percent=effect_percent)
+    page = page_of([folder], dialect, effect_percent=effect_percent)
+    comparison = page.comparison
     write_summary(folder, comparison)
-    print(rendered(comparison, format), end="")
+    print(rendered(comparison, format), end="", flush=True)
     print(f"study: {folder}", file=sys.stderr)
+    print(f"report: {write_page(page, folder / REPORT)}", file=sys.stderr)
     return 1 if failures else exit_code(comparison)
 
 
