@@ -13,7 +13,7 @@ import numpy as np
 
 from inferometer import stats
 from inferometer.acceptance import Speculation
-from inferometer.metrics import Metric, MetricDialect, TrialSummary, least_values, metric_rows
+from inferometer.metrics import Metric, MetricDialect, TrialSummary, is_detail, least_values, metric_rows
 from inferometer.record import Finding
 from inferometer.stats import Floats, Spread
 
@@ -74,7 +74,10 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One metric of every arm, and the differences of every pair: those against the first arm first."""
+    """One metric of every arm, and the differences of every pair: those against the first arm first.
+
+    `group`: one of `metrics.GROUPS`. `detail`: a reader can do without it at first.
+    """
 
     metric: str
     label: str
@@ -82,6 +85,8 @@ class Row(msgspec.Struct, frozen=True):
     better: Literal["higher", "lower"] | None
     estimates: dict[str, Estimate]
     differences: tuple[Difference, ...]
+    group: str = ""
+    detail: bool = False
 
     @property
     def values(self) -> dict[str, float | None]:
@@ -217,6 +222,8 @@ def _row(metric: Metric, by_arm: dict[str, list[TrialSummary]], effect_percent: 
             _difference(metric, (base, by_arm[base]), (arm, by_arm[arm]), effect_percent, looked_at)
             for base, arm in pairs
         ),
+        group=metric.group,
+        detail=is_detail(metric.key),
     )
 
 

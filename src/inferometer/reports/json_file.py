@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from inferometer.compare import Comparison
+from inferometer.harmless import in_json
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
@@ -31,4 +32,4 @@ def document(comparison: Comparison) -> dict[str, Any]:
 
 def render(comparison: Comparison) -> str:
     """Indented, UTF-8; ends with a line break."""
-    return json.dumps(document(comparison), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return in_json(json.dumps(document(comparison), indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
