@@ -32,6 +32,17 @@ from inferometer.phases import READY_FACT
 from inferometer.plan import Plan
 from inferometer.probes.settled import GpuState, gpu_states, waits_for
 from inferometer.probes.watch import EngineWatch
+from inferometer.progress import (
+    EngineReady,
+    Looked,
+    Noticed,
+    PlanReady,
+    Progress,
+    Settling,
+    Tally,
+    TrialBegan,
+    TrialEnded,
+)
 from inferometer.record import Fact, Finding, RequestRecord
 from inferometer.request import Request, TokenCounter, Workload
 from inferometer.results import comparison_of, known_metric
@@ -44,68 +55,8 @@ from inferometer.workloads.token_counts import counter_for
 
 _WARMUP_TOKENS = 32
 _SETTLE_STEP_S = 0.5
+_TELL_EVERY_NS = 100_000_000
 _OPEN_LOOP_SLOTS = 4  # llama-server's own default, where nothing says how many requests will be under way
-
-
-class TrialBegan(msgspec.Struct, frozen=True):
-    """`position` of `total` trials of the study; its engine is being started."""
-
-    arm: str
-    number: int
-    position: int
-    total: int
-
-
-class EngineReady(msgspec.Struct, frozen=True):
-    """The engine gave its first token `after_ns` after its start was asked for."""
-
-    arm: str
-    after_ns: int
-    endpoint: Endpoint
-
-
-class PlanReady(msgspec.Struct, frozen=True):
-    """What each trial will send, and what is to be said of it."""
-
-    plan: Plan
-    notes: tuple[str, ...]
-
-
-class Played(msgspec.Struct, frozen=True):
-    """How far the plan is: `tokens` of the `ended` requests by the server's count, `reads` so far of all (about one a
-    token), over `elapsed_ns`."""
-
-    ended: int
-    failed: int
-    total: int
-    in_flight: int
-    tokens: int
-    reads: int
-    elapsed_ns: int
-
-
-class TrialEnded(msgspec.Struct, frozen=True):
-    """`error` is "" where all went well."""
-
-    arm: str
-    number: int
-    error: str
-
-
-class Settling(msgspec.Struct, frozen=True):
-    """The machine is left to itself before the next trial; `why` says what is waited for."""
-
-    why: str
-
-
-class Looked(msgspec.Struct, frozen=True):
-    """The study was looked at after a round, by its rule: whether it has `enough`, and `why`."""
-
-    enough: bool
-    why: str
-
-
-Progress = TrialBegan | EngineReady | PlanReady | Played | TrialEnded | Settling | Looked
 
 
 def run_study(
@@ -142,7 +93,10 @@ def run_study(
         while (trial := study.next_trial(spec, store.ended(), enough=enough)) is not None:
             if store.ended():
                 yield from _settle(spec.settling, cool)
-            yield TrialBegan(trial.arm_name, trial.number, len(store.ended()) + 1, len(study.trial_order(spec)))
+            order = study.trial_order(spec)
+            yield TrialBegan(
+                trial.arm_name, trial.number, len(store.ended()) + 1, len(order), len(order) // len(spec.arms)
+            )
             arm = arms[trial.arm_name]
             yield from _Trial(spec, trial, arm, engines[trial.arm_name], workload, store, hire, garage).run()
             if spec.until_percent is not None and study.ends_round(spec, store.ended()):
@@ -325,16 +279,18 @@ class _Trial:
         self._store.set_meta("plan", plan)
         return plan, sampled.notes
 
-    def _play(self, plan: Plan, endpoint: Endpoint, crew: Crew, watch: EngineWatch) -> Iterator[Played]:
+    def _play(self, plan: Plan, endpoint: Endpoint, crew: Crew, watch: EngineWatch) -> Iterator[Progress]:
         """Plays the plan; every record and sample is in the store within a second. An interrupt cancels what is under
         way, keeps it, and rises when all has ended."""
-        played = Played(0, 0, len(plan.measured), 0, 0, 0, 0)
-        started_ns = self._clock.now_ns()
+        tally = Tally(len(plan.measured))
+        started_ns = told_ns = self._clock.now_ns()
         with _interrupts_wait() as interrupts:
             for happening in play(plan, endpoint, self._spec.sampling, self._clock.origin_ns, crew):
                 if interrupts:
                     crew.stop()
-                self._store.add_samples(self._id, watch.take())
+                samples = watch.take()
+                tally.read(samples)
+                self._store.add_samples(self._id, samples)
                 match happening:
                     case RequestRecord():
                         self._store.add_record(self._id, happening)
@@ -342,22 +298,27 @@ class _Trial:
                             _require_ok(happening, endpoint)
                             watch.mark()
                             continue
-                        played = _counted(played, happening)
+                        if said := tally.ended(happening):
+                            yield Noticed(said)
                     case Started():
                         started_ns = happening.at_ns
                         self._store.set_plan_started(self._id, started_ns)
                         watch.mark()
                     case Tick():
-                        played = msgspec.structs.replace(played, in_flight=happening.in_flight, reads=happening.reads)
+                        tally.ticked(happening.in_flight, happening.reads)
                     case WorkerLost():
                         self._findings.append(_lost_finding(happening))
+                        yield Noticed(self._findings[-1].message)
                     case LoadReport():
                         self._facts += _load_facts(happening)
                         self._findings += _load_findings(happening)
                     case _:
                         pass
                 self._store.commit_when_due()
-                yield msgspec.structs.replace(played, elapsed_ns=self._clock.now_ns() - started_ns)
+                now_ns = self._clock.now_ns()
+                if tally.is_whole or now_ns - told_ns >= _TELL_EVERY_NS:
+                    told_ns = now_ns
+                    yield tally.played(now_ns - started_ns)
             if interrupts:
                 raise KeyboardInterrupt
 
@@ -418,16 +379,6 @@ def _require_ok(warmup: RequestRecord, endpoint: Endpoint) -> None:
     raise ServerUnusable(
         f"the warm-up request to {endpoint.url} failed ({warmup.outcome}): {warmup.error}\n"
         "Nothing was measured. Check the model's name, the path and the API (--backend, --endpoint) against the server."
-    )
-
-
-def _counted(played: Played, record: RequestRecord) -> Played:
-    tokens = (record.usage.completion_tokens if record.usage else None) or 0
-    return msgspec.structs.replace(
-        played,
-        ended=played.ended + 1,
-        failed=played.failed + (record.outcome not in ("ok", "cancelled")),
-        tokens=played.tokens + tokens,
     )
 
 

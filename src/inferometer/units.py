@@ -147,3 +147,22 @@ def rate_text(mean_per_s: float | None, deviation_per_s: float | None) -> str:
     if mean_per_s is None:
         return "n/a"
     return f"{mean_per_s:.2f} ± " + ("n/a" if deviation_per_s is None else f"{deviation_per_s:.2f}")
+
+
+def rate_per_s(count: float, over_ns: int) -> float:
+    """0 where no time has passed: a start that was agreed upon may still be to come."""
+    return count / seconds(over_ns) if over_ns > 0 else 0.0
+
+
+def rate_shown(per_s: float) -> str:
+    """For a display that changes: one decimal."""
+    return f"{per_s:.1f}"
+
+
+def ms_text(value_ms: float) -> str:
+    """For a display that changes: 345, 4.5, 0.42."""
+    return f"{value_ms:.0f}" if value_ms >= 100 else f"{value_ms:.1f}" if value_ms >= 1 else f"{value_ms:.2f}"
+
+
+def watts_text(watts: float) -> str:
+    return f"{watts:.0f}"

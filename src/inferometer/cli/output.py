@@ -9,22 +9,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast, get_args
 
+import msgspec
+
 from inferometer.cli.progress import display
 from inferometer.compare import EFFECT_PERCENT, Comparison
-from inferometer.errors import Interrupted, RequestWrong
-from inferometer.metrics import MetricDialect
+from inferometer.errors import Interrupted, RequestWrong, StudyUnreadable
+from inferometer.harmless import harmless, in_markdown
+from inferometer.metrics import METRICS, MetricDialect, summarize
+from inferometer.progress import TrialEnded
+from inferometer.reports.table import FIRST_ROWS, Shown
 from inferometer.results import Study, comparison_of, read_study
-from inferometer.runner import TrialEnded, run_study
+from inferometer.runner import run_study
 from inferometer.spec import Spec
+from inferometer.units import value_text
 
 FORMATS = ("terminal", "md", "json")
 NOT_VALID = 3
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """How the result is wanted: one of FORMATS, which rows, and whether nothing but it."""
+
+    format: str = "terminal"
+    rows: Shown = FIRST_ROWS
+    quiet: bool = False
+
+
 def run_and_report(
     spec: Spec,
     folder: Path,
-    format: str,
+    asked: Asked,
     dialect: MetricDialect = "inferometer",
     headers: dict[str, str] | None = None,
     ray: str | None = None,
@@ -33,13 +47,23 @@ def run_and_report(
     resume: bool = False,
 ) -> int:
     """Runs the study, prints its comparison, writes summary.md; the exit code: 1 where a trial failed, 3 where the
-    comparison may not be believed."""
-    checked_format(format)
-    failures = run_shown(spec, folder, headers, ray=ray, resume=resume)
-    comparison = comparison_of([folder], dialect, effect_percent=effect_percent)
-    write_summary(folder, comparison)
-    print(rendered(comparison, format), end="")
-    print(f"study: {folder}", file=sys.stderr)
+    comparison may not be believed. Where it is interrupted what was measured is printed, and Interrupted rises."""
+
+    def report() -> Comparison:
+        comparison = comparison_of([folder], dialect, effect_percent=effect_percent)
+        write_summary(folder, comparison, asked.rows)
+        print(rendered(comparison, asked), end="", flush=True)
+        if not asked.quiet:
+            print(f"study: {folder}", file=sys.stderr)
+        return comparison
+
+    try:
+        failures = run_shown(spec, folder, headers, ray=ray, quiet=asked.quiet, resume=resume)
+    except Interrupted:
+        if _any_done(folder):
+            report()
+        raise
+    comparison = report()
     return 1 if failures else exit_code(comparison)
 
 
@@ -54,7 +78,7 @@ def run_shown(
 ) -> list[TrialEnded]:
     """Runs the study with its progress on standard error; the trials that failed, each shown with its reason.
 
-    Raises Interrupted on Ctrl-C.
+    Raises Interrupted on Ctrl-C, which says what the trial that it ended had brought.
     """
     failures: list[TrialEnded] = []
     try:
@@ -65,11 +89,44 @@ def run_shown(
                     failures.append(progress)
     except KeyboardInterrupt as interrupt:
         raise Interrupted(
-            f"interrupted; what was measured is in {folder} (a study goes on from there with `run --resume`)"
+            f"interrupted{_cut_off(folder)}; what was measured is in {folder} (a study goes on from there with "
+            f"`run --resume --out {folder}`)"
         ) from interrupt
     for failure in failures:
-        print(f"inferometer: {failure.arm}, trial {failure.number} failed: {failure.error}", file=sys.stderr)
+        said = harmless(f"{failure.arm}, trial {failure.number} failed: {failure.error}", lines=True)
+        print(f"inferometer: {said}", file=sys.stderr)
     return failures
+
+
+def _any_done(folder: Path) -> bool:
+    """Whether there is a whole trial to show. False also where there is no study yet."""
+    try:
+        return any(trial.state == "done" for trial in read_study(folder).trials)
+    except StudyUnreadable:
+        return False
+
+
+def _cut_off(folder: Path) -> str:
+    """How far the trial was that an interrupt ended, in numbers; "" where none was under way."""
+    try:
+        study = read_study(folder)
+    except StudyUnreadable:
+        return ""
+    trial = next((trial for trial in reversed(study.trials) if trial.state != "done"), None)
+    if trial is None:
+        return ""
+    measured = [record for record in trial.records if record.measured]
+    ended = sum(record.ok for record in measured)
+    said = f" in {trial.arm}, trial {trial.number}"
+    if not ended:
+        return f"{said}, before a request had ended"
+    values = summarize(trial, api=study.spec.arms[trial.arm].api).values
+    numbers = [
+        f"{metric.label.partition(' (')[0]} {value_text(values[metric.key], metric.unit)} {metric.unit}"
+        for metric in METRICS
+        if metric.key in ("output_throughput", "median_ttft_ms", "mean_tpot_ms") and values[metric.key] is not None
+    ]
+    return f"{said}, which is in no table ({', '.join([f'{ended} of {len(measured)} requests', *numbers])})"
 
 
 def exit_code(comparison: Comparison) -> int:
@@ -77,28 +134,36 @@ def exit_code(comparison: Comparison) -> int:
     return NOT_VALID if comparison.invalid else 0
 
 
-def rendered(comparison: Comparison, format: str) -> str:
+def rendered(comparison: Comparison, asked: Asked) -> str:
     """The comparison in one of FORMATS; ends with a line break."""
-    if format == "md":
-        from inferometer.reports.markdown import render
-
-        return render(comparison)
-    if format == "json":
+    if asked.format == "json":
         from inferometer.reports.json_file import render
 
         return render(comparison)
+    if asked.quiet:
+        comparison = _without_notes(comparison)
+    if asked.format == "md":
+        from inferometer.reports.markdown import render
+
+        return render(comparison, asked.rows)
     from inferometer.reports.terminal import render
 
-    return render(comparison, terminal=sys.stdout.isatty(), width=_width())
+    return render(comparison, asked.rows, terminal=_has_colours(), width=_width())
 
 
-def write_summary(folder: Path, comparison: Comparison) -> None:
+def _without_notes(comparison: Comparison) -> Comparison:
+    """Findings that speak against the result stay."""
+    against = tuple(finding for finding in comparison.findings if finding.severity != "note")
+    return msgspec.structs.replace(comparison, notes=(), correction="", findings=against)
+
+
+def write_summary(folder: Path, comparison: Comparison, rows: Shown = FIRST_ROWS) -> None:
     """summary.md: the study's name, its table, and what ran."""
     from inferometer.reports.markdown import render
 
     study = read_study(folder)
-    title = study.spec.name or folder.name
-    text = f"# {title}\n\n{render(comparison)}\n**What ran**\n\n{_what_ran(study)}"
+    title = in_markdown(study.spec.name or folder.name)
+    text = f"# {title}\n\n{render(comparison, rows)}\n**What ran**\n\n{_what_ran(study)}"
     (folder / "summary.md").write_text(text, encoding="utf-8")
 
 
@@ -117,7 +182,7 @@ def _what_ran(study: Study) -> str:
         facts = next((trial.facts for trial in study.trials if trial.arm == arm and trial.facts), ())
         known = [f"{fact.name} {fact.value}" for fact in facts if fact.name in _SHOWN_FACTS]
         lines.append(f"- {arm}: " + "; ".join(known))
-    return "\n".join(lines) + "\n"
+    return "\n".join(f"- {in_markdown(line.removeprefix('- '))}" for line in lines) + "\n"
 
 
 def checked_format(name: str) -> str:
@@ -176,6 +241,11 @@ def request_headers(given: Sequence[str]) -> dict[str, str]:
 def _sendable(value: str) -> bool:
     """Whether a header can hold it: printable Latin-1."""
     return value.isprintable() and all(ord(char) < 256 for char in value)
+
+
+def _has_colours() -> bool:
+    """On a terminal, unless it or its user wants none (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _width() -> int:
