@@ -153,7 +153,7 @@ def findings_of(study: Study, dialect: MetricDialect) -> list[Finding]:
     views: dict[str, list[TrialView]] = {}
     for trial in study.trials:
         views.setdefault(trial.arm, []).append(study.view(trial, dialect))
-    return findings(study.cases(views))
+    return findings([case for case in study.cases(views) if case.trials])
 
 
 def known_metric(name: str) -> str:

@@ -20,7 +20,7 @@ from inferometer import study
 from inferometer.clock import SystemClock, trial_clock
 from inferometer.endpoint import Endpoint
 from inferometer.engines.base import Engine
-from inferometer.errors import RequestWrong, ServerUnusable, TrialFailed
+from inferometer.errors import RequestWrong, ServerUnusable, StopNow, TrialFailed
 from inferometer.extensions import factory
 from inferometer.facts import machine_facts
 from inferometer.load import Started, WorkerLost, play
@@ -344,7 +344,8 @@ class _Trial:
 
 @contextlib.contextmanager
 def _interrupts_wait() -> Iterator[list[int]]:
-    """While it lasts, the first Ctrl-C is noted in the list instead of raised; the second one is raised at once."""
+    """While it lasts, the first Ctrl-C is noted in the list instead of raised; the second one is raised at once, as
+    StopNow."""
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield noted  # signals go to the main thread alone
@@ -352,7 +353,7 @@ def _interrupts_wait() -> Iterator[list[int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if noted:
-            raise KeyboardInterrupt
+            raise StopNow
         noted.append(number)
 
     before = signal.signal(signal.SIGINT, note)

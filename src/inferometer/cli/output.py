@@ -4,7 +4,10 @@ import datetime
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast, get_args
@@ -16,9 +19,9 @@ from inferometer.compare import EFFECT_PERCENT, Comparison
 from inferometer.errors import Interrupted, RequestWrong, StudyUnreadable
 from inferometer.harmless import harmless, in_markdown
 from inferometer.metrics import METRICS, MetricDialect, summarize
-from inferometer.progress import TrialEnded
+from inferometer.progress import Noticed, TrialEnded
 from inferometer.reports.table import FIRST_ROWS, Shown
-from inferometer.results import Study, comparison_of, read_study
+from inferometer.results import Study, comparison_of, findings_of, read_study
 from inferometer.runner import run_study
 from inferometer.spec import Spec
 from inferometer.units import value_text
@@ -81,13 +84,17 @@ def run_shown(
     Raises Interrupted on Ctrl-C, which says what the trial that it ended had brought.
     """
     failures: list[TrialEnded] = []
+    arising = _Arising(folder)
     try:
         with display(quiet) as show:
             for progress in run_study(spec, folder, headers, ray, resume=resume):
                 show(progress)
-                if isinstance(progress, TrialEnded) and progress.error:
-                    failures.append(progress)
+                if isinstance(progress, TrialEnded):
+                    failures += [progress] if progress.error else []
+                    for finding in [] if quiet else arising.new():
+                        show(Noticed(finding))
     except KeyboardInterrupt as interrupt:
+        _leave_at_next_interrupt()
         raise Interrupted(
             f"interrupted{_cut_off(folder)}; what was measured is in {folder} (a study goes on from there with "
             f"`run --resume --out {folder}`)"
@@ -96,6 +103,36 @@ def run_shown(
         said = harmless(f"{failure.arm}, trial {failure.number} failed: {failure.error}", lines=True)
         print(f"inferometer: {said}", file=sys.stderr)
     return failures
+
+
+def _leave_at_next_interrupt() -> None:
+    """The engines have ended and what was measured is kept: there is nothing left that could be lost."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(Interrupted.exit_code))
+
+
+class _Arising:
+    """What speaks against the result, as soon as a trial shows it."""
+
+    _PATIENCE_S = 1.0
+    """Reading grows with the study; where it takes longer than this, the machine is left to the trials."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: set[str] = set()
+        self._took_s = 0.0
+
+    def new(self) -> list[str]:
+        if self._took_s > self._PATIENCE_S:
+            return []
+        began_s = time.monotonic()
+        found = findings_of(read_study(self._folder), "inferometer")
+        self._took_s = time.monotonic() - began_s
+        words = {"warning": "warning", "invalid": "not valid"}
+        said = [f"{words[f.severity]}: {f.sentence}" for f in found if f.severity in words]
+        new = [line for line in dict.fromkeys(said) if line not in self._known]
+        self._known.update(new)
+        return new
 
 
 def _any_done(folder: Path) -> bool:
