@@ -88,6 +88,9 @@ class Looked(msgspec.Struct, frozen=True):
 Progress = TrialBegan | EngineReady | PlanReady | Played | Noticed | TrialEnded | Settling | Looked
 
 
+STOPPING = "interrupted: what is under way is cancelled and kept; Ctrl-C again stops now"
+
+
 class Tally:
     """The plan's counts so far. All but `played` take microseconds, for they are called with every request."""
 

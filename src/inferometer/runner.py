@@ -33,6 +33,7 @@ from inferometer.plan import Plan
 from inferometer.probes.settled import GpuState, gpu_states, waits_for
 from inferometer.probes.watch import EngineWatch
 from inferometer.progress import (
+    STOPPING,
     EngineReady,
     Looked,
     Noticed,
@@ -282,12 +283,14 @@ class _Trial:
     def _play(self, plan: Plan, endpoint: Endpoint, crew: Crew, watch: EngineWatch) -> Iterator[Progress]:
         """Plays the plan; every record and sample is in the store within a second. An interrupt cancels what is under
         way, keeps it, and rises when all has ended."""
-        tally = Tally(len(plan.measured))
+        tally, stopped = Tally(len(plan.measured)), False
         started_ns = told_ns = self._clock.now_ns()
         with _interrupts_wait() as interrupts:
             for happening in play(plan, endpoint, self._spec.sampling, self._clock.origin_ns, crew):
-                if interrupts:
+                if interrupts and not stopped:
+                    stopped = True
                     crew.stop()
+                    yield Noticed(STOPPING)
                 samples = watch.take()
                 tally.read(samples)
                 self._store.add_samples(self._id, samples)

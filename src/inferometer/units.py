@@ -91,7 +91,13 @@ def interval_texts(percent: float, low: float, high: float) -> tuple[str, str]:
     return _rounded(percent, decimals), f"[{_not_zero(low, decimals)}, {_not_zero(high, decimals)}]"
 
 
+_MOST_PERCENT = 9999
+"""An interval that goes further says nothing of its upper end but that."""
+
+
 def _not_zero(end: float, decimals: int) -> str:
+    if end > _MOST_PERCENT:
+        return f">{_MOST_PERCENT}"
     text = _rounded(end, decimals)
     if end and not float(text):
         return _rounded(end, min(6, -math.floor(math.log10(abs(end)))))

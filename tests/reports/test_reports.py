@@ -133,6 +133,13 @@ def test_a_narrow_terminal_has_one_further_arm_at_a_time():
     assert max(map(len, text.splitlines())) <= 70
 
 
+def test_two_arms_in_a_narrow_terminal_have_one_column_for_what_is_said_of_their_difference():
+    text = terminal.render(two_arms(1.0, 1.5), width=80)
+    (row,) = [line for line in text.splitlines() if line.startswith("Output token throughput")]
+    assert row.split()[-3:] == ["50.0", "✓", "faster"]
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_long_names_of_arms_are_broken_at_their_joints_and_stay_under_100_columns():
     long = "Qwen2.5-Coder-32B-Instruct-Q4_K_M.gguf+Qwen2.5-Coder-1.5B-Instruct-Q8_0.gguf"
     found = compare([summary(f"{long}-{arm}", n, 1 + n / 100) for n in (1, 2) for arm in "abc"])

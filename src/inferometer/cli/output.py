@@ -1,5 +1,6 @@
 """How does a command run a study and show what came of it? Shared by demo, run, bench and compare."""
 
+import contextlib
 import datetime
 import os
 import re
@@ -8,8 +9,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import cast, get_args
 
 import msgspec
@@ -19,7 +21,7 @@ from inferometer.compare import EFFECT_PERCENT, Comparison
 from inferometer.errors import Interrupted, RequestWrong, StudyUnreadable
 from inferometer.harmless import harmless, in_markdown
 from inferometer.metrics import METRICS, MetricDialect, summarize
-from inferometer.progress import Noticed, TrialEnded
+from inferometer.progress import STOPPING, Noticed, TrialEnded
 from inferometer.reports.table import FIRST_ROWS, Shown
 from inferometer.results import Study, comparison_of, findings_of, read_study
 from inferometer.runner import run_study
@@ -86,7 +88,7 @@ def run_shown(
     failures: list[TrialEnded] = []
     arising = _Arising(folder)
     try:
-        with display(quiet) as show:
+        with _saying_so(quiet), display(quiet) as show:
             for progress in run_study(spec, folder, headers, ray, resume=resume):
                 show(progress)
                 if isinstance(progress, TrialEnded):
@@ -103,6 +105,27 @@ def run_shown(
         said = harmless(f"{failure.arm}, trial {failure.number} failed: {failure.error}", lines=True)
         print(f"inferometer: {said}", file=sys.stderr)
     return failures
+
+
+@contextlib.contextmanager
+def _saying_so(quiet: bool) -> Iterator[None]:
+    """While it lasts the first Ctrl-C is answered before it is obeyed: an engine may take some seconds to end."""
+    if quiet or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    said: list[bool] = []
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        if not said:
+            said.append(True)
+            os.write(2, f"\n! {STOPPING}\n".encode())  # print may be what was interrupted
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _leave_at_next_interrupt() -> None:

@@ -50,26 +50,36 @@ class Words(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-def table(comparison: Comparison, shown: Shown = FIRST_ROWS, *, with_halves: bool = True, short: bool = False) -> Table:
+def table(
+    comparison: Comparison,
+    shown: Shown = FIRST_ROWS,
+    *,
+    with_halves: bool = True,
+    short: bool = False,
+    stacked: bool = False,
+) -> Table:
     """One row a metric that any arm has, one column an arm, then the differences of each further arm against the first.
 
     Two arms have columns for the difference, its 95% interval and the verdict; more arms have these in one column each.
     Where nothing has an interval there is only the difference. Counts that are the same in all arms are said below the
     table, unless rows were asked for. `with_halves`: the arms' own values with ± half of their intervals. `short`:
-    verdicts in two words at most.
+    verdicts in two words at most. `stacked`: the difference of two arms in one column too.
     """
     baseline, *others = comparison.arms
     known = [row for row in comparison.rows if any(row.n.values())]
     is_sure = any(found.low_percent is not None for row in known for found in row.differences)
     rows, folded = _chosen(comparison, known, shown)
-    if len(others) == 1:
+    apart = len(others) == 1 and not stacked
+    if apart:
         differences = ["% Difference", *(["95% interval", "Verdict"] if is_sure else [])]
+    elif len(others) == 1:
+        differences = ["% Difference"]
     else:
         differences = [f"{arm} vs {baseline} (%)" for arm in others]
-    marks = tuple(_marks(row, comparison, is_sure) for row in rows)
+    marks = tuple(_marks(row, comparison, is_sure, apart=apart) for row in rows)
     return Table(
         columns=("Metric", *comparison.arms, *differences),
-        rows=tuple(_cells(row, comparison, is_sure, with_halves, short) for row in rows),
+        rows=tuple(_cells(row, comparison, is_sure, with_halves, short, apart=apart) for row in rows),
         caption=_caption(comparison, is_sure),
         groups=tuple(GROUPS.get(row.group, "") for row in rows),
         marks=marks,
@@ -153,13 +163,15 @@ def _below(comparison: Comparison, rows: list[Row], folded: list[Row], known: li
 # --- cells ----------------------------------------------------------------------------------------
 
 
-def _cells(row: Row, comparison: Comparison, is_sure: bool, with_halves: bool, short: bool) -> tuple[str, ...]:
+def _cells(
+    row: Row, comparison: Comparison, is_sure: bool, with_halves: bool, short: bool, *, apart: bool
+) -> tuple[str, ...]:
     baseline, *others = comparison.arms
     values = [
         _value(row.estimates[arm], row.unit, comparison.trials[arm], with_half=with_halves) for arm in comparison.arms
     ]
     found = [row.against(baseline, arm) for arm in others]
-    if len(found) != 1:
+    if not apart:
         return (row.label, *values, *(_one_cell(one, row) for one in found))
     (one,) = found
     percent, interval = _difference(one)
@@ -197,19 +209,19 @@ def _one_cell(found: Difference, row: Row) -> str:
     """The difference and the verdict in a word or two; below them the interval, where it is more than a point."""
     percent, interval = _difference(found)
     if found.low_percent == found.high_percent:
-        return percent
+        return f"{percent} {_verdict(found, row, short=True)}" if _way(found, row) else percent
     return f"{percent} {_verdict(found, row, short=True)}".rstrip() + f"\n{interval}"
 
 
 # --- marks ----------------------------------------------------------------------------------------
 
 
-def _marks(row: Row, comparison: Comparison, is_sure: bool) -> tuple[Mark, ...]:
+def _marks(row: Row, comparison: Comparison, is_sure: bool, *, apart: bool) -> tuple[Mark, ...]:
     baseline, *others = comparison.arms
     best = _best(row, comparison, is_sure)
     values: list[Mark] = ["best" if arm in best else "" for arm in comparison.arms]
     ways: list[Mark] = [_way(row.against(baseline, arm), row) for arm in others]
-    if len(ways) == 1 and is_sure:
+    if apart and is_sure:
         return ("", *values, "", "", *ways)
     return ("", *values, *ways)
 

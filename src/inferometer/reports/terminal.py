@@ -61,15 +61,17 @@ class _Paint:
 
 
 def _layout(comparison: Comparison, shown: Shown, width: int) -> tuple[Table, list[list[int]]]:
-    """As many arms beside one another as fit, with the intervals of their own values where these fit too."""
-    full, bare = (table(comparison, shown, with_halves=halves, short=True) for halves in (True, False))
-    arms, columns = len(comparison.arms), len(full.columns)
+    """As many arms beside one another as fit, with the intervals of their own values where these fit too; of two arms
+    what is said of their difference in one column rather than wider than the terminal."""
+    arms = len(comparison.arms)
+    forms = [(False, True), (False, False)] + ([(True, True), (True, False)] if arms == 2 else [])
+    contents = [table(comparison, shown, with_halves=halves, short=True, stacked=one) for one, halves in forms]
     for count in range(max(1, arms - 1), 0, -1):
-        blocks = _blocks(arms, columns, count)
-        for content in (full, bare):
+        for content in contents:
+            blocks = _blocks(arms, len(content.columns), count)
             if all(_width(content, places) <= width for places in blocks):
                 return content, blocks
-    return bare, _blocks(arms, columns, 1)
+    return contents[-1], _blocks(arms, len(contents[-1].columns), 1)
 
 
 def _blocks(arms: int, columns: int, count: int) -> list[list[int]]:
