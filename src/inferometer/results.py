@@ -13,6 +13,7 @@ from inferometer.errors import RequestWrong, StudyUnreadable
 from inferometer.metrics import (
     GROUPS,
     METRICS,
+    METRICS_BY_KEY,
     MetricDialect,
     TrialSummary,
     TrialView,
@@ -183,8 +184,8 @@ def known_metrics(names: str) -> tuple[str, ...]:
         try:
             found.append(known_metric(name))
         except RequestWrong:
-            near = difflib.get_close_matches(name.lower(), groups, n=1, cutoff=0.8)
-            if near:
+            near = difflib.get_close_matches(name.lower(), [*groups, *METRICS_BY_KEY], n=1, cutoff=0.6)
+            if near and near[0] in groups:
                 raise RequestWrong(f"there is no metric {name!r}. Did you mean the group {near[0]!r}?") from None
             raise
     if not found:

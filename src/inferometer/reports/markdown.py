@@ -18,7 +18,8 @@ def render(comparison: Comparison, shown: Shown = FIRST_ROWS) -> str:
     parts += [f"**{in_markdown(line)}**" for line in said.headlines if judged]
     parts += [_grouped(content), in_markdown(content.caption)]
     parts += [in_markdown(line) for line in content.below]
-    parts += [f"**Bold**: {content.best_means}"] if content.best_means else []
+    legend = content.legend("**bold**")
+    parts += [legend] if legend else []
     for title, lines in (
         ("Design", said.design),
         ("Speculation", said.speculation),

@@ -37,6 +37,13 @@ class Table(msgspec.Struct, frozen=True):
     below: tuple[str, ...] = ()
     best_means: str = ""
 
+    def legend(self, best: str) -> str:
+        """What the signs mean that there are; `best` is how this form marks a best value. "" where there are none."""
+        ways = any(mark in ("better", "worse") for marks in self.marks for mark in marks)
+        parts = ["✓ better, ✗ worse than the first arm"] if ways else []
+        parts += [f"{best}: {self.best_means}"] if self.best_means else []
+        return "; ".join(parts) + ("." if parts else "")
+
 
 class Words(msgspec.Struct, frozen=True):
     """What is said around the table: `invalid` and `headlines` above it; below it `design` (what the study could
@@ -264,8 +271,8 @@ def _agrees(found: Difference, top: str, row: Row) -> bool:
 
 def _best_means(is_sure: bool) -> str:
     if is_sure:
-        return "the best of its row, and whatever is not shown to be different from it."
-    return "the best number of its row. One trial an arm: nothing tells which differences are chance."
+        return "the best of its row, and whatever is not shown to be different from it"
+    return "the best number of its row; one trial an arm, so that nothing tells which differences are chance"
 
 
 # --- around the table -----------------------------------------------------------------------------

@@ -33,10 +33,8 @@ def render(comparison: Comparison, shown: Shown = FIRST_ROWS, *, width: int = 99
     for number, places in enumerate(blocks):
         lines += [""] if number else []
         lines += _table_lines(content, places, paint)
-    for line in (content.caption, *content.below):
+    for line in filter(None, (content.caption, *content.below, content.legend("*"))):
         lines += _wrapped(line, width)
-    if content.best_means:
-        lines += _wrapped(f"* {content.best_means}", width)
     for line in said.headlines:
         lines += [paint(part, _BOLD) for part in _wrapped(line, width)]
     for title, told in (("Design: ", said.design), ("Speculation: ", said.speculation)):
