@@ -170,7 +170,7 @@ def test_a_study_ends_in_a_table_and_a_folder_that_compare_reads(tmp_path: Path)
         (tmp_path / "study.yaml").write_text(STUDY.format(url=server.url))
         done = inferometer("run", "study.yaml", "--out", "s", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Mean TTFT (ms)" in done.stdout
+    assert "Median TTFT (ms)" in done.stdout
     assert "trial 4/4: first #2" in done.stderr
     assert (tmp_path / "s" / "summary.md").read_text().startswith("# one server against itself\n")
     assert "report: s/report.html\n" in done.stderr
@@ -182,8 +182,24 @@ def test_a_study_ends_in_a_table_and_a_folder_that_compare_reads(tmp_path: Path)
     assert rows["Memory Usage (GiB)"]["values"] == {"first": None, "second": None}
     assert rows["Total generated tokens"]["values"] == {"first": 12, "second": 12}
     assert rows["Total generated tokens"]["difference_percent"] == 0
-    markdown = inferometer("compare", "s", "--format", "md", cwd=tmp_path).stdout
+    markdown = inferometer("compare", "s", "--format", "md", "--all", cwd=tmp_path).stdout
     assert "| Successful requests" in markdown
+    assert json.loads(inferometer("compare", "s", "--json", cwd=tmp_path).stdout) == document
+    chosen = inferometer("compare", "s", "--metrics", "median_tfft", cwd=tmp_path)
+    assert (chosen.returncode, "Did you mean 'median ttft'?" in chosen.stderr) == (2, True)
+
+
+def test_bench_gives_our_table_or_json_where_asked(tmp_path: Path):
+    with ScriptedServer(inference_server(tokens=3)) as server:
+        words = ["bench", "--backend", "openai-chat", "--base-url", server.url, "--num-prompts", "3", "--quiet"]
+        as_json = inferometer(*words, "--json", cwd=tmp_path)
+        rows = inferometer(*words, "--metrics", "ttft", cwd=tmp_path)
+        both = inferometer(*words, "--json", "--format", "md", cwd=tmp_path)
+    assert as_json.stderr == rows.stderr == ""
+    assert {row["metric"]: row["values"] for row in json.loads(as_json.stdout)["rows"]}["completed"] == {"server": 3}
+    labels = [line.partition(" (ms)")[0] for line in rows.stdout.splitlines() if " (ms)" in line]
+    assert labels == ["Mean TTFT", "Median TTFT", "P99 TTFT"]
+    assert (both.returncode, "--json and --format md" in both.stderr) == (2, True)
 
 
 def test_every_arm_is_asked_the_same(tmp_path: Path):

@@ -147,7 +147,7 @@ def test_a_study_file_says_the_same(tmp_path: Path, trace: str, schedule: str, g
         done = inferometer("run", "study.yaml", "--out", "s", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert gaps_ms(measured(tmp_path)) == pytest.approx(gaps, abs=1e-3)
-    assert "Mean TTFT from due (ms)" in done.stdout
+    assert "P99 TTFT from due (ms)" in done.stdout
     shown = inferometer("compare", "s", "--format", "md", cwd=tmp_path).stdout
     rows = [line.split("|")[1].strip() for line in shown.splitlines() if line.startswith("| ")]
     assert rows.index("Median E2E latency from due (ms)") > rows.index("Failed requests")

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from inferometer.compare import Comparison
+from inferometer.progress import EngineReady, PlanReady, Played, TrialBegan, TrialEnded
 from inferometer.record import RequestRecord
 from inferometer.reports import json_file
 from inferometer.results import Study, comparison_of, read_study
-from inferometer.runner import EngineReady, PlanReady, Played, TrialBegan, TrialEnded, run_study
+from inferometer.runner import run_study
 from inferometer.spec import Arm, Builtin, Draft, Spec
 
 TINY = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1)

@@ -1,15 +1,17 @@
 """What a study folder's contents mean, once read."""
 
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from inferometer.errors import RequestWrong
 from inferometer.metrics import view
 from inferometer.plan import Plan, PlanItem
 from inferometer.record import Event, Fact, RequestRecord, ServerTimings, Trial, Usage
 from inferometer.request import user_request
-from inferometer.results import Study, _speculation
+from inferometer.results import Study, _speculation, known_metrics
 from inferometer.spec import Arm, Spec
 from inferometer.validity import Case
 
@@ -72,3 +74,30 @@ def test_speculation_is_held_against_the_first_arm_that_drafted_nothing_wherever
     (found,) = _speculation([case("draft", 10, draft_n=20, draft_n_accepted=15), case("base", 20)])
     assert (found.arm, found.baseline) == ("draft", "base")
     assert found.measured == 2.0
+
+
+def test_metrics_are_chosen_by_key_label_or_group():
+    assert known_metrics("duration, Median TTFT ,ttft,speculation,Time to First Token") == (
+        "duration",
+        "median_ttft_ms",
+        "mean_ttft_ms",
+        "p99_ttft_ms",
+        "drafted_tokens",
+        "accepted_tokens",
+        "acceptance_rate_percent",
+        "mean_accepted_length",
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("medan_ttft_ms", "Did you mean 'median_ttft_ms'?"),
+        ("duration,throughputs", "Did you mean the group 'throughput'?"),
+        ("specul", "Did you mean the group 'speculation'?"),
+        (" , ", "names no metric"),
+    ],
+)
+def test_a_metric_that_there_is_not_is_refused_with_the_nearest(names: str, said: str):
+    with pytest.raises(RequestWrong, match=re.escape(said)):
+        known_metrics(names)

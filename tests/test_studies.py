@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from inferometer.compare import Comparison, Difference
+from inferometer.progress import EngineReady, Looked, Settling, TrialBegan
 from inferometer.results import comparison_of, read_study
-from inferometer.runner import EngineReady, Looked, Settling, TrialBegan, run_study
+from inferometer.runner import run_study
 from inferometer.schedule import Closed
 from inferometer.spec import Arm, Builtin, Sampling, Settle, Spec
 from inferometer.testing.scripted_server import ScriptedServer, inference_server

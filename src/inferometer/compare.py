@@ -14,7 +14,7 @@ import numpy as np
 from inferometer import stats
 from inferometer.acceptance import Speculation
 from inferometer.definitions import notes_of
-from inferometer.metrics import Metric, MetricDialect, TrialSummary, least_values, metric_rows
+from inferometer.metrics import Metric, MetricDialect, TrialSummary, is_detail, least_values, metric_rows
 from inferometer.record import Finding
 from inferometer.stats import Floats, Spread
 from inferometer.thresholds import BURST_TOKENS
@@ -80,6 +80,7 @@ class Row(msgspec.Struct, frozen=True):
 
     `differs`: of arms whose numbers another tool defined otherwise than we do, how. A label ends with a mark, as [1],
     where the arms' definitions are not the same; the comparison's notes tell what it means, and no verdict is given.
+    `group`: one of `metrics.GROUPS`. `detail`: a reader can do without it at first.
     """
 
     metric: str
@@ -89,6 +90,8 @@ class Row(msgspec.Struct, frozen=True):
     estimates: dict[str, Estimate]
     differences: tuple[Difference, ...]
     differs: dict[str, str] = {}
+    group: str = ""
+    detail: bool = False
 
     @property
     def values(self) -> dict[str, float | None]:
@@ -257,6 +260,8 @@ def _row(
             for trial in trials[:1]
             if (text := trial.differs.get(metric.key)) and trial.values.get(metric.key) is not None
         },
+        group=metric.group,
+        detail=is_detail(metric.key),
     )
 
 

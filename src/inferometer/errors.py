@@ -12,6 +12,8 @@
     │   ├── ServerUnusable   something answers, but not as the API says (404, plain text), or nothing answers
     │   └── LoadFailed       the sending side itself broke
     └── Interrupted          exit 130: Ctrl-C; what was measured is kept
+    KeyboardInterrupt
+    └── StopNow              a second Ctrl-C: nothing is waited for any more
 
 A failed *request* is none of these: it is an outcome in its record.
 """
@@ -76,3 +78,7 @@ class Interrupted(InferometerError):
     """The user ended it."""
 
     exit_code = 130
+
+
+class StopNow(KeyboardInterrupt):
+    """The user said it twice: engines are killed, not asked to end."""

@@ -42,7 +42,7 @@ class Metric(msgspec.Struct, frozen=True):
     """A row of the table.
 
     `better`: which way is an improvement; None where neither is. `own`: the dialects of others have no such metric.
-    Rows of the group `vllm` are there for vLLM's block and result file and in no comparison.
+    `group`: one of GROUPS; rows of the group `vllm` are there for vLLM's block and result file and in no comparison.
     """
 
     key: str
@@ -89,6 +89,38 @@ class TrialSummary(msgspec.Struct, frozen=True):
     plan: str = ""
     tool: str = ""
     differs: dict[str, str] = {}
+
+
+GROUPS = {
+    "memory": "Memory",
+    "requests": "Requests",
+    "rate": "Throughput",
+    "ttft": "Time to First Token",
+    "tpot": "Time per Output Token (excl. 1st token)",
+    "itl": "Inter-token Latency",
+    "tokens": "Bursts and stalls",
+    "open_loop": "From the due time",
+    "draft": "Speculation",
+    "cache": "Prompt cache",
+    "phase": "Memory by phase",
+    "energy": "Energy",
+}
+"""What each group is called over its rows; the latencies as in vLLM's block."""
+
+_DETAILS = frozenset(
+    {
+        *("request_throughput", "total_token_throughput", "mean_ttft_ms", "median_tpot_ms", "mean_itl_ms"),
+        *("chunk_gap_ms", "stalls", "latency_from_sent_ms", "mean_ttft_from_due_ms", "mean_latency_from_due_ms"),
+        *("lateness_ms", "drafted_tokens", "accepted_tokens", "cached_prompt_tokens", "energy_j"),
+        *(f"memory_{phase}_gib" for phase in ("load", "idle", "prefill", "decode")),
+    }
+)
+"""Rows that say in another way what a row beside them says, or make it up: by key, or by all but its first word."""
+
+
+def is_detail(key: str) -> bool:
+    """Whether a reader can do without that row at first."""
+    return not _DETAILS.isdisjoint((key, key.partition("_")[2]))
 
 
 _MEMORY_LABELS: dict[Phase, str] = {

@@ -89,6 +89,11 @@ class Events(Sequence[Event]):
         rows = zip(self.at_ns, self.kinds, self.chars, strict=True)
         return [at_ns for at_ns, kind, chars in rows if kind in _OUTPUT_CODES and (chars or kind != _TEXT_CODE)]
 
+    def first_output_ns(self) -> int | None:
+        """When the first of those came; None where none did."""
+        rows = zip(self.at_ns, self.kinds, self.chars, strict=True)
+        return next((at for at, kind, chars in rows if kind in _OUTPUT_CODES and (chars or kind != _TEXT_CODE)), None)
+
     def __len__(self) -> int:
         return len(self.kinds)
 
@@ -183,6 +188,11 @@ class RequestRecord(msgspec.Struct, frozen=True):
     def outputs_ns(self) -> list[int]:
         """When each event came that brought output, in order."""
         return cast("Events", self.events).outputs_ns()
+
+    @property
+    def first_output_ns(self) -> int | None:
+        """When the first of them came; None where none did."""
+        return cast("Events", self.events).first_output_ns()
 
     @property
     def text(self) -> str:

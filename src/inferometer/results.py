@@ -13,7 +13,9 @@ from inferometer.compare import EFFECT_PERCENT, PRIMARY, Comparison, compare
 from inferometer.errors import RequestWrong, StudyUnreadable
 from inferometer.foreign_trials import one_run_notes, unlike_work, with_chunk_gaps
 from inferometer.metrics import (
+    GROUPS,
     METRICS,
+    METRICS_BY_KEY,
     MetricDialect,
     TrialSummary,
     TrialView,
@@ -279,7 +281,7 @@ def findings_of(study: Study, dialect: MetricDialect) -> list[Finding]:
     views: dict[str, list[TrialView]] = {}
     for trial in study.trials:
         views.setdefault(trial.arm, []).append(study.view(trial, dialect))
-    return findings(study.cases(views))
+    return findings([case for case in study.cases(views) if case.trials])
 
 
 def known_metric(name: str) -> str:
@@ -293,6 +295,29 @@ def known_metric(name: str) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise RequestWrong(f"there is no metric {name!r}.{hint} Known: {', '.join(keys)}.")
+
+
+def known_metrics(names: str) -> tuple[str, ...]:
+    """The keys of metrics named by commas: each by its key or label, or all of a group by its name. Raises RequestWrong
+    with the nearest name."""
+    groups = {key: key for key in GROUPS} | {name.lower(): key for key, name in GROUPS.items()}
+    groups |= {"throughput": "rate", "speculation": "draft"}
+    found: list[str] = []
+    for name in filter(None, map(str.strip, names.split(","))):
+        group = groups.get(name.lower())
+        if group is not None:
+            found += [metric.key for metric in METRICS if metric.group == group]
+            continue
+        try:
+            found.append(known_metric(name))
+        except RequestWrong:
+            near = difflib.get_close_matches(name.lower(), [*groups, *METRICS_BY_KEY], n=1, cutoff=0.6)
+            if near and near[0] in groups:
+                raise RequestWrong(f"there is no metric {name!r}. Did you mean the group {near[0]!r}?") from None
+            raise
+    if not found:
+        raise RequestWrong(f"--metrics names no metric. Groups: {', '.join(GROUPS)}.")
+    return tuple(dict.fromkeys(found))
 
 
 def _speculation_of_each(cases: Sequence[Case]) -> list[Speculation]:

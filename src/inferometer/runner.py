@@ -22,7 +22,7 @@ from inferometer.at_once import at_once
 from inferometer.clock import SystemClock, trial_clock
 from inferometer.endpoint import Endpoint
 from inferometer.engines.base import Engine
-from inferometer.errors import RequestWrong, ServerUnusable, TrialFailed
+from inferometer.errors import RequestWrong, ServerUnusable, StopNow, TrialFailed
 from inferometer.extensions import factory
 from inferometer.facts import machine_facts
 from inferometer.load import Started, WorkerLost, play
@@ -34,6 +34,18 @@ from inferometer.phases import READY_FACT
 from inferometer.plan import Plan
 from inferometer.probes.settled import GpuState, gpu_states, waits_for
 from inferometer.probes.watch import EngineWatch
+from inferometer.progress import (
+    STOPPING,
+    EngineReady,
+    Looked,
+    Noticed,
+    PlanReady,
+    Progress,
+    Settling,
+    Tally,
+    TrialBegan,
+    TrialEnded,
+)
 from inferometer.record import Fact, Finding, RequestRecord
 from inferometer.request import Request, TokenCounter, Workload
 from inferometer.results import comparison_of, known_metric
@@ -46,69 +58,8 @@ from inferometer.workloads.token_counts import counter_for
 
 _WARMUP_TOKENS = 32
 _SETTLE_STEP_S = 0.5
+_TELL_EVERY_NS = 100_000_000
 _OPEN_LOOP_SLOTS = 4  # llama-server's own default, where nothing says how many requests will be under way
-
-
-class TrialBegan(msgspec.Struct, frozen=True):
-    """`position` of `total` trials of the study; its engine is being started."""
-
-    arm: str
-    number: int
-    position: int
-    total: int
-
-
-class EngineReady(msgspec.Struct, frozen=True):
-    """The engine gave its first token `after_ns` after its start was asked for."""
-
-    arm: str
-    after_ns: int
-    endpoint: Endpoint
-
-
-class PlanReady(msgspec.Struct, frozen=True):
-    """What each trial will send, and what is to be said of it."""
-
-    plan: Plan
-    notes: tuple[str, ...]
-
-
-class Played(msgspec.Struct, frozen=True):
-    """How far the plan is: `tokens` of the `ended` requests by the server's count, `reads` so far of all (about one a
-    token), over `elapsed_ns`."""
-
-    arm: str
-    ended: int
-    failed: int
-    total: int
-    in_flight: int
-    tokens: int
-    reads: int
-    elapsed_ns: int
-
-
-class TrialEnded(msgspec.Struct, frozen=True):
-    """`error` is "" where all went well."""
-
-    arm: str
-    number: int
-    error: str
-
-
-class Settling(msgspec.Struct, frozen=True):
-    """The machine is left to itself before the next trial; `why` says what is waited for."""
-
-    why: str
-
-
-class Looked(msgspec.Struct, frozen=True):
-    """The study was looked at after a round, by its rule: whether it has `enough`, and `why`."""
-
-    enough: bool
-    why: str
-
-
-Progress = TrialBegan | EngineReady | PlanReady | Played | TrialEnded | Settling | Looked
 
 
 def run_study(
@@ -151,7 +102,7 @@ def run_study(
             if store.ended():
                 yield from _settle(spec.settling, cool)
             for place, trial in enumerate(next_ones, len(store.ended()) + 1):
-                yield TrialBegan(trial.arm_name, trial.number, place, total)
+                yield TrialBegan(trial.arm_name, trial.number, place, total, total // len(spec.arms))
             names = [trial.arm_name for trial in next_ones]
             trials = [
                 _Trial(spec, trial, arms[name], engines[name], workload, store, hire, garage, beside=names)
@@ -345,16 +296,20 @@ class _Trial:
         self._store.set_meta("plan", plan)
         return plan, sampled.notes
 
-    def _play(self, plan: Plan, endpoint: Endpoint, crew: Crew, watch: EngineWatch) -> Iterator[Played]:
+    def _play(self, plan: Plan, endpoint: Endpoint, crew: Crew, watch: EngineWatch) -> Iterator[Progress]:
         """Plays the plan; every record and sample is in the store within a second. An interrupt cancels what is under
         way, keeps it, and rises when all has ended."""
-        played = Played(self._trial.arm_name, 0, 0, len(plan.measured), 0, 0, 0, 0)
-        started_ns = self._clock.now_ns()
+        tally, stopped = Tally(self._trial.arm_name, len(plan.measured)), False
+        started_ns = told_ns = self._clock.now_ns()
         with self._interrupts_wait():
             for happening in play(plan, endpoint, self._spec.sampling, self._clock.origin_ns, crew):
-                if self.interrupts:
+                if self.interrupts and not stopped:
+                    stopped = True
                     crew.stop()
-                self._store.add_samples(self._id, watch.take())
+                    yield Noticed(STOPPING)
+                samples = watch.take()
+                tally.read(samples)
+                self._store.add_samples(self._id, samples)
                 match happening:
                     case RequestRecord():
                         self._store.add_record(self._id, happening)
@@ -362,28 +317,34 @@ class _Trial:
                             _require_ok(happening, endpoint)
                             watch.mark()
                             continue
-                        played = _counted(played, happening)
+                        if said := tally.ended(happening):
+                            yield Noticed(said)
                     case Started():
                         started_ns = happening.at_ns
                         self._store.set_plan_started(self._id, started_ns)
                         watch.mark()
                     case Tick():
-                        played = msgspec.structs.replace(played, in_flight=happening.in_flight, reads=happening.reads)
+                        tally.ticked(happening.in_flight, happening.reads)
                     case WorkerLost():
                         self._findings.append(_lost_finding(happening))
+                        yield Noticed(self._findings[-1].message)
                     case LoadReport():
                         self._facts += _load_facts(happening)
                         self._findings += _load_findings(happening)
                     case _:
                         pass
                 self._store.commit_when_due()
-                yield msgspec.structs.replace(played, elapsed_ns=self._clock.now_ns() - started_ns)
+                now_ns = self._clock.now_ns()
+                if tally.is_whole or now_ns - told_ns >= _TELL_EVERY_NS:
+                    told_ns = now_ns
+                    yield tally.played(now_ns - started_ns)
             if self.interrupts:
                 raise KeyboardInterrupt
 
     @contextlib.contextmanager
     def _interrupts_wait(self) -> Iterator[None]:
-        """While it lasts, the first Ctrl-C is noted instead of raised; the second one is raised at once."""
+        """While it lasts, the first Ctrl-C is noted instead of raised; the second one is raised at once, as
+        StopNow."""
         self.can_end = True
         try:
             if threading.current_thread() is not threading.main_thread():
@@ -399,7 +360,7 @@ class _Trial:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.interrupts:
-            raise KeyboardInterrupt
+            raise StopNow
         self.interrupts.append(number)
 
     def _count_again(self, counter: TokenCounter) -> None:
@@ -439,16 +400,6 @@ def _require_ok(warmup: RequestRecord, endpoint: Endpoint) -> None:
     raise ServerUnusable(
         f"the warm-up request to {endpoint.url} failed ({warmup.outcome}): {warmup.error}\n"
         "Nothing was measured. Check the model's name, the path and the API (--backend, --endpoint) against the server."
-    )
-
-
-def _counted(played: Played, record: RequestRecord) -> Played:
-    tokens = (record.usage.completion_tokens if record.usage else None) or 0
-    return msgspec.structs.replace(
-        played,
-        ended=played.ended + 1,
-        failed=played.failed + (record.outcome not in ("ok", "cancelled")),
-        tokens=played.tokens + tokens,
     )
 
 

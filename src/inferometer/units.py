@@ -9,7 +9,7 @@ NS_PER_S = 1_000_000_000
 BYTES_PER_MIB = 1024**2
 BYTES_PER_GIB = 1024**3
 
-COUNT_UNITS = frozenset({"requests", "tok", "chunks"})
+COUNT_UNITS = frozenset({"requests", "tok", "chunks", "stalls"})
 """Units of things that are counted; their means over trials need not be whole."""
 
 
@@ -52,12 +52,70 @@ def bytes_text(count_bytes: float) -> str:
 
 
 def value_text(value: float | None, unit: str) -> str:
-    """A metric's value without its unit: counts as integers, percent with 1 decimal, all else with 2; None: n/a."""
+    """A metric's value without its unit: counts as integers, their means and percent with 1 decimal, all else with 2,
+    below 0.1 with three digits (0.0461, 0.05); None: n/a."""
     if value is None:
         return "n/a"
-    if unit in COUNT_UNITS and value == int(value):
-        return f"{value:.0f}"
-    return percent_text(value) if unit == "%" else f"{value:.2f}"
+    if unit in COUNT_UNITS:
+        return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
+    if unit == "%":
+        return percent_text(value)
+    if 0 < abs(value) < 0.1:
+        digits = three_digits_text(value).rstrip("0")
+        return digits if len(digits.partition(".")[2]) >= 2 else f"{value:.2f}"
+    return f"{value:.2f}"
+
+
+def uncertain_text(value: float, half: float) -> str:
+    """A value with half of its interval, digits by the half's: 23 ±12, 11.010 ±0.007, 1100 ±1300.
+
+    By the Particle Data Group's rule (Review of Particle Physics, introduction, "Rounding") the half has two digits
+    where it begins with 100 to 354, else one, and the value ends where the half does. The value keeps two digits at
+    least and has six at most; a half too small for that is left out.
+    """
+    decimals = _decimals_of_half(half)
+    half_text = _rounded(half, decimals)
+    if value:
+        first = math.floor(math.log10(abs(value)))
+        most = 5 - first
+        if decimals > most:
+            return _rounded(value, max(2, min(most, 6)))
+        decimals = max(decimals, 1 - first)
+    return f"{_rounded(value, decimals)} ±{half_text}"
+
+
+def interval_texts(percent: float, low: float, high: float) -> tuple[str, str]:
+    """A difference in percent and its interval, digits by the interval's width: 17.4 and [10.3, 25.0]; 2 decimals at
+    most. An end that is not 0 is never written as 0: which side of it an interval lies on is what it is read for."""
+    decimals = 1
+    if high > low:
+        decimals = min(2, max(0, 1 - math.floor(math.log10((high - low) / 2))))
+    return _rounded(percent, decimals), f"[{_not_zero(low, decimals)}, {_not_zero(high, decimals)}]"
+
+
+_MOST_PERCENT = 9999
+"""An interval that goes further says nothing of its upper end but that."""
+
+
+def _not_zero(end: float, decimals: int) -> str:
+    if end > _MOST_PERCENT:
+        return f">{_MOST_PERCENT}"
+    text = _rounded(end, decimals)
+    if end and not float(text):
+        return _rounded(end, min(6, -math.floor(math.log10(abs(end)))))
+    return text
+
+
+def _decimals_of_half(half: float) -> int:
+    """Negative left of the point."""
+    first = math.floor(math.log10(half))
+    return (1 if half / 10.0**first < 3.545 else 0) - first
+
+
+def _rounded(value: float, decimals: int) -> str:
+    """Also to tens and hundreds; never -0."""
+    text = f"{round(value, decimals):.{max(0, decimals)}f}"
+    return text.removeprefix("-") if not float(text) else text
 
 
 def percent_text(value: float | None) -> str:
@@ -117,3 +175,22 @@ def ratio_text(ratio: float | None) -> str:
     if ratio is None:
         return "n/a"
     return f"{ratio:.3f}×" if ratio < 10 else f"{three_digits_text(ratio)}×"
+
+
+def rate_per_s(count: float, over_ns: int) -> float:
+    """0 where no time has passed: a start that was agreed upon may still be to come."""
+    return count / seconds(over_ns) if over_ns > 0 else 0.0
+
+
+def rate_shown(per_s: float) -> str:
+    """For a display that changes: one decimal."""
+    return f"{per_s:.1f}"
+
+
+def ms_text(value_ms: float) -> str:
+    """For a display that changes: 345, 4.5, 0.42."""
+    return f"{value_ms:.0f}" if value_ms >= 100 else f"{value_ms:.1f}" if value_ms >= 1 else f"{value_ms:.2f}"
+
+
+def watts_text(watts: float) -> str:
+    return f"{watts:.0f}"

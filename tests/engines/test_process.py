@@ -56,7 +56,7 @@ def test_the_log_is_kept_and_appended_to(arm: Arm, fake_engine: FakeEngine, tmp_
 def test_no_child_is_left_even_if_it_ignores_sigterm_or_left_the_group(
     arm: Arm, fake_engine: FakeEngine, tmp_path: Path, new_session: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("inferometer.engines.process.stop_group", lambda process: stop_group(process, patience_s=0.1))
+    monkeypatch.setattr("inferometer.engines.process.stop_group", lambda process, _: stop_group(process, 0.1))
     log = tmp_path / "log"
     with started(fake_engine([TOKEN], children=[new_session]), arm, log) as endpoint:
         pids = [*endpoint.pids, *children_of(log)]

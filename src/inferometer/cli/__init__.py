@@ -1,5 +1,6 @@
 """Which command was asked for? Flags become a Spec, the runner runs it, reports are printed; exit codes are set."""
 
+import io
 import signal
 import sys
 from pathlib import Path
@@ -13,10 +14,12 @@ from inferometer.cli.calibrate import calibrate
 from inferometer.cli.doctor import doctor
 from inferometer.cli.engine_bench import PassingOn, engine_bench
 from inferometer.cli.export import export
+from inferometer.cli.options import All, Format, Json, Metrics, Quiet, format_of, shown_of
 from inferometer.cli.page import plot, report
 from inferometer.cli.show import list_studies, show
 from inferometer.cli.standin import standin
 from inferometer.errors import InferometerError, RequestWrong
+from inferometer.harmless import harmless
 
 app = typer.Typer(
     name="inferometer",
@@ -24,7 +27,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # rich's help costs 150 ms at every start
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(bench)
@@ -38,7 +40,6 @@ app.command("list")(list_studies)
 app.command()(export)
 app.command()(standin)
 
-Format = Annotated[str, typer.Option("--format", help="terminal, md or json.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Study folder to make.", show_default="inferometer-results/…")]
 Dialect = Annotated[
     str, typer.Option("--metric-dialect", help="Whose definitions: inferometer, vllm-0.6.5 or vllm-0.33.")
@@ -53,21 +54,30 @@ def demo(
     max_tokens: Annotated[int, typer.Option(help="The most tokens asked of each request.")] = 48,
     trials: Annotated[int, typer.Option(help="Trials per arm, in the order A B B A.")] = 3,
     seed: Annotated[int, typer.Option(help="Which prompts, in which order.")] = 1,
+    metrics: Metrics = None,
+    all_rows: All = False,
     format: Format = "terminal",
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Baseline against draft on the embedded engine: no GPU, no download, no server to install."""
-    from inferometer.cli.output import default_folder, run_and_report
+    from inferometer.cli.output import Asked, default_folder, run_and_report
     from inferometer.cli.presets import demo_spec
 
+    asked = Asked(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
     spec = demo_spec(num_prompts, max_tokens, trials, seed)
-    raise typer.Exit(run_and_report(spec, out or default_folder("demo"), format))
+    raise typer.Exit(run_and_report(spec, out or default_folder("demo"), asked))
 
 
 @app.command()
 def run(
     study: Annotated[Path, typer.Argument(help="The study file (YAML).")],
     out: Out = None,
+    metrics: Metrics = None,
+    all_rows: All = False,
     format: Format = "terminal",
+    as_json: Json = False,
+    quiet: Quiet = False,
     metric_dialect: Dialect = "inferometer",
     trials: Annotated[int | None, typer.Option(help="Trials of each arm.", show_default="the file's, or 3")] = None,
     until: Annotated[
@@ -94,9 +104,9 @@ def run(
 ) -> None:
     """Run a study: every arm of the file, the same plan, one table with intervals and verdicts."""
     from inferometer.cli.output import (
+        Asked,
         checked_dialect,
         checked_effect,
-        checked_format,
         default_folder,
         request_headers,
         run_and_report,
@@ -116,13 +126,14 @@ def run(
     spec = load_spec(study)
     if given:
         spec = checked(msgspec.structs.replace(spec, **given), "the command line")
-    dialect, shown = checked_dialect(metric_dialect), checked_format(format)
+    dialect = checked_dialect(metric_dialect)
+    asked = Asked(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
     if resume and out is None:
         raise RequestWrong("--resume needs --out: the folder of the study to go on with.")
     folder = out or default_folder(study.stem)
     effect_percent = checked_effect(effect)
     raise typer.Exit(
-        run_and_report(spec, folder, shown, dialect, request_headers([]), ray, effect_percent, resume=resume)
+        run_and_report(spec, folder, asked, dialect, request_headers([]), ray, effect_percent, resume=resume)
     )
 
 
@@ -136,7 +147,11 @@ def compare(
             "number. The first is the baseline.",
         ),
     ],
+    metrics: Metrics = None,
+    all_rows: All = False,
     format: Format = "terminal",
+    as_json: Json = False,
+    quiet: Quiet = False,
     metric_dialect: Dialect = "inferometer",
     metric: Annotated[
         str | None, typer.Option(help="What the verdict is about.", show_default="the first study's")
@@ -155,9 +170,9 @@ def compare(
 ) -> None:
     """The arms of studies, and what other tools measured, side by side: differences, intervals, verdicts, findings."""
     from inferometer.cli.output import (
+        Asked,
         checked_dialect,
         checked_effect,
-        checked_format,
         exit_code,
         rendered,
         rendered_engine_rows,
@@ -165,12 +180,13 @@ def compare(
     from inferometer.results import comparison_of
     from inferometer.sources import sources_of
 
-    dialect, shown, effect_percent = checked_dialect(metric_dialect), checked_format(format), checked_effect(effect)
+    dialect, effect_percent = checked_dialect(metric_dialect), checked_effect(effect)
+    asked = Asked(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
     if pair and no_pairs:
         raise RequestWrong("give either --pair or --no-pairs.")
     found = sources_of(sources)
     if not found.folders and not found.served:
-        print(rendered_engine_rows(found.engine_rows, shown), end="")
+        print(rendered_engine_rows(found.engine_rows, asked.format), end="")
         return
     comparison = comparison_of(
         found.folders,
@@ -181,7 +197,7 @@ def compare(
         foreign=found.trials(dialect),
         pairs=None if no_pairs else pair or (),
     )
-    print(rendered(comparison, shown, found.engine_rows), end="")
+    print(rendered(comparison, asked, found.engine_rows), end="")
     raise typer.Exit(exit_code(comparison))
 
 
@@ -204,12 +220,17 @@ def _common(
 
 def main() -> None:
     """The program. Errors that a user can act on are one message; anything else is a defect and shows its traceback."""
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))  # so that engines end too
+    for name in ("SIGTERM", "SIGHUP"):  # so that engines end too; what is ignored (nohup) stays so
+        if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
+            signal.signal(getattr(signal, name), lambda number, frame: signal.raise_signal(signal.SIGINT))
+    for stream in (sys.stdout, sys.stderr):  # where the terminal's letters are few, a "?" is better than an error
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         sys.argv[1:] = spread_flags(sys.argv[1:])
         app()
     except InferometerError as error:
-        print(f"inferometer: {error}", file=sys.stderr)
+        print(f"inferometer: {harmless(str(error), lines=True)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)

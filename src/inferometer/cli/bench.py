@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from inferometer.errors import RequestWrong
+from inferometer.cli.options import All, Json, Metrics, Quiet, format_of, shown_of
+from inferometer.errors import Interrupted, RequestWrong
+from inferometer.harmless import harmless
 
 if TYPE_CHECKING:
+    from inferometer.cli.output import Asked
     from inferometer.metrics import MetricDialect
     from inferometer.results import Study
     from inferometer.schedule import Ramp, Schedule
@@ -96,6 +99,13 @@ def bench(
         str, typer.Option(help="Whose definitions: inferometer, vllm-0.6.5 or vllm-0.33.")
     ] = "inferometer",
     disable_tqdm: Annotated[bool, typer.Option("--disable-tqdm", help="No progress.")] = False,
+    format: Annotated[
+        str, typer.Option("--format", help="block (vLLM's), or our table as terminal, md or json.")
+    ] = "block",
+    metrics: Metrics = None,
+    all_rows: All = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
     workers: Annotated[
         int | None, typer.Option(help="Load processes that share the plan.", show_default="1, or one a Ray node")
     ] = None,
@@ -108,13 +118,19 @@ def bench(
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", hidden=True)] = False,
 ) -> None:
     """One server that already runs: takes vLLM's flags and prints vLLM's block."""
-    from inferometer.cli.output import NOT_VALID, checked_dialect, default_folder, request_headers, run_shown
+    from inferometer.cli.output import NOT_VALID, Asked, checked_dialect, default_folder, request_headers, run_shown
     from inferometer.exports.serving import arguments_of
     from inferometer.results import findings_of, read_study
     from inferometer.spec import Arm, Sampling, Spec, checked
 
     dialect = checked_dialect(metric_dialect)
     sections, percentiles = _sections(percentile_metrics), percentiles_of(metric_percentiles)
+    wants_rows = all_rows or metrics is not None
+    asked = Asked(
+        format_of("terminal" if wants_rows and format == "block" else format, as_json, "block"),
+        shown_of(all_rows, metrics),
+        quiet,
+    )
     extra = _object(extra_body, "--extra-body")
     pairs = dict(_pair(text) for text in metadata or [])
     headers = request_headers(header or [])
@@ -153,11 +169,18 @@ def bench(
         "the command line",
     )
     folder = out or default_folder("bench")
-    failures = run_shown(spec, folder, headers, ray=ray, quiet=disable_tqdm)
+    try:
+        failures = run_shown(spec, folder, headers, ray=ray, quiet=disable_tqdm or quiet)
+    except Interrupted:
+        _print_cut_off(folder, dialect, sections, percentiles, quiet=quiet)
+        raise
     if failures:
         raise typer.Exit(1)
     study = read_study(folder)
-    _print_block(study, dialect, sections, percentiles)
+    if asked.format == "block":
+        _print_block(study, dialect, sections, percentiles, quiet=quiet)
+    else:
+        _print_table(folder, dialect, percentiles, asked)
     if save_result:
         arguments = arguments_of(
             study,
@@ -170,16 +193,45 @@ def bench(
             save_detailed=save_detailed,
         )
         _save(study, dialect, arguments, result_dir, result_filename)
-    print(f"study: {folder}", file=sys.stderr)
+    if not quiet:
+        print(f"study: {folder}", file=sys.stderr)
     if not any(record.ok for record in study.trials[0].records if record.measured):
         raise typer.Exit(1)
     if any(finding.severity == "invalid" for finding in findings_of(study, dialect)):
         raise typer.Exit(NOT_VALID)
 
 
-def _print_block(
-    study: "Study", dialect: "MetricDialect", sections: tuple[str, ...], percentiles: tuple[float, ...]
+def _print_cut_off(
+    folder: Path, dialect: "MetricDialect", sections: tuple[str, ...], percentiles: tuple[float, ...], *, quiet: bool
 ) -> None:
+    """The block of the requests that had ended when it was interrupted, if there are any."""
+    from inferometer.errors import StudyUnreadable
+    from inferometer.results import read_study
+
+    try:
+        study = read_study(folder)
+    except StudyUnreadable:
+        return  # interrupted before there was a study
+    if any(record.ok for trial in study.trials for record in trial.records if record.measured):
+        _print_block(study, dialect, sections, percentiles, quiet=quiet)
+
+
+def _print_table(folder: Path, dialect: "MetricDialect", percentiles: tuple[float, ...], asked: "Asked") -> None:
+    from inferometer.cli.output import rendered
+    from inferometer.results import comparison_of
+
+    print(rendered(comparison_of([folder], dialect, percentiles), asked), end="")
+
+
+def _print_block(
+    study: "Study",
+    dialect: "MetricDialect",
+    sections: tuple[str, ...],
+    percentiles: tuple[float, ...],
+    *,
+    quiet: bool,
+) -> None:
+    """The block on standard output; what is to be said of it beside, notes only where not `quiet`."""
     from inferometer.exports.serving import block_of
     from inferometer.results import findings_of
 
@@ -187,14 +239,17 @@ def _print_block(
     summary = study.summary(trial, dialect, percentiles)
     print(block_of(study, trial, dialect, percentiles, sections))
     failed = [record for record in study.trials[0].records if record.measured and not record.ok]
-    notes = [*summary.notes, *study.notes]
+    cut_off = [record for record in failed if record.outcome == "cancelled"]
+    failed = [record for record in failed if record.outcome != "cancelled"]
+    lines = [f"note: {len(cut_off)} request(s) were cut off by the interrupt"] if cut_off else []
     if failed:
-        notes.insert(0, f"{len(failed)} request(s) failed, the first: {failed[0].outcome}: {failed[0].error}")
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        lines.append(f"note: {len(failed)} request(s) failed, the first: {failed[0].outcome}: {failed[0].error}")
+    lines += [] if quiet else [f"note: {note}" for note in (*summary.notes, *study.notes)]
     for finding in findings_of(study, dialect):
         if finding.severity != "note" and finding.code != "failures":
-            print(f"{'not valid' if finding.severity == 'invalid' else 'warning'}: {finding.sentence}", file=sys.stderr)
+            lines.append(f"{'not valid' if finding.severity == 'invalid' else 'warning'}: {finding.sentence}")
+    for line in lines:
+        print(harmless(line), file=sys.stderr)
 
 
 def _save(

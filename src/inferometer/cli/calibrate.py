@@ -34,6 +34,7 @@ def calibrate(
     max_streams: Annotated[int, typer.Option(help="The most streams to play at once, 100 tokens/s each.")] = 1600,
     seconds: Annotated[float, typer.Option(help="How long each rate is played.")] = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output instead of the table.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress: only the result.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the JSON to this file too.")] = None,
 ) -> None:
     """This machine's error: known streams at rising rates, from a server that says when it sent each token."""
@@ -47,7 +48,8 @@ def calibrate(
     try:
         for rate in rates_of(max_streams, seconds):
             rates.append(rate)
-            print(_progress(rate), file=sys.stderr, flush=True)
+            if not quiet:
+                print(_progress(rate), file=sys.stderr, flush=True)
     except KeyboardInterrupt as interrupt:
         raise Interrupted("interrupted; a calibration that is not whole says nothing") from interrupt
     calibration = conclusion(rates)

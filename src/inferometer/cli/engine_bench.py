@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from inferometer.errors import Interrupted, RequestWrong
+from inferometer.harmless import harmless
 
 if TYPE_CHECKING:
     from inferometer.bench_row import Row
@@ -79,11 +81,17 @@ def engine_bench(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to make: rows.json, rows.md, the engines' logs.")] = None,
     format: Annotated[str, typer.Option("--format", help="md, json or terminal.")] = "md",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress: only the result.")] = False,
 ) -> None:
     """llama-bench's rows (pp512, tg128, …) by llama-bench or a server, with bandwidth and arithmetic used.
 
     Lists by commas and ranges as in llama-bench: -p 512,1024 -d 0-8192+4096 -fa 0,1. Other flags are passed on.
     """
+    if as_json:
+        if format not in ("md", "json"):
+            raise RequestWrong(f"--json and --format {format} ask for two things; give one.")
+        format = "json"
     if format not in FORMATS:
         raise RequestWrong(f"there is no format {format!r}; known: {', '.join(FORMATS)}.")
     stated, everywhere = _stated(card, bandwidth, tflops)
@@ -106,7 +114,7 @@ def engine_bench(
         model or [], (n_prompt, n_gen, pair, n_depth), repetitions, given, tuple(context.args),
         *_ways(llama_bench, _arm(engine, llama_server, url, served_model), both),
     )  # fmt: skip
-    raise typer.Exit(_measure(asked, stated, everywhere, out, format))
+    raise typer.Exit(_measure(asked, stated, everywhere, out, format, _nothing if quiet else _say))
 
 
 def _stated(card: str | None, bandwidth: float | None, tflops: float | None) -> "tuple[Device | None, bool]":
@@ -229,7 +237,14 @@ def _values(name: str, texts: list[str]) -> tuple[str, ...]:
     return values
 
 
-def _measure(asked: "Asked", stated: "Device | None", everywhere: bool, out: Path | None, format: str) -> int:
+def _measure(
+    asked: "Asked",
+    stated: "Device | None",
+    everywhere: bool,
+    out: Path | None,
+    format: str,
+    say: Callable[[str], None],
+) -> int:
     """Checks, measures, shows; the exit code. What was measured is kept and shown also where it is interrupted."""
     from inferometer.bench_sheet import PASSED_ON
     from inferometer.cli.output import request_headers
@@ -250,9 +265,9 @@ def _measure(asked: "Asked", stated: "Device | None", everywhere: bool, out: Pat
         except OSError as error:
             raise RequestWrong(f"--out: {folder} cannot be made: {error.strerror}.") from error
         try:
-            for row in measured(asked, models, headers, folder, _say):
+            for row in measured(asked, models, headers, folder, say):
                 rows.append(row)
-                _say(f"  {_line(row)}")
+                say(f"  {_line(row)}")
                 _keep(out, Saved(FORMAT_VERSION, tuple(rows), models, machine))
         except KeyboardInterrupt:
             interrupted = True
@@ -263,14 +278,18 @@ def _measure(asked: "Asked", stated: "Device | None", everywhere: bool, out: Pat
         if out is not None:
             shown = _rendered(saved, stated, everywhere, columns, "md")
             (out / "rows.md").write_text(shown, encoding="utf-8")
-            print(f"rows: {out}", file=sys.stderr)
+            say(f"rows: {out}")
     if interrupted:
         raise Interrupted(f"interrupted; rows that were measured: {len(rows)}.")
     return 1 if any(row.error for row in rows) else 0
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(harmless(text, lines=True), file=sys.stderr, flush=True)
+
+
+def _nothing(text: str) -> None:
+    """What is said where nothing is to be."""
 
 
 def _line(row: "Row") -> str:

@@ -1,12 +1,17 @@
 """How does a command run a study and show what came of it? Shared by demo, run, bench and compare."""
 
+import contextlib
 import datetime
 import os
 import re
 import shutil
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import cast, get_args
 
 import msgspec
@@ -16,11 +21,15 @@ from inferometer.bench_row import Row
 from inferometer.cli.page import REPORT, write_page
 from inferometer.cli.progress import display
 from inferometer.compare import EFFECT_PERCENT, Comparison
-from inferometer.errors import Interrupted, RequestWrong
-from inferometer.metrics import MetricDialect
-from inferometer.results import Study, page_of, read_study
-from inferometer.runner import TrialEnded, run_study
+from inferometer.errors import Interrupted, RequestWrong, StudyUnreadable
+from inferometer.harmless import harmless, in_markdown
+from inferometer.metrics import METRICS, MetricDialect, summarize
+from inferometer.progress import STOPPING, Noticed, TrialEnded
+from inferometer.reports.table import FIRST_ROWS, Shown
+from inferometer.results import Study, findings_of, page_of, read_study
+from inferometer.runner import run_study
 from inferometer.spec import Spec
+from inferometer.units import value_text
 
 EngineRows = Sequence[tuple[str, Sequence[Row]]]
 """Runs of llama-bench by name."""
@@ -28,10 +37,18 @@ FORMATS = ("terminal", "md", "json")
 NOT_VALID = 3
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """How the result is wanted: one of FORMATS, which rows, and whether nothing but it."""
+
+    format: str = "terminal"
+    rows: Shown = FIRST_ROWS
+    quiet: bool = False
+
+
 def run_and_report(
     spec: Spec,
     folder: Path,
-    format: str,
+    asked: Asked,
     dialect: MetricDialect = "inferometer",
     headers: dict[str, str] | None = None,
     ray: str | None = None,
@@ -40,15 +57,26 @@ def run_and_report(
     resume: bool = False,
 ) -> int:
     """Runs the study, prints its comparison, writes summary.md and report.html; the exit code: 1 where a trial failed,
-    3 where the comparison may not be believed."""
-    checked_format(format)
-    failures = run_shown(spec, folder, headers, ray=ray, resume=resume)
-    page = page_of([folder], dialect, effect_percent=effect_percent)
-    comparison = page.comparison
-    write_summary(folder, comparison)
-    print(rendered(comparison, format), end="", flush=True)
-    print(f"study: {folder}", file=sys.stderr)
-    print(f"report: {write_page(page, folder / REPORT)}", file=sys.stderr)
+    3 where the comparison may not be believed. Where it is interrupted what was measured is printed, and Interrupted
+    rises."""
+
+    def report() -> Comparison:
+        page = page_of([folder], dialect, effect_percent=effect_percent)
+        comparison = page.comparison
+        write_summary(folder, comparison, asked.rows)
+        print(rendered(comparison, asked), end="", flush=True)
+        written = write_page(page, folder / REPORT)
+        if not asked.quiet:
+            print(f"study: {folder}\nreport: {written}", file=sys.stderr)
+        return comparison
+
+    try:
+        failures = run_shown(spec, folder, headers, ray=ray, quiet=asked.quiet, resume=resume)
+    except Interrupted:
+        if _any_done(folder):
+            report()
+        raise
+    comparison = report()
     return 1 if failures else exit_code(comparison)
 
 
@@ -63,22 +91,110 @@ def run_shown(
 ) -> list[TrialEnded]:
     """Runs the study with its progress on standard error; the trials that failed, each shown with its reason.
 
-    Raises Interrupted on Ctrl-C.
+    Raises Interrupted on Ctrl-C, which says what the trial that it ended had brought.
     """
     failures: list[TrialEnded] = []
+    arising = _Arising(folder)
     try:
-        with display(quiet) as show:
+        with _saying_so(quiet), display(quiet) as show:
             for progress in run_study(spec, folder, headers, ray, resume=resume):
                 show(progress)
-                if isinstance(progress, TrialEnded) and progress.error:
-                    failures.append(progress)
+                if isinstance(progress, TrialEnded):
+                    failures += [progress] if progress.error else []
+                    for finding in [] if quiet else arising.new():
+                        show(Noticed(finding))
     except KeyboardInterrupt as interrupt:
+        _leave_at_next_interrupt()
         raise Interrupted(
-            f"interrupted; what was measured is in {folder} (a study goes on from there with `run --resume`)"
+            f"interrupted{_cut_off(folder)}; what was measured is in {folder} (a study goes on from there with "
+            f"`run --resume --out {folder}`)"
         ) from interrupt
     for failure in failures:
-        print(f"inferometer: {failure.arm}, trial {failure.number} failed: {failure.error}", file=sys.stderr)
+        said = harmless(f"{failure.arm}, trial {failure.number} failed: {failure.error}", lines=True)
+        print(f"inferometer: {said}", file=sys.stderr)
     return failures
+
+
+@contextlib.contextmanager
+def _saying_so(quiet: bool) -> Iterator[None]:
+    """While it lasts the first Ctrl-C is answered before it is obeyed: an engine may take some seconds to end."""
+    if quiet or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    said: list[bool] = []
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        if not said:
+            said.append(True)
+            os.write(2, f"\n! {STOPPING}\n".encode())  # print may be what was interrupted
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _leave_at_next_interrupt() -> None:
+    """The engines have ended and what was measured is kept: there is nothing left that could be lost."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(Interrupted.exit_code))
+
+
+class _Arising:
+    """What speaks against the result, as soon as a trial shows it."""
+
+    _PATIENCE_S = 1.0
+    """Reading grows with the study; where it takes longer than this, the machine is left to the trials."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: set[str] = set()
+        self._took_s = 0.0
+
+    def new(self) -> list[str]:
+        if self._took_s > self._PATIENCE_S:
+            return []
+        began_s = time.monotonic()
+        found = findings_of(read_study(self._folder), "inferometer")
+        self._took_s = time.monotonic() - began_s
+        words = {"warning": "warning", "invalid": "not valid"}
+        said = [f"{words[f.severity]}: {f.sentence}" for f in found if f.severity in words]
+        new = [line for line in dict.fromkeys(said) if line not in self._known]
+        self._known.update(new)
+        return new
+
+
+def _any_done(folder: Path) -> bool:
+    """Whether there is a whole trial to show. False also where there is no study yet."""
+    try:
+        return any(trial.state == "done" for trial in read_study(folder).trials)
+    except StudyUnreadable:
+        return False
+
+
+def _cut_off(folder: Path) -> str:
+    """How far the trial was that an interrupt ended, in numbers; "" where none was under way."""
+    try:
+        study = read_study(folder)
+    except StudyUnreadable:
+        return ""
+    trial = next((trial for trial in reversed(study.trials) if trial.state != "done"), None)
+    if trial is None:
+        return ""
+    measured = [record for record in trial.records if record.measured]
+    ended = sum(record.ok for record in measured)
+    said = f" in {trial.arm}, trial {trial.number}"
+    if not ended:
+        return f"{said}, before a request had ended"
+    values = summarize(trial, api=study.spec.arms[trial.arm].api).values
+    numbers = [
+        f"{metric.label.partition(' (')[0]} {value_text(values[metric.key], metric.unit)} {metric.unit}"
+        for metric in METRICS
+        if metric.key in ("output_throughput", "median_ttft_ms", "mean_tpot_ms") and values[metric.key] is not None
+    ]
+    return f"{said}, which is in no table ({', '.join([f'{ended} of {len(measured)} requests', *numbers])})"
 
 
 def exit_code(comparison: Comparison) -> int:
@@ -86,21 +202,23 @@ def exit_code(comparison: Comparison) -> int:
     return NOT_VALID if comparison.invalid else 0
 
 
-def rendered(comparison: Comparison, format: str, engine_rows: EngineRows = ()) -> str:
+def rendered(comparison: Comparison, asked: Asked, engine_rows: EngineRows = ()) -> str:
     """The comparison in one of FORMATS, and below it (in JSON under `engine_rows`) what llama-bench measured, if
     anything; ends with a line break."""
-    if format == "json":
+    if asked.format == "json":
         from inferometer.reports.json_file import render
 
         return render(comparison, {"engine_rows": msgspec.to_builtins(beside(engine_rows))} if engine_rows else {})
-    below = f"\n{rendered_engine_rows(engine_rows, format)}" if engine_rows else ""
-    if format == "md":
+    below = f"\n{rendered_engine_rows(engine_rows, asked.format)}" if engine_rows else ""
+    if asked.quiet:
+        comparison = _without_notes(comparison)
+    if asked.format == "md":
         from inferometer.reports.markdown import render
 
-        return render(comparison) + below
+        return render(comparison, asked.rows) + below
     from inferometer.reports.terminal import render
 
-    return render(comparison, terminal=sys.stdout.isatty(), width=_width()) + below
+    return render(comparison, asked.rows, terminal=_has_colours(), width=_width()) + below
 
 
 def rendered_engine_rows(runs: EngineRows, format: str) -> str:
@@ -113,13 +231,19 @@ def rendered_engine_rows(runs: EngineRows, format: str) -> str:
     return (markdown if format == "md" else terminal)(beside_sheet(content))
 
 
-def write_summary(folder: Path, comparison: Comparison) -> None:
+def _without_notes(comparison: Comparison) -> Comparison:
+    """Findings that speak against the result stay."""
+    against = tuple(finding for finding in comparison.findings if finding.severity != "note")
+    return msgspec.structs.replace(comparison, notes=(), correction="", findings=against)
+
+
+def write_summary(folder: Path, comparison: Comparison, rows: Shown = FIRST_ROWS) -> None:
     """summary.md: the study's name, its table, and what ran."""
     from inferometer.reports.markdown import render
 
     study = read_study(folder)
-    title = study.spec.name or folder.name
-    text = f"# {title}\n\n{render(comparison)}\n**What ran**\n\n{_what_ran(study)}"
+    title = in_markdown(study.spec.name or folder.name)
+    text = f"# {title}\n\n{render(comparison, rows)}\n**What ran**\n\n{_what_ran(study)}"
     (folder / "summary.md").write_text(text, encoding="utf-8")
 
 
@@ -138,7 +262,7 @@ def _what_ran(study: Study) -> str:
         facts = next((trial.facts for trial in study.trials if trial.arm == arm and trial.facts), ())
         known = [f"{fact.name} {fact.value}" for fact in facts if fact.name in _SHOWN_FACTS]
         lines.append(f"- {arm}: " + "; ".join(known))
-    return "\n".join(lines) + "\n"
+    return "\n".join(f"- {in_markdown(line.removeprefix('- '))}" for line in lines) + "\n"
 
 
 def checked_format(name: str) -> str:
@@ -197,6 +321,11 @@ def request_headers(given: Sequence[str]) -> dict[str, str]:
 def _sendable(value: str) -> bool:
     """Whether a header can hold it: printable Latin-1."""
     return value.isprintable() and all(ord(char) < 256 for char in value)
+
+
+def _has_colours() -> bool:
+    """On a terminal, unless it or its user wants none (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _width() -> int:

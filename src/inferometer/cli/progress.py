@@ -1,14 +1,31 @@
-"""How far is it? A live bar per trial on a terminal, plain lines elsewhere; both on standard error."""
+"""How far is it? A few lines that are drawn again and again on a terminal, plain lines elsewhere; on standard error."""
 
 import contextlib
+import os
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
-from inferometer.runner import EngineReady, Looked, PlanReady, Played, Progress, Settling, TrialBegan, TrialEnded
-from inferometer.units import duration_text, seconds
+from inferometer.harmless import harmless
+from inferometer.progress import (
+    EngineReady,
+    Looked,
+    Noticed,
+    PlanReady,
+    Played,
+    Progress,
+    Settling,
+    TrialBegan,
+    TrialEnded,
+)
+from inferometer.units import bytes_text, duration_text, ms, ms_text, rate_per_s, rate_shown, watts_text
 
 _LINE_EVERY_S = 5.0
+_NOW_NS = 3_000_000_000
+"""Over how long "now" is."""
+_BAR = 24
 
 
 @contextlib.contextmanager
@@ -16,11 +33,134 @@ def display(quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """Shows each progress it is called with, until the block ends; nothing where `quiet`."""
     if quiet:
         yield lambda progress: None
-    elif sys.stderr.isatty():
-        with _bars() as show:
+    elif is_drawn(os.environ) and sys.stderr.isatty():
+        with _drawn() as show:
             yield show
     else:
         yield _Lines().show
+
+
+def is_drawn(env: "os._Environ[str] | dict[str, str]") -> bool:
+    """Whether a terminal of this environment is one that can be drawn on; a CI's log keeps every line."""
+    return env.get("TERM", "") not in ("", "dumb", "unknown") and not env.get("CI")
+
+
+class Standings:
+    """How the study stands, of all progress so far: the trial that runs, or those that run at once. `now_s` is any
+    clock that goes on."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, Standing] = {}
+        self._took_s: list[float] = []  # each trial that has ended
+
+    def heard(self, progress: Progress, now_s: float) -> str:
+        """Takes it in; what is to be said of it for good, or ""."""
+        arm = getattr(progress, "arm", "")
+        if arm:
+            self._of.pop("", None)  # what was between two trials
+        arm = arm or next(iter(self._of), "")
+        said = self._of.setdefault(arm, Standing(self._took_s)).heard(progress, now_s)
+        if isinstance(progress, TrialEnded):
+            del self._of[arm]
+        return said
+
+    def lines(self, now_s: float) -> list[str]:
+        """What is drawn now."""
+        return [line for standing in self._of.values() for line in standing.lines(now_s)]
+
+
+class Standing:
+    """How one trial stands. `took_s`: of each trial of the study that has ended, which this one joins."""
+
+    def __init__(self, took_s: list[float]) -> None:
+        self._trial: TrialBegan | None = None
+        self._played: Played | None = None
+        self._doing = ""
+        self._began_s = 0.0
+        self._recent: deque[tuple[int, int]] = deque()
+        self._took_s = took_s
+
+    def heard(self, progress: Progress, now_s: float) -> str:
+        """Takes it in; what is to be said of it for good, or ""."""
+        match progress:
+            case TrialBegan():
+                self._trial, self._played, self._began_s = progress, None, now_s
+                self._doing = "starting the engine"
+                self._recent.clear()
+            case EngineReady():
+                self._doing = "warming up"
+            case Played():
+                self._doing, self._played = "", progress
+                self._recent.append((progress.elapsed_ns, max(progress.tokens, progress.reads)))
+                while len(self._recent) > 2 and progress.elapsed_ns - self._recent[0][0] > _NOW_NS:
+                    self._recent.popleft()
+            case TrialEnded(arm, number, error):
+                self._took_s.append(now_s - self._began_s)
+                said = "failed" if error else self._outcome()
+                self._doing, self._played, self._trial = "", None, None
+                return f"{arm} #{number}: {said}"
+            case Settling(why):
+                self._doing = f"settling: {why}"
+            case PlanReady(_, notes):
+                return "\n".join(f"note: {note}" for note in notes)
+            case Noticed(text):
+                return f"! {text}"
+            case Looked():
+                return sentence(progress)
+        return ""
+
+    def lines(self, now_s: float) -> list[str]:
+        """What is drawn now: where the study is, how far the plan is, and its numbers."""
+        if self._trial is None:
+            return [self._doing] if self._doing else []
+        trial = self._trial
+        of_arm = f" of {trial.of_arm}" if trial.of_arm else ""
+        first = f"{trial.arm}, trial {trial.number}{of_arm} ({trial.position} of {trial.total} in all)"
+        left = self.study_left_ns(now_s)
+        if left is not None and trial.total > 1:
+            first += f", {duration_text(left)} left"
+        if self._played is None:
+            for_s = duration_text(int((now_s - self._began_s) * 1e9))
+            return [first, f"  {self._doing}, {for_s}"]
+        return [first, f"  {_bar(self._played)} {_counts(self._played)}", f"  {self._numbers()}"]
+
+    def study_left_ns(self, now_s: float) -> int | None:
+        """If it goes on as so far; None before the first request has ended."""
+        trial = self._trial
+        if trial is None or self._played is None:
+            return None
+        left = left_ns(self._played)
+        if left is None:
+            if self._played.ended < self._played.total:
+                return None
+            left = 0
+        this_s = now_s - self._began_s + left / 1e9
+        each_s = sum([*self._took_s, this_s]) / (len(self._took_s) + 1)
+        return left + int(each_s * 1e9) * (trial.total - trial.position)
+
+    def now_per_s(self) -> float | None:
+        """Tokens a second lately."""
+        if len(self._recent) < 2:
+            return None
+        (from_ns, before), (to_ns, after) = self._recent[0], self._recent[-1]
+        return rate_per_s(after - before, to_ns - from_ns)
+
+    def _numbers(self) -> str:
+        assert self._played is not None
+        played, now = self._played, self.now_per_s()
+        overall = rate_per_s(max(played.tokens, played.reads), played.elapsed_ns)
+        parts = [
+            f"{rate_shown(now)} tok/s now, {rate_shown(overall)} overall" if now is not None else rate_text(played)
+        ]
+        return ", ".join([*parts, *_known(played)])
+
+    def _outcome(self) -> str:
+        played = self._played
+        if played is None:
+            return "done"
+        failed = f" ({played.failed} failed)" if played.failed else ""
+        parts = [f"{played.ended} requests{failed} in {duration_text(played.elapsed_ns)}", rate_text(played)]
+        return ", ".join([*parts, *_known(played)])
 
 
 def sentence(progress: Progress) -> str:
@@ -36,8 +176,9 @@ def sentence(progress: Progress) -> str:
             first = f"  plan: {len(plan.measured)} requests after {len(plan.warmups)} warm-up(s)"
             return "\n".join([first, *(f"  note: {note}" for note in notes)])
         case Played():
-            done = f"{progress.ended}/{progress.total} requests"
-            return f"  {progress.arm}: {done}, {rate_text(progress)}{_left_text(progress)}"
+            return f"  {progress.arm}: " + ", ".join([_counts(progress), rate_text(progress), *_known(progress)])
+        case Noticed(text):
+            return f"  ! {text}"
         case TrialEnded(arm, number, error):
             return f"  {arm} #{number}: {'failed' if error else 'done'}"
         case Settling(why):
@@ -48,15 +189,8 @@ def sentence(progress: Progress) -> str:
 
 def rate_text(played: Played) -> str:
     """Tokens a second so far: the server's counts of what has ended, else reads of what is under way."""
-    if played.elapsed_ns <= 0:  # the start that was agreed upon is still to come
-        return "0.0 tok/s"
-    return f"{max(played.tokens, played.reads) / seconds(played.elapsed_ns):.1f} tok/s"
-
-
-def _left_text(played: Played) -> str:
-    left = left_ns(played)
-    failed = f", {played.failed} failed" if played.failed else ""
-    return failed + (f", {duration_text(left)} left" if left else "")
+    rate = rate_per_s(max(played.tokens, played.reads), played.elapsed_ns)
+    return f"{rate_shown(rate)} tok/s"
 
 
 def left_ns(played: Played) -> int | None:
@@ -64,6 +198,26 @@ def left_ns(played: Played) -> int | None:
     if not played.ended or played.ended == played.total:
         return None
     return played.elapsed_ns * (played.total - played.ended) // played.ended
+
+
+def _counts(played: Played) -> str:
+    parts = [f"{played.ended}/{played.total} requests"]
+    parts += [f"{played.failed} failed"] if played.failed else []
+    parts += [f"{played.in_flight} under way"] if played.in_flight > 1 else []
+    left = left_ns(played)
+    return ", ".join(parts + ([f"{duration_text(left)} left"] if left is not None else []))
+
+
+def _known(played: Played) -> list[str]:
+    """What is known besides: time to first token, memory, power."""
+    parts = [] if played.ttft_ns is None else [f"TTFT {ms_text(ms(played.ttft_ns))} ms (median)"]
+    parts += [] if played.memory_bytes is None else [f"memory {bytes_text(played.memory_bytes)}"]
+    return parts + ([] if played.power_w is None else [f"{watts_text(played.power_w)} W"])
+
+
+def _bar(played: Played) -> str:
+    done = _BAR * played.ended // played.total if played.total else 0
+    return f"[{'#' * done}{'-' * (_BAR - done)}]"
 
 
 class _Lines:
@@ -89,49 +243,31 @@ class _Lines:
         elif isinstance(progress, TrialBegan):
             self._last_s = time.monotonic()
             self._told_end.discard(progress.arm)
-        print(sentence(progress), file=sys.stderr, flush=True)
+        print(harmless(sentence(progress), lines=True), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def _bars() -> Iterator[Callable[[Progress], None]]:
+def _drawn() -> Iterator[Callable[[Progress], None]]:
+    """A few lines below all that was said, drawn four times a second by a thread of their own; gone at the end."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bars
+    from rich.live import Live
+    from rich.text import Text
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}", markup=False),
-        TextColumn("{task.fields[left]}", markup=False),
-    )
+    standing = Standings()
     console = Console(stderr=True, highlight=False)
-    with Bars(*columns, console=console, refresh_per_second=4) as bars:
-        tasks: dict[str, int] = {}
+    turn = threading.Lock()  # the thread that draws reads what the other one writes
+
+    def drawn() -> Text:
+        with turn:
+            lines = [harmless(line) for line in standing.lines(time.monotonic())]
+        return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+
+    with Live(console=console, get_renderable=drawn, refresh_per_second=4, transient=True):
 
         def show(progress: Progress) -> None:
-            match progress:
-                case TrialBegan(arm, number, position, total):
-                    name = f"{arm} #{number} ({position}/{total})"
-                    tasks[arm] = bars.add_task(name, total=None, rate="starting the engine", left="")
-                case Played():
-                    bars.update(
-                        tasks[progress.arm],  # pyright: ignore[reportArgumentType] # rich's TaskID is an int
-                        completed=progress.ended,
-                        total=progress.total,
-                        rate=rate_text(progress),
-                        left=_left_text(progress).removeprefix(", "),
-                    )
-                case PlanReady(_, notes):
-                    for note in notes:
-                        console.print(f"note: {note}", markup=False)
-                case TrialEnded(arm, _, error):
-                    bars.update(tasks[arm], left="failed" if error else "done")  # pyright: ignore[reportArgumentType] # as above
-                case Settling():
-                    bars.update(next(reversed(tasks.values())), left=sentence(progress))  # pyright: ignore[reportArgumentType] # as above
-                case Looked():
-                    console.print(sentence(progress), markup=False)
-                case EngineReady(arm):
-                    bars.update(tasks[arm], rate="warming up")  # pyright: ignore[reportArgumentType] # as above
+            with turn:
+                said = standing.heard(progress, time.monotonic())
+            if said:
+                console.print(Text(harmless(said, lines=True)))
 
         yield show

@@ -9,6 +9,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from inferometer.endpoint import Endpoint
 from inferometer.engines import in_force, ready
 from inferometer.engines.base import OnSpawn, unwatched
 from inferometer.engines.told import told_facts
-from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable
+from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable, StopNow
 from inferometer.questions import Server, ask, server_at
 from inferometer.record import Fact
 from inferometer.spec import Arm
@@ -84,8 +85,11 @@ class Launch(msgspec.Struct, frozen=True):
 def started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> Iterator[Endpoint]:
     """The engine from its start to its end. Raises as `engines.base.Engine` says."""
     log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0)
-    process = _spawn(launch, log_path)
+    process: subprocess.Popen[bytes] | None = None
+    patience_s = STOP_PATIENCE_S
     try:
+        with _interrupts_later():
+            process = _spawn(launch, log_path)
         on_spawn(process.pid)
         server = server_at(launch.base_url, launch.headers)
         ready_after_s = _wait_for_token(process, launch, server, arm, log)
@@ -113,8 +117,12 @@ def started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatc
             raise EngineDied(
                 f"{launch.name} ended during the trial: {ending(process.returncode)}.\n{_evidence(launch, log)}"
             )
+    except StopNow:
+        patience_s = 0.0
+        raise
     finally:
-        stop_group(process)
+        if process is not None:
+            stop_group(process, patience_s)
 
 
 def late_facts(endpoint: Endpoint) -> tuple[Fact, ...]:
@@ -160,21 +168,45 @@ def stop_group(process: subprocess.Popen[bytes], patience_s: float = STOP_PATIEN
 
     An exception on the way (a second Ctrl-C) shortens the patience, it never leaves a process.
     """
-    strays = _descendants(process.pid)
+    strays: set[int] = set()
     try:
+        strays = _descendants(process.pid)
         _signal_all(process, strays, signal.SIGTERM)
         _wait_gone(process, strays, patience_s)
     finally:
-        if _left(process, strays):
-            _signal_all(process, strays, signal.SIGKILL)
-            _wait_gone(process, strays, KILL_PATIENCE_S)
-        if process.stdin is not None:
-            process.stdin.close()
-        left = _left(process, strays)
-        if left:
-            LOG.error("processes %s could not be killed; the kernel holds them (a driver?)", sorted(left))
-        if process.pid not in left:
-            process.wait()  # it is a zombie at most: reaped here
+        with _interrupts_later():
+            _kill_group(process, strays or _descendants(process.pid))
+
+
+def _kill_group(process: subprocess.Popen[bytes], strays: set[int]) -> None:
+    """What is left of them; reaps the process."""
+    if _left(process, strays):
+        _signal_all(process, strays, signal.SIGKILL)
+        _wait_gone(process, strays, KILL_PATIENCE_S)
+    if process.stdin is not None:
+        process.stdin.close()
+    left = _left(process, strays)
+    if left:
+        LOG.error("processes %s could not be killed; the kernel holds them (a driver?)", sorted(left))
+    if process.pid not in left:
+        process.wait()  # it is a zombie at most: reaped here
+
+
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """While it lasts a Ctrl-C waits: one that falls between a process's birth and our knowing of it, or into its
+    killing, would leave it behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread alone
+        return
+    noted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if noted:
+        signal.raise_signal(signal.SIGINT)
 
 
 def ending(code: int) -> str:

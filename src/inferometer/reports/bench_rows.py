@@ -1,6 +1,7 @@
 """How are llama-bench's rows written? As the table that llama-bench prints, with more columns, or for a terminal."""
 
 from inferometer.bench_sheet import Column, Sheet
+from inferometer.harmless import harmless, in_markdown
 
 
 def markdown(content: Sheet) -> str:
@@ -18,10 +19,11 @@ def markdown(content: Sheet) -> str:
 def terminal(content: Sheet) -> str:
     """Aligned columns without rules, no wider than they need be, and the footnotes; ends with a line break."""
     columns = content.columns
-    table = [[column.head for column in columns], *(list(row) for row in content.rows)]
+    table = [[column.head for column in columns], *([harmless(cell) for cell in row] for row in content.rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
     lines = ["  ".join(_padded(*part) for part in zip(row, widths, columns, strict=True)).rstrip() for row in table]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]]) + "\n\n" + "".join(f"{n}\n" for n in content.notes)
+    notes = "".join(f"{harmless(note)}\n" for note in content.notes)
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]]) + f"\n\n{notes}"
 
 
 def _padded(text: str, width: int, column: Column) -> str:
@@ -38,4 +40,4 @@ def _line(cells: list[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return in_markdown(text, cell=True)

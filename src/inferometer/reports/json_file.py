@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from inferometer.compare import Comparison
+from inferometer.harmless import in_json
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
@@ -32,4 +33,4 @@ def document(comparison: Comparison) -> dict[str, Any]:
 
 def render(comparison: Comparison, more: Mapping[str, Any] = {}) -> str:
     """Indented, UTF-8; ends with a line break. `more`: what stands beside the comparison."""
-    return json.dumps(document(comparison) | dict(more), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return in_json(json.dumps(document(comparison) | dict(more), indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
