@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import re
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from inferometer.spec import parse
 from inferometer.store import Store
 
 SEED = Path(__file__).parent / "golden" / "seed.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "compare.md"
 RECORDED = Path(__file__).parent / "formats" / "recorded"
 MS = 1_000_000
 STUDY = """
@@ -198,3 +201,16 @@ def test_list_and_show_say_where_there_is_nothing(tmp_path: Path):
     done = inferometer("show", tmp_path)
     assert done.returncode == 2
     assert f"There are studies below it: inferometer list {tmp_path}" in done.stderr
+
+
+def test_every_command_of_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    a_study(tmp_path / "results" / "qwen-draft")
+    (tmp_path / "notes.md").symlink_to(SEED)
+    (tmp_path / "tests").symlink_to(SEED.parents[1])
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```\n(.*?)^```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    assert len(commands) == 10
+    for program, *words in commands:
+        assert program == "inferometer"
+        assert printed(*words) != ""

@@ -68,7 +68,11 @@ def test_another_tool_s_itl_stands_in_the_row_of_chunk_gaps_where_we_have_that_r
 def test_requests_told_one_by_one_are_measured_again_and_have_an_interval_over_prompts():
     """Gaps of 4, 5 … 11 ms: a mean TPOT of 7.5 ms. Memory and what else only the tool knows stays."""
     told = run(mean_tpot_ms=99.0, memory_gib=3.0)
-    theirs = trial(msgspec.structs.replace(told, records=tuple(request(i, 4 + i) for i in range(8))))
+    known = frozenset({"mean_tpot_ms", "completed", "duration"})
+    records = tuple(request(i, 4 + i) for i in range(8))
+    theirs = trial(msgspec.structs.replace(told, records=records, of_records=known))
+    assert set(theirs.values) == {*known, "memory_gib"}  # no stalls, say: what the file tells is too little for them
+    assert set(theirs.replicates) == {"mean_tpot_ms", "duration"}
     assert theirs.values["mean_tpot_ms"] == pytest.approx(7.5)
     assert (theirs.values["completed"], theirs.values["memory_gib"], theirs.requests) == (8, 3.0, 8)
     assert theirs.values["duration"] == pytest.approx(7 + (10 + 2 * 11) / 1000)

@@ -7,13 +7,12 @@ from typing import Any
 
 import msgspec
 
-from inferometer import binary_rows, server_rows
+from inferometer import binary_rows, formats, server_rows
 from inferometer.bench_row import Row, Test
 from inferometer.bench_sheet import Judged
 from inferometer.devices import Device, device_called, read_devices
 from inferometer.efficiency import by_size_alone, efficiency
 from inferometer.errors import ModelUnusable, RequestWrong, TrialFailed
-from inferometer.formats import llama_bench
 from inferometer.gguf_facts import Header, ModelFacts, header_of, model_facts, split_names
 from inferometer.server_rows import FLAGS, Say
 from inferometer.spec import Arm
@@ -125,7 +124,8 @@ def model_in_file(path: Path) -> ModelFacts:
 
 
 def read_rows(path: Path) -> Saved:
-    """Rows kept by `--out`, or what `llama-bench -o json` or `-o jsonl` printed. Raises RequestWrong."""
+    """Rows kept by `--out`, or what llama-bench printed in any of its formats, tables in a text too. Raises
+    RequestWrong."""
     if path.is_dir():
         path = path / "rows.json"
     try:
@@ -138,12 +138,12 @@ def read_rows(path: Path) -> Saved:
             if saved.format != FORMAT_VERSION:
                 raise RequestWrong(f"{path} is of format {saved.format}; this version reads {FORMAT_VERSION}.")
             return saved
-        rows = tuple(llama_bench.rows_of(text))
-    except (TrialFailed, msgspec.DecodeError) as error:
+        rows = tuple(row for run in formats.read(text, path.stem) or () for row in run.rows)
+    except msgspec.DecodeError as error:
         raise RequestWrong(f"{path} holds no rows: {error}") from error
     if not rows:
         raise RequestWrong(
-            f"{path} holds no rows: give what llama-bench -o json or -o jsonl printed, or a folder of --out."
+            f"{path} holds no rows: give what llama-bench printed (md, csv, json, jsonl or sql), or a folder of --out."
         )
     files = {row.model for row in rows if Path(row.model).is_file()}
     return Saved(FORMAT_VERSION, rows, {name: model_in_file(Path(name)) for name in files})

@@ -33,17 +33,18 @@ def trial_of(
     `dialect`, so that they have intervals over prompts; what cannot be made again is the tool's own. `origin`: the file
     and the run's number there."""
     summary = TrialSummary(arm, number, {}, dialect=dialect, percentiles=tuple(percentiles))
-    if run.records:
-        starts = [at for record in run.records for at in (record.due_ns, record.sent_ns) if at is not None]
-        trial = Trial(arm, number, "done", min(starts, default=None), run.records)
+    if run.of_records:
+        trial = Trial(arm, number, "done", 0, run.records)
         summary = summarize_view(view(trial, dialect), percentiles, draws_again=True)
-    own = {key: value for key, value in summary.values.items() if value is not None}
+    own = {key: value for key, value in summary.values.items() if value is not None and key in run.of_records}
     differs = run.differs
     if run.dialect == dialect:  # then only what no dialect defines is left: memory
         differs = {key: text for key, text in differs.items() if key == "memory_gib"}
     return msgspec.structs.replace(
         summary,
         values=run.values | own,
+        replicates={key: drawn for key, drawn in summary.replicates.items() if key in own},
+        counts={key: count for key, count in summary.counts.items() if key in own},
         notes=(f"From {origin[0]}: {run.tool}", *summary.notes),
         study=f"{origin[0]}#{origin[1]}",
         plan=f"{origin[0]}#{origin[1]}",

@@ -77,7 +77,7 @@ def engine_bench(
     bandwidth: Annotated[float | None, typer.Option(help="Memory bandwidth that you know, GB/s.")] = None,
     tflops: Annotated[float | None, typer.Option(help="Peak arithmetic rate that you know, TFLOP/s.")] = None,
     read: Annotated[
-        Path | None, typer.Option(help="Measure nothing: show what --out kept or llama-bench -o json printed.")
+        Path | None, typer.Option(help="Measure nothing: show what --out kept or llama-bench printed, in any format.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to make: rows.json, rows.md, the engines' logs.")] = None,
     format: Annotated[str, typer.Option("--format", help="md, json or terminal.")] = "md",

@@ -56,15 +56,17 @@ _TOOLS: dict[_Form, str] = {
     "inferometer": "Inferometer's block",
 }
 _CONNECTS = "timed from before the request connects"
+_TO_DONE = "timed to [DONE], not to the last token"
+_E2EL_TO_DONE = "timed from before the request connects to [DONE]"
 _BY_CLIENT = "in tokens of the client's tokenizer"
 _WITHOUT_TEMPLATE = f"{_BY_CLIENT}, without the chat template's"
 _NOT_TOLD = "in tokens by the server or as asked for; it depends on version and backend, and the block does not say"
 _DIFFERS: dict[_Form, dict[str, str]] = {
     "vllm-0.6.5": {
         "ttft": _CONNECTS,
-        "tpot": "timed to [DONE], not to the last token",
+        "tpot": _TO_DONE,
         "itl": "gaps between chunks with text, without those that end in an empty chunk",
-        "e2el": f"timed to [DONE], and {_CONNECTS.removeprefix('timed ')}",
+        "e2el": _E2EL_TO_DONE,
         "total_input_tokens": _WITHOUT_TEMPLATE,
         "total_output_tokens": _BY_CLIENT,
         "output_throughput": _BY_CLIENT,
@@ -78,9 +80,10 @@ _DIFFERS: dict[_Form, dict[str, str]] = {
     },
     "sglang": {
         "ttft": _CONNECTS,
+        "tpot": _TO_DONE,
         "itl": "gaps between chunks, or these shared by a chunk's tokens; it depends on version and backend, and the "
         "block does not say",
-        "e2el": _CONNECTS,
+        "e2el": _E2EL_TO_DONE,
         "total_output_tokens": _NOT_TOLD,
         "output_throughput": _NOT_TOLD,
         "total_token_throughput": _NOT_TOLD,
