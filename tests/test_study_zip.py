@@ -171,6 +171,11 @@ def test_a_folder_and_its_copy_are_not_compared_with_one_another(packed: Path):
         comparison_of([packed.with_suffix(""), packed], "inferometer")
 
 
+def test_a_path_where_nothing_is_is_told(tmp_path: Path):
+    with pytest.raises(StudyUnreadable, match=r"there is no .*nothing\.zip: name the folder of a study, or a zip"):
+        read_study(tmp_path / "nothing.zip")
+
+
 def test_a_zip_is_not_gone_on_with(packed: Path):
     before = packed.read_bytes()
     with pytest.raises(RequestWrong, match=r"mine\.zip cannot hold a study"):

@@ -46,6 +46,8 @@ def opened(path: Path) -> Iterator[Path]:
 
     Raises StudyUnreadable for a zip that holds no study, or more than a study does.
     """
+    if not path.exists():
+        raise StudyUnreadable(f"there is no {path}: name the folder of a study, or a zip of one.")
     if not is_zip(path):
         yield path
         return
