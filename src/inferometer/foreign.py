@@ -12,7 +12,9 @@ class ForeignRun(msgspec.Struct, frozen=True):
     `name`: a heading, a model, or the file's stem. `values`: by key and in the unit of `metrics.METRICS`, mapped by
     definition and not by name. `differs`: of keys whose definition there is not quite ours, how it differs.
     `settings`: what was asked (requests, concurrency, seed, model …), by our names where we have them. `records`: each
-    request, where the file holds them. `rows`: what an engine did by itself (llama-bench).
+    request, where the file holds them, with times from the start of its plan. `of_records`: the keys that our metrics can
+    have from `records`, for no file tells all that a record of ours does. `rows`: what an engine did by itself
+    (llama-bench).
     """
 
     name: str
@@ -21,4 +23,5 @@ class ForeignRun(msgspec.Struct, frozen=True):
     differs: dict[str, str] = {}
     settings: dict[str, str] = {}
     records: tuple[RequestRecord, ...] = ()
+    of_records: frozenset[str] = frozenset()
     rows: tuple[Row, ...] = ()
