@@ -12,8 +12,8 @@ class ForeignRun(msgspec.Struct, frozen=True):
     `name`: a heading, a model, or the file's stem. `values`: by key and in the unit of `metrics.METRICS`, mapped by
     definition and not by name. `differs`: of keys whose definition there is not quite ours, how it differs.
     `settings`: what was asked (requests, concurrency, seed, model …), by our names where we have them. `records`: each
-    request, where the file holds them, with times from the start of its plan. `of_records`: the keys that our metrics can
-    have from `records`, for no file tells all that a record of ours does. `rows`: what an engine did by itself
+    request, where the file holds them, with times from the start of its plan. `of_records`: the keys that our metrics
+    can have from `records`, for no file tells all that a record of ours does. `rows`: what an engine did by itself
     (llama-bench).
     """
 

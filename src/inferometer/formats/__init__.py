@@ -8,8 +8,15 @@ of its own.
 from collections.abc import Callable, Sequence
 
 from inferometer.foreign import ForeignRun
+from inferometer.formats import aiperf, guidellm, llama_benchy, sglang, vllm
 
-READERS: dict[str, Callable[[str, str], Sequence[ForeignRun] | None]] = {}
+READERS: dict[str, Callable[[str, str], Sequence[ForeignRun] | None]] = {
+    "vllm": vllm.runs_of,
+    "sglang": sglang.runs_of,
+    "guidellm": guidellm.runs_of,
+    "aiperf": aiperf.runs_of,
+    "llama-benchy": llama_benchy.runs_of,
+}
 """By tool, in the order in which they are tried."""
 
 

@@ -42,6 +42,8 @@ def answer(
     text: str = "",
     tokens: Sequence[int] = (),
     error: str = "",
+    outcome: Outcome | None = None,
+    status: int | None = None,
     measured: bool = True,
     prompt_tokens: int | None = None,
     our_tokens: int | None = None,
@@ -50,19 +52,21 @@ def answer(
     """A record of one request whose answer came in chunks at `chunks_ns`, which never decrease.
 
     No tool tells which chunk brought which part of the `text`: it is cut evenly. `tokens`: how many each chunk brought,
-    where that is told. `prompt_tokens` and `our_tokens` are by the tool's tokenizer, `usage` by the server.
+    where that is told. `outcome` None: what the chunks and the error make likely. `prompt_tokens` and `our_tokens` are
+    by the tool's tokenizer, `usage` by the server.
     """
     last_ns = chunks_ns[-1] if chunks_ns else sent_ns
     return RequestRecord(
         index=index,
         request_id=request_id or str(index),
         measured=measured,
-        outcome=_outcome(chunks_ns, error),
+        outcome=outcome or _outcome(chunks_ns, error),
         due_ns=due_ns,
         sent_ns=sent_ns,
         done_ns=max(last_ns, end_ns or last_ns),
         first_byte_ns=chunks_ns[0] if chunks_ns else None,
         events=_events(chunks_ns, text, tokens),
+        status=status,
         error=error,
         prompt_tokens=prompt_tokens,
         our_tokens=our_tokens,

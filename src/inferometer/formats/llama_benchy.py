@@ -17,6 +17,7 @@ from inferometer.formats.tool_json import (
     lacking,
     number,
     objects,
+    objects_in,
     settings,
     statistics,
     text_of,
@@ -31,7 +32,7 @@ def runs_of(text: str, name: str) -> Sequence[ForeignRun] | None:
     found = objects(text)
     if found is None or len(found) != 1 or "benchmarks" not in found[0] or "latency_mode" not in found[0]:
         return None
-    runs = [_run(found[0], one, name) for one in items(found[0]["benchmarks"]) if isinstance(one, dict)]
+    runs = [_run(found[0], one, name) for one in objects_in(found[0]["benchmarks"])]
     if not runs:
         raise lacking("llama-benchy", name, "has no benchmark in it")
     return runs

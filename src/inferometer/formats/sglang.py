@@ -85,7 +85,7 @@ def _run(source: Json, name: str) -> ForeignRun:
         differs=explained(values, by_family),
         settings=_settings(source),
         records=records,
-        of_records=keys_of(ALWAYS | CHUNKS | bursts_of(records)) if records else frozenset(),
+        of_records=keys_of(ALWAYS | CHUNKS | bursts_of(records) if records else ()),
     )
 
 

@@ -26,9 +26,9 @@ def objects(text: str) -> list[Json] | None:
     return [one for one in found if one is not None] if found and None not in found else None
 
 
-def field(source: Json, *path: str) -> Any:
+def field(source: Any, *path: str) -> Any:
     """What is at a path of names; None where there is nothing."""
-    found: Any = source
+    found = source
     for name in path:
         found = cast("Json", found).get(name) if isinstance(found, dict) else None
     return found
@@ -65,6 +65,11 @@ def items(value: Any) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
+def objects_in(value: Any) -> list[Json]:
+    """The objects of a list."""
+    return [cast("Json", one) for one in items(value) if isinstance(one, dict)]
+
+
 def settings(**found: Any) -> dict[str, str]:
     """Those that are told, as text."""
     return {name: _word(value) for name, value in found.items() if isinstance(value, str | int | float) and value != ""}
@@ -74,7 +79,10 @@ def statistics(key: str, values: Sequence[float], percentiles: Iterable[float] =
     """Mean, median and percentiles under our keys, of values in ms; nothing of nothing."""
     if not values:
         return {}
-    found: dict[str, float | None] = {f"mean_{key}_ms": float(np.mean(values)), f"median_{key}_ms": float(np.median(values))}
+    found: dict[str, float | None] = {
+        f"mean_{key}_ms": float(np.mean(values)),
+        f"median_{key}_ms": float(np.median(values)),
+    }
     return found | {f"p{percentile_word(q)}_{key}_ms": float(np.percentile(values, q)) for q in percentiles}
 
 

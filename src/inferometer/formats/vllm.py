@@ -160,7 +160,7 @@ def _run(source: Json, name: str) -> ForeignRun:
     by_family = differs | ({"chunk_gap": differs["itl"]} if "itl" in differs else {})
     by_family["mean_accepted_length"] = "1 + accepted ÷ drafts: only steps that drafted count"
     sent_known = bool(items(source.get("start_times")))
-    families = ALWAYS | CHUNKS | bursts_of(records) | (SENDING if sent_known else frozenset())
+    families = ALWAYS | CHUNKS | bursts_of(records) | (SENDING if sent_known else frozenset[str]())
     if sent_known and _is_open(source) and items(source.get("queue_times")):
         families |= DUE
     return ForeignRun(
@@ -170,7 +170,7 @@ def _run(source: Json, name: str) -> ForeignRun:
         differs=explained(values, by_family),
         settings=_settings(source, era),
         records=records,
-        of_records=keys_of(families) if records else frozenset(),
+        of_records=keys_of(families if records else ()),
     )
 
 
@@ -190,9 +190,7 @@ def _era(source: Json) -> str:
 def _values(source: Json, name: str) -> dict[str, float | None]:
     if number(source.get("completed")) is None or number(source["duration"]) is None:
         raise lacking("vLLM", name, "has no number for `completed` or `duration`")
-    values: dict[str, float | None] = {
-        key: found for key in _SUMS if (found := number(source.get(key))) is not None
-    }
+    values: dict[str, float | None] = {key: found for key in _SUMS if (found := number(source.get(key))) is not None}
     for key in source:
         if family(key) in _LATENCIES and key != family(key):
             values[key] = number(source[key])
@@ -243,7 +241,7 @@ def _settings(source: Json, era: _Era) -> dict[str, str]:
 
 
 def _records(source: Json, era: _Era) -> tuple[RequestRecord, ...]:
-    """With `--save-detailed` (before 0.9.2 always). Files before 0.19 do not say when a request was sent: all are at 0."""
+    """With `--save-detailed` (before 0.9.2 always). Files before 0.19 do not say when a request was sent: all at 0."""
     ttfts, itls = items(source.get("ttfts")), items(source.get("itls"))
     if not ttfts or len(ttfts) != len(itls):
         return ()
