@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
+from inferometer.errors import RequestWrong
 from inferometer.formats.tool_json import family
 from inferometer.metrics import metric_rows
 from inferometer.record import Event, Outcome, RequestRecord, Usage
+from inferometer.units import NS_PER_S
 
 ALWAYS = frozenset({"ttft", "tpot", "e2el", "completed", "failed", "total_input_tokens", "total_output_tokens"})
 """What the counts and the first and last chunk of each answer are enough for, by the families of our keys."""
@@ -23,6 +25,10 @@ DUE = frozenset({"ttft_from_due", "latency_from_sent", "latency_from_due", "late
 """What needs to know when each was due."""
 
 _PERCENTILES = (50, 90, 95, 99, 99.9)
+
+
+_LONGEST_NS = 90 * 24 * 3600 * NS_PER_S
+"""No benchmark takes longer; what counts by the second would need more room than there is."""
 
 
 def keys_of(families: Iterable[str]) -> frozenset[str]:
@@ -53,9 +59,12 @@ def answer(
 
     No tool tells which chunk brought which part of the `text`: it is cut evenly. `tokens`: how many each chunk brought,
     where that is told. `outcome` None: what the chunks and the error make likely. `prompt_tokens` and `our_tokens` are
-    by the tool's tokenizer, `usage` by the server.
+    by the tool's tokenizer, `usage` by the server. Raises RequestWrong for times that no benchmark has.
     """
-    last_ns = chunks_ns[-1] if chunks_ns else sent_ns
+    done_ns = max(sent_ns, end_ns or 0, *chunks_ns[-1:])
+    if done_ns > _LONGEST_NS:
+        days = done_ns / _LONGEST_NS * 90
+        raise RequestWrong(f"Request {index} of this file ends {days:.0f} days after the start. Are its times right?")
     return RequestRecord(
         index=index,
         request_id=request_id or str(index),
@@ -63,7 +72,7 @@ def answer(
         outcome=outcome or _outcome(chunks_ns, error),
         due_ns=due_ns,
         sent_ns=sent_ns,
-        done_ns=max(last_ns, end_ns or last_ns),
+        done_ns=done_ns,
         first_byte_ns=chunks_ns[0] if chunks_ns else None,
         events=_events(chunks_ns, text, tokens),
         status=status,

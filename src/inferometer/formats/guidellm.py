@@ -169,6 +169,8 @@ def _records(one: Json) -> tuple[RequestRecord, ...]:
 
 def _record(index: int, request: Any, status: str, began_s: float, is_open: bool) -> RequestRecord:
     sent_ns = _after_ns(request, "request_start", began_s) or 0
+    targeted_s, sent_s = _time_s(request, "targeted_start"), _time_s(request, "request_start") or 0.0
+    wait_ns = ns_of(sent_s - targeted_s, NS_PER_S) if is_open and targeted_s is not None else None
     stamps = [_after_ns(request, f"{which}_token_iteration", began_s) for which in ("first", "last")]
     chunks = [at for at in stamps if at is not None]
     if len(chunks) == 2 and (
@@ -180,7 +182,7 @@ def _record(index: int, request: Any, status: str, began_s: float, is_open: bool
         sent_ns,
         chunks,
         request_id=text_of(field(request, "request_id")),
-        due_ns=_after_ns(request, "targeted_start", began_s) if is_open else None,
+        due_ns=None if wait_ns is None else sent_ns - wait_ns,
         end_ns=_after_ns(request, "request_end", began_s),
         text=text_of(field(request, "output")),
         error=text_of(field(request, "info", "error")) or ("" if status == "successful" else status),

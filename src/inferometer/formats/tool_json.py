@@ -13,7 +13,7 @@ from inferometer.metrics import percentile_word
 Json = dict[str, Any]  # whatever the file has: each value is checked where it is used
 
 _LONGEST_NS = 9e18  # what the columns of events hold; a time of day in 2200 is below it
-_MOST_TOKENS = 2**32
+_MOST_TOKENS = 10_000_000  # no context is longer; a list is made of the tokens of an answer
 
 
 def objects(text: str) -> list[Json] | None:
