@@ -64,13 +64,13 @@ def test_input_is_counted_by_the_server_in_the_requests(runs):
 def test_warm_ups_are_not_measured():
     first, *others = REQUESTS.splitlines()
     warm_up = first.replace('"benchmark_phase":"profiling"', '"benchmark_phase":"warmup"')
-    (run,) = runs_of("\n".join([warm_up, *others]), "a") or ()
+    (run,) = list(runs_of("\n".join([warm_up, *others]), "a") or ())
     assert run.values["completed"] == 3
 
 
 def test_a_cancelled_request_is_no_success():
     text = REQUESTS.replace('"was_cancelled":false', '"was_cancelled":true', 1)
-    (run,) = runs_of(text, "a") or ()
+    (run,) = list(runs_of(text, "a") or ())
     assert (run.values["completed"], run.values["failed"]) == (3, 2)
 
 
@@ -79,7 +79,7 @@ def test_units_are_read_and_not_supposed():
         "time_to_first_token": {"unit": "us", "avg": 32086.0},
         "request_latency": {"unit": "x", "avg": 1},
     }
-    (run,) = runs_of(json.dumps(source), "a") or ()
+    (run,) = list(runs_of(json.dumps(source), "a") or ())
     assert run.values["mean_ttft_ms"] == pytest.approx(32.086)
     assert "mean_e2el_ms" not in run.values
 

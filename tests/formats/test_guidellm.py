@@ -58,7 +58,7 @@ def test_gaps_between_chunks_are_not_had_from_its_requests(runs):
 def test_of_a_sample_of_its_requests_no_totals_are_had():
     source = json.loads(TEXT)
     source["benchmarks"][0]["requests"]["successful"].pop()
-    (run,) = runs_of(json.dumps(source), "a") or ()
+    (run,) = list(runs_of(json.dumps(source), "a") or ())
     assert "median_ttft_ms" in run.of_records
     assert not {"completed", "duration", "output_throughput"} & run.of_records
 
@@ -67,7 +67,7 @@ def test_requests_of_a_schedule_have_a_due_time(by_us):
     """Its `targeted_start` lies 3.4, 4.2, 2.8 and 4.0 ms before the requests were sent."""
     source = json.loads(TEXT)
     source["benchmarks"][0]["config"]["strategy"] = {"type_": "constant", "rate": 8.0}
-    (run,) = runs_of(json.dumps(source), "a") or ()
+    (run,) = list(runs_of(json.dumps(source), "a") or ())
     assert run.settings["rate_per_s"] == "8"
     waits_ms = sorted((record.sent_ns - record.due_ns) / 1e6 for record in run.records)
     assert waits_ms == pytest.approx([2.777, 3.210, 4.177, 4.199], abs=1e-3)
@@ -93,5 +93,5 @@ def test_what_cannot_be_read_is_refused_by_its_version_and_field():
 def test_an_unknown_version_with_the_known_fields_is_read():
     source = json.loads(TEXT)
     source["metadata"]["guidellm_version"] = "9.0"
-    (run,) = runs_of(json.dumps(source), "a") or ()
+    (run,) = list(runs_of(json.dumps(source), "a") or ())
     assert run.settings["version"] == "9.0" and run.values["completed"] == 3

@@ -49,7 +49,7 @@ def test_the_loading_of_a_context_is_named():
 
 def test_a_test_without_speed_has_no_tpot():
     source = SOURCE | {"benchmarks": [SOURCE["benchmarks"][0] | {"tg_req_throughput": None}]}
-    (run,) = runs_of(json.dumps(source), "a") or ()
+    (run,) = list(runs_of(json.dumps(source), "a") or ())
     assert "mean_tpot_ms" not in run.values and "mean_ttft_ms" in run.values
 
 

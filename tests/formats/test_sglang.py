@@ -68,7 +68,7 @@ def test_each_line_is_a_run():
 
 def test_where_the_server_speculates_its_openai_routes_have_the_time_of_a_token_too():
     source = json.loads(LINE) | {"backend": "sglang-oai-chat", "accept_length": 2.5}
-    (run,) = runs_of(json.dumps(source), "a") or ()
+    (run,) = list(runs_of(json.dumps(source), "a") or ())
     assert run.values["mean_accepted_length"] == 2.5
     assert "client's tokenizer counted" in run.differs["p99_itl_per_token_ms"]
 
@@ -81,7 +81,7 @@ def test_a_run_in_which_all_failed_has_no_latencies():
         "mean_e2e_latency_ms": None,
     }
     text = json.dumps(source).replace('"median_e2e_latency_ms": 141.', '"median_e2e_latency_ms": NaN, "x": 141.')
-    (run,) = runs_of(text, "a") or ()
+    (run,) = list(runs_of(text, "a") or ())
     assert run.values["median_ttft_ms"] is None
     assert run.values["median_e2el_ms"] is None
 

@@ -76,6 +76,7 @@ _DONE = "ends at [DONE], not at the last token"
 _ROLE = "the chunk that names the speaker counts as the first token"
 _TWO_GAPS = "a gap between chunks, with one before the first token and one after the last"
 _USAGE = "ends at the chunk with the usage, not at the last token"
+_ISSUED = "from when its loop came to the request, which may be later than due"
 _EMPTY = "a chunk without text counts too"
 
 _ERAS = {
@@ -124,7 +125,8 @@ _ERAS = {
     ),
     "from 0.30": _Era(
         "0.30 to 0.33",
-        both={"max_output_tokens_per_s": "counts chunks, not tokens"},
+        both={"max_output_tokens_per_s": "counts chunks, not tokens"}
+        | dict.fromkeys(("lateness", "ttft_from_due", "latency_from_due"), _ISSUED),
         chat={
             "ttft": f"before 0.33 {_ROLE}",
             "itl": f"a gap between chunks; before 0.33 {_TWO_GAPS.partition(', ')[2]}",
