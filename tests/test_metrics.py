@@ -208,6 +208,14 @@ def test_a_token_count_that_nobody_made_leaves_the_total_unknown():
     assert any("by nobody" in note and "1 of 2" in note for note in summary.notes)
 
 
+def test_a_count_by_token_ids_is_named_in_the_notes():
+    summary = summarize(trial(record((20, "text", "a b", 2), usage=Usage(7))))
+    assert summary.values["total_output_tokens"] == 2
+    assert summary.notes == (
+        "Total generated tokens: counted by the server (ids or counts of its chunks) in 1 of 1 requests",
+    )
+
+
 def test_notes_name_a_count_that_is_not_the_dialects_first_choice():
     assert summarize(trial(SCRIPTED)).notes == ()
     assert summarize(trial(SCRIPTED), "vllm-0.6.5").notes == ()

@@ -555,6 +555,7 @@ _MEMORY_NOTES = {
 _SOURCE_WORDS: dict[TokenSource | None, str] = {
     "usage": "by the server (usage)",
     "timings": "by the server (timings)",
+    "token ids": "by the server (ids or counts of its chunks)",
     "our tokenizer": "by our tokenizer",
     "output events": "as one token per output event, for want of a count",
     None: "by nobody: neither the server nor a tokenizer told",

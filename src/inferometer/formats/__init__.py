@@ -8,9 +8,14 @@ of its own.
 from collections.abc import Callable, Sequence
 
 from inferometer.foreign import ForeignRun
-from inferometer.formats import document, llama_bench
+from inferometer.formats import aiperf, document, guidellm, llama_bench, llama_benchy, sglang, vllm
 
 READERS: dict[str, Callable[[str, str], Sequence[ForeignRun] | None]] = {
+    "vLLM's result (json)": vllm.runs_of,
+    "SGLang's result (jsonl)": sglang.runs_of,
+    "GuideLLM's benchmarks (json)": guidellm.runs_of,
+    "AIPerf's result and records (json, jsonl)": aiperf.runs_of,
+    "llama-benchy's result (json)": llama_benchy.runs_of,
     "llama-bench (json, jsonl, csv, sql)": llama_bench.runs_of,
     "a text with serving blocks of vLLM or SGLang, or with tables of llama-bench": document.runs_of,
 }
