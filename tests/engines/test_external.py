@@ -146,7 +146,7 @@ def test_where_no_model_is_named_the_front_page_is_shown():
 
 def test_a_web_page_is_shown_in_part():
     text = complaint({CHAT: (200, "text/html; charset=utf-8", "<html>" + "x" * 1000)})
-    assert text == f"URL{CHAT} answers with text/html instead of JSON: <html>{'x' * 194}\nIs this the API's address?"
+    assert text == f"URL{CHAT} answers with text/html instead of JSON: <html>{'x' * 194} …\nIs this the API's address?"
 
 
 @pytest.mark.parametrize("status", [401, 403])

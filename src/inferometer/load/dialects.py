@@ -21,8 +21,10 @@ from inferometer.record import KINDS, OUTPUT_KINDS, EventKind, Events, Outcome, 
 from inferometer.request import Request
 from inferometer.spec import Sampling
 from inferometer.target import Target
+from inferometer.untrusted import harmless
 
 _EVIDENCE_CHARS = 200
+_NAME_CHARS = 300
 _WAYS_OUT = ("Retry-After", "Location")
 
 
@@ -120,7 +122,7 @@ class _Chunk(msgspec.Struct):
 _decode_chunk = msgspec.json.Decoder(_Chunk, strict=False).decode
 _decode_any = msgspec.json.Decoder().decode
 _decode_text = msgspec.json.Decoder(str).decode
-_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: brackets without end
 
 
 _Output = Callable[[_Choice], tuple[EventKind, str]]
@@ -367,10 +369,10 @@ def record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, 
         done_ns=last - zero_ns,
         events=events,
         status=answer.status,
-        finish_reason=reading.finish_reason,
+        finish_reason=None if reading.finish_reason is None else harmless(reading.finish_reason, _NAME_CHARS),
         usage=reading.usage,
         timings=reading.timings,
-        model=reading.model,
+        model=None if reading.model is None else harmless(reading.model, _NAME_CHARS),
         coalesced=coalesced,
         stamp_errors=arrived.errors,
         resent=exchange.resent,
@@ -451,13 +453,13 @@ def _whole(exchange: Exchange, answer: Response, reading: _Reading, streamed: bo
 def _encoding(answer: Response) -> str:
     """The answer's content encoding, "" for none."""
     encoding = answer.headers.get("content-encoding", "").strip().lower()
-    return "" if encoding == "identity" else _printable(encoding)
+    return "" if encoding == "identity" else harmless(encoding)
 
 
 def _status_text(answer: Response) -> str:
     """A status other than 200 with what the server says of it and of what to do."""
     told = [f"{name}: {answer.headers[name.lower()]}" for name in _WAYS_OUT if name.lower() in answer.headers]
-    aside = f" ({_printable(', '.join(told))})" if told else ""
+    aside = f" ({harmless(', '.join(told))})" if told else ""
     encoding = _encoding(answer)
     body = f"a body encoded as {encoding}" if encoding else _error_text(answer.body)
     return f"HTTP {answer.status}{aside}: {body}"
@@ -475,13 +477,14 @@ def _error_text(data: bytes) -> str:
         return _evidence(data)
     inner: Any = cast("dict[str, Any]", found).get("error", found) if isinstance(found, dict) else found
     message: Any = cast("dict[str, Any]", inner).get("message") if isinstance(inner, dict) else inner
-    return _printable(str(message)) if message else _evidence(data)
+    return harmless(_text(message)) if message else _evidence(data)
+
+
+def _text(value: Any) -> str:
+    """A text as it is; any other JSON as JSON, which has no limit for numbers."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _evidence(data: bytes) -> str:
     """The beginning of `data`, safe to print."""
-    return _printable(data[:_EVIDENCE_CHARS].decode("utf-8", "replace")) or "nothing"
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text).strip()
+    return harmless(data[:_EVIDENCE_CHARS].decode("utf-8", "replace")) or "nothing"
