@@ -36,6 +36,7 @@ from inferometer.record import Fact, Finding, RequestRecord
 from inferometer.request import Request, TokenCounter, Workload
 from inferometer.results import comparison_of, known_metric
 from inferometer.schedule import concurrency_limit
+from inferometer.secrecy import secrets_in, without
 from inferometer.spec import Arm, Settle, Spec, TrialSpec, worker_problems
 from inferometer.stopping import stop
 from inferometer.store import Store
@@ -123,8 +124,13 @@ def run_study(
     slots = concurrency_limit(spec.schedule) or _OPEN_LOOP_SLOTS
     arms = {name: msgspec.structs.replace(resolve(arm), slots=arm.slots or slots) for name, arm in spec.arms.items()}
     engines: dict[str, Engine] = {name: factory("engine", arm.engine)(headers or {}) for name, arm in arms.items()}
+    secrets = secrets_in(spec, headers, os.environ)
     for name, engine in engines.items():
-        engine.check(arms[name])
+        try:
+            engine.check(arms[name])
+        except RequestWrong as wrong:
+            wrong.args = (without(str(wrong), secrets),)
+            raise
     workload: Workload = factory("workload", workload_kind(spec))(spec.workload)
     with contextlib.ExitStack() as stack:
         hire = _hiring(spec, ray, arms, stack)
@@ -144,7 +150,7 @@ def run_study(
                 yield from _settle(spec.settling, cool)
             yield TrialBegan(trial.arm_name, trial.number, len(store.ended()) + 1, len(study.trial_order(spec)))
             arm = arms[trial.arm_name]
-            yield from _Trial(spec, trial, arm, engines[trial.arm_name], workload, store, hire, garage).run()
+            yield from _Trial(spec, trial, arm, engines[trial.arm_name], workload, store, hire, garage, secrets).run()
             if spec.until_percent is not None and study.ends_round(spec, store.ended()):
                 looked = stop(comparison_of([folder], "inferometer"), spec.until_percent)
                 enough = looked.enough
@@ -247,6 +253,7 @@ class _Trial:
         store: Store,
         hire: _Hiring,
         garage: _Garage,
+        secrets: list[str],
     ) -> None:
         self._spec = spec
         self._trial = trial
@@ -258,6 +265,7 @@ class _Trial:
         self._garage = garage
         self._clock = trial_clock(SystemClock())
         self._id = store.begin_trial(trial.arm_name, trial.number, arm.draft is not None, _now_text())
+        self._secrets = secrets
         self._facts: list[Fact] = []
         self._findings: list[Finding] = []
 
@@ -268,12 +276,14 @@ class _Trial:
             yield from self._measure()
             state, error = "done", ""
         except TrialFailed as failure:
-            error = str(failure)
+            error = without(str(failure), self._secrets)
         except RequestWrong as wrong:
-            error = str(wrong)
+            error = without(str(wrong), self._secrets)
+            wrong.args = (error,)
             raise
         finally:
-            self._store.end_trial(self._id, state, error, self._facts, self._findings)
+            facts = [msgspec.structs.replace(fact, value=without(fact.value, self._secrets)) for fact in self._facts]
+            self._store.end_trial(self._id, state, error, facts, self._findings)
         yield TrialEnded(self._trial.arm_name, self._trial.number, error)
 
     def _measure(self) -> Iterator[Progress]:

@@ -19,15 +19,13 @@ import msgspec
 from inferometer.endpoint import Endpoint
 from inferometer.engines import in_force, ready
 from inferometer.engines.base import OnSpawn, unwatched
+from inferometer.engines.log_secrets import blot_out, secrets_given
 from inferometer.engines.told import told_facts
 from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable
 from inferometer.questions import Server, ask, server_at
 from inferometer.record import Fact
 from inferometer.secrecy import (
     MARK,
-    ordered,
-    secrets_of_arm,
-    secrets_of_environment,
     shown_env,
     shown_line,
     shown_text,
@@ -43,7 +41,6 @@ LOCALHOST = "127.0.0.1"
 STOP_PATIENCE_S = 5.0
 KILL_PATIENCE_S = 5.0
 LOG_LINES = 20
-_BLOCK_BYTES = 1 << 20
 POLL_FIRST_S = 0.02
 POLL_LAST_S = 0.5
 
@@ -96,7 +93,7 @@ class Launch(msgspec.Struct, frozen=True):
 @contextlib.contextmanager
 def started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> Iterator[Endpoint]:
     """The engine from its start to its end. Raises as `engines.base.Engine` says."""
-    secrets = _secrets(launch, arm)
+    secrets = secrets_given(arm, launch.headers)
     log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0, secrets)
     process = _spawn(launch, log_path)
     try:
@@ -248,33 +245,6 @@ def shown_command(command: Sequence[str], env: Mapping[str, str]) -> str:
     return " ".join([*names, *map(_quoted, words)])
 
 
-def blot_out(path: Path, from_byte: int, secrets: Sequence[str]) -> None:
-    """Overwrites each of `secrets` in the file, after `from_byte`, with as many asterisks: an engine may print the
-    arguments that it was given. What is a place in the file stays one."""
-    wanted = [secret.encode() for secret in secrets]
-    if not wanted or not path.is_file():
-        return
-    pattern = re.compile(b"|".join(map(re.escape, wanted)))
-    overlap = max(map(len, wanted)) - 1
-    with path.open("r+b") as file:
-        at = from_byte
-        while True:
-            file.seek(at)
-            block = file.read(_BLOCK_BYTES + overlap)
-            for found in pattern.finditer(block):
-                file.seek(at + found.start())
-                file.write(b"*" * len(found[0]))
-            if len(block) <= _BLOCK_BYTES:
-                return
-            at += _BLOCK_BYTES
-
-
-def _secrets(launch: Launch, arm: Arm) -> tuple[str, ...]:
-    """What the engine was given and must not be told again, the longest first."""
-    of_headers = {part for value in launch.headers.values() for part in (value, value.partition(" ")[2])}
-    return tuple(ordered(secrets_of_arm(arm) | of_headers | secrets_of_environment(os.environ)))
-
-
 def _quoted(word: str) -> str:
     """As one would type it; what stands for a secret is no glob."""
     plain = word.replace(MARK, "x")
@@ -328,7 +298,8 @@ def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Se
                 return time.monotonic() - began_s
             if answer.status != ready.LOADING:
                 raise ServerUnusable(
-                    f"{launch.name} answers {shown_text(arm.api_path)} with status {answer.status} and no token: {answer.shown}\n"
+                    f"{launch.name} answers {shown_text(arm.api_path)} with status {answer.status} and no token: "
+                    f"{answer.shown}\n"
                     + _evidence(launch, log, "Check the arm's api and path, and that the model can chat.")
                 )
             said = answer.shown

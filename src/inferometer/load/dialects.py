@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from inferometer.endpoint import Endpoint
 from inferometer.load.arrivals import Arrivals, reads
 from inferometer.load.framing import Response, response
+from inferometer.load.sse import EventTooLarge
 from inferometer.load.sse import events as sse_events
 from inferometer.load.wire import Exchange
 from inferometer.plan import PlanItem
@@ -158,10 +159,13 @@ class _Reading:
 
     def take_all(self, events: Iterable[tuple[int, bytes, bytes]], output: _Output, zero_ns: int) -> None:
         """Every event as the standard has them."""
-        for at_ns, name, data in events:
-            self._take(name, data, output)
-            if len(self._kinds) > len(self.at_ns):
-                self.at_ns.append(at_ns - zero_ns)
+        try:
+            for at_ns, name, data in events:
+                self._take(name, data, output)
+                if len(self._kinds) > len(self.at_ns):
+                    self.at_ns.append(at_ns - zero_ns)
+        except EventTooLarge as error:
+            self.bad = self.bad or str(error)
 
     def sweep(self, raw: bytes, start: int, stop: int, output: _Output) -> list[NDArray[np.int64]] | None:
         """Every event of the chunks in `raw[start:stop]`, each of which ends with the end of an event; the offsets at
@@ -415,6 +419,8 @@ def _outcome(
     """How the request ended, and what shows it."""
     if exchange.outcome in ("refused", "timeout", "cancelled"):
         return exchange.outcome, exchange.error
+    if exchange.outcome == "too_large":
+        return "bad_stream", exchange.error
     if answer.broken:
         return "bad_stream", f"the answer is no HTTP: {answer.broken}"
     if not _whole(exchange, answer, reading, streamed):
