@@ -7,6 +7,7 @@ import msgspec
 
 from inferometer.bench_row import Row, Test
 from inferometer.errors import TrialFailed
+from inferometer.untrusted import harmless
 
 SETTINGS = (
     "n_gpu_layers", "n_cpu_moe", "n_threads", "n_batch", "n_ubatch", "type_k", "type_v", "main_gpu", "split_mode",
@@ -53,17 +54,17 @@ def row_of(entry: Any) -> Row:
     except msgspec.ValidationError as error:
         raise TrialFailed(f"llama-bench's JSON has another form than known: {error}. Is it another program?") from error
     fields = cast("dict[str, Any]", entry)
-    build = f"b{found.build_number}" if found.build_number else found.build_commit or "unknown build"
+    build = f"b{found.build_number}" if found.build_number else harmless(found.build_commit) or "unknown build"
     return Row(
         test=Test(found.n_prompt, found.n_gen, found.n_depth),
         way="llama-bench",
         clock="llama-bench",
         engine=f"llama-bench {build}",
-        model=found.model_filename,
-        description=found.model_type,
+        model=harmless(found.model_filename),
+        description=harmless(found.model_type),
         size_bytes=found.model_size,
         parameters=found.model_n_params,
-        backend=found.backends or _older_backend(fields),
+        backend=harmless(found.backends) or _older_backend(fields),
         devices=_devices(found),
         settings={name: _word(fields[name]) for name in SETTINGS if name in fields},
         samples_ns=found.samples_ns,
@@ -72,7 +73,7 @@ def row_of(entry: Any) -> Row:
 
 def _devices(entry: _Entry) -> tuple[str, ...]:
     """The GPUs that the build sees: by commas, in 2024 by strokes."""
-    return tuple(name.strip() for name in re.split(r", |/", entry.gpu_info) if name.strip())
+    return tuple(name.strip() for name in re.split(r", |/", harmless(entry.gpu_info)) if name.strip())
 
 
 def _older_backend(fields: dict[str, Any]) -> str:
@@ -83,11 +84,13 @@ def _older_backend(fields: dict[str, Any]) -> str:
 
 def _word(value: Any) -> str:
     """A value as llama-bench's table prints it: true is 1."""
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(int(value))
+    return harmless(value if isinstance(value, str) else msgspec.json.encode(value).decode())
 
 
 def _decoded(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise TrialFailed(f"llama-bench wrote no JSON: {error}: {text[:200]!r}") from error
