@@ -201,8 +201,12 @@ def parse(text: str, source: str) -> Spec:
         raw = {**raw, "arms": _with_bases(raw["arms"], problems)}
     problems += _problems(raw, Spec, "")
     if problems:
-        raise SpecInvalid(source, problems)
-    return checked(msgspec.convert(raw, Spec), source)
+        raise SpecInvalid(source, [harmless(problem) for problem in problems])
+    try:
+        spec = msgspec.convert(raw, Spec)
+    except msgspec.ValidationError as error:  # the name of an arm that is no text, say
+        raise SpecInvalid(source, [str(error)]) from error
+    return checked(spec, source)
 
 
 def _loaded(text: str, source: str) -> Any:
@@ -364,10 +368,10 @@ def _union_problems(value: dict[str, Any], members: list[Any], place: str) -> li
         return _struct_problems(value, members[0], place)
     by_tag = {str(member.__struct_config__.tag): member for member in members}
     tag = value.get("kind")
-    if tag not in by_tag:
+    if not isinstance(tag, str) or tag not in by_tag:
         said = "is missing" if tag is None else f"{tag!r} is unknown"
         return [f"{_join(place, 'kind')}: {said}{_nearest(str(tag), list(by_tag))}; it is one of {', '.join(by_tag)}"]
-    return _struct_problems(value, by_tag[str(tag)], place)
+    return _struct_problems(value, by_tag[tag], place)
 
 
 def _struct_problems(value: dict[str, Any], struct: Any, place: str) -> list[str]:

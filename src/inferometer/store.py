@@ -62,8 +62,9 @@ _SCALARS = (
     "coalesced stamp_errors resent prompt_tokens our_tokens"
 ).split()
 _EVENTS = "event_ns, event_kind, event_chars, event_text, event_tokens"
-_DAMAGE = (sqlite3.Error, msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
-"""What reading a file of altered bytes raises: SQLite finds it, or a value is not what the schema says."""
+_DAMAGE = (sqlite3.Error, msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError, MemoryError)
+"""What reading a file of altered bytes raises: SQLite finds it (MemoryError: it asks for the size that an altered byte
+says), or a value is not what the schema says."""
 _encode = msgspec.json.encode
 _T = TypeVar("_T")
 
@@ -132,7 +133,7 @@ class Store:
             database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
             (version,) = database.execute("PRAGMA user_version").fetchone()
             others = database.execute(_OTHER_OBJECTS).fetchall()
-        except sqlite3.Error as error:
+        except _DAMAGE as error:
             raise StudyUnreadable(f"{path} cannot be read: {harmless(str(error))}") from error
         if version != FORMAT_VERSION:
             raise StudyUnreadable(

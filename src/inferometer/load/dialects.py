@@ -26,6 +26,7 @@ from inferometer.untrusted import harmless
 
 _EVIDENCE_CHARS = 200
 _NAME_CHARS = 300
+_MOST_COUNTED = 2**32 - 1  # tokens of one event, as they are kept
 _WAYS_OUT = ("Retry-After", "Location")
 
 
@@ -280,7 +281,10 @@ class _Reading:
         if chunk.usage is not None:
             details = chunk.usage.prompt_tokens_details or _PromptTokens()
             self.usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens, details.cached_tokens)
-        self.timings = chunk.timings or self.timings
+            self.bad = self.bad or _beyond_counting(self.usage, data)
+        if chunk.timings is not None:
+            self.timings = chunk.timings
+            self.bad = self.bad or _beyond_counting(self.timings, data)
         self.model = chunk.model or self.model
         if not chunk.choices:
             self._add("usage")
@@ -302,7 +306,7 @@ class _Reading:
         count = len(choice.token_ids) if choice.token_ids is not None else (running or self._told) - self._told
         if running is not None:
             self._told = running
-        if count > 0:
+        if 0 < count <= _MOST_COUNTED:
             self._tokens[len(self._kinds) - 1] = count
 
     def _learn(self, kind: EventKind, text: str, data: bytes) -> None:
@@ -316,6 +320,12 @@ class _Reading:
     def _fail(self, data: bytes) -> None:
         self.server_error = self.server_error or _error_text(data)
         self._add("error")
+
+
+def _beyond_counting(told: Usage | ServerTimings, data: bytes) -> str:
+    """What is bad about numbers that no machine could have come to; "" where they may be true."""
+    values = [value for value in msgspec.structs.astuple(told) if value is not None]
+    return f"numbers that cannot be: {_evidence(data)}" if any(abs(value) > 1e15 for value in values) else ""
 
 
 def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
@@ -365,7 +375,7 @@ def record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, 
         request_id=item.request.id,
         measured=item.measured,
         outcome=outcome,
-        error=error,
+        error=harmless(error),
         due_ns=_since(exchange.due_ns, zero_ns),
         connected_ns=_since(exchange.connected_ns, zero_ns),
         sent_ns=_since(exchange.sent_ns, zero_ns),
