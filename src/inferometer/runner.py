@@ -347,9 +347,9 @@ class _Trial:
                 self._store.add_samples(self._id, watch.take())
                 match happening:
                     case RequestRecord():
-                        self._store.add_record(self._id, happening)
+                        self._store.add_record(self._id, _without(happening, self._secrets))
                         if not happening.measured:
-                            _require_ok(happening, endpoint)
+                            _require_ok(_without(happening, self._secrets), endpoint)
                             watch.mark()
                             continue
                         played = _counted(played, happening)
@@ -409,6 +409,12 @@ def _interrupts_wait() -> Iterator[list[int]]:
         yield noted
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _without(record: RequestRecord, secrets: list[str]) -> RequestRecord:
+    """What the server says of itself in a record, without what the arm or the environment told it."""
+    model = None if record.model is None else without(record.model, secrets)
+    return msgspec.structs.replace(record, error=without(record.error, secrets), model=model)
 
 
 def workload_kind(spec: Spec) -> str:

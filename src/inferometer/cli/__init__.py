@@ -1,8 +1,13 @@
 """Which command was asked for? Flags become a Spec, the runner runs it, reports are printed; exit codes are set."""
 
+import os
+import re
 import signal
 import sys
+import traceback
+from itertools import pairwise
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated
 
 import msgspec
@@ -14,6 +19,8 @@ from inferometer.cli.doctor import doctor
 from inferometer.cli.engine_bench import PassingOn, engine_bench
 from inferometer.cli.standin import standin
 from inferometer.errors import InferometerError, RequestWrong
+from inferometer.secrecy import ordered, secrets_of_environment, without
+from inferometer.untrusted import harmless_lines
 
 app = typer.Typer(
     name="inferometer",
@@ -155,6 +162,15 @@ def _common(
     """Flags of every command."""
 
 
+def _show_defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A traceback, without the secrets of the environment and of --header: it may be sent to somebody."""
+    given = [word for flag, word in pairwise(sys.argv) if flag == "--header"]
+    given += [word.partition("=")[2] for word in sys.argv if word.startswith("--header=")]
+    values = [part for word in given for part in (re.split("[=:]", word, maxsplit=1)[-1], word.rpartition(" ")[2])]
+    secrets = ordered({*values, *secrets_of_environment(os.environ)})
+    sys.stderr.write(without("".join(traceback.format_exception(kind, error, trace)), secrets))
+
+
 def main() -> None:
     """The program. Errors that a user can act on are one message; anything else is a defect and shows its traceback."""
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))  # so that engines end too
@@ -162,7 +178,9 @@ def main() -> None:
         sys.argv[1:] = spread_flags(sys.argv[1:])
         app()
     except InferometerError as error:
-        print(f"inferometer: {error}", file=sys.stderr)
+        print(harmless_lines(f"inferometer: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
+    finally:
+        sys.excepthook = _show_defect  # typer has put its own there
