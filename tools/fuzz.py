@@ -1,9 +1,8 @@
 """Which bytes break what reads strangers' bytes? Coverage-guided: `make fuzz`, with atheris, a target after another.
 
 Each target of tests/fuzz/targets.py begins with the kept corpus and with what earlier runs added (.fuzz/grown/TARGET).
-Bytes that end in anything but an error that a user is told of, that take more than 10 s, or that take more than 2 GiB of
-memory, are a find: they lie in .fuzz/finds/TARGET, and go, once mended, into tests/fuzz/corpus/TARGET, which `make test`
-runs through.
+A find is what ends in anything but an error that a user is told of, takes more than 10 s, or more than 2 GiB of memory:
+it lies in .fuzz/finds/TARGET, and goes, once mended, into tests/fuzz/corpus/TARGET, which `make test` runs through.
 """
 
 import argparse

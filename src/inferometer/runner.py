@@ -432,7 +432,7 @@ def _require_ok(warmup: RequestRecord, endpoint: Endpoint) -> None:
     if warmup.outcome in ("ok", "cancelled"):
         return
     raise ServerUnusable(
-        f"the warm-up request to {endpoint.url} failed ({warmup.outcome}): {warmup.error}\n"
+        f"the warm-up request to {endpoint.shown_url} failed ({warmup.outcome}): {warmup.error}\n"
         "Nothing was measured. Check the model's name, the path and the API (--backend, --endpoint) against the server."
     )
 

@@ -82,7 +82,7 @@ def test_one_token_makes_it_ready_and_its_own_words_are_facts():
         endpoint = ask(asked.url)
         body = next(body for path, _, body in asked.requests if path == CHAT)
     facts = {fact.name: fact.value for fact in endpoint.facts}
-    assert endpoint.url == asked.url + CHAT
+    assert endpoint.shown_url == asked.url + CHAT
     assert endpoint.model == "m-1"
     assert endpoint.pids == ()
     assert facts["engine_version"] == "0.25.1"

@@ -3,7 +3,7 @@
 `make fuzz` goes on where this ends: the same targets, guided by what their code does.
 """
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 
@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-_spec = importlib.util.spec_from_file_location("fuzz_targets", Path(__file__).with_name("targets.py"))
-targets = importlib.util.module_from_spec(_spec)
-sys.modules["fuzz_targets"] = targets
-_spec.loader.exec_module(targets)
+sys.path.insert(0, str(Path(__file__).parent))
+targets = importlib.import_module("targets")  # as tools/fuzz.py does
+sys.path.pop(0)
 
 CASES = [(name, path) for name in targets.TARGETS for path in sorted((targets.CORPUS / name).iterdir())]
 LINES = [
