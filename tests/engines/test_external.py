@@ -114,7 +114,7 @@ def test_headers_are_sent_and_are_in_no_fact():
 def test_a_server_that_loads_is_waited_for():
     loading = (503, "application/json", '{"error": {"message": "Loading model"}}')
     with server({CHAT: [loading, TOKEN]}) as asked:
-        assert ask(asked.url).url == asked.url + CHAT
+        assert ask(asked.url).shown_url == asked.url + CHAT
 
 
 def test_a_server_that_loads_for_too_long_is_told_in_its_own_words():
