@@ -62,11 +62,15 @@ def shown_words(words: Sequence[str]) -> list[str]:
 
 def shown_text(text: str) -> str:
     """An address or a header's line without its secrets: `//***@`, `?sig=***`, `Bearer ***`, `X-Api-Key: ***`."""
+    header = _HEADER.match(text)
+    return f"{header[1]}{header[2]}{MARK}" if header and is_secret_name(header[1]) else _shown_parts(text)
+
+
+def _shown_parts(text: str) -> str:
+    """`shown_text` for a text that may hold several addresses and headers."""
     text = _USER.sub(rf"\1{MARK}@", text)
     text = _QUERY.sub(lambda found: f"{found[1]}{found[2]}={MARK if is_secret_name(found[2]) else found[3]}", text)
-    text = _SCHEME.sub(rf"\1\2{MARK}", text)
-    header = _HEADER.match(text)
-    return f"{header[1]}{header[2]}{MARK}" if header and is_secret_name(header[1]) else text
+    return _SCHEME.sub(rf"\1\2{MARK}", text)
 
 
 def shown_line(line: str) -> str:
@@ -77,7 +81,7 @@ def shown_line(line: str) -> str:
         hides = is_secret_name(name) and (name.startswith("-") or mark == "=")
         return f"{name}{mark}{MARK}" if hides else found[0]
 
-    return shown_text(_IN_LINE.sub(value, line))
+    return _shown_parts(_IN_LINE.sub(value, line))
 
 
 def shown_env(env: Mapping[str, str]) -> dict[str, str]:
@@ -111,7 +115,7 @@ def secrets_of_arm(arm: Arm) -> set[str]:
         for piece in _IN_LINE.finditer(arm.command):
             if is_secret_name(piece["name"]) and (piece["name"].startswith("-") or piece["mark"] == "="):
                 found.add(piece["value"].strip("\"'"))
-        return found | _hidden_of_text(arm.command)
+        return found | _hidden_parts(arm.command)
     return found | _hidden_of_words(arm.command)
 
 
@@ -171,15 +175,20 @@ def _hidden_of_words(words: Sequence[str]) -> set[str]:
 
 def _hidden_of_text(text: str) -> set[str]:
     """What `shown_text` hides."""
+    header = _HEADER.match(text)
+    if header and is_secret_name(header[1]):
+        return {header[3], header[3].partition(" ")[2]} - {"", MARK}
+    return _hidden_parts(text)
+
+
+def _hidden_parts(text: str) -> set[str]:
+    """What `_shown_parts` hides."""
     found: set[str] = set()
     for user in _USER.finditer(text):
         both = user[0].removeprefix("://").removesuffix("@")
         found |= {both, both.partition(":")[2]}
     found |= {query[3] for query in _QUERY.finditer(text) if is_secret_name(query[2])}
     found |= {scheme[3] for scheme in _SCHEME.finditer(text)}
-    header = _HEADER.match(text)
-    if header and is_secret_name(header[1]):
-        found.add(header[3])
     return found - {"", MARK}
 
 
