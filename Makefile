@@ -1,8 +1,10 @@
 # make demo    the main job on the embedded engine: no GPU, no download
 # make test    the tests            make test ARGS='-k plan'
-# make check   format, lint, types and layers; each alone: make check-format, check-lint, check-types, check-layers
+# make check   format, lint, types and layers; each alone: make check-format, check-lint, check-types, check-layers, check-lock
 # make fix     mend what ruff can mend
 # make bench   what the client itself costs and how true it is (needs a C compiler and two cores; about 3 minutes)
+# make fuzz    coverage-guided fuzzing of what reads others' bytes: FUZZ_SECONDS=60 for each target   make fuzz ARGS=gguf
+# make audit   asks whether the locked packages have known vulnerabilities, where the service can be reached
 # make statistics   how often verdicts and intervals are right, by simulation (about 10 minutes)
 # make lock    resolve requirements/ again (needs uv)       make lock ARGS=--upgrade
 # make clean   remove the environment and the caches
@@ -32,9 +34,11 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 ifdef UV
 VENV = uv venv --quiet --python "$(PYTHON)" .venv
 PIP_INSTALL = uv pip install --quiet --python $(BIN)/python --compile-bytecode
+PIP_INSTALL_INTO = uv pip install --quiet --python $(BIN)/python --target
 else
 VENV = "$(PYTHON)" -m venv .venv
 PIP_INSTALL = $(BIN)/python -m pip install --quiet
+PIP_INSTALL_INTO = $(BIN)/python -m pip install --quiet --upgrade --target
 endif
 
 # $(call install,WHAT): the locked requirements, then the project itself. Only wheels: a source archive would fetch
@@ -46,7 +50,7 @@ define install
 	@$(PIP_INSTALL) --no-index --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: demo test bench statistics check check-format check-lint check-types check-layers fix lock clean
+.PHONY: demo test bench fuzz audit statistics check check-format check-lint check-types check-layers check-lock fix lock clean
 
 demo: .venv/.installed-base
 	@$(BIN)/inferometer demo $(ARGS)
@@ -57,10 +61,31 @@ test: .venv/.installed-dev
 bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/client.py $(ARGS)
 
+FUZZ_SECONDS ?= 60
+
+fuzz: .venv/.installed-dev .fuzz/.installed
+	PYTHONPATH=.fuzz/site $(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS) $(ARGS)
+
+# atheris is not for every system that the tests are for: it lies outside of .venv.
+.fuzz/.installed: requirements/fuzz.txt | $(BIN)/python
+	@echo "Installing requirements/fuzz.txt into .fuzz/site"
+	@rm -rf .fuzz/site
+	@$(PIP_INSTALL_INTO) .fuzz/site --require-hashes --only-binary :all: -r requirements/fuzz.txt
+	@touch $@
+
+audit: .audit/.installed
+	@$(BIN)/python tools/audit.py $(ARGS)
+
+.audit/.installed: requirements/audit.txt | $(BIN)/python
+	@echo "Installing requirements/audit.txt into .audit/site"
+	@rm -rf .audit/site
+	@$(PIP_INSTALL_INTO) .audit/site --require-hashes --only-binary :all: -r requirements/audit.txt
+	@touch $@
+
 statistics: .venv/.installed-dev
 	$(BIN)/python benchmarks/verdicts.py $(ARGS)
 
-check: check-format check-lint check-types check-layers
+check: check-format check-lint check-types check-layers check-lock
 
 check-format: .venv/.installed-dev
 	$(BIN)/ruff format --check .
@@ -73,6 +98,9 @@ check-types: .venv/.installed-dev
 
 check-layers: .venv/.installed-dev
 	$(BIN)/lint-imports --no-logo
+
+check-lock: .venv/.installed-dev
+	$(BIN)/python tools/check_lock.py
 
 fix: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
@@ -96,6 +124,8 @@ $(BIN)/python:
 # is unless pyproject.toml asks for another, or ARGS=--upgrade.
 LOCK = uv pip compile --quiet pyproject.toml --universal --fork-strategy fewest --python-version 3.11 \
 	--generate-hashes --no-header $(ARGS)
+# A group without the project's own requirements.
+LOCK_ONLY = $(subst compile --quiet pyproject.toml,compile --quiet,$(LOCK))
 
 lock:
 	@test -n "$(UV)" || { echo "make lock needs uv on PATH: pip install uv" >&2; exit 1; }
@@ -103,7 +133,9 @@ lock:
 	$(LOCK) --group build -c requirements/dev.txt -o requirements/base.txt
 	$(LOCK) --extra ray -c requirements/dev.txt -o requirements/ray.txt
 	$(LOCK) --extra parquet -c requirements/dev.txt -o requirements/parquet.txt
+	$(LOCK_ONLY) --group fuzz -o requirements/fuzz.txt
+	$(LOCK_ONLY) --group audit -c requirements/dev.txt -o requirements/audit.txt
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .fuzz .audit .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,6 +3,7 @@
 import msgspec
 
 from inferometer.record import Fact
+from inferometer.secrecy import shown_text
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -27,5 +28,6 @@ class Endpoint(msgspec.Struct, frozen=True):
     log_begins_at: int = 0
 
     @property
-    def url(self) -> str:
-        return self.base_url + self.path
+    def shown_url(self) -> str:
+        """Where requests go, for a message: without what is secret in it."""
+        return shown_text(self.base_url + self.path)

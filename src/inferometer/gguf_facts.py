@@ -8,6 +8,7 @@ from typing import BinaryIO
 import msgspec
 
 from inferometer.errors import ModelUnusable
+from inferometer.untrusted import harmless
 
 MAGIC = b"GGUF"
 KNOWN_VERSIONS = (2, 3)
@@ -20,7 +21,12 @@ _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 
 _EXPERT = re.compile(r"_exps\.|\.ffn_(?:gate|up|down)\.\d+\.")
 _BLOCK = re.compile(r"blk\.(\d+)\.")
-_LONGEST_TEXT = 1 << 30  # a length beyond it is a damaged file, not a text
+_LONGEST_TEXT = 1 << 26  # a length beyond it is a damaged file, not a text
+_MOST_VALUES = 1 << 16
+_MOST_TENSORS = 1 << 20
+_MOST_ELEMENTS = 1 << 24  # of an array: a vocabulary has some hundred thousand
+_MOST_DIMENSIONS = 8  # ggml has 4
+_DEEPEST_ARRAY = 4
 
 
 class Tensor(msgspec.Struct, frozen=True):
@@ -56,8 +62,9 @@ class Header(msgspec.Struct, frozen=True):
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     def text(self, key: str) -> str:
+        """A text of the metadata, harmless to show; "" where there is none."""
         value = self.metadata.get(key)
-        return value if isinstance(value, str) else ""
+        return harmless(value) if isinstance(value, str) else ""
 
 
 class Attention(msgspec.Struct, frozen=True):
@@ -119,7 +126,7 @@ def header_of(stream: BinaryIO, name: str) -> Header:
             f"{name} is GGUF of version {version}; versions {KNOWN_VERSIONS[0]} and {KNOWN_VERSIONS[1]} can be read. "
             "Take a newer file of the model."
         )
-    tensor_count, value_count = reader.number("Q"), reader.number("Q")
+    tensor_count, value_count = reader.count("Q", _MOST_TENSORS), reader.count("Q", _MOST_VALUES)
     metadata = {reader.text(): reader.value(reader.number("I")) for _ in range(value_count)}
     return Header(metadata, tuple(_tensor(reader, name) for _ in range(tensor_count)))
 
@@ -258,15 +265,15 @@ def _tensor(reader: "_Reader", name: str) -> Tensor:
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     tensor_name = reader.text()
-    shape = tuple(reader.number("Q") for _ in range(reader.number("I")))
+    shape = tuple(reader.number("Q") for _ in range(reader.count("I", _MOST_DIMENSIONS)))
     kind = reader.number("I")
     reader.number("Q")  # where its data begins
     try:
         block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     except (ValueError, KeyError) as error:
         raise ModelUnusable(
-            f"{name}: the tensor {tensor_name} is of type {kind}, which the installed gguf package does not know; "
-            "pip install --upgrade gguf may help."
+            f"{name}: the tensor {harmless(tensor_name, 100)} is of type {kind}, which the installed gguf package does "
+            "not know; pip install --upgrade gguf may help."
         ) from error
     plain = Tensor(tensor_name, shape, 0)
     return msgspec.structs.replace(plain, bytes=plain.elements // block * block_bytes)
@@ -282,12 +289,22 @@ class _Reader:
     def take(self, count: int) -> bytes:
         data = self._stream.read(count) if 0 <= count <= _LONGEST_TEXT else b""
         if len(data) != count:
-            raise ModelUnusable(f"{self._name} is cut off or damaged within its header; fetch the file again.")
+            raise self._damaged()
         return data
+
+    def _damaged(self) -> ModelUnusable:
+        return ModelUnusable(f"{self._name} is cut off or damaged within its header; fetch the file again.")
 
     def number(self, kind: str) -> int:
         """An integer, for counts and lengths."""
         return int(self._unpacked(kind))
+
+    def count(self, kind: str, most: int) -> int:
+        """A number of things to come, of which no sound file has more than `most`."""
+        found = self.number(kind)
+        if found > most:
+            raise self._damaged()
+        return found
 
     def text(self) -> str:
         return self.take(self.number("Q")).decode(errors="replace")
@@ -310,15 +327,17 @@ class _Reader:
             )
         return _NUMBERS[kind]
 
-    def _skipped_array(self) -> Listed:
+    def _skipped_array(self, depth: int = 1) -> Listed:
         """A vocabulary is hundreds of thousands of texts: they are stepped over, not kept."""
-        kind, length = self.number("I"), self.number("Q")
+        kind, length = self.number("I"), self.count("Q", _MOST_ELEMENTS)
         if kind == _STRING:
             for _ in range(length):
-                self._skip(self.number("Q"))
+                self._skip(self.count("Q", _LONGEST_TEXT))
         elif kind == _ARRAY:
+            if depth == _DEEPEST_ARRAY:
+                raise self._damaged()
             for _ in range(length):
-                self._skipped_array()
+                self._skipped_array(depth + 1)
         else:
             self._skip(length * struct.calcsize(f"<{self._format(kind)}"))
         return Listed(length)

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import ssl
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any, cast
@@ -14,8 +15,15 @@ import msgspec
 
 from inferometer.target import Target, Tcp, Unix, hidden, secrets_of, target_of, tunnel_refusal
 from inferometer.tls import handshake_failure, tls_context
+from inferometer.units import NS_PER_S, bytes_text
+from inferometer.untrusted import harmless
 
 _SHOWN_CHARACTERS = 200
+MOST_BODY_BYTES = 16 * 1024**2
+"""Of an answer to a small question: a list of models, a page of metrics. http.client itself bounds what comes before
+the body: 100 headers of 64 KiB."""
+MOST_PATIENCE = 4
+"""An answer may take so many times the patience for one wait: a server that sends a byte now and then never ends."""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -31,8 +39,8 @@ class Server(msgspec.Struct, frozen=True):
 
 class Answer(msgspec.Struct, frozen=True):
     """What came back. `shown` is an excerpt for an error message: an error object's own message, else the first
-    characters; `server` and `location` are headers, "" where there were none. These three hold no secret of ours, even
-    where the server repeats it.
+    characters; `content_type`, `server` and `location` are headers, "" where there were none. These four are harmless
+    to print, and hold no secret of ours, even where the server repeats it.
     """
 
     status: int
@@ -46,6 +54,10 @@ class Answer(msgspec.Struct, frozen=True):
     def json(self) -> Any:
         """The body as JSON; None where it is none. It is the server's own: any JSON."""
         return _json(self.body)
+
+
+class AnswerTooLarge(http.client.HTTPException):
+    """A server says more than an answer to a small question can be."""
 
 
 class Unreachable(ConnectionError):
@@ -84,6 +96,7 @@ class Conversation:
     def __init__(self, server: Server, timeout_s: float) -> None:
         """Connects with the first question. `timeout_s`: for each wait on the socket."""
         self._server = server
+        self._timeout_s = timeout_s
         self._connection = _Connection(server.target, timeout_s)
         self._answered = False
 
@@ -108,7 +121,7 @@ class Conversation:
                 "GET" if body is None else "POST", target.request_target(path), content, self._headers(content)
             )
             response = self._connection.getresponse()
-            data = response.read()
+            data = self._body(response)
         except BaseException:
             self._connection.close()  # in the middle of an answer it can carry no other
             raise
@@ -117,11 +130,29 @@ class Conversation:
         return Answer(
             response.status,
             data,
-            shown=self._server.hide(_said(data))[:_SHOWN_CHARACTERS],
-            content_type=header("Content-Type", ""),
-            server=self._server.hide(header("Server", "")),
-            location=self._server.hide(header("Location", "")),
+            shown=self._harmless(_said(data, header("Content-Encoding", ""))),
+            content_type=self._harmless(header("Content-Type", "")),
+            server=self._harmless(header("Server", "")),
+            location=self._harmless(header("Location", "")),
         )
+
+    def _body(self, response: http.client.HTTPResponse) -> bytes:
+        """All of it, as it came: nothing is decompressed. Raises AnswerTooLarge, and TimeoutError for one that trickles
+        in without an end."""
+        pieces: list[bytes] = []
+        size = 0
+        until_ns = time.monotonic_ns() + int(MOST_PATIENCE * self._timeout_s * NS_PER_S)
+        while piece := response.read1(65_536):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MOST_BODY_BYTES:
+                raise AnswerTooLarge(f"the answer is larger than {bytes_text(MOST_BODY_BYTES)}")
+            if time.monotonic_ns() > until_ns:
+                raise TimeoutError(f"the answer has not ended after {MOST_PATIENCE * self._timeout_s:g} s")
+        return b"".join((*pieces, response.read()))  # nothing more; it ends the answer, and says if some is missing
+
+    def _harmless(self, text: str) -> str:
+        return harmless(self._server.hide(text[: 10 * _SHOWN_CHARACTERS]), _SHOWN_CHARACTERS)
 
     def _headers(self, content: bytes | None) -> dict[str, str]:
         """Ours, the proxy's and the caller's; a later one replaces an earlier one, however its name is written."""
@@ -189,7 +220,7 @@ def _open_tunnel(sock: socket.socket, target: Target) -> None:
         except http.client.HTTPException as error:
             raise Unreachable(f"the proxy {target.shown_proxy} answers no HTTP: {type(error).__name__}") from error
         if not http.HTTPStatus.OK <= response.status < http.HTTPStatus.MULTIPLE_CHOICES:
-            status = hidden(f"{response.status} {response.reason}".strip(), secrets_of(target, {}))
+            status = harmless(hidden(f"{response.status} {response.reason}".strip(), secrets_of(target, {})))
             raise Unreachable(tunnel_refusal(target.shown, target.shown_proxy, status))
 
 
@@ -197,16 +228,18 @@ def _json(data: bytes) -> Any:
     """Any JSON, None where it is none."""
     try:
         return msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def _said(data: bytes) -> str:
+def _said(data: bytes, encoding: str) -> str:
     """An error object's own message, else the body as one line."""
+    if encoding.strip().lower() not in ("", "identity"):
+        return f"a body encoded as {encoding}, though none was asked for"
     answer = _json(data)
     if isinstance(answer, dict):
         error = cast("dict[str, Any]", answer).get("error", cast("dict[str, Any]", answer))
         message = cast("dict[str, Any]", error).get("message") if isinstance(error, dict) else error
         if isinstance(message, str) and message:
             return message
-    return " ".join(data.decode(errors="replace").split()) or "an empty body"
+    return " ".join(data[: 10 * _SHOWN_CHARACTERS].decode(errors="replace").split()) or "an empty body"

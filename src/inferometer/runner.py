@@ -50,6 +50,7 @@ from inferometer.record import Fact, Finding, RequestRecord
 from inferometer.request import Request, TokenCounter, Workload
 from inferometer.results import comparison_of, known_metric
 from inferometer.schedule import concurrency_limit
+from inferometer.secrecy import secrets_in, without
 from inferometer.spec import Arm, Settle, Spec, TrialSpec, worker_problems
 from inferometer.stopping import stop
 from inferometer.store import Store
@@ -81,8 +82,13 @@ def run_study(
         if ray is not None:
             raise RequestWrong("--ray cannot play several trials at once: leave out --ray, or parallel in the study.")
     engines: dict[str, Engine] = {name: factory("engine", arm.engine)(headers or {}) for name, arm in arms.items()}
+    secrets = secrets_in(spec, headers, os.environ)
     for name, engine in engines.items():
-        engine.check(arms[name])
+        try:
+            engine.check(arms[name])
+        except RequestWrong as wrong:
+            wrong.args = (without(str(wrong), secrets),)
+            raise
     workload: Workload = factory("workload", workload_kind(spec))(spec.workload)
     with contextlib.ExitStack() as stack:
         hire = _hiring(spec, ray, arms, stack)
@@ -105,7 +111,7 @@ def run_study(
                 yield TrialBegan(trial.arm_name, trial.number, place, total, total // len(spec.arms))
             names = [trial.arm_name for trial in next_ones]
             trials = [
-                _Trial(spec, trial, arms[name], engines[name], workload, store, hire, garage, beside=names)
+                _Trial(spec, trial, arms[name], engines[name], workload, store, hire, garage, secrets, beside=names)
                 for trial, name in zip(next_ones, names, strict=True)
             ]
             yield from trials[0].run() if len(trials) == 1 else at_once(trials)
@@ -211,6 +217,7 @@ class _Trial:
         store: Store,
         hire: _Hiring,
         garage: _Garage,
+        secrets: list[str],
         beside: Sequence[str],
     ) -> None:
         self.interrupts: list[int] = []
@@ -225,6 +232,7 @@ class _Trial:
         self._garage = garage
         self._clock = trial_clock(SystemClock())
         self._id = store.begin_trial(trial.arm_name, trial.number, arm.draft is not None, _now_text())
+        self._secrets = secrets
         self._facts: list[Fact] = []
         self._findings = _beside_findings(trial.arm_name, beside)
 
@@ -235,12 +243,14 @@ class _Trial:
             yield from self._measure()
             state, error = "done", ""
         except TrialFailed as failure:
-            error = str(failure)
+            error = without(str(failure), self._secrets)
         except RequestWrong as wrong:
-            error = str(wrong)
+            error = without(str(wrong), self._secrets)
+            wrong.args = (error,)
             raise
         finally:
-            self._store.end_trial(self._id, state, error, self._facts, self._findings)
+            facts = [msgspec.structs.replace(fact, value=without(fact.value, self._secrets)) for fact in self._facts]
+            self._store.end_trial(self._id, state, error, facts, self._findings)
         yield TrialEnded(self._trial.arm_name, self._trial.number, error)
 
     def _measure(self) -> Iterator[Progress]:
@@ -312,9 +322,9 @@ class _Trial:
                 self._store.add_samples(self._id, samples)
                 match happening:
                     case RequestRecord():
-                        self._store.add_record(self._id, happening)
+                        self._store.add_record(self._id, _without(happening, self._secrets))
                         if not happening.measured:
-                            _require_ok(happening, endpoint)
+                            _require_ok(_without(happening, self._secrets), endpoint)
                             watch.mark()
                             continue
                         if said := tally.ended(happening):
@@ -383,6 +393,12 @@ class _Trial:
         self._store.set_our_tokens(self._id, counts)
 
 
+def _without(record: RequestRecord, secrets: list[str]) -> RequestRecord:
+    """What the server says of itself in a record, without what the arm or the environment told it."""
+    model = None if record.model is None else without(record.model, secrets)
+    return msgspec.structs.replace(record, error=without(record.error, secrets), model=model)
+
+
 def workload_kind(spec: Spec) -> str:
     """The name under which the spec's workload is known."""
     return str(spec.workload.__struct_config__.tag)
@@ -398,7 +414,7 @@ def _require_ok(warmup: RequestRecord, endpoint: Endpoint) -> None:
     if warmup.outcome in ("ok", "cancelled"):
         return
     raise ServerUnusable(
-        f"the warm-up request to {endpoint.url} failed ({warmup.outcome}): {warmup.error}\n"
+        f"the warm-up request to {endpoint.shown_url} failed ({warmup.outcome}): {warmup.error}\n"
         "Nothing was measured. Check the model's name, the path and the API (--backend, --endpoint) against the server."
     )
 

@@ -3,13 +3,22 @@
 import difflib
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, Literal, cast
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 
 from inferometer.errors import SpecInvalid
 from inferometer.schedule import Closed, Replay, Schedule, concurrency_limit
+from inferometer.untrusted import harmless
+
+if TYPE_CHECKING:
+    import yaml
+
+MOST_CHARACTERS = 1_000_000
+MOST_NODES = 20_000
+MOST_DEPTH = 32
+"""Of a study file: more is no study, but made to exhaust whoever reads it."""
 
 Api = Literal["openai-chat", "openai"]
 """`openai-chat`: /v1/chat/completions; `openai`: /v1/completions."""
@@ -184,10 +193,7 @@ class TrialSpec(msgspec.Struct, frozen=True):
 
 def parse(text: str, source: str) -> Spec:
     """A Spec from YAML. Raises SpecInvalid with every problem at once, each at its place and with the nearest name."""
-    try:
-        raw = msgspec.yaml.decode(text)
-    except msgspec.DecodeError as error:
-        raise SpecInvalid(source, [f"it is no YAML: {error}"]) from error
+    raw = _loaded(text, source)
     if not isinstance(raw, dict):
         raise SpecInvalid(source, ["it must be a mapping with `arms:`; see the example in README"])
     raw = cast("dict[str, Any]", raw)  # whatever the file holds, checked just below
@@ -196,8 +202,62 @@ def parse(text: str, source: str) -> Spec:
         raw = {**raw, "arms": _with_bases(raw["arms"], problems)}
     problems += _problems(raw, Spec, "")
     if problems:
-        raise SpecInvalid(source, problems)
-    return checked(msgspec.convert(raw, Spec), source)
+        raise SpecInvalid(source, [harmless(problem) for problem in problems])
+    try:
+        spec = msgspec.convert(raw, Spec)
+    except msgspec.ValidationError as error:  # the name of an arm that is no text, say
+        raise SpecInvalid(source, [str(error)]) from error
+    return checked(spec, source)
+
+
+def _loaded(text: str, source: str) -> Any:
+    """What the YAML holds: mappings, lists and plain values, as nothing else is made of it. Raises SpecInvalid.
+
+    It is looked through before it is loaded, event by event, since loading follows aliases and nesting with no bound.
+    """
+    import yaml
+
+    problem = f"it is larger than {MOST_CHARACTERS:,} characters" if len(text) > MOST_CHARACTERS else ""
+    try:
+        problem = problem or _yaml_problem(cast("Iterator[yaml.Event]", yaml.parse(text, Loader=yaml.CSafeLoader)))
+        if not problem:
+            return msgspec.yaml.decode(text)
+    except (msgspec.DecodeError, yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month
+        problem = f"it is no YAML: {harmless(str(error))}"
+    raise SpecInvalid(source, [problem])
+
+
+def _yaml_problem(events: "Iterator[yaml.Event]") -> str:
+    """Why this is not loaded, "" where it may be. An alias counts for as many nodes as what it stands for, which has to
+    be whole before: that of a node inside itself has no end."""
+    import yaml
+
+    nodes = 0
+    sizes: dict[str, int] = {}
+    open_at: list[tuple[str | None, int]] = []
+    for event in events:
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_at.pop()
+            if anchor is not None:
+                sizes[anchor] = nodes - before
+            continue
+        if isinstance(event, yaml.AliasEvent):
+            nodes += sizes.get(str(event.anchor), MOST_NODES)
+        elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+            nodes += 1
+            if event.tag is not None:
+                return f"it has a tag ({harmless(str(event.tag), 80)}); a study file needs none"
+            anchor = None if event.anchor is None else str(event.anchor)
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_at.append((anchor, nodes - 1))
+                sizes.pop(anchor or "", None)
+            elif anchor is not None:
+                sizes[anchor] = 1
+        if nodes > MOST_NODES:
+            return f"it has more than {MOST_NODES:,} values, aliases (*name) counted for what they stand for"
+        if len(open_at) > MOST_DEPTH:
+            return f"it is nested more than {MOST_DEPTH} deep"
+    return ""
 
 
 def checked(spec: Spec, source: str) -> Spec:
@@ -309,10 +369,10 @@ def _union_problems(value: dict[str, Any], members: list[Any], place: str) -> li
         return _struct_problems(value, members[0], place)
     by_tag = {str(member.__struct_config__.tag): member for member in members}
     tag = value.get("kind")
-    if tag not in by_tag:
+    if not isinstance(tag, str) or tag not in by_tag:
         said = "is missing" if tag is None else f"{tag!r} is unknown"
         return [f"{_join(place, 'kind')}: {said}{_nearest(str(tag), list(by_tag))}; it is one of {', '.join(by_tag)}"]
-    return _struct_problems(value, by_tag[str(tag)], place)
+    return _struct_problems(value, by_tag[tag], place)
 
 
 def _struct_problems(value: dict[str, Any], struct: Any, place: str) -> list[str]:

@@ -26,7 +26,9 @@ import msgspec
 from inferometer.errors import RequestWrong, StudyUnreadable
 from inferometer.plan import Plan
 from inferometer.record import Event, Events, Fact, Finding, RequestRecord, Sample, ServerTimings, Trial, Usage
-from inferometer.spec import Spec, parse, to_yaml
+from inferometer.secrecy import shown_spec
+from inferometer.spec import MOST_CHARACTERS, Spec, parse, to_yaml
+from inferometer.untrusted import harmless
 
 FORMAT_VERSION = 2
 _APPLICATION_ID = 0x496E666D  # "Infm": what `file` and others may know a study by
@@ -52,11 +54,19 @@ CREATE TABLE sample (
 CREATE INDEX sample_of_trial ON sample (trial_id, at_ns);
 """
 
+_OTHER_OBJECTS = """
+SELECT type || ' ' || name FROM sqlite_master WHERE type IN ('view', 'trigger') OR sql LIKE 'CREATE VIRTUAL%'
+"""
+"""What a study never holds: a view or a trigger may run anything, without an end, when a table is read or written."""
+
 _SCALARS = (
     "request_id measured outcome due_ns sent_ns done_ns first_byte_ns connected_ns status finish_reason model error "
     "coalesced stamp_errors resent prompt_tokens our_tokens"
 ).split()
 _EVENTS = "event_ns, event_kind, event_chars, event_text, event_tokens"
+_DAMAGE = (sqlite3.Error, msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError, MemoryError)
+"""What reading a file of altered bytes raises: SQLite finds it (MemoryError: it asks for the size that an altered byte
+says), or a value is not what the schema says."""
 _encode = msgspec.json.encode
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -85,13 +95,14 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path, spec: Spec) -> "Store":
-        """A new study in `folder`, which is made. Raises RequestWrong where one is already, or none can be."""
+        """A new study in `folder`, which is made. What is secret in the spec is not kept. Raises RequestWrong where one
+        is already, or none can be."""
         path = folder / "study.db"
         if path.exists():
             raise RequestWrong(f"{folder} holds a study already; choose another folder with --out, or remove that one.")
         try:
             (folder / "logs").mkdir(parents=True, exist_ok=True)
-            (folder / "study.yaml").write_text(to_yaml(spec), encoding="utf-8")
+            (folder / "study.yaml").write_text(to_yaml(shown_spec(spec)), encoding="utf-8")
             database = sqlite3.connect(path, check_same_thread=False)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
@@ -111,7 +122,7 @@ class Store:
         if not (folder / "study.db").exists():
             return cls.create(folder, spec)
         cls.open(folder).close()
-        if to_yaml(load_spec(folder / "study.yaml")) != to_yaml(spec):
+        if to_yaml(load_spec(folder / "study.yaml")) != to_yaml(shown_spec(spec)):
             raise RequestWrong(
                 f"{folder} holds a study of another spec: its study.yaml is not what was asked for now. "
                 "Ask for the same, or choose another folder with --out."
@@ -136,11 +147,17 @@ class Store:
         try:
             database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
             (version,) = database.execute("PRAGMA user_version").fetchone()
-        except sqlite3.Error as error:
-            raise StudyUnreadable(f"{path} cannot be read: {error}") from error
+            others = database.execute(_OTHER_OBJECTS).fetchall()
+        except _DAMAGE as error:
+            raise StudyUnreadable(f"{path} cannot be read: {harmless(str(error))}") from error
         if version != FORMAT_VERSION:
             raise StudyUnreadable(
                 f"{folder} has format version {version}; this program reads version {FORMAT_VERSION}."
+            )
+        if others:
+            database.close()
+            raise StudyUnreadable(
+                f"{path} holds more than a study does ({harmless(str(others[0][0]))}): another program wrote it."
             )
         return cls(folder, database, writes=False)
 
@@ -248,8 +265,12 @@ class Store:
         return self._meta("stopped", str) or ""
 
     def _meta(self, key: str, kind: type[_T]) -> _T | None:
-        row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else msgspec.json.decode(row[0], type=kind)
+        try:
+            row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            return None if row is None else msgspec.json.decode(row[0], type=kind)
+        except _DAMAGE as error:
+            said = harmless(str(error))
+            raise StudyUnreadable(f"{self.folder / 'study.db'} is damaged: its {key}: {said}") from error
 
     def progress(self) -> tuple[str | None, dict[str, int]]:
         """When the first trial began (ISO 8601), and how many trials are in each state; read without the records.
@@ -288,8 +309,8 @@ class Store:
                 )
                 for trial_id, arm, number, state, plan_started_ns, draft_asked, error, facts, findings, began in rows
             ]
-        except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
-            raise StudyUnreadable(f"{self.folder / 'study.db'} is damaged: {error}") from error
+        except _DAMAGE as error:
+            raise StudyUnreadable(f"{self.folder / 'study.db'} is damaged: {harmless(str(error))}") from error
 
     @_in_turn
     def records(self, trial_id: int) -> tuple[RequestRecord, ...]:
@@ -311,7 +332,8 @@ class Store:
 def load_spec(path: Path | str) -> Spec:
     """The study in a file. Raises RequestWrong where it cannot be read, SpecInvalid where it cannot be run."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(MOST_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise RequestWrong(
             f"the study file {path} cannot be read: {getattr(error, 'strerror', None) or error}"

@@ -82,7 +82,7 @@ def test_one_token_makes_it_ready_and_its_own_words_are_facts():
         endpoint = ask(asked.url)
         body = next(body for path, _, body in asked.requests if path == CHAT)
     facts = {fact.name: fact.value for fact in endpoint.facts}
-    assert endpoint.url == asked.url + CHAT
+    assert endpoint.shown_url == asked.url + CHAT
     assert endpoint.model == "m-1"
     assert endpoint.pids == ()
     assert facts["engine_version"] == "0.25.1"
@@ -114,7 +114,7 @@ def test_headers_are_sent_and_are_in_no_fact():
 def test_a_server_that_loads_is_waited_for():
     loading = (503, "application/json", '{"error": {"message": "Loading model"}}')
     with server({CHAT: [loading, TOKEN]}) as asked:
-        assert ask(asked.url).url == asked.url + CHAT
+        assert ask(asked.url).shown_url == asked.url + CHAT
 
 
 def test_a_server_that_loads_for_too_long_is_told_in_its_own_words():
@@ -146,7 +146,7 @@ def test_where_no_model_is_named_the_front_page_is_shown():
 
 def test_a_web_page_is_shown_in_part():
     text = complaint({CHAT: (200, "text/html; charset=utf-8", "<html>" + "x" * 1000)})
-    assert text == f"URL{CHAT} answers with text/html instead of JSON: <html>{'x' * 194}\nIs this the API's address?"
+    assert text == f"URL{CHAT} answers with text/html instead of JSON: <html>{'x' * 194} …\nIs this the API's address?"
 
 
 @pytest.mark.parametrize("status", [401, 403])

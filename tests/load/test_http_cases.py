@@ -196,7 +196,7 @@ BAD = {
     "503 with a date": http_error("(Retry-After: Fri, 31 Dec 2027)", 503, "retry-after: Fri, 31 Dec 2027"),
     "503 without a word": http_error("HTTP 503: nothing", 503, body=""),
     "307": http_error("HTTP 307 (Location: http://else/v1)", 307, "Location: http://else/v1", body=""),
-    "401 that would colour the terminal": http_error("HTTP 401: [31mno", 401, body='{"error": "\\u001b[31mno"}'),
+    "401 that would colour the terminal": http_error("HTTP 401: no", 401, body='{"error": "\\u001b[31mno"}'),
     "204": Bad([Send(b"HTTP/1.1 204 No Content\r\n\r\n")], "http_error", "HTTP 204"),
     "500 that ends with the connection": Bad(hung_up(b"HTTP/1.1 500 No\r\n\r\nno memory"), "http_error", "no memory"),
     "500 in gzip": Bad([Send(b"HTTP/1.1 500 No\r\n" + ZIPPED)], "http_error", "HTTP 500: a body encoded as gzip"),

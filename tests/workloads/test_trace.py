@@ -173,7 +173,7 @@ def test_num_prompts_takes_the_trace_s_beginning_and_says_where_there_are_fewer(
         ("Time,Tokens\n1,2\n", "line 2: its columns are time, tokens.\nA trace has timestamp (in ms), input_length"),
         ("Timestamp,Request tokens,Response tokens\n5,1\n", "line 2: its columns are timestamp, request tokens."),
         ('{"timestamp": 1, "input_length": 3}', "or Timestamp (in s), Request tokens, Response tokens"),
-        ('{"timestamp": 1, "input_length": true, "output_length": 1}', "line 1: input_length is True"),
+        ('{"timestamp": 1, "input_length": true, "output_length": 1}', "line 1: input_length is true"),
         ('{"timestamp": "x", "input_length": 1, "output_length": 1}', "line 1: timestamp is 'x'"),
         ('{"timestamp": 1, "input_length": 1, "output_length": 1}\n{"tim', "line 2 is no JSON"),
         ("[1, 2]\n", "line 1 is no JSON object"),

@@ -1,9 +1,14 @@
 """Which command was asked for? Flags become a Spec, the runner runs it, reports are printed; exit codes are set."""
 
 import io
+import os
+import re
 import signal
 import sys
+import traceback
+from itertools import pairwise
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated
 
 import msgspec
@@ -20,6 +25,7 @@ from inferometer.cli.show import list_studies, show
 from inferometer.cli.standin import standin
 from inferometer.errors import InferometerError, RequestWrong
 from inferometer.harmless import harmless
+from inferometer.secrecy import ordered, secrets_of_environment, without
 
 app = typer.Typer(
     name="inferometer",
@@ -218,6 +224,15 @@ def _common(
     """Flags of every command."""
 
 
+def _show_defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A traceback, without the secrets of the environment and of --header: it may be sent to somebody."""
+    given = [word for flag, word in pairwise(sys.argv) if flag == "--header"]
+    given += [word.partition("=")[2] for word in sys.argv if word.startswith("--header=")]
+    values = [part for word in given for part in (re.split("[=:]", word, maxsplit=1)[-1], word.rpartition(" ")[2])]
+    secrets = ordered({*values, *secrets_of_environment(os.environ)})
+    sys.stderr.write(without("".join(traceback.format_exception(kind, error, trace)), secrets))
+
+
 def main() -> None:
     """The program. Errors that a user can act on are one message; anything else is a defect and shows its traceback."""
     for name in ("SIGTERM", "SIGHUP"):  # so that engines end too; what is ignored (nohup) stays so
@@ -234,3 +249,5 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
+    finally:
+        sys.excepthook = _show_defect  # typer has put its own there

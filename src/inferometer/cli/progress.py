@@ -171,7 +171,7 @@ def sentence(progress: Progress) -> str:
         case EngineReady(arm, after_ns, endpoint):
             versions = [fact.value for fact in endpoint.facts if fact.name == "engine_version"]
             known = f" ({versions[0]})" if versions else ""
-            return f"  {arm}: ready after {duration_text(after_ns)}{known} at {endpoint.url}"
+            return f"  {arm}: ready after {duration_text(after_ns)}{known} at {endpoint.shown_url}"
         case PlanReady(plan, notes):
             first = f"  plan: {len(plan.measured)} requests after {len(plan.warmups)} warm-up(s)"
             return "\n".join([first, *(f"  note: {note}" for note in notes)])

@@ -70,7 +70,8 @@ def program(arm: Arm, name: str, advice: str) -> str:
     binary = arm.binary or name
     if arm.cwd and os.sep in binary:
         binary = str(Path(arm.cwd).expanduser() / Path(binary).expanduser())
-    found = shutil.which(Path(binary).expanduser(), path={**os.environ, **arm.env}.get("PATH"))
+    # As text: a Path has no `./` before a name, without which it would be looked for on PATH.
+    found = shutil.which(os.path.expanduser(binary), path={**os.environ, **arm.env}.get("PATH"))
     if found is not None:
         return str(found)
     path = Path(binary).expanduser()

@@ -21,6 +21,7 @@ from inferometer.engines.model_files import model_facts
 from inferometer.engines.process import LOCALHOST, Launch, environment, free_port, late_facts, shown_command, started
 from inferometer.errors import RequestWrong
 from inferometer.record import Fact
+from inferometer.secrecy import shown_words
 from inferometer.spec import Arm
 
 SLOT_CONTEXT_TOKENS = 4096
@@ -130,7 +131,7 @@ def _flags(args: tuple[str, ...]) -> dict[str, int | str]:
             near = difflib.get_close_matches(flag, FLAGS, n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise RequestWrong(
-                f"the embedded engine has no flag {word!r}{hint} It takes {', '.join(FLAGS)}. "
+                f"the embedded engine has no flag {shown_words([word])[0]!r}{hint} It takes {', '.join(FLAGS)}. "
                 "For any other flag of llama.cpp use engine: llama-server."
             )
         given[FLAGS[flag]] = _value(flag, value if equals else next(words, None))

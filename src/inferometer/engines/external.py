@@ -18,8 +18,10 @@ from inferometer.engines.told import told_facts
 from inferometer.errors import RequestWrong, ServerUnusable
 from inferometer.questions import Answer, Server, Unreachable, ask, ask_json, server_at
 from inferometer.record import Fact
+from inferometer.secrecy import shown_text
 from inferometer.spec import Arm
 from inferometer.target import Unix, is_local, target_of
+from inferometer.untrusted import harmless
 
 PATIENCE_S = 30.0
 LOADING_PAUSE_S = 0.5
@@ -39,7 +41,9 @@ class External:
         process_ids(arm)
         path = arm.api_path
         if not (path.startswith("/") and path.isascii() and path.isprintable()) or " " in path:
-            raise RequestWrong(f"the path {path!r} must begin with / and be ASCII without blanks, as /v1/completions")
+            raise RequestWrong(
+                f"the path {shown_text(path)!r} must begin with / and be ASCII without blanks, as /v1/completions"
+            )
 
     def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]:
         """Starts nothing and writes no log."""
@@ -61,7 +65,7 @@ class External:
         proxy = server.target.shown_proxy
         facts = (
             Fact("engine", "external", "the arm"),
-            Fact("engine_url", base_url + arm.api_path, "the arm"),
+            Fact("engine_url", base_url + shown_text(arm.api_path), "the arm"),
             *([Fact("engine_proxy", proxy, "the environment")] if proxy else []),
             *([Fact("engine_server_header", answer.server, "the Server header")] if answer.server else []),
             *told_facts(server),
@@ -91,13 +95,13 @@ class External:
                 raise ServerUnusable(_nothing_there(base_url, server)) from error
             except TimeoutError as error:
                 raise ServerUnusable(
-                    f"{base_url}{arm.api_path}{_through(server)} gave no token in {patience_s:g} s; "
+                    f"{base_url}{shown_text(arm.api_path)}{_through(server)} gave no token in {patience_s:g} s; "
                     "is it busy, or still loading?"
                 ) from error
             except Unreachable as error:
                 raise ServerUnusable(str(error)) from error
             except (OSError, http.client.HTTPException) as error:
-                said = server.hide(str(error)) or type(error).__name__
+                said = harmless(server.hide(str(error))) or type(error).__name__
                 raise ServerUnusable(f"{base_url}{_through(server)} cannot be asked: {said}") from error
             if ready.token_came(answer):
                 return answer
@@ -184,7 +188,7 @@ def _nothing_there(base_url: str, server: Server) -> str:
 
 def _complaint(arm: Arm, base_url: str, server: Server, model: str, answer: Answer) -> str:
     """Why this answer is not one token, and what to try."""
-    url = base_url + arm.api_path + _through(server)
+    url = base_url + shown_text(arm.api_path) + _through(server)
     if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and server.target.shown_proxy:
         return (
             f"the proxy {server.target.shown_proxy} wants a name and a password (status 407): write them into its "

@@ -16,7 +16,9 @@ from inferometer.engines.own_command import OwnCommand
 from inferometer.engines.process import Launch, advice, environment, shown_command
 from inferometer.errors import RequestWrong
 from inferometer.record import Fact
+from inferometer.secrecy import secrets_of_arm, without
 from inferometer.spec import Arm, Draft
+from inferometer.untrusted import harmless
 
 QUESTION_TIMEOUT_S = 60.0
 """For --version and --help: a build for a GPU starts its driver first."""
@@ -51,7 +53,7 @@ class LlamaServer(OwnCommand):
         help_text = _ask(binary, "--help", arm)
         address = address_of(arm)
         command = (binary, *own_flags(arm, listening_flags(arm, address), help_text), *arm.args)
-        _require_known(binary, command[1:], help_text)
+        _require_known(binary, command[1:], help_text, secrets_of_arm(arm))
         _require_gpu(binary, arm, help_text)
         key = (given(arm.args, "--api-key") or arm.env.get("LLAMA_API_KEY", "")).partition(",")[0]
         return Launch(
@@ -129,7 +131,7 @@ def devices_listed(text: str) -> list[str]:
     return [line.strip() for line in listing.splitlines() if re.match(r"\s+\w+: ", line)]
 
 
-def _require_known(binary: str, args: tuple[str, ...], help_text: str) -> None:
+def _require_known(binary: str, args: tuple[str, ...], help_text: str, secrets: set[str]) -> None:
     """Raises RequestWrong for an argument that the binary does not know, and for a program that is no server."""
     known = arguments_of(help_text)
     if known and "--port" not in known:
@@ -137,7 +139,7 @@ def _require_known(binary: str, args: tuple[str, ...], help_text: str) -> None:
             f"binary: {binary} is another of llama.cpp's programs: its --help knows no --port. Name the llama-server "
             "beside it."
         )
-    said = complaint(args, known)
+    said = without(complaint(args, known), secrets)
     if said:
         raise RequestWrong(
             f"binary: {binary} would not start: {said}\nSee its --help. A start command of your own (`command:`) is "
@@ -178,7 +180,7 @@ def _version(binary: str, arm: Arm) -> str:
     text = _ask(binary, "--version", arm)
     versions = [line.strip() for line in text.splitlines() if line.startswith(("version", "built with"))]
     if not any(line.startswith("version") for line in versions):
-        said = " ".join(text.split())[:200] or "nothing"
+        said = harmless(" ".join(text.split()), 200) or "nothing"
         raise RequestWrong(
             f"binary: {binary} is no llama-server: to --version it says: {said}\nTry: {advice(text, ADVICE)}"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from inferometer.errors import ModelUnusable
 from inferometer.record import Fact
 from inferometer.spec import Arm
+from inferometer.untrusted import harmless
 
 GGUF_MAGIC = b"GGUF"
 HEAD_BYTES = 1024**2
@@ -54,7 +55,8 @@ def _own_name(head: bytes) -> str | None:
     if found is None or found.end() + 8 > len(head):
         return None
     (length,) = struct.unpack_from("<Q", head, found.end())
-    return head[found.end() + 8 : found.end() + 8 + length].decode(errors="replace") if length < 1024 else None
+    text = head[found.end() + 8 : found.end() + 8 + length].decode(errors="replace")
+    return harmless(text) if length < 1024 else None
 
 
 def _near(path: Path) -> str:

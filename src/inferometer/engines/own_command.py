@@ -24,6 +24,7 @@ from inferometer.engines.process import (
 from inferometer.errors import RequestWrong
 from inferometer.record import Fact
 from inferometer.spec import Arm
+from inferometer.target import target_of
 
 
 class OwnCommand:
@@ -80,6 +81,8 @@ def _address(arm: Arm) -> Address:
     """A free port where the command names {port}, else the arm's url. Raises RequestWrong where there is neither."""
     if names_port(arm):
         return Address(LOCALHOST, free_port())
+    if arm.url:
+        target_of(arm.url, {})  # refuses a name and password in it, without repeating them
     url = urlsplit(arm.url)
     if url.scheme != "http" or url.hostname is None:
         raise RequestWrong(

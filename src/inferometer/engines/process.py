@@ -20,11 +20,21 @@ import msgspec
 from inferometer.endpoint import Endpoint
 from inferometer.engines import in_force, ready
 from inferometer.engines.base import OnSpawn, unwatched
+from inferometer.engines.log_secrets import blot_out, secrets_given
 from inferometer.engines.told import told_facts
 from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable, StopNow
 from inferometer.questions import Server, ask, server_at
 from inferometer.record import Fact
+from inferometer.secrecy import (
+    MARK,
+    shown_env,
+    shown_line,
+    shown_text,
+    shown_words,
+    without,
+)
 from inferometer.spec import Arm
+from inferometer.untrusted import harmless, harmless_lines
 
 LOG = logging.getLogger(__name__)
 
@@ -84,7 +94,8 @@ class Launch(msgspec.Struct, frozen=True):
 @contextlib.contextmanager
 def started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> Iterator[Endpoint]:
     """The engine from its start to its end. Raises as `engines.base.Engine` says."""
-    log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0)
+    secrets = secrets_given(arm, launch.headers)
+    log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0, secrets)
     process: subprocess.Popen[bytes] | None = None
     patience_s = STOP_PATIENCE_S
     try:
@@ -123,6 +134,7 @@ def started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatc
     finally:
         if process is not None:
             stop_group(process, patience_s)
+        blot_out(log_path, log.begins_at, secrets)
 
 
 def late_facts(endpoint: Endpoint) -> tuple[Fact, ...]:
@@ -135,6 +147,7 @@ class _Log(NamedTuple):
 
     path: Path
     begins_at: int
+    secrets: tuple[str, ...] = ()
 
     def text(self) -> str:
         """All of this start's lines so far."""
@@ -237,14 +250,15 @@ def is_alive(pid: int) -> bool:
 
 
 def tail(log_path: Path, lines: int = LOG_LINES, *, from_byte: int = 0) -> str:
-    """The last lines of a log after `from_byte`, of its last 64 KiB; "(the log is empty)" where there are none."""
+    """The last lines of a log after `from_byte`, of its last 64 KiB, made harmless; "(the log is empty)" where there
+    are none."""
     try:
         with log_path.open("rb") as file:
             file.seek(max(from_byte, log_path.stat().st_size - 65536))
             text = file.read().decode(errors="replace")
     except OSError:
         return "(there is no log)"
-    return "\n".join(text.splitlines()[-lines:]) or "(the log is empty)"
+    return "\n".join(harmless_lines(text).split("\n")[-lines:]).strip("\n") or "(the log is empty)"
 
 
 def advice(log: str, otherwise: str) -> str:
@@ -257,29 +271,16 @@ def advice(log: str, otherwise: str) -> str:
 
 def shown_command(command: Sequence[str], env: Mapping[str, str]) -> str:
     """The command line as one would type it, with the arm's own environment; secrets are `***`."""
-    names = [f"{name}={'***' if _secret_name(name) else shlex.quote(value)}" for name, value in env.items()]
-    words: list[str] = []
-    hide = False
-    for word in command:
-        flag, equals, _ = word.partition("=")
-        if hide:
-            words.append("***")
-        elif _secret_flag(flag) and equals:
-            words.append(f"{flag}=***")
-        else:
-            words.append(shlex.quote(word))
-        hide = not hide and _secret_flag(word)
-    return " ".join([*names, *words])
+    of_shell = len(command) == 3 and command[1] == "-c"
+    names = [f"{name}={_quoted(value)}" for name, value in shown_env(env).items()]
+    words = [*command[:2], shown_line(command[2])] if of_shell else shown_words(command)
+    return " ".join([*names, *map(_quoted, words)])
 
 
-def _secret_name(name: str) -> bool:
-    return re.search(r"KEY|TOKEN|SECRET|PASSWORD", name, re.IGNORECASE) is not None
-
-
-def _secret_flag(word: str) -> bool:
-    """`--api-key`, `--hf-token`, `-hft`; not `--max-tokens`."""
-    parts = word.lstrip("-").lower().split("-")
-    return word.startswith("-") and (word == "-hft" or not {"key", "token", "secret", "password"}.isdisjoint(parts))
+def _quoted(word: str) -> str:
+    """As one would type it; what stands for a secret is no glob."""
+    plain = word.replace(MARK, "x")
+    return word if shlex.quote(plain) == plain else shlex.quote(word)
 
 
 def _spawn(launch: Launch, log_path: Path) -> subprocess.Popen[bytes]:
@@ -323,13 +324,14 @@ def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Se
         try:
             answer = ask(server, arm.api_path, body=body, timeout_s=left_s)
         except (OSError, http.client.HTTPException) as error:
-            said = str(error) or type(error).__name__
+            said = harmless(server.hide(str(error))) or type(error).__name__
         else:
             if ready.token_came(answer):
                 return time.monotonic() - began_s
             if answer.status != ready.LOADING:
                 raise ServerUnusable(
-                    f"{launch.name} answers {arm.api_path} with status {answer.status} and no token: {answer.shown}\n"
+                    f"{launch.name} answers {shown_text(arm.api_path)} with status {answer.status} and no token: "
+                    f"{answer.shown}\n"
                     + _evidence(launch, log, "Check the arm's api and path, and that the model can chat.")
                 )
             said = answer.shown
@@ -343,7 +345,7 @@ def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Se
 
 def _evidence(launch: Launch, log: _Log, otherwise: str = "See the whole log for more.") -> str:
     """The command, the end of the log and what to try."""
-    end = tail(log.path, from_byte=log.begins_at)
+    end = without(tail(log.path, from_byte=log.begins_at), log.secrets)
     indented = "\n".join(f"  {line}" for line in end.splitlines())
     return f"Started as: {launch.shown}\nThe end of its log, {log.path}:\n{indented}\nTry: {advice(end, otherwise)}"
 

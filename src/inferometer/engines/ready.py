@@ -6,7 +6,9 @@ from typing import Any, cast
 from inferometer.questions import Answer, Server, ask_json
 from inferometer.record import Fact
 from inferometer.spec import Arm
+from inferometer.untrusted import harmless
 
+_NAME_CHARACTERS = 300
 LOADING = 503
 """llama-server's answer while it loads the model."""
 
@@ -35,13 +37,15 @@ def token_came(answer: Answer) -> bool:
         return False
     fields = cast("dict[str, Any]", body)
     usage = fields.get("usage")
-    if isinstance(usage, dict) and (cast("dict[str, Any]", usage).get("completion_tokens") or 0) >= 1:
+    counted = cast("dict[str, Any]", usage).get("completion_tokens") if isinstance(usage, dict) else None
+    if isinstance(counted, int) and counted >= 1:
         return True
     choices = fields.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return False
     choice = cast("dict[str, Any]", choices[0])
-    said = cast("dict[str, Any]", choice.get("message") or {})
+    message = choice.get("message")
+    said = cast("dict[str, Any]", message) if isinstance(message, dict) else {}
     return any([choice.get("text"), said.get("content"), said.get("reasoning_content"), said.get("tool_calls")])
 
 
@@ -57,7 +61,8 @@ def model_names(server: Server) -> list[str]:
     if not isinstance(entries, list):
         return []
     models = cast("list[Any]", entries)  # the server's own JSON
-    return [str(cast("dict[str, Any]", entry)["id"]) for entry in models if isinstance(entry, dict) and "id" in entry]
+    names = (cast("dict[str, Any]", entry).get("id") for entry in models if isinstance(entry, dict))
+    return [server.hide(harmless(name, _NAME_CHARACTERS)) for name in names if isinstance(name, str)]
 
 
 def props_facts(answer: Any) -> tuple[Fact, ...]:
@@ -72,4 +77,8 @@ def props_facts(answer: Any) -> tuple[Fact, ...]:
         "slots": props.get("total_slots"),
         "slot_context_tokens": cast("dict[str, Any]", defaults).get("n_ctx") if isinstance(defaults, dict) else None,
     }
-    return tuple(Fact(name, str(value), "/props") for name, value in told.items() if value not in (None, ""))
+    return tuple(
+        Fact(name, harmless(str(value)), "/props")
+        for name, value in told.items()
+        if value != "" and isinstance(value, str | int | float)
+    )

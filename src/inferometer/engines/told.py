@@ -7,6 +7,7 @@ from typing import Any, cast
 from inferometer.engines import in_force, ready
 from inferometer.questions import Server, ask, ask_json
 from inferometer.record import Fact
+from inferometer.untrusted import harmless
 
 
 def told_facts(server: Server, log: str = "") -> tuple[Fact, ...]:
@@ -20,7 +21,11 @@ def told_facts(server: Server, log: str = "") -> tuple[Fact, ...]:
         return (*sglang_facts(cast("dict[str, Any]", info)), *context_facts(models))
     version = _member(ask_json(server, "/version"), "version")
     if version is not None:
-        return (Fact("engine_version", str(version), "/version"), *vllm_facts(_metrics(server)), *context_facts(models))
+        return (
+            Fact("engine_version", harmless(str(version), 100), "/version"),
+            *vllm_facts(_metrics(server)),
+            *context_facts(models),
+        )
     return context_facts(models)
 
 
@@ -33,7 +38,7 @@ def vllm_facts(metrics: str) -> tuple[Fact, ...]:
 
 def sglang_facts(info: dict[str, Any]) -> tuple[Fact, ...]:
     """SGLang's /server_info (once /get_server_info) holds all its arguments, keys too: only this much is kept."""
-    facts = [Fact("engine_version", f"SGLang {info['version']}", "/server_info")]
+    facts = [Fact("engine_version", f"SGLang {harmless(str(info['version']), 100)}", "/server_info")]
     if "speculative_algorithm" in info:
         draft = "off" if info["speculative_algorithm"] is None else "on"
         facts.append(Fact("in_force_draft", draft, "/server_info"))
@@ -45,7 +50,7 @@ def context_facts(models: Any) -> tuple[Fact, ...]:
     entries = _member(models, "data")
     first = cast("list[Any]", entries)[0] if isinstance(entries, list) and entries else None
     length = _member(first, "max_model_len")
-    return () if length is None else (Fact("in_force_context", str(length), "/v1/models: max_model_len"),)
+    return () if not isinstance(length, int) else (Fact("in_force_context", str(length), "/v1/models: max_model_len"),)
 
 
 def _metrics(server: Server) -> str:

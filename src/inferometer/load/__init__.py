@@ -165,6 +165,8 @@ class _Playing:
         record = dialects.record(exchange, arrived, item, self._endpoint.dialect, self._zero_ns - offset_ns)
         if record.error:  # in the server's words, which may repeat what it was sent
             record = msgspec.structs.replace(record, error=hidden(record.error, self._secrets))
+        if record.model:
+            record = msgspec.structs.replace(record, model=hidden(record.model, self._secrets))
         if record.measured:
             self._audit.add(record, arrived.lag_ns)
         return record
@@ -178,7 +180,7 @@ class _Playing:
         if part.finished is not None:
             return
         if part.broken:
-            how = f"could not go on: {part.broken}"
+            how = f"could not go on: {hidden(part.broken, self._secrets)}"
         self._last_ending = how
         if not self._start_ns:
             raise LoadFailed(f"load worker {number} {how} before the plan began")

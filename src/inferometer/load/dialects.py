@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from inferometer.endpoint import Endpoint
 from inferometer.load.arrivals import Arrivals, reads
 from inferometer.load.framing import Response, response
+from inferometer.load.sse import EventTooLarge
 from inferometer.load.sse import events as sse_events
 from inferometer.load.wire import Exchange
 from inferometer.plan import PlanItem
@@ -21,8 +22,11 @@ from inferometer.record import KINDS, OUTPUT_KINDS, EventKind, Events, Outcome, 
 from inferometer.request import Request
 from inferometer.spec import Sampling
 from inferometer.target import Target
+from inferometer.untrusted import harmless
 
 _EVIDENCE_CHARS = 200
+_NAME_CHARS = 300
+_MOST_COUNTED = 2**32 - 1  # tokens of one event, as they are kept
 _WAYS_OUT = ("Retry-After", "Location")
 
 
@@ -120,7 +124,7 @@ class _Chunk(msgspec.Struct):
 _decode_chunk = msgspec.json.Decoder(_Chunk, strict=False).decode
 _decode_any = msgspec.json.Decoder().decode
 _decode_text = msgspec.json.Decoder(str).decode
-_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: brackets without end
 
 
 _Output = Callable[[_Choice], tuple[EventKind, str]]
@@ -156,10 +160,13 @@ class _Reading:
 
     def take_all(self, events: Iterable[tuple[int, bytes, bytes]], output: _Output, zero_ns: int) -> None:
         """Every event as the standard has them."""
-        for at_ns, name, data in events:
-            self._take(name, data, output)
-            if len(self._kinds) > len(self.at_ns):
-                self.at_ns.append(at_ns - zero_ns)
+        try:
+            for at_ns, name, data in events:
+                self._take(name, data, output)
+                if len(self._kinds) > len(self.at_ns):
+                    self.at_ns.append(at_ns - zero_ns)
+        except EventTooLarge as error:
+            self.bad = self.bad or str(error)
 
     def sweep(self, raw: bytes, start: int, stop: int, output: _Output) -> list[NDArray[np.int64]] | None:
         """Every event of the chunks in `raw[start:stop]`, each of which ends with the end of an event; the offsets at
@@ -274,7 +281,10 @@ class _Reading:
         if chunk.usage is not None:
             details = chunk.usage.prompt_tokens_details or _PromptTokens()
             self.usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens, details.cached_tokens)
-        self.timings = chunk.timings or self.timings
+            self.bad = self.bad or _beyond_counting(self.usage, data)
+        if chunk.timings is not None:
+            self.timings = chunk.timings
+            self.bad = self.bad or _beyond_counting(self.timings, data)
         self.model = chunk.model or self.model
         if not chunk.choices:
             self._add("usage")
@@ -296,7 +306,7 @@ class _Reading:
         count = len(choice.token_ids) if choice.token_ids is not None else (running or self._told) - self._told
         if running is not None:
             self._told = running
-        if count > 0:
+        if 0 < count <= _MOST_COUNTED:
             self._tokens[len(self._kinds) - 1] = count
 
     def _learn(self, kind: EventKind, text: str, data: bytes) -> None:
@@ -310,6 +320,12 @@ class _Reading:
     def _fail(self, data: bytes) -> None:
         self.server_error = self.server_error or _error_text(data)
         self._add("error")
+
+
+def _beyond_counting(told: Usage | ServerTimings, data: bytes) -> str:
+    """What is bad about numbers that no machine could have come to; "" where they may be true."""
+    values = [value for value in msgspec.structs.astuple(told) if value is not None]
+    return f"numbers that cannot be: {_evidence(data)}" if any(abs(value) > 1e15 for value in values) else ""
 
 
 def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
@@ -359,7 +375,7 @@ def record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, 
         request_id=item.request.id,
         measured=item.measured,
         outcome=outcome,
-        error=error,
+        error=harmless(error),
         due_ns=_since(exchange.due_ns, zero_ns),
         connected_ns=_since(exchange.connected_ns, zero_ns),
         sent_ns=_since(exchange.sent_ns, zero_ns),
@@ -367,10 +383,10 @@ def record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, 
         done_ns=last - zero_ns,
         events=events,
         status=answer.status,
-        finish_reason=reading.finish_reason,
+        finish_reason=None if reading.finish_reason is None else harmless(reading.finish_reason, _NAME_CHARS),
         usage=reading.usage,
         timings=reading.timings,
-        model=reading.model,
+        model=None if reading.model is None else harmless(reading.model, _NAME_CHARS),
         coalesced=coalesced,
         stamp_errors=arrived.errors,
         resent=exchange.resent,
@@ -413,6 +429,8 @@ def _outcome(
     """How the request ended, and what shows it."""
     if exchange.outcome in ("refused", "timeout", "cancelled"):
         return exchange.outcome, exchange.error
+    if exchange.outcome == "too_large":
+        return "bad_stream", exchange.error
     if answer.broken:
         return "bad_stream", f"the answer is no HTTP: {answer.broken}"
     if not _whole(exchange, answer, reading, streamed):
@@ -451,13 +469,13 @@ def _whole(exchange: Exchange, answer: Response, reading: _Reading, streamed: bo
 def _encoding(answer: Response) -> str:
     """The answer's content encoding, "" for none."""
     encoding = answer.headers.get("content-encoding", "").strip().lower()
-    return "" if encoding == "identity" else _printable(encoding)
+    return "" if encoding == "identity" else harmless(encoding)
 
 
 def _status_text(answer: Response) -> str:
     """A status other than 200 with what the server says of it and of what to do."""
     told = [f"{name}: {answer.headers[name.lower()]}" for name in _WAYS_OUT if name.lower() in answer.headers]
-    aside = f" ({_printable(', '.join(told))})" if told else ""
+    aside = f" ({harmless(', '.join(told))})" if told else ""
     encoding = _encoding(answer)
     body = f"a body encoded as {encoding}" if encoding else _error_text(answer.body)
     return f"HTTP {answer.status}{aside}: {body}"
@@ -475,13 +493,14 @@ def _error_text(data: bytes) -> str:
         return _evidence(data)
     inner: Any = cast("dict[str, Any]", found).get("error", found) if isinstance(found, dict) else found
     message: Any = cast("dict[str, Any]", inner).get("message") if isinstance(inner, dict) else inner
-    return _printable(str(message)) if message else _evidence(data)
+    return harmless(_text(message)) if message else _evidence(data)
+
+
+def _text(value: Any) -> str:
+    """A text as it is; any other JSON as JSON, which has no limit for numbers."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _evidence(data: bytes) -> str:
     """The beginning of `data`, safe to print."""
-    return _printable(data[:_EVIDENCE_CHARS].decode("utf-8", "replace")) or "nothing"
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text).strip()
+    return harmless(data[:_EVIDENCE_CHARS].decode("utf-8", "replace")) or "nothing"

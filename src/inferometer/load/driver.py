@@ -28,6 +28,7 @@ from inferometer.load.kernel_stamps import (
 from inferometer.load.polling import READ, WRITE, WRITE_BITS, poller
 from inferometer.load.wire import Exchange, Job, Shot, Tick, WireOutcome
 from inferometer.target import Target, Tcp
+from inferometer.units import bytes_text
 
 _BUFFER_BYTES = 262_144
 _TICK_NS = 200_000_000
@@ -50,6 +51,7 @@ class _Flight:
         "fed",
         "finished",
         "in_chunks",
+        "in_head",
         "keep_alive",
         "kernel",
         "lengths",
@@ -77,6 +79,7 @@ class _Flight:
         self.resent = 0
         self.finished = False
         self.in_chunks = False
+        self.in_head = True
         self.keep_alive = False
         self.fed = 0
         self.parser = httptools.HttpResponseParser(self)
@@ -93,6 +96,9 @@ class _Flight:
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"transfer-encoding":
             self.in_chunks = b"chunked" in value.lower()
+
+    def on_headers_complete(self) -> None:
+        self.in_head = self.parser.get_status_code() < 200
 
     def on_message_complete(self) -> None:
         if self.parser.get_status_code() >= 200:  # 100 Continue is only a word before the answer
@@ -152,6 +158,7 @@ class Driver:
         kernel_stamps: bool,
     ) -> None:
         self._job = job
+        self._most_answer_bytes = job.most_answer_bytes
         self._deliver = deliver
         self._tick = tick
         self._poll_outside = poll_outside
@@ -295,6 +302,9 @@ class Driver:
             if stamps:
                 flight.kernel += ancillary[0][2][:STAMP_BYTES] if ancillary else NO_STAMP
             self._reads += 1
+            if len(flight.raw) > self._most_answer_bytes:
+                self._too_large(connection, f"its answer is larger than {bytes_text(self._most_answer_bytes)}")
+                continue
             # In chunks, an answer ends where a read ends with an empty line: only then is the parser fed, all at once.
             if flight.in_chunks and not flight.raw.endswith(b"\r\n\r\n"):
                 continue
@@ -305,6 +315,8 @@ class Driver:
                 continue
             if flight.finished:
                 self._answered(connection, flight)
+            elif flight.in_head and len(flight.raw) > self._job.most_head_bytes:
+                self._too_large(connection, f"the headers are larger than {bytes_text(self._job.most_head_bytes)}")
             elif connection.channel is not None and connection.channel.closed:
                 self._lost(connection, None)
 
@@ -387,6 +399,11 @@ class Driver:
         """The connection cannot be used any more."""
         if connection.flight is not None:
             self._end(connection, "cut" if connection.connected_ns is not None else "refused", why)
+        self._drop(connection)
+
+    def _too_large(self, connection: _Connection, why: str) -> None:
+        """The server sends more than any answer has; what it goes on to send is not even read."""
+        self._end(connection, "too_large", why)
         self._drop(connection)
 
     def _lost(self, connection: _Connection, error: OSError | None) -> None:

@@ -8,16 +8,27 @@ one event are joined by LF; a blank line ends the event, which counts for nothin
 import itertools
 from collections.abc import Iterable, Iterator
 
+from inferometer.units import bytes_text
+
+MOST_EVENT_BYTES = 8 * 1024**2
+"""Of one event, and so of a line: a token with all that engines tell of it is some thousand bytes."""
+
+
+class EventTooLarge(ValueError):
+    """An event, or a line, that goes on past MOST_EVENT_BYTES."""
+
 
 def events(pieces: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes, bytes]]:
     """Each event's stamp, name and data. The stamp is of the piece that completed it; the name is b"" where no `event:`
     line gave one.
 
     Servers that forget the last blank line are common, so what stands there at the end is given with the last stamp.
+    Raises EventTooLarge after the events before.
     """
     name = b""
     data: list[bytes] = []
-    pending = b""
+    size = 0  # of the data, and of what else its lines take
+    pending = bytearray()
     stamp = 0
     after_cr = False
     for at_ns, piece in itertools.chain(pieces, ((None, b"\n\n"),)):
@@ -34,14 +45,23 @@ def events(pieces: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes, by
                 after_cr = False
                 continue
         pending += piece
-        after_cr = pending.endswith(b"\r")
-        lines = pending.splitlines(keepends=True) if b"\r" in pending else pending.split(b"\n")
-        if b"\r" in pending:
-            pending = b"" if lines[-1].endswith((b"\r", b"\n")) else lines.pop()
+        after_cr = piece.endswith(b"\r")
+        if b"\n" not in piece and b"\r" not in piece:  # to look through all of a long line again would take its square
+            if size + len(pending) > MOST_EVENT_BYTES:
+                raise EventTooLarge(f"an event is larger than {bytes_text(MOST_EVENT_BYTES)}")
+            continue
+        whole = bytes(pending)
+        if b"\r" in whole:
+            lines = whole.splitlines(keepends=True)
+            pending = bytearray(b"" if lines[-1].endswith((b"\r", b"\n")) else lines.pop())
             lines = [line.rstrip(b"\r\n") for line in lines]
         else:
-            pending = lines.pop()
+            lines = whole.split(b"\n")
+            pending = bytearray(lines.pop())
         for line in lines:
+            size = size + len(line) + 1 if line else 0
+            if size > MOST_EVENT_BYTES:
+                raise EventTooLarge(f"an event is larger than {bytes_text(MOST_EVENT_BYTES)}")
             if not line:
                 if data and (joined := b"\n".join(data)):
                     yield stamp, name, joined

@@ -22,7 +22,8 @@ class Shot(msgspec.Struct, frozen=True, array_like=True):
 class Job(msgspec.Struct, frozen=True):
     """Everything a worker needs: `warmups` are answered before it reports `Warm`, `shots` are played after `Go`.
 
-    `concurrency` None: no limit. Timeouts in seconds. `kernel_stamps` False: not even tried.
+    `concurrency` None: no limit. Timeouts in seconds. `kernel_stamps` False: not even tried. `most_head_bytes`,
+    `most_answer_bytes`: of one answer; a larger one is given up.
     """
 
     target: Target
@@ -32,6 +33,8 @@ class Job(msgspec.Struct, frozen=True):
     connect_timeout_s: float = 10.0
     request_timeout_s: float = 6 * 3600.0
     kernel_stamps: bool = True
+    most_head_bytes: int = 64 * 1024
+    most_answer_bytes: int = 64 * 1024**2
 
 
 class Go(msgspec.Struct, frozen=True, tag="go"):
@@ -42,8 +45,9 @@ class Go(msgspec.Struct, frozen=True, tag="go"):
     in_ns: int = 0
 
 
-WireOutcome = Literal["complete", "eof", "refused", "cut", "timeout", "cancelled"]
-"""`complete`: the framing says the response ended; `eof`: the server closed after a part of it."""
+WireOutcome = Literal["complete", "eof", "refused", "cut", "timeout", "cancelled", "too_large"]
+"""`complete`: the framing says the response ended; `eof`: the server closed after a part of it; `too_large`: it was
+given up, as it went on past the job's bounds."""
 
 
 class Exchange(msgspec.Struct, frozen=True, tag="exchange"):

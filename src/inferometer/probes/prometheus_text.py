@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 _LABEL = re.compile(r'\s*([a-zA-Z_]\w*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*,?')
 _LINE = re.compile(r'([a-zA-Z_:][\w:]*)\s*(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\})?\s+(\S+)')
+_MOST_CHARACTERS = 8192  # of a line; the labels of a longer one would take the square of its length to find
 _ESCAPES = {r"\\": "\\", r"\"": '"', r"\n": "\n"}
 
 
@@ -29,7 +30,7 @@ def lines_of(page: str, names: Iterable[str]) -> list[Line]:
     starts = tuple(wanted)
     found: list[Line] = []
     for line in page.splitlines():
-        match = _LINE.match(line) if line.startswith(starts) else None
+        match = _LINE.match(line) if line.startswith(starts) and len(line) <= _MOST_CHARACTERS else None
         if match is None or match[1] not in wanted:
             continue
         try:

@@ -15,10 +15,14 @@ import msgspec
 from inferometer.errors import DatasetUnusable
 from inferometer.request import Request, Sampled, TokenCounter, user_request
 from inferometer.spec import ShareGpt
+from inferometer.units import bytes_text
 
 MIN_TOKENS = 4
 MAX_PROMPT_TOKENS = 1024
 MAX_TOTAL_TOKENS = 2048
+MOST_CHARACTERS = 16 * 1024**2
+"""Of one turn: a hundred times what any context takes."""
+MOST_FILE_BYTES = 4 * 1024**3
 _BYTES_PER_TOKEN = 4
 _SPARE = 8
 
@@ -40,7 +44,7 @@ def conversation_pairs(data: bytes, name: str) -> list[tuple[str, str]]:
     """First and second turn of each conversation with two turns or more, in the file's order."""
     try:
         entries = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DatasetUnusable(
             f"{name} is no JSON: {error}.\nA ShareGPT file is a JSON array of objects with `conversations`; "
             "a download that gave a web page instead is a common cause."
@@ -51,14 +55,21 @@ def conversation_pairs(data: bytes, name: str) -> list[tuple[str, str]]:
     for number, entry in enumerate(cast("list[Any]", entries)):  # from a file: checked here
         try:
             turns = entry["conversations"]
-            if len(turns) >= 2:
-                pairs.append((str(turns[0]["value"]), str(turns[1]["value"])))
+            if len(turns) < 2:
+                continue
+            prompt, answer = (_text(turn["value"]) for turn in (turns[0], turns[1]))
         except (KeyError, TypeError, IndexError) as error:
             raise DatasetUnusable(
                 f"{name}, entry {number}: no `conversations` with `value`s in it ({type(error).__name__}: {error}).\n"
                 'Each entry must look like {"conversations": [{"from": "human", "value": "..."}, '
                 '{"from": "gpt", "value": "..."}]}.'
             ) from error
+        if max(len(prompt), len(answer)) > MOST_CHARACTERS:
+            raise DatasetUnusable(
+                f"{name}, entry {number}: a turn of {max(len(prompt), len(answer)):,} characters; more than "
+                f"{MOST_CHARACTERS:,} is no turn of a conversation. Take that entry out."
+            )
+        pairs.append((prompt, answer))
     if not pairs:
         raise DatasetUnusable(f"{name} has no conversation of two turns or more.")
     return pairs
@@ -122,7 +133,8 @@ def _notes(found: list[Request], spec: ShareGpt, counter: TokenCounter | None) -
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MOST_FILE_BYTES + 1) if not path.is_char_device() else b""
     except FileNotFoundError as error:
         raise DatasetUnusable(
             f"there is no data set at {path}.\nCheck the path, or leave it out and use the built-in coding set "
@@ -130,6 +142,18 @@ def _read(path: Path) -> bytes:
         ) from error
     except OSError as error:
         raise DatasetUnusable(f"{path} cannot be read: {error.strerror}.") from error
+    if len(data) > MOST_FILE_BYTES:
+        raise DatasetUnusable(f"{path} is larger than {bytes_text(MOST_FILE_BYTES)}; take a part of it.")
+    return data
+
+
+def _text(value: Any) -> str:
+    """A turn's text; a number or a list, as some files have, as Python writes it. Raises TypeError for a number that it
+    does not write."""
+    try:
+        return str(value)
+    except ValueError as error:  # of more than some thousand digits
+        raise TypeError(error) from error
 
 
 def _source(name: str, data: bytes, conversations: int) -> tuple[tuple[str, str], ...]:

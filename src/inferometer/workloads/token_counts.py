@@ -52,10 +52,16 @@ class ServerTokenizer:
         """Raises OSError or ValueError where the server has no such thing."""
         if not self._is_vllm:
             try:
-                return len(self._ask({"content": text, "add_special": special})["tokens"])
+                tokens = self._ask({"content": text, "add_special": special})["tokens"]
             except (ValueError, KeyError):
-                self._is_vllm = True  # vLLM wants `prompt` and says so with an error
-        return int(self._ask({"model": self._model, "prompt": text, "add_special_tokens": special})["count"])
+                tokens = None
+            if isinstance(tokens, list):
+                return len(cast("list[Any]", tokens))
+            self._is_vllm = True  # vLLM wants `prompt` and says so with an error
+        count = self._ask({"model": self._model, "prompt": text, "add_special_tokens": special})["count"]
+        if not isinstance(count, int):
+            raise ValueError("the server's count of tokens is no number")
+        return count
 
     def close(self) -> None:
         self._conversation.close()

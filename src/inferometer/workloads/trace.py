@@ -23,6 +23,7 @@ from inferometer.errors import DatasetUnusable
 from inferometer.request import Request, Sampled, TokenCounter, user_request
 from inferometer.spec import Trace
 from inferometer.units import NS_PER_MS, NS_PER_S
+from inferometer.untrusted import harmless
 from inferometer.workloads.sharegpt import _read
 
 _WORDS = """
@@ -36,6 +37,11 @@ _WORDS = """
 """Of three letters, so that a word and its blank are 4 characters; most tokenizers have the two as one token."""
 
 _LEAST_WORDS = 64  # so that three words tell some hundred thousand prompts apart
+MOST_LINE_CHARACTERS = 4 * 1024**2
+MOST_TOKENS = 16 * 1024**2
+"""Of a prompt or an answer: more than any context takes, and prompts are made as long as the trace says."""
+MOST_SECONDS = 1e11
+"""Of a time: in seconds or ms from 1970, it lies within three thousand years."""
 _FILLERS = (" a", ".", ",", "a", "1", "!")
 
 
@@ -152,9 +158,14 @@ def _json_lines(text: str, name: str) -> Iterator[tuple[int, _Cells]]:
     for number, line in enumerate(io.StringIO(text), start=1):
         if not line.strip():
             continue
+        if len(line) > MOST_LINE_CHARACTERS:
+            raise DatasetUnusable(
+                f"{name}, line {number} has {len(line):,} characters; more than {MOST_LINE_CHARACTERS:,} is no "
+                "request. Is it one JSON object a line?"
+            )
         try:
             found = msgspec.json.decode(line)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise DatasetUnusable(f"{name}, line {number} is no JSON: {error}.") from error
         if not isinstance(found, dict):
             raise DatasetUnusable(f"{name}, line {number} is no JSON object; a trace has one object a line.")
@@ -181,10 +192,13 @@ def _row(number: int, cells: _Cells, name: str, block_tokens: int) -> Row:
     layout = next((each for each in _LAYOUTS if {_plain(each.prompt), _plain(each.output)} <= cells.keys()), None)
     if layout is None or _plain(layout.asked) not in cells:
         wanted = " or ".join(f"{each.asked} (in {each.unit}), {each.prompt}, {each.output}" for each in _LAYOUTS)
-        raise DatasetUnusable(f"{place}: its columns are {', '.join(cells) or 'none'}.\nA trace has {wanted}.")
+        columns = harmless(", ".join(cells), 300) or "none"
+        raise DatasetUnusable(f"{place}: its columns are {columns}.\nA trace has {wanted}.")
     asked = _number(cells[_plain(layout.asked)])
     if asked is None:
-        raise DatasetUnusable(f"{place}: {layout.asked} is {cells[_plain(layout.asked)]!r}, which is no number.")
+        raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is no number.")
+    if abs(asked) * layout.unit_ns > MOST_SECONDS * NS_PER_S:
+        raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is no time.")
     prompt_tokens = _count(cells, layout.prompt, place)
     return Row(
         line=number,
@@ -199,8 +213,18 @@ def _count(cells: Mapping[str, Any], column: str, place: str) -> int:
     value = cells[_plain(column)]
     found = _number(value)
     if found is None or found < 0 or found != int(found):
-        raise DatasetUnusable(f"{place}: {column} is {value!r}; it must be a count of tokens, 0 or more.")
+        shown = _shown(cells, column)
+        raise DatasetUnusable(f"{place}: {column} is {shown}; it must be a count of tokens, 0 or more.")
+    if found > MOST_TOKENS:
+        shown = _shown(cells, column)
+        raise DatasetUnusable(f"{place}: {column} is {shown}; more than {MOST_TOKENS:,} tokens are no request.")
     return int(found)
+
+
+def _shown(cells: Mapping[str, Any], column: str) -> str:
+    """The beginning of what a cell holds."""
+    value = cells[_plain(column)]
+    return repr(harmless(value, 100)) if isinstance(value, str) else harmless(msgspec.json.encode(value).decode(), 100)
 
 
 def _number(value: Any) -> float | None:
