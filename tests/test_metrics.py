@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferometer.metrics import METRICS, metric_rows, summarize
+from inferometer.metrics import METRICS, metric_rows, summarize, summarize_view, view
 from inferometer.record import Event, RequestRecord, Sample, ServerTimings, Trial, Usage
 from inferometer.request_timing import request_timing
 
@@ -420,3 +420,11 @@ def test_a_statistic_is_none_exactly_where_nothing_is_there_to_take_it_of(of):
 
 def test_keys_and_labels_are_unique():
     assert len({metric.key for metric in METRICS}) == len({metric.label for metric in METRICS}) == len(METRICS)
+
+
+def test_a_trial_that_was_cut_off_early_has_numbers_and_no_warning():
+    """Most draws of its prompts hold no request that was ever sent."""
+    never_sent = [record(index=i, outcome="cancelled", sent_ns=None, done_ns=50 * MS) for i in range(1, 6)]
+    found = summarize_view(view(trial(SCRIPTED, *never_sent)), draws_again=True)
+    assert found.values["completed"] == 1
+    assert found.values["output_throughput"] == pytest.approx(60.0)  # 3 tokens in the 50 ms until all had ended

@@ -129,7 +129,9 @@ class Rate(msgspec.Struct, frozen=True):
         if value is None or not amount.values.sum():
             return None
         found = _drawn(trial).totals(amount) / amount.values.sum()
-        return value * found / _times_drawn(trial)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # of a trial that was cut off, a draw may hold no request that had ended: not a number, and used by nobody
+            return value * found / _times_drawn(trial)
 
 
 class Duration(msgspec.Struct, frozen=True):

@@ -102,8 +102,11 @@ class Tally:
         self._failures: set[str] = set()
 
     def ended(self, record: RequestRecord) -> str:
-        """Counts a measured request. What is to be said of it: the first failure of each kind, else ""."""
-        failed = record.outcome not in ("ok", "cancelled")
+        """Counts a measured request, unless it was cancelled. What is to be said of it: the first failure of each kind,
+        else ""."""
+        if record.outcome == "cancelled":
+            return ""
+        failed = not record.ok
         before = self._played
         self._played = msgspec.structs.replace(
             before,
