@@ -20,6 +20,7 @@ from inferometer.endpoint import Endpoint
 from inferometer.engines import in_force, ready
 from inferometer.engines.base import OnSpawn, unwatched
 from inferometer.engines.told import told_facts
+from inferometer.engines.watchdog import Watchdog, watching
 from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable
 from inferometer.questions import Server, ask, server_at
 from inferometer.record import Fact
@@ -83,38 +84,8 @@ class Launch(msgspec.Struct, frozen=True):
 @contextlib.contextmanager
 def started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> Iterator[Endpoint]:
     """The engine from its start to its end. Raises as `engines.base.Engine` says."""
-    log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0)
-    process = _spawn(launch, log_path)
-    try:
-        on_spawn(process.pid)
-        server = server_at(launch.base_url, launch.headers)
-        ready_after_s = _wait_for_token(process, launch, server, arm, log)
-        model = ready.first_model(server) or launch.model
-        facts = (
-            *launch.facts,
-            Fact("engine_command", launch.shown, "our command line"),
-            *([Fact("engine_cwd", launch.cwd, "the arm")] if launch.cwd else []),
-            *told_facts(server, log.text()),
-            Fact("engine_ready_s", f"{ready_after_s:.2f}", "our clock: start to first token"),
-        )
-        LOG.info("%s ready after %.1f s, pid %d", launch.name, ready_after_s, process.pid)
-        yield Endpoint(
-            launch.base_url,
-            arm.api_path,
-            arm.api,
-            model,
-            (process.pid,),
-            facts,
-            launch.headers,
-            log_path=str(log_path),
-            log_begins_at=log.begins_at,
-        )
-        if process.poll() is not None:
-            raise EngineDied(
-                f"{launch.name} ended during the trial: {ending(process.returncode)}.\n{_evidence(launch, log)}"
-            )
-    finally:
-        stop_group(process)
+    with watching() as watchdog:
+        yield from _started(launch, arm, log_path, on_spawn, watchdog)
 
 
 def late_facts(endpoint: Endpoint) -> tuple[Fact, ...]:
@@ -250,7 +221,44 @@ def _secret_flag(word: str) -> bool:
     return word.startswith("-") and (word == "-hft" or not {"key", "token", "secret", "password"}.isdisjoint(parts))
 
 
-def _spawn(launch: Launch, log_path: Path) -> subprocess.Popen[bytes]:
+def _started(
+    launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchdog: Watchdog
+) -> Iterator[Endpoint]:
+    log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0)
+    process = _spawn(launch, log_path, watchdog)
+    try:
+        on_spawn(process.pid)
+        server = server_at(launch.base_url, launch.headers)
+        ready_after_s = _wait_for_token(process, launch, server, arm, log)
+        model = ready.first_model(server) or launch.model
+        facts = (
+            *launch.facts,
+            Fact("engine_command", launch.shown, "our command line"),
+            *([Fact("engine_cwd", launch.cwd, "the arm")] if launch.cwd else []),
+            *told_facts(server, log.text()),
+            Fact("engine_ready_s", f"{ready_after_s:.2f}", "our clock: start to first token"),
+        )
+        LOG.info("%s ready after %.1f s, pid %d", launch.name, ready_after_s, process.pid)
+        yield Endpoint(
+            launch.base_url,
+            arm.api_path,
+            arm.api,
+            model,
+            (process.pid,),
+            facts,
+            launch.headers,
+            log_path=str(log_path),
+            log_begins_at=log.begins_at,
+        )
+        if process.poll() is not None:
+            raise EngineDied(
+                f"{launch.name} ended during the trial: {ending(process.returncode)}.\n{_evidence(launch, log)}"
+            )
+    finally:
+        stop_group(process)
+
+
+def _spawn(launch: Launch, log_path: Path, watchdog: Watchdog) -> subprocess.Popen[bytes]:
     """The process in a session of its own (a Ctrl-C does not reach it: we end it), its output in the log."""
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log:
@@ -260,12 +268,13 @@ def _spawn(launch: Launch, log_path: Path) -> subprocess.Popen[bytes]:
                 stdin=subprocess.DEVNULL if launch.first_line is None else subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment(launch.env),
+                env={**environment(launch.env), **watchdog.env},
                 cwd=Path(launch.cwd).expanduser() if launch.cwd else None,
                 start_new_session=True,
             )
         except OSError as error:
             raise RequestWrong(f"{launch.command[0]} cannot be started: {error.strerror}") from error
+    watchdog.watch(process.pid)
     if process.stdin is not None and launch.first_line is not None:
         try:
             process.stdin.write(launch.first_line.encode() + b"\n")
