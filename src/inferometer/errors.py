@@ -11,6 +11,7 @@
     │   ├── EngineDied       the engine ended during the trial
     │   ├── ServerUnusable   something answers, but not as the API says (404, plain text), or nothing answers
     │   └── LoadFailed       the sending side itself broke
+    ├── StoreBroken          exit 1: the study can no longer be written (a full disk); what was stored before is kept
     └── Interrupted          exit 130: Ctrl-C; what was measured is kept
 
 A failed *request* is none of these: it is an outcome in its record.
@@ -70,6 +71,10 @@ class ServerUnusable(TrialFailed):
 
 class LoadFailed(TrialFailed):
     """The sending side broke."""
+
+
+class StoreBroken(InferometerError):
+    """The study can no longer be written."""
 
 
 class Interrupted(InferometerError):

@@ -221,9 +221,7 @@ def _secret_flag(word: str) -> bool:
     return word.startswith("-") and (word == "-hft" or not {"key", "token", "secret", "password"}.isdisjoint(parts))
 
 
-def _started(
-    launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchdog: Watchdog
-) -> Iterator[Endpoint]:
+def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchdog: Watchdog) -> Iterator[Endpoint]:
     log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0)
     process = _spawn(launch, log_path, watchdog)
     try:
