@@ -9,6 +9,8 @@
     ├── TrialFailed          exit 1: a trial could not be measured; what was measured before is kept
     │   ├── EngineNotReady   the engine ended or gave no token in time; carries the end of its log
     │   ├── EngineDied       the engine ended during the trial
+    │   ├── EngineHung       the engine lives, and gives no token any more
+    │   ├── NothingAnswered  not one request of the plan was answered
     │   ├── ServerUnusable   something answers, but not as the API says (404, plain text), or nothing answers
     │   └── LoadFailed       the sending side itself broke
     ├── StoreBroken          exit 1: the study can no longer be written (a full disk); what was stored before is kept
@@ -63,6 +65,14 @@ class EngineNotReady(TrialFailed):
 
 class EngineDied(TrialFailed):
     """An engine that ended while requests were under way."""
+
+
+class EngineHung(TrialFailed):
+    """An engine that lives, and gives no token any more."""
+
+
+class NothingAnswered(TrialFailed):
+    """A trial without one answer."""
 
 
 class ServerUnusable(TrialFailed):

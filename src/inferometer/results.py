@@ -28,7 +28,8 @@ from inferometer.validity import Case, findings
 
 
 class Study(msgspec.Struct, frozen=True):
-    """A study folder as read: what was asked and what happened. `stopped`: why it went no further, where it could."""
+    """A study folder as read: what was asked and what happened. `stopped`: why it went no further, where it could.
+    `damage`: what of its store could not be read and belongs to no trial."""
 
     folder: Path
     spec: Spec
@@ -38,6 +39,7 @@ class Study(msgspec.Struct, frozen=True):
     workload: dict[str, str] = {}
     plan: Plan | None = None
     stopped: str = ""
+    damage: tuple[str, ...] = ()
 
     def view(self, trial: Trial, dialect: MetricDialect) -> TrialView:
         return view(trial, dialect, self.spec.arms[trial.arm].api)
@@ -90,9 +92,8 @@ def read_study(folder: Path) -> Study:
     try:
         spec = store.spec()
         trials = tuple(trial for trial in store.trials() if trial.arm in spec.arms)
-        return Study(
-            folder, spec, trials, store.notes(), store.machine(), store.workload(), store.plan(), store.stopped()
-        )
+        meta = store.notes(), store.machine(), store.workload(), store.plan(), store.stopped()
+        return Study(folder, spec, trials, *meta, damage=tuple(store.damage))
     finally:
         store.close()
 
@@ -136,7 +137,7 @@ def comparison_of(
     cases = [case for case in cases if case.trials]
     comparison = compare(
         summaries,
-        findings(cases),
+        [*findings(cases), *_damage_findings(studies)],
         primary=known_metric(primary or studies[0].spec.metric),
         effect_percent=effect_percent,
         looked_at=any(study.spec.until is not None for study in studies),
@@ -175,6 +176,16 @@ def _speculation(cases: Sequence[Case]) -> list[Speculation]:
         return []
     found = [speculation(case.name, plain.name, case.done, plain.done) for case in cases if case is not plain]
     return [one for one in found if one is not None]
+
+
+def _damage_findings(studies: Iterable[Study]) -> list[Finding]:
+    """Of what belongs to no trial; a trial's own is among its findings."""
+    action = "The file was damaged after it was written: take it from a copy, or measure again."
+    return [
+        Finding("warning", "store-damaged", f"{study.folder}: {sentence}.", action)
+        for study in studies
+        for sentence in study.damage
+    ]
 
 
 def _sampling_note(studies: Iterable[Study]) -> list[str]:

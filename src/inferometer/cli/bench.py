@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from inferometer.cli.patience import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
 from inferometer.errors import RequestWrong
 
 if TYPE_CHECKING:
@@ -102,6 +103,10 @@ def bench(
     ray: Annotated[
         str | None, typer.Option(help="Play the plan from the nodes of the Ray cluster at HOST:PORT.")
     ] = None,
+    timeout: Timeout = None,
+    connect_timeout: ConnectTimeout = None,
+    first_token_timeout: FirstTokenTimeout = None,
+    between_tokens_timeout: BetweenTokensTimeout = None,
     out: Annotated[
         Path | None, typer.Option(help="Study folder to make.", show_default="inferometer-results/…")
     ] = None,
@@ -110,7 +115,7 @@ def bench(
     """One server that already runs: takes vLLM's flags and prints vLLM's block."""
     from inferometer.cli.output import NOT_VALID, checked_dialect, default_folder, request_headers, run_shown
     from inferometer.results import findings_of, read_study
-    from inferometer.spec import Arm, Sampling, Spec, checked
+    from inferometer.spec import Arm, Sampling, Spec, Timeouts, checked
 
     dialect = checked_dialect(metric_dialect)
     sections, percentiles = _sections(percentile_metrics), _percentiles(metric_percentiles)
@@ -144,6 +149,7 @@ def bench(
             ),
             sampling=Sampling(temperature, ignore_eos, extra),
             seed=seed,
+            timeouts=timeouts_of(Timeouts(), timeout, connect_timeout, first_token_timeout, between_tokens_timeout),
             trials=1,
             warmups=num_warmups,
             workers=workers,

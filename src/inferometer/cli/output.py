@@ -61,7 +61,7 @@ def run_shown(
         with display(quiet) as show:
             for progress in run_study(spec, folder, headers, ray, resume=resume):
                 show(progress)
-                if isinstance(progress, TrialEnded) and progress.error:
+                if isinstance(progress, TrialEnded) and progress.error and not progress.again:
                     failures.append(progress)
     except KeyboardInterrupt as interrupt:
         raise Interrupted(

@@ -21,7 +21,7 @@ from inferometer.engines import in_force, ready
 from inferometer.engines.base import OnSpawn, unwatched
 from inferometer.engines.told import told_facts
 from inferometer.engines.watchdog import Watchdog, watching
-from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable
+from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable, TrialFailed
 from inferometer.questions import Server, ask, server_at
 from inferometer.record import Fact
 from inferometer.spec import Arm
@@ -150,6 +150,8 @@ def stop_group(process: subprocess.Popen[bytes], patience_s: float = STOP_PATIEN
 
 def ending(code: int) -> str:
     """How a process ended: an exit code, or the signal's name with what it usually means."""
+    if 128 < code < 160:  # a shell's, or a container's, word for a signal
+        return f"exit code {code}, {ending(128 - code)}"
     if code >= 0:
         return f"exit code {code}"
     meanings = {
@@ -237,7 +239,7 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
             Fact("engine_ready_s", f"{ready_after_s:.2f}", "our clock: start to first token"),
         )
         LOG.info("%s ready after %.1f s, pid %d", launch.name, ready_after_s, process.pid)
-        yield Endpoint(
+        endpoint = Endpoint(
             launch.base_url,
             arm.api_path,
             arm.api,
@@ -248,10 +250,14 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
             log_path=str(log_path),
             log_begins_at=log.begins_at,
         )
+        try:
+            yield endpoint
+        except TrialFailed as failure:
+            if process.poll() is not None:
+                raise _died(process, launch, log) from failure
+            raise type(failure)(f"{failure}\n{_evidence(launch, log)}") from failure
         if process.poll() is not None:
-            raise EngineDied(
-                f"{launch.name} ended during the trial: {ending(process.returncode)}.\n{_evidence(launch, log)}"
-            )
+            raise _died(process, launch, log)
     finally:
         stop_group(process)
 
@@ -314,6 +320,10 @@ def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Se
         f"{launch.name} gave no token in {arm.ready_timeout_s:g} s; at last it said: {said}\n"
         + _evidence(launch, log, "Try a longer ready_timeout_s, or a smaller model or context.")
     )
+
+
+def _died(process: subprocess.Popen[bytes], launch: Launch, log: _Log) -> EngineDied:
+    return EngineDied(f"{launch.name} ended during the trial: {ending(process.returncode)}.\n{_evidence(launch, log)}")
 
 
 def _evidence(launch: Launch, log: _Log, otherwise: str = "See the whole log for more.") -> str:

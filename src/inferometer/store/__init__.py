@@ -60,7 +60,8 @@ _T = TypeVar("_T")
 
 
 class Store:
-    """One open study folder. Not for several threads. `damage`: what was found that cannot be read, a sentence each."""
+    """One open study folder. Not for several threads. `damage`: what was found that cannot be read and belongs to no
+    trial, a sentence each."""
 
     def __init__(self, folder: Path, database: sqlite3.Connection, lock: FolderLock | None = None) -> None:
         """`lock`: of a study that is written; None: it is only read."""
@@ -293,8 +294,8 @@ class Store:
         return set(self._database.execute("SELECT arm, number FROM trial WHERE state != 'running'").fetchall())
 
     def trials(self) -> list[Trial]:
-        """Every trial in the order in which they began, with all of it that can be read; what cannot is in `damage`,
-        and a finding of its trial. Raises StudyUnreadable where not even the list of trials can be read."""
+        """Every trial in the order in which they began, with all of it that can be read; what cannot is a finding of
+        its trial. Raises StudyUnreadable where not even the list of trials can be read."""
         try:
             rows = self._database.execute("SELECT id, arm, number, state, facts, findings FROM trial ORDER BY id")
             listed = rows.fetchall()
@@ -318,8 +319,6 @@ class Store:
         records = self._records(trial_id, lost)
         samples = self._samples(trial_id, lost)
         if lost:
-            sentence = f"of {arm}, trial {number}, cannot be read in study.db: {'; '.join(lost)}"
-            self._damaged(sentence)
             action = "The file was damaged after it was written: take it from a copy, or measure again."
             findings = (*findings, Finding("invalid", "store-damaged", f"{'; '.join(lost)} cannot be read.", action))
         return Trial(
