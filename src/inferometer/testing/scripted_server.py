@@ -53,7 +53,8 @@ class ScriptedServer:
     """Listens and answers each request by `answer`; keeps every request in `received`.
 
     On `port` (0: a free one) of `host` (`::1` for IPv6), or on the Unix socket `unix_path`; with `tls`, a server-side
-    context, it speaks TLS. Without `reads_body` it answers once it has a request's head: the body is left unread, and {}.
+    context, it speaks TLS. Without `reads_body` it answers once it has a request's head: the body is left unread,
+    and {}.
     """
 
     def __init__(
