@@ -372,7 +372,7 @@ class _Trial:
                     case Tick():
                         played = msgspec.structs.replace(played, in_flight=happening.in_flight, reads=happening.reads)
                         if failure is None and (pid := dead_pid(endpoint)) is not None:
-                            failure = EngineDied(f"the engine's process {pid} is gone.")
+                            failure = _dead(pid)
                     case WorkerLost():
                         self._findings.append(lost_finding(happening))
                     case LoadReport():
@@ -384,6 +384,8 @@ class _Trial:
                     crew.stop()  # what is left would only be refused
                 self._store.commit_when_due()
                 yield msgspec.structs.replace(played, elapsed_ns=self._clock.now_ns() - started_ns)
+            if failure is None and (pid := dead_pid(endpoint)) is not None:
+                failure = _dead(pid)
             accounted = account(plan, ended)
             self._facts.append(Fact("requests_accounted", accounted.sentence(), "the trial's records"))
             self._findings += accounted.findings()
@@ -464,6 +466,10 @@ def _require_ok(warmup: RequestRecord, endpoint: Endpoint) -> None:
         f"the warm-up request to {endpoint.url} failed ({warmup.outcome}): {warmup.error}\n"
         "Nothing was measured. Check the model's name, the path and the API (--backend, --endpoint) against the server."
     )
+
+
+def _dead(pid: int) -> EngineDied:
+    return EngineDied(f"the engine's process {pid} is gone.")
 
 
 def _require_answers(ended: Sequence[tuple[int, Outcome]]) -> None:

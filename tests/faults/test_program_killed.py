@@ -41,9 +41,14 @@ def without_times(record: RequestRecord) -> dict[str, Any]:
 
 
 def essence(study: Study) -> Any:
-    """All of a study but its times, and what is of one start alone (ports, process numbers)."""
+    """All of a study but its times, what is of one start alone (ports, process numbers), and how often a busy machine
+    could be looked at."""
     trials = [
-        (t.arm, t.number, t.state, t.error, [without_times(r) for r in t.records], sorted({f.name for f in t.facts}))
+        (
+            (t.arm, t.number, t.state, t.error),
+            [without_times(record) for record in t.records],
+            {fact.name for fact in t.facts if not fact.name.endswith("_every_s")},
+        )
         for t in study.trials
     ]
     return study.spec.trials, study.plan, study.notes, study.workload, trials
