@@ -28,6 +28,7 @@ from inferometer.spec import Spec, parse, to_yaml
 from inferometer.store import older
 from inferometer.store.lock import FolderLock
 from inferometer.store.rows import COLUMNS, FLOAT, INT, INT_OR_NONE, TEXT, TEXT_OR_NONE, fits, row_of, take
+from inferometer.store.salvage import BROKEN, filled_up, missing_bytes
 from inferometer.units import bytes_text
 
 FORMAT_VERSION = 2
@@ -148,10 +149,14 @@ class Store:
         path = folder / "study.db"
         if not path.is_file():
             raise StudyUnreadable(f"{folder} is no study: there is no study.db in it.")
-        version = _version(path)
+        try:
+            missing = missing_bytes(path)
+            database = filled_up(path) if missing else _to_read(path)
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+        except (OSError, *BROKEN) as error:
+            raise StudyUnreadable(f"{path} cannot be read: {error}") from error
         _require_known(folder, version)
         try:
-            database = _to_read(path)
             if version < FORMAT_VERSION:
                 old, database = database, sqlite3.connect(":memory:")
                 with contextlib.closing(old):
@@ -159,7 +164,10 @@ class Store:
                 older.migrate(database, version)
         except (sqlite3.Error, ValueError) as error:
             raise StudyUnreadable(f"{path} cannot be read: {error}") from error
-        return cls(folder, database)
+        store = cls(folder, database)
+        if missing:
+            store._damaged(f"study.db is cut off: {missing} bytes are missing at its end")
+        return store
 
     def close(self) -> None:
         """Leaves one plain file behind, which can be read in a folder that cannot be written."""
@@ -285,7 +293,7 @@ class Store:
         try:
             row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
             return None if row is None else msgspec.json.decode(row[0], type=kind)
-        except (sqlite3.Error, msgspec.MsgspecError, TypeError) as error:
+        except (*BROKEN, msgspec.MsgspecError, TypeError) as error:
             self._damaged(f"what study.db holds as {key!r} cannot be read ({error})")
             return None
 
@@ -299,7 +307,7 @@ class Store:
         try:
             rows = self._database.execute("SELECT id, arm, number, state, facts, findings FROM trial ORDER BY id")
             listed = rows.fetchall()
-        except sqlite3.Error as error:
+        except BROKEN as error:
             raise StudyUnreadable(f"{self.folder / 'study.db'} is damaged: {error}") from error
         found: list[Trial] = []
         for trial_id, arm, number, state, facts, findings in listed:
@@ -335,9 +343,11 @@ class Store:
         )
 
     def _rest(self, trial_id: int, lost: list[str]) -> tuple[int | None, bool, str]:
-        row = self._database.execute(
-            "SELECT plan_started_ns, draft_asked, error FROM trial WHERE id = ?", (trial_id,)
-        ).fetchone()
+        sql = "SELECT plan_started_ns, draft_asked, error FROM trial WHERE id = ?"
+        try:
+            row: Any = self._database.execute(sql, (trial_id,)).fetchone() or (None, None, None)
+        except BROKEN:
+            row = (None, None, None)
         if not fits(row[0], INT_OR_NONE) or not fits(row[1], INT) or not fits(row[2], TEXT):
             lost.append("when its plan began, and how it ended")
             return None, False, ""
@@ -355,12 +365,12 @@ class Store:
         try:
             for row in self._database.execute(f"{sql} ORDER BY idx", (trial_id,)):
                 take(row, found, bad)
-        except sqlite3.Error as error:
+        except BROKEN as error:
             found, bad = [], []
             for index in range(self._last_index(trial_id) + 1):
                 try:
                     row = self._database.execute(f"{sql} AND idx = ?", (trial_id, index)).fetchone()
-                except sqlite3.Error:
+                except BROKEN:
                     bad.append(index)
                     continue
                 if row is not None:
@@ -378,7 +388,7 @@ class Store:
             return max((item.index for item in plan.items), default=-1)
         try:
             (index,) = self._database.execute("SELECT max(idx) FROM record WHERE trial_id = ?", (trial_id,)).fetchone()
-        except sqlite3.Error:
+        except BROKEN:
             return _MOST_RECORDS
         return index if isinstance(index, int) else -1
 
@@ -396,7 +406,7 @@ class Store:
                     found.append(Sample(*row))
                 else:
                     bad += 1
-        except sqlite3.Error as error:
+        except BROKEN as error:
             lost.append(f"a part of its samples ({error})")
         if bad:
             lost.append(f"{bad} of its samples")
@@ -432,7 +442,7 @@ def _version(path: Path) -> int:
     try:
         with contextlib.closing(_to_read(path)) as database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
-    except sqlite3.Error as error:
+    except BROKEN as error:
         raise StudyUnreadable(f"{path} cannot be read: {error}") from error
     return version
 
