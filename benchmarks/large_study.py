@@ -1,0 +1,98 @@
+"""How large is a study of 100,000 requests, and how long does it take to open? Made up: an arm, one trial of
+50,000 requests (or as asked) of about 20 events; written by the store itself, then read and compared by the program.
+
+    python benchmarks/large_study.py [--requests 100000] [--tokens 20]
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from inferometer.plan import Plan, PlanItem
+from inferometer.record import Event, Fact, RequestRecord, Usage
+from inferometer.request import user_request
+from inferometer.spec import Arm, Spec
+from inferometer.store import Store
+
+WORDS = [" the", " of", " return", " self", "\n    ", " if", " value", "(", ")", " é", " for", " range", " import"]
+
+
+def record(index: int, rng: random.Random, tokens: int, slower: float) -> RequestRecord:
+    sent_ns = index * 5_000_000
+    at_ns = sent_ns + round(rng.uniform(50, 150) * 1e6 * slower)
+    events = [Event(at_ns, "role")]
+    for _ in range(tokens):
+        at_ns += round(rng.uniform(8, 12) * 1e6 * slower)
+        events.append(Event(at_ns, "text", rng.choice(WORDS)))
+    events += [Event(at_ns, "empty"), Event(at_ns, "usage"), Event(at_ns, "done")]
+    return RequestRecord(
+        index=index,
+        request_id=f"r{index}",
+        measured=True,
+        outcome="ok",
+        due_ns=sent_ns,
+        sent_ns=sent_ns,
+        done_ns=at_ns,
+        first_byte_ns=events[0].at_ns,
+        connected_ns=sent_ns - 1000,
+        events=events,
+        status=200,
+        finish_reason="length",
+        usage=Usage(20, tokens),
+        model="made-up",
+        prompt_tokens=20,
+    )
+
+
+def write(folder: Path, requests: int, tokens: int, arms: dict[str, float]) -> tuple[int, int]:
+    """Bytes of text and count of events that were given to the store. `arms`: how much slower each is."""
+    spec = Spec(trials=1, arms={name: Arm(engine="external", url="http://127.0.0.1:1", model="m") for name in arms})
+    store = Store.create(folder, spec)
+    items = tuple(PlanItem(i, user_request(f"r{i}", f"prompt {i}", max_tokens=tokens), i * 5_000_000) for i in range(requests))
+    store.set_meta("plan", Plan(items, None, 1))
+    text_bytes = events = 0
+    for name, slower in arms.items():
+        rng = random.Random(name)
+        trial_id = store.begin_trial(name, 1, False, "2026-01-01T00:00:00+00:00")
+        store.set_plan_started(trial_id, 0)
+        for index in range(requests):
+            made = record(index, rng, tokens, slower)
+            text_bytes += sum(len(event.text.encode()) for event in made.events)
+            events += len(made.events)
+            store.add_record(trial_id, made)
+        store.end_trial(trial_id, "done", "", (Fact("engine", "external", "the arm"),), ())
+    store.close()
+    return text_bytes, events
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--tokens", type=int, default=20)
+    parser.add_argument("--arms", type=int, default=1)
+    parser.add_argument("--keep", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (args.keep or Path(temporary)) / "study"
+        began_s = time.monotonic()
+        arms = {name: 1 + 0.05 * n for n, name in enumerate(("baseline", "other")[: args.arms])}
+        text_bytes, events = write(folder, args.requests, args.tokens, arms)
+        print(f"written in {time.monotonic() - began_s:.1f} s: {args.arms} x {args.requests} requests, {events} events")
+        size = (folder / "study.db").stat().st_size
+        bound = 1.3 * (text_bytes + 16 * events)
+        print(f"study.db {size / 1e6:.1f} MB; text {text_bytes / 1e6:.1f} MB and 16 bytes an event {16 * events / 1e6:.1f} MB: ", end="")
+        print(f"{size / (text_bytes + 16 * events):.2f} times their sum (bound 1.3: {'held' if size <= bound else 'NOT held'})")
+        for words in (["compare"],):
+            began_s = time.monotonic()
+            command = [sys.executable, "-m", "inferometer", *words, str(folder)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=dict(os.environ))
+            print(f"inferometer {' '.join(words)}: {time.monotonic() - began_s:.1f} s, exit code {done.returncode}")
+
+
+if __name__ == "__main__":
+    main()
