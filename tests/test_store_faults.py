@@ -116,9 +116,9 @@ def test_a_migration_that_fails_leaves_the_old_study_as_it_was(tmp_path: Path):
 
 
 def test_a_newer_format_is_refused_with_the_reason(tmp_path: Path):
-    alter(a_study(tmp_path / "s"), "PRAGMA user_version = 3")
+    alter(a_study(tmp_path / "s"), "PRAGMA user_version = 4")
     with pytest.raises(
-        StudyUnreadable, match=r"format version 3, of a newer Inferometer; this one reads up to version 2"
+        StudyUnreadable, match=r"format version 4, of a newer Inferometer; this one reads up to version 3"
     ):
         Store.open(tmp_path / "s")
     with pytest.raises(StudyUnreadable, match="of a newer Inferometer"):

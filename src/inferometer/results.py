@@ -1,8 +1,10 @@
 """What do study folders show? Reads them and hands their trials to the pure part."""
 
+import contextlib
 import difflib
+import gc
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -72,6 +74,7 @@ class Study(msgspec.Struct, frozen=True):
         """Each arm with its trials, for `validity`."""
         requests = {} if self.plan is None else {item.index: item.request for item in self.plan.items}
         measured = {} if self.plan is None else {item.index: requests[item.index] for item in self.plan.measured}
+        plan_id = self.plan_id
         return [
             Case(
                 name=name,
@@ -79,7 +82,7 @@ class Study(msgspec.Struct, frozen=True):
                 trials=tuple(views.get(name, [])),
                 requests=measured,
                 sampling=self.spec.sampling,
-                plan=self.plan_id,
+                plan=plan_id,
                 cores=self.cores,
             )
             for name, arm in self.spec.arms.items()
@@ -111,7 +114,30 @@ def comparison_of(
     An arm whose name stands in two studies is called `folder/arm`. `primary` None: the first study's own metric. Raises
     StudyUnreadable where nothing was measured, RequestWrong for a metric that there is not.
     """
-    studies = [read_study(folder) for folder in folders]
+    with _without_collection():
+        return _comparison_of([read_study(folder) for folder in folders], dialect, percentiles, primary, effect_percent)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Looking for rings among a large study's millions of objects, again and again as they come, takes longer than
+    making them; there are none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _comparison_of(
+    studies: list[Study],
+    dialect: MetricDialect,
+    percentiles: Sequence[float],
+    primary: str | None,
+    effect_percent: float,
+) -> Comparison:
     names = [name for study in studies for name in study.spec.arms]
     summaries: list[TrialSummary] = []
     cases: list[Case] = []
@@ -120,13 +146,13 @@ def comparison_of(
         views: dict[str, list[TrialView]] = {}
         for trial in study.trials:
             views.setdefault(trial.arm, []).append(study.view(trial, dialect))
-        home = str(study.folder.resolve())
+        home, plan_id = str(study.folder.resolve()), study.plan_id
         for case in study.cases(views):
             name = f"{study.folder.resolve().name}/{case.name}" if names.count(case.name) > 1 else case.name
             cases.append(msgspec.structs.replace(case, name=name))
             summaries += [
                 msgspec.structs.replace(
-                    summarize_view(trial, percentiles, study=home, plan=study.plan_id or home, draws_again=True),
+                    summarize_view(trial, percentiles, study=home, plan=plan_id or home, draws_again=True),
                     arm=name,
                 )
                 for trial in case.trials

@@ -4,7 +4,8 @@ Everything is written as it happens: a finished request is committed within a se
 
     meta      key, value                       plan, sampling source, machine facts: JSON
     trial     one row a trial                  facts and findings: JSON
-    record    one row a request                event_ns: i64, event_kind: u8 (place in record.KINDS), event_chars: u32:
+    record    one row a request                event_ns: i64, event_kind: u8 (place in record.KINDS), event_chars: u8,
+                                               u16 or u32, as the greatest needs:
                                                arrays with an entry per event, little-endian; event_text: all texts
                                                in one, of so many code points each; event_tokens: u32, empty where no
                                                event told
@@ -31,7 +32,7 @@ from inferometer.store.rows import COLUMNS, FLOAT, INT, INT_OR_NONE, TEXT, TEXT_
 from inferometer.store.salvage import BROKEN, filled_up, missing_bytes
 from inferometer.units import bytes_text
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _APPLICATION_ID = 0x496E666D  # "Infm": what `file` and others may know a study by
 _COMMIT_EVERY_S = 0.5
 _MOST_RECORDS = 1_000_000  # looked for one by one where a damaged file does not say how many there are

@@ -20,6 +20,9 @@ COLUMNS = f"idx, {', '.join(_SCALARS)}, usage, timings, {_EVENT_COLUMNS}"
 
 INT, INT_OR_NONE, FLOAT, TEXT, TEXT_OR_NONE = (int,), (int, type(None)), (float,), (str,), (str, type(None))
 
+_CHARS = {1: "B", 2: "H", 4: "I"}
+"""By bytes an entry: `event_chars` are as wide as their greatest needs."""
+
 _encode = msgspec.json.encode
 _decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_timings = msgspec.json.Decoder(ServerTimings).decode
@@ -75,13 +78,17 @@ def fits(value: object, kinds: tuple[type, ...]) -> bool:
 def _columns(events: Sequence[Event]) -> tuple[bytes, bytes, bytes, str, bytes]:
     """The events as the columns of a record."""
     columns = events if isinstance(events, Events) else Events.of(events)
-    chars, tokens = _little(columns.chars), _little(columns.tokens)
+    most = max(columns.chars, default=0)
+    code = next(code for code in _CHARS.values() if most < 1 << (8 * array.array(code).itemsize))
+    chars, tokens = _little(array.array(code, columns.chars)), _little(columns.tokens)
     return _little(columns.at_ns).tobytes(), columns.kinds, chars.tobytes(), columns.text, tokens.tobytes()
 
 
 def _events(at_ns: bytes, kinds: bytes, chars: bytes, text: str, tokens: bytes) -> Events:
     """The events of a record's columns. Raises ValueError where they do not fit one another."""
-    numbers = _little(array.array("I", chars)), text, _little(array.array("I", tokens))
+    code = _CHARS.get(len(chars) // max(1, len(kinds)), "I")
+    narrow = _little(array.array(code, chars))
+    numbers = narrow if code == "I" else array.array("I", narrow), text, _little(array.array("I", tokens))
     return Events(_little(array.array("q", at_ns)), kinds, *numbers)
 
 
