@@ -125,6 +125,26 @@ def test_a_newer_format_is_refused_with_the_reason(tmp_path: Path):
         Store.resume(tmp_path / "s", SPEC)
 
 
+def test_what_a_killed_writer_left_half_done_is_undone_for_a_reader_and_the_files_left_as_they_are(tmp_path: Path):
+    """A rollback journal, as SQLite has one while it makes a study and while it ends one."""
+    folder = a_study(tmp_path / "s")
+    writer = sqlite3.connect(folder / "study.db")
+    writer.execute("PRAGMA cache_size = 1")  # so that it writes to the file before the end of its transaction
+    writer.execute("UPDATE record SET event_text = replace(event_text, 'w', 'v'), error = printf('%500d', idx)")
+    half = Path(shutil.copytree(folder, tmp_path / "half"))
+    writer.rollback()
+    writer.close()
+    before = {path.name: path.read_bytes() for path in half.iterdir() if path.is_file()}
+    assert len(before["study.db-journal"]) > 10_000
+    assert before["study.db"] != (folder / "study.db").read_bytes()
+    (trial,) = read_study(half).trials
+    assert [r.text for r in trial.records] == [record(n).text for n in range(60)]
+    assert (trial.findings, read_study(half).damage) == ((), ())
+    assert {path.name: path.read_bytes() for path in half.iterdir() if path.is_file()} == before
+    Store.resume(half, SPEC).close()
+    assert read_study(half).trials == (trial,)
+
+
 # --- damage ---------------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ from inferometer.spec import Spec, parse, to_yaml
 from inferometer.store import older
 from inferometer.store.lock import FolderLock
 from inferometer.store.rows import COLUMNS, FLOAT, INT, INT_OR_NONE, TEXT, TEXT_OR_NONE, fits, row_of, take
-from inferometer.store.salvage import BROKEN, filled_up, missing_bytes
+from inferometer.store.salvage import BROKEN, filled_up, missing_bytes, opened
 from inferometer.units import bytes_text
 
 FORMAT_VERSION = 3
@@ -152,7 +152,7 @@ class Store:
             raise StudyUnreadable(f"{folder} is no study: there is no study.db in it.")
         try:
             missing = missing_bytes(path)
-            database = filled_up(path) if missing else _to_read(path)
+            database = filled_up(path) if missing else opened(path)
             (version,) = database.execute("PRAGMA user_version").fetchone()
         except (OSError, *BROKEN) as error:
             raise StudyUnreadable(f"{path} cannot be read: {error}") from error
@@ -434,14 +434,10 @@ def _to_write(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _to_read(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-
-
 def _version(path: Path) -> int:
     """Raises StudyUnreadable."""
     try:
-        with contextlib.closing(_to_read(path)) as database:
+        with contextlib.closing(opened(path)) as database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
     except BROKEN as error:
         raise StudyUnreadable(f"{path} cannot be read: {error}") from error
@@ -450,7 +446,7 @@ def _version(path: Path) -> int:
 
 def _is_empty(path: Path) -> bool:
     """Whether nothing was ever committed to the database."""
-    with contextlib.closing(_to_read(path)) as database:
+    with contextlib.closing(opened(path)) as database:
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     return tables == 0
 

@@ -1,8 +1,8 @@
 """How does a study of an older format become one of today's? Each step changes a database in one transaction.
 
-Format 2 had `event_chars` of four bytes an entry, which today's reader knows by their width. Format 1 came in two forms:
-at first a record's events were one column, zlib of JSON [[at_ns, kind, text], …]; later they were columns without
-`event_tokens`.
+Format 2 had `event_chars` of four bytes an entry, which today's reader knows by their width. Format 1 came in two
+forms: at first a record's events were one column, zlib of JSON [[at_ns, kind, text], …]; later they were columns
+without `event_tokens`.
 """
 
 import array
