@@ -1,12 +1,12 @@
-"""How large is a study of 100,000 requests, and how long does it take to open? Made up: one trial of an arm, of about 20
-events a request; written by the store itself, then read and compared by the program.
+"""How large is a study of 100,000 requests, and how long does it take to open? Made up: one trial of an arm, of some
+20 events a request; written by the store itself, then read and compared by the program.
 
     python benchmarks/large_study.py [--requests 100000] [--tokens 20] [--prompt-chars 200]
 """
 
 import argparse
-import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -54,7 +54,8 @@ def _prompt(index: int, chars: int) -> str:
 
 
 def write(folder: Path, requests: int, tokens: int, prompt_chars: int, arms: dict[str, float]) -> tuple[int, int]:
-    """Bytes of text (prompts and answers) and count of events that were given to the store. `arms`: how much slower each is."""
+    """Bytes of text (prompts and answers) and count of events that were given to the store. `arms`: how much slower
+    each is."""
     spec = Spec(trials=1, arms={name: Arm(engine="external", url="http://127.0.0.1:1", model="m") for name in arms})
     store = Store.create(folder, spec)
     items = tuple(
@@ -95,15 +96,18 @@ def main() -> None:
         size = (folder / "study.db").stat().st_size
         least = text_bytes + 16 * events
         within = "within" if size <= 1.3 * least else "BEYOND"
-        print(
-            f"study.db {size / 1e6:.1f} MB; texts {text_bytes / 1e6:.1f} MB, 16 bytes an event {16 * events / 1e6:.1f} MB"
-        )
+        stamps = 16 * events / 1e6
+        print(f"study.db {size / 1e6:.1f} MB; texts {text_bytes / 1e6:.1f} MB, 16 bytes an event {stamps:.1f} MB")
         print(f"that is {size / least:.2f} times their sum, {within} the bound of 1.3")
-        for words in (["compare"],):
-            began_s = time.monotonic()
-            command = [sys.executable, "-m", "inferometer", *words, str(folder)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=dict(os.environ))
-            print(f"inferometer {' '.join(words)}: {time.monotonic() - began_s:.1f} s, exit code {done.returncode}")
+        began_s = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "inferometer", "compare", str(folder)], stdout=subprocess.DEVNULL, check=False
+        )
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        print(
+            f"inferometer compare: {time.monotonic() - began_s:.1f} s, of it {used.ru_utime + used.ru_stime:.1f} s of a "
+            f"core; {used.ru_maxrss / 1e6:.1f} GB at most; exit code {done.returncode}"
+        )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -37,24 +38,31 @@ def write_data_set(path: Path, count: int) -> None:
     path.write_text(json.dumps(turns), encoding="utf-8")
 
 
-def watch(process: subprocess.Popen[str], settle_s: float) -> tuple[list[int], list[int]]:
-    """Memory (bytes) and descriptors of the program and its workers together, each second while all streams are under
-    way; the first `settle_s` seconds of that are left out."""
-    memory: list[int] = []
-    descriptors: list[int] = []
+class Look(NamedTuple):
+    at_s: float
+    memory_bytes: int
+    descriptors: int
+
+
+def watch(process: subprocess.Popen[str]) -> list[Look]:
+    """Memory and descriptors of the program and its workers together, each second until it ends."""
+    found: list[Look] = []
     root = psutil.Process(process.pid)
-    began_s = time.monotonic()
     while process.poll() is None:
-        time.sleep(1.0)
-        if time.monotonic() - began_s < settle_s:
-            continue
         try:
             everyone = [root, *root.children(recursive=True)]
-            memory.append(sum(one.memory_info().rss for one in everyone))
-            descriptors.append(sum(one.num_fds() for one in everyone))
-        except psutil.Error:
-            break
-    return memory, descriptors
+            memory, descriptors = sum(one.memory_info().rss for one in everyone), sum(one.num_fds() for one in everyone)
+            found.append(Look(time.monotonic(), memory, descriptors))
+        except psutil.Error:  # one of them has just ended
+            pass
+        time.sleep(1.0)
+    return found
+
+
+def under_load(looks: list[Look], streams: int, sending_s: float, settle_s: float) -> list[Look]:
+    """Those from `settle_s` after all connections stood to the last sending: after it streams only end."""
+    began_s = next((look.at_s for look in looks if look.descriptors >= streams), 0.0)
+    return [look for look in looks if began_s + settle_s <= look.at_s <= began_s + sending_s]
 
 
 def main() -> None:
@@ -77,22 +85,27 @@ def main() -> None:
         ]
         began_s = time.monotonic()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        memory, descriptors = watch(process, args.settle)
+        looks = watch(process)
         said, _ = process.communicate()
         print(f"{args.streams} streams, {args.streams * rounds} requests, {time.monotonic() - began_s:.0f} s")
         if process.returncode not in (0, 3):
             sys.exit(f"the program ended with exit code {process.returncode}:\n{said[-2000:]}")
         (trial,) = read_study(Path(folder) / "study").trials
-    # The last round thins out: its streams end one after another, and their connections with them.
-    count = len(memory) - math.ceil(each_s) - 2
-    memory, descriptors = memory[: max(2, count)], descriptors[: max(2, count)]
-    spread = max(memory) / min(memory) - 1
+    sent_ns = [record.sent_ns for record in trial.records if record.measured and record.sent_ns is not None]
+    looks = under_load(looks, args.streams, (max(sent_ns) - min(sent_ns)) / 1e9, args.settle)
+    if len(looks) < 3:
+        sys.exit(f"it was looked at {len(looks)} times under load: too short a run for --settle {args.settle:g}")
+    memory, descriptors = [look.memory_bytes for look in looks], [look.descriptors for look in looks]
+    middle = (max(memory) + min(memory)) / 2
+    spread = (max(memory) - middle) / middle
     account = next(fact.value for fact in trial.facts if fact.name == "requests_accounted")
     findings = sorted({finding.code for finding in trial.findings if finding.severity != "note"})
-    print(f"memory after {args.settle:g} s: {min(memory) / 1e6:.0f} to {max(memory) / 1e6:.0f} MB ({spread:+.1%})")
+    print(
+        f"memory after {args.settle:g} s: {min(memory) / 1e6:.0f} to {max(memory) / 1e6:.0f} MB (±{spread:.1%}), {len(looks)} looks"
+    )
     print(f"descriptors: {min(descriptors)} to {max(descriptors)}")
     print(f"requests: {account}; findings: {', '.join(findings) or 'none'}")
-    held = spread <= 2 * MEMORY_BOUND and max(descriptors) - min(descriptors) <= 2 and "unaccounted" not in findings
+    held = spread <= MEMORY_BOUND and max(descriptors) - min(descriptors) <= 2 and "unaccounted" not in findings
     held = held and account.startswith(f"{args.streams * rounds} = {args.streams * rounds} ok")
     print("held" if held else "NOT held")
     sys.exit(0 if held else 1)
