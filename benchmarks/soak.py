@@ -100,9 +100,8 @@ def main() -> None:
     spread = (max(memory) - middle) / middle
     account = next(fact.value for fact in trial.facts if fact.name == "requests_accounted")
     findings = sorted({finding.code for finding in trial.findings if finding.severity != "note"})
-    print(
-        f"memory after {args.settle:g} s: {min(memory) / 1e6:.0f} to {max(memory) / 1e6:.0f} MB (±{spread:.1%}), {len(looks)} looks"
-    )
+    said = f"{min(memory) / 1e6:.0f} to {max(memory) / 1e6:.0f} MB (±{spread:.1%})"
+    print(f"memory after {args.settle:g} s, at {len(looks)} looks: {said}")
     print(f"descriptors: {min(descriptors)} to {max(descriptors)}")
     print(f"requests: {account}; findings: {', '.join(findings) or 'none'}")
     held = spread <= MEMORY_BOUND and max(descriptors) - min(descriptors) <= 2 and "unaccounted" not in findings
