@@ -71,6 +71,9 @@ def delivery(record: RequestRecord) -> Delivery | None:
         return None
     stamps_ns, chars, told = cast("Events", record.events).outputs()
     counts, source = _tokens_of_outputs(chars, told, timing.output_tokens, timing.output_source)
+    gaps_ns = [after - before for before, after in pairwise(stamps_ns)]
+    if not gaps_ns or min(gaps_ns) >= BURST_GAP_NS:  # each by itself, as without speculation
+        return Delivery(tuple(stamps_ns), tuple(counts), source, gaps_ns)
     at_ns: list[int] = []
     tokens: list[float] = []
     last_ns = -BURST_GAP_NS
