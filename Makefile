@@ -5,6 +5,8 @@
 # make bench   what the client itself costs and how true it is (needs a C compiler and two cores; about 3 minutes)
 # make fuzz    coverage-guided fuzzing of what reads others' bytes: FUZZ_SECONDS=60 for each target   make fuzz ARGS=gguf
 # make audit   asks whether the locked packages have known vulnerabilities, where the service can be reached
+# make faults  the program under faults: killed at 40 moments, engines that break, full disks (about 15 minutes); a table
+# make soak    load for a long time: make soak SECONDS=1200 STREAMS=2000
 # make statistics   how often verdicts and intervals are right, by simulation (about 10 minutes)
 # make lock    resolve requirements/ again (needs uv)       make lock ARGS=--upgrade
 # make clean   remove the environment and the caches
@@ -50,7 +52,7 @@ define install
 	@$(PIP_INSTALL) --no-index --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: demo test bench fuzz audit statistics check check-format check-lint check-types check-layers check-lock fix lock clean
+.PHONY: demo test bench fuzz audit faults soak statistics check check-format check-lint check-types check-layers check-lock fix lock clean
 
 demo: .venv/.installed-base
 	@$(BIN)/inferometer demo $(ARGS)
@@ -81,6 +83,18 @@ audit: .audit/.installed
 	@rm -rf .audit/site
 	@$(PIP_INSTALL_INTO) .audit/site --require-hashes --only-binary :all: -r requirements/audit.txt
 	@touch $@
+FAULT_TESTS = tests/faults tests/engines/test_watchdog.py tests/test_store_faults.py tests/load/test_http_cases.py \
+	tests/load/test_patience.py tests/load/test_crew.py tests/test_cli_workers.py tests/load/test_machines.py \
+	tests/load/test_arrivals.py tests/test_told.py
+
+faults: .venv/.installed-dev
+	INFEROMETER_FAULT_TABLE=1 $(BIN)/python -m pytest -q -m 'long or not long' $(FAULT_TESTS) $(ARGS)
+
+SECONDS ?= 1200
+STREAMS ?= 2000
+
+soak: .venv/.installed-dev
+	$(BIN)/python benchmarks/soak.py --seconds $(SECONDS) --streams $(STREAMS) $(ARGS)
 
 statistics: .venv/.installed-dev
 	$(BIN)/python benchmarks/verdicts.py $(ARGS)

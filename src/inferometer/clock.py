@@ -24,6 +24,14 @@ class SystemClock:
         return time.time_ns()
 
 
+def slept_ns() -> int:
+    """For how long this host has been suspended since its start: its monotonic clock stands still meanwhile. 0 where
+    the system does not say (it is Linux that does)."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+
+
 class TrialClock(msgspec.Struct, frozen=True):
     """A trial's own time: ns since `origin_ns` on `clock`'s monotonic clock."""
 

@@ -9,8 +9,11 @@
     ├── TrialFailed          exit 1: a trial could not be measured; what was measured before is kept
     │   ├── EngineNotReady   the engine ended or gave no token in time; carries the end of its log
     │   ├── EngineDied       the engine ended during the trial
+    │   ├── EngineHung       the engine lives, and gives no token any more
+    │   ├── NothingAnswered  not one request of the plan was answered
     │   ├── ServerUnusable   something answers, but not as the API says (404, plain text), or nothing answers
     │   └── LoadFailed       the sending side itself broke
+    ├── StoreBroken          exit 1: the study can no longer be written (a full disk); what was stored before is kept
     └── Interrupted          exit 130: Ctrl-C; what was measured is kept
     KeyboardInterrupt
     └── StopNow              a second Ctrl-C: nothing is waited for any more
@@ -66,12 +69,24 @@ class EngineDied(TrialFailed):
     """An engine that ended while requests were under way."""
 
 
+class EngineHung(TrialFailed):
+    """An engine that lives, and gives no token any more."""
+
+
+class NothingAnswered(TrialFailed):
+    """A trial without one answer."""
+
+
 class ServerUnusable(TrialFailed):
     """A server that does not answer as the API asked for does."""
 
 
 class LoadFailed(TrialFailed):
     """The sending side broke."""
+
+
+class StoreBroken(InferometerError):
+    """The study can no longer be written."""
 
 
 class Interrupted(InferometerError):

@@ -5,7 +5,7 @@ others of their kind (`stats.Resampling`). From the replicates comes the part of
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -15,12 +15,21 @@ from inferometer.request_timing import MetricDialect, RequestTiming
 from inferometer.stats import Floats, Resampling, Series, resampling
 from inferometer.units import NS_PER_S
 
+_T = TypeVar("_T")
+
 
 class RequestView(msgspec.Struct, frozen=True):
     """A record and its timing; `timing` None: the request failed, as the dialect sees it."""
 
     record: RequestRecord
     timing: RequestTiming | None
+    known: list[Any] = []  # what was computed once of this request (`remembered`)
+
+    def remembered(self, of: Callable[[RequestRecord], _T]) -> _T:
+        """`of(record)`, computed at the first call: of one function only."""
+        if not self.known:
+            self.known.append(of(self.record))
+        return self.known[0]
 
 
 class TrialView(msgspec.Struct, frozen=True):

@@ -320,7 +320,7 @@ def token_gap_ns(request: RequestView) -> Sequence[float]:
 def burst_tokens(request: RequestView) -> Sequence[float]:
     """Of each burst after the first, which the prompt's pass brought."""
     found = _delivery(request)
-    return [] if found is None else [burst.tokens for burst in found.bursts[1:]]
+    return [] if found is None else found.tokens[1:]
 
 
 def gap_ns(request: RequestView) -> Sequence[float]:
@@ -371,7 +371,7 @@ def _due(request: RequestView) -> list[tuple[int, RequestTiming]]:
 
 
 def _delivery(request: RequestView) -> Delivery | None:
-    return delivery(request.record) if request.record.ok else None
+    return request.remembered(delivery) if request.record.ok else None
 
 
 def _one(request: RequestView) -> Sequence[float]:

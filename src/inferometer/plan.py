@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.random import RandomState
 
 
-class PlanItem(msgspec.Struct, frozen=True):
+class PlanItem(msgspec.Struct, frozen=True, omit_defaults=True):
     """One request and its due time, ns from the plan's start; None: as soon as a slot is free (closed loop).
 
     Items that are not `measured` are warm-ups: they are sent and answered before the plan's clock starts.

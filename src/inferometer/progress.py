@@ -66,11 +66,12 @@ class Noticed(msgspec.Struct, frozen=True):
 
 
 class TrialEnded(msgspec.Struct, frozen=True):
-    """`error` is "" where all went well."""
+    """`error` is "" where all went well. `again`: the trial failed, and is played once more."""
 
     arm: str
     number: int
     error: str
+    again: bool = False
 
 
 class Settling(msgspec.Struct, frozen=True):

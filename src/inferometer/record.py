@@ -19,6 +19,7 @@ KINDS: tuple[EventKind, ...] = get_args(EventKind)
 OUTPUT_KINDS: frozenset[EventKind] = frozenset({"text", "reasoning", "tool"})
 _OUTPUT_CODES = frozenset(KINDS.index(kind) for kind in OUTPUT_KINDS)
 _TEXT_CODE = KINDS.index("text")
+_UNSEEN_CODES = tuple(code for code in range(len(KINDS)) if KINDS[code] in ("reasoning", "tool", "error"))
 
 Outcome = Literal[
     "ok", "http_error", "refused", "cut", "no_tokens", "bad_stream", "timeout", "cancelled", "server_error", "lost"
@@ -51,7 +52,7 @@ class Events(Sequence[Event]):
     all texts in one, and `tokens` (u32; empty where no event told, as is common). 13 bytes an event and the text, where
     an Event is 140."""
 
-    __slots__ = ("at_ns", "chars", "kinds", "text", "tokens")
+    __slots__ = ("_outputs_ns", "at_ns", "chars", "kinds", "text", "tokens")
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class Events(Sequence[Event]):
         self.chars = chars
         self.text = text
         self.tokens = tokens
+        self._outputs_ns: array.array[int] | None = None
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> "Events":
@@ -86,8 +88,31 @@ class Events(Sequence[Event]):
 
     def outputs_ns(self) -> list[int]:
         """When each event came that brought output (see `brings_output`), in order."""
-        rows = zip(self.at_ns, self.kinds, self.chars, strict=True)
-        return [at_ns for at_ns, kind, chars in rows if kind in _OUTPUT_CODES and (chars or kind != _TEXT_CODE)]
+        if self._outputs_ns is None:  # asked for by many
+            rows = zip(self.at_ns, self.kinds, self.chars, strict=True)
+            found = [at_ns for at_ns, kind, chars in rows if kind in _OUTPUT_CODES and (chars or kind != _TEXT_CODE)]
+            self._outputs_ns = array.array("q", found)
+            return found
+        return self._outputs_ns.tolist()
+
+    def answer(self) -> str:
+        """All of the text, without reasoning and tool calls."""
+        if not any(code in self.kinds for code in _UNSEEN_CODES):
+            return self.text
+        return "".join(event.text for event in self if event.kind == "text")
+
+    def outputs(self) -> tuple[list[int], list[int], list[int]]:
+        """Of the events that brought output (see `brings_output`), in order: when each came, its code points, and the
+        tokens that it told of, empty where none did."""
+        if not self.tokens:
+            rows = zip(self.at_ns, self.kinds, self.chars, strict=True)
+            some = [
+                (at_ns, chars) for at_ns, kind, chars in rows if kind in _OUTPUT_CODES and (chars or kind != _TEXT_CODE)
+            ]
+            return [at_ns for at_ns, _ in some], [chars for _, chars in some], []
+        full = zip(self.at_ns, self.kinds, self.chars, self.tokens, strict=True)
+        told = [(a, c, t) for a, kind, c, t in full if kind in _OUTPUT_CODES and (c or kind != _TEXT_CODE)]
+        return [a for a, _, _ in told], [c for _, c, _ in told], [t for _, _, t in told]
 
     def first_output_ns(self) -> int | None:
         """When the first of those came; None where none did."""
@@ -123,7 +148,7 @@ class Events(Sequence[Event]):
         return repr(tuple(self))
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Token counts by the server. `cached_tokens`: prompt tokens taken from its prefix cache, None if not told."""
 
     prompt_tokens: int | None = None
@@ -131,7 +156,7 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int | None = None
 
 
-class ServerTimings(msgspec.Struct, frozen=True):
+class ServerTimings(msgspec.Struct, frozen=True, omit_defaults=True):
     """llama.cpp's `timings` of one request; None where the server did not say. Times in ms, by the server's clock."""
 
     cache_n: int | None = None
@@ -197,7 +222,7 @@ class RequestRecord(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """The output as a reader sees it: answer text without reasoning and tool calls."""
-        return "".join(event.text for event in self.events if event.kind == "text")
+        return cast("Events", self.events).answer()
 
 
 def brings_output(event: Event) -> bool:

@@ -12,7 +12,7 @@ class Message(msgspec.Struct, frozen=True):
     content: str
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing to ask.
 
     `max_tokens` None leaves the end to the server. `prompt_tokens` is our own tokenizer's count with its special tokens

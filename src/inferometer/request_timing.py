@@ -136,8 +136,10 @@ def _output_counts(record: RequestRecord, dialect: MetricDialect) -> list[_Count
         return [(by_usage[0] or None, "usage"), by_us]  # a usage of 0 is counted again
     by_timings: _Count = (record.timings.predicted_n if record.timings else None, "timings")
     by_ids: _Count = (sum(cast("Events", record.events).tokens) or None, "token ids")
-    by_events: _Count = (len(record.outputs_ns), "output events")
-    return [by_usage, by_timings, by_ids, by_us, by_events]
+    known: list[_Count] = [by_usage, by_timings, by_ids, by_us]
+    if any(count is not None for count, _ in known):
+        return known
+    return [(len(record.outputs_ns), "output events")]
 
 
 def _prompt_counts(record: RequestRecord, dialect: MetricDialect) -> list[_Count]:

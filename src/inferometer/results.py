@@ -1,8 +1,10 @@
 """What do study folders show? Reads them and hands their trials to the pure part."""
 
+import contextlib
 import difflib
+import gc
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -35,7 +37,7 @@ from inferometer.validity import Case, findings
 
 class Study(msgspec.Struct, frozen=True):
     """A study as read, from its folder or from a zip of it: what was asked and what happened. `stopped`: why it went no
-    further, where it could."""
+    further, where it could. `damage`: what of its store could not be read and belongs to no trial."""
 
     folder: Path
     spec: Spec
@@ -45,6 +47,7 @@ class Study(msgspec.Struct, frozen=True):
     workload: dict[str, str] = {}
     plan: Plan | None = None
     stopped: str = ""
+    damage: tuple[str, ...] = ()
 
     def view(self, trial: Trial, dialect: MetricDialect) -> TrialView:
         return view(trial, dialect, self.spec.arms[trial.arm].api)
@@ -80,6 +83,7 @@ class Study(msgspec.Struct, frozen=True):
         """Each arm with its trials, for `validity`."""
         requests = {} if self.plan is None else {item.index: item.request for item in self.plan.items}
         measured = {} if self.plan is None else {item.index: requests[item.index] for item in self.plan.measured}
+        plan_id = self.plan_id
         return [
             Case(
                 name=name,
@@ -87,7 +91,7 @@ class Study(msgspec.Struct, frozen=True):
                 trials=tuple(views.get(name, [])),
                 requests=measured,
                 sampling=self.spec.sampling,
-                plan=self.plan_id,
+                plan=plan_id,
                 cores=self.cores,
                 machine=self.machine,
                 workload=self.workload,
@@ -105,9 +109,8 @@ def read_study(folder: Path | str) -> Study:
         try:
             spec = store.spec()
             trials = tuple(trial for trial in store.trials() if trial.arm in spec.arms)
-            return Study(
-                folder, spec, trials, store.notes(), store.machine(), store.workload(), store.plan(), store.stopped()
-            )
+            meta = store.notes(), store.machine(), store.workload(), store.plan(), store.stopped()
+            return Study(folder, spec, trials, *meta, damage=tuple(store.damage))
         finally:
             store.close()
 
@@ -130,8 +133,9 @@ def comparison_of(
     asked for: all beside one another. `primary` None: the first study's own metric. Raises StudyUnreadable where
     nothing was measured, RequestWrong for a metric that there is not, and for a pair of unknown arms.
     """
-    beside = _beside(folders, dialect, foreign)
-    return _compared(beside, percentiles, primary, effect_percent, foreign, pairs)
+    with _without_collection():
+        beside = _beside(folders, dialect, foreign)
+        return _compared(beside, percentiles, primary, effect_percent, foreign, pairs)
 
 
 def page_of(
@@ -142,12 +146,26 @@ def page_of(
     effect_percent: float = EFFECT_PERCENT,
 ) -> Page:
     """The comparison of these studies as `comparison_of` makes it, with its pictures, its requests and what ran."""
-    beside = _beside(folders, dialect)
-    comparison = _compared(beside, (99,), primary, effect_percent)
+    with _without_collection():
+        beside = _beside(folders, dialect)
+        comparison = _compared(beside, (99,), primary, effect_percent)
     title = " and ".join(dict.fromkeys(study.spec.name or study.folder.resolve().name for study in beside.studies))
     cases = [case for own in beside.cases for case in own if case.trials]
     ran = [_ran(study, own) for study, own in zip(beside.studies, beside.cases, strict=True)]
     return page(title, comparison, cases, ran)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Looking for rings among a large study's millions of objects, again and again as they come, takes longer than
+    making them; there are none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class _Beside(msgspec.Struct, frozen=True):
@@ -192,11 +210,11 @@ def _compared(
     notes: list[str] = []
     for number, (study, own) in enumerate(zip(studies, beside.cases, strict=True)):
         summaries += foreign.get(number, ())
-        home = str(study.folder.resolve())
+        home, plan_id = str(study.folder.resolve()), study.plan_id
         for case in own:
             summaries += [
                 msgspec.structs.replace(
-                    summarize_view(trial, percentiles, study=home, plan=study.plan_id or home, draws_again=True),
+                    summarize_view(trial, percentiles, study=home, plan=plan_id or home, draws_again=True),
                     arm=case.name,
                 )
                 for trial in case.trials
@@ -222,7 +240,7 @@ def _compared(
         drafting = _speculation(cases)
     comparison = compare(
         summaries,
-        [*_findings(cases, together), *unlike_work(summaries)],
+        [*_findings(cases, together), *unlike_work(summaries), *_damage_findings(studies)],
         primary=known_metric(primary or (studies[0].spec.metric if studies else PRIMARY)),
         effect_percent=effect_percent,
         looked_at=any(study.spec.until is not None for study in studies),
@@ -333,6 +351,16 @@ def _speculation(cases: Sequence[Case]) -> list[Speculation]:
         return []
     found = [speculation(case.name, plain.name, case.done, plain.done) for case in cases if case is not plain]
     return [one for one in found if one is not None]
+
+
+def _damage_findings(studies: Iterable[Study]) -> list[Finding]:
+    """Of what belongs to no trial; a trial's own is among its findings."""
+    action = "The file was damaged after it was written: take it from a copy, or measure again."
+    return [
+        Finding("warning", "store-damaged", f"{study.folder}: {sentence}.", action)
+        for study in studies
+        for sentence in study.damage
+    ]
 
 
 def _sampling_note(studies: Iterable[Study]) -> list[str]:

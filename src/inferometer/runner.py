@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,14 +18,26 @@ from numpy.random import RandomState
 
 from inferometer import plan as plans
 from inferometer import study
+from inferometer.accounting import account
 from inferometer.apart import require_apart
 from inferometer.at_once import at_once
-from inferometer.clock import SystemClock, trial_clock
+from inferometer.clock import SystemClock, slept_ns, trial_clock
 from inferometer.endpoint import Endpoint
+from inferometer.engines.alive import dead_pid, why_no_token
 from inferometer.engines.base import Engine
-from inferometer.errors import RequestWrong, ServerUnusable, StopNow, TrialFailed
+from inferometer.errors import (
+    EngineDied,
+    EngineHung,
+    NothingAnswered,
+    RequestWrong,
+    ServerUnusable,
+    StopNow,
+    StoreBroken,
+    TrialFailed,
+)
 from inferometer.extensions import factory
 from inferometer.facts import machine_facts
+from inferometer.garage import Garage
 from inferometer.load import Started, WorkerLost, play
 from inferometer.load.audit import LoadReport
 from inferometer.load.crew import Crew, local_crew
@@ -46,20 +59,23 @@ from inferometer.progress import (
     TrialBegan,
     TrialEnded,
 )
-from inferometer.record import Fact, Finding, RequestRecord
+from inferometer.record import Fact, Finding, Outcome, RequestRecord
 from inferometer.request import Request, TokenCounter, Workload
 from inferometer.results import comparison_of, known_metric
 from inferometer.schedule import concurrency_limit
 from inferometer.secrecy import secrets_in, without
+from inferometer.silence import SUSPICIOUS, Suspicion
 from inferometer.spec import Arm, Settle, Spec, TrialSpec, worker_problems
 from inferometer.stopping import stop
 from inferometer.store import Store
 from inferometer.target import is_local
+from inferometer.told import load_facts, load_findings, lost_finding, retried_finding, slept_findings
 from inferometer.workloads.token_counts import counter_for
 
 _WARMUP_TOKENS = 32
 _SETTLE_STEP_S = 0.5
 _TELL_EVERY_NS = 100_000_000
+_ASK_AGAIN_S = 10.0
 _OPEN_LOOP_SLOTS = 4  # llama-server's own default, where nothing says how many requests will be under way
 
 
@@ -68,11 +84,11 @@ def run_study(
 ) -> Iterator[Progress]:
     """Runs every trial of `spec` and keeps all of it in `folder`.
 
-    A trial that fails is kept with its error, and the next one is run. An interrupt ends the trial under way, keeps
-    what it has, and rises. `headers` go to the servers and are stored nowhere. `ray`: the address of a Ray cluster,
-    whose nodes play the plans; None: this host does. `resume`: what `folder` holds of this study stays, and the trials
-    that are missing or did not end well are played. Raises RequestWrong before anything is started where the spec
-    cannot be run.
+    A trial that fails is kept with its error, and `spec.on_failure` says what comes next. An interrupt ends the trial
+    under way, keeps what it has, and rises. `headers` go to the servers and are stored nowhere. `ray`: the address of a
+    Ray cluster, whose nodes play the plans; None: this host does. `resume`: what `folder` holds of this study stays,
+    and the trials that are missing or did not end well are played. Raises RequestWrong before anything is started where
+    the spec cannot be run, and StoreBroken where it can no longer be written.
     """
     known_metric(spec.metric)
     slots = concurrency_limit(spec.schedule) or _OPEN_LOOP_SLOTS
@@ -98,9 +114,10 @@ def run_study(
         machine = machine_facts()
         require_same_machine(store.machine(), machine)
         store.set_meta("machine", machine)
-        garage = stack.enter_context(_Garage(keeps=spec.restart == "never"))
+        garage = stack.enter_context(Garage(keeps=spec.restart == "never"))
         cool = gpu_states()
         enough = False
+        failed_once: dict[tuple[str, int], str] = {}
         if resume and spec.until_percent is not None and store.ended() and study.ends_round(spec, store.ended()):
             enough = stop(comparison_of([folder], "inferometer"), spec.until_percent).enough
         total = len(study.trial_order(spec))
@@ -111,34 +128,30 @@ def run_study(
                 yield TrialBegan(trial.arm_name, trial.number, place, total, total // len(spec.arms))
             names = [trial.arm_name for trial in next_ones]
             trials = [
-                _Trial(spec, trial, arms[name], engines[name], workload, store, hire, garage, secrets, beside=names)
+                _Trial(
+                    *(spec, trial, arms[name], engines[name], workload, store, hire, garage, secrets),
+                    beside=names,
+                    failed_before=failed_once.get((name, trial.number), ""),
+                )
                 for trial, name in zip(next_ones, names, strict=True)
             ]
             yield from trials[0].run() if len(trials) == 1 else at_once(trials)
+            again = [trial for trial in trials if trial.again]
+            for trial in again:
+                failed_once[trial.key] = trial.error
+                store.forget_trial(*trial.key)
+            if again:
+                continue
+            failed = next((trial for trial in trials if trial.error), None)
+            if failed is not None and spec.on_failure == "stop":
+                name, number = failed.key
+                store.set_meta("stopped", f"{name}, trial {number} failed, and on_failure is stop")
+                break
             if spec.until_percent is not None and study.ends_round(spec, store.ended()):
                 looked = stop(comparison_of([folder], "inferometer"), spec.until_percent)
                 enough = looked.enough
                 store.set_meta("stopped", looked.why)
                 yield Looked(looked.enough, looked.why)
-
-
-class _Garage(contextlib.ExitStack):
-    """Where engines stay between trials (`restart: never`), until the study ends; else each trial's ends with it."""
-
-    def __init__(self, *, keeps: bool) -> None:
-        super().__init__()
-        self._keeps = keeps
-        self._kept: dict[str, Endpoint] = {}
-
-    def engine(
-        self, name: str, start: Callable[[], contextlib.AbstractContextManager[Endpoint]]
-    ) -> contextlib.AbstractContextManager[Endpoint]:
-        """The arm's running engine, or the one that `start` starts."""
-        if not self._keeps:
-            return start()
-        if name not in self._kept:
-            self._kept[name] = self.enter_context(start())
-        return contextlib.nullcontext(self._kept[name])
 
 
 def _settle(settling: Settle, cool: list[GpuState]) -> Iterator[Settling]:
@@ -216,9 +229,11 @@ class _Trial:
         workload: Workload,
         store: Store,
         hire: _Hiring,
-        garage: _Garage,
+        garage: Garage,
         secrets: list[str],
+        *,
         beside: Sequence[str],
+        failed_before: str,
     ) -> None:
         self.interrupts: list[int] = []
         self.can_end = False
@@ -235,23 +250,35 @@ class _Trial:
         self._secrets = secrets
         self._facts: list[Fact] = []
         self._findings = _beside_findings(trial.arm_name, beside)
+        self._findings += [retried_finding(failed_before)] if failed_before else []
+        self._may_again = spec.on_failure == "retry" and not failed_before
+        self.key = (trial.arm_name, trial.number)
+        self.error = ""
+
+    @property
+    def again(self) -> bool:
+        """Whether it failed and is to be played once more."""
+        return bool(self.error) and self._may_again
 
     def run(self) -> Iterator[Progress]:
-        """Start, play, count, stop; whatever happens, the trial ends in the store with its state."""
-        state, error = "failed", "interrupted"
+        """Start, play, count, stop; whatever happens, the trial ends in the store with its state. Then `error` is why
+        it failed, "" where it did not."""
+        slept_before_ns = slept_ns()
+        state, self.error = "failed", "interrupted"
         try:
             yield from self._measure()
-            state, error = "done", ""
+            state, self.error = "done", ""
         except TrialFailed as failure:
-            error = without(str(failure), self._secrets)
-        except RequestWrong as wrong:
-            error = without(str(wrong), self._secrets)
-            wrong.args = (error,)
+            self.error = without(str(failure), self._secrets)
+        except (RequestWrong, StoreBroken) as wrong:
+            self.error = without(str(wrong), self._secrets)
+            wrong.args = (self.error,)
             raise
         finally:
+            self._findings += slept_findings(slept_ns() - slept_before_ns)
             facts = [msgspec.structs.replace(fact, value=without(fact.value, self._secrets)) for fact in self._facts]
-            self._store.end_trial(self._id, state, error, facts, self._findings)
-        yield TrialEnded(self._trial.arm_name, self._trial.number, error)
+            self._store.end_trial(self._id, state, self.error, facts, self._findings)
+        yield TrialEnded(*self.key, self.error, self.again)
 
     def _measure(self) -> Iterator[Progress]:
         """The trial, watched from before its engine starts; what was seen of it is kept however it ends."""
@@ -310,9 +337,14 @@ class _Trial:
         """Plays the plan; every record and sample is in the store within a second. An interrupt cancels what is under
         way, keeps it, and rises when all has ended."""
         tally, stopped = Tally(self._trial.arm_name, len(plan.measured)), False
+        ended: list[tuple[int, Outcome]] = []
+        suspicion = Suspicion()
+        failure: TrialFailed | None = None
         started_ns = told_ns = self._clock.now_ns()
         with self._interrupts_wait():
-            for happening in play(plan, endpoint, self._spec.sampling, self._clock.origin_ns, crew):
+            for happening in play(
+                plan, endpoint, self._spec.sampling, self._clock.origin_ns, crew, self._spec.timeouts
+            ):
                 if self.interrupts and not stopped:
                     stopped = True
                     crew.stop()
@@ -327,29 +359,57 @@ class _Trial:
                             _require_ok(_without(happening, self._secrets), endpoint)
                             watch.mark()
                             continue
+                        ended.append((happening.index, happening.outcome))
                         if said := tally.ended(happening):
                             yield Noticed(said)
+                        if failure is None and suspicion.rises(happening):
+                            failure = self._hung(endpoint, suspicion)
                     case Started():
                         started_ns = happening.at_ns
                         self._store.set_plan_started(self._id, started_ns)
                         watch.mark()
                     case Tick():
                         tally.ticked(happening.in_flight, happening.reads)
+                        if failure is None and (pid := dead_pid(endpoint)) is not None:
+                            failure = _dead(pid)
                     case WorkerLost():
-                        self._findings.append(_lost_finding(happening))
+                        self._findings.append(lost_finding(happening))
                         yield Noticed(self._findings[-1].message)
                     case LoadReport():
-                        self._facts += _load_facts(happening)
-                        self._findings += _load_findings(happening)
+                        self._facts += load_facts(happening)
+                        self._findings += load_findings(happening)
                     case _:
                         pass
+                if failure is not None:
+                    crew.stop()  # what is left would only be refused
                 self._store.commit_when_due()
                 now_ns = self._clock.now_ns()
                 if tally.is_whole or now_ns - told_ns >= _TELL_EVERY_NS:
                     told_ns = now_ns
                     yield tally.played(now_ns - started_ns)
+            if failure is None and (pid := dead_pid(endpoint)) is not None:
+                failure = _dead(pid)
+            accounted = account(plan, ended)
+            self._facts.append(Fact("requests_accounted", accounted.sentence(), "the trial's records"))
+            self._findings += accounted.findings()
+            self._store.commit()
             if self.interrupts:
                 raise KeyboardInterrupt
+            if failure is not None:
+                raise failure
+            _require_answers(ended)
+
+    def _hung(self, endpoint: Endpoint, suspicion: Suspicion) -> EngineHung | None:
+        """The trial's failure, where the server is silent to our own question too."""
+        patience_s = min(_ASK_AGAIN_S, self._spec.timeouts.first_token_s or _ASK_AGAIN_S)
+        said = why_no_token(self._arm, endpoint, patience_s)
+        if not said:
+            suspicion.unfounded()
+            return None
+        return EngineHung(
+            f"the server at {endpoint.shown_url} has stopped answering: {SUSPICIOUS} requests or more ended without a byte, "
+            f"and to one token more it gave {said}. The rest of the plan was cancelled."
+        )
 
     @contextlib.contextmanager
     def _interrupts_wait(self) -> Iterator[None]:
@@ -419,20 +479,6 @@ def _require_ok(warmup: RequestRecord, endpoint: Endpoint) -> None:
     )
 
 
-def _load_facts(report: LoadReport) -> list[Fact]:
-    """The client's own part, each number by its name; what is not known is left out."""
-    source = "the load workers"
-    fields = msgspec.structs.asdict(report)
-    return [Fact(f"load_{name}", str(value), source) for name, value in fields.items() if value is not None]
-
-
-def _load_findings(report: LoadReport) -> list[Finding]:
-    """A note of what the client cost, a warning where that was near what it can do."""
-    severity = "warning" if report.near_the_limit else "note"
-    action = "Leave the client a core (fewer `threads`, a quieter machine), or share the load (`--workers`)."
-    return [Finding(severity, "client", f"{report.line()}.", action if report.near_the_limit else "")]
-
-
 def _beside_findings(arm: str, beside: Sequence[str]) -> list[Finding]:
     """What is to be said of a trial that ran at once with the trials of these arms, its own among them."""
     others = [other for other in beside if other != arm]
@@ -445,11 +491,19 @@ def _beside_findings(arm: str, beside: Sequence[str]) -> list[Finding]:
     return [Finding("warning", "parallel", message, "Without `parallel` one runs after another, at the cost of time.")]
 
 
-def _lost_finding(lost: WorkerLost) -> Finding:
-    message = f"load worker {lost.number} {lost.how}; {lost.missing} of its requests have no answer."
-    return Finding(
-        "invalid", "worker-lost", message, "Run it again; a worker that is killed may have had too little memory."
-    )
+def _dead(pid: int) -> EngineDied:
+    return EngineDied(f"the engine's process {pid} is gone.")
+
+
+def _require_answers(ended: Sequence[tuple[int, Outcome]]) -> None:
+    """A trial without one answer measured nothing. What the user or a lost worker took away is no answer of the
+    server's."""
+    outcomes = Counter(outcome for _, outcome in ended if outcome not in ("cancelled", "lost"))
+    if outcomes and "ok" not in outcomes:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in outcomes.most_common())
+        raise NothingAnswered(
+            f"not one of {outcomes.total()} requests was answered ({kinds}); the records have each one's error."
+        )
 
 
 def _now_text() -> str:

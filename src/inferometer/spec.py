@@ -26,6 +26,9 @@ Api = Literal["openai-chat", "openai"]
 API_PATHS: dict[Api, str] = {"openai-chat": "/v1/chat/completions", "openai": "/v1/completions"}
 
 
+OnFailure = Literal["next", "retry", "stop"]
+
+
 class Builtin(msgspec.Struct, frozen=True, tag_field="kind", tag="builtin", forbid_unknown_fields=True):
     """The coding set that ships with the program. `max_tokens`: the most tokens asked of each request."""
 
@@ -127,6 +130,21 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     extra_body: dict[str, Any] = {}  # any JSON: it is the user's own to send
 
 
+class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a request may take, in seconds, before it ends as `timeout`; None: as long as it likes. `connect_s`:
+    until the connection stands. `first_token_s`: from sending to the first token, and `between_tokens_s`: from one to
+    the next, or to the answer's end. `request_s`: from sending to the answer's end. They are looked at every 0.2 s."""
+
+    connect_s: float | None = 10.0
+    first_token_s: float | None = None
+    between_tokens_s: float | None = None
+    request_s: float | None = 6 * 3600.0
+
+    def problems(self) -> list[str]:
+        limits = ((name, value) for name, value in msgspec.structs.asdict(self).items() if value is not None)
+        return [f"{name} must be more than 0 s, not {value:g}" for name, value in limits if not value > 0]
+
+
 class Settle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A pause before each trial but the first: `seconds`, and then until every GPU is at most `temperature_c` warmer
     than before the first trial and its clock at most `clock_percent` lower, but not longer than `at_most_s`. A distance
@@ -144,7 +162,9 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     `trials` of each arm. `until` ("±2%", or 2) goes on after these, up to `max_trials`, until the interval of
     `metric`'s difference is that narrow, or that far from 0, for every arm: see `stopping`. `metric`: what the verdict
     is about. `restart`: `always` starts an engine anew for each trial, `never` keeps it. `settle`: see Settle; a number
-    is its seconds. `parallel`: the trials of a round run at once, each arm on devices of its own.
+    is its seconds. `parallel`: the trials of a round run at once, each arm on devices of its own. `on_failure`: what
+    comes after a trial that failed: the `next` one, the same once more (`retry`) and then the next, or nothing
+    (`stop`). `timeouts`: see Timeouts.
     `tokenizer`: a Hugging Face name, a folder or a tokenizer.json; `server` asks the engine's own /tokenize;
     `none` counts nothing. `warmups`: requests sent before the clock starts, never one of the measured prompts.
     `workers`: load processes that share the plan; None: one, or with --ray one on each node.
@@ -155,12 +175,14 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     workload: WorkloadSpec = Builtin()
     schedule: Schedule = Closed()
     sampling: Sampling = Sampling()
+    timeouts: Timeouts = Timeouts()
     seed: int = 1
     trials: int = 3
     until: str | float | None = None
     max_trials: int = 10
     metric: str = "output_throughput"
     restart: Literal["always", "never"] = "always"
+    on_failure: OnFailure = "next"
     settle: float | Settle = 0.0
     parallel: bool = False
     warmups: int = 1
@@ -264,6 +286,7 @@ def checked(spec: Spec, source: str) -> Spec:
     """The spec itself, if it makes sense as a whole. Raises SpecInvalid."""
     problems = [f"workload.{line}" for line in spec.workload.problems()]
     problems += [f"schedule.{line}" for line in spec.schedule.problems()]
+    problems += [f"timeouts.{line}" for line in spec.timeouts.problems()]
     problems += _semantic_problems(spec)
     if problems:
         raise SpecInvalid(source, problems)
@@ -407,6 +430,8 @@ def _semantic_problems(spec: Spec) -> list[str]:
         )
         if number is not None and number < least
     ]
+    if spec.on_failure not in typing.get_args(OnFailure):  # by a flag: a file's value was looked at before
+        problems.append(f"on_failure: must be one of {', '.join(typing.get_args(OnFailure))}, not {spec.on_failure!r}")
     problems += _until_problems(spec)
     if spec.workers is not None:
         problems += worker_problems(spec, spec.workers)

@@ -61,6 +61,7 @@ class Resampling:
         share = np.full(groups, 1 / groups) if groups else np.zeros(0)
         drawn = rng.multinomial(groups, share, REPLICATES) if groups else np.zeros((REPLICATES, 0))
         self._weights = drawn.astype(np.float32)
+        self._last: tuple[Series, Floats, Any] | None = None
 
     def totals(self, series: Series) -> Floats:
         """The sum of the values in each replicate."""
@@ -74,19 +75,27 @@ class Resampling:
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.totals(series) / self.totals(ones)
 
+    def _ranked(self, series: Series) -> tuple[Floats, Any]:
+        """The values by rank, and in each replicate how many there are up to each of them (float32). Several
+        percentiles are taken of a series, one after another: the last one's is kept."""
+        if self._last is None or self._last[0] is not series:
+            count = len(series.values)
+            order = np.argsort(series.values, kind="stable")
+            groups, ranks = self._weights.shape[1], min(count, MAX_RANKS)
+            rank = (np.arange(count) * ranks) // count
+            counts = np.bincount(self._group[series.owners[order]] * ranks + rank, minlength=groups * ranks)
+            first, behind = np.searchsorted(rank, np.arange(ranks)), np.searchsorted(rank, np.arange(ranks), "right")
+            values = series.values[order][(first + behind - 1) // 2]
+            reached = np.cumsum(self._weights @ counts.reshape(groups, ranks).astype(np.float32), axis=1)
+            self._last = series, values, reached
+        return self._last[1:]
+
     def quantiles(self, series: Series, percent: float) -> Floats:
         """By linear interpolation between the two nearest ranks, as numpy's; NaN where a replicate has no value."""
         count = len(series.values)
         if not count:
             return np.full(REPLICATES, np.nan)
-        order = np.argsort(series.values, kind="stable")
-        ranks = min(count, MAX_RANKS)
-        rank = (np.arange(count) * ranks) // count
-        counts = np.zeros((self._weights.shape[1], ranks), np.float32)
-        np.add.at(counts, (self._group[series.owners[order]], rank), 1)
-        first, behind = np.searchsorted(rank, np.arange(ranks)), np.searchsorted(rank, np.arange(ranks), "right")
-        values = series.values[order][(first + behind - 1) // 2]
-        reached = np.cumsum(self._weights @ counts, axis=1)
+        values, reached = self._ranked(series)
         place = (reached[:, -1] - 1) * percent / 100
         low = np.floor(place)
         below = values[np.argmax(reached > low[:, None], axis=1)]

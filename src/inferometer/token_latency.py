@@ -8,10 +8,11 @@ by its tokens, is what each of these tokens took.
 
 from itertools import pairwise
 from statistics import median
+from typing import cast
 
 import msgspec
 
-from inferometer.record import RequestRecord, brings_output
+from inferometer.record import Events, RequestRecord
 from inferometer.request_timing import TokenSource, request_timing
 
 BURST_GAP_NS = 1_000_000
@@ -32,24 +33,27 @@ class Burst(msgspec.Struct, frozen=True):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """The bursts of one answer in order, and who counted their tokens: `shared by length` where chunks bring several
-    tokens and only the answer's total is known."""
+    """The bursts of one answer in order, in columns (see Burst), and who counted their tokens: `shared by length` where
+    chunks bring several tokens and only the answer's total is known. `gaps_ns`: between bursts."""
 
-    bursts: tuple[Burst, ...]
+    at_ns: tuple[int, ...]
+    tokens: tuple[float, ...]
     source: TokenSource | str
+    gaps_ns: list[int]
 
     @property
-    def gaps_ns(self) -> list[int]:
-        """Between bursts."""
-        return [after.at_ns - before.at_ns for before, after in pairwise(self.bursts)]
+    def bursts(self) -> tuple[Burst, ...]:
+        return tuple(map(Burst, self.at_ns, self.tokens))
 
     @property
     def token_gaps_ns(self) -> list[float]:
         """One per token after the first burst: the gap before its burst, shared by the burst's tokens."""
         found: list[float] = []
-        for before, after in pairwise(self.bursts):
-            share_ns = (after.at_ns - before.at_ns) / after.tokens if after.tokens else 0.0
-            found += [share_ns] * max(1, round(after.tokens))
+        for gap_ns, tokens in zip(self.gaps_ns, self.tokens[1:], strict=True):
+            if tokens == 1.0:
+                found.append(float(gap_ns))
+            else:
+                found += [gap_ns / tokens if tokens else 0.0] * max(1, round(tokens))
         return found
 
     @property
@@ -65,27 +69,32 @@ def delivery(record: RequestRecord) -> Delivery | None:
     timing = request_timing(record)
     if timing is None:
         return None
-    counts, source = _tokens_of_outputs(record, timing.output_tokens, timing.output_source)
-    bursts: list[Burst] = []
-    last_ns: int | None = None
-    for at_ns, tokens in zip(record.outputs_ns, counts, strict=True):
-        if last_ns is not None and at_ns - last_ns < BURST_GAP_NS:
-            bursts[-1] = Burst(at_ns, bursts[-1].tokens + tokens)
+    stamps_ns, chars, told = cast("Events", record.events).outputs()
+    counts, source = _tokens_of_outputs(chars, told, timing.output_tokens, timing.output_source)
+    gaps_ns = [after - before for before, after in pairwise(stamps_ns)]
+    if not gaps_ns or min(gaps_ns) >= BURST_GAP_NS:  # each by itself, as without speculation
+        return Delivery(tuple(stamps_ns), tuple(counts), source, gaps_ns)
+    at_ns: list[int] = []
+    tokens: list[float] = []
+    last_ns = -BURST_GAP_NS
+    for stamp_ns, count in zip(stamps_ns, counts, strict=True):
+        if at_ns and stamp_ns - last_ns < BURST_GAP_NS:
+            at_ns[-1] = stamp_ns
+            tokens[-1] += count
         else:
-            bursts.append(Burst(at_ns, tokens))
-        last_ns = at_ns
-    return Delivery(tuple(bursts), source)
+            at_ns.append(stamp_ns)
+            tokens.append(count)
+        last_ns = stamp_ns
+    return Delivery(tuple(at_ns), tuple(tokens), source, [after - before for before, after in pairwise(at_ns)])
 
 
 def _tokens_of_outputs(
-    record: RequestRecord, total: int | None, source: TokenSource | None
+    chars: list[int], told: list[int], total: int | None, source: TokenSource | None
 ) -> tuple[list[float], TokenSource | str]:
-    """Tokens of each event that brought output, and who counted."""
-    outputs = [event for event in record.events if brings_output(event)]
-    told = [float(event.tokens) for event in outputs]
-    if sum(told) and (len(outputs) == 1 or sum(count > 0 for count in told) > 1):
-        return told, "token ids"
-    if total is None or source is None or total <= len(outputs) + 1:  # the end token is counted and brings no text
-        return [1.0] * len(outputs), source or "output events"
-    chars = sum(len(event.text) for event in outputs)
-    return [total * len(event.text) / chars if chars else 1.0 for event in outputs], "shared by length"
+    """Tokens of each event that brought output, and who counted. `chars` and `told`: one per such event."""
+    if told and sum(told) and (len(told) == 1 or sum(count > 0 for count in told) > 1):
+        return [float(count) for count in told], "token ids"
+    if total is None or source is None or total <= len(chars) + 1:  # the end token is counted and brings no text
+        return [1.0] * len(chars), source or "output events"
+    all_chars = sum(chars)
+    return [total * count / all_chars if all_chars else 1.0 for count in chars], "shared by length"

@@ -21,6 +21,7 @@ from inferometer.cli.engine_bench import PassingOn, engine_bench
 from inferometer.cli.export import export
 from inferometer.cli.options import All, Format, Json, Metrics, Quiet, format_of, shown_of
 from inferometer.cli.page import plot, report
+from inferometer.cli.patience import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
 from inferometer.cli.show import list_studies, show
 from inferometer.cli.standin import standin
 from inferometer.errors import InferometerError, RequestWrong
@@ -104,6 +105,14 @@ def run(
     ray: Annotated[
         str | None, typer.Option(help="Play the plan from the nodes of the Ray cluster at HOST:PORT.")
     ] = None,
+    timeout: Timeout = None,
+    connect_timeout: ConnectTimeout = None,
+    first_token_timeout: FirstTokenTimeout = None,
+    between_tokens_timeout: BetweenTokensTimeout = None,
+    on_failure: Annotated[
+        str | None,
+        typer.Option(help="After a failed trial: next, retry (once) or stop.", show_default="the file's, or next"),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the study in --out: only trials that are missing or failed.")
     ] = False,
@@ -121,15 +130,19 @@ def run(
     from inferometer.spec import checked
     from inferometer.store import load_spec
 
-    flags = {
+    flags: dict[str, object] = {
         "workers": workers,
         "trials": trials,
         "until": until,
         "max_trials": max_trials,
         "metric": None if metric is None else known_metric(metric),
+        "on_failure": on_failure,
     }
     given = {name: value for name, value in flags.items() if value is not None}
     spec = load_spec(study)
+    timeouts = timeouts_of(spec.timeouts, timeout, connect_timeout, first_token_timeout, between_tokens_timeout)
+    if timeouts != spec.timeouts:
+        given["timeouts"] = timeouts
     if given:
         spec = checked(msgspec.structs.replace(spec, **given), "the command line")
     dialect = checked_dialect(metric_dialect)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from inferometer.cli.options import All, Json, Metrics, Quiet, format_of, shown_of
+from inferometer.cli.patience import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
 from inferometer.errors import Interrupted, RequestWrong
 from inferometer.harmless import harmless
 
@@ -112,6 +113,10 @@ def bench(
     ray: Annotated[
         str | None, typer.Option(help="Play the plan from the nodes of the Ray cluster at HOST:PORT.")
     ] = None,
+    timeout: Timeout = None,
+    connect_timeout: ConnectTimeout = None,
+    first_token_timeout: FirstTokenTimeout = None,
+    between_tokens_timeout: BetweenTokensTimeout = None,
     out: Annotated[
         Path | None, typer.Option(help="Study folder to make.", show_default="inferometer-results/…")
     ] = None,
@@ -121,7 +126,7 @@ def bench(
     from inferometer.cli.output import NOT_VALID, Asked, checked_dialect, default_folder, request_headers, run_shown
     from inferometer.exports.serving import arguments_of
     from inferometer.results import findings_of, read_study
-    from inferometer.spec import Arm, Sampling, Spec, checked
+    from inferometer.spec import Arm, Sampling, Spec, Timeouts, checked
 
     dialect = checked_dialect(metric_dialect)
     sections, percentiles = _sections(percentile_metrics), percentiles_of(metric_percentiles)
@@ -161,6 +166,7 @@ def bench(
             ),
             sampling=Sampling(temperature, ignore_eos, extra),
             seed=seed,
+            timeouts=timeouts_of(Timeouts(), timeout, connect_timeout, first_token_timeout, between_tokens_timeout),
             trials=1,
             warmups=num_warmups,
             workers=workers,

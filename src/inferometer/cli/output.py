@@ -100,7 +100,7 @@ def run_shown(
             for progress in run_study(spec, folder, headers, ray, resume=resume):
                 show(progress)
                 if isinstance(progress, TrialEnded):
-                    failures += [progress] if progress.error else []
+                    failures += [progress] if progress.error and not progress.again else []
                     for finding in [] if quiet else arising.new():
                         show(Noticed(finding))
     except KeyboardInterrupt as interrupt:

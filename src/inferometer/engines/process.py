@@ -22,7 +22,8 @@ from inferometer.engines import in_force, ready
 from inferometer.engines.base import OnSpawn, unwatched
 from inferometer.engines.log_secrets import blot_out, secrets_given
 from inferometer.engines.told import told_facts
-from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable, StopNow
+from inferometer.engines.watchdog import Watchdog, watching
+from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable, StopNow, TrialFailed
 from inferometer.questions import Server, ask, server_at
 from inferometer.record import Fact
 from inferometer.secrecy import (
@@ -94,47 +95,8 @@ class Launch(msgspec.Struct, frozen=True):
 @contextlib.contextmanager
 def started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> Iterator[Endpoint]:
     """The engine from its start to its end. Raises as `engines.base.Engine` says."""
-    secrets = secrets_given(arm, launch.headers)
-    log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0, secrets)
-    process: subprocess.Popen[bytes] | None = None
-    patience_s = STOP_PATIENCE_S
-    try:
-        with _interrupts_later():
-            process = _spawn(launch, log_path)
-        on_spawn(process.pid)
-        server = server_at(launch.base_url, launch.headers)
-        ready_after_s = _wait_for_token(process, launch, server, arm, log)
-        model = ready.first_model(server) or launch.model
-        facts = (
-            *launch.facts,
-            Fact("engine_command", launch.shown, "our command line"),
-            *([Fact("engine_cwd", launch.cwd, "the arm")] if launch.cwd else []),
-            *told_facts(server, log.text()),
-            Fact("engine_ready_s", f"{ready_after_s:.2f}", "our clock: start to first token"),
-        )
-        LOG.info("%s ready after %.1f s, pid %d", launch.name, ready_after_s, process.pid)
-        yield Endpoint(
-            launch.base_url,
-            arm.api_path,
-            arm.api,
-            model,
-            (process.pid,),
-            facts,
-            launch.headers,
-            log_path=str(log_path),
-            log_begins_at=log.begins_at,
-        )
-        if process.poll() is not None:
-            raise EngineDied(
-                f"{launch.name} ended during the trial: {ending(process.returncode)}.\n{_evidence(launch, log)}"
-            )
-    except StopNow:
-        patience_s = 0.0
-        raise
-    finally:
-        if process is not None:
-            stop_group(process, patience_s)
-        blot_out(log_path, log.begins_at, secrets)
+    with watching() as watchdog:
+        yield from _started(launch, arm, log_path, on_spawn, watchdog)
 
 
 def late_facts(endpoint: Endpoint) -> tuple[Fact, ...]:
@@ -224,6 +186,8 @@ def _interrupts_later() -> Iterator[None]:
 
 def ending(code: int) -> str:
     """How a process ended: an exit code, or the signal's name with what it usually means."""
+    if 128 < code < 160:  # a shell's, or a container's, word for a signal
+        return f"exit code {code}, {ending(128 - code)}"
     if code >= 0:
         return f"exit code {code}"
     meanings = {
@@ -283,7 +247,56 @@ def _quoted(word: str) -> str:
     return word if shlex.quote(plain) == plain else shlex.quote(word)
 
 
-def _spawn(launch: Launch, log_path: Path) -> subprocess.Popen[bytes]:
+def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchdog: Watchdog) -> Iterator[Endpoint]:
+    secrets = secrets_given(arm, launch.headers)
+    log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0, secrets)
+    process: subprocess.Popen[bytes] | None = None
+    patience_s = STOP_PATIENCE_S
+    try:
+        with _interrupts_later():
+            process = _spawn(launch, log_path, watchdog)
+        on_spawn(process.pid)
+        server = server_at(launch.base_url, launch.headers)
+        ready_after_s = _wait_for_token(process, launch, server, arm, log)
+        model = ready.first_model(server) or launch.model
+        facts = (
+            *launch.facts,
+            Fact("engine_command", launch.shown, "our command line"),
+            *([Fact("engine_cwd", launch.cwd, "the arm")] if launch.cwd else []),
+            *told_facts(server, log.text()),
+            Fact("engine_ready_s", f"{ready_after_s:.2f}", "our clock: start to first token"),
+        )
+        LOG.info("%s ready after %.1f s, pid %d", launch.name, ready_after_s, process.pid)
+        endpoint = Endpoint(
+            launch.base_url,
+            arm.api_path,
+            arm.api,
+            model,
+            (process.pid,),
+            facts,
+            launch.headers,
+            log_path=str(log_path),
+            log_begins_at=log.begins_at,
+        )
+        try:
+            yield endpoint
+        except TrialFailed as failure:
+            if process.poll() is not None:
+                raise _died(process, launch, log) from failure
+            raise type(failure)(f"{failure}\n{_evidence(launch, log)}") from failure
+        if process.poll() is not None:
+            raise _died(process, launch, log)
+    except StopNow:
+        patience_s = 0.0
+        raise
+    finally:
+        if process is not None:
+            stop_group(process, patience_s)
+            watchdog.over()
+        blot_out(log_path, log.begins_at, secrets)
+
+
+def _spawn(launch: Launch, log_path: Path, watchdog: Watchdog) -> subprocess.Popen[bytes]:
     """The process in a session of its own (a Ctrl-C does not reach it: we end it), its output in the log."""
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log:
@@ -293,12 +306,13 @@ def _spawn(launch: Launch, log_path: Path) -> subprocess.Popen[bytes]:
                 stdin=subprocess.DEVNULL if launch.first_line is None else subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment(launch.env),
+                env={**environment(launch.env), **watchdog.env},
                 cwd=Path(launch.cwd).expanduser() if launch.cwd else None,
                 start_new_session=True,
             )
         except OSError as error:
             raise RequestWrong(f"{launch.command[0]} cannot be started: {error.strerror}") from error
+    watchdog.watch(process.pid)
     if process.stdin is not None and launch.first_line is not None:
         try:
             process.stdin.write(launch.first_line.encode() + b"\n")
@@ -341,6 +355,10 @@ def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Se
         f"{launch.name} gave no token in {arm.ready_timeout_s:g} s; at last it said: {said}\n"
         + _evidence(launch, log, "Try a longer ready_timeout_s, or a smaller model or context.")
     )
+
+
+def _died(process: subprocess.Popen[bytes], launch: Launch, log: _Log) -> EngineDied:
+    return EngineDied(f"{launch.name} ended during the trial: {ending(process.returncode)}.\n{_evidence(launch, log)}")
 
 
 def _evidence(launch: Launch, log: _Log, otherwise: str = "See the whole log for more.") -> str:

@@ -19,7 +19,7 @@ from inferometer.load.processes import standing_back
 from inferometer.load.wire import Begun, Broken, Exchange, Finished, Go, Job, Shot, Tick, Warm
 from inferometer.plan import Plan, PlanItem, shard
 from inferometer.record import RequestRecord
-from inferometer.spec import Sampling
+from inferometer.spec import Sampling, Timeouts
 from inferometer.target import Target, hidden, secrets_of, target_of
 from inferometer.tls import tls_context
 
@@ -44,7 +44,9 @@ class WorkerLost(msgspec.Struct, frozen=True):
 Happening = RequestRecord | Started | Tick | WorkerLost | LoadReport | None
 
 
-def play(plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, crew: Crew) -> Iterator[Happening]:
+def play(
+    plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, crew: Crew, timeouts: Timeouts | None = None
+) -> Iterator[Happening]:
     """Plays `plan` by `crew` and yields what happens: records as requests end, `Tick`s of the whole crew, `Started`
     once, and the `LoadReport` last; None now and then, so that the caller can look after other things.
 
@@ -53,7 +55,7 @@ def play(plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, crew:
     one could not begin, and after the last record where none is left.
     """
     with standing_back():
-        yield from _Playing(plan, endpoint, sampling, zero_ns, crew).run()
+        yield from _Playing(plan, endpoint, sampling, zero_ns, crew, timeouts or Timeouts()).run()
 
 
 class _Part:
@@ -69,11 +71,14 @@ class _Part:
 
 
 class _Playing:
-    def __init__(self, plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, crew: Crew) -> None:
+    def __init__(
+        self, plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, crew: Crew, timeouts: Timeouts
+    ) -> None:
         self._endpoint = endpoint
         self._sampling = sampling
         self._zero_ns = zero_ns
         self._crew = crew
+        self._timeouts = timeouts
         self._plans = [shard(plan, number, len(crew.workers)) for number in range(len(crew.workers))]
         self._parts = [_Part({item.index: item for item in part.items}) for part in self._plans]
         self._audit = Audit(capped=plan.concurrency is not None)
@@ -126,6 +131,8 @@ class _Playing:
             warmups=self._shots(part.warmups, target),
             shots=self._shots(part.measured, target),
             concurrency=part.concurrency,
+            timeouts=self._timeouts,
+            output_pattern=dialects.OUTPUT_PATTERN,
             kernel_stamps=os.environ.get("INFEROMETER_KERNEL_STAMPS") != "0",
         )
 

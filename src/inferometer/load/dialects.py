@@ -349,6 +349,8 @@ def _completion_output(choice: _Choice) -> tuple[EventKind, str]:
 
 _OUTPUT = {"openai-chat": _chat_output, "openai": _completion_output}
 DIALECTS = tuple(_OUTPUT)
+OUTPUT_PATTERN = rb'"(?:content|text|reasoning|reasoning_content|name|arguments)"\s*:\s*"[^"]'
+"""What the bytes of an event with output match, and those of no other event, in any of these dialects."""
 
 
 def record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, zero_ns: int) -> RequestRecord:

@@ -8,6 +8,7 @@ import array
 import contextlib
 import errno
 import os
+import re
 import socket
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from inferometer.load.kernel_stamps import (
     enable,
     wall_minus_monotonic_ns,
 )
+from inferometer.load.patience import TokenWatch, too_long
 from inferometer.load.polling import READ, WRITE, WRITE_BITS, poller
 from inferometer.load.wire import Exchange, Job, Shot, Tick, WireOutcome
 from inferometer.target import Target, Tcp
@@ -32,6 +34,7 @@ from inferometer.units import bytes_text
 
 _BUFFER_BYTES = 262_144
 _TICK_NS = 200_000_000
+_STAND_S = 10.0  # for connections that are opened ahead, where nothing limits the wait
 _REST_NS = 1_000_000
 _BUSY_READS_PER_S = 4_000
 """Above this the loop rests `_REST_NS` between two looks at its sockets: where the kernel stamps what arrives, waking
@@ -64,6 +67,7 @@ class _Flight:
         "sent_ns",
         "shot",
         "steps",
+        "tokens",
     )
 
     def __init__(self, shot: Shot, due_ns: int | None, steps: int) -> None:
@@ -87,6 +91,7 @@ class _Flight:
         self.lengths = array.array("I")
         self.read_ns = array.array("q")
         self.kernel = bytearray()
+        self.tokens = TokenWatch()
 
     def feed(self) -> None:
         """Shows the parser what it has not seen. Raises HttpParserError."""
@@ -167,6 +172,9 @@ class Driver:
         for fd in self._outside:
             self._poller.register(fd, READ)
         self._channels = Channels(job.target)
+        self._limits = job.timeouts
+        self._watches_tokens = job.timeouts.first_token_s is not None or job.timeouts.between_tokens_s is not None
+        self._output = re.compile(job.output_pattern)
         self._family, self._address = _resolve(job.target)
         self._connections: dict[int, _Connection] = {}
         self._idle: list[_Connection] = []
@@ -198,7 +206,7 @@ class Driver:
         """Opens up to `count` connections and waits until they stand; fewer where the server takes no more."""
         for _ in range(count - len(self._idle)):
             self._idle.append(self._connect())
-        deadline_ns = monotonic_ns() + int(self._job.connect_timeout_s * 1e9)
+        deadline_ns = monotonic_ns() + int((self._limits.connect_s or _STAND_S) * 1e9)
         while any(connection.connected_ns is None for connection in self._idle) and not self.stopped:
             if monotonic_ns() > deadline_ns:
                 break
@@ -483,16 +491,13 @@ class Driver:
         for connection in list(self._connections.values()):
             if connection.flight is None or self._ended_late(connection, connection.flight):
                 continue
-            if connection.connected_ns is None:
-                limit_s, since_ns, what = self._job.connect_timeout_s, connection.opened_ns, "to connect"
-            else:
-                limit_s, since_ns, what = (
-                    self._job.request_timeout_s,
-                    connection.flight.sent_ns or now_ns,
-                    "for the answer",
-                )
-            if now_ns - since_ns > limit_s * 1e9:
-                self._end(connection, "timeout", f"waited {limit_s:g} s {what}")
+            flight, connected = connection.flight, connection.connected_ns is not None
+            if self._watches_tokens and flight.read_ns:
+                flight.tokens.look(self._output, flight.raw, flight.read_ns[-1])
+            opened_ns = connection.opened_ns
+            said = too_long(self._limits, now_ns, opened_ns, connected, flight.sent_ns, flight.tokens.last_ns)
+            if said:
+                self._end(connection, "timeout", said)
                 self._drop(connection)
 
     def _ended_late(self, connection: _Connection, flight: _Flight) -> bool:

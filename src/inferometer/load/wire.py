@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from inferometer.spec import Timeouts
 from inferometer.target import Target
 
 _LENGTH = struct.Struct("<I")
@@ -22,7 +23,8 @@ class Shot(msgspec.Struct, frozen=True, array_like=True):
 class Job(msgspec.Struct, frozen=True):
     """Everything a worker needs: `warmups` are answered before it reports `Warm`, `shots` are played after `Go`.
 
-    `concurrency` None: no limit. Timeouts in seconds. `kernel_stamps` False: not even tried. `most_head_bytes`,
+    `concurrency` None: no limit. `output_pattern`: what the bytes of an event with output match; looked for only where
+    `timeouts` limit the wait for a token. `kernel_stamps` False: not even tried. `most_head_bytes`,
     `most_answer_bytes`: of one answer; a larger one is given up.
     """
 
@@ -30,8 +32,8 @@ class Job(msgspec.Struct, frozen=True):
     warmups: tuple[Shot, ...]
     shots: tuple[Shot, ...]
     concurrency: int | None
-    connect_timeout_s: float = 10.0
-    request_timeout_s: float = 6 * 3600.0
+    timeouts: Timeouts = Timeouts()
+    output_pattern: bytes = b""
     kernel_stamps: bool = True
     most_head_bytes: int = 64 * 1024
     most_answer_bytes: int = 64 * 1024**2

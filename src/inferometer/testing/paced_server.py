@@ -114,10 +114,14 @@ class _Pace(msgspec.Struct, frozen=True):
 class _Body(msgspec.Struct, frozen=True):
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 100
     paced: _Pace = _Pace()
+    stream: bool = True
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
 _TOKEN = chunk(event(delta(f" t{_MARK}"))).replace(b"%", b"%%").replace(_MARK.encode(), b"%019d")
+
+
+_ONE_TOKEN = '{"model": "paced", "choices": [{"index": 0, "message": {"role": "assistant", "content": " t"}}]}'
 
 
 def _tail(tokens: int) -> bytes:
@@ -307,6 +311,9 @@ class _Server:
             body = _decode_body(content)
         except msgspec.DecodeError as error:
             self._send(connection, whole(400, msgspec.json.encode({"error": {"message": str(error)}}).decode()).data)
+            return
+        if not body.stream:  # whether a token comes, before the load
+            self._send(connection, whole(200, _ONE_TOKEN).data)
             return
         now = time.monotonic_ns()
         if not self._began_ns:

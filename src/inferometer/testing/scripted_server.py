@@ -52,8 +52,9 @@ Answer = Callable[[Received], Iterable[Step]]
 class ScriptedServer:
     """Listens and answers each request by `answer`; keeps every request in `received`.
 
-    On a free port of `host` (`::1` for IPv6), or on the Unix socket `unix_path`; with `tls`, a server-side context, it
-    speaks TLS. Without `reads_body` it answers once it has a request's head: the body is left unread, and {}.
+    On `port` (0: a free one) of `host` (`::1` for IPv6), or on the Unix socket `unix_path`; with `tls`, a server-side
+    context, it speaks TLS. Without `reads_body` it answers once it has a request's head: the body is left unread,
+    and {}.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class ScriptedServer:
         answer: Answer,
         *,
         host: str = "127.0.0.1",
+        port: int = 0,
         unix_path: str | None = None,
         tls: ssl.SSLContext | None = None,
         reads_body: bool = True,
@@ -72,7 +74,7 @@ class ScriptedServer:
         self._reads_body = reads_body
         if unix_path is None:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._listener = socket.create_server((host, 0), family=family, backlog=512)
+            self._listener = socket.create_server((host, port), family=family, backlog=512)
             self.port: int = self._listener.getsockname()[1]
         else:
             self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
