@@ -407,8 +407,8 @@ class _Trial:
             suspicion.unfounded()
             return None
         return EngineHung(
-            f"the server at {endpoint.shown_url} has stopped answering: {SUSPICIOUS} requests or more ended without a byte, "
-            f"and to one token more it gave {said}. The rest of the plan was cancelled."
+            f"the server at {endpoint.shown_url} has stopped answering: {SUSPICIOUS} requests or more ended without a "
+            f"byte, and to one token more it gave {said}. The rest of the plan was cancelled."
         )
 
     @contextlib.contextmanager
