@@ -17,7 +17,7 @@ BUILD = ROOT / "build"
 PAGES = BUILD / "pages"
 
 NAV = {
-    "Start": ["README.md", "docs/tutorial.md", "docs/reading-the-report.md"],
+    "Start": ["README.md", "docs/tutorial.md", "docs/reading-a-result.md"],
     "How to": [
         "docs/two-models.md",
         "docs/two-gpus.md",
