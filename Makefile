@@ -4,6 +4,7 @@
 # make fix     mend what ruff can mend
 # make bench   what the client itself costs and how true it is (needs a C compiler and two cores; about 3 minutes)
 # make statistics   how often verdicts and intervals are right, by simulation (about 10 minutes)
+# make docs    the documentation as a site: build/site/index.html; broken links fail
 # make lock    resolve requirements/ again (needs uv)       make lock ARGS=--upgrade
 # make clean   remove the environment and the caches
 #
@@ -46,7 +47,7 @@ define install
 	@$(PIP_INSTALL) --no-index --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: demo test bench statistics check check-format check-lint check-types check-layers fix lock clean
+.PHONY: demo test bench statistics docs check check-format check-lint check-types check-layers fix lock clean
 
 demo: .venv/.installed-base
 	@$(BIN)/inferometer demo $(ARGS)
@@ -59,6 +60,9 @@ bench: .venv/.installed-dev
 
 statistics: .venv/.installed-dev
 	$(BIN)/python benchmarks/verdicts.py $(ARGS)
+
+docs: .venv/.installed-dev
+	$(BIN)/python tools/build_site.py
 
 check: check-format check-lint check-types check-layers
 
@@ -99,7 +103,7 @@ LOCK = uv pip compile --quiet pyproject.toml --universal --fork-strategy fewest 
 
 lock:
 	@test -n "$(UV)" || { echo "make lock needs uv on PATH: pip install uv" >&2; exit 1; }
-	$(LOCK) --group build --group dev -o requirements/dev.txt
+	$(LOCK) --group build --group dev --group docs -o requirements/dev.txt
 	$(LOCK) --group build -c requirements/dev.txt -o requirements/base.txt
 	$(LOCK) --extra ray -c requirements/dev.txt -o requirements/ray.txt
 
