@@ -1,7 +1,8 @@
 """Do the documents tell the truth? Their commands are run, their study files parsed, their links followed.
 
-A fenced block that has a command in it (COMMANDS) is run as it stands, by bash, in a folder of its page: one block
-after another, as a reader would. What a reader has and this machine has not is put in its place first: see `Reader`.
+A fenced block with a command in it (one of COMMANDS, or anything in the language sh or bash) is run as it stands, by
+bash, in a folder of its page: one block after another, as a reader would. What a reader has and this machine has not is
+put in its place first: see `Reader`.
 A block of make's commands alone is not run: they make environments, run these very tests, or take minutes. A comment in
 the line before a block says what else holds for it:
 
@@ -38,10 +39,8 @@ from inferometer.testing import llama_server_shim, openai_server_shim
 from inferometer.testing.scripted_server import ScriptedServer, inference_server
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted(
-    page for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")) if page.name not in ("CHANGELOG.md",)
-)
-COMMANDS = re.compile(r"^(?:\w+=\S* )*(inferometer|make|pip|ray|git|python3?|unzip) ")
+PAGES = sorted(page for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")) if page.name != "CHANGELOG.md")
+COMMANDS = re.compile(r"^(?:\w+=\S* )*(inferometer|make|pip|ray|git|python3?|curl|docker|llama-server|vllm) ")
 FENCE = re.compile(r"^(`{3,})(\w*)$")
 MARK = re.compile(r"^<!-- (not run|no study file|exits with ([\d or]+)): (.+) -->$")
 FILE_NAME = re.compile(r"`([\w.-]+\.(?:yaml|py|json))`[^`]*:$")
@@ -64,8 +63,8 @@ class Block(NamedTuple):
 
     @property
     def is_script(self) -> bool:
-        if self.language not in ("", "sh", "bash", "console"):
-            return False
+        if self.language:
+            return self.language in ("sh", "bash", "console")
         return any(COMMANDS.match(line) or line in ("make", "inferometer") for line in self.text.splitlines())
 
     @property
@@ -140,8 +139,12 @@ class Reader:
                 shutil.copytree(study, folder / name)
         if "Python-Code-23k-ShareGPT.json" in text:
             turns = [("human", "one two three four five six"), ("gpt", "seven eight nine ten eleven twelve")]
-            entries = [{"conversations": [{"from": who, "value": f"{text} {i}"} for who, text in turns]} for i in range(60)]
+            entries = [
+                {"conversations": [{"from": who, "value": f"{text} {i}"} for who, text in turns]} for i in range(60)
+            ]
             (folder / "Python-Code-23k-ShareGPT.json").write_text(json.dumps(entries))
+        if "notes.md" in scripts:
+            shutil.copy(ROOT / "tests" / "golden" / "seed.md", folder / "notes.md")
         (folder / "tests").symlink_to(ROOT / "tests")
         (folder / "studies").symlink_to(ROOT / "studies")
 
@@ -180,12 +183,16 @@ class Reader:
             text = re.sub(pattern, lambda found, less=less: found[0].replace(found[1], str(less(int(found[1])))), text)
         return text
 
-
     def run(self, block: Block) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", self.changed(block.text)],
             cwd=self.folder,
-            env=os.environ | {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src")},
+            env=os.environ
+            | {
+                "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+                "PYTHONPATH": str(ROOT / "src"),
+                "BROWSER": "true",  # what opens a page in a browser opens none
+            },
             capture_output=True,
             text=True,
             timeout=100,
@@ -198,9 +205,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `results/qwen-draft` and its like are here: two arms, two trials each."""
     folder = tmp_path_factory.mktemp("made") / "study"
     tiny = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1)
-    draft = Arm(
-        engine="embedded", model="standin:tiny", context=4096, threads=1, draft=Draft("standin:tiny", n_max=4)
-    )
+    draft = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1, draft=Draft("standin:tiny", n_max=4))
     spec = Spec(arms={"baseline": tiny, "draft": draft}, workload=Builtin(3, 16), trials=2)
     list(run_study(spec, folder))
     return folder
@@ -227,16 +232,26 @@ def test_the_commands_of_a_page_run(page: Path, study: Path, port: int, tmp_path
 
 
 @functools.cache
-def commands() -> dict[str, TyperCommand]:
+def program() -> TyperGroup:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
-    return {name: command for name, command in group.commands.items() if isinstance(command, TyperCommand)}
+    return group
 
 
-def problem(line: str) -> str:
-    """What is wrong with a command of ours that is not run, or only in part shown (`…`, `[--flag N]`); "" if nothing."""
+def commands() -> dict[str, TyperCommand]:
+    return {name: command for name, command in program().commands.items() if isinstance(command, TyperCommand)}
+
+
+def flags_of(command: TyperCommand | TyperGroup) -> set[str]:
+    own = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    return own | {"-h", "--help"}
+
+
+def problem(line: str, *, in_part: bool = False) -> str:
+    """What is wrong with a command that is not run; "" if nothing. One that is shown `in_part` (as are those with `…`
+    or `[--flag N]`) must only have a name and flags that are known."""
     try:
-        words = shlex.split(line, comments=True)
+        words = shlex.split(re.sub(r"(^|\s)#.*", "", line))
     except ValueError as error:
         return f"no shell reads it: {error}"
     while words and re.fullmatch(r"\w+=\S*", words[0]):
@@ -246,24 +261,22 @@ def problem(line: str) -> str:
     if words[:1] != ["inferometer"] or len(words) < 2:
         return ""
     name, *rest = words[1:]
-    if name in ("--help", "--version", "COMMAND"):
+    if name in flags_of(program()):
         return ""
     if name not in commands():
         return f"there is no command {name!r}"
     command = commands()[name]
-    known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
-    known |= {"-h", "--help"}
     flags = [word.strip("[]").partition("=")[0] for word in rest if word.strip("[]").startswith("-")]
-    unknown = [flag for flag in flags if flag not in known and not re.match(r"-\d", flag)]
+    unknown = [flag for flag in flags if flag not in flags_of(command) and not re.match(r"-\d", flag)]
     if unknown and not isinstance(command, PassingOn):
         return f"{name} knows no {unknown[0]}"
-    if re.search(r"…|\[|\.\.\.", line):
+    if in_part or re.search(r"…|\[|\.\.\.", line):
         return ""
     try:
         command.make_context(name, spread_flags(rest), resilient_parsing=False)
     except typer.Exit:
         return ""
-    except Exception as error:  # whatever typer says of these words is what the user would be told
+    except typer.TyperException as error:
         return str(error) or type(error).__name__
     return ""
 
@@ -289,7 +302,7 @@ def test_commands_within_a_sentence_are_known_to_the_program():
     for page in PAGES:
         prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
         for span in re.findall(r"(?<!`)`((?:inferometer|make) [^`\n]+)`(?!`)", prose):
-            if said_of := problem(span):
+            if said_of := problem(span, in_part=True):
                 said[f"{page.name}: {span}"] = said_of
     assert not said
 
@@ -312,7 +325,9 @@ STUDY_FILES = [block for block in BLOCKS if block.language == "yaml" and block.m
 @pytest.mark.parametrize("block", STUDY_FILES, ids=lambda block: block.place)
 def test_a_study_file_in_a_document_is_one(block: Block):
     has_arms = re.search(r"^arms:", block.text, re.MULTILINE)
-    parse(block.text if has_arms else f"{block.text}arms: {{a: {{engine: external, url: 'http://h:1'}}}}\n", block.place)
+    parse(
+        block.text if has_arms else f"{block.text}arms: {{a: {{engine: external, url: 'http://h:1'}}}}\n", block.place
+    )
 
 
 def test_links_lead_to_files_of_the_repository():

@@ -80,7 +80,9 @@ LINK = re.compile(r"\]\(([^)\s#:]+)(?:#[^)\s]*)?\)")
 
 def written_pages() -> list[Path]:
     """The pages that people write, from the repository's root."""
-    beside = [name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md") if (ROOT / name).exists()]
+    beside = [
+        name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md") if (ROOT / name).exists()
+    ]
     return [*map(Path, beside), *sorted(page.relative_to(ROOT) for page in (ROOT / "docs").rglob("*.md"))]
 
 
@@ -127,9 +129,13 @@ def main() -> int:
     zensical = Path(sys.executable).with_name("zensical")
     done = subprocess.run(
         [zensical, "build", "--clean", "--strict", "--config-file", BUILD / "zensical.toml"],
-        env={"NO_COLOR": "1", "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         check=False,
     )
+    said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)  # it colours what it says, terminal or not
+    print(said.partition("Traceback (most recent call last):")[0].strip())  # and ends with one where a link is dead
     if done.returncode == 0:
         print(f"{(BUILD / 'site' / 'index.html').relative_to(ROOT)}: open it in a browser")
     return done.returncode

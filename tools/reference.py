@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 import typer
+from typer.core import TyperCommand, TyperGroup
+
 from inferometer import schedule, spec
 from inferometer.cli import app
 from inferometer.metrics import METRICS
-from typer.core import TyperCommand, TyperGroup
 
 PAGES = ("commands.md", "study-file.md", "metrics-list.md")
 
@@ -62,7 +63,7 @@ def _command(name: str, command: TyperCommand) -> Iterator[str]:
 def study_file_page() -> Iterator[str]:
     yield "# The study file\n"
     yield "Made from the structs in `spec.py` and `schedule.py`. An unknown field is an error, with the nearest name.\n"
-    yield "An arm may also have `base:`, the name of another arm, whose fields it takes; its own win, `env` is merged.\n"
+    yield "An arm may also have `base:`, another arm whose fields it takes; its own win, and `env` is merged.\n"
     structs: list[Any] = []
     _collect(spec.Spec, structs)
     for struct in structs:
@@ -103,7 +104,14 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     return "none" if value is None else f"`{msgspec.json.encode(value).decode()}`"
 
 
-WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "none", typing.Any: "any"}
+WORDS = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    type(None): "none",
+    typing.Any: "any",
+}
 
 
 def _type(kind: Any) -> str:
@@ -130,7 +138,7 @@ def _anchor(struct: Any) -> str:
 
 def metrics_page() -> Iterator[str]:
     yield "# List of metrics\n"
-    yield "Made from `metrics.METRICS`. Formulas, clocks and sources: [metrics](../metrics.md). `--metric` takes the key.\n"
+    yield "Made from `metrics.METRICS`; formulas are in [metrics](../metrics.md). `--metric` takes the key.\n"
     yield "Groups are those of the table; rows of the group `vllm` are in vLLM's block and result file alone.\n"
     yield "| key | label | unit | better | group |\n| --- | --- | --- | --- | --- |"
     for metric in METRICS:

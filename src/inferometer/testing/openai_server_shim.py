@@ -1,8 +1,9 @@
 """What can stand in for vLLM's and SGLang's programs in tests? A small server that answers as they do; no model.
 
 Neither runs without a GPU that they support. What is imitated: the command line as far as Inferometer writes it,
-argparse's complaint, /v1/models with `max_model_len`, vLLM's /version and /metrics, SGLang's /server_info, answers whole
-or streamed (numbered words, as many as are asked for), and an error for a model that is not served. Written after their documentation and source (vLLM 0.26, SGLang 0.5), not recorded.
+argparse's complaint, /v1/models with `max_model_len`, vLLM's /version and /metrics, SGLang's /server_info, answers
+whole (one word) or streamed (numbered words, as many as are asked for), and an error for a model that is not served.
+Written after their documentation and source (vLLM 0.26, SGLang 0.5), not recorded.
 """
 
 import argparse
@@ -89,7 +90,9 @@ def handler_of(pages: dict[str, Any], key: str | None) -> type[http.server.BaseH
             self.send_header("Content-Type", "text/event-stream; charset=utf-8")
             self.end_headers()
             for word in (f"word {i} " for i in range(count)):
-                self._event({"choices": [{"index": 0, "text": word, "delta": {"content": word}, "finish_reason": None}]})
+                self._event(
+                    {"choices": [{"index": 0, "text": word, "delta": {"content": word}, "finish_reason": None}]}
+                )
             self._event({"choices": [{"index": 0, "text": "", "delta": {}, "finish_reason": "length"}]})
             usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
             self._event({"choices": [], "usage": usage})
