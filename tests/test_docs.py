@@ -343,6 +343,12 @@ def test_links_lead_to_files_of_the_repository():
 # --- the site -------------------------------------------------------------------------------------
 
 
+def test_each_page_has_a_place_in_the_navigation():
+    navigation = (ROOT / "tools" / "build_site.py").read_text()
+    pages = [str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md")]
+    assert [page for page in pages if f'"{page}"' not in navigation] == []
+
+
 def test_the_reference_has_each_command_each_field_and_each_metric():
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "reference.py"],

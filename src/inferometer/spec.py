@@ -85,7 +85,8 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `{port}`. `pid`, `container`: whose memory an external server's is. `ca_file`: what its certificate is checked
     against; None: the system's store. `insecure`: it is not checked at all. `api`: which of OpenAI's APIs is spoken, at
     `path`, None: its usual one. `threads`, `context`, `slots`: of an embedded engine; None: its default, and for
-    `slots` (requests answered at once) the schedule's concurrency. `ready_timeout_s`: how long it may take from its start to its first token.
+    `slots` (requests answered at once) the schedule's concurrency. `ready_timeout_s`: how long it may take from its
+    start to its first token.
     """
 
     engine: str
