@@ -21,10 +21,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
+import msgspec
 import pytest
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -117,7 +118,8 @@ class Reader:
     thread. Numbers of prompts, tokens and trials are lowered. Nothing else is changed.
     """
 
-    STUDIES = ("results/qwen-draft", "results/w7900", "results/rtx3090", "w7900", "rtx3090")
+    STUDIES: ClassVar = {"results/qwen-draft": 1, "results/w7900": 1, "w7900": 1, "results/rtx3090": 2, "rtx3090": 2}
+    """Which of two: two that are compared must be two."""
     FOLDERS = ("/models/", "/rocm/", "/cuda/", "/venvs/", "/path/to/")
     SMALLER = (
         (r"num_prompts: (\d+)", lambda count: min(count, 3)),
@@ -127,16 +129,16 @@ class Reader:
         (r"settle: (\d+)", lambda seconds: 0),
     )
 
-    def __init__(self, page: Path, folder: Path, study: Path, port: int) -> None:
+    def __init__(self, page: Path, folder: Path, made: Callable[[int], Path], port: int) -> None:
         self.folder, self.port = folder, port
         own = [block for block in BLOCKS if block.page == page]
         text = "\n".join(block.text for block in own)
         scripts = "\n".join(block.text for block in own if block in RUN)
         self._binaries(text)
         self._models(text)
-        for name in self.STUDIES:
+        for name, number in self.STUDIES.items():
             if re.search(rf"(?<!\S){name}(?![\w-])", scripts) and not re.search(rf"--out {name}(?![\w-])", scripts):
-                shutil.copytree(study, folder / name)
+                shutil.copytree(made(number), folder / name)
         if "Python-Code-23k-ShareGPT.json" in text:
             turns = [("human", "one two three four five six"), ("gpt", "seven eight nine ten eleven twelve")]
             entries = [
@@ -201,14 +203,19 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `results/qwen-draft` and its like are here: two arms, two trials each."""
-    folder = tmp_path_factory.mktemp("made") / "study"
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Studies 1 and 2, made when they are first asked for: two arms, of two trials each."""
     tiny = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1)
-    draft = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1, draft=Draft("standin:tiny", n_max=4))
+    draft = msgspec.structs.replace(tiny, draft=Draft("standin:tiny", n_max=4))
     spec = Spec(arms={"baseline": tiny, "draft": draft}, workload=Builtin(3, 16), trials=2)
-    list(run_study(spec, folder))
-    return folder
+
+    @functools.cache
+    def study(number: int) -> Path:
+        folder = tmp_path_factory.mktemp("made") / f"study{number}"
+        list(run_study(spec, folder))
+        return folder
+
+    return study
 
 
 @pytest.fixture(scope="module")
@@ -218,8 +225,8 @@ def port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in RUN}), ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_commands_of_a_page_run(page: Path, study: Path, port: int, tmp_path: Path):
-    reader = Reader(page, tmp_path, study, port)
+def test_the_commands_of_a_page_run(page: Path, made: Callable[[int], Path], port: int, tmp_path: Path):
+    reader = Reader(page, tmp_path, made, port)
     for block in BLOCKS:
         if block.page == page and block.file:
             (tmp_path / block.file).write_text(reader.changed(block.text))
