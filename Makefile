@@ -8,6 +8,7 @@
 # make faults  the program under faults: killed at 40 moments, engines that break, full disks (about 15 minutes); a table
 # make soak    load for a long time: make soak SECONDS=1200 STREAMS=2000
 # make statistics   how often verdicts and intervals are right, by simulation (about 10 minutes)
+# make docs    the documentation as a site: build/site/index.html; broken links fail
 # make lock    resolve requirements/ again (needs uv)       make lock ARGS=--upgrade
 # make clean   remove the environment and the caches
 #
@@ -52,7 +53,7 @@ define install
 	@$(PIP_INSTALL) --no-index --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: demo test bench fuzz audit faults soak statistics check check-format check-lint check-types check-layers check-lock fix lock clean
+.PHONY: demo test bench fuzz audit faults soak statistics docs check check-format check-lint check-types check-layers check-lock fix lock clean
 
 demo: .venv/.installed-base
 	@$(BIN)/inferometer demo $(ARGS)
@@ -99,6 +100,9 @@ soak: .venv/.installed-dev
 statistics: .venv/.installed-dev
 	$(BIN)/python benchmarks/verdicts.py $(ARGS)
 
+docs: .venv/.installed-dev
+	$(BIN)/python tools/build_site.py
+
 check: check-format check-lint check-types check-layers check-lock
 
 check-format: .venv/.installed-dev
@@ -143,7 +147,7 @@ LOCK_ONLY = $(subst compile --quiet pyproject.toml,compile --quiet,$(LOCK))
 
 lock:
 	@test -n "$(UV)" || { echo "make lock needs uv on PATH: pip install uv" >&2; exit 1; }
-	$(LOCK) --group build --group dev -o requirements/dev.txt
+	$(LOCK) --group build --group dev --group docs -o requirements/dev.txt
 	$(LOCK) --group build -c requirements/dev.txt -o requirements/base.txt
 	$(LOCK) --extra ray -c requirements/dev.txt -o requirements/ray.txt
 	$(LOCK) --extra parquet -c requirements/dev.txt -o requirements/parquet.txt

@@ -104,6 +104,12 @@ def test_costs_that_cannot_be_told_apart_are_not_told():
     assert found.measured > 1
 
 
+def test_answers_that_came_in_one_moment_tell_no_speed_up():
+    at_once, paced = [view(trial(record(41, 0, draft=(50, 30))))], [view(trial(record(41, 20)))]
+    assert acceptance.speculation("draft", "base", at_once, paced) is None
+    assert acceptance.speculation("draft", "base", [view(drafting())], [view(trial(record(41, 0)))]) is None
+
+
 def test_an_arm_that_drafted_nothing_has_no_speculation():
     plain = [view(trial(record(41, 20)))]
     assert acceptance.speculation("draft", "base", plain, plain) is None

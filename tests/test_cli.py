@@ -64,6 +64,18 @@ def test_the_command_line_of_the_seed_runs_with_only_the_program_s_name_changed(
     assert {request.body["model"] for request in sent} == {"Qwen/Qwen2.5-Coder-32B-Instruct"}
 
 
+def test_a_data_set_that_repeats_its_prompts_is_played_and_the_warm_up_is_another_prompt(tmp_path: Path):
+    path = a_dataset(tmp_path)
+    path.write_text(json.dumps([json.loads(path.read_text())[0]] * 60))
+    with ScriptedServer(inference_server(tokens=3)) as server:
+        words = ["--base-url", server.url, "--num-prompts", "4", "--dataset-path", path.name]
+        done = inferometer("bench", "--backend", "openai-chat", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    warm_up, *measured = [str(request.body["messages"]) for request in server.received if request.body.get("stream")]
+    assert len(measured) == 4
+    assert warm_up not in measured
+
+
 def test_the_block_of_vllm_0_6_5_has_its_lines_and_widths(tmp_path: Path):
     with ScriptedServer(inference_server(tokens=3)) as server:
         words = [

@@ -319,7 +319,8 @@ class _Trial:
             return plan, ()
         spec = self._spec
         sampled = self._workload.sample(spec.seed, counter)
-        spare = [_as_warmup(request) for request in sampled.spare[: spec.warmups]]
+        asked = {request.messages for request in sampled.requests}  # a data set may have a prompt more than once
+        spare = [_as_warmup(request) for request in sampled.spare if request.messages not in asked][: spec.warmups]
         spare += [plans.warmup_request(n, _WARMUP_TOKENS) for n in range(len(spare), spec.warmups)]
         rng = RandomState(spec.seed)
         plan = plans.build(sampled.requests, spare, spec.schedule, spec.seed, rng, sampled.asked_ns)

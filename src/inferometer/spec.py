@@ -72,7 +72,11 @@ WorkloadSpec = Builtin | ShareGpt | Trace
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A draft model for speculative decoding; None leaves a setting to the engine's own default."""
+    """A draft model for speculative decoding; None leaves a setting to the engine's own default.
+
+    `n_max`, `n_min`: how many tokens it drafts a step, at most and at least. `p_min`: it stops drafting at a token less
+    likely than this. `gpu_layers`: how many of its layers are on the GPU.
+    """
 
     model: str
     n_max: int | None = None
@@ -91,9 +95,10 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     and args, as words, or with `shell` as one line; `{model}`, `{draft_model}`, `{host}` and `{port}` stand for what
     they say. `url`: where an external server answers (http, https, or `unix:///path/to.sock`), or a `command` without
     `{port}`. `pid`, `container`: whose memory an external server's is. `ca_file`: what its certificate is checked
-    against; None: the system's store. `insecure`: it is not checked at all. `threads`, `context`, `slots`: of an
-    embedded engine; None: its default, and for `slots` (requests answered at once) the schedule's concurrency.
-    `ready_timeout_s`: how long it may take from its start to its first token.
+    against; None: the system's store. `insecure`: it is not checked at all. `api`: which of OpenAI's APIs is spoken, at
+    `path`, None: its usual one. `threads`, `context`, `slots`: of an embedded engine; None: its default, and for
+    `slots` (requests answered at once) the schedule's concurrency. `ready_timeout_s`: how long it may take from its
+    start to its first token.
     """
 
     engine: str

@@ -1,8 +1,9 @@
 """What can stand in for vLLM's and SGLang's programs in tests? A small server that answers as they do; no model.
 
 Neither runs without a GPU that they support. What is imitated: the command line as far as Inferometer writes it,
-argparse's complaint, /v1/models with `max_model_len`, vLLM's /version and /metrics, SGLang's /server_info, and an error
-for a model that is not served. Written after their documentation and source (vLLM 0.26, SGLang 0.5), not recorded.
+argparse's complaint, /v1/models with `max_model_len`, vLLM's /version and /metrics, SGLang's /server_info, answers
+whole (one word) or streamed (numbered words, as many as are asked for), and an error for a model that is not served.
+Written after their documentation and source (vLLM 0.26, SGLang 0.5), not recorded.
 """
 
 import argparse
@@ -76,10 +77,29 @@ def handler_of(pages: dict[str, Any], key: str | None) -> type[http.server.BaseH
             elif body.get("model") != model:
                 message = f"The model `{body.get('model')}` does not exist."
                 self._answer(404, {"error": {"message": message, "type": "NotFoundError", "code": 404}})
+            elif body.get("stream"):
+                self._stream(int(body.get("max_tokens") or body.get("max_completion_tokens") or 16))
             else:
                 choice = {"index": 0, "text": "One", "message": {"role": "assistant", "content": "One"}}
                 usage = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
                 self._answer(200, {"model": model, "choices": [{**choice, "finish_reason": "length"}], "usage": usage})
+
+        def _stream(self, count: int) -> None:
+            """To the end of the connection: HTTP/1.0, as this server speaks it."""
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+            self.end_headers()
+            for word in (f"word {i} " for i in range(count)):
+                self._event(
+                    {"choices": [{"index": 0, "text": word, "delta": {"content": word}, "finish_reason": None}]}
+                )
+            self._event({"choices": [{"index": 0, "text": "", "delta": {}, "finish_reason": "length"}]})
+            usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
+            self._event({"choices": [], "usage": usage})
+            self.wfile.write(b"data: [DONE]\n\n")
+
+        def _event(self, content: dict[str, Any]) -> None:
+            self.wfile.write(b"data: " + json.dumps({"model": model, **content}).encode() + b"\n\n")
 
         def _answer(self, status: int, page: Any) -> None:
             data = page.encode() if isinstance(page, str) else json.dumps(page).encode()
