@@ -238,8 +238,10 @@ def test_no_engine_outlives_ctrl_c(tmp_path: Path, when: str, presses: int):
 
 
 def test_a_hung_up_terminal_ends_the_engine_too(tmp_path: Path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may have been started by nohup, which is obeyed
     (tmp_path / "study.yaml").write_text(EMBEDDED)
     program = AtTerminal("run", "study.yaml", "--out", "s", cwd=tmp_path)
+    signal.signal(signal.SIGHUP, before)
     program.wait_for("requests")
     program.process.send_signal(signal.SIGHUP)
     assert program.end() == 130

@@ -82,8 +82,6 @@ def test_no_process_is_left_when_the_trial_breaks_off(
     assert not any(map(is_alive, pids))
 
 
-# The interrupt may fall between a file's opening and its `with`: that file is closed by the collector, with a warning.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_second_interrupt_while_stopping_still_leaves_no_process(tmp_path: Path):
     stubborn = subprocess.Popen(
         ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"],

@@ -8,7 +8,7 @@ import sys
 import traceback
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Annotated
 
 import msgspec
@@ -246,11 +246,18 @@ def _show_defect(kind: type[BaseException], error: BaseException, trace: Traceba
     sys.stderr.write(without("".join(traceback.format_exception(kind, error, trace)), secrets))
 
 
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """As Ctrl-C, also where that is ignored, as in a program that a script starts in the background."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
+
+
 def main() -> None:
     """The program. Errors that a user can act on are one message; anything else is a defect and shows its traceback."""
     for name in ("SIGTERM", "SIGHUP"):  # so that engines end too; what is ignored (nohup) stays so
         if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
-            signal.signal(getattr(signal, name), lambda number, frame: signal.raise_signal(signal.SIGINT))
+            signal.signal(getattr(signal, name), _interrupted)
     for stream in (sys.stdout, sys.stderr):  # where the terminal's letters are few, a "?" is better than an error
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -141,43 +141,35 @@ def refuse_used_port(host: str, port: int) -> None:
 def stop_group(process: subprocess.Popen[bytes], patience_s: float = STOP_PATIENCE_S) -> None:
     """Ends the process, its group and its descendants: SIGTERM, then after `patience_s` SIGKILL.
 
-    An exception on the way (a second Ctrl-C) shortens the patience, it never leaves a process.
+    A Ctrl-C on the way ends the patience, never the stopping; it is raised when no process is left.
     """
-    strays: set[int] = set()
-    try:
+    with _interrupts_later() as noted:
         strays = _descendants(process.pid)
         _signal_all(process, strays, signal.SIGTERM)
-        _wait_gone(process, strays, patience_s)
-    finally:
-        with _interrupts_later():
-            _kill_group(process, strays or _descendants(process.pid))
-
-
-def _kill_group(process: subprocess.Popen[bytes], strays: set[int]) -> None:
-    """What is left of them; reaps the process."""
-    if _left(process, strays):
-        _signal_all(process, strays, signal.SIGKILL)
-        _wait_gone(process, strays, KILL_PATIENCE_S)
-    if process.stdin is not None:
-        process.stdin.close()
-    left = _left(process, strays)
-    if left:
-        LOG.error("processes %s could not be killed; the kernel holds them (a driver?)", sorted(left))
-    if process.pid not in left:
-        process.wait()  # it is a zombie at most: reaped here
+        _wait_gone(process, strays, patience_s, noted)
+        if _left(process, strays):
+            _signal_all(process, strays, signal.SIGKILL)
+            _wait_gone(process, strays, KILL_PATIENCE_S, ())
+        if process.stdin is not None:
+            process.stdin.close()
+        left = _left(process, strays)
+        if left:
+            LOG.error("processes %s could not be killed; the kernel holds them (a driver?)", sorted(left))
+        if process.pid not in left:
+            process.wait()  # it is a zombie at most: reaped here
 
 
 @contextlib.contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """While it lasts a Ctrl-C waits: one that falls between a process's birth and our knowing of it, or into its
-    killing, would leave it behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals go to the main thread alone
-        return
+def _interrupts_later() -> Iterator[Sequence[int]]:
+    """While it lasts a Ctrl-C is noted in the list, and raised at its end: one that falls between a process's birth and
+    our knowing of it, or into its stopping, would leave it behind."""
     noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted  # signals go to the main thread alone
+        return
     before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
     try:
-        yield
+        yield noted
     finally:
         signal.signal(signal.SIGINT, before)
     if noted:
@@ -404,7 +396,8 @@ def _signal_all(process: subprocess.Popen[bytes], strays: set[int], which: signa
             continue
 
 
-def _wait_gone(process: subprocess.Popen[bytes], strays: set[int], patience_s: float) -> None:
+def _wait_gone(process: subprocess.Popen[bytes], strays: set[int], patience_s: float, noted: Sequence[int]) -> None:
+    """Until none is left, the patience is over, or an interrupt is noted."""
     until_s = time.monotonic() + patience_s
-    while _left(process, strays) and time.monotonic() < until_s:
+    while _left(process, strays) and time.monotonic() < until_s and not noted:
         time.sleep(0.01)
