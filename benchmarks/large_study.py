@@ -103,10 +103,10 @@ def main() -> None:
         done = subprocess.run(
             [sys.executable, "-m", "inferometer", "compare", str(folder)], stdout=subprocess.DEVNULL, check=False
         )
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took_s, used = time.monotonic() - began_s, resource.getrusage(resource.RUSAGE_CHILDREN)
         print(
-            f"inferometer compare: {time.monotonic() - began_s:.1f} s, of it {used.ru_utime + used.ru_stime:.1f} s of "
-            f"a core; {used.ru_maxrss / 1e6:.1f} GB at most; exit code {done.returncode}"
+            f"inferometer compare: {took_s:.1f} s, of it {used.ru_utime + used.ru_stime:.1f} s of a "
+            f"core; {used.ru_maxrss / 1e6:.1f} GB at most; exit code {done.returncode}"
         )
 
 
