@@ -126,7 +126,7 @@ def speculation(
     proposed = _sum(trials, drafted)
     target_ms = _decode_ms_per_token(baseline_trials)
     own_ms = _decode_ms_per_token(trials)
-    if not proposed or step_count <= 0 or target_ms is None or own_ms is None:
+    if not proposed or step_count <= 0 or not target_ms or not own_ms:  # 0: answers that were read in one go
         return None
     per_step, drafted_per_step = _sum(trials, decoded) / step_count, proposed / step_count
     costs = step_costs(trials)
