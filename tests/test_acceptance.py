@@ -113,3 +113,11 @@ def test_answers_that_came_in_one_moment_tell_no_speed_up():
 def test_an_arm_that_drafted_nothing_has_no_speculation():
     plain = [view(trial(record(41, 20)))]
     assert acceptance.speculation("draft", "base", plain, plain) is None
+
+
+def test_answers_that_came_in_one_moment_have_no_decode_time_and_no_speed_up():
+    """A client that is behind reads a whole answer at once: all its tokens have one stamp."""
+    at_once = [view(trial(record(41, 0, draft=(30, 20))))]
+    paced = [view(trial(record(41, 20, draft=(30, 20))))]
+    assert acceptance.speculation("draft", "base", at_once, paced) is None
+    assert acceptance.speculation("draft", "base", paced, at_once) is None

@@ -69,7 +69,9 @@ def put(value: Any, path: tuple, new: Any) -> Any:
 @pytest.mark.parametrize("name", RECORDED)
 def test_every_recorded_file_is_of_one_tool(name):
     found = [tool for tool, runs_of in READERS.items() if runs_of(RECORDED[name], "a") is not None]
-    assert [tool.partition("'")[0].lower() for tool in found] == [name.partition("-")[0] if not name.startswith("llama") else "llama-benchy"]
+    assert [tool.partition("'")[0].lower() for tool in found] == [
+        name.partition("-")[0] if not name.startswith("llama") else "llama-benchy"
+    ]
     assert {key for run in formats.read(RECORDED[name], "a") or () for key in run.values} <= KEYS
 
 
