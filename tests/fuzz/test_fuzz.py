@@ -37,7 +37,7 @@ LINES = [
 
 
 @pytest.mark.parametrize(("name", "path"), CASES, ids=[f"{name}-{path.name}" for name, path in CASES])
-def test_what_was_found_once_is_no_find_any_more(name: str, path: Path):
+def test_what_is_kept_is_no_find_any_more(name: str, path: Path):
     targets.run(name, path.read_bytes())
 
 
