@@ -100,7 +100,7 @@ def test_blocks_of_a_text_stand_side_by_side_by_heading_in_every_format():
     row = next(row for row in said["rows"] if row["metric"] == "output_throughput")
     assert said["arms"] == ["W7900 Q4_K_M", "draft"]
     assert row["differences"][0]["verdict"] == "unknown"
-    assert row["differs"]["draft"] == "in tokens of the client's tokenizer"
+    assert row["differs"]["draft"] == "counted by the client's tokenizer"
 
 
 def test_a_whole_text_gives_its_blocks_and_below_them_its_llama_bench_tables():
@@ -133,7 +133,7 @@ def test_a_study_and_a_block_stand_side_by_side_and_unlike_definitions_are_marke
     text = one_line(printed("compare", study, f"{SEED}#1"))
     assert "Mean TPOT (ms) [" in text
     assert "Median chunk gap (ms) [" in text  # the block's ITL stands there too
-    assert "one, two: by our definition; W7900 Q4_K_M: timed to [DONE], not to the last token" in text
+    assert "one, two: by our definition; W7900 Q4_K_M: ends at [DONE], not at the last token" in text
     assert "successful requests one 2, two 2, W7900 Q4_K_M 50" in text
     vllm = printed("compare", study, f"{SEED}#1", "--metric-dialect", "vllm-0.6.5")
     assert "Mean TPOT (ms)  " in vllm  # by that version's rules both are alike

@@ -18,7 +18,13 @@ def test_another_difference_has_another_mark_and_columns_of_one_definition_stand
     assert notes == ["[1] a, c: p; b: by our definition", "[2] a: q; b: by our definition; c: p"]
 
 
+def test_a_row_that_a_column_lacks_has_the_mark_of_one_that_means_the_same_in_the_others():
+    marks, notes = notes_of(["x", "y"], [{"a": "p", "b": OURS, "c": OURS}, {"a": "p", "c": OURS}])
+    assert marks == ["[1]", "[1]"]
+    assert len(notes) == 1
+
+
 def test_what_is_no_column_s_definition_but_the_same_in_all_is_said_once_for_all_rows():
     marks, notes = notes_of(["x", "y", "z"], [{"a": "p", "b": "p"}, {"a": "p"}, {}])
     assert marks == ["", "", ""]
-    assert notes == ["x, y: not as we define it, but p"]
+    assert notes == ["x, y: not quite as we define it: p"]

@@ -70,7 +70,9 @@ def test_requests_told_one_by_one_are_measured_again_and_have_an_interval_over_p
     told = run(mean_tpot_ms=99.0, memory_gib=3.0)
     known = frozenset({"mean_tpot_ms", "completed", "duration"})
     records = tuple(request(i, 4 + i) for i in range(8))
+    told = msgspec.structs.replace(told, differs={"median_tpot_ms": "to [DONE]"})
     theirs = trial(msgspec.structs.replace(told, records=records, of_records=known))
+    assert theirs.differs["mean_tpot_ms"] == "to [DONE]"  # of the same requests
     assert set(theirs.values) == {*known, "memory_gib"}  # no stalls, say: what the file tells is too little for them
     assert set(theirs.replicates) == {"mean_tpot_ms", "duration"}
     assert theirs.values["mean_tpot_ms"] == pytest.approx(7.5)
@@ -80,6 +82,13 @@ def test_requests_told_one_by_one_are_measured_again_and_have_an_interval_over_p
     assert estimate.basis == "prompts"
     assert estimate.low < 7.5 < estimate.high
     assert one_run_notes([theirs]) == []
+
+
+def test_requests_of_which_nobody_told_how_long_they_took_are_measured_without_rates():
+    """Sent and ended at one moment: the total of their times is 0, which other rates would be divided by."""
+    at_once = RequestRecord(0, "r", True, "ok", None, 0, 0, events=(Event(0, "text", "x"),), usage=Usage(5, 1))
+    told = ForeignRun("r", "t", {}, records=(at_once, at_once), of_records=frozenset({"completed"}))
+    assert trial(told).values == {"completed": 2}
 
 
 def test_trials_of_two_files_are_no_pairs():
@@ -104,7 +113,11 @@ def test_rows_that_our_tables_leave_out_are_there_where_another_tool_tells_them(
 
 
 def test_percentiles_are_those_that_any_run_tells():
-    assert percentiles_of([run(p90_ttft_ms=1.0, p99_9_oddity=2.0), run(**{"p99.9_itl_ms": 2.0})]) == (90, 99, 99.9)
+    assert percentiles_of([run(p90_ttft_ms=1.0, p50_ttft_ms=1.0, p99_9_oddity=2.0), run(**{"p99.9_itl_ms": 2.0})]) == (
+        90,
+        99,
+        99.9,
+    )
 
 
 def test_columns_of_other_work_are_warned_of_where_one_is_another_tool_s():

@@ -10,26 +10,27 @@ def notes_of(labels: Sequence[str], told: Sequence[Mapping[str, str]]) -> tuple[
     Rows that mean one thing in all columns have no mark, whosever the definition is; that it is not ours is a note.
     """
     marks: list[str] = []
-    kinds: list[tuple[tuple[str, str], ...]] = []
+    kinds: list[dict[str, str]] = []
     shared: dict[str, list[str]] = {}
     for label, by_column in zip(labels, told, strict=True):
-        kind = tuple(by_column.items())
         if len(set(by_column.values())) < 2:
             marks.append("")
             for text in set(by_column.values()) - {""}:
                 shared.setdefault(text, []).append(label)
             continue
-        if kind not in kinds:
-            kinds.append(kind)
-        marks.append(f"[{kinds.index(kind) + 1}]")
+        # a row that some columns lack has the mark of one that means the same in those it has
+        place = next((i for i, kind in enumerate(kinds) if by_column.items() <= kind.items()), len(kinds))
+        if place == len(kinds):
+            kinds.append(dict(by_column))
+        marks.append(f"[{place + 1}]")
     notes = [f"[{place}] {_said(kind)}" for place, kind in enumerate(kinds, start=1)]
-    notes += [f"{', '.join(found)}: not as we define it, but {text}" for text, found in shared.items()]
+    notes += [f"{', '.join(found)}: not quite as we define it: {text}" for text, found in shared.items()]
     return marks, notes
 
 
-def _said(kind: Sequence[tuple[str, str]]) -> str:
+def _said(kind: Mapping[str, str]) -> str:
     """What each column's number is; columns of one definition together."""
     columns: dict[str, list[str]] = {}
-    for column, text in kind:
+    for column, text in kind.items():
         columns.setdefault(text, []).append(column)
     return "; ".join(f"{', '.join(names)}: {text or 'by our definition'}" for text, names in columns.items())

@@ -2,23 +2,25 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
+import numpy as np
 
 from inferometer.foreign import ForeignRun
 from inferometer.metrics import MetricDialect, TrialSummary, percentile_word, summarize_view, view
 from inferometer.record import Finding, Trial
 
 _PERCENTILE = re.compile(r"p(\d+(?:\.\d+)?)_\w+_ms")
+_LATENCY = re.compile(r"(?:mean|median|std|p\d+(?:\.\d+)?)_(\w+)_ms")
 _SAME_MEASURE = tuple((f"{statistic}_itl_ms", f"{statistic}_chunk_gap_ms") for statistic in ("median", "p99"))
 """By our definitions these pairs are one measure: gaps between chunks."""
 
 
 def percentiles_of(runs: Iterable[ForeignRun]) -> tuple[float, ...]:
-    """The percentiles that any of the runs tells, and the 99th."""
+    """The percentiles that any of the runs tells, and the 99th; the 50th has rows of its own, as the median."""
     found = {float(match[1]) for run in runs for key in run.values if (match := _PERCENTILE.fullmatch(key))}
-    return tuple(sorted(found | {99.0}))
+    return tuple(sorted((found | {99.0}) - {50.0}))
 
 
 def trial_of(
@@ -35,9 +37,10 @@ def trial_of(
     summary = TrialSummary(arm, number, {}, dialect=dialect, percentiles=tuple(percentiles))
     if run.of_records:
         trial = Trial(arm, number, "done", 0, run.records)
-        summary = summarize_view(view(trial, dialect), percentiles, draws_again=True)
+        with np.errstate(invalid="ignore", divide="ignore"):  # in metrics that the records are not enough for
+            summary = summarize_view(view(trial, dialect), percentiles, draws_again=True)
     own = {key: value for key, value in summary.values.items() if value is not None and key in run.of_records}
-    differs = run.differs
+    differs = run.differs | _of_family(run.differs, own)
     if run.dialect == dialect:  # then only what no dialect defines is left: memory
         differs = {key: text for key, text in differs.items() if key == "memory_gib"}
     return msgspec.structs.replace(
@@ -51,6 +54,13 @@ def trial_of(
         tool=run.tool,
         differs=differs,
     )
+
+
+def _of_family(differs: Mapping[str, str], made: Iterable[str]) -> dict[str, str]:
+    """What is told of one statistic of a latency holds for those that were made of the same requests."""
+    families = {match[1]: text for key, text in differs.items() if (match := _LATENCY.fullmatch(key))}
+    found = {key: match[1] for key in made if (match := _LATENCY.fullmatch(key))}
+    return {key: families[family] for key, family in found.items() if family in families and key not in differs}
 
 
 def with_chunk_gaps(summaries: Sequence[TrialSummary]) -> list[TrialSummary]:

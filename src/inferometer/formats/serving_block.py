@@ -55,12 +55,14 @@ _TOOLS: dict[_Form, str] = {
     "sglang": "SGLang's block",
     "inferometer": "Inferometer's block",
 }
-_CONNECTS = "timed from before the request connects"
-_TO_DONE = "timed to [DONE], not to the last token"
-_E2EL_TO_DONE = "timed from before the request connects to [DONE]"
-_BY_CLIENT = "in tokens of the client's tokenizer"
-_WITHOUT_TEMPLATE = f"{_BY_CLIENT}, without the chat template's"
-_NOT_TOLD = "in tokens by the server or as asked for; it depends on version and backend, and the block does not say"
+_CONNECTS = "connecting is in it"
+_TO_DONE = "ends at [DONE], not at the last token"
+_E2EL_TO_DONE = f"{_TO_DONE}; {_CONNECTS}"
+_BY_CLIENT = "counted by the client's tokenizer"
+_WITHOUT_TEMPLATE = f"{_BY_CLIENT}, without the chat template"
+_NOT_TOLD = (
+    "tokens counted by the server or as asked for; it depends on version and backend, and the block does not say"
+)
 _DIFFERS: dict[_Form, dict[str, str]] = {
     "vllm-0.6.5": {
         "ttft": _CONNECTS,
