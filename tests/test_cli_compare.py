@@ -91,11 +91,10 @@ def a_study(folder: Path, *, failed: bool = False) -> Path:
 def test_blocks_of_a_text_stand_side_by_side_by_heading_in_every_format():
     wanted = [f"{SEED}#W7900 Q4_K_M", f"draft={SEED}#2"]
     text = printed("compare", *wanted)
-    assert "Output token throughput (tok/s)         21.29   34.21          60.7" in text
+    assert "Output token throughput (tok/s)    21.29   *34.21        60.7" in text
     assert "draft: output token throughput 1.607× that of W7900 Q4_K_M: unknown (one trial an arm" in text
-    assert "| Output token throughput (tok/s) |          21.29 |   34.21 |           60.7 |" in printed(
-        "compare", *wanted, "--format", "md"
-    )
+    markdown = one_line(printed("compare", *wanted, "--format", "md"))
+    assert "| Output token throughput (tok/s) | 21.29 | **34.21** | 60.7 |" in markdown
     said = json.loads(printed("compare", *wanted, "--format", "json"))
     row = next(row for row in said["rows"] if row["metric"] == "output_throughput")
     assert said["arms"] == ["W7900 Q4_K_M", "draft"]
@@ -130,7 +129,7 @@ def test_llama_bench_s_files_of_any_kind_stand_beside_one_another(format: str):
 
 def test_a_study_and_a_block_stand_side_by_side_and_unlike_definitions_are_marked(tmp_path: Path):
     study = a_study(tmp_path / "s")
-    text = one_line(printed("compare", study, f"{SEED}#1"))
+    text = one_line(printed("compare", study, f"{SEED}#1", "--all"))
     assert "Mean TPOT (ms) [" in text
     assert "Median chunk gap (ms) [" in text  # the block's ITL stands there too
     assert "one, two: by our definition; W7900 Q4_K_M: ends at [DONE], not at the last token" in text

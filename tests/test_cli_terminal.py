@@ -173,7 +173,7 @@ def test_what_a_server_says_is_harmless_at_the_terminal(tmp_path: Path):
         study_at(tmp_path, server)
         program = AtTerminal("run", "study.yaml", "--out", "s", cwd=tmp_path, env={"TERM": "dumb"})
         assert program.end() == 1
-    assert "owned" in program.shown
+    assert "bad" in program.shown
     assert not set(program.shown) & {"\x1b", "\x07", "\u202e"}
 
 

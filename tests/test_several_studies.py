@@ -90,8 +90,8 @@ def test_each_pair_has_a_table_of_its_own_in_every_form(two: list[Path]):
     (row,) = [line for line in text.split("**w7900/draft → ")[1].splitlines() if line.startswith("| Mean TPOT")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[0] == "Mean TPOT (ms)"
-    assert cells[1].startswith("5.10 ") and cells[2].startswith("10.20 ")  # trials 1 %, 2 % and 3 % longer
-    assert cells[3] == "100.0" and cells[5] == "slower"
+    assert cells[1].startswith("**5.10 ") and cells[2].startswith("10.20 ")  # trials 1 %, 2 % and 3 % longer
+    assert cells[3] == "100.0" and cells[5] == "✗ slower"
     shown = terminal.render(comparison)
     assert shown.index("w7900/base → rtx3090/base") < shown.index("w7900/draft → rtx3090/draft")
     assert max(map(len, shown.splitlines())) < 100

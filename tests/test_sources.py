@@ -96,8 +96,8 @@ def test_folders_are_studies_and_keep_their_place_among_the_files(tmp_path: Path
     found = sources_of([f"{SEED}#1", str(tmp_path), f"{SEED}#2"])
     assert found.folders == (tmp_path,)
     assert [column.folders_before for column in found.columns] == [0, 1]
-    assert "is a folder, and its arms keep their names" in refused(f"x={tmp_path}")
-    assert "is a folder, and its arms keep their names" in refused(f"{tmp_path}#1")
+    assert "is a study, and its arms keep their names" in refused(f"x={tmp_path}")
+    assert "is a study, and its arms keep their names" in refused(f"{tmp_path}#1")
 
 
 def test_text_of_windows_is_read(tmp_path: Path):
@@ -113,7 +113,7 @@ def test_text_of_windows_is_read(tmp_path: Path):
         (b"", "is empty"),
         (b" \n\n", "is empty"),
         (b"\x89PNG\x00\x01", "is no text: it holds zero bytes"),
-        (b"words\n", "holds no result that is known. Read are:\n  - llama-bench"),
+        (b"words\n", "holds no result that is known. Read are:\n  - vLLM's result"),
         (b'{"tool": "another"}', "holds no result that is known"),
         (b"\xff\xfe\x00\xd8", "holds no result that is known"),
         (b"[" * 100_000, "holds no result that is known"),

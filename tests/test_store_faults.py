@@ -157,7 +157,7 @@ def test_what_a_killed_writer_left_half_done_is_undone_for_a_reader_and_the_file
         ("UPDATE record SET usage = '{' WHERE idx = 0", {0}, "1 of its records (number 0)"),
         ("UPDATE record SET event_text = CAST(x'ff' AS TEXT) WHERE idx = 3", {3}, "number 3"),
         ("UPDATE trial SET facts = '[{]'", set(), "its facts"),
-        ("UPDATE trial SET plan_started_ns = 'x'", set(), "when its plan began"),
+        ("UPDATE trial SET plan_started_ns = 'x'", set(), "when it and its plan began"),
         ("INSERT INTO sample VALUES (1, 'x', 's', 'q', 1.0, NULL, NULL)", set(), "1 of its samples"),
     ],
 )  # fmt: skip

@@ -145,10 +145,10 @@ def page_of(
     primary: str | None = None,
     effect_percent: float = EFFECT_PERCENT,
 ) -> Page:
-    """The comparison of these studies as `comparison_of` makes it, with its pictures, its requests and what ran."""
+    """The comparison of these studies, all arms beside one another, with its pictures, its requests and what ran."""
     with _without_collection():
         beside = _beside(folders, dialect)
-        comparison = _compared(beside, (99,), primary, effect_percent)
+        comparison = _compared(beside, (99,), primary, effect_percent, pairs=None)
     title = " and ".join(dict.fromkeys(study.spec.name or study.folder.resolve().name for study in beside.studies))
     cases = [case for own in beside.cases for case in own if case.trials]
     ran = [_ran(study, own) for study, own in zip(beside.studies, beside.cases, strict=True)]

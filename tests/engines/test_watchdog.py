@@ -71,13 +71,21 @@ def test_nothing_is_left_of_an_engine_whose_program_was_killed(tmp_path: Path, t
     assert left == []
 
 
-def test_a_watchdog_that_is_dismissed_leaves_alone_what_it_watched():
+def test_a_watchdog_leaves_alone_what_is_said_to_be_over():
     with watching() as watchdog:
         process = subprocess.Popen(["sleep", "600"], env={**os.environ, **watchdog.env}, start_new_session=True)
         watchdog.watch(process.pid)
+        watchdog.over()
     assert process.poll() is None
     process.kill()
     process.wait()
+
+
+def test_what_was_never_said_to_be_over_is_ended_by_its_mark():
+    """As where an interrupt falls between an engine's birth and our knowing of it."""
+    with watching() as watchdog:
+        process = subprocess.Popen(["sleep", "600"], env={**os.environ, **watchdog.env}, start_new_session=True)
+    assert process.wait(timeout=30) == -signal.SIGTERM
 
 
 def test_a_watchdog_that_was_killed_does_not_disturb():
