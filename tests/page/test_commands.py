@@ -27,8 +27,8 @@ def test_report_writes_one_page_into_the_study_or_where_it_is_told_to(study: Pat
     assert inferometer("report", study) == f"{study / 'report.html'}\n"
     text = (study / "report.html").read_text(encoding="utf-8")
     assert text.startswith("<!DOCTYPE html>") and "By hand" in text
-    file = tmp_path / "both.html"
-    inferometer("report", study, study, "-o", file, "--metric", "ttft")
+    file = tmp_path / "other.html"
+    inferometer("report", study, "-o", file, "--metric", "ttft")
     assert "median TTFT" in file.read_text(encoding="utf-8")
 
 
