@@ -1,7 +1,7 @@
 """The seed's three comparison tables, cell by cell, from the seed's own blocks.
 
-Where a cell of ours is another, EXPECTED names it and says why. Cells are compared as numbers with the seed's digits: it
-writes 346.8 for 346.80 in one column, and 0.05 where we write 0.0461.
+Where a cell of ours is another, EXPECTED names it and says why. Cells are compared as numbers with the seed's digits:
+it writes 346.8 for 346.80 in one column, and 0.05 where we write 0.0461.
 """
 
 from pathlib import Path

@@ -117,7 +117,11 @@ def test_the_page_asks_nobody_for_anything_and_the_console_is_silent(browser: Br
         browser.run("const s = document.querySelector(arguments[0]); s.selectedIndex = s.options.length - 1; "
                     "s.dispatchEvent(new Event('change'))", option)  # fmt: skip
     assert browser.problems == []
-    assert {address.partition(":")[0] for address in browser.asked} <= {"file", "data", "chrome"}  # the last: its own empty tab
+    assert {address.partition(":")[0] for address in browser.asked} <= {
+        "file",
+        "data",
+        "chrome",
+    }  # the last: its own empty tab
 
 
 def test_every_picture_has_drawn(browser: Browser, report: Path):
@@ -297,7 +301,11 @@ def test_hostile_text_does_nothing_in_the_browser(browser: Browser, make, tmp_pa
     assert browser.run("return document.querySelectorAll('img, script:not(:last-child)').length") == 0
     assert evil in browser.texts("#texts-1 pre")[1]
     assert browser.problems == []
-    assert {address.partition(":")[0] for address in browser.asked} <= {"file", "data", "chrome"}  # the last: its own empty tab
+    assert {address.partition(":")[0] for address in browser.asked} <= {
+        "file",
+        "data",
+        "chrome",
+    }  # the last: its own empty tab
 
 
 def test_the_policy_stops_a_script_that_got_in(browser: Browser, report: Path, tmp_path: Path):
