@@ -149,10 +149,10 @@ def page_of(
     with _without_collection():
         beside = _beside(folders, dialect)
         comparison = _compared(beside, (99,), primary, effect_percent, pairs=None)
-    title = " and ".join(dict.fromkeys(study.spec.name or study.folder.resolve().name for study in beside.studies))
-    cases = [case for own in beside.cases for case in own if case.trials]
-    ran = [_ran(study, own) for study, own in zip(beside.studies, beside.cases, strict=True)]
-    return page(title, comparison, cases, ran)
+        title = " and ".join(dict.fromkeys(study.spec.name or study.folder.resolve().name for study in beside.studies))
+        cases = [case for own in beside.cases for case in own if case.trials]
+        ran = [_ran(study, own) for study, own in zip(beside.studies, beside.cases, strict=True)]
+        return page(title, comparison, cases, ran)
 
 
 @contextlib.contextmanager
@@ -165,6 +165,7 @@ def _without_collection() -> Iterator[None]:
         yield
     finally:
         if was_on:
+            gc.freeze()  # what was made is looked through no more either; it goes when nobody has it
             gc.enable()
 
 

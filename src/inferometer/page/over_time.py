@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from inferometer.measures import TrialView
 from inferometer.memory import held_bytes
@@ -128,15 +129,16 @@ def _step(at_ns: float, trial: TrialView, width: float) -> int:
 
 def _tokens(trial: TrialView, width: float) -> dict[int, float]:
     """From the plan's start to its end; the last, broken step is left out unless it is the only one."""
-    found: defaultdict[int, float] = defaultdict(float)
     last = max(_step(request.record.done_ns, trial, width) for request in trial.requests)
-    for request in trial.requests:
-        told = delivery(request.record)
-        for burst in told.bursts if told else ():
-            found[_step(burst.at_ns, trial, width)] += burst.tokens / width
-    if not found:
+    told = [found for request in trial.requests if (found := request.remembered(delivery)) is not None]
+    at_ns = np.array([at_ns for found in told for at_ns in found.at_ns], dtype=np.int64)
+    if not len(at_ns):
         return {}
-    return {step: found.get(step, 0.0) for step in range(max(1, last))}
+    steps = (at_ns - (trial.trial.plan_started_ns or 0)) // round(width * NS_PER_S)
+    tokens = np.array([tokens for found in told for tokens in found.tokens])
+    within = (steps >= 0) & (steps < max(1, last))
+    counted = np.bincount(steps[within], tokens[within], minlength=max(1, last))
+    return {step: float(count) / width for step, count in enumerate(counted)}
 
 
 def _under_way(trial: TrialView, width: float) -> dict[int, float]:

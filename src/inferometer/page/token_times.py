@@ -57,7 +57,7 @@ def timelines(cases: Sequence[Case]) -> Timelines:
     """Of each arm's first done trial: evenly over the plan, and each arm's request with the longest stall."""
     found: dict[Key, list[tuple[str, int, RequestView]]] = {}
     kinds: dict[Key, tuple[str, str]] = {}
-    worst: dict[str, tuple[float, Key]] = {}
+    worst: dict[str, tuple[int, Key]] = {}
     for case in cases:
         known = keys(case)
         for trial in case.done[:1]:
@@ -68,10 +68,9 @@ def timelines(cases: Sequence[Case]) -> Timelines:
                 found.setdefault(key, []).append((case.name, trial.trial.number, request))
                 asked = case.requests.get(request.record.index)
                 kinds.setdefault(key, (request.record.request_id, _kind(asked.tags) if asked else ""))
-                lane = _lane(case.name, trial.trial.number, request)
-                stall = max((end - begin for begin, end in lane.stalls), default=0.0)
-                if stall > worst.get(case.name, (0.0, None))[0]:
-                    worst[case.name] = (stall, key)
+                stall_ns = _longest_stall_ns(request)
+                if stall_ns > worst.get(case.name, (0, None))[0]:
+                    worst[case.name] = (stall_ns, key)
     stalled = {key for _, key in worst.values()}
     evenly = spread_out([key for key in found if key not in stalled], max(1, MOST_REQUESTS - len(stalled)))
     chosen = stalled | set(evenly)
@@ -85,9 +84,18 @@ def _kind(tags: dict[str, str]) -> str:
     return ", ".join(tags[name] for name in ("language", "task") if name in tags)
 
 
+def _longest_stall_ns(request: RequestView) -> int:
+    """0 where there is none."""
+    told = request.remembered(delivery)
+    if told is None or not told.gaps_ns:
+        return 0
+    longest_ns = max(told.gaps_ns)
+    return longest_ns if longest_ns > STALL_MULTIPLE * median(told.gaps_ns) else 0
+
+
 def _lane(arm: str, trial: int, request: RequestView) -> Lane:
     record = request.record
-    told = delivery(record)
+    told = request.remembered(delivery)
     if told is None or record.sent_ns is None or not told.bursts:
         return Lane(arm, trial, record.outcome)
     limit_ns = STALL_MULTIPLE * median(told.gaps_ns) if told.gaps_ns else 0.0
