@@ -204,6 +204,7 @@ def _folders_below(folder: Path) -> list[Path]:
 
 def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str, Any]:
     """A study in short; one that cannot be read tells why."""
+    from inferometer import study_zip
     from inferometer.store import Store
 
     blank: dict[str, Any] = {
@@ -215,11 +216,12 @@ def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str,
         "headline": "",
     }
     try:
-        store = Store.open(folder)
-        try:
-            spec, (began, states) = store.spec(), store.progress()
-        finally:
-            store.close()
+        with study_zip.opened(folder) as place:
+            store = Store.open(place)
+            try:
+                spec, (began, states) = store.spec(), store.progress()
+            finally:
+                store.close()
         headline = "" if headline_of is None else headline_of(folder) if states.get("done") else "nothing measured yet"
     except InferometerError as error:
         return blank | {"error": str(error)}
