@@ -174,7 +174,7 @@ def test_show_tells_of_a_study_its_arms_trials_and_figures(tmp_path: Path):
     assert "      one         2     84.21     20.00     10.00       n/a  1 done, 1 failed of 2\n" in text
     assert "      two         2    103.23     20.00      5.00       n/a  2 done of 2\n" in text
     assert "one, trial 2 failed: the engine died" in text
-    printed("export", tmp_path / "s", "-o", tmp_path / "s.zip")
+    inferometer("export", tmp_path / "s", "-o", tmp_path / "s.zip")
     assert "\nbegan 2026-01-01T00:00:00+00:00; " in printed("show", tmp_path / "s.zip")
     said = json.loads(printed("show", tmp_path / "s", "--json"))
     assert said["values"]["mean_tpot_ms"] == {"one": 10.0, "two": 5.0}
