@@ -27,6 +27,8 @@ port = int(args[args.index("--port") + 1])
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    streams = 0
+
     def do_GET(self):
         said = {"data": [{"id": f"model {self.headers['Authorization']}"}], "version": f"1 {args}"}
         self.answer(200, json.dumps(said).encode(), "application/json")
@@ -34,7 +36,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         print(self.headers["Authorization"], self.path, flush=True)
-        if mode == "refuses" or (mode == "repeats" and asked.get("stream")):
+        Handler.streams += bool(asked.get("stream"))
+        later = mode == "later" and Handler.streams > 1  # after the warm-up
+        if mode == "refuses" or (asked.get("stream") and (mode == "repeats" or later)):
             said = {"error": {"message": f"I was sent {self.headers['Authorization']} and have {args}"}}
             self.answer(500, json.dumps(said).encode(), "application/json")
         elif asked.get("stream"):
@@ -151,7 +155,7 @@ def test_a_study_goes_on_though_its_secrets_were_not_kept(folder: Path):
     assert load_spec(folder / "out" / "study.yaml").arms["vllm"].args == ("--api-key", "***")
 
 
-@pytest.mark.parametrize("mode", ["dies", "refuses", "repeats"])
+@pytest.mark.parametrize("mode", ["dies", "refuses", "repeats", "later"])
 def test_a_study_that_fails_tells_why_without_a_secret(folder: Path, mode: str):
     done = study(folder, ARMS, mode)
     assert done.returncode == 1, done.stderr

@@ -355,15 +355,16 @@ class _Trial:
                 self._store.add_samples(self._id, samples)
                 match happening:
                     case RequestRecord():
-                        self._store.add_record(self._id, _without(happening, self._secrets))
-                        if not happening.measured:
-                            _require_ok(_without(happening, self._secrets), endpoint)
+                        record = _without(happening, self._secrets)
+                        self._store.add_record(self._id, record)
+                        if not record.measured:
+                            _require_ok(record, endpoint)
                             watch.mark()
                             continue
-                        ended.append((happening.index, happening.outcome))
-                        if said := tally.ended(happening):
+                        ended.append((record.index, record.outcome))
+                        if said := tally.ended(record):
                             yield Noticed(said)
-                        if failure is None and suspicion.rises(happening):
+                        if failure is None and suspicion.rises(record):
                             failure = self._hung(endpoint, suspicion)
                     case Started():
                         started_ns = happening.at_ns
