@@ -84,9 +84,9 @@ audit: .audit/.installed
 	@rm -rf .audit/site
 	@$(PIP_INSTALL_INTO) .audit/site --require-hashes --only-binary :all: -r requirements/audit.txt
 	@touch $@
-FAULT_TESTS = tests/faults tests/engines/test_watchdog.py tests/test_store_faults.py tests/load/test_http_cases.py \
-	tests/load/test_patience.py tests/load/test_crew.py tests/test_cli_workers.py tests/load/test_machines.py \
-	tests/load/test_arrivals.py tests/test_told.py
+FAULT_TESTS = tests/faults tests/engines/test_watchdog.py tests/store/test_store_faults.py tests/load/test_http_cases.py \
+	tests/load/test_timeouts.py tests/load/test_worker_pool.py tests/cli/test_workers.py tests/load/test_ray_workers.py \
+	tests/load/test_arrivals.py tests/study/test_trial_findings.py
 
 faults: .venv/.installed-dev
 	INFEROMETER_FAULT_TABLE=1 $(BIN)/python -m pytest -q -m 'long or not long' $(FAULT_TESTS) $(ARGS)

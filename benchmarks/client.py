@@ -174,7 +174,7 @@ def _run_watched(command: list[str], place: Path) -> int:
 
 def _coalesced(study: Path) -> float:
     """Share of events whose own arrival is not known."""
-    from inferometer.results import read_study
+    from inferometer.results.read import read_study
 
     facts = {fact.name: fact.value for fact in read_study(study).trials[0].facts}
     return int(facts["load_coalesced"]) / int(facts["load_events"])

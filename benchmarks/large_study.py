@@ -13,10 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from inferometer.plan import Plan, PlanItem
-from inferometer.record import Event, Fact, RequestRecord, Usage
-from inferometer.request import user_request
-from inferometer.spec import Arm, Spec
+from inferometer.core.plan import Plan, PlanItem
+from inferometer.core.record import Event, Fact, RequestRecord, TokenUsage
+from inferometer.core.request import user_request
+from inferometer.core.spec import Arm, Spec
 from inferometer.store import Store
 
 WORDS = [" the", " of", " return", " self", "\n    ", " if", " value", "(", ")", " é", " for", " range", " import"]
@@ -43,7 +43,7 @@ def record(index: int, rng: random.Random, tokens: int, slower: float) -> Reques
         events=events,
         status=200,
         finish_reason="length",
-        usage=Usage(20, tokens),
+        usage=TokenUsage(20, tokens),
         model="made-up",
         prompt_tokens=20,
     )

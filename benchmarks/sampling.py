@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-from inferometer.clock import SystemClock, trial_clock
+from inferometer.base.clock import SystemClock, trial_clock
 from inferometer.probes import nvidia_sensors as sensors
 from inferometer.probes.nvidia import opened
 from inferometer.probes.sampler import Sampler, engine_probes

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import psutil
 
-from inferometer.results import read_study
+from inferometer.results.read import read_study
 from inferometer.testing.paced_server import PacedServer
 
 TOKENS, GAP_MS, FIRST_MS = 100, 100.0, 100.0

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from inferometer.plan import Plan, PlanItem
-from inferometer.record import Event, Fact, RequestRecord, ServerTimings, Usage
-from inferometer.request import user_request
-from inferometer.spec import Arm, Spec
+from inferometer.core.plan import Plan, PlanItem
+from inferometer.core.record import Event, Fact, RequestRecord, ServerTimings, TokenUsage
+from inferometer.core.request import user_request
+from inferometer.core.spec import Arm, Spec
 from inferometer.store import Store
 
 settings.register_profile("no-deadline", deadline=None)  # a busy machine is no defect
@@ -94,7 +94,7 @@ def _answer(item: PlanItem, at_ns: int, gap_ms: float, text: str, drafts: bool) 
         events=events,
         status=200,
         finish_reason="length",
-        usage=Usage(4, 3, 1),
+        usage=TokenUsage(4, 3, 1),
         timings=ServerTimings(
             prompt_ms=49.0,
             predicted_n=3,

@@ -9,9 +9,9 @@ import msgspec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from inferometer import schedule, spec
 from inferometer.cli import app
-from inferometer.metrics import METRICS
+from inferometer.core import schedule, spec
+from inferometer.metrics.rows import METRICS
 
 PAGES = ("commands.md", "study-file.md", "metrics-list.md")
 

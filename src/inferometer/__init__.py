@@ -9,15 +9,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inferometer.analysis.compare import Comparison
     from inferometer.api import compare, run
-    from inferometer.compare import Comparison
-    from inferometer.endpoint import Endpoint
-    from inferometer.errors import InferometerError
-    from inferometer.plan import Plan
-    from inferometer.record import Finding, RequestRecord, Sample, Trial
-    from inferometer.request import Request
-    from inferometer.results import Study, read_study
-    from inferometer.spec import Arm, Draft, Spec
+    from inferometer.base.errors import InferometerError
+    from inferometer.core.endpoint import Endpoint
+    from inferometer.core.plan import Plan
+    from inferometer.core.record import Finding, RequestRecord, Sample, Trial
+    from inferometer.core.request import Request
+    from inferometer.core.spec import Arm, Draft, Spec
+    from inferometer.results.read import Study, read_study
     from inferometer.store import load_spec
 
 __all__ = [
@@ -43,20 +43,20 @@ __all__ = [
 _HOMES = {
     "compare": "api",
     "run": "api",
-    "Comparison": "compare",
-    "Endpoint": "endpoint",
-    "InferometerError": "errors",
-    "Plan": "plan",
-    "Finding": "record",
-    "RequestRecord": "record",
-    "Sample": "record",
-    "Trial": "record",
-    "Request": "request",
-    "Study": "results",
-    "read_study": "results",
-    "Arm": "spec",
-    "Draft": "spec",
-    "Spec": "spec",
+    "Comparison": "analysis.compare",
+    "Endpoint": "core.endpoint",
+    "InferometerError": "base.errors",
+    "Plan": "core.plan",
+    "Finding": "core.record",
+    "RequestRecord": "core.record",
+    "Sample": "core.record",
+    "Trial": "core.record",
+    "Request": "core.request",
+    "Study": "results.read",
+    "read_study": "results.read",
+    "Arm": "core.spec",
+    "Draft": "core.spec",
+    "Spec": "core.spec",
     "load_spec": "store",
 }
 

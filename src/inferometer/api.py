@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inferometer.compare import EFFECT_PERCENT, Comparison
-from inferometer.request_timing import MetricDialect
-from inferometer.results import Study, comparison_of, read_study
-from inferometer.runner import Progress, run_study
-from inferometer.spec import Spec
+from inferometer.analysis.compare import EFFECT_PERCENT, Comparison
+from inferometer.core.spec import Spec
+from inferometer.metrics.request_timing import MetricDialect
+from inferometer.results.read import Study, comparison_of, read_study
 from inferometer.store import load_spec
+from inferometer.study.loop import Progress, run_study
 
 
 def run(

@@ -6,18 +6,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from inferometer.engines import ready
+from inferometer.base.errors import InferometerError
+from inferometer.core.spec import Arm
+from inferometer.engines import readiness
 from inferometer.engines.base import Engine
+from inferometer.engines.command import Command
 from inferometer.engines.embedded import Embedded
 from inferometer.engines.external import External
 from inferometer.engines.llama_server import LlamaServer
-from inferometer.engines.own_command import OwnCommand
 from inferometer.engines.process import is_alive
 from inferometer.engines.sglang import SgLang
 from inferometer.engines.vllm import Vllm
-from inferometer.errors import InferometerError
-from inferometer.questions import ask, server_at
-from inferometer.spec import Arm
+from inferometer.net.http_client import ask, server_at
 from inferometer.standin import standin_pair
 from inferometer.testing import openai_server_shim
 from inferometer.testing.llama_server_shim import write_binary
@@ -66,7 +66,7 @@ def member(request: pytest.FixtureRequest, files: dict[str, str], tmp_path: Path
     elif request.param == "command":
         own = (files["binary"], "-m", "{model}", "--port", "{port}", "-t", "1", "-c", "512")
         arm = Arm(engine="command", model=files["target"], command=own)
-        yield Member(OwnCommand(), arm, msgspec.structs.replace(arm, model=files["cut"]), says)
+        yield Member(Command(), arm, msgspec.structs.replace(arm, model=files["cut"]), says)
     else:
         with LlamaServer().start(binary, tmp_path / "server.log") as endpoint:
             arm = Arm(engine="external", url=endpoint.base_url)
@@ -76,8 +76,8 @@ def member(request: pytest.FixtureRequest, files: dict[str, str], tmp_path: Path
 
 def test_ready_means_that_a_token_comes(member: Member, tmp_path: Path):
     with member.engine.start(member.arm, tmp_path / "log") as endpoint:
-        body = ready.one_token(member.arm, endpoint.model, llama_cpp=True)
-        assert ready.token_came(ask(server_at(endpoint.base_url, {}), endpoint.path, body=body, timeout_s=5.0))
+        body = readiness.one_token(member.arm, endpoint.model, llama_cpp=True)
+        assert readiness.token_came(ask(server_at(endpoint.base_url, {}), endpoint.path, body=body, timeout_s=5.0))
         if member.starts_processes:
             assert (tmp_path / "log").read_text().count(member.token_line) >= 2  # one for us, one before we asked
 

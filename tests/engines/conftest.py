@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from inferometer.core.spec import Arm
 from inferometer.engines.process import LOCALHOST, Launch, free_port
-from inferometer.spec import Arm
 from inferometer.standin import standin_pair
 from inferometer.testing.llama_server_shim import write_binary
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from inferometer.base.errors import RequestWrong
+from inferometer.core.spec import Arm, Draft
 from inferometer.engines.command_line import Address, address_of, given, in_place, names_port, own_command, program
-from inferometer.errors import RequestWrong
-from inferometer.spec import Arm, Draft
 
 HERE = Address("127.0.0.1", 5000)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from inferometer.base.errors import RequestWrong
+from inferometer.core.spec import Arm, Draft
 from inferometer.engines.embedded import Embedded, settings_of
 from inferometer.engines.process import is_alive
-from inferometer.errors import RequestWrong
-from inferometer.questions import ask, server_at
-from inferometer.spec import Arm, Draft
+from inferometer.net.http_client import ask, server_at
 
 
 def test_settings_come_from_the_arm_and_its_flags():
@@ -86,7 +86,7 @@ def test_the_engine_ends_when_whoever_started_it_is_gone(tiny_pair: tuple[Path, 
     script = f"""
 from pathlib import Path
 from inferometer.engines.embedded import Embedded
-from inferometer.spec import Arm
+from inferometer.core.spec import Arm
 arm = Arm(engine="embedded", model={str(tiny_pair[0])!r}, threads=1)
 with Embedded().start(arm, Path({str(tmp_path / "log")!r})) as endpoint:
     print(endpoint.pids[0], flush=True)

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from inferometer.endpoint import Endpoint
+from inferometer.base.errors import RequestWrong, ServerUnusable
+from inferometer.core.endpoint import Endpoint
+from inferometer.core.spec import Arm
 from inferometer.engines.external import External, base_url_of, process_ids
-from inferometer.errors import RequestWrong, ServerUnusable
-from inferometer.spec import Arm
 
 CHAT = "/v1/chat/completions"
 TOKEN = {"choices": [{"message": {"content": "one"}}], "usage": {"completion_tokens": 1}}

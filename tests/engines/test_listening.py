@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from inferometer.base.errors import SpecInvalid
+from inferometer.core.spec import Arm, parse
+from inferometer.engines.command import Command
 from inferometer.engines.embedded import settings_of
 from inferometer.engines.llama_server import LlamaServer
-from inferometer.engines.own_command import OwnCommand
 from inferometer.engines.sglang import SgLang
 from inferometer.engines.vllm import Vllm
-from inferometer.errors import SpecInvalid
-from inferometer.spec import Arm, parse
 from inferometer.standin import standin_pair
 from inferometer.testing import llama_server_shim, openai_server_shim
 
@@ -55,14 +55,14 @@ def test_the_embedded_engine_listens_on_this_machine_alone():
 def test_a_command_is_words_that_no_shell_reads(tmp_path: Path):
     echo = shutil.which("echo") or "echo"
     word = "$(touch owned); `touch owned` | > owned {port}"
-    command = OwnCommand().launch(Arm("command", command=(echo, word), cwd=str(tmp_path))).command
+    command = Command().launch(Arm("command", command=(echo, word), cwd=str(tmp_path))).command
     assert command[0] == echo
     assert command[1].startswith("$(touch owned); `touch owned` | > owned ")
     assert len(command) == 2
 
 
 def test_only_shell_true_makes_a_line_go_to_a_shell():
-    assert OwnCommand().launch(Arm("command", command="server {port}", shell=True)).command[:2] == ("/bin/sh", "-c")
+    assert Command().launch(Arm("command", command="server {port}", shell=True)).command[:2] == ("/bin/sh", "-c")
     for arm in ("command: server --port 1", "command: server, shell: false", "command: [a, b], shell: true"):
         with pytest.raises(SpecInvalid, match="shell"):
             parse(f"arms: {{a: {{engine: command, {arm}}}}}", "x")

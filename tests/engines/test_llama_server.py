@@ -5,12 +5,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from inferometer.base.errors import EngineNotReady, RequestWrong
+from inferometer.core.spec import Arm, Draft
 from inferometer.engines.command_line import Address, listening_flags
 from inferometer.engines.help_text import arguments_of, complaint
 from inferometer.engines.llama_server import LlamaServer, devices_listed, draft_flags, own_flags
-from inferometer.errors import EngineNotReady, RequestWrong
-from inferometer.questions import ask, server_at
-from inferometer.spec import Arm, Draft
+from inferometer.net.http_client import ask, server_at
 
 RECORDED = Path(__file__).parent / "recorded"
 HELP_B11434 = """

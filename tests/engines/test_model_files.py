@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from inferometer.base.errors import ModelUnusable
+from inferometer.core.spec import Arm, Draft
 from inferometer.engines.model_files import model_facts
-from inferometer.errors import ModelUnusable
-from inferometer.spec import Arm, Draft
 
 
 def arm_of(model: Path, draft: Path | None = None) -> Arm:

@@ -11,6 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from inferometer.base.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable
+from inferometer.core.spec import Arm
 from inferometer.engines.process import (
     Launch,
     advice,
@@ -23,8 +25,6 @@ from inferometer.engines.process import (
     stop_group,
     tail,
 )
-from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable
-from inferometer.spec import Arm
 
 TOKEN = (200, '{"choices": [{"message": {"content": "one"}}], "usage": {"completion_tokens": 1}}')
 LOADING = (503, '{"error": {"code": 503, "message": "Loading model"}}')

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from inferometer.base.errors import ModelUnusable, RequestWrong, ServerUnusable
+from inferometer.core.spec import Arm, Draft
 from inferometer.engines import sglang, vllm
-from inferometer.engines.own_command import OwnCommand
+from inferometer.engines.command import Command
+from inferometer.engines.server_facts import context_facts, vllm_facts
 from inferometer.engines.sglang import SgLang
-from inferometer.engines.told import context_facts, vllm_facts
 from inferometer.engines.vllm import Vllm
-from inferometer.errors import ModelUnusable, RequestWrong, ServerUnusable
-from inferometer.spec import Arm, Draft
 from inferometer.testing.openai_server_shim import write_binary
 
 DRAFT = Draft(model="owner/draft", n_max=5)
@@ -165,7 +165,7 @@ def test_servers_that_say_nothing_of_it_have_nothing_in_force():
 def test_any_server_is_started_by_a_command_of_the_users_own(binaries: dict[str, str], tmp_path: Path):
     line = f"exec {binaries['vllm']} serve {{model}} --port {{port}}"
     arm = Arm(engine="command", model="owner/name", command=line, shell=True, cwd=str(tmp_path))
-    with OwnCommand().start(arm, tmp_path / "log") as endpoint:
+    with Command().start(arm, tmp_path / "log") as endpoint:
         facts = {fact.name: fact.value for fact in endpoint.facts}
     assert (facts["engine"], facts["engine_version"], facts["engine_cwd"]) == ("command", "0.26.0", str(tmp_path))
     assert endpoint.model == "owner/name"
@@ -174,12 +174,12 @@ def test_any_server_is_started_by_a_command_of_the_users_own(binaries: dict[str,
 def test_a_command_whose_program_is_not_there_is_refused(tmp_path: Path):
     for word in ("no-such-program", "./no-such-program"):
         with pytest.raises(RequestWrong, match=r"there is no program .*no-such-program that can be run"):
-            OwnCommand().check(Arm(engine="command", command=(word, "{port}"), cwd=str(tmp_path)))
+            Command().check(Arm(engine="command", command=(word, "{port}"), cwd=str(tmp_path)))
 
 
 def test_a_command_that_is_told_no_port_needs_the_address():
     with pytest.raises(RequestWrong, match=r"Put \{port\} in it, or give url:"):
-        OwnCommand().check(Arm(engine="command", command=("serve",)))
+        Command().check(Arm(engine="command", command=("serve",)))
 
 
 def test_a_server_that_answers_without_a_token_is_shown_with_what_it_says(binaries: dict[str, str], tmp_path: Path):

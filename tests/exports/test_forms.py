@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.errors import RequestWrong
-from inferometer.exports import FORMATS, Piece, Wish, format_named, pieces
-from inferometer.reports.vllm_block import serving_block
-from inferometer.results import read_study
+from inferometer.base.errors import RequestWrong
+from inferometer.exports import FORMATS, ExportRequest, OutputFile, format_named, output_files
+from inferometer.report.vllm_block import serving_block
+from inferometer.results.read import read_study
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def folder(write_study) -> Path:
     return write_study("mine", {"base": 10, "draft": 5})
 
 
-def text_of(piece: Piece) -> str:
+def text_of(piece: OutputFile) -> str:
     assert piece.text is not None
     return "".join(piece.text())
 
@@ -56,7 +56,9 @@ def test_an_unknown_format_is_answered_with_the_known_ones(name, file, said):
 
 
 def test_vllm_s_block_of_one_trial_is_the_block_and_nothing_else(folder: Path):
-    (piece,) = pieces([folder], Wish(format="vllm-block", arm="base", trial=1, dialect="vllm-0.6.5"), into_folder=False)
+    (piece,) = output_files(
+        [folder], ExportRequest(format="vllm-block", arm="base", trial=1, dialect="vllm-0.6.5"), into_folder=False
+    )
     study = read_study(folder)
     assert text_of(piece) == serving_block(study.summary(study.trials[0], "vllm-0.6.5")) + "\n"
     assert "Mean TPOT (ms):                          10.10     \n" in text_of(piece)
@@ -64,7 +66,7 @@ def test_vllm_s_block_of_one_trial_is_the_block_and_nothing_else(folder: Path):
 
 
 def test_vllm_s_blocks_of_several_trials_have_a_heading_each(folder: Path):
-    made = pieces([folder], Wish(format="vllm-block", arm="draft"), into_folder=False)
+    made = output_files([folder], ExportRequest(format="vllm-block", arm="draft"), into_folder=False)
     assert [text_of(piece).splitlines()[0] for piece in made] == [
         f"## mine: draft, trial {number}" for number in (1, 2, 3)
     ]
@@ -79,7 +81,9 @@ def test_vllm_s_blocks_of_several_trials_have_a_heading_each(folder: Path):
     ],
 )
 def test_vllm_s_json_has_the_keys_of_its_version_and_says_whose_it_is(folder: Path, dialect, first):
-    (piece,) = pieces([folder], Wish(format="vllm-json", arm="draft", trial=3, dialect=dialect), into_folder=False)
+    (piece,) = output_files(
+        [folder], ExportRequest(format="vllm-json", arm="draft", trial=3, dialect=dialect), into_folder=False
+    )
     assert piece.name == "draft-trial3.json"
     result = json.loads(text_of(piece))
     assert list(result)[: len(first)] == first
@@ -92,8 +96,8 @@ def test_vllm_s_json_has_the_keys_of_its_version_and_says_whose_it_is(folder: Pa
 
 
 def test_0_33_has_its_lists_where_they_are_asked_for(folder: Path):
-    wish = Wish(format="vllm-json", arm="base", trial=1, save_detailed=True)
-    result = json.loads(text_of(pieces([folder], wish, into_folder=False)[0]))
+    wish = ExportRequest(format="vllm-json", arm="base", trial=1, save_detailed=True)
+    result = json.loads(text_of(output_files([folder], wish, into_folder=False)[0]))
     assert result["ttfts"] == [0.05, 0.05]
     assert result["itls"][0] == [0.0101, 0.0101]
     assert result["generated_texts"] == ["ababab", "ababab"]
@@ -101,7 +105,7 @@ def test_0_33_has_its_lists_where_they_are_asked_for(folder: Path):
 
 def test_a_folder_gets_a_file_for_each_table_or_trial(folder: Path):
     def names(**fields) -> list[str]:
-        return [piece.name for piece in pieces([folder], Wish(**fields), into_folder=True)]
+        return [piece.name for piece in output_files([folder], ExportRequest(**fields), into_folder=True)]
 
     assert names(format="csv") == ["metrics.csv", "requests.csv", "events.csv"]
     assert names(format="csv", arm="base") == ["requests.csv", "events.csv"]
@@ -113,7 +117,7 @@ def test_a_folder_gets_a_file_for_each_table_or_trial(folder: Path):
 
 def test_a_file_is_called_by_what_a_folder_can_hold(write_study):
     folder = write_study("odd", {"../up/a b": 10}, trials=1)
-    (piece,) = pieces([folder], Wish(format="vllm-json"), into_folder=True)
+    (piece,) = output_files([folder], ExportRequest(format="vllm-json"), into_folder=True)
     assert piece.name == "_up_a b-trial1.json"
 
 
@@ -129,9 +133,9 @@ def test_a_file_is_called_by_what_a_folder_can_hold(write_study):
 )
 def test_a_wish_that_fits_nothing_is_refused(folder: Path, fields, said):
     with pytest.raises(RequestWrong, match=said):
-        pieces([folder], Wish(**fields), into_folder=False)
+        output_files([folder], ExportRequest(**fields), into_folder=False)
 
 
 def test_a_zip_is_of_one_study(folder: Path, write_study):
     with pytest.raises(RequestWrong, match="a zip holds one study"):
-        pieces([folder, write_study("other", {"a": 1})], Wish(format="zip"), into_folder=False)
+        output_files([folder, write_study("other", {"a": 1})], ExportRequest(format="zip"), into_folder=False)

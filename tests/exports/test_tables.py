@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from inferometer.errors import RequestWrong
-from inferometer.exports import Wish, pieces
-from inferometer.exports.columns import Column, Table
+from inferometer.base.errors import RequestWrong
+from inferometer.exports import ExportRequest, output_files
 from inferometer.exports.csv_text import csv_text
+from inferometer.exports.export_columns import ExportColumn, ExportTable
 from inferometer.exports.metric_table import METRIC_COLUMNS
 from inferometer.exports.request_table import EVENT_COLUMNS, EVENT_TEXT, REQUEST_COLUMNS
 
@@ -24,7 +24,7 @@ def folder(write_study) -> Path:
 
 
 def rows(folder: Path, **fields: Any) -> list[dict[str, str]]:
-    (piece,) = pieces([folder], Wish(format="csv", **fields), into_folder=False)
+    (piece,) = output_files([folder], ExportRequest(format="csv", **fields), into_folder=False)
     assert piece.text is not None
     return list(csv.DictReader(io.StringIO("".join(piece.text()))))
 
@@ -128,11 +128,11 @@ def test_each_event_of_each_answer(folder: Path):
 
 def test_of_several_studies_each_row_says_whose_it_is(folder: Path, write_study):
     other = write_study("other", {"base": 20})
-    (piece,) = pieces([folder, other], Wish(format="csv", table="requests"), into_folder=False)
+    (piece,) = output_files([folder, other], ExportRequest(format="csv", table="requests"), into_folder=False)
     assert piece.text is not None
     found = list(csv.DictReader(io.StringIO("".join(piece.text()))))
     assert {(row["study"], row["arm"]) for row in found} == {("mine", "base"), ("mine", "draft"), ("other", "base")}
-    (piece,) = pieces([folder, other], Wish(format="csv"), into_folder=False)
+    (piece,) = output_files([folder, other], ExportRequest(format="csv"), into_folder=False)
     assert piece.text is not None
     metrics = list(csv.DictReader(io.StringIO("".join(piece.text()))))
     assert {row["arm"] for row in metrics} == {"mine/base", "other/base"}
@@ -143,7 +143,9 @@ def test_of_several_studies_each_row_says_whose_it_is(folder: Path, write_study)
 
 def test_a_text_that_a_spreadsheet_or_a_terminal_would_act_on_is_made_harmless():
     words = ["=HYPERLINK(1)", "+1", "-x", "@a", "a\x1b[31mred", 'a,"b"\nc', "plain", None]
-    table = Table((Column("words", "text", ""), Column("n", "float", "")), iter([[words, [-1.5] * len(words)]]))
+    table = ExportTable(
+        (ExportColumn("words", "text", ""), ExportColumn("n", "float", "")), iter([[words, [-1.5] * len(words)]])
+    )
     text = "".join(csv_text(table))
     assert [row["words"] for row in csv.DictReader(io.StringIO(text))] == [
         "'=HYPERLINK(1)",
@@ -160,7 +162,7 @@ def test_a_text_that_a_spreadsheet_or_a_terminal_would_act_on_is_made_harmless()
 
 def test_parquet_holds_the_same_rows_with_types_and_meanings(folder: Path, tmp_path: Path):
     parquet = pytest.importorskip("pyarrow.parquet")
-    made = pieces([folder], Wish(format="parquet", with_text=True), into_folder=True)
+    made = output_files([folder], ExportRequest(format="parquet", with_text=True), into_folder=True)
     assert [piece.name for piece in made] == ["metrics.parquet", "requests.parquet", "events.parquet"]
     for piece in made:
         assert piece.write is not None
@@ -184,7 +186,7 @@ def test_without_pyarrow_it_is_said_how_to_get_it(folder: Path, monkeypatch: pyt
 
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(RequestWrong, match=r"pip install 'inferometer\[parquet\]'"):
-        pieces([folder], Wish(format="parquet"), into_folder=False)
+        output_files([folder], ExportRequest(format="parquet"), into_folder=False)
 
 
 def test_every_column_is_in_the_document():

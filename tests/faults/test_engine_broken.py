@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.results import Study, read_study
+from inferometer.results.read import Study, read_study
 from inferometer.testing import llama_server_shim
 from inferometer.testing.real_program import processes_with, run, scripted_engine
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.results import read_study
+from inferometer.results.read import read_study
 from inferometer.testing.real_program import processes_with, program, run, scripted_engine
 
 Tell = Callable[..., None]

@@ -15,9 +15,9 @@ import msgspec
 import psutil
 import pytest
 
-from inferometer.errors import StudyUnreadable
-from inferometer.record import RequestRecord
-from inferometer.results import Study, read_study
+from inferometer.base.errors import StudyUnreadable
+from inferometer.core.record import RequestRecord
+from inferometer.results.read import Study, read_study
 from inferometer.store.salvage import opened
 from inferometer.testing.real_program import processes_with, program, run, scripted_engine, wait_gone
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from targets import CORPUS, SMALL_STUDY, shrunk_database
 
-from inferometer.plan import Plan, PlanItem
-from inferometer.record import Event, Fact, Finding, RequestRecord, Sample, ServerTimings, Usage
-from inferometer.request import user_request
-from inferometer.spec import parse
+from inferometer.core.plan import Plan, PlanItem
+from inferometer.core.record import Event, Fact, Finding, RequestRecord, Sample, ServerTimings, TokenUsage
+from inferometer.core.request import user_request
+from inferometer.core.spec import parse
 from inferometer.store import Store
 from inferometer.testing.scripted_server import STREAM_END, STREAM_HEAD, chunk, delta, event
 
@@ -52,7 +52,7 @@ def database() -> bytes:
     record = RequestRecord(
         index=0, request_id="r", measured=True, outcome="ok", due_ns=5, sent_ns=6, done_ns=90, first_byte_ns=20,
         events=(Event(20, "role"), Event(30, "text", "hi", 3), Event(31, "done")), status=200, finish_reason="stop",
-        usage=Usage(7, 1, 2), timings=ServerTimings(predicted_n=1, predicted_ms=2.5), model="m", prompt_tokens=6,
+        usage=TokenUsage(7, 1, 2), timings=ServerTimings(predicted_n=1, predicted_ms=2.5), model="m", prompt_tokens=6,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         store = Store.create(Path(folder) / "s", parse(SMALL_STUDY, "x"))

@@ -16,27 +16,26 @@ from pathlib import Path
 
 import msgspec
 
-from inferometer import formats
-from inferometer.engines import in_force, ready, told
+from inferometer.base.errors import InferometerError, SpecInvalid
+from inferometer.base.text import sanitize
+from inferometer.core.plan import PlanItem
+from inferometer.core.record import RequestRecord
+from inferometer.core.redaction import redacted_spec, secrets_in
+from inferometer.core.request import user_request
+from inferometer.core.spec import ShareGpt, parse, to_yaml
+from inferometer.engines import effective_settings, readiness, server_facts
 from inferometer.engines.model_files import _own_name
-from inferometer.errors import InferometerError, SpecInvalid
-from inferometer.formats import llama_bench
-from inferometer.gguf_facts import header_of, model_facts
+from inferometer.foreign import llama_bench_output, readers
+from inferometer.llama_bench.gguf_facts import header_of, model_facts
 from inferometer.load import dialects
 from inferometer.load.arrivals import arrivals
 from inferometer.load.sse import EventTooLarge, events
 from inferometer.load.wire import Exchange
-from inferometer.plan import PlanItem
+from inferometer.net.http_client import HttpAnswer, _said
+from inferometer.net.target import target_of
 from inferometer.probes.engine_metrics import values
-from inferometer.questions import Answer, _said
-from inferometer.record import RequestRecord
-from inferometer.request import user_request
-from inferometer.results import read_study
-from inferometer.secrecy import secrets_in, shown_spec
-from inferometer.spec import ShareGpt, parse, to_yaml
+from inferometer.results.read import read_study
 from inferometer.store import Store
-from inferometer.target import target_of
-from inferometer.untrusted import harmless
 from inferometer.workloads import sharegpt, trace
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -101,17 +100,17 @@ def sse(data: bytes) -> None:
 
 def told_by_server(data: bytes) -> None:
     """What a server answers to small questions: JSON, a page of metrics, a log."""
-    answered = Answer(200, data, harmless(_said(data, "")))
+    answered = HttpAnswer(200, data, sanitize(_said(data, "")))
     said = answered.json
-    ready.token_came(answered)
+    readiness.token_came(answered)
     text = data.decode(errors="replace")
     facts = (
-        *ready.props_facts(said),
-        *told.context_facts(said),
-        *told.vllm_facts(text),
-        *(told.sglang_facts(said) if isinstance(said, dict) and "version" in said else ()),
-        *in_force.facts_when_ready(text, said, said),
-        *in_force.facts_at_end(text, ()),
+        *readiness.props_facts(said),
+        *server_facts.context_facts(said),
+        *server_facts.vllm_facts(text),
+        *(server_facts.sglang_facts(said) if isinstance(said, dict) and "version" in said else ()),
+        *effective_settings.facts_when_ready(text, said, said),
+        *effective_settings.facts_at_end(text, ()),
     )
     assert all(fact.value.isprintable() for fact in facts)
     values(text)
@@ -129,7 +128,7 @@ def trace_rows(data: bytes) -> None:
 def foreign(data: bytes) -> None:
     """Every reader of other tools' files, and llama-bench's rows."""
     text = data.decode(errors="replace")
-    for reader in (lambda text, _: llama_bench.rows_of(text), *getattr(formats, "READERS", {}).values()):
+    for reader in (lambda text, _: llama_bench_output.rows_of(text), *getattr(readers, "READERS", {}).values()):
         with contextlib.suppress(InferometerError):
             reader(text, "x")
 
@@ -138,8 +137,8 @@ def spec_yaml(data: bytes) -> None:
     """What parses comes back from its own file, and is kept without its secrets, which stays so."""
     spec = parse(data.decode(errors="replace"), "x")
     assert parse(to_yaml(spec), "x") == spec
-    shown = shown_spec(spec)
-    assert shown_spec(shown) == shown
+    shown = redacted_spec(spec)
+    assert redacted_spec(shown) == shown
     try:
         assert parse(to_yaml(shown), "x") == shown
     except SpecInvalid as error:

@@ -4,8 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from inferometer.core.record import Event, RequestRecord
 from inferometer.load.audit import Audit, LoadReport
-from inferometer.record import Event, RequestRecord
 
 QUIET = LoadReport(
     workers=1,

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
+from inferometer.core.plan import PlanItem
+from inferometer.core.request import user_request
 from inferometer.load import dialects
 from inferometer.load.arrivals import arrivals
 from inferometer.load.driver import Driver
 from inferometer.load.sse import MOST_EVENT_BYTES, EventTooLarge, events
-from inferometer.load.wire import Exchange, Job, Shot
-from inferometer.plan import PlanItem
-from inferometer.questions import MOST_BODY_BYTES, AnswerTooLarge, Conversation, ask, server_at
-from inferometer.request import user_request
-from inferometer.target import target_of
+from inferometer.load.wire import Exchange, Job, WireRequest
+from inferometer.net.http_client import MOST_BODY_BYTES, Conversation, HttpAnswerTooLarge, ask, server_at
+from inferometer.net.target import target_of
 from inferometer.testing.scripted_server import (
     STREAM_HEAD,
     Received,
@@ -37,7 +37,7 @@ def played(steps: Iterable[Step]) -> tuple[Exchange, dialects.RequestRecord]:
     ended: list[Exchange] = []
     with ScriptedServer(lambda _: steps) as server:
         payload = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
-        job = Job(target_of(server.url, {}), (), (Shot(0, None, payload),), 1, most_answer_bytes=MIB)
+        job = Job(target_of(server.url, {}), (), (WireRequest(0, None, payload),), 1, most_answer_bytes=MIB)
         driver = Driver(job, ended.append, lambda _: None, lambda _: None, [], kernel_stamps=False)
         driver.play(job.shots, 0, 1)
         driver.close()
@@ -119,7 +119,7 @@ def test_a_small_question_takes_no_large_answer(head: bytes):
     def answer(_: Received) -> Iterable[Step]:
         return itertools.chain([Send(HEAD + head)], endless(b"x" * MIB))
 
-    with ScriptedServer(answer) as server, pytest.raises(AnswerTooLarge, match=r"larger than 16\.0 MiB"):
+    with ScriptedServer(answer) as server, pytest.raises(HttpAnswerTooLarge, match=r"larger than 16\.0 MiB"):
         ask(server_at(server.url, {}), "/", timeout_s=5)
     assert MOST_BODY_BYTES == 16 * MIB
 

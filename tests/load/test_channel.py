@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inferometer.errors import RequestWrong
+from inferometer.base.errors import RequestWrong
 from inferometer.load.channel import Channel, ChannelFailed, Channels, TlsChannel, TunnelChannel
-from inferometer.target import Tls, target_of
+from inferometer.net.target import Tls, target_of
+from inferometer.net.tls import tls_context
 from inferometer.testing.scripted_server import ScriptedServer, inference_server
-from inferometer.tls import tls_context
 
 CERTIFICATES = Path(__file__).parents[1] / "data" / "tls"
 CA = str(CERTIFICATES / "ca.pem")

@@ -17,15 +17,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferometer.endpoint import Endpoint
+from inferometer.core.endpoint import Endpoint
+from inferometer.core.plan import Plan, PlanItem
+from inferometer.core.record import RequestRecord
+from inferometer.core.request import user_request
+from inferometer.core.spec import Sampling
 from inferometer.load import dialects, play
 from inferometer.load.arrivals import arrivals
-from inferometer.load.crew import local_crew
 from inferometer.load.wire import Exchange
-from inferometer.plan import Plan, PlanItem
-from inferometer.record import RequestRecord
-from inferometer.request import user_request
-from inferometer.spec import Sampling
+from inferometer.load.worker_pool import local_workers
 from inferometer.testing.scripted_server import (
     STREAM_END,
     STREAM_HEAD,
@@ -236,7 +236,7 @@ def played() -> tuple[dict[str, RequestRecord], list[Received]]:
 
 def records_of(plan: Plan, server: ScriptedServer) -> list[RequestRecord]:
     where = Endpoint(server.url, "/v1/chat/completions", "openai-chat", "scripted")
-    with local_crew() as crew:
+    with local_workers() as crew:
         happenings = play(plan, where, Sampling(), time.monotonic_ns(), crew)
         return [happening for happening in happenings if isinstance(happening, RequestRecord)]
 

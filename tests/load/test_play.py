@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from inferometer.endpoint import Endpoint
+from inferometer.core.endpoint import Endpoint
+from inferometer.core.plan import Plan, PlanItem
+from inferometer.core.record import RequestRecord
+from inferometer.core.request import user_request
+from inferometer.core.spec import Sampling
 from inferometer.load import Started, play
 from inferometer.load.audit import LoadReport
-from inferometer.load.crew import local_crew
-from inferometer.plan import Plan, PlanItem
-from inferometer.record import RequestRecord
-from inferometer.request import user_request
-from inferometer.spec import Sampling
+from inferometer.load.worker_pool import local_workers
 from inferometer.testing.scripted_server import (
     STREAM_END,
     STREAM_HEAD,
@@ -49,7 +49,7 @@ def played(
     where = Endpoint(server_url, path, dialect, "scripted", headers=endpoint)
     records: list[RequestRecord] = []
     started, cost = None, None
-    with local_crew() as crew:
+    with local_workers() as crew:
         for happening in play(plan, where, sampling or Sampling(), time.monotonic_ns(), crew):
             match happening:
                 case RequestRecord():
@@ -228,7 +228,7 @@ def test_a_stopped_load_accounts_for_every_request():
     with ScriptedServer(inference_server(tokens=1, first_s=5)) as server:
         where = Endpoint(server.url, "/v1/chat/completions", "openai-chat", "scripted")
         records: list[RequestRecord] = []
-        with local_crew() as crew:
+        with local_workers() as crew:
             for happening in play(a_plan(10, concurrency=2), where, Sampling(), time.monotonic_ns(), crew):
                 if isinstance(happening, RequestRecord):
                     records.append(happening)

@@ -11,14 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from inferometer.endpoint import Endpoint
-from inferometer.errors import RequestWrong
+from inferometer.base.errors import RequestWrong
+from inferometer.core.endpoint import Endpoint
+from inferometer.core.plan import Plan, PlanItem
+from inferometer.core.record import RequestRecord
+from inferometer.core.request import user_request
+from inferometer.core.spec import Sampling
 from inferometer.load import play
-from inferometer.load.crew import local_crew
-from inferometer.plan import Plan, PlanItem
-from inferometer.record import RequestRecord
-from inferometer.request import user_request
-from inferometer.spec import Sampling
+from inferometer.load.worker_pool import local_workers
 from inferometer.testing.scripted_server import (
     Close,
     Received,
@@ -49,7 +49,7 @@ def played(
 ) -> list[RequestRecord]:
     items = [PlanItem(i, user_request(f"r{i}", f"{prompt}{i}", max_tokens=5), None) for i in range(count)]
     where = Endpoint(url, "/v1/chat/completions", "openai-chat", "scripted", verify=verify, ca_file=ca_file)
-    with local_crew() as crew:
+    with local_workers() as crew:
         happenings = play(Plan(tuple(items), 1, seed=1), where, Sampling(), time.monotonic_ns(), crew)
         return [happening for happening in happenings if isinstance(happening, RequestRecord)]
 

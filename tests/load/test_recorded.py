@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferometer.core.plan import PlanItem
+from inferometer.core.record import RequestRecord
+from inferometer.core.request import user_request
 from inferometer.load import dialects
 from inferometer.load.arrivals import arrivals
 from inferometer.load.dialects import record
 from inferometer.load.wire import Exchange
-from inferometer.plan import PlanItem
-from inferometer.record import RequestRecord
-from inferometer.request import user_request
 from inferometer.testing.scripted_server import STREAM_END, STREAM_HEAD, chunk, event
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.probes.amd import AmdDevices, Client, client
+from inferometer.probes.amd import AmdClient, AmdDevices, client
 from inferometer.probes.process_tree import ProcessTree
 
 GPU = "GPU 1 AMD Radeon PRO W7900"
@@ -64,7 +64,7 @@ def test_the_devices_that_the_engine_holds_memory_of_are_the_ones_read(machine: 
 )
 def test_old_and_new_keys_tell_what_lies_in_vram(lines: str, vram_bytes: int):
     head = "pos:\t0\ndrm-driver:\tamdgpu\ndrm-client-id:\t4\ndrm-pdev:\t0000:03:00.0\n"
-    assert client(head + lines) == Client("0000:03:00.0", "4", vram_bytes)
+    assert client(head + lines) == AmdClient("0000:03:00.0", "4", vram_bytes)
 
 
 def test_an_open_file_of_something_else_is_no_client():

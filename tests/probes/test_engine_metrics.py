@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from inferometer.net.http_client import server_at
 from inferometer.probes.engine_metrics import EngineMetrics, values
-from inferometer.questions import server_at
 
 RECORDED = Path(__file__).parent / "recorded" / "metrics"
 LLAMA_CPP = (RECORDED / "llama-cpp-b11549-draft.txt").read_text()

@@ -4,9 +4,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from inferometer.clock import SystemClock, TrialClock, trial_clock
+from inferometer.base.clock import SystemClock, TrialClock, trial_clock
+from inferometer.core.record import Fact, Sample
 from inferometer.probes.sampler import BUDGET_CORES, Sampler, engine_probes, next_budget
-from inferometer.record import Fact, Sample
 
 
 class FakeClock:

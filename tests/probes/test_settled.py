@@ -2,8 +2,8 @@
 
 import pytest
 
-from inferometer.probes.settled import GpuState, gpu_states, waits_for
-from inferometer.spec import Settle
+from inferometer.core.spec import Settle
+from inferometer.probes.settling import GpuState, gpu_states, waits_for
 
 COOL = [GpuState(40.0, 1980.0)]
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.clock import SystemClock, trial_clock
-from inferometer.endpoint import Endpoint
+from inferometer.base.clock import SystemClock, trial_clock
+from inferometer.base.errors import InferometerError
+from inferometer.core.endpoint import Endpoint
+from inferometer.core.spec import Arm
 from inferometer.engines.embedded import Embedded
-from inferometer.errors import InferometerError
-from inferometer.probes.watch import EngineWatch
-from inferometer.spec import Arm
+from inferometer.probes.engine_watch import EngineWatch
 from inferometer.standin import standin_pair
 
 

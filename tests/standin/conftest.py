@@ -13,8 +13,8 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 
 from inferometer.standin import StandinShape, write_trained
-from inferometer.standin.trained import Small, SmallShape
-from inferometer.standin.words import learnt_vocabulary
+from inferometer.standin.trained_weights import Small, SmallShape
+from inferometer.standin.vocabulary import learnt_vocabulary
 
 SMALL = SmallShape(layers=2, hidden=64, ffn=96, heads=4, kv_heads=1, vocab=512, head_dim=16)
 

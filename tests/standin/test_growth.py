@@ -2,7 +2,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from inferometer.errors import RequestWrong
+from inferometer.base.errors import RequestWrong
 from inferometer.standin import StandinShape, write_trained
 
 TEXT = [int(i) for i in np.random.default_rng(1).integers(0, 500, 40)]

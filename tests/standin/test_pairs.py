@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader
 
-from inferometer.errors import RequestWrong
+from inferometer.base.errors import RequestWrong
 from inferometer.standin import (
     TINY_DRAFT,
     TINY_TARGET,

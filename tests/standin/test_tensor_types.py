@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from inferometer.errors import RequestWrong
+from inferometer.base.errors import RequestWrong
 from inferometer.standin.shapes import NAMED, StandinShape, named_shape
 from inferometer.standin.tensor_types import known_quantisation, tensor_bytes, tensor_types
 

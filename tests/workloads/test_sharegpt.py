@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.errors import DatasetUnusable
-from inferometer.spec import ShareGpt
+from inferometer.base.errors import DatasetUnusable
+from inferometer.core.spec import ShareGpt
 from inferometer.workloads.sharegpt import ShareGptFile, conversation_pairs, sample
 
 

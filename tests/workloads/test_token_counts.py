@@ -10,8 +10,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from inferometer.endpoint import Endpoint
-from inferometer.errors import RequestWrong
+from inferometer.base.errors import RequestWrong
+from inferometer.core.endpoint import Endpoint
 from inferometer.testing.scripted_server import Received, ScriptedServer, Step, whole
 from inferometer.workloads.token_counts import counter_for
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferometer.errors import DatasetUnusable
-from inferometer.request import Sampled
-from inferometer.spec import Trace
-from inferometer.workloads.trace import Row, TraceFile, rows
+from inferometer.base.errors import DatasetUnusable
+from inferometer.core.request import Sampled
+from inferometer.core.spec import Trace
+from inferometer.workloads.trace import TraceFile, TraceRow, rows
 
 SHARED = [*range(46, 58)]
 MOONCAKE = [
@@ -210,4 +210,4 @@ def test_lines_behind_those_that_are_used_are_not_looked_at(tmp_path: Path):
 
 
 def test_a_row_keeps_its_line():
-    assert next(rows(b"\n" + jsonl(MOONCAKE[3:]).encode(), "t")) == Row(2, 4_100_500_000, 700, 8, (9, 10))
+    assert next(rows(b"\n" + jsonl(MOONCAKE[3:]).encode(), "t")) == TraceRow(2, 4_100_500_000, 700, 8, (9, 10))

@@ -14,19 +14,19 @@ from typing import Annotated
 import msgspec
 import typer
 
+from inferometer.base.errors import InferometerError, RequestWrong
+from inferometer.base.text import escape_for_display
 from inferometer.cli.bench import bench, spread_flags
 from inferometer.cli.calibrate import calibrate
 from inferometer.cli.doctor import doctor
 from inferometer.cli.engine_bench import PassingOn, engine_bench
 from inferometer.cli.export import export
-from inferometer.cli.options import All, Format, Json, Metrics, Quiet, format_of, shown_of
-from inferometer.cli.page import plot, report
-from inferometer.cli.patience import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
+from inferometer.cli.options import All, FormatOption, JsonOption, Metrics, Quiet, format_of, shown_of
+from inferometer.cli.report import plot, report
 from inferometer.cli.show import list_studies, show
 from inferometer.cli.standin import standin
-from inferometer.errors import InferometerError, RequestWrong
-from inferometer.harmless import harmless
-from inferometer.secrecy import ordered, secrets_of_environment, without
+from inferometer.cli.timeout_flags import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
+from inferometer.core.redaction import longest_first, redact, secrets_of_environment
 
 app = typer.Typer(
     name="inferometer",
@@ -63,15 +63,15 @@ def demo(
     seed: Annotated[int, typer.Option(help="Which prompts, in which order.")] = 1,
     metrics: Metrics = None,
     all_rows: All = False,
-    format: Format = "terminal",
-    as_json: Json = False,
+    format: FormatOption = "terminal",
+    as_json: JsonOption = False,
     quiet: Quiet = False,
 ) -> None:
     """Baseline against draft on the embedded engine: no GPU, no download, no server to install."""
-    from inferometer.cli.output import Asked, default_folder, run_and_report
-    from inferometer.cli.presets import demo_spec
+    from inferometer.cli.demo import demo_spec
+    from inferometer.cli.output import RunOptions, default_folder, run_and_report
 
-    asked = Asked(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
+    asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
     spec = demo_spec(num_prompts, max_tokens, trials, seed)
     raise typer.Exit(run_and_report(spec, out or default_folder("demo"), asked))
 
@@ -82,8 +82,8 @@ def run(
     out: Out = None,
     metrics: Metrics = None,
     all_rows: All = False,
-    format: Format = "terminal",
-    as_json: Json = False,
+    format: FormatOption = "terminal",
+    as_json: JsonOption = False,
     quiet: Quiet = False,
     metric_dialect: Dialect = "inferometer",
     trials: Annotated[int | None, typer.Option(help="Trials of each arm.", show_default="the file's, or 3")] = None,
@@ -119,15 +119,15 @@ def run(
 ) -> None:
     """Run a study: every arm of the file, the same plan, one table with intervals and verdicts."""
     from inferometer.cli.output import (
-        Asked,
+        RunOptions,
         checked_dialect,
         checked_effect,
         default_folder,
         request_headers,
         run_and_report,
     )
-    from inferometer.results import known_metric
-    from inferometer.spec import checked
+    from inferometer.core.spec import checked
+    from inferometer.results.read import known_metric
     from inferometer.store import load_spec
 
     flags: dict[str, object] = {
@@ -146,7 +146,7 @@ def run(
     if given:
         spec = checked(msgspec.structs.replace(spec, **given), "the command line")
     dialect = checked_dialect(metric_dialect)
-    asked = Asked(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
+    asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
     if resume and out is None:
         raise RequestWrong("--resume needs --out: the folder of the study to go on with.")
     folder = out or default_folder(study.stem)
@@ -168,8 +168,8 @@ def compare(
     ],
     metrics: Metrics = None,
     all_rows: All = False,
-    format: Format = "terminal",
-    as_json: Json = False,
+    format: FormatOption = "terminal",
+    as_json: JsonOption = False,
     quiet: Quiet = False,
     metric_dialect: Dialect = "inferometer",
     metric: Annotated[
@@ -189,21 +189,21 @@ def compare(
 ) -> None:
     """The arms of studies, and what other tools measured, side by side: differences, intervals, verdicts, findings."""
     from inferometer.cli.output import (
-        Asked,
+        RunOptions,
         checked_dialect,
         checked_effect,
         exit_code,
         rendered,
         rendered_engine_rows,
     )
-    from inferometer.results import comparison_of
-    from inferometer.sources import sources_of
+    from inferometer.foreign.inputs import inputs_of
+    from inferometer.results.read import comparison_of
 
     dialect, effect_percent = checked_dialect(metric_dialect), checked_effect(effect)
-    asked = Asked(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
+    asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
     if pair and no_pairs:
         raise RequestWrong("give either --pair or --no-pairs.")
-    found = sources_of(sources)
+    found = inputs_of(sources)
     if not found.folders and not found.served:
         print(rendered_engine_rows(found.engine_rows, asked.format), end="")
         return
@@ -242,8 +242,8 @@ def _show_defect(kind: type[BaseException], error: BaseException, trace: Traceba
     given = [word for flag, word in pairwise(sys.argv) if flag == "--header"]
     given += [word.partition("=")[2] for word in sys.argv if word.startswith("--header=")]
     values = [part for word in given for part in (re.split("[=:]", word, maxsplit=1)[-1], word.rpartition(" ")[2])]
-    secrets = ordered({*values, *secrets_of_environment(os.environ)})
-    sys.stderr.write(without("".join(traceback.format_exception(kind, error, trace)), secrets))
+    secrets = longest_first({*values, *secrets_of_environment(os.environ)})
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace)), secrets))
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
@@ -265,7 +265,7 @@ def main() -> None:
         sys.argv[1:] = spread_flags(sys.argv[1:])
         app()
     except InferometerError as error:
-        print(f"inferometer: {harmless(str(error), lines=True)}", file=sys.stderr)
+        print(f"inferometer: {escape_for_display(str(error), lines=True)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from inferometer.cli.options import All, Json, Metrics, Quiet, format_of, shown_of
-from inferometer.cli.patience import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
-from inferometer.errors import Interrupted, RequestWrong
-from inferometer.harmless import harmless
+from inferometer.base.errors import Interrupted, RequestWrong
+from inferometer.base.text import escape_for_display
+from inferometer.cli.options import All, JsonOption, Metrics, Quiet, format_of, shown_of
+from inferometer.cli.timeout_flags import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
 
 if TYPE_CHECKING:
-    from inferometer.cli.output import Asked
-    from inferometer.metrics import MetricDialect
-    from inferometer.results import Study
-    from inferometer.schedule import Ramp, Schedule
-    from inferometer.spec import Api, WorkloadSpec
+    from inferometer.cli.output import RunOptions
+    from inferometer.core.schedule import Ramp, Schedule
+    from inferometer.core.spec import Api, WorkloadSpec
+    from inferometer.metrics.rows import MetricDialect
+    from inferometer.results.read import Study
 
 _ARM = "server"
 _APIS: "dict[str, Api]" = {
@@ -105,7 +105,7 @@ def bench(
     ] = "block",
     metrics: Metrics = None,
     all_rows: All = False,
-    as_json: Json = False,
+    as_json: JsonOption = False,
     quiet: Quiet = False,
     workers: Annotated[
         int | None, typer.Option(help="Load processes that share the plan.", show_default="1, or one a Ray node")
@@ -123,15 +123,22 @@ def bench(
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", hidden=True)] = False,
 ) -> None:
     """One server that already runs: takes vLLM's flags and prints vLLM's block."""
-    from inferometer.cli.output import NOT_VALID, Asked, checked_dialect, default_folder, request_headers, run_shown
-    from inferometer.exports.serving import arguments_of
-    from inferometer.results import findings_of, read_study
-    from inferometer.spec import Arm, Sampling, Spec, Timeouts, checked
+    from inferometer.cli.output import (
+        NOT_VALID,
+        RunOptions,
+        checked_dialect,
+        default_folder,
+        request_headers,
+        run_shown,
+    )
+    from inferometer.core.spec import Arm, Sampling, Spec, Timeouts, checked
+    from inferometer.exports.serving import serving_arguments
+    from inferometer.results.read import findings_of, read_study
 
     dialect = checked_dialect(metric_dialect)
     sections, percentiles = _sections(percentile_metrics), percentiles_of(metric_percentiles)
     wants_rows = all_rows or metrics is not None
-    asked = Asked(
+    asked = RunOptions(
         format_of("terminal" if wants_rows and format == "block" else format, as_json, "block"),
         shown_of(all_rows, metrics),
         quiet,
@@ -188,7 +195,7 @@ def bench(
     else:
         _print_table(folder, dialect, percentiles, asked)
     if save_result:
-        arguments = arguments_of(
+        arguments = serving_arguments(
             study,
             study.trials[0],
             date=f"{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}",
@@ -211,8 +218,8 @@ def _print_cut_off(
     folder: Path, dialect: "MetricDialect", sections: tuple[str, ...], percentiles: tuple[float, ...], *, quiet: bool
 ) -> None:
     """The block of the requests that had ended when it was interrupted, if there are any."""
-    from inferometer.errors import StudyUnreadable
-    from inferometer.results import read_study
+    from inferometer.base.errors import StudyUnreadable
+    from inferometer.results.read import read_study
 
     try:
         study = read_study(folder)
@@ -222,9 +229,9 @@ def _print_cut_off(
         _print_block(study, dialect, sections, percentiles, quiet=quiet)
 
 
-def _print_table(folder: Path, dialect: "MetricDialect", percentiles: tuple[float, ...], asked: "Asked") -> None:
+def _print_table(folder: Path, dialect: "MetricDialect", percentiles: tuple[float, ...], asked: "RunOptions") -> None:
     from inferometer.cli.output import rendered
-    from inferometer.results import comparison_of
+    from inferometer.results.read import comparison_of
 
     print(rendered(comparison_of([folder], dialect, percentiles), asked), end="")
 
@@ -239,7 +246,7 @@ def _print_block(
 ) -> None:
     """The block on standard output; what is to be said of it beside, notes only where not `quiet`."""
     from inferometer.exports.serving import block_of
-    from inferometer.results import findings_of
+    from inferometer.results.read import findings_of
 
     (trial,) = study.trials
     summary = study.summary(trial, dialect, percentiles)
@@ -255,13 +262,13 @@ def _print_block(
         if finding.severity != "note" and finding.code != "failures":
             lines.append(f"{'not valid' if finding.severity == 'invalid' else 'warning'}: {finding.sentence}")
     for line in lines:
-        print(harmless(line), file=sys.stderr)
+        print(escape_for_display(line), file=sys.stderr)
 
 
 def _save(
     study: "Study", dialect: "MetricDialect", arguments: Any, result_dir: Path | None, filename: str | None
 ) -> None:
-    from inferometer.reports.vllm_block import result_filename, result_json
+    from inferometer.report.vllm_block import result_filename, result_json
 
     folder = result_dir or Path()
     path = folder / (filename or result_filename(arguments, dialect))
@@ -275,7 +282,7 @@ def _save(
 
 
 def _workload(name: str | None, path: Path | None, num_prompts: int, output_tokens: int | None) -> "WorkloadSpec":
-    from inferometer.spec import Builtin, ShareGpt, Trace
+    from inferometer.core.spec import Builtin, ShareGpt, Trace
 
     name = name or ("builtin" if path is None else "sharegpt")
     if name == "sharegpt":
@@ -303,7 +310,7 @@ def _schedule(
     speed: float | None,
 ) -> "Schedule":
     """What the flags ask for: a ramp (strategy, start and end), a rate, a trace's own times, or all at once."""
-    from inferometer.schedule import Closed, Poisson, Replay
+    from inferometer.core.schedule import Closed, Poisson, Replay
 
     if not burstiness > 0:
         raise RequestWrong(f"--burstiness must be greater than 0, not {burstiness:g}.")
@@ -322,7 +329,7 @@ def _schedule(
 def _ramp(
     strategy: str | None, start: float | None, end: float | None, burstiness: float, max_concurrency: int | None
 ) -> "Ramp":
-    from inferometer.schedule import Ramp
+    from inferometer.core.schedule import Ramp
 
     if strategy is None or start is None or end is None:
         raise RequestWrong("a ramp needs --ramp-up-strategy, --ramp-up-start-rps and --ramp-up-end-rps together.")

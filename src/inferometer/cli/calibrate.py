@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inferometer.errors import Interrupted, RequestWrong
+from inferometer.base.errors import Interrupted, RequestWrong
 
 if TYPE_CHECKING:
-    from inferometer.calibrate import Calibration, Rate
+    from inferometer.checks.calibration import Calibration, RateStep
 
 _COLUMNS = (
     ("streams", 8),
@@ -38,13 +38,13 @@ def calibrate(
     out: Annotated[Path | None, typer.Option(help="Write the JSON to this file too.")] = None,
 ) -> None:
     """This machine's error: known streams at rising rates, from a server that says when it sent each token."""
-    from inferometer.calibrate import calibrate as rates_of
-    from inferometer.calibrate import conclusion
+    from inferometer.checks.calibration import calibrate as rates_of
+    from inferometer.checks.calibration import conclusion
 
     if out is not None and not out.parent.is_dir():
         raise RequestWrong(f"--out: there is no folder {out.parent}.")
     load = os.getloadavg()[0]
-    rates: list[Rate] = []
+    rates: list[RateStep] = []
     try:
         for rate in rates_of(max_streams, seconds):
             rates.append(rate)
@@ -62,7 +62,7 @@ def calibrate(
     print(document if as_json else _table(calibration, load), end="")
 
 
-def _progress(rate: "Rate") -> str:
+def _progress(rate: "RateStep") -> str:
     return (
         f"  {rate.streams} stream(s): {rate.achieved:.1%} of {rate.asked_per_s} tok/s, "
         f"error {rate.error_median_ms:.3f} ms (median), {rate.error_p99_ms:.3f} ms (P99)"
@@ -73,7 +73,7 @@ def _document(calibration: "Calibration", seconds: float, load: float) -> str:
     """Unrounded values with the bounds, what was asked, and the machine."""
     import msgspec
 
-    from inferometer.facts import machine_facts
+    from inferometer.probes.machine_facts import machine_facts
 
     content: dict[str, Any] = msgspec.to_builtins(calibration)
     content["seconds"] = seconds

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from inferometer.doctor import Diagnosis
+    from inferometer.checks.diagnosis import Diagnosis
 
 _MARKS = {"has": "ok  ", "part": "part", "none": "none"}
 _WIDTH = 99
@@ -16,7 +16,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output instead of lines.")] = False,
 ) -> None:
     """What this machine has (engines, GPUs, permissions, clocks), and for what is missing the command that mends it."""
-    from inferometer.doctor import examine
+    from inferometer.checks.diagnosis import examine
 
     if as_json:
         import msgspec

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from inferometer.errors import Interrupted, RequestWrong
-from inferometer.harmless import harmless
+from inferometer.base.errors import Interrupted, RequestWrong
+from inferometer.base.text import escape_for_display
 
 if TYPE_CHECKING:
-    from inferometer.bench_row import Row
-    from inferometer.devices import Device
-    from inferometer.engine_rows import Asked, Saved
-    from inferometer.spec import Arm
+    from inferometer.core.spec import Arm
+    from inferometer.engine_bench.measure import RowsRequest, SavedRows
+    from inferometer.llama_bench.devices import CardLimits
+    from inferometer.llama_bench.row import BenchRow
 
 FORMATS = ("md", "json", "terminal")
 
@@ -96,7 +96,7 @@ def engine_bench(
         raise RequestWrong(f"there is no format {format!r}; known: {', '.join(FORMATS)}.")
     stated, everywhere = _stated(card, bandwidth, tflops)
     if read is not None:
-        from inferometer.engine_rows import read_rows
+        from inferometer.engine_bench.measure import read_rows
 
         saved = read_rows(read)
         print(_rendered(saved, stated, everywhere, [], format), end="")
@@ -117,10 +117,10 @@ def engine_bench(
     raise typer.Exit(_measure(asked, stated, everywhere, out, format, _nothing if quiet else _say))
 
 
-def _stated(card: str | None, bandwidth: float | None, tflops: float | None) -> "tuple[Device | None, bool]":
+def _stated(card: str | None, bandwidth: float | None, tflops: float | None) -> "tuple[CardLimits | None, bool]":
     """The card named, or made of the figures given; and whether it is for rows on a CPU too."""
-    from inferometer.devices import Device, Figure, device_asked
-    from inferometer.engine_rows import known_devices
+    from inferometer.engine_bench.measure import known_devices
+    from inferometer.llama_bench.devices import CardLimits, Figure, device_asked
 
     for flag, value in (("--bandwidth", bandwidth), ("--tflops", tflops)):
         if value is not None and not 0 < value < float("inf"):
@@ -131,12 +131,12 @@ def _stated(card: str | None, bandwidth: float | None, tflops: float | None) -> 
     if named is not None:
         raise RequestWrong("give either --card or the figures (--bandwidth, --tflops), not both.")
     by_user = [None if value is None else Figure(value, "the command line") for value in (bandwidth, tflops)]
-    return Device("as stated", (), by_user[0], by_user[1]), True
+    return CardLimits("as stated", (), by_user[0], by_user[1]), True
 
 
 def _arm(engine: str | None, llama_server: str | None, url: str | None, served_model: str) -> "Arm | None":
     """The server asked for; None where none was."""
-    from inferometer.spec import Arm
+    from inferometer.core.spec import Arm
 
     implied = "external" if url is not None else "llama-server" if llama_server is not None else None
     if engine is not None and implied is not None and engine != implied:
@@ -158,8 +158,8 @@ def _ways(llama_bench: str | None, arm: "Arm | None", both: bool) -> "tuple[str 
     """llama-bench where there is one and no server is asked for; else a server; both where asked."""
     import shutil
 
-    from inferometer.binary_rows import binary_path
-    from inferometer.spec import Arm
+    from inferometer.core.spec import Arm
+    from inferometer.engine_bench.from_binary import binary_path
 
     binary = binary_path(llama_bench)
     if both and binary is None:
@@ -183,10 +183,10 @@ def _asked(
     extra: tuple[str, ...],
     binary: str | None,
     arm: "Arm | None",
-) -> "Asked":
-    from inferometer.bench_row import every_test, pairs_of, whole_numbers
-    from inferometer.engine_rows import Asked
-    from inferometer.model_names import STANDIN, standin_file
+) -> "RowsRequest":
+    from inferometer.engine_bench.measure import RowsRequest
+    from inferometer.llama_bench.row import every_test, pairs_of, whole_numbers
+    from inferometer.standin.model_names import STANDIN, standin_file
 
     if repetitions < 1:
         raise RequestWrong(f"-r must be at least 1, not {repetitions}.")
@@ -201,7 +201,7 @@ def _asked(
     )
     flags = ["-p", _list(prompts), "-n", _list(generated), "-d", _list(depths)]
     flags += [word for pair in pairs for word in ("-pg", f"{pair[0]},{pair[1]}")]
-    return Asked(
+    return RowsRequest(
         models=files,
         tests=tuple(every_test(prompts, generated, pairs, depths)),
         test_flags=tuple(flags if any(depths) else flags[:4] + flags[6:]),  # builds before 2025 know no -d
@@ -222,8 +222,8 @@ _LEAST = {"n_gpu_layers": -1, "n_threads": 1, "n_batch": 1, "n_ubatch": 1}
 
 def _values(name: str, texts: list[str]) -> tuple[str, ...]:
     """The values of a setting, one by one."""
-    from inferometer.bench_row import whole_numbers
-    from inferometer.server_rows import FLAGS, FLASH_ATTN
+    from inferometer.engine_bench.from_server import FLAGS, FLASH_ATTN
+    from inferometer.llama_bench.row import whole_numbers
 
     if name in _LEAST:
         return tuple(map(str, whole_numbers(texts, FLAGS[name], _LEAST[name])))
@@ -238,25 +238,25 @@ def _values(name: str, texts: list[str]) -> tuple[str, ...]:
 
 
 def _measure(
-    asked: "Asked",
-    stated: "Device | None",
+    asked: "RowsRequest",
+    stated: "CardLimits | None",
     everywhere: bool,
     out: Path | None,
     format: str,
     say: Callable[[str], None],
 ) -> int:
     """Checks, measures, shows; the exit code. What was measured is kept and shown also where it is interrupted."""
-    from inferometer.bench_sheet import PASSED_ON
     from inferometer.cli.output import request_headers
-    from inferometer.engine_rows import FORMAT_VERSION, Saved, check, measured
-    from inferometer.facts import machine_facts
+    from inferometer.engine_bench.measure import FORMAT_VERSION, SavedRows, check, measured
+    from inferometer.llama_bench.sheet import PASSED_ON
+    from inferometer.probes.machine_facts import machine_facts
 
     headers = request_headers([])
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestWrong(f"--out: {out} exists and is not empty; name a new folder.")
     models = check(asked, headers)
     machine = {fact.name: fact.value for fact in machine_facts()}
-    rows: list[Row] = []
+    rows: list[BenchRow] = []
     interrupted = False
     with tempfile.TemporaryDirectory() as scratch:
         folder = out or Path(scratch)
@@ -268,11 +268,11 @@ def _measure(
             for row in measured(asked, models, headers, folder, say):
                 rows.append(row)
                 say(f"  {_line(row)}")
-                _keep(out, Saved(FORMAT_VERSION, tuple(rows), models, machine))
+                _keep(out, SavedRows(FORMAT_VERSION, tuple(rows), models, machine))
         except KeyboardInterrupt:
             interrupted = True
     if rows:
-        saved = Saved(FORMAT_VERSION, tuple(rows), models, machine)
+        saved = SavedRows(FORMAT_VERSION, tuple(rows), models, machine)
         columns = [*asked.settings, *(PASSED_ON[flag] for flag in asked.extra if flag in PASSED_ON)]
         print(_rendered(saved, stated, everywhere, columns, format), end="")
         if out is not None:
@@ -285,30 +285,30 @@ def _measure(
 
 
 def _say(text: str) -> None:
-    print(harmless(text, lines=True), file=sys.stderr, flush=True)
+    print(escape_for_display(text, lines=True), file=sys.stderr, flush=True)
 
 
 def _nothing(text: str) -> None:
     """What is said where nothing is to be."""
 
 
-def _line(row: "Row") -> str:
-    from inferometer.units import rate_text
+def _line(row: "BenchRow") -> str:
+    from inferometer.base.units import rate_text
 
     return f"{row.test.label}: {row.error or rate_text(row.rate_per_s, row.deviation_per_s) + ' tok/s'}"
 
 
-def _keep(out: Path | None, saved: "Saved") -> None:
+def _keep(out: Path | None, saved: "SavedRows") -> None:
     import msgspec
 
     if out is not None:
         (out / "rows.json").write_bytes(msgspec.json.format(msgspec.json.encode(saved), indent=1) + b"\n")
 
 
-def _rendered(saved: "Saved", stated: "Device | None", everywhere: bool, asked: list[str], format: str) -> str:
-    from inferometer.bench_sheet import sheet
-    from inferometer.engine_rows import document, judged
-    from inferometer.reports.bench_rows import markdown, terminal
+def _rendered(saved: "SavedRows", stated: "CardLimits | None", everywhere: bool, asked: list[str], format: str) -> str:
+    from inferometer.engine_bench.measure import document, judged
+    from inferometer.llama_bench.sheet import sheet
+    from inferometer.report.engine_rows import markdown, terminal
 
     entries = judged(saved.rows, saved.models, stated, everywhere=everywhere)
     if format == "json":

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from inferometer.errors import RequestWrong
+from inferometer.base.errors import RequestWrong
 
 if TYPE_CHECKING:
-    from inferometer.exports import Piece, TableName
+    from inferometer.exports import OutputFile, TableName
 
 
 def export(
@@ -58,7 +58,7 @@ def export(
     """Studies in other forms: tables for spreadsheets and data frames, vLLM's block and JSON, or one zip to hand on."""
     from inferometer.cli.bench import percentiles_of
     from inferometer.cli.output import checked_dialect
-    from inferometer.exports import FORMATS, TABLES, TableName, Wish, format_named, pieces
+    from inferometer.exports import FORMATS, TABLES, ExportRequest, TableName, format_named, output_files
 
     target = None if output is None or output == "-" else Path(output)
     format = format_named(to, target)
@@ -67,7 +67,7 @@ def export(
     if target is None and not FORMATS[format].is_text:
         raise RequestWrong(f"{format} is no text to print: name a file with -o FILE{FORMATS[format].ending}.")
     into_folder = target is not None and (target.is_dir() or str(output).endswith("/"))
-    wish = Wish(
+    wish = ExportRequest(
         format=format,
         table=cast("TableName | None", table),
         dialect=None if metric_dialect is None else checked_dialect(metric_dialect),
@@ -78,7 +78,7 @@ def export(
         save_detailed=save_detailed,
         pairs=None if no_pairs else tuple(pair or ()),
     )
-    made = pieces(studies, wish, into_folder=into_folder)
+    made = output_files(studies, wish, into_folder=into_folder)
     if target is None:
         _print(made)
     elif into_folder:
@@ -91,13 +91,13 @@ def export(
         _write(made, target)
 
 
-def _print(made: "Sequence[Piece]") -> None:
+def _print(made: "Sequence[OutputFile]") -> None:
     for piece in made:
         for part in piece.text() if piece.text is not None else ():
             sys.stdout.write(part)
 
 
-def _require_one_file(made: "Sequence[Piece]", format: str, target: Path) -> None:
+def _require_one_file(made: "Sequence[OutputFile]", format: str, target: Path) -> None:
     """Raises RequestWrong where several would have to be one: JSON has no way to follow another, but by the line."""
     if len(made) > 1 and format == "vllm-json" and target.suffix.lower() != ".jsonl":
         raise RequestWrong(
@@ -112,7 +112,7 @@ def _require_free(paths: Sequence[Path], force: bool) -> None:
         raise RequestWrong(f"{taken[0]} is there already; give another name, or --force to write over it.")
 
 
-def _write(made: "Sequence[Piece]", path: Path) -> None:
+def _write(made: "Sequence[OutputFile]", path: Path) -> None:
     """Whole or not at all: beside its place first, then put there. What is no plain file (/dev/null, a pipe) is written
     to as it is."""
     path = path.resolve()
@@ -132,7 +132,7 @@ def _write(made: "Sequence[Piece]", path: Path) -> None:
     print(f"written: {path}", file=sys.stderr)
 
 
-def _fill(path: Path, made: "Sequence[Piece]") -> None:
+def _fill(path: Path, made: "Sequence[OutputFile]") -> None:
     if made[0].write is not None:
         made[0].write(path)
         return

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inferometer.errors import RequestWrong
+from inferometer.base.errors import RequestWrong
 
 if TYPE_CHECKING:
-    from inferometer.reports.table import Shown
+    from inferometer.report.table import Shown
 
-Format = Annotated[str, typer.Option("--format", help="terminal, md or json.")]
-Json = Annotated[bool, typer.Option("--json", help="The same as --format json: always all rows, unrounded.")]
+FormatOption = Annotated[str, typer.Option("--format", help="terminal, md or json.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="The same as --format json: always all rows, unrounded.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress and no notes: the result, and what speaks against it.")
 ]
@@ -32,8 +32,8 @@ def format_of(format: str, as_json: bool, default: str = "terminal") -> str:
 
 def shown_of(all_rows: bool, metrics: str | None) -> "Shown":
     """The rows asked for. Raises RequestWrong for what is no row, with the nearest name."""
-    from inferometer.reports.table import Shown
-    from inferometer.results import known_metrics
+    from inferometer.report.table import Shown
+    from inferometer.results.read import known_metrics
 
     if all_rows and metrics is not None:
         raise RequestWrong("--all and --metrics ask for two things; give one.")

@@ -16,28 +16,28 @@ from typing import cast, get_args
 
 import msgspec
 
-from inferometer.bench_beside import beside, beside_sheet
-from inferometer.bench_row import Row
-from inferometer.cli.page import REPORT, write_page
-from inferometer.cli.progress import display
-from inferometer.compare import EFFECT_PERCENT, Comparison
-from inferometer.errors import Interrupted, RequestWrong, StudyUnreadable
-from inferometer.harmless import harmless, in_markdown
-from inferometer.metrics import METRICS, MetricDialect, summarize
-from inferometer.progress import STOPPING, Noticed, TrialEnded
-from inferometer.reports.table import FIRST_ROWS, Shown
-from inferometer.results import Study, findings_of, page_of, read_study
-from inferometer.runner import run_study
-from inferometer.spec import Spec
-from inferometer.units import value_text
+from inferometer.analysis.compare import EFFECT_PERCENT, Comparison
+from inferometer.base.errors import Interrupted, RequestWrong, StudyUnreadable
+from inferometer.base.text import escape_for_display, escape_for_markdown
+from inferometer.base.units import value_text
+from inferometer.cli.progress_display import display
+from inferometer.cli.report import REPORT, write_page
+from inferometer.core.spec import Spec
+from inferometer.llama_bench.row import BenchRow
+from inferometer.llama_bench.side_by_side import side_by_side, side_by_side_sheet
+from inferometer.metrics.rows import METRICS, MetricDialect, summarize
+from inferometer.report.table import FIRST_ROWS, Shown
+from inferometer.results.read import Study, findings_of, page_of, read_study
+from inferometer.study.loop import run_study
+from inferometer.study.progress import STOPPING, FindingRaised, TrialEnded
 
-EngineRows = Sequence[tuple[str, Sequence[Row]]]
+EngineRows = Sequence[tuple[str, Sequence[BenchRow]]]
 """Runs of llama-bench by name."""
 FORMATS = ("terminal", "md", "json")
 NOT_VALID = 3
 
 
-class Asked(msgspec.Struct, frozen=True):
+class RunOptions(msgspec.Struct, frozen=True):
     """How the result is wanted: one of FORMATS, which rows, and whether nothing but it."""
 
     format: str = "terminal"
@@ -48,7 +48,7 @@ class Asked(msgspec.Struct, frozen=True):
 def run_and_report(
     spec: Spec,
     folder: Path,
-    asked: Asked,
+    asked: RunOptions,
     dialect: MetricDialect = "inferometer",
     headers: dict[str, str] | None = None,
     ray: str | None = None,
@@ -102,7 +102,7 @@ def run_shown(
                 if isinstance(progress, TrialEnded):
                     failures += [progress] if progress.error and not progress.again else []
                     for finding in [] if quiet else arising.new():
-                        show(Noticed(finding))
+                        show(FindingRaised(finding))
     except KeyboardInterrupt as interrupt:
         _leave_at_next_interrupt()
         raise Interrupted(
@@ -110,7 +110,7 @@ def run_shown(
             f"`run --resume --out {folder}`)"
         ) from interrupt
     for failure in failures:
-        said = harmless(f"{failure.arm}, trial {failure.number} failed: {failure.error}", lines=True)
+        said = escape_for_display(f"{failure.arm}, trial {failure.number} failed: {failure.error}", lines=True)
         print(f"inferometer: {said}", file=sys.stderr)
     return failures
 
@@ -202,33 +202,35 @@ def exit_code(comparison: Comparison) -> int:
     return NOT_VALID if comparison.invalid else 0
 
 
-def rendered(comparison: Comparison, asked: Asked, engine_rows: EngineRows = ()) -> str:
+def rendered(comparison: Comparison, asked: RunOptions, engine_rows: EngineRows = ()) -> str:
     """The comparison in one of FORMATS, and below it (in JSON under `engine_rows`) what llama-bench measured, if
     anything; ends with a line break."""
     if asked.format == "json":
-        from inferometer.reports.json_file import render
+        from inferometer.report.json_report import render
 
-        return render(comparison, {"engine_rows": msgspec.to_builtins(beside(engine_rows))} if engine_rows else {})
+        return render(
+            comparison, {"engine_rows": msgspec.to_builtins(side_by_side(engine_rows))} if engine_rows else {}
+        )
     below = f"\n{rendered_engine_rows(engine_rows, asked.format)}" if engine_rows else ""
     if asked.quiet:
         comparison = _without_notes(comparison)
     if asked.format == "md":
-        from inferometer.reports.markdown import render
+        from inferometer.report.markdown import render
 
         return render(comparison, asked.rows) + below
-    from inferometer.reports.terminal import render
+    from inferometer.report.terminal import render
 
     return render(comparison, asked.rows, terminal=_has_colours(), width=_width()) + below
 
 
 def rendered_engine_rows(runs: EngineRows, format: str) -> str:
     """Runs of llama-bench beside one another in one of FORMATS; ends with a line break."""
-    content = beside(runs)
+    content = side_by_side(runs)
     if format == "json":
         return msgspec.json.format(msgspec.json.encode({"engine_rows": content}), indent=2).decode() + "\n"
-    from inferometer.reports.bench_rows import markdown, terminal
+    from inferometer.report.engine_rows import markdown, terminal
 
-    return (markdown if format == "md" else terminal)(beside_sheet(content))
+    return (markdown if format == "md" else terminal)(side_by_side_sheet(content))
 
 
 def _without_notes(comparison: Comparison) -> Comparison:
@@ -239,10 +241,10 @@ def _without_notes(comparison: Comparison) -> Comparison:
 
 def write_summary(folder: Path, comparison: Comparison, rows: Shown = FIRST_ROWS) -> None:
     """summary.md: the study's name, its table, and what ran."""
-    from inferometer.reports.markdown import render
+    from inferometer.report.markdown import render
 
     study = read_study(folder)
-    title = in_markdown(study.spec.name or folder.name)
+    title = escape_for_markdown(study.spec.name or folder.name)
     text = f"# {title}\n\n{render(comparison, rows)}\n**What ran**\n\n{_what_ran(study)}"
     (folder / "summary.md").write_text(text, encoding="utf-8")
 
@@ -262,7 +264,7 @@ def _what_ran(study: Study) -> str:
         facts = next((trial.facts for trial in study.trials if trial.arm == arm and trial.facts), ())
         known = [f"{fact.name} {fact.value}" for fact in facts if fact.name in _SHOWN_FACTS]
         lines.append(f"- {arm}: " + "; ".join(known))
-    return "\n".join(f"- {in_markdown(line.removeprefix('- '))}" for line in lines) + "\n"
+    return "\n".join(f"- {escape_for_markdown(line.removeprefix('- '))}" for line in lines) + "\n"
 
 
 def checked_format(name: str) -> str:

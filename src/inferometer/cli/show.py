@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inferometer.errors import InferometerError, RequestWrong
+from inferometer.base.errors import InferometerError, RequestWrong
 
 if TYPE_CHECKING:
-    from inferometer.compare import Comparison
-    from inferometer.foreign import ForeignRun
-    from inferometer.results import Study
+    from inferometer.analysis.compare import Comparison
+    from inferometer.foreign.foreign_run import ForeignRun
+    from inferometer.results.read import Study
 
 _FIGURES = ("completed", "output_throughput", "median_ttft_ms", "mean_tpot_ms", "memory_gib")
 _HEADS = ("requests", "tok/s", "TTFT ms", "TPOT ms", "GiB")
@@ -30,15 +30,15 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """What is in a file or a study: its runs by number and heading, or its arms, trials and findings."""
-    from inferometer import study_zip
+    from inferometer.store import archive
 
-    if path.is_dir() or study_zip.is_zip(path):
+    if path.is_dir() or archive.is_zip(path):
         if path.is_dir() and not (path / "study.db").is_file():
             hint = f" There are studies below it: inferometer list {path}" if _folders_below(path) else ""
             raise RequestWrong(f"{path} is no study: there is no study.db in it.{hint}")
         _show_study(path, as_json)
         return
-    from inferometer.sources import heading_of, runs_in
+    from inferometer.foreign.inputs import heading_of, runs_in
 
     runs = runs_in(path)
     if as_json:
@@ -75,9 +75,9 @@ def list_studies(
 
 def _runs_text(path: Path, runs: "Sequence[ForeignRun]") -> str:
     """All runs by number under their outer headings, with main figures or llama-bench's rows."""
-    from inferometer.formats.document import BETWEEN
-    from inferometer.sources import heading_of
-    from inferometer.units import rate_text, value_text
+    from inferometer.base.units import rate_text, value_text
+    from inferometer.foreign.document import BETWEEN
+    from inferometer.foreign.inputs import heading_of
 
     lines = [f"{path}: {len(runs)} run{'s' if len(runs) != 1 else ''}"]
     width = max(len(heading_of(run)) for run in runs)
@@ -141,8 +141,8 @@ def _as_told(number: int, run: "ForeignRun") -> dict[str, Any]:
 
 
 def _show_study(folder: Path, as_json: bool) -> None:
-    from inferometer.results import comparison_of, findings_of, read_study
-    from inferometer.units import value_text
+    from inferometer.base.units import value_text
+    from inferometer.results.read import comparison_of, findings_of, read_study
 
     study, entry = read_study(folder), _entry(folder, None)
     comparison = comparison_of([folder], "inferometer") if study.trials else None
@@ -171,7 +171,7 @@ def _show_study(folder: Path, as_json: bool) -> None:
     if study.stopped:
         print(f"It ended so: {study.stopped}")
     if comparison is not None:
-        from inferometer.reports.table import words
+        from inferometer.report.table import words
 
         for line in words(comparison).headlines:
             print(line)
@@ -204,8 +204,7 @@ def _folders_below(folder: Path) -> list[Path]:
 
 def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str, Any]:
     """A study in short; one that cannot be read tells why."""
-    from inferometer import study_zip
-    from inferometer.store import Store
+    from inferometer.store import Store, archive
 
     blank: dict[str, Any] = {
         "folder": str(folder),
@@ -216,7 +215,7 @@ def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str,
         "headline": "",
     }
     try:
-        with study_zip.opened(folder) as place:
+        with archive.opened(folder) as place:
             store = Store.open(place)
             try:
                 spec, (began, states) = store.spec(), store.progress()
@@ -236,8 +235,8 @@ def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str,
 
 def _headline(folder: Path) -> str:
     """The verdict on the study's metric, of the further arms against the first."""
-    from inferometer.reports.table import words
-    from inferometer.results import comparison_of
+    from inferometer.report.table import words
+    from inferometer.results.read import comparison_of
 
     comparison = comparison_of([folder], "inferometer")
     if comparison.invalid:
@@ -247,7 +246,7 @@ def _headline(folder: Path) -> str:
 
 def _only_value(comparison: "Comparison") -> str:
     """Of a study with one arm."""
-    from inferometer.units import value_text
+    from inferometer.base.units import value_text
 
     row = comparison.primary_row
     if row is None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inferometer.errors import RequestWrong
+from inferometer.base.errors import RequestWrong
 
 if TYPE_CHECKING:
     from inferometer.standin.shapes import StandinShape
@@ -41,7 +41,7 @@ def standin(
     target = _wanted("", like, config, quant, output)
     draft = _wanted("draft-", draft_like, draft_config, draft_quant, draft_output)
     if target is None and draft is None:
-        from inferometer.model_names import standin_file
+        from inferometer.standin.model_names import standin_file
 
         print(standin_file(size, "target"))
         print(standin_file(size, "draft"))
@@ -79,10 +79,10 @@ def _wanted(prefix: str, like: str | None, config: Path | None, quant: str, outp
 
 
 def _make(target: _Wanted | None, draft: _Wanted | None, *, force: bool) -> None:
+    from inferometer.base.units import bytes_text
     from inferometer.standin import require_writable, write_trained
     from inferometer.standin.tensor_types import tensor_bytes
-    from inferometer.standin.trained import trained
-    from inferometer.units import bytes_text
+    from inferometer.standin.trained_weights import trained
 
     if target and draft and abs(target.shape.vocab - draft.shape.vocab) > VOCAB_DIFFERENCE:
         raise RequestWrong(

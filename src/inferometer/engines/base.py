@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from inferometer.endpoint import Endpoint
-from inferometer.record import Fact
-from inferometer.spec import Arm
+from inferometer.core.endpoint import Endpoint
+from inferometer.core.record import Fact
+from inferometer.core.spec import Arm
 
 OnSpawn = Callable[[int], object]
 """Is given the pid of an engine's process as soon as there is one, long before it is ready."""

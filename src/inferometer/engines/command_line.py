@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from inferometer.base.errors import RequestWrong
+from inferometer.core.spec import Arm
 from inferometer.engines.process import LOCALHOST, free_port, refuse_used_port
-from inferometer.errors import RequestWrong
-from inferometer.spec import Arm
 
 ANY_HOST = ("0.0.0.0", "::", "[::]")
 PLACEHOLDERS = ("model", "draft_model", "host", "port")

@@ -11,18 +11,18 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from inferometer.endpoint import Endpoint
-from inferometer.engines import devices, embedded_server
-from inferometer.engines.asked import asked_facts
+from inferometer.base.errors import RequestWrong
+from inferometer.core.endpoint import Endpoint
+from inferometer.core.record import Fact
+from inferometer.core.redaction import redacted_words
+from inferometer.core.spec import Arm
+from inferometer.engines import embedded_server, visible_devices
 from inferometer.engines.base import OnSpawn, unwatched
 from inferometer.engines.command_line import in_place
 from inferometer.engines.embedded_server import Settings
 from inferometer.engines.model_files import model_facts
 from inferometer.engines.process import LOCALHOST, Launch, environment, free_port, late_facts, shown_command, started
-from inferometer.errors import RequestWrong
-from inferometer.record import Fact
-from inferometer.secrecy import shown_words
-from inferometer.spec import Arm
+from inferometer.engines.requested_settings import requested_settings
 
 SLOT_CONTEXT_TOKENS = 4096
 """Context of each slot where the arm names none: llama.cpp's default is all that the model can, and may not fit."""
@@ -53,7 +53,7 @@ class Embedded:
         pass
 
     def check(self, arm: Arm) -> None:
-        devices.require_visible(arm.env)
+        visible_devices.require_visible(arm.env)
         arm = in_place(arm)
         _version_facts()
         model_facts(arm)
@@ -72,7 +72,7 @@ class Embedded:
             base_url=f"http://{LOCALHOST}:{settings.port}",
             env=arm.env,
             first_line=json.dumps(settings._asdict()),
-            facts=(*facts, *asked_facts(arm)),
+            facts=(*facts, *requested_settings(arm)),
             model=Path(arm.model).name,
             llama_cpp=True,
             cwd=arm.cwd,
@@ -131,7 +131,7 @@ def _flags(args: tuple[str, ...]) -> dict[str, int | str]:
             near = difflib.get_close_matches(flag, FLAGS, n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise RequestWrong(
-                f"the embedded engine has no flag {shown_words([word])[0]!r}{hint} It takes {', '.join(FLAGS)}. "
+                f"the embedded engine has no flag {redacted_words([word])[0]!r}{hint} It takes {', '.join(FLAGS)}. "
                 "For any other flag of llama.cpp use engine: llama-server."
             )
         given[FLAGS[flag]] = _value(flag, value if equals else next(words, None))

@@ -10,18 +10,18 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from inferometer.endpoint import Endpoint
-from inferometer.engines import ready
+from inferometer.base.errors import RequestWrong, ServerUnusable
+from inferometer.base.text import sanitize
+from inferometer.core.endpoint import Endpoint
+from inferometer.core.record import Fact
+from inferometer.core.redaction import redacted_text
+from inferometer.core.spec import Arm
+from inferometer.engines import readiness
 from inferometer.engines.base import OnSpawn, unwatched
 from inferometer.engines.process import is_alive
-from inferometer.engines.told import told_facts
-from inferometer.errors import RequestWrong, ServerUnusable
-from inferometer.questions import Answer, Server, Unreachable, ask, ask_json, server_at
-from inferometer.record import Fact
-from inferometer.secrecy import shown_text
-from inferometer.spec import Arm
-from inferometer.target import Unix, is_local, target_of
-from inferometer.untrusted import harmless
+from inferometer.engines.server_facts import server_facts
+from inferometer.net.http_client import HttpAnswer, Server, Unreachable, ask, ask_json, server_at
+from inferometer.net.target import Unix, is_local, target_of
 
 PATIENCE_S = 30.0
 LOADING_PAUSE_S = 0.5
@@ -42,7 +42,7 @@ class External:
         path = arm.api_path
         if not (path.startswith("/") and path.isascii() and path.isprintable()) or " " in path:
             raise RequestWrong(
-                f"the path {shown_text(path)!r} must begin with / and be ASCII without blanks, as /v1/completions"
+                f"the path {redacted_text(path)!r} must begin with / and be ASCII without blanks, as /v1/completions"
             )
 
     def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]:
@@ -60,15 +60,15 @@ class External:
         base_url = base_url_of(arm)
         server = self._server(arm)
         props = ask_json(server, "/props")
-        model = arm.model or ready.first_model(server)
+        model = arm.model or readiness.first_model(server)
         answer = self._first_token(arm, base_url, server, model, llama_cpp=isinstance(props, dict))
         proxy = server.target.shown_proxy
         facts = (
             Fact("engine", "external", "the arm"),
-            Fact("engine_url", base_url + shown_text(arm.api_path), "the arm"),
+            Fact("engine_url", base_url + redacted_text(arm.api_path), "the arm"),
             *([Fact("engine_proxy", proxy, "the environment")] if proxy else []),
             *([Fact("engine_server_header", answer.server, "the Server header")] if answer.server else []),
-            *told_facts(server),
+            *server_facts(server),
         )
         yield Endpoint(
             base_url,
@@ -82,9 +82,9 @@ class External:
             ca_file=ca_file_of(arm),
         )
 
-    def _first_token(self, arm: Arm, base_url: str, server: Server, model: str, *, llama_cpp: bool) -> Answer:
+    def _first_token(self, arm: Arm, base_url: str, server: Server, model: str, *, llama_cpp: bool) -> HttpAnswer:
         """The answer with the token. Waits only while the server says that it is loading."""
-        body = ready.one_token(arm, model, llama_cpp=llama_cpp)
+        body = readiness.one_token(arm, model, llama_cpp=llama_cpp)
         patience_s = min(self._patience_s, arm.ready_timeout_s)
         until_s = time.monotonic() + patience_s
         while True:
@@ -95,17 +95,17 @@ class External:
                 raise ServerUnusable(_nothing_there(base_url, server)) from error
             except TimeoutError as error:
                 raise ServerUnusable(
-                    f"{base_url}{shown_text(arm.api_path)}{_through(server)} gave no token in {patience_s:g} s; "
+                    f"{base_url}{redacted_text(arm.api_path)}{_through(server)} gave no token in {patience_s:g} s; "
                     "is it busy, or still loading?"
                 ) from error
             except Unreachable as error:
                 raise ServerUnusable(str(error)) from error
             except (OSError, http.client.HTTPException) as error:
-                said = harmless(server.hide(str(error))) or type(error).__name__
+                said = sanitize(server.hide(str(error))) or type(error).__name__
                 raise ServerUnusable(f"{base_url}{_through(server)} cannot be asked: {said}") from error
-            if ready.token_came(answer):
+            if readiness.token_came(answer):
                 return answer
-            if answer.status != ready.LOADING or time.monotonic() + LOADING_PAUSE_S > until_s:
+            if answer.status != readiness.LOADING or time.monotonic() + LOADING_PAUSE_S > until_s:
                 raise ServerUnusable(_complaint(arm, base_url, server, model, answer))
             time.sleep(LOADING_PAUSE_S)
 
@@ -186,9 +186,9 @@ def _nothing_there(base_url: str, server: Server) -> str:
     return f"nothing answers at {base_url}; start the server or check {what}"
 
 
-def _complaint(arm: Arm, base_url: str, server: Server, model: str, answer: Answer) -> str:
+def _complaint(arm: Arm, base_url: str, server: Server, model: str, answer: HttpAnswer) -> str:
     """Why this answer is not one token, and what to try."""
-    url = base_url + shown_text(arm.api_path) + _through(server)
+    url = base_url + redacted_text(arm.api_path) + _through(server)
     if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and server.target.shown_proxy:
         return (
             f"the proxy {server.target.shown_proxy} wants a name and a password (status 407): write them into its "
@@ -211,7 +211,7 @@ def _complaint(arm: Arm, base_url: str, server: Server, model: str, answer: Answ
 
 
 def _what_is_there(server: Server) -> str:
-    names = ready.model_names(server)
+    names = readiness.model_names(server)
     if names:
         return f"/v1/models is there, with: {', '.join(names[:5])}"
     try:

@@ -4,10 +4,10 @@ import hashlib
 import re
 from pathlib import Path
 
+from inferometer.base.errors import ModelUnusable, RequestWrong
+from inferometer.core.record import Fact
+from inferometer.core.spec import Arm, Draft
 from inferometer.engines.model_files import GGUF_MAGIC
-from inferometer.errors import ModelUnusable, RequestWrong
-from inferometer.record import Fact
-from inferometer.spec import Arm, Draft
 
 CONFIG = "config.json"
 

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import msgspec
 
-from inferometer.engines import devices
-from inferometer.engines.asked import GPU_LAYER_FLAGS, asked_facts
+from inferometer.base.errors import RequestWrong
+from inferometer.base.text import sanitize
+from inferometer.core.record import Fact
+from inferometer.core.redaction import redact, secrets_of_arm
+from inferometer.core.spec import Arm, Draft
+from inferometer.engines import visible_devices
+from inferometer.engines.command import Command
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
 from inferometer.engines.help_text import arguments_of, complaint
 from inferometer.engines.model_files import model_facts
-from inferometer.engines.own_command import OwnCommand
 from inferometer.engines.process import Launch, advice, environment, shown_command
-from inferometer.errors import RequestWrong
-from inferometer.record import Fact
-from inferometer.secrecy import secrets_of_arm, without
-from inferometer.spec import Arm, Draft
-from inferometer.untrusted import harmless
+from inferometer.engines.requested_settings import GPU_LAYER_FLAGS, requested_settings
 
 QUESTION_TIMEOUT_S = 60.0
 """For --version and --help: a build for a GPU starts its driver first."""
@@ -36,7 +36,7 @@ ADVICE = (
 )
 
 
-class LlamaServer(OwnCommand):
+class LlamaServer(Command):
     """llama.cpp's server as a program of the user's machine. A key given to it (--api-key, LLAMA_API_KEY) is sent."""
 
     engine = "llama-server"
@@ -45,7 +45,7 @@ class LlamaServer(OwnCommand):
     def launch(self, arm: Arm) -> Launch:
         if arm.command:
             return super().launch(arm)
-        devices.require_visible(arm.env)
+        visible_devices.require_visible(arm.env)
         arm = _with_given_model(in_place(arm))
         facts = model_facts(arm)
         binary = program(arm, "llama-server", ADVICE)
@@ -67,7 +67,7 @@ class LlamaServer(OwnCommand):
                 Fact("engine", "llama-server", "the arm"),
                 Fact("engine_version", version, f"{Path(binary).name} --version"),
                 *facts,
-                *asked_facts(arm, arguments_of(help_text)),
+                *requested_settings(arm, arguments_of(help_text)),
             ),
             model=Path(arm.model).name,
             llama_cpp=True,
@@ -139,7 +139,7 @@ def _require_known(binary: str, args: tuple[str, ...], help_text: str, secrets: 
             f"binary: {binary} is another of llama.cpp's programs: its --help knows no --port. Name the llama-server "
             "beside it."
         )
-    said = without(complaint(args, known), secrets)
+    said = redact(complaint(args, known), secrets)
     if said:
         raise RequestWrong(
             f"binary: {binary} would not start: {said}\nSee its --help. A start command of your own (`command:`) is "
@@ -154,7 +154,7 @@ def _require_gpu(binary: str, arm: Arm, help_text: str) -> None:
         return
     listing = _ask(binary, "--list-devices", arm)
     if "Available devices:" in listing and not devices_listed(listing):
-        hidden = [name for name in devices.VISIBLE if name in arm.env]
+        hidden = [name for name in visible_devices.VISIBLE if name in arm.env]
         why = f"{hidden[0]}={arm.env[hidden[0]]} hides it, " if hidden else ""
         raise RequestWrong(
             f"{asked} asks for layers on a GPU, and {binary} sees none (--list-devices): {why}its driver is absent, or "
@@ -180,7 +180,7 @@ def _version(binary: str, arm: Arm) -> str:
     text = _ask(binary, "--version", arm)
     versions = [line.strip() for line in text.splitlines() if line.startswith(("version", "built with"))]
     if not any(line.startswith("version") for line in versions):
-        said = harmless(" ".join(text.split()), 200) or "nothing"
+        said = sanitize(" ".join(text.split()), 200) or "nothing"
         raise RequestWrong(
             f"binary: {binary} is no llama-server: to --version it says: {said}\nTry: {advice(text, ADVICE)}"
         )

@@ -6,10 +6,10 @@ import re
 import struct
 from pathlib import Path
 
-from inferometer.errors import ModelUnusable
-from inferometer.record import Fact
-from inferometer.spec import Arm
-from inferometer.untrusted import harmless
+from inferometer.base.errors import ModelUnusable
+from inferometer.base.text import sanitize
+from inferometer.core.record import Fact
+from inferometer.core.spec import Arm
 
 GGUF_MAGIC = b"GGUF"
 HEAD_BYTES = 1024**2
@@ -56,7 +56,7 @@ def _own_name(head: bytes) -> str | None:
         return None
     (length,) = struct.unpack_from("<Q", head, found.end())
     text = head[found.end() + 8 : found.end() + 8 + length].decode(errors="replace")
-    return harmless(text) if length < 1024 else None
+    return sanitize(text) if length < 1024 else None
 
 
 def _near(path: Path) -> str:

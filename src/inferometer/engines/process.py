@@ -17,25 +17,25 @@ from typing import NamedTuple
 
 import msgspec
 
-from inferometer.endpoint import Endpoint
-from inferometer.engines import in_force, ready
-from inferometer.engines.base import OnSpawn, unwatched
-from inferometer.engines.log_secrets import blot_out, secrets_given
-from inferometer.engines.told import told_facts
-from inferometer.engines.watchdog import Watchdog, watching
-from inferometer.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable, StopNow, TrialFailed
-from inferometer.questions import Server, ask, server_at
-from inferometer.record import Fact
-from inferometer.secrecy import (
+from inferometer.base.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable, StopNow, TrialFailed
+from inferometer.base.text import sanitize, sanitize_lines
+from inferometer.core.endpoint import Endpoint
+from inferometer.core.record import Fact
+from inferometer.core.redaction import (
     MARK,
-    shown_env,
-    shown_line,
-    shown_text,
-    shown_words,
-    without,
+    redact,
+    redacted_env,
+    redacted_line,
+    redacted_text,
+    redacted_words,
 )
-from inferometer.spec import Arm
-from inferometer.untrusted import harmless, harmless_lines
+from inferometer.core.spec import Arm
+from inferometer.engines import effective_settings, readiness
+from inferometer.engines.base import OnSpawn, unwatched
+from inferometer.engines.log_redaction import blot_out, secrets_given
+from inferometer.engines.server_facts import server_facts
+from inferometer.engines.watchdog import Watchdog, watching
+from inferometer.net.http_client import Server, ask, server_at
 
 LOG = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatc
 
 def late_facts(endpoint: Endpoint) -> tuple[Fact, ...]:
     """What the whole log of a server that has ended adds to the endpoint's facts: llama.cpp's counts of its draft."""
-    return in_force.facts_at_end(_Log(Path(endpoint.log_path), endpoint.log_begins_at).text(), endpoint.facts)
+    return effective_settings.facts_at_end(_Log(Path(endpoint.log_path), endpoint.log_begins_at).text(), endpoint.facts)
 
 
 class _Log(NamedTuple):
@@ -214,7 +214,7 @@ def tail(log_path: Path, lines: int = LOG_LINES, *, from_byte: int = 0) -> str:
             text = file.read().decode(errors="replace")
     except OSError:
         return "(there is no log)"
-    return "\n".join(harmless_lines(text).split("\n")[-lines:]).strip("\n") or "(the log is empty)"
+    return "\n".join(sanitize_lines(text).split("\n")[-lines:]).strip("\n") or "(the log is empty)"
 
 
 def advice(log: str, otherwise: str) -> str:
@@ -228,8 +228,8 @@ def advice(log: str, otherwise: str) -> str:
 def shown_command(command: Sequence[str], env: Mapping[str, str]) -> str:
     """The command line as one would type it, with the arm's own environment; secrets are `***`."""
     of_shell = len(command) == 3 and command[1] == "-c"
-    names = [f"{name}={_quoted(value)}" for name, value in shown_env(env).items()]
-    words = [*command[:2], shown_line(command[2])] if of_shell else shown_words(command)
+    names = [f"{name}={_quoted(value)}" for name, value in redacted_env(env).items()]
+    words = [*command[:2], redacted_line(command[2])] if of_shell else redacted_words(command)
     return " ".join([*names, *map(_quoted, words)])
 
 
@@ -250,12 +250,12 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
         on_spawn(process.pid)
         server = server_at(launch.base_url, launch.headers)
         ready_after_s = _wait_for_token(process, launch, server, arm, log)
-        model = ready.first_model(server) or launch.model
+        model = readiness.first_model(server) or launch.model
         facts = (
             *launch.facts,
             Fact("engine_command", launch.shown, "our command line"),
             *([Fact("engine_cwd", launch.cwd, "the arm")] if launch.cwd else []),
-            *told_facts(server, log.text()),
+            *server_facts(server, log.text()),
             Fact("engine_ready_s", f"{ready_after_s:.2f}", "our clock: start to first token"),
         )
         LOG.info("%s ready after %.1f s, pid %d", launch.name, ready_after_s, process.pid)
@@ -325,18 +325,18 @@ def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Se
                 f"{launch.name} ended before its first token: {ending(process.returncode)}.\n"
                 + _evidence(launch, log, "Run the command by itself to see more.")
             )
-        model = "" if launch.llama_cpp else ready.first_model(server) or launch.model
-        body = ready.one_token(arm, model, llama_cpp=launch.llama_cpp)
+        model = "" if launch.llama_cpp else readiness.first_model(server) or launch.model
+        body = readiness.one_token(arm, model, llama_cpp=launch.llama_cpp)
         try:
             answer = ask(server, arm.api_path, body=body, timeout_s=left_s)
         except (OSError, http.client.HTTPException) as error:
-            said = harmless(server.hide(str(error))) or type(error).__name__
+            said = sanitize(server.hide(str(error))) or type(error).__name__
         else:
-            if ready.token_came(answer):
+            if readiness.token_came(answer):
                 return time.monotonic() - began_s
-            if answer.status != ready.LOADING:
+            if answer.status != readiness.LOADING:
                 raise ServerUnusable(
-                    f"{launch.name} answers {shown_text(arm.api_path)} with status {answer.status} and no token: "
+                    f"{launch.name} answers {redacted_text(arm.api_path)} with status {answer.status} and no token: "
                     f"{answer.shown}\n"
                     + _evidence(launch, log, "Check the arm's api and path, and that the model can chat.")
                 )
@@ -355,7 +355,7 @@ def _died(process: subprocess.Popen[bytes], launch: Launch, log: _Log) -> Engine
 
 def _evidence(launch: Launch, log: _Log, otherwise: str = "See the whole log for more.") -> str:
     """The command, the end of the log and what to try."""
-    end = without(tail(log.path, from_byte=log.begins_at), log.secrets)
+    end = redact(tail(log.path, from_byte=log.begins_at), log.secrets)
     indented = "\n".join(f"  {line}" for line in end.splitlines())
     return f"Started as: {launch.shown}\nThe end of its log, {log.path}:\n{indented}\nTry: {advice(end, otherwise)}"
 

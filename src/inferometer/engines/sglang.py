@@ -1,14 +1,14 @@
 """How is SGLang started? `sglang serve`, or `python -m sglang.launch_server`; a draft in SGLang's own form."""
 
-from inferometer.engines import devices
-from inferometer.engines.asked import asked_facts
+from inferometer.core.record import Fact
+from inferometer.core.spec import Arm, Draft
+from inferometer.engines import visible_devices
+from inferometer.engines.command import Command
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
 from inferometer.engines.hugging_face import require_plain, source_facts
-from inferometer.engines.own_command import OwnCommand
 from inferometer.engines.process import Launch, shown_command
+from inferometer.engines.requested_settings import requested_settings
 from inferometer.engines.vllm import is_python
-from inferometer.record import Fact
-from inferometer.spec import Arm, Draft
 
 ADVICE = (
     "Install it (pip install sglang) or give its path (binary: /path/to/venv/bin/sglang). Versions without `sglang "
@@ -20,7 +20,7 @@ OTHER_DRAFTS = (
 )
 
 
-class SgLang(OwnCommand):
+class SgLang(Command):
     """SGLang's OpenAI server. A key given to it (--api-key) is sent."""
 
     engine = "sglang"
@@ -28,7 +28,7 @@ class SgLang(OwnCommand):
     def launch(self, arm: Arm) -> Launch:
         if arm.command:
             return super().launch(arm)
-        devices.require_visible(arm.env)
+        visible_devices.require_visible(arm.env)
         arm = in_place(arm)
         facts = source_facts(arm, "sglang")
         binary = program(arm, "sglang", ADVICE)
@@ -45,7 +45,7 @@ class SgLang(OwnCommand):
             base_url=address.base_url,
             env=arm.env,
             headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
-            facts=(Fact("engine", "sglang", "the arm"), *facts, *asked_facts(arm)),
+            facts=(Fact("engine", "sglang", "the arm"), *facts, *requested_settings(arm)),
             model=given(arm.args, "--served-model-name") or arm.model,
             cwd=arm.cwd,
         )

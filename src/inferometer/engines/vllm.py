@@ -5,15 +5,15 @@ import re
 import subprocess
 from pathlib import Path
 
-from inferometer.engines import devices
-from inferometer.engines.asked import asked_facts
+from inferometer.base.errors import RequestWrong
+from inferometer.core.record import Fact
+from inferometer.core.spec import Arm, Draft
+from inferometer.engines import visible_devices
+from inferometer.engines.command import Command
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
 from inferometer.engines.hugging_face import require_plain, source_facts
-from inferometer.engines.own_command import OwnCommand
 from inferometer.engines.process import Launch, environment, shown_command
-from inferometer.errors import RequestWrong
-from inferometer.record import Fact
-from inferometer.spec import Arm, Draft
+from inferometer.engines.requested_settings import requested_settings
 
 VERSION_TIMEOUT_S = 180.0
 """It imports torch before it answers."""
@@ -28,7 +28,7 @@ OTHER_DRAFTS = (
 )
 
 
-class Vllm(OwnCommand):
+class Vllm(Command):
     """vLLM's OpenAI server. A key given to it (--api-key, VLLM_API_KEY) is sent."""
 
     engine = "vllm"
@@ -36,7 +36,7 @@ class Vllm(OwnCommand):
     def launch(self, arm: Arm) -> Launch:
         if arm.command:
             return super().launch(arm)
-        devices.require_visible(arm.env)
+        visible_devices.require_visible(arm.env)
         arm = in_place(arm)
         facts = source_facts(arm, "vllm")
         binary = program(arm, "vllm", ADVICE)
@@ -55,7 +55,7 @@ class Vllm(OwnCommand):
             base_url=address.base_url,
             env=arm.env,
             headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
-            facts=(Fact("engine", "vllm", "the arm"), *facts, *asked_facts(arm)),
+            facts=(Fact("engine", "vllm", "the arm"), *facts, *requested_settings(arm)),
             model=given(arm.args, "--served-model-name") or arm.model,
             cwd=arm.cwd,
         )

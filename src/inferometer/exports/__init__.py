@@ -10,27 +10,27 @@ from typing import Literal
 
 import msgspec
 
-from inferometer import study_zip
-from inferometer.errors import RequestWrong
-from inferometer.exports.columns import Table
+from inferometer.analysis.pairing import Place, shown_names, study_names
+from inferometer.base.errors import RequestWrong
+from inferometer.core.plan import PlanItem
+from inferometer.core.record import Trial
 from inferometer.exports.csv_text import csv_text
+from inferometer.exports.export_columns import ExportTable
 from inferometer.exports.metric_table import metric_table
 from inferometer.exports.parquet import require_pyarrow, write_parquet
-from inferometer.exports.request_table import Played, event_table, request_table
+from inferometer.exports.request_table import ExportedTrial, event_table, request_table
 from inferometer.exports.serving import block_of, result_of
-from inferometer.metrics import TrialSummary
-from inferometer.pairing import Place, shown_names, study_names
-from inferometer.plan import PlanItem
-from inferometer.record import Trial
-from inferometer.reports import json_file, markdown
-from inferometer.request_timing import MetricDialect
-from inferometer.results import Study, comparison_of, read_study
+from inferometer.metrics.request_timing import MetricDialect
+from inferometer.metrics.rows import TrialSummary
+from inferometer.report import json_report, markdown
+from inferometer.results.read import Study, comparison_of, read_study
+from inferometer.store import archive
 
 TableName = Literal["metrics", "requests", "events"]
 TABLES: tuple[TableName, ...] = ("metrics", "requests", "events")
 
 
-class Format(msgspec.Struct, frozen=True):
+class ExportFormat(msgspec.Struct, frozen=True):
     """`ending` of the files that it is written to; `is_text`: may be printed."""
 
     name: str
@@ -42,13 +42,13 @@ class Format(msgspec.Struct, frozen=True):
 FORMATS = {
     found.name: found
     for found in (
-        Format("csv", ".csv", "metrics as a long table; --table requests or events"),
-        Format("md", ".md", "the comparison as Markdown"),
-        Format("json", ".json", "the comparison as JSON"),
-        Format("vllm-block", ".txt", "vLLM's printed block, of each trial"),
-        Format("vllm-json", ".jsonl", "vLLM's result file, of each trial"),
-        Format("parquet", ".parquet", "requests as a data frame; --table events or metrics", is_text=False),
-        Format("zip", ".zip", "one study in one file, to be opened elsewhere", is_text=False),
+        ExportFormat("csv", ".csv", "metrics as a long table; --table requests or events"),
+        ExportFormat("md", ".md", "the comparison as Markdown"),
+        ExportFormat("json", ".json", "the comparison as JSON"),
+        ExportFormat("vllm-block", ".txt", "vLLM's printed block, of each trial"),
+        ExportFormat("vllm-json", ".jsonl", "vLLM's result file, of each trial"),
+        ExportFormat("parquet", ".parquet", "requests as a data frame; --table events or metrics", is_text=False),
+        ExportFormat("zip", ".zip", "one study in one file, to be opened elsewhere", is_text=False),
     )
 }
 _ALIASES = {
@@ -62,7 +62,7 @@ _ALIASES = {
 }
 
 
-class Wish(msgspec.Struct, frozen=True, kw_only=True):
+class ExportRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be written. `table` None: the format's own, or all where a folder takes them. `dialect` None: ours,
     and vllm-0.33 for vLLM's forms. `arm` and `trial` choose among trials; `pairs` as `comparison_of` has them."""
 
@@ -77,7 +77,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     pairs: tuple[str, ...] | None = ()
 
 
-class Piece(msgspec.Struct, frozen=True):
+class OutputFile(msgspec.Struct, frozen=True):
     """A file that is written when it is asked for. `name`: what it is called in a folder; `text`: its parts in order,
     or None, and then `write` makes it."""
 
@@ -104,7 +104,7 @@ def format_named(name: str | None, target: Path | None) -> str:
     return found
 
 
-def pieces(paths: Sequence[Path], wish: Wish, *, into_folder: bool) -> list[Piece]:
+def output_files(paths: Sequence[Path], wish: ExportRequest, *, into_folder: bool) -> list[OutputFile]:
     """What these studies are in the format of the wish: one piece, or one for each table or trial. `into_folder`: all
     tables are wanted where none is chosen. Raises RequestWrong where the wish does not fit the format or the studies.
     """
@@ -112,9 +112,9 @@ def pieces(paths: Sequence[Path], wish: Wish, *, into_folder: bool) -> list[Piec
     if wish.format == "zip":
         return [_zip_piece(paths)]
     if wish.format in ("md", "json"):
-        render = markdown.render if wish.format == "md" else json_file.render
+        render = markdown.render if wish.format == "md" else json_report.render
         comparison = comparison_of(paths, _dialect(wish), wish.percentiles, pairs=wish.pairs)
-        return [Piece(f"comparison.{wish.format}", lambda: [render(comparison)])]
+        return [OutputFile(f"comparison.{wish.format}", lambda: [render(comparison)])]
     studies = _named_studies(paths)
     if wish.format in ("vllm-block", "vllm-json"):
         return _serving_pieces(studies, wish)
@@ -127,7 +127,7 @@ def pieces(paths: Sequence[Path], wish: Wish, *, into_folder: bool) -> list[Piec
     return [_table_piece(studies, name, wish) for name in names]
 
 
-def _check(wish: Wish, into_folder: bool) -> None:
+def _check(wish: ExportRequest, into_folder: bool) -> None:
     if wish.table is not None and wish.format not in ("csv", "parquet"):
         raise RequestWrong(f"--table is for csv and parquet; {wish.format} has no tables to choose from.")
     is_metrics = wish.table == "metrics" or (wish.format == "csv" and wish.table is None and not into_folder)
@@ -136,7 +136,7 @@ def _check(wish: Wish, into_folder: bool) -> None:
         raise RequestWrong("--arm and --trial choose among trials: for vLLM's forms, and --table requests or events.")
 
 
-def _dialect(wish: Wish) -> MetricDialect:
+def _dialect(wish: ExportRequest) -> MetricDialect:
     return wish.dialect or ("vllm-0.33" if wish.format.startswith("vllm") else "inferometer")
 
 
@@ -145,28 +145,28 @@ def _named_studies(paths: Sequence[Path]) -> list[tuple[str, Study]]:
     return [(label, read_study(path)) for label, path in zip(labels, paths, strict=True)]
 
 
-def _zip_piece(paths: Sequence[Path]) -> Piece:
+def _zip_piece(paths: Sequence[Path]) -> OutputFile:
     if len(paths) > 1:
         raise RequestWrong("a zip holds one study; export each to a zip of its own.")
-    if study_zip.is_zip(paths[0]):
+    if archive.is_zip(paths[0]):
         raise RequestWrong(f"{paths[0]} is a zip already; copy it.")
     read_study(paths[0])  # what cannot be read here cannot be read elsewhere
-    return Piece(f"{paths[0].resolve().name}.zip", write=functools.partial(study_zip.write, paths[0]))
+    return OutputFile(f"{paths[0].resolve().name}.zip", write=functools.partial(archive.write, paths[0]))
 
 
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def _table_piece(studies: Sequence[tuple[str, Study]], name: TableName, wish: Wish) -> Piece:
+def _table_piece(studies: Sequence[tuple[str, Study]], name: TableName, wish: ExportRequest) -> OutputFile:
     make = functools.partial(_table, studies, name, wish)
     if name != "metrics":
         _chosen(studies, wish)  # now, rather than when half is written
     if wish.format == "csv":
-        return Piece(f"{name}.csv", lambda: csv_text(make()))
-    return Piece(f"{name}.parquet", write=lambda path: write_parquet(make(), path))
+        return OutputFile(f"{name}.csv", lambda: csv_text(make()))
+    return OutputFile(f"{name}.parquet", write=lambda path: write_parquet(make(), path))
 
 
-def _table(studies: Sequence[tuple[str, Study]], name: TableName, wish: Wish) -> Table:
+def _table(studies: Sequence[tuple[str, Study]], name: TableName, wish: ExportRequest) -> ExportTable:
     dialect = _dialect(wish)
     if name == "metrics":
         read = [study for _, study in studies]
@@ -174,7 +174,9 @@ def _table(studies: Sequence[tuple[str, Study]], name: TableName, wish: Wish) ->
         own = _summaries(studies, dialect, wish.percentiles)
         return metric_table(comparison, [summary for summary in own if summary.arm in comparison.arms])
     trials = [
-        Played(label, trial, study.spec.arms[trial.arm].api, {item.index: item.request for item in _items(study)})
+        ExportedTrial(
+            label, trial, study.spec.arms[trial.arm].api, {item.index: item.request for item in _items(study)}
+        )
         for label, study, trial in _chosen(studies, wish)
     ]
     if name == "events":
@@ -202,7 +204,7 @@ def _summaries(
 # --- trials ---------------------------------------------------------------------------------------
 
 
-def _chosen(studies: Sequence[tuple[str, Study]], wish: Wish) -> list[tuple[str, Study, Trial]]:
+def _chosen(studies: Sequence[tuple[str, Study]], wish: ExportRequest) -> list[tuple[str, Study, Trial]]:
     """The trials that the wish names, of all studies. Raises RequestWrong where there is none."""
     found = [
         (label, study, trial)
@@ -216,14 +218,14 @@ def _chosen(studies: Sequence[tuple[str, Study]], wish: Wish) -> list[tuple[str,
     return found
 
 
-def _serving_pieces(studies: Sequence[tuple[str, Study]], wish: Wish) -> list[Piece]:
+def _serving_pieces(studies: Sequence[tuple[str, Study]], wish: ExportRequest) -> list[OutputFile]:
     """One for each trial that ended well."""
     found = [(label, study, trial) for label, study, trial in _chosen(studies, wish) if trial.state == "done"]
     if not found:
         raise RequestWrong("no trial ended well: there is nothing that vLLM's benchmark would have printed.")
     ending = "txt" if wish.format == "vllm-block" else "json"
     return [
-        Piece(
+        OutputFile(
             f"{_file_name(f'{label}-' if len(studies) > 1 else '', trial)}.{ending}",
             functools.partial(_serving_text, study, trial, wish, alone=len(found) == 1),
         )
@@ -231,7 +233,7 @@ def _serving_pieces(studies: Sequence[tuple[str, Study]], wish: Wish) -> list[Pi
     ]
 
 
-def _serving_text(study: Study, trial: Trial, wish: Wish, *, alone: bool) -> Iterator[str]:
+def _serving_text(study: Study, trial: Trial, wish: ExportRequest, *, alone: bool) -> Iterator[str]:
     """A block as it is, where it is alone; of several each below a heading of its own, as Markdown."""
     if wish.format == "vllm-json":
         result = result_of(study, trial, _dialect(wish), wish.percentiles, save_detailed=wish.save_detailed)

@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from inferometer.exports.columns import Table
+from inferometer.exports.export_columns import ExportTable
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def csv_text(table: Table) -> Iterator[str]:
+def csv_text(table: ExportTable) -> Iterator[str]:
     """The head, then the lines of each batch."""
     is_text = [column.kind == "text" for column in table.columns]
     yield _lines([[column.name for column in table.columns]])

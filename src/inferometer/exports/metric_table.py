@@ -3,39 +3,39 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from inferometer.compare import Comparison, Difference, Estimate, Row
-from inferometer.exports.columns import Column, Table
-from inferometer.metrics import TrialSummary, metric_rows
+from inferometer.analysis.compare import Comparison, ComparisonRow, Difference, Estimate
+from inferometer.exports.export_columns import ExportColumn, ExportTable
+from inferometer.metrics.rows import TrialSummary, metric_rows
 
 METRIC_COLUMNS = (
-    Column(
+    ExportColumn(
         "row", "text", "trial: a trial's value; arm: the mean of its trials; difference: of the arm from the baseline"
     ),
-    Column("arm", "text", "the arm, as study/arm where two studies have it"),
-    Column("baseline", "text", "of a difference: what the arm is held against"),
-    Column("trial", "int", "of a trial: its number within the arm, from 1"),
-    Column("metric", "text", "the metric's key, stable over versions: see docs/metrics.md"),
-    Column("label", "text", "the metric's name in the table"),
-    Column("value", "float", "in `unit`; not rounded"),
-    Column("unit", "text", "of value, low and high; % of the baseline's value for a difference"),
-    Column("low", "float", "lower end of the 95% interval"),
-    Column("high", "float", "upper end of the 95% interval"),
-    Column("n", "int", "of an arm: how many trials have a value"),
-    Column("covers", "text", "what the interval covers: other trials, other prompts, or both"),
-    Column("better", "text", "higher or lower, where one is better"),
-    Column("verdict", "text", "of a difference: what it comes to"),
-    Column("p_value", "float", "of a difference, not adjusted"),
-    Column("adjusted_p", "float", "what the verdict goes by, but for the study's own metric"),
-    Column("reason", "text", "why there is no interval, or no verdict"),
-    Column("metric_dialect", "text", "whose definitions these are"),
+    ExportColumn("arm", "text", "the arm, as study/arm where two studies have it"),
+    ExportColumn("baseline", "text", "of a difference: what the arm is held against"),
+    ExportColumn("trial", "int", "of a trial: its number within the arm, from 1"),
+    ExportColumn("metric", "text", "the metric's key, stable over versions: see docs/metrics.md"),
+    ExportColumn("label", "text", "the metric's name in the table"),
+    ExportColumn("value", "float", "in `unit`; not rounded"),
+    ExportColumn("unit", "text", "of value, low and high; % of the baseline's value for a difference"),
+    ExportColumn("low", "float", "lower end of the 95% interval"),
+    ExportColumn("high", "float", "upper end of the 95% interval"),
+    ExportColumn("n", "int", "of an arm: how many trials have a value"),
+    ExportColumn("covers", "text", "what the interval covers: other trials, other prompts, or both"),
+    ExportColumn("better", "text", "higher or lower, where one is better"),
+    ExportColumn("verdict", "text", "of a difference: what it comes to"),
+    ExportColumn("p_value", "float", "of a difference, not adjusted"),
+    ExportColumn("adjusted_p", "float", "what the verdict goes by, but for the study's own metric"),
+    ExportColumn("reason", "text", "why there is no interval, or no verdict"),
+    ExportColumn("metric_dialect", "text", "whose definitions these are"),
 )
 
 
-def metric_table(comparison: Comparison, trials: Sequence[TrialSummary]) -> Table:
+def metric_table(comparison: Comparison, trials: Sequence[TrialSummary]) -> ExportTable:
     """`trials`: those that ended well, called as the comparison calls their arms. What has no value has no row."""
     rows = [*_of_trials(trials), *_of_arms(comparison), *_of_pairs(comparison)]
     names = [column.name for column in METRIC_COLUMNS]
-    return Table(METRIC_COLUMNS, iter([[[row.get(name) for row in rows] for name in names]]))
+    return ExportTable(METRIC_COLUMNS, iter([[[row.get(name) for row in rows] for name in names]]))
 
 
 def _of_trials(trials: Sequence[TrialSummary]) -> Iterator[dict[str, Any]]:
@@ -99,5 +99,5 @@ def _difference(found: Difference) -> dict[str, Any]:
     }
 
 
-def _known(row: Row, comparison: Comparison) -> dict[str, Any]:
+def _known(row: ComparisonRow, comparison: Comparison) -> dict[str, Any]:
     return {"metric": row.metric, "label": row.label, "better": row.better, "metric_dialect": comparison.dialect}

@@ -4,8 +4,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from inferometer.errors import RequestWrong
-from inferometer.exports.columns import Table
+from inferometer.base.errors import RequestWrong
+from inferometer.exports.export_columns import ExportTable
 
 
 def require_pyarrow() -> None:
@@ -18,7 +18,7 @@ def require_pyarrow() -> None:
         ) from error
 
 
-def write_parquet(table: Table, path: Path) -> None:
+def write_parquet(table: ExportTable, path: Path) -> None:
     """What each column means stands in its field's metadata (`says`)."""
     arrow: Any = importlib.import_module("pyarrow")  # an extra: types are there only where it is installed
     parquet: Any = importlib.import_module("pyarrow.parquet")

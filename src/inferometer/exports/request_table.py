@@ -10,19 +10,19 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from inferometer.exports.columns import Batch, Column, Kind, Table
-from inferometer.metrics import MetricDialect, lateness_ns
-from inferometer.record import KINDS, Events, RequestRecord, ServerTimings, Trial
-from inferometer.request import Request
-from inferometer.request_timing import RequestTiming, request_timing
-from inferometer.spec import Api
-from inferometer.token_latency import Delivery, delivery
-from inferometer.units import ms
+from inferometer.base.units import ms
+from inferometer.core.record import KINDS, Events, RequestRecord, ServerTimings, Trial
+from inferometer.core.request import Request
+from inferometer.core.spec import Api
+from inferometer.exports.export_columns import Batch, ColumnKind, ExportColumn, ExportTable
+from inferometer.metrics.request_timing import RequestTiming, request_timing
+from inferometer.metrics.rows import MetricDialect, lateness_ns
+from inferometer.metrics.token_latency import Delivery, delivery
 
 _REQUESTS_A_BATCH = 1000
 
 
-class Played(msgspec.Struct, frozen=True):
+class ExportedTrial(msgspec.Struct, frozen=True):
     """A trial, the name of its study, the API that its arm was asked through, and what was asked, by index."""
 
     study: str
@@ -32,7 +32,7 @@ class Played(msgspec.Struct, frozen=True):
 
 
 class _Row(msgspec.Struct, frozen=True):
-    played: Played
+    played: ExportedTrial
     record: RequestRecord
     timing: RequestTiming | None
     delivery: Delivery | None
@@ -42,18 +42,18 @@ class _Row(msgspec.Struct, frozen=True):
         return self.played.requests.get(self.record.index)
 
 
-def request_table(trials: Sequence[Played], dialect: MetricDialect, *, with_text: bool) -> Table:
+def request_table(trials: Sequence[ExportedTrial], dialect: MetricDialect, *, with_text: bool) -> ExportTable:
     """Every request of every trial, warm-ups and failed ones too, in the plan's order."""
     made = [*_REQUEST, *(_TEXTS if with_text else ())]
-    return Table(tuple(column for column, _ in made), _request_batches(trials, dialect, [of for _, of in made]))
+    return ExportTable(tuple(column for column, _ in made), _request_batches(trials, dialect, [of for _, of in made]))
 
 
-def event_table(trials: Sequence[Played], *, with_text: bool) -> Table:
+def event_table(trials: Sequence[ExportedTrial], *, with_text: bool) -> ExportTable:
     """Every event of every answer, in order of arrival."""
-    return Table((*EVENT_COLUMNS, *((EVENT_TEXT,) if with_text else ())), _event_batches(trials, with_text))
+    return ExportTable((*EVENT_COLUMNS, *((EVENT_TEXT,) if with_text else ())), _event_batches(trials, with_text))
 
 
-def _parts(trials: Sequence[Played]) -> Iterator[tuple[Played, Sequence[RequestRecord]]]:
+def _parts(trials: Sequence[ExportedTrial]) -> Iterator[tuple[ExportedTrial, Sequence[RequestRecord]]]:
     for played in trials:
         records = sorted(played.trial.records, key=lambda record: record.index)
         for i in range(0, len(records), _REQUESTS_A_BATCH):
@@ -64,15 +64,17 @@ def _parts(trials: Sequence[Played]) -> Iterator[tuple[Played, Sequence[RequestR
 
 
 def _request_batches(
-    trials: Sequence[Played], dialect: MetricDialect, made: Sequence[Callable[[_Row], Any]]
+    trials: Sequence[ExportedTrial], dialect: MetricDialect, made: Sequence[Callable[[_Row], Any]]
 ) -> Iterator[Batch]:
     for played, records in _parts(trials):
         rows = [_Row(played, r, request_timing(r, dialect, played.api), delivery(r) if r.ok else None) for r in records]
         yield [[of(row) for row in rows] for of in made]
 
 
-def _column(name: str, kind: Kind, says: str, of: Callable[[_Row], Any]) -> tuple[Column, Callable[[_Row], Any]]:
-    return Column(name, kind, says), of
+def _column(
+    name: str, kind: ColumnKind, says: str, of: Callable[[_Row], Any]
+) -> tuple[ExportColumn, Callable[[_Row], Any]]:
+    return ExportColumn(name, kind, says), of
 
 
 def _timed(of: Callable[[RequestTiming], Any]) -> Callable[[_Row], Any]:
@@ -182,20 +184,20 @@ REQUEST_COLUMNS = tuple(column for column, _ in (*_REQUEST, *_TEXTS))
 # --- events ---------------------------------------------------------------------------------------
 
 EVENT_COLUMNS = (
-    Column("study", "text", "the study's name"),
-    Column("arm", "text", "the arm"),
-    Column("trial", "int", "the trial's number within its arm, from 1"),
-    Column("index", "int", "the request's place in the plan"),
-    Column("event", "int", "the event's place in its answer, from 0"),
-    Column("at_ns", "int", "when it came"),
-    Column("kind", "text", "text, reasoning or tool (output); role, empty, usage, done or error"),
-    Column("chars", "int", "code points of output that it brought"),
-    Column("tokens", "int", "tokens that it brought, where the server told of each event"),
+    ExportColumn("study", "text", "the study's name"),
+    ExportColumn("arm", "text", "the arm"),
+    ExportColumn("trial", "int", "the trial's number within its arm, from 1"),
+    ExportColumn("index", "int", "the request's place in the plan"),
+    ExportColumn("event", "int", "the event's place in its answer, from 0"),
+    ExportColumn("at_ns", "int", "when it came"),
+    ExportColumn("kind", "text", "text, reasoning or tool (output); role, empty, usage, done or error"),
+    ExportColumn("chars", "int", "code points of output that it brought"),
+    ExportColumn("tokens", "int", "tokens that it brought, where the server told of each event"),
 )
-EVENT_TEXT = Column("text", "text", "the output that it brought")
+EVENT_TEXT = ExportColumn("text", "text", "the output that it brought")
 
 
-def _event_batches(trials: Sequence[Played], with_text: bool) -> Iterator[Batch]:
+def _event_batches(trials: Sequence[ExportedTrial], with_text: bool) -> Iterator[Batch]:
     for played, records in _parts(trials):
         answers = [cast("Events", record.events) for record in records]
         counts = [len(answer) for answer in answers]

@@ -3,14 +3,14 @@
 import math
 from typing import Any
 
-from inferometer.record import Trial
-from inferometer.reports.vllm_block import DEFAULT_SECTIONS, ServingArguments, result_json, serving_block
-from inferometer.request_timing import MetricDialect
-from inferometer.results import Study
-from inferometer.schedule import Gamma, Poisson, Ramp, concurrency_limit, rate_asked_per_s
+from inferometer.core.record import Trial
+from inferometer.core.schedule import Gamma, Poisson, Ramp, concurrency_limit, rate_asked_per_s
+from inferometer.metrics.request_timing import MetricDialect
+from inferometer.report.vllm_block import DEFAULT_SECTIONS, ServingArguments, result_json, serving_block
+from inferometer.results.read import Study
 
 
-def arguments_of(
+def serving_arguments(
     study: Study,
     trial: Trial,
     *,
@@ -64,7 +64,7 @@ def result_of(
 ) -> dict[str, Any]:
     """vLLM's result file of one trial, with the study, the arm and the trial's number as its metadata."""
     metadata = {"study": study.spec.name or study.folder.resolve().stem, "arm": trial.arm, "trial": str(trial.number)}
-    arguments = arguments_of(
+    arguments = serving_arguments(
         study,
         trial,
         date=_compact(trial.started_at),

@@ -9,19 +9,19 @@ from collections.abc import Iterator
 
 import msgspec
 
-from inferometer.endpoint import Endpoint
-from inferometer.errors import LoadFailed
+from inferometer.base.errors import LoadFailed
+from inferometer.core.endpoint import Endpoint
+from inferometer.core.plan import Plan, PlanItem, shard
+from inferometer.core.record import RequestRecord
+from inferometer.core.spec import Sampling, Timeouts
 from inferometer.load import dialects
 from inferometer.load.arrivals import arrivals
 from inferometer.load.audit import Audit, LoadReport
-from inferometer.load.crew import Crew
-from inferometer.load.processes import standing_back
-from inferometer.load.wire import Begun, Broken, Exchange, Finished, Go, Job, Shot, Tick, Warm
-from inferometer.plan import Plan, PlanItem, shard
-from inferometer.record import RequestRecord
-from inferometer.spec import Sampling, Timeouts
-from inferometer.target import Target, hidden, secrets_of, target_of
-from inferometer.tls import tls_context
+from inferometer.load.local_workers import standing_back
+from inferometer.load.wire import Begun, Broken, Exchange, Finished, Go, Job, Tick, Warm, WireRequest
+from inferometer.load.worker_pool import WorkerPool
+from inferometer.net.target import Target, hidden, secrets_of, target_of
+from inferometer.net.tls import tls_context
 
 _START_DELAY_NS = 5_000_000
 _REMOTE_DELAY_NS = 100_000_000
@@ -41,12 +41,12 @@ class WorkerLost(msgspec.Struct, frozen=True):
     missing: int
 
 
-Happening = RequestRecord | Started | Tick | WorkerLost | LoadReport | None
+LoadEvent = RequestRecord | Started | Tick | WorkerLost | LoadReport | None
 
 
 def play(
-    plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, crew: Crew, timeouts: Timeouts | None = None
-) -> Iterator[Happening]:
+    plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, crew: WorkerPool, timeouts: Timeouts | None = None
+) -> Iterator[LoadEvent]:
     """Plays `plan` by `crew` and yields what happens: records as requests end, `Tick`s of the whole crew, `Started`
     once, and the `LoadReport` last; None now and then, so that the caller can look after other things.
 
@@ -72,7 +72,7 @@ class _Part:
 
 class _Playing:
     def __init__(
-        self, plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, crew: Crew, timeouts: Timeouts
+        self, plan: Plan, endpoint: Endpoint, sampling: Sampling, zero_ns: int, crew: WorkerPool, timeouts: Timeouts
     ) -> None:
         self._endpoint = endpoint
         self._sampling = sampling
@@ -87,7 +87,7 @@ class _Playing:
         self._secrets: tuple[str, ...] = ()
         self._last_ending = ""
 
-    def run(self) -> Iterator[Happening]:
+    def run(self) -> Iterator[LoadEvent]:
         target = target_of(
             self._endpoint.base_url, os.environ, verify=self._endpoint.verify, ca_file=self._endpoint.ca_file
         )
@@ -136,11 +136,11 @@ class _Playing:
             kernel_stamps=os.environ.get("INFEROMETER_KERNEL_STAMPS") != "0",
         )
 
-    def _shots(self, items: tuple[PlanItem, ...], target: Target) -> tuple[Shot, ...]:
+    def _shots(self, items: tuple[PlanItem, ...], target: Target) -> tuple[WireRequest, ...]:
         encode = msgspec.json.Encoder().encode
         endpoint, sampling = self._endpoint, self._sampling
         return tuple(
-            Shot(
+            WireRequest(
                 item.index,
                 item.due_ns,
                 dialects.http_request(
@@ -182,7 +182,7 @@ class _Playing:
         ticks = [part.tick for part in self._parts]
         return Tick(sum(t.in_flight for t in ticks), sum(t.ended for t in ticks), sum(t.reads for t in ticks))
 
-    def _ended(self, number: int, part: _Part, how: str) -> Iterator[Happening]:
+    def _ended(self, number: int, part: _Part, how: str) -> Iterator[LoadEvent]:
         """A worker's last word. If it did not finish, what it had open is lost; if it never began, so is the trial."""
         if part.finished is not None:
             return

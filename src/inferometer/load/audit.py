@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inferometer.record import RequestRecord
+from inferometer.core.record import RequestRecord
 
 _BIN_NS = 10_000
 _BINS = 20_000

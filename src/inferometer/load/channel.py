@@ -7,9 +7,9 @@ the bytes arrived, not when they were deciphered. Plain HTTP has no channel: its
 import ssl
 from typing import Protocol, cast
 
-from inferometer.target import Target, tunnel_refusal
-from inferometer.tls import handshake_failure, tls_context, tls_reason
-from inferometer.untrusted import harmless
+from inferometer.base.text import sanitize
+from inferometer.net.target import Target, tunnel_refusal
+from inferometer.net.tls import handshake_failure, tls_context, tls_reason
 
 _RECORD_BYTES = 16_384  # the most plaintext that a TLS record holds
 _PROXY_HEAD_BYTES = 65_536
@@ -188,7 +188,7 @@ class TunnelChannel:
 
     def _check(self, status_line: bytes) -> None:
         """Raises ChannelFailed unless the proxy has opened the tunnel."""
-        said = harmless(status_line.decode("latin-1"), 200)
+        said = sanitize(status_line.decode("latin-1"), 200)
         version, _, status = said.partition(" ")
         if not version.startswith("HTTP/1."):
             raise ChannelFailed(f"the proxy {self._shown_proxy} answers no HTTP: {said}")

@@ -11,18 +11,27 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inferometer.endpoint import Endpoint
+from inferometer.base.text import sanitize
+from inferometer.core.endpoint import Endpoint
+from inferometer.core.plan import PlanItem
+from inferometer.core.record import (
+    KINDS,
+    OUTPUT_KINDS,
+    EventKind,
+    Events,
+    Outcome,
+    RequestRecord,
+    ServerTimings,
+    TokenUsage,
+)
+from inferometer.core.request import Request
+from inferometer.core.spec import Sampling
 from inferometer.load.arrivals import Arrivals, reads
 from inferometer.load.framing import Response, response
 from inferometer.load.sse import EventTooLarge
 from inferometer.load.sse import events as sse_events
 from inferometer.load.wire import Exchange
-from inferometer.plan import PlanItem
-from inferometer.record import KINDS, OUTPUT_KINDS, EventKind, Events, Outcome, RequestRecord, ServerTimings, Usage
-from inferometer.request import Request
-from inferometer.spec import Sampling
-from inferometer.target import Target
-from inferometer.untrusted import harmless
+from inferometer.net.target import Target
 
 _EVIDENCE_CHARS = 200
 _NAME_CHARS = 300
@@ -149,7 +158,7 @@ class _Reading:
         self._texts: list[str] = []
         self._tokens: dict[int, int] = {}  # of the events that told, by place
         self._told = 0  # tokens so far, by the last running count
-        self.usage: Usage | None = None
+        self.usage: TokenUsage | None = None
         self.timings: ServerTimings | None = None
         self.model: str | None = None
         self.finish_reason: str | None = None
@@ -280,7 +289,7 @@ class _Reading:
             return
         if chunk.usage is not None:
             details = chunk.usage.prompt_tokens_details or _PromptTokens()
-            self.usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens, details.cached_tokens)
+            self.usage = TokenUsage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens, details.cached_tokens)
             self.bad = self.bad or _beyond_counting(self.usage, data)
         if chunk.timings is not None:
             self.timings = chunk.timings
@@ -322,7 +331,7 @@ class _Reading:
         self._add("error")
 
 
-def _beyond_counting(told: Usage | ServerTimings, data: bytes) -> str:
+def _beyond_counting(told: TokenUsage | ServerTimings, data: bytes) -> str:
     """What is bad about numbers that no machine could have come to; "" where they may be true."""
     values = [value for value in msgspec.structs.astuple(told) if value is not None]
     return f"numbers that cannot be: {_evidence(data)}" if any(abs(value) > 1e15 for value in values) else ""
@@ -377,7 +386,7 @@ def record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, 
         request_id=item.request.id,
         measured=item.measured,
         outcome=outcome,
-        error=harmless(error),
+        error=sanitize(error),
         due_ns=_since(exchange.due_ns, zero_ns),
         connected_ns=_since(exchange.connected_ns, zero_ns),
         sent_ns=_since(exchange.sent_ns, zero_ns),
@@ -385,10 +394,10 @@ def record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, 
         done_ns=last - zero_ns,
         events=events,
         status=answer.status,
-        finish_reason=None if reading.finish_reason is None else harmless(reading.finish_reason, _NAME_CHARS),
+        finish_reason=None if reading.finish_reason is None else sanitize(reading.finish_reason, _NAME_CHARS),
         usage=reading.usage,
         timings=reading.timings,
-        model=None if reading.model is None else harmless(reading.model, _NAME_CHARS),
+        model=None if reading.model is None else sanitize(reading.model, _NAME_CHARS),
         coalesced=coalesced,
         stamp_errors=arrived.errors,
         resent=exchange.resent,
@@ -471,13 +480,13 @@ def _whole(exchange: Exchange, answer: Response, reading: _Reading, streamed: bo
 def _encoding(answer: Response) -> str:
     """The answer's content encoding, "" for none."""
     encoding = answer.headers.get("content-encoding", "").strip().lower()
-    return "" if encoding == "identity" else harmless(encoding)
+    return "" if encoding == "identity" else sanitize(encoding)
 
 
 def _status_text(answer: Response) -> str:
     """A status other than 200 with what the server says of it and of what to do."""
     told = [f"{name}: {answer.headers[name.lower()]}" for name in _WAYS_OUT if name.lower() in answer.headers]
-    aside = f" ({harmless(', '.join(told))})" if told else ""
+    aside = f" ({sanitize(', '.join(told))})" if told else ""
     encoding = _encoding(answer)
     body = f"a body encoded as {encoding}" if encoding else _error_text(answer.body)
     return f"HTTP {answer.status}{aside}: {body}"
@@ -495,7 +504,7 @@ def _error_text(data: bytes) -> str:
         return _evidence(data)
     inner: Any = cast("dict[str, Any]", found).get("error", found) if isinstance(found, dict) else found
     message: Any = cast("dict[str, Any]", inner).get("message") if isinstance(inner, dict) else inner
-    return harmless(_text(message)) if message else _evidence(data)
+    return sanitize(_text(message)) if message else _evidence(data)
 
 
 def _text(value: Any) -> str:
@@ -505,4 +514,4 @@ def _text(value: Any) -> str:
 
 def _evidence(data: bytes) -> str:
     """The beginning of `data`, safe to print."""
-    return harmless(data[:_EVIDENCE_CHARS].decode("utf-8", "replace")) or "nothing"
+    return sanitize(data[:_EVIDENCE_CHARS].decode("utf-8", "replace")) or "nothing"

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import httptools
 
+from inferometer.base.units import bytes_text
 from inferometer.load.channel import Channel, ChannelFailed, Channels
 from inferometer.load.kernel_stamps import (
     ANCILLARY_BYTES,
@@ -26,11 +27,10 @@ from inferometer.load.kernel_stamps import (
     enable,
     wall_minus_monotonic_ns,
 )
-from inferometer.load.patience import TokenWatch, too_long
 from inferometer.load.polling import READ, WRITE, WRITE_BITS, poller
-from inferometer.load.wire import Exchange, Job, Shot, Tick, WireOutcome
-from inferometer.target import Target, Tcp
-from inferometer.units import bytes_text
+from inferometer.load.timeouts import TokenWatch, too_long
+from inferometer.load.wire import Exchange, Job, Tick, WireOutcome, WireRequest
+from inferometer.net.target import Target, Tcp
 
 _BUFFER_BYTES = 262_144
 _TICK_NS = 200_000_000
@@ -43,7 +43,7 @@ for every chunk costs twice what reading it does and improves nothing."""
 monotonic_ns = time.monotonic_ns
 
 
-class _Flight:
+class InFlight:
     """A request under way and what has come of it so far. llhttp calls the `on_…` method."""
 
     __slots__ = (
@@ -70,7 +70,7 @@ class _Flight:
         "tokens",
     )
 
-    def __init__(self, shot: Shot, due_ns: int | None, steps: int) -> None:
+    def __init__(self, shot: WireRequest, due_ns: int | None, steps: int) -> None:
         self.shot = shot
         self.due_ns = due_ns
         self.steps = steps  # of the wall clock, before it was sent; after its end: while it was under way
@@ -140,7 +140,7 @@ class _Connection:
         self.channel = channel
         self.opened_ns = now_ns
         self.connected_ns: int | None = None
-        self.flight: _Flight | None = None
+        self.flight: InFlight | None = None
         self.served = 0
         self.unsent = memoryview(b"")
         self.waits_for_room = True  # a new socket is watched for being connected
@@ -183,7 +183,7 @@ class Driver:
         self._view = memoryview(self._buffer)
         self._stamps = kernel_stamps and isinstance(job.target.connect_to, Tcp)
         self._wall_offset_ns = wall_minus_monotonic_ns()
-        self._landed: deque[_Flight] = deque()
+        self._landed: deque[InFlight] = deque()
         self._in_flight = 0
         self._ended = 0
         self._reads = 0
@@ -212,7 +212,7 @@ class Driver:
                 break
             self._turn(monotonic_ns() + 10_000_000)
 
-    def play(self, shots: tuple[Shot, ...], start_ns: int, concurrency: int | None) -> None:
+    def play(self, shots: tuple[WireRequest, ...], start_ns: int, concurrency: int | None) -> None:
         """Sends each shot when it is due (`start_ns` + its due time) and returns when all have ended."""
         waiting = deque(shots)
         limit = concurrency if concurrency is not None else len(shots)
@@ -365,7 +365,7 @@ class Driver:
             self._lost(connection, None)
         return memoryview(plaintext)
 
-    def _answered(self, connection: _Connection, flight: _Flight) -> None:
+    def _answered(self, connection: _Connection, flight: InFlight) -> None:
         self._end(connection, "complete")
         if flight.keep_alive and not connection.unsent:
             connection.served += 1
@@ -438,15 +438,15 @@ class Driver:
 
     # --- requests ---------------------------------------------------------------------------------
 
-    def _send(self, shot: Shot, due_ns: int | None) -> None:
+    def _send(self, shot: WireRequest, due_ns: int | None) -> None:
         connection = self._idle.pop() if self._idle else self._connect()
-        flight = connection.flight = _Flight(shot, due_ns, self.clock_steps)
+        flight = connection.flight = InFlight(shot, due_ns, self.clock_steps)
         self._in_flight += 1
         self._may_open_spare = True
         if connection.connected_ns is not None:
             self._start_sending(connection, flight)
 
-    def _start_sending(self, connection: _Connection, flight: _Flight) -> None:
+    def _start_sending(self, connection: _Connection, flight: InFlight) -> None:
         payload = flight.shot.payload
         if connection.channel is not None:
             payload = connection.channel.send(payload)
@@ -477,7 +477,7 @@ class Driver:
 
     def _end(self, connection: _Connection, outcome: WireOutcome, error: str = "") -> None:
         """The request on `connection` is over; what came of it is handed over when nothing else is due."""
-        flight = cast("_Flight", connection.flight)  # only called with a request under way
+        flight = cast("InFlight", connection.flight)  # only called with a request under way
         flight.outcome, flight.error = outcome, error
         flight.done_ns, flight.connected_ns = monotonic_ns(), connection.connected_ns
         flight.steps, flight.offset_ns = self.clock_steps - flight.steps, self._wall_offset_ns
@@ -500,7 +500,7 @@ class Driver:
                 self._end(connection, "timeout", said)
                 self._drop(connection)
 
-    def _ended_late(self, connection: _Connection, flight: _Flight) -> bool:
+    def _ended_late(self, connection: _Connection, flight: InFlight) -> bool:
         """Whether an answer is over whose end was not a read's end: a server that goes on talking after it."""
         if flight.fed == len(flight.raw):
             return False
@@ -520,7 +520,7 @@ class Driver:
             self.clock_steps += 1
         self._wall_offset_ns = offset_ns
 
-    def _cancel(self, waiting: Iterable[Shot], start_ns: int) -> None:
+    def _cancel(self, waiting: Iterable[WireRequest], start_ns: int) -> None:
         """What is under way and what was never sent end as `cancelled`: no request may just vanish."""
         for connection in list(self._connections.values()):
             if connection.flight is not None:

@@ -8,7 +8,7 @@ one event are joined by LF; a blank line ends the event, which counts for nothin
 import itertools
 from collections.abc import Iterable, Iterator
 
-from inferometer.units import bytes_text
+from inferometer.base.units import bytes_text
 
 MOST_EVENT_BYTES = 8 * 1024**2
 """Of one event, and so of a line: a token with all that engines tell of it is some thousand bytes."""

@@ -6,13 +6,13 @@ from typing import Literal
 
 import msgspec
 
-from inferometer.spec import Timeouts
-from inferometer.target import Target
+from inferometer.core.spec import Timeouts
+from inferometer.net.target import Target
 
 _LENGTH = struct.Struct("<I")
 
 
-class Shot(msgspec.Struct, frozen=True, array_like=True):
+class WireRequest(msgspec.Struct, frozen=True, array_like=True):
     """One request as bytes: head and body. `due_ns` from the plan's start; None: as soon as a slot is free."""
 
     index: int
@@ -29,8 +29,8 @@ class Job(msgspec.Struct, frozen=True):
     """
 
     target: Target
-    warmups: tuple[Shot, ...]
-    shots: tuple[Shot, ...]
+    warmups: tuple[WireRequest, ...]
+    shots: tuple[WireRequest, ...]
     concurrency: int | None
     timeouts: Timeouts = Timeouts()
     output_pattern: bytes = b""

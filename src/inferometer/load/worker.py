@@ -14,7 +14,7 @@ import sys
 import time
 from collections import deque
 
-from inferometer.errors import InferometerError
+from inferometer.base.errors import InferometerError
 from inferometer.load.driver import Driver, monotonic_ns
 from inferometer.load.kernel_stamps import why_not
 from inferometer.load.wire import (
@@ -31,7 +31,7 @@ from inferometer.load.wire import (
     decode_job,
     frame,
 )
-from inferometer.target import Tcp
+from inferometer.net.target import Tcp
 
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031

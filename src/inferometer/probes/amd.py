@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from inferometer.base.units import NS_PER_S
+from inferometer.core.record import Fact, Sample
 from inferometer.probes.process_tree import ProcessTree
-from inferometer.record import Fact, Sample
-from inferometer.units import NS_PER_S
 
 AMD = "0x1002"
 LEAST_IN_USE_BYTES = 64 * 1024**2
@@ -24,7 +24,7 @@ _VRAM_KEYS = ("drm-resident-vram", "drm-memory-vram", "drm-total-vram")
 """What lies in VRAM now: the key of today, its older name, and what may be swapped out too where there is no other."""
 
 
-class Device(NamedTuple):
+class AmdDevice(NamedTuple):
     """`address` is its PCI address, by which fdinfo names it; `files`: by quantity the file, and what to divide by."""
 
     name: str
@@ -32,7 +32,7 @@ class Device(NamedTuple):
     files: dict[str, tuple[Path, float]]
 
 
-class Client(NamedTuple):
+class AmdClient(NamedTuple):
     """Something that holds memory of a device. Several open files, also of several processes, may be one client."""
 
     address: str
@@ -70,7 +70,7 @@ class AmdDevices:
         facts = [Fact("amd_gpus_in_use", names, "fdinfo")] if names else []
         return [*facts, *(Fact(f"no_{quantity}", why, "sysfs") for quantity, why in self._untold.items())]
 
-    def _sensors(self, device: Device, at_ns: int) -> Iterator[Sample]:
+    def _sensors(self, device: AmdDevice, at_ns: int) -> Iterator[Sample]:
         for quantity, (path, per) in device.files.items():
             try:
                 value = int(path.read_text()) / per
@@ -99,10 +99,10 @@ class AmdDevices:
                 yield Sample(at_ns, "fdinfo", "gpu_memory_bytes", float(vram_bytes), pid, names[address])
 
 
-def devices(sys: Path = Path("/sys")) -> list[Device]:
+def devices(sys: Path = Path("/sys")) -> list[AmdDevice]:
     """The AMD cards, in the order of their numbers."""
     cards = [path for path in (sys / "class" / "drm").glob("card*") if re.fullmatch(r"card\d+", path.name)]
-    found: list[Device] = []
+    found: list[AmdDevice] = []
     for card in sorted(cards, key=lambda path: int(path.name[4:])):
         folder = card / "device"
         if _text(folder / "vendor") == AMD:
@@ -110,11 +110,11 @@ def devices(sys: Path = Path("/sys")) -> list[Device]:
             words = _text(folder / "product_name") or f"AMD {(_text(folder / 'device') or '').removeprefix('0x')}"
             slot = re.search(r"^PCI_SLOT_NAME=(\S+)", _text(folder / "uevent") or "", re.MULTILINE)
             files = {quantity: (path, per) for quantity, path, per in _files(folder) if path.exists()}
-            found.append(Device(f"GPU {number} {words}", slot[1] if slot else "", files))
+            found.append(AmdDevice(f"GPU {number} {words}", slot[1] if slot else "", files))
     return found
 
 
-def client(text: str) -> Client | None:
+def client(text: str) -> AmdClient | None:
     """What one file of fdinfo says of amdgpu; None where it is of no such device, or tells no memory."""
     told = {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
     if told.get("drm-driver") != "amdgpu":
@@ -123,7 +123,7 @@ def client(text: str) -> Client | None:
     if not words:
         return None
     unit = words[1] if len(words) > 1 else ""
-    return Client(told.get("drm-pdev", ""), told.get("drm-client-id", ""), int(words[0]) * _UNIT_BYTES[unit])
+    return AmdClient(told.get("drm-pdev", ""), told.get("drm-client-id", ""), int(words[0]) * _UNIT_BYTES[unit])
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path, float]]:
@@ -171,7 +171,7 @@ def _drm_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _client_in(path: Path) -> Client | None:
+def _client_in(path: Path) -> AmdClient | None:
     text = _text(path)
     return None if text is None else client(text)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from inferometer.record import Fact, Sample
+from inferometer.core.record import Fact, Sample
 
 
 class Probe(Protocol):

@@ -11,15 +11,15 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from inferometer.core.record import Fact, Sample
+from inferometer.net.http_client import Conversation, Server
 from inferometer.probes.prometheus_text import Line, lines_of
-from inferometer.questions import Conversation, Server
-from inferometer.record import Fact, Sample
 
 PATH = "/metrics"
 PATIENCE_S = 10.0
 
 
-class Quantity(NamedTuple):
+class EngineQuantity(NamedTuple):
     """What we call it; the engines' names for it, of which the first that a page has counts; how the values of several
     ranks or models become one; and what to multiply it by.
     """
@@ -33,15 +33,15 @@ class Quantity(NamedTuple):
 # llama.cpp as of b11549 (older builds had the KV gauge); vLLM 0.32 (earlier `gpu_cache_usage_perc`); SGLang 0.5, which
 # counts steps but no tokens: its `spec_accept_length` and `spec_accept_rate` are gauges of the latest batches.
 QUANTITIES = (
-    Quantity(
+    EngineQuantity(
         "spec_draft_tokens_total",
         ("llamacpp:spec_decode_num_draft_tokens_total", "vllm:spec_decode_num_draft_tokens_total"),
     ),
-    Quantity(
+    EngineQuantity(
         "spec_accepted_tokens_total",
         ("llamacpp:spec_decode_num_accepted_tokens_total", "vllm:spec_decode_num_accepted_tokens_total"),
     ),
-    Quantity(
+    EngineQuantity(
         "spec_steps_total",
         (
             "llamacpp:spec_decode_num_drafts_total",
@@ -49,7 +49,7 @@ QUANTITIES = (
             "sglang:spec_verify_calls_total",
         ),
     ),
-    Quantity(
+    EngineQuantity(
         "kv_cache_usage_percent",
         (
             "vllm:kv_cache_usage_perc",
@@ -60,10 +60,12 @@ QUANTITIES = (
         together=max,
         times=100.0,
     ),
-    Quantity(
+    EngineQuantity(
         "requests_running", ("llamacpp:requests_processing", "vllm:num_requests_running", "sglang:num_running_reqs")
     ),
-    Quantity("requests_waiting", ("llamacpp:requests_deferred", "vllm:num_requests_waiting", "sglang:num_queue_reqs")),
+    EngineQuantity(
+        "requests_waiting", ("llamacpp:requests_deferred", "vllm:num_requests_waiting", "sglang:num_queue_reqs")
+    ),
 )
 _NAMES = tuple(name for quantity in QUANTITIES for name in quantity.theirs)
 

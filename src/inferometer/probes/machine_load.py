@@ -12,10 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from inferometer.base.units import NS_PER_S, bytes_text
+from inferometer.core.record import Fact, Sample
 from inferometer.probes.cgroup import limits, throttled_s
 from inferometer.probes.process_tree import NOT_OURS, ProcessTree, cpu_s
-from inferometer.record import Fact, Sample
-from inferometer.units import NS_PER_S, bytes_text
 
 KIB = 1024
 _LEAST_SHARE = 0.5  # of the time that has passed, times cores, that the kernel's counters must account for

@@ -7,15 +7,15 @@ what it was before the engine started stands in; anything else that the device d
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from inferometer.core.record import Fact, Sample
 from inferometer.probes.process_tree import NOT_OURS, ProcessTree
-from inferometer.record import Fact, Sample
 
 QUANTITY = "gpu_memory_bytes"
 LEAST_DELTA_BYTES = 64 * 1024**2
 """Growth below this is not taken for the engine's: any CUDA context is larger."""
 
 
-class Device(NamedTuple):
+class NvidiaDevice(NamedTuple):
     """`handle` is NVML's; `name` has its number: `GPU 0 NVIDIA H200`."""
 
     handle: Any
@@ -92,7 +92,7 @@ def pids_are_ours(named: Iterable[int]) -> bool:
     return bool(named) and all(psutil.pid_exists(pid) for pid in named)
 
 
-def opened(nvml: Any = None) -> tuple[Any, list[Device], str]:
+def opened(nvml: Any = None) -> tuple[Any, list[NvidiaDevice], str]:
     """NVML ready to be asked, its devices, and ""; where there is none, the reason why."""
     if nvml is None:
         try:
@@ -102,13 +102,15 @@ def opened(nvml: Any = None) -> tuple[Any, list[Device], str]:
     try:
         nvml.nvmlInit()
         handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-        devices = [Device(handle, f"GPU {i} {nvml.nvmlDeviceGetName(handle)}") for i, handle in enumerate(handles)]
+        devices = [
+            NvidiaDevice(handle, f"GPU {i} {nvml.nvmlDeviceGetName(handle)}") for i, handle in enumerate(handles)
+        ]
     except nvml.NVMLError as error:
         return None, [], f"NVML is not there: {error}"
     return nvml, devices, "" if devices else "NVML knows no device here"
 
 
-def visible_devices(devices: Sequence[Device], env: Mapping[str, str], nvml: Any) -> list[Device]:
+def visible_devices(devices: Sequence[NvidiaDevice], env: Mapping[str, str], nvml: Any) -> list[NvidiaDevice]:
     """Those of `devices` that CUDA_VISIBLE_DEVICES lets a process see; all where that cannot be told.
 
     Numbers there are CUDA's, fastest card first, unless CUDA_DEVICE_ORDER is PCI_BUS_ID: they are NVML's only then, or
@@ -119,7 +121,7 @@ def visible_devices(devices: Sequence[Device], env: Mapping[str, str], nvml: Any
         return list(devices)
     models = {device.name.split(" ", 2)[2] for device in devices}
     same_order = len(models) == 1 or env.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
-    found: list[Device] = []
+    found: list[NvidiaDevice] = []
     for word in filter(None, asked.replace(" ", "").split(",")):
         if word.isdecimal() and same_order and int(word) < len(devices):
             found.append(devices[int(word)])
@@ -130,5 +132,5 @@ def visible_devices(devices: Sequence[Device], env: Mapping[str, str], nvml: Any
     return found
 
 
-def _used_bytes(nvml: Any, devices: Sequence[Device]) -> list[int]:
+def _used_bytes(nvml: Any, devices: Sequence[NvidiaDevice]) -> list[int]:
     return [int(nvml.nvmlDeviceGetMemoryInfo(device.handle).used) for device in devices]

@@ -7,10 +7,10 @@ with driver 580 most took 10 to 160 µs of CPU, the counter of energy 3 ms and t
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from inferometer.core.record import Fact, Sample
 from inferometer.probes.base import Probe
-from inferometer.probes.nvidia import Device, NvidiaMemory, opened, pids_are_ours, visible_devices
+from inferometer.probes.nvidia import NvidiaDevice, NvidiaMemory, opened, pids_are_ours, visible_devices
 from inferometer.probes.process_tree import NOT_OURS, ProcessTree
-from inferometer.record import Fact, Sample
 
 _MW_PER_W = 1000
 _MJ_PER_J = 1000
@@ -51,9 +51,9 @@ class DevicesInUse(NamedTuple):
     """The devices that `memory` sees the engine on; until it is seen, all that it may see."""
 
     memory: NvidiaMemory
-    visible: list[Device]
+    visible: list[NvidiaDevice]
 
-    def now(self) -> list[Device]:
+    def now(self) -> list[NvidiaDevice]:
         return [device for device in self.visible if device.name in self.memory.in_use] or self.visible
 
     @property
@@ -88,7 +88,7 @@ class NvidiaSensors:
     def facts(self) -> Sequence[Fact]:
         return [Fact(f"no_{quantity}", why, "NVML") for quantity, why in self._untold.items()]
 
-    def _value(self, sensor: Sensor, device: Device) -> float | None:
+    def _value(self, sensor: Sensor, device: NvidiaDevice) -> float | None:
         """None where no way to read it works; each that failed is tried no more."""
         ways = self._ways[sensor.quantity, device.name]
         while ways:
@@ -129,7 +129,7 @@ class NvidiaOthers:
     def facts(self) -> Sequence[Fact]:
         return [Fact("no_other_gpu_percent", self._untold, "NVML")] if self._untold else []
 
-    def _percent(self, device: Device, pids: set[int]) -> float | None:
+    def _percent(self, device: NvidiaDevice, pids: set[int]) -> float | None:
         """None where it is unknown."""
         since_us = self._seen_us.get(device.name, 0)
         try:

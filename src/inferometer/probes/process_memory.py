@@ -7,8 +7,8 @@ takes about 1.5 ms for each 100 MB in small pages: of a large engine it is read 
 
 from collections.abc import Sequence
 
+from inferometer.core.record import Fact, Sample
 from inferometer.probes.process_tree import NOT_OURS, ProcessTree
-from inferometer.record import Fact, Sample
 
 _BYTES_PER_KIB = 1024
 

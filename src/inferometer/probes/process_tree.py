@@ -15,7 +15,7 @@ NOT_OURS = "the server was not started by us: its processes are not known"
 """Why there is nothing to read of a tree without roots."""
 
 
-class Usage(NamedTuple):
+class ProcessUsage(NamedTuple):
     """What a process has used by now. `cpu_s`: with that of its children who ended and were waited for."""
 
     pid: int
@@ -41,7 +41,7 @@ class ProcessTree:
         self._strangers: set[int] = set()
         self._looked_ns: int | None = None
 
-    def usages(self, at_ns: int) -> list[Usage]:
+    def usages(self, at_ns: int) -> list[ProcessUsage]:
         """Of each living process of the tree; zombies, which hold nothing, are left out but for the CPU they used."""
         if self._looked_ns is None or at_ns - self._looked_ns >= LOOK_EVERY_NS:
             self._looked_ns = at_ns
@@ -69,11 +69,11 @@ class ProcessTree:
                 del waiting[usage.pid]
         self._strangers |= waiting.keys()
 
-    def _belongs(self, usage: Usage) -> bool:
+    def _belongs(self, usage: ProcessUsage) -> bool:
         return usage.pid in self.roots or usage.parent in self._members or usage.session in self.roots
 
 
-def usage_of(pid: int, proc: Path | None) -> Usage | None:
+def usage_of(pid: int, proc: Path | None) -> ProcessUsage | None:
     """None where there is no such process, or no more. `proc` None: by psutil, for systems without /proc."""
     if proc is None:
         return _usage_by_psutil(pid)
@@ -83,7 +83,7 @@ def usage_of(pid: int, proc: Path | None) -> Usage | None:
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     fields = text[text.rindex(b")") + 2 :].split()  # a name may hold blanks and brackets: from behind it
-    return Usage(
+    return ProcessUsage(
         pid,
         cpu_s=sum(map(int, fields[11:15])) / _TICKS_PER_S,
         rss_bytes=int(fields[21]) * _PAGE_BYTES,
@@ -94,7 +94,7 @@ def usage_of(pid: int, proc: Path | None) -> Usage | None:
     )
 
 
-def cpu_s(usages: Iterable[Usage]) -> float:
+def cpu_s(usages: Iterable[ProcessUsage]) -> float:
     """Of all of them together."""
     return sum(usage.cpu_s for usage in usages)
 
@@ -103,7 +103,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-def _usage_by_psutil(pid: int) -> Usage | None:
+def _usage_by_psutil(pid: int) -> ProcessUsage | None:
     import psutil
 
     try:
@@ -112,7 +112,7 @@ def _usage_by_psutil(pid: int) -> Usage | None:
             times = process.cpu_times()
             used_s = times.user + times.system + times.children_user + times.children_system
             rss_bytes, threads = process.memory_info().rss, process.num_threads()
-            return Usage(pid, used_s, rss_bytes, threads, process.ppid(), 0, process.create_time())
+            return ProcessUsage(pid, used_s, rss_bytes, threads, process.ppid(), 0, process.create_time())
     except psutil.Error:
         return None
 

@@ -6,9 +6,9 @@ second the cores of one process are known to a tenth; means over longer times ar
 
 from collections.abc import Sequence
 
+from inferometer.base.units import NS_PER_S
+from inferometer.core.record import Fact, Sample
 from inferometer.probes.process_tree import NOT_OURS, ProcessTree, cpu_s
-from inferometer.record import Fact, Sample
-from inferometer.units import NS_PER_S
 
 
 class ProcessUse:

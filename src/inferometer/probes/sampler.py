@@ -9,7 +9,9 @@ from statistics import median_low
 from types import TracebackType
 from typing import Self
 
-from inferometer.clock import TrialClock
+from inferometer.base.clock import TrialClock
+from inferometer.base.units import NS_PER_S, ms
+from inferometer.core.record import Fact, Sample
 from inferometer.probes.amd import AmdDevices
 from inferometer.probes.base import Probe
 from inferometer.probes.machine_load import MachineLoad
@@ -17,8 +19,6 @@ from inferometer.probes.nvidia_sensors import nvidia_probes
 from inferometer.probes.process_memory import ProcessMemory
 from inferometer.probes.process_tree import ProcessTree
 from inferometer.probes.process_use import ProcessUse
-from inferometer.record import Fact, Sample
-from inferometer.units import NS_PER_S, ms
 
 LOG = logging.getLogger(__name__)
 

@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from inferometer.errors import RequestWrong
+from inferometer.base.errors import RequestWrong
+from inferometer.standin.free_space import require_room
 from inferometer.standin.growth import fit_problems, grown_rms_eps, grown_tensors
 from inferometer.standin.model_file import NAME_PREFIX, PART, Head, whole_or_nothing, write_model
 from inferometer.standin.random_weights import DRIFT, FORMAT_VERSION, write_random
-from inferometer.standin.room import require_room
 from inferometer.standin.shapes import StandinShape
 from inferometer.standin.tensor_types import QUANTISATIONS, tensor_bytes
-from inferometer.standin.trained import Role, Small, data_file, trained
-from inferometer.standin.words import corpus
+from inferometer.standin.trained_weights import Role, Small, data_file, trained
+from inferometer.standin.vocabulary import corpus
 
 GROWTH_VERSION = 1  # part of a cached file's name: raise it when growth would give other bytes
 

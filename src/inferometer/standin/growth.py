@@ -27,7 +27,7 @@ from inferometer.standin.model_file import PlannedTensor, Zeros
 from inferometer.standin.quantise import block_elements, quantised, row_bytes
 from inferometer.standin.shapes import StandinShape
 from inferometer.standin.tensor_types import tensor_types
-from inferometer.standin.trained import Small
+from inferometer.standin.trained_weights import Small
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

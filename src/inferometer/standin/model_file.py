@@ -10,7 +10,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
 
 from inferometer.standin.shapes import StandinShape
-from inferometer.standin.words import CHATML, END_OF_TEXT, IM_END, PRE_TOKENIZER, Vocabulary
+from inferometer.standin.vocabulary import CHATML, END_OF_TEXT, IM_END, PRE_TOKENIZER, Vocabulary
 
 NAME_PREFIX = "stand-in"
 """How `general.name` of every stand-in begins: by it a file says that it is no real model."""

@@ -17,10 +17,10 @@ import numpy as np
 from gguf import GGMLQuantizationType, LlamaFileType
 from tokenizers import decoders
 
-from inferometer.errors import RequestWrong
+from inferometer.base.errors import RequestWrong
 from inferometer.standin.model_file import NAME_PREFIX, Head, PlannedTensor, write_model
 from inferometer.standin.shapes import StandinShape
-from inferometer.standin.words import MIN_VOCAB, learnt_vocabulary
+from inferometer.standin.vocabulary import MIN_VOCAB, learnt_vocabulary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from inferometer.errors import RequestWrong
+from inferometer.base.errors import RequestWrong
 
 BLOCK = 32
 """Elements of the smallest block that a quantised matrix's rows are cut into."""

@@ -8,7 +8,7 @@ import difflib
 
 from gguf import GGMLQuantizationType, LlamaFileType
 
-from inferometer.errors import RequestWrong
+from inferometer.base.errors import RequestWrong
 from inferometer.standin.quantise import block_elements, row_bytes
 from inferometer.standin.shapes import StandinShape
 

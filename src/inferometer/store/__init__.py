@@ -24,17 +24,17 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import msgspec
 
-from inferometer.errors import RequestWrong, StoreBroken, StudyUnreadable
-from inferometer.plan import Plan
-from inferometer.record import Fact, Finding, RequestRecord, Sample, Trial
-from inferometer.secrecy import shown_spec
-from inferometer.spec import MOST_CHARACTERS, Spec, parse, to_yaml
-from inferometer.store import older
-from inferometer.store.lock import FolderLock
-from inferometer.store.rows import COLUMNS, FLOAT, INT, INT_OR_NONE, TEXT, TEXT_OR_NONE, fits, row_of, take
+from inferometer.base.errors import RequestWrong, StoreBroken, StudyUnreadable
+from inferometer.base.text import sanitize
+from inferometer.base.units import bytes_text
+from inferometer.core.plan import Plan
+from inferometer.core.record import Fact, Finding, RequestRecord, Sample, Trial
+from inferometer.core.redaction import redacted_spec
+from inferometer.core.spec import MOST_CHARACTERS, Spec, parse, to_yaml
+from inferometer.store import migrations
+from inferometer.store.folder_lock import FolderLock
+from inferometer.store.record_rows import COLUMNS, FLOAT, INT, INT_OR_NONE, TEXT, TEXT_OR_NONE, fits, row_of, take
 from inferometer.store.salvage import BROKEN, filled_up, missing_bytes, opened
-from inferometer.units import bytes_text
-from inferometer.untrusted import harmless
 
 FORMAT_VERSION = 3
 _APPLICATION_ID = 0x496E666D  # "Infm": what `file` and others may know a study by
@@ -107,7 +107,7 @@ class Store:
                     "One that was cut off goes on with run --resume."
                 )
             try:
-                (folder / "study.yaml").write_text(to_yaml(shown_spec(spec)), encoding="utf-8")
+                (folder / "study.yaml").write_text(to_yaml(redacted_spec(spec)), encoding="utf-8")
                 database = _to_write(folder / "study.db")
                 database.executescript(
                     f"BEGIN; PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION};"
@@ -139,7 +139,7 @@ class Store:
                 lock.release()
                 return cls.create(folder, spec)
             _require_known(folder, version)
-            if to_yaml(load_spec(folder / "study.yaml")) != to_yaml(shown_spec(spec)):
+            if to_yaml(load_spec(folder / "study.yaml")) != to_yaml(redacted_spec(spec)):
                 raise RequestWrong(
                     f"{folder} holds a study of another spec: its study.yaml is not what was asked for now. "
                     "Ask for the same, or choose another folder with --out."
@@ -147,7 +147,7 @@ class Store:
             try:
                 database = _to_write(path)
                 if version < FORMAT_VERSION:
-                    older.migrate(database, version)
+                    migrations.migrate(database, version)
                 (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
                 if said != "ok":
                     raise RequestWrong(
@@ -179,11 +179,11 @@ class Store:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             others = database.execute(_OTHER_OBJECTS).fetchall()
         except (OSError, *BROKEN) as error:
-            raise StudyUnreadable(f"{path} cannot be read: {harmless(str(error))}") from error
+            raise StudyUnreadable(f"{path} cannot be read: {sanitize(str(error))}") from error
         if others:
             database.close()
             raise StudyUnreadable(
-                f"{path} holds more than a study does ({harmless(str(others[0][0]))}): another program wrote it."
+                f"{path} holds more than a study does ({sanitize(str(others[0][0]))}): another program wrote it."
             )
         _require_known(folder, version)
         try:
@@ -191,7 +191,7 @@ class Store:
                 old, database = database, sqlite3.connect(":memory:")
                 with contextlib.closing(old):
                     old.backup(database)
-                older.migrate(database, version)
+                migrations.migrate(database, version)
         except (sqlite3.Error, ValueError) as error:
             raise StudyUnreadable(f"{path} cannot be read: {error}") from error
         store = cls(folder, database)
@@ -334,7 +334,7 @@ class Store:
             row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
             return None if row is None else msgspec.json.decode(row[0], type=kind)
         except (*BROKEN, msgspec.MsgspecError, TypeError) as error:
-            self._damaged(f"what study.db holds as {key!r} cannot be read ({harmless(str(error))})")
+            self._damaged(f"what study.db holds as {key!r} cannot be read ({sanitize(str(error))})")
             return None
 
     def progress(self) -> tuple[str | None, dict[str, int]]:
@@ -345,7 +345,7 @@ class Store:
             states = self._database.execute("SELECT state, count(*) FROM trial GROUP BY state ORDER BY state")
             return began, dict(states.fetchall())
         except BROKEN as error:
-            raise StudyUnreadable(f"{self.folder / 'study.db'} is damaged: {harmless(str(error))}") from error
+            raise StudyUnreadable(f"{self.folder / 'study.db'} is damaged: {sanitize(str(error))}") from error
 
     def ended(self) -> set[tuple[str, int]]:
         """Arm and number of each trial that is over, well or badly."""
@@ -358,12 +358,12 @@ class Store:
             rows = self._database.execute("SELECT id, arm, number, state, facts, findings FROM trial ORDER BY id")
             listed = rows.fetchall()
         except BROKEN as error:
-            raise StudyUnreadable(f"{self.folder / 'study.db'} is damaged: {harmless(str(error))}") from error
+            raise StudyUnreadable(f"{self.folder / 'study.db'} is damaged: {sanitize(str(error))}") from error
         found: list[Trial] = []
         for trial_id, arm, number, state, facts, findings in listed:
             if not isinstance(arm, str) or not isinstance(number, int) or state not in ("running", "done", "failed"):
                 self._damaged(
-                    f"the trial with the id {trial_id} cannot be read (it is {harmless(repr((arm, number, state)))})"
+                    f"the trial with the id {trial_id} cannot be read (it is {sanitize(repr((arm, number, state)))})"
                 )
                 continue
             found.append(self._trial(trial_id, arm, number, state, facts, findings))
@@ -429,7 +429,7 @@ class Store:
                     continue
                 if row is not None:
                     take(row, found, bad)
-            lost.append(f"a part of its records ({harmless(str(error))})")
+            lost.append(f"a part of its records ({sanitize(str(error))})")
         if bad:
             shown = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")
             lost.append(f"{len(bad)} of its records (number {shown})")
@@ -461,7 +461,7 @@ class Store:
                 else:
                     bad += 1
         except BROKEN as error:
-            lost.append(f"a part of its samples ({harmless(str(error))})")
+            lost.append(f"a part of its samples ({sanitize(str(error))})")
         if bad:
             lost.append(f"{bad} of its samples")
         return tuple(found)
@@ -511,7 +511,7 @@ def _require_known(folder: Path, version: int) -> None:
             f"{folder} has format version {version}, of a newer Inferometer; this one reads up to version "
             f"{FORMAT_VERSION}. Install a newer one (pip install -U inferometer)."
         )
-    if version < older.OLDEST:
+    if version < migrations.OLDEST:
         raise StudyUnreadable(
             f"{folder / 'study.db'} has format version {version}: it is no study, or it was cut off in the moment of "
             "its making."
@@ -544,5 +544,5 @@ def _decoded(text: Any, kind: type[_T], what: str, lost: list[str]) -> _T | None
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.MsgspecError, TypeError) as error:
-        lost.append(f"{what} ({harmless(str(error))})")
+        lost.append(f"{what} ({sanitize(str(error))})")
         return None

@@ -24,7 +24,7 @@ from typing import Annotated, Self
 import msgspec
 import numpy as np
 
-from inferometer.errors import LoadFailed
+from inferometer.base.errors import LoadFailed
 from inferometer.load.polling import READ, WRITE, WRITE_BITS, poller
 from inferometer.testing.scripted_server import STREAM_END, STREAM_HEAD, chunk, delta, event, whole
 

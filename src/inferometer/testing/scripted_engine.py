@@ -21,8 +21,8 @@ from typing import Any, cast
 from inferometer.testing.scripted_server import (
     STREAM_END,
     STREAM_HEAD,
-    Answer,
     Received,
+    ScriptedAnswer,
     ScriptedServer,
     Send,
     Step,
@@ -37,7 +37,7 @@ SILENT = STREAM_HEAD + chunk(event(delta(finish="stop"))) + chunk(event("[DONE]"
 FAULTS = ("", "kill", "exit", "hang", "mute", "load")
 
 
-def breaking(good: Answer, fault: str, at: int) -> Answer:
+def breaking(good: ScriptedAnswer, fault: str, at: int) -> ScriptedAnswer:
     """`good` until the stream number `at`; 0: broken from the start."""
     streams = itertools.count(1)
     broken = fault != "" and at == 0

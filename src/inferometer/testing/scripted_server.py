@@ -46,7 +46,7 @@ class Received(msgspec.Struct, frozen=True):
     connection: int
 
 
-Answer = Callable[[Received], Iterable[Step]]
+ScriptedAnswer = Callable[[Received], Iterable[Step]]
 
 
 class ScriptedServer:
@@ -59,7 +59,7 @@ class ScriptedServer:
 
     def __init__(
         self,
-        answer: Answer,
+        answer: ScriptedAnswer,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -208,7 +208,9 @@ def chat_stream(
     yield Send(chunk(event("[DONE]")) + STREAM_END)
 
 
-def inference_server(tokens: int = 5, first_s: float = 0.0, gap_s: float = 0.0, *, on_schedule: bool = False) -> Answer:
+def inference_server(
+    tokens: int = 5, first_s: float = 0.0, gap_s: float = 0.0, *, on_schedule: bool = False
+) -> ScriptedAnswer:
     """Answers like a small inference server: /health, /v1/models, streamed and whole chat and completions. Times as in
     `chat_stream`."""
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from inferometer.request import Request, Sampled, TokenCounter, user_request
-from inferometer.spec import Builtin
+from inferometer.core.request import Request, Sampled, TokenCounter, user_request
+from inferometer.core.spec import Builtin
 
 NAME = "coding.json"
 

@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import msgspec
 
-from inferometer.errors import DatasetUnusable
-from inferometer.request import Request, Sampled, TokenCounter, user_request
-from inferometer.spec import ShareGpt
-from inferometer.units import bytes_text
+from inferometer.base.errors import DatasetUnusable
+from inferometer.base.units import bytes_text
+from inferometer.core.request import Request, Sampled, TokenCounter, user_request
+from inferometer.core.spec import ShareGpt
 
 MIN_TOKENS = 4
 MAX_PROMPT_TOKENS = 1024

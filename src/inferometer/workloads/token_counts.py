@@ -7,10 +7,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
 
-from inferometer.endpoint import Endpoint
-from inferometer.errors import RequestWrong
-from inferometer.questions import Conversation, server_at
-from inferometer.request import TokenCounter
+from inferometer.base.errors import RequestWrong
+from inferometer.core.endpoint import Endpoint
+from inferometer.core.request import TokenCounter
+from inferometer.net.http_client import Conversation, server_at
 
 
 class LocalTokenizer:

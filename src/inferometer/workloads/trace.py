@@ -19,11 +19,11 @@ from typing import Any, cast
 
 import msgspec
 
-from inferometer.errors import DatasetUnusable
-from inferometer.request import Request, Sampled, TokenCounter, user_request
-from inferometer.spec import Trace
-from inferometer.units import NS_PER_MS, NS_PER_S
-from inferometer.untrusted import harmless
+from inferometer.base.errors import DatasetUnusable
+from inferometer.base.text import sanitize
+from inferometer.base.units import NS_PER_MS, NS_PER_S
+from inferometer.core.request import Request, Sampled, TokenCounter, user_request
+from inferometer.core.spec import Trace
 from inferometer.workloads.sharegpt import _read
 
 _WORDS = """
@@ -45,7 +45,7 @@ MOST_SECONDS = 1e11
 _FILLERS = (" a", ".", ",", "a", "1", "!")
 
 
-class Row(msgspec.Struct, frozen=True):
+class TraceRow(msgspec.Struct, frozen=True):
     """One request of a trace. `asked_ns` from the trace's own zero. `block_ids`: of the blocks at the prompt's
     beginning, in order; empty where the trace tells none."""
 
@@ -65,7 +65,7 @@ class TraceFile:
         data = _read(path)
         found = rows(data, str(path), spec.block_tokens)
         self._unanswered = 0
-        self._rows: list[Row] = []
+        self._rows: list[TraceRow] = []
         while len(self._rows) != spec.num_prompts and (row := next(found, None)) is not None:
             if row.prompt_tokens and row.output_tokens:
                 self._rows.append(row)
@@ -133,7 +133,7 @@ _LAYOUTS = (
 _Cells = dict[str, Any]  # by plain column name; what the file holds, checked in `_row`
 
 
-def rows(data: bytes, name: str, block_tokens: int = 512) -> Iterator[Row]:
+def rows(data: bytes, name: str, block_tokens: int = 512) -> Iterator[TraceRow]:
     """The requests in the file's order. Raises DatasetUnusable, with the line, on coming to one that is no good."""
     try:
         text = data.decode("utf-8-sig")
@@ -187,12 +187,12 @@ def _plain(column: str) -> str:
     return column.strip().lower().replace("_", " ")
 
 
-def _row(number: int, cells: _Cells, name: str, block_tokens: int) -> Row:
+def _row(number: int, cells: _Cells, name: str, block_tokens: int) -> TraceRow:
     place = f"{name}, line {number}"
     layout = next((each for each in _LAYOUTS if {_plain(each.prompt), _plain(each.output)} <= cells.keys()), None)
     if layout is None or _plain(layout.asked) not in cells:
         wanted = " or ".join(f"{each.asked} (in {each.unit}), {each.prompt}, {each.output}" for each in _LAYOUTS)
-        columns = harmless(", ".join(cells), 300) or "none"
+        columns = sanitize(", ".join(cells), 300) or "none"
         raise DatasetUnusable(f"{place}: its columns are {columns}.\nA trace has {wanted}.")
     asked = _number(cells[_plain(layout.asked)])
     if asked is None:
@@ -200,7 +200,7 @@ def _row(number: int, cells: _Cells, name: str, block_tokens: int) -> Row:
     if abs(asked) * layout.unit_ns > MOST_SECONDS * NS_PER_S:
         raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is no time.")
     prompt_tokens = _count(cells, layout.prompt, place)
-    return Row(
+    return TraceRow(
         line=number,
         asked_ns=round(asked * layout.unit_ns),
         prompt_tokens=prompt_tokens,
@@ -224,7 +224,7 @@ def _count(cells: Mapping[str, Any], column: str, place: str) -> int:
 def _shown(cells: Mapping[str, Any], column: str) -> str:
     """The beginning of what a cell holds."""
     value = cells[_plain(column)]
-    return repr(harmless(value, 100)) if isinstance(value, str) else harmless(msgspec.json.encode(value).decode(), 100)
+    return repr(sanitize(value, 100)) if isinstance(value, str) else sanitize(msgspec.json.encode(value).decode(), 100)
 
 
 def _number(value: Any) -> float | None:
@@ -266,7 +266,7 @@ class _Stories:
         self._block_words = block_words
         self._numbers: dict[int, int] = {}
 
-    def of(self, number: int, row: Row) -> Iterator[str]:
+    def of(self, number: int, row: TraceRow) -> Iterator[str]:
         """The words of the trace's request `number`: its blocks', and then its own without end."""
         for block_id in row.block_ids:
             block = self._numbers.setdefault(block_id, len(self._numbers))
@@ -282,7 +282,7 @@ class _Stories:
             yield from rng.choices(self._words, k=256)
 
 
-def _request(row: Row, story: Iterator[str], counter: TokenCounter | None, tokens_per_word: float) -> Request:
+def _request(row: TraceRow, story: Iterator[str], counter: TokenCounter | None, tokens_per_word: float) -> Request:
     if counter is None:
         text, prompt_tokens = " ".join(itertools.islice(story, row.prompt_tokens)), None
     else:

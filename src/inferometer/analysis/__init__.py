@@ -1,0 +1,1 @@
+"""Judgements from numbers: comparison, validity findings, pairing of arms, stopping rules. Pure."""

@@ -1,0 +1,198 @@
+"""What in a set-up is secret, and how is it written without? By the names of flags and variables; pure.
+
+A secret is the value of a flag, variable or query parameter whose name says so (`--api-key`, `HF_TOKEN`, `?sig=`), the
+name and password in an address, and what follows `Bearer` or `Basic`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from inferometer.core.spec import Arm, Spec
+from inferometer.net.target import hidden
+
+MARK = "***"
+LEAST_CHARACTERS = 6
+"""Shorter values are hidden where they stand, not wherever they occur: that would make holes into ordinary words."""
+LEAST_OF_OURS = 12
+"""The same for what this process's own environment holds, most of which has nothing to do with the study."""
+
+_WORDS = frozenset(
+    "key apikey token secret password passwd pwd credential credentials authorization bearer sig signature".split()
+)
+_NO_SECRET = frozenset({"file", "path", "dir"})  # --api-key-file, --ssl-key-file: where a secret is
+_SHORT_FLAGS = frozenset({"-hft"})  # llama.cpp's --hf-token
+_USER = re.compile(r"(://)[^/?#\s@]*(?:@[^/?#\s@]*)*@")
+_QUERY = re.compile(r"([?&;])([^=&;#?\s]+)=([^&;#\s\"']+)")
+_SCHEME = re.compile(r"\b(bearer|basic)(\s+|%20)([^\s\"',;]+)", re.IGNORECASE)
+_HEADER = re.compile(r"^([\w-]+)(\s*[:=]\s*)(.+)$", re.DOTALL)
+_IN_LINE = re.compile(r"(?P<name>-{1,2}[\w-]+|\b\w+)(?P<mark>=|\s+)(?P<value>\"[^\"]*\"|'[^']*'|[^\s\"';|&]+)")
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether the name of a flag, a variable, a header or a query parameter says that its value is a secret.
+
+    `--api-key`, `HF_TOKEN`, `my_password`; not `--max-tokens`, `TOKENIZERS_PARALLELISM`, `--api-key-file`.
+    """
+    if name in _SHORT_FLAGS:
+        return True
+    parts = [part for part in re.split(r"[^a-z0-9]+", name.lower()) if part]
+    return not _WORDS.isdisjoint(parts) and parts[-1] not in _NO_SECRET
+
+
+def redacted_words(words: Sequence[str]) -> list[str]:
+    """The words of a command line, each secret as `***`."""
+    shown: list[str] = []
+    hide = False
+    for word in words:
+        flag, equals, _ = word.partition("=")
+        if hide:
+            shown.append(MARK)
+        elif word.startswith("-") and equals and is_secret_name(flag):
+            shown.append(f"{flag}={MARK}")
+        elif (assigned := re.fullmatch(r"(\w+)=.+", word, re.DOTALL)) and is_secret_name(assigned[1]):
+            shown.append(f"{assigned[1]}={MARK}")  # as `env` takes it
+        else:
+            shown.append(redacted_text(word))
+        hide = not hide and word.startswith("-") and is_secret_name(word)
+    return shown
+
+
+def redacted_text(text: str) -> str:
+    """An address or a header's line without its secrets: `//***@`, `?sig=***`, `Bearer ***`, `X-Api-Key: ***`."""
+    header = _HEADER.match(text)
+    return f"{header[1]}{header[2]}{MARK}" if header and is_secret_name(header[1]) else _shown_parts(text)
+
+
+def _shown_parts(text: str) -> str:
+    """`redacted_text` for a text that may hold several addresses and headers."""
+    text = _USER.sub(rf"\1{MARK}@", text)
+    text = _QUERY.sub(lambda found: f"{found[1]}{found[2]}={MARK if is_secret_name(found[2]) else found[3]}", text)
+    return _SCHEME.sub(rf"\1\2{MARK}", text)
+
+
+def redacted_line(line: str) -> str:
+    """A line for the shell without its secrets."""
+
+    def value(found: re.Match[str]) -> str:
+        name, mark = found["name"], found["mark"]
+        hides = is_secret_name(name) and (name.startswith("-") or mark == "=")
+        return f"{name}{mark}{MARK}" if hides else found[0]
+
+    return _shown_parts(_IN_LINE.sub(value, line))
+
+
+def redacted_env(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: MARK if is_secret_name(name) else redacted_text(value) for name, value in env.items()}
+
+
+def redacted_spec(spec: Spec) -> Spec:
+    """The spec as it is kept: each secret as `***`. The same for one that is shown already."""
+    arms = {name: _shown_arm(arm) for name, arm in spec.arms.items()}
+    sampling = msgspec.structs.replace(spec.sampling, extra_body=_shown_json(spec.sampling.extra_body))
+    return msgspec.structs.replace(spec, name=redacted_text(spec.name), arms=arms, sampling=sampling)
+
+
+def secrets_in(
+    spec: Spec, headers: Mapping[str, str] | None = None, ours: Mapping[str, str] | None = None
+) -> list[str]:
+    """Every secret that is known and long enough to be looked for, the longest first: of the arms, of the `headers`
+    and of this process's environment."""
+    found: set[str] = set(_values_of_headers(headers or {}))
+    for arm in spec.arms.values():
+        found |= secrets_of_arm(arm)
+    return longest_first([*found, *secrets_of_environment(ours or {})])
+
+
+def secrets_of_arm(arm: Arm) -> set[str]:
+    """What the arm's own words and variables hold, of any length."""
+    found = _hidden_of_words(arm.args)
+    found |= {value for name, value in arm.env.items() if is_secret_name(name)}
+    found |= {part for value in (*arm.env.values(), arm.url, arm.path or "") for part in _hidden_of_text(value)}
+    if isinstance(arm.command, str):
+        for piece in _IN_LINE.finditer(arm.command):
+            if is_secret_name(piece["name"]) and (piece["name"].startswith("-") or piece["mark"] == "="):
+                found.add(piece["value"].strip("\"'"))
+        return found | _hidden_parts(arm.command)
+    return found | _hidden_of_words(arm.command)
+
+
+def secrets_of_environment(environment: Mapping[str, str]) -> set[str]:
+    """What the variables of this process hold that are secret by their names and long."""
+    return {
+        value for name, value in environment.items() if is_secret_name(name) and len(value.strip()) >= LEAST_OF_OURS
+    }
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """`text` with `***` for every one of `secrets` that is long enough."""
+    return hidden(text, longest_first(secrets))
+
+
+def longest_first(secrets: Iterable[str]) -> list[str]:
+    """The longest first. Flags that take several keys have them by commas: each is one."""
+    found = {secret.strip() for secret in secrets}
+    found |= {part.strip() for secret in found for part in secret.split(",")}
+    return sorted((secret for secret in found if len(secret) >= LEAST_CHARACTERS and secret != MARK), key=len)[::-1]
+
+
+def _shown_arm(arm: Arm) -> Arm:
+    command = redacted_line(arm.command) if isinstance(arm.command, str) else tuple(redacted_words(arm.command))
+    return msgspec.structs.replace(
+        arm,
+        args=tuple(redacted_words(arm.args)),
+        env=redacted_env(arm.env),
+        command=command,
+        url=redacted_text(arm.url),
+        path=None if arm.path is None else redacted_text(arm.path),
+    )
+
+
+def _shown_json(value: Any) -> Any:
+    """Any JSON, the user's own; texts under a name that says so are hidden."""
+    if isinstance(value, dict):
+        members = cast("dict[str, Any]", value)
+        return {
+            name: MARK if isinstance(member, str) and is_secret_name(name) else _shown_json(member)
+            for name, member in members.items()
+        }
+    return [_shown_json(member) for member in cast("list[Any]", value)] if isinstance(value, list) else value
+
+
+def _hidden_of_words(words: Sequence[str]) -> set[str]:
+    """What `redacted_words` hides."""
+    found: set[str] = set()
+    for word, shown in zip(words, redacted_words(words), strict=True):
+        if shown == MARK:
+            found.add(word)
+        elif shown != word:
+            name, _, value = word.partition("=")
+            found |= {value} if shown == f"{name}={MARK}" else _hidden_of_text(word)
+    return found
+
+
+def _hidden_of_text(text: str) -> set[str]:
+    """What `redacted_text` hides."""
+    header = _HEADER.match(text)
+    if header and is_secret_name(header[1]):
+        return {header[3], header[3].partition(" ")[2]} - {"", MARK}
+    return _hidden_parts(text)
+
+
+def _hidden_parts(text: str) -> set[str]:
+    """What `_shown_parts` hides."""
+    found: set[str] = set()
+    for user in _USER.finditer(text):
+        both = user[0].removeprefix("://").removesuffix("@")
+        found |= {both, both.partition(":")[2]}
+    found |= {query[3] for query in _QUERY.finditer(text) if is_secret_name(query[2])}
+    found |= {scheme[3] for scheme in _SCHEME.finditer(text)}
+    return found - {"", MARK}
+
+
+def _values_of_headers(headers: Mapping[str, str]) -> Iterable[str]:
+    """A header's value, and what follows its first word (`Bearer`)."""
+    for value in headers.values():
+        yield from (value, value.partition(" ")[2])

@@ -1,0 +1,57 @@
+"""Which trial comes next? One pure function of what was asked and what is there."""
+
+from collections.abc import Collection, Iterator
+
+from inferometer.core.spec import Spec, TrialSpec
+
+
+def trial_order(spec: Spec) -> list[TrialSpec]:
+    """All trials of a study, at most: rounds of one trial per arm, each second one the one before backwards (A B B A),
+    so that a steady drift of the machine weighs on no arm more than on another.
+
+    With more arms every second round begins another row of a Williams square (Williams 1949, Australian Journal of
+    Scientific Research A 2, 149-168): over as many rounds as there are arms, or twice as many where they are odd, each
+    arm stands in each place, and comes after each other one, equally often.
+    """
+    arms = list(spec.arms.items())
+    rounds = spec.trials if spec.until is None else max(spec.trials, spec.max_trials)
+    orders = _orders(len(arms))
+    return [TrialSpec(*arms[place], number=number) for number in range(1, rounds + 1) for place in next(orders)]
+
+
+def next_trial(spec: Spec, ended: Collection[tuple[str, int]], *, enough: bool = False) -> TrialSpec | None:
+    """The first trial in order whose (arm name, number) has not ended; None when all have. `enough`: only the trials
+    that were asked for in any case, and rounds that have begun, are still wanted."""
+    begun = {number for _, number in ended}
+    for trial in trial_order(spec):
+        if (trial.arm_name, trial.number) in ended:
+            continue
+        if enough and trial.number > spec.trials and trial.number not in begun:
+            return None
+        return trial
+    return None
+
+
+def next_round(spec: Spec, ended: Collection[tuple[str, int]], *, enough: bool = False) -> list[TrialSpec]:
+    """What is played next: the next trial; with `parallel` all of its round that have not ended. Empty at the end."""
+    trial = next_trial(spec, ended, enough=enough)
+    if trial is None or not spec.parallel:
+        return [trial] if trial else []
+    round_of = [other for other in trial_order(spec) if other.number == trial.number]
+    return [other for other in round_of if (other.arm_name, other.number) not in ended]
+
+
+def ends_round(spec: Spec, ended: Collection[tuple[str, int]]) -> bool:
+    """Whether no round is under way: every arm has ended the same trials."""
+    return len({number for _, number in ended}) * len(spec.arms) == len(ended)
+
+
+def _orders(arms: int) -> Iterator[list[int]]:
+    """Rows of a Williams square and each one backwards, again and again."""
+    zigzag = [(i + 1) // 2 if i % 2 else (arms - i // 2) % arms for i in range(arms)]
+    rows = arms if arms % 2 else max(1, arms // 2)
+    while True:
+        for shift in range(rows):
+            row = [(place + shift) % arms for place in zigzag]
+            yield row
+            yield row[::-1]

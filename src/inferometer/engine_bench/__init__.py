@@ -1,0 +1,1 @@
+"""The work of `inferometer engine-bench`: rows from llama-bench's binary, or from a server."""

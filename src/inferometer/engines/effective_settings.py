@@ -1,0 +1,181 @@
+"""What did a llama.cpp server really do? Draft, flash attention, GPU layers and context, by its own log and answers.
+
+What was asked for is in the arm; what is in force is what these facts say. A fact that nothing tells is left out. The
+log's wording is that of builds 4293 (December 2024), 6139 (August 2025), 9093 (May 2026), 11434 and 11549 (October and
+November 2026), seen in logs of these builds, and of those in between by llama.cpp's source.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, cast
+
+from inferometer.core.record import Fact
+
+LOG = "the engine's log"
+SINCE_START = "since the engine's start, warm-ups included"
+
+
+def facts_when_ready(log: str, props: Any, slots: Any) -> tuple[Fact, ...]:
+    """What is in force once the first token has come. `props`, `slots`: the JSON of /props and /slots, any or None."""
+    found = (_flash_attn(log), _gpu_layers(log), _draft(log, props, slots), _context(log, props))
+    return tuple(fact for fact in found if fact is not None)
+
+
+def facts_at_end(log: str, known: tuple[Fact, ...]) -> tuple[Fact, ...]:
+    """What the whole log adds to the `known` facts: the draft's use, where nothing said so before, and its statistics.
+
+    The statistics count everything since the engine's start: warm-ups, our first token, and earlier trials where the
+    engine was kept. The log does not part them from the plan.
+    """
+    statistics = _statistics(log)
+    accepted, drafted = _acceptance(log)
+    facts: list[Fact] = []
+    if not any(fact.name == "in_force_draft" for fact in known) and (drafted or statistics):
+        facts.append(Fact("in_force_draft", "on", f"{LOG}: it drafted"))
+    if statistics:
+        source = f"{LOG}: its statistics, {SINCE_START}"
+        facts += [Fact(f"spec_log_{name}", _text(name, value), source) for name, value in statistics.items()]
+    elif drafted:
+        source = f"{LOG}: acceptance, summed over all requests, {SINCE_START}"
+        facts.append(Fact("spec_log_drafted_tokens", str(drafted), source))
+        facts.append(Fact("spec_log_accepted_tokens", str(accepted), source))
+    return tuple(facts)
+
+
+_CONTEXT_FLASH_ATTN = re.compile(r"\bflash_attn\s+= (\w+)")
+_RESOLVED = re.compile(r"Flash Attention (?:was auto, set to |not supported, set to )?(enabled|disabled)")
+_SAID_ON = {"1": "on", "enabled": "on", "0": "off", "disabled": "off"}
+_DRAFT_BEGINS = re.compile(r"loading draft model|creating MTP draft context")
+
+
+def _of_target(log: str) -> str:
+    """The log until the draft model is loaded. Of what is said several times in it the last holds: with --verbose, the
+    contexts that llama.cpp tries out to see what fits are in the log too."""
+    begins = _DRAFT_BEGINS.search(log)
+    return log if begins is None else log[: begins.start()]
+
+
+def _last(pattern: str | re.Pattern[str], text: str) -> re.Match[str] | None:
+    return next(reversed(list(re.finditer(pattern, text))), None)
+
+
+def _flash_attn(log: str) -> Fact | None:
+    """The target's. What `auto` came to is said some lines below the context's own."""
+    of_target = _of_target(log)
+    said = _last(_CONTEXT_FLASH_ATTN, of_target)
+    resolved = _RESOLVED.search(of_target, said.end() if said else 0)
+    value = _SAID_ON.get(resolved[1] if resolved else said[1] if said else "")
+    return None if value is None else Fact("in_force_flash_attn", value, LOG)
+
+
+def _gpu_layers(log: str) -> Fact | None:
+    """`offloaded/total` of the target. A build without a GPU backend names no offloaded layers: that is none of them.
+
+    llama.cpp counts the output layer as one more. `0/?`: none, of a number that the log does not tell.
+    """
+    of_target = _of_target(log)
+    offloaded = _last(r"offloaded (\d+/\d+) layers to GPU", of_target)
+    if offloaded:
+        return Fact("in_force_gpu_layers", offloaded[1], LOG)
+    layers = _last(r"\bn_layer\s+= (\d+)", of_target)
+    total = str(int(layers[1]) + 1) if layers else "?"
+    if "no usable GPU found" in log:
+        return Fact("in_force_gpu_layers", f"0/{total}", f"{LOG}: no usable GPU found")
+    if re.search(r"load_tensors: .*buffer size", of_target):
+        return Fact("in_force_gpu_layers", f"0/{total}", f"{LOG}: no layer was offloaded")
+    return None
+
+
+def _draft(log: str, props: Any, slots: Any) -> Fact | None:
+    """Whether slots speculate. That a draft was loaded is no sign: builds of 2026 load one and leave it unused."""
+    if isinstance(slots, list):
+        of_each = [_field(slot, "speculative") for slot in cast("list[Any]", slots)]
+        if of_each and all(isinstance(value, bool) for value in of_each):
+            return Fact("in_force_draft", "on" if any(of_each) else "off", "/slots")
+    value = _field(_field(props, "default_generation_settings"), "speculative")
+    if isinstance(value, bool):
+        return Fact("in_force_draft", "on" if value else "off", "/props")
+    if "speculative decoding context initialized" in log:
+        return Fact("in_force_draft", "on", LOG)
+    if "no implementations specified for speculative decoding" in log:
+        return Fact("in_force_draft", "off", LOG)
+    return None
+
+
+def _context(log: str, props: Any) -> Fact | None:
+    """Tokens of all slots together."""
+    total = _last(r"\bn_ctx\s+= (\d+)", _of_target(log))
+    if total:
+        return Fact("in_force_context", total[1], LOG)
+    slots = re.search(r"n_slots = (\d+), n_ctx_slot = (\d+)(?:, kv_unified = '(\w+)')?", log)
+    if slots:
+        of_all = int(slots[2]) * (1 if slots[3] == "true" else int(slots[1]))
+        return Fact("in_force_context", str(of_all), f"{LOG}: its slots")
+    per_slot = _field(_field(props, "default_generation_settings"), "n_ctx")
+    count = _field(props, "total_slots")
+    if count == 1 and isinstance(per_slot, int):
+        return Fact("in_force_context", str(per_slot), "/props")
+    return None
+
+
+_ACCEPTANCE = re.compile(r"draft acceptance(?: rate)? = [\d.]+ \(\s*(\d+) accepted /\s*(\d+) generated\)")
+_STATISTICS = re.compile(
+    r"statistics\s+(?P<kind>\S+): #calls(?:\(b,g,a\))? = [\d ]+, #gen drafts =\s*(?P<drafts>\d+), "
+    r"#acc drafts =\s*(?P<accepted_drafts>\d+), #gen tokens =\s*(?P<drafted_tokens>\d+), "
+    r"#acc tokens =\s*(?P<accepted_tokens>\d+)"
+)
+_DURATIONS = re.compile(r"dur\(b,g,a\) = (?P<begin_ms>[\d.]+), (?P<draft_ms>[\d.]+), (?P<accept_ms>[\d.]+) ms")
+_SLOT = re.compile(r"print_timing: id\s+(\d+)")
+_COUNTS = ("drafts", "accepted_drafts", "drafted_tokens", "accepted_tokens")
+_TIMES = ("begin_ms", "draft_ms", "accept_ms")
+
+
+def _acceptance(log: str) -> tuple[int, int]:
+    """Tokens accepted and drafted, summed over the requests; 0 and 0 of a build that does not say (4293)."""
+    of_each = [(int(match[1]), int(match[2])) for match in _ACCEPTANCE.finditer(log)]
+    return sum(accepted for accepted, _ in of_each), sum(drafted for _, drafted in of_each)
+
+
+def _statistics(log: str) -> dict[str, float]:
+    """Drafts, tokens and durations of all kinds of drafting together; empty where the log has no statistics.
+
+    The lines count up from the engine's start, so that the last of each counter holds. Times are left out where one of
+    the kinds tells none.
+    """
+    last = dict(_counters(log))
+    totals: dict[str, float] = (
+        {name: sum(counter[name] for counter in last.values()) for name in _COUNTS} if last else {}
+    )
+    if last and all(_TIMES[0] in counter for counter in last.values()):
+        totals |= {name: sum(counter[name] for counter in last.values()) for name in _TIMES}
+    return totals
+
+
+def _counters(log: str) -> Iterator[tuple[tuple[str, str], dict[str, float]]]:
+    """Every statistics line, by the counter that it belongs to.
+
+    In build 9093 each slot counts for itself, and kinds have no hyphens (`draft`, `ngram_mod`); the line follows the
+    timings of its slot. In 11434 all slots share a counter, and kinds have hyphens (`draft-simple`).
+    """
+    slot = ""
+    for line in log.splitlines():
+        timing = _SLOT.search(line)
+        if timing:
+            slot = timing[1]
+        counts = _STATISTICS.search(line)
+        if counts is None:
+            continue
+        values = {name: float(counts[name]) for name in _COUNTS}
+        durations = _DURATIONS.search(line)
+        if durations:
+            values |= {name: float(durations[name]) for name in _TIMES}
+        yield (counts["kind"], "" if "-" in counts["kind"] else slot), values
+
+
+def _text(name: str, value: float) -> str:
+    return f"{value:.3f}" if name in _TIMES else str(int(value))
+
+
+def _field(value: Any, name: str) -> Any:
+    """The member of a JSON object; None of anything else."""
+    return cast("dict[str, Any]", value).get(name) if isinstance(value, dict) else None

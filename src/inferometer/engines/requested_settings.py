@@ -1,0 +1,57 @@
+"""What did the arm ask for, in the same words as what is in force? Flags are read where they are known: here."""
+
+from collections.abc import Mapping
+
+from inferometer.core.record import Fact
+from inferometer.core.spec import Arm
+from inferometer.engines.command_line import given
+from inferometer.engines.help_text import Argument
+
+FLASH_ATTN_FLAGS = ("-fa", "--flash-attn")
+CONTEXT_FLAGS = ("-c", "--ctx-size")
+GPU_LAYER_FLAGS = ("-ngl", "--gpu-layers", "--n-gpu-layers")
+DRAFT_FLAGS = (
+    *("-md", "--model-draft", "--spec-draft-model", "--spec-type"),  # llama.cpp
+    *("-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf"),
+    *("--speculative-config", "--speculative_config", "--speculative-model"),  # vLLM
+    "--speculative-algorithm",  # SGLang
+)
+
+
+_SWITCH = {
+    **dict.fromkeys(("1", "true", "enabled"), "on"),
+    **dict.fromkeys(("0", "false", "disabled"), "off"),
+    "-1": "auto",
+}
+"""llama.cpp's other words for -fa."""
+
+
+def requested_settings(arm: Arm, known: Mapping[str, Argument] | None = None) -> tuple[Fact, ...]:
+    """`asked_draft`, and where the arm says them `asked_flash_attn`, `asked_gpu_layers` and `asked_context`.
+
+    What is left to the engine (auto, 0 for the model's whole context) is not asked for. `known`: the arguments of a
+    llama-server, in some builds of which -fa takes no value.
+    """
+    wants = {
+        "draft": _on_off(arm.draft is not None or given(arm.args, *DRAFT_FLAGS) not in (None, "none")),
+        "flash_attn": _flash_attn(arm, known or {}),
+        "gpu_layers": given(arm.args, *GPU_LAYER_FLAGS),
+        "context": given(arm.args, *CONTEXT_FLAGS) or (None if arm.context is None else str(arm.context)),
+    }
+    left_to_engine = {"flash_attn": ("auto",), "gpu_layers": ("auto", "-1"), "context": ("0",)}
+    return tuple(
+        Fact(f"asked_{name}", value, "the arm")
+        for name, value in wants.items()
+        if value is not None and value not in left_to_engine.get(name, ())
+    )
+
+
+def _flash_attn(arm: Arm, known: Mapping[str, Argument]) -> str | None:
+    if any(flag in arm.args and known[flag].takes == 0 for flag in FLASH_ATTN_FLAGS if flag in known):
+        return "on"
+    value = given(arm.args, *FLASH_ATTN_FLAGS)
+    return _SWITCH.get(value or "", value)
+
+
+def _on_off(value: bool) -> str:
+    return "on" if value else "off"

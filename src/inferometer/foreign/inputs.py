@@ -1,0 +1,241 @@
+"""What does an argument of `compare` or `show` name? A study folder, or runs in a file of another tool."""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from inferometer.base.errors import RequestWrong
+from inferometer.base.text import sanitize
+from inferometer.base.units import BYTES_PER_MIB, bytes_text
+from inferometer.foreign.document import BETWEEN
+from inferometer.foreign.foreign_run import ForeignRun
+from inferometer.foreign.foreign_trials import percentiles_of, trial_of
+from inferometer.foreign.readers import READERS, read
+from inferometer.llama_bench.row import BenchRow
+from inferometer.metrics.rows import MetricDialect, TrialSummary
+from inferometer.store import archive
+
+_MOST_BYTES = 128 * BYTES_PER_MIB
+"""More than any result file at hand; a model or a log of everything is refused before it is read."""
+
+
+_MOST_CHARACTERS = 200
+"""Of one heading or setting."""
+_MOST_COLUMNS = 40
+"""More than anybody reads side by side; pairs of columns grow with the square."""
+
+
+class InputColumn(msgspec.Struct, frozen=True):
+    """One run of a file and the column that it stands in. `folders_before`: how many study folders were named before
+    it. `origin`: the file and the run's number there, from 1."""
+
+    name: str
+    run: ForeignRun
+    origin: tuple[str, int]
+    folders_before: int
+
+
+class Inputs(msgspec.Struct, frozen=True):
+    """Everything that was named, in order."""
+
+    folders: tuple[Path, ...]
+    columns: tuple[InputColumn, ...]
+
+    @property
+    def served(self) -> list[InputColumn]:
+        """Those that tell of requests."""
+        return [column for column in self.columns if column.run.values or column.run.records]
+
+    @property
+    def engine_rows(self) -> list[tuple[str, Sequence[BenchRow]]]:
+        """Those that tell of an engine by itself, with their names."""
+        return [(column.name, column.run.rows) for column in self.columns if column.run.rows]
+
+    @property
+    def percentiles(self) -> tuple[float, ...]:
+        return percentiles_of(column.run for column in self.served)
+
+    def trials(self, dialect: MetricDialect) -> dict[int, list[TrialSummary]]:
+        """The runs as trials, by how many folders stand before them; runs of one name are trials of one column."""
+        found: dict[int, list[TrialSummary]] = {}
+        counts: dict[str, int] = {}
+        for column in self.served:
+            counts[column.name] = counts.get(column.name, 0) + 1
+            trial = trial_of(column.run, column.name, counts[column.name], column.origin, dialect, self.percentiles)
+            found.setdefault(column.folders_before, []).append(trial)
+        return found
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """An argument: `[NAME=]PATH[#FRAGMENT]`."""
+
+    name: str
+    path: Path
+    fragment: str
+
+
+def inputs_of(arguments: Sequence[str]) -> Inputs:
+    """What the arguments name. Raises RequestWrong with what there is to choose from."""
+    folders: list[Path] = []
+    found: list[InputColumn] = []
+    wanted: list[tuple[str, Sequence[str]]] = []  # of each column the name that was given, and what it may be called
+    for argument in arguments:
+        named = _named(argument)
+        if named.path.is_dir() or archive.is_zip(named.path):
+            if named.name or named.fragment:
+                raise RequestWrong(
+                    f"{named.path} is a study, and its arms keep their names: NAME= and #… are for runs in files. "
+                    "Name it alone."
+                )
+            folders.append(named.path)
+            continue
+        runs = runs_in(named.path)
+        numbers = [_number_of(named, runs)] if named.fragment else list(range(1, len(runs) + 1))
+        for number in numbers:
+            run = runs[number - 1]
+            found.append(InputColumn("", run, (str(named.path), number), len(folders)))
+            wanted.append((named.name, _candidates(run, named.path, number, len(runs))))
+    columns = [msgspec.structs.replace(one, name=name) for one, name in zip(found, _names(wanted), strict=True)]
+    if len({column.name for column in columns}) > _MOST_COLUMNS:
+        raise RequestWrong(
+            f"{len(columns)} runs are more than stand side by side ({_MOST_COLUMNS}). Choose by number or heading: "
+            f"inferometer show {columns[0].origin[0]} lists them."
+        )
+    return Inputs(tuple(folders), tuple(columns))
+
+
+def runs_in(path: Path) -> Sequence[ForeignRun]:
+    """All runs in a file. Raises RequestWrong where it cannot be read or is of no tool that is known."""
+    text = _text_of(path)
+    try:
+        runs = read(text, path.stem)
+    except RequestWrong as error:
+        raise RequestWrong(f"{path}: {error}") from error
+    if not runs:
+        known = "\n".join(f"  - {reader}" for reader in READERS)
+        raise RequestWrong(f"{path} holds no result that is known. Read are:\n{known}\n  - study folders")
+    return [_harmless(run) for run in runs]
+
+
+def _harmless(run: ForeignRun) -> ForeignRun:
+    """The run with names that can be shown: whoever wrote the file chose them."""
+    return msgspec.structs.replace(
+        run,
+        name=BETWEEN.join(sanitize(heading, _MOST_CHARACTERS) for heading in run.name.split(BETWEEN)),
+        tool=sanitize(run.tool, _MOST_CHARACTERS),
+        settings={sanitize(key): sanitize(value, _MOST_CHARACTERS) for key, value in run.settings.items()},
+        differs={key: sanitize(text) for key, text in run.differs.items()},
+    )
+
+
+def heading_of(run: ForeignRun) -> str:
+    """The innermost of the headings that a run stands under, or its name."""
+    return run.name.rpartition(BETWEEN)[2]
+
+
+def _named(argument: str) -> _Named:
+    """The parts of an argument; a path that is there may hold both signs."""
+    if Path(argument).exists():
+        return _Named("", Path(argument), "")
+    name, sign, rest = argument.partition("=")
+    if not sign or "#" in name:
+        name, rest = "", argument
+    for mark in [*re.finditer("#", rest), None]:
+        path = Path(rest if mark is None else rest[: mark.start()])
+        if path.exists():
+            return _Named(name, path, "" if mark is None else rest[mark.end() :].strip().strip("\"'"))
+    missing = Path(rest.partition("#")[0])
+    beside = [str(other) for other in missing.parent.iterdir()] if missing.parent.is_dir() else []
+    near = difflib.get_close_matches(str(missing), beside, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise RequestWrong(f"there is no file or study folder {missing}.{hint}")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise RequestWrong(
+                f"{path} has {bytes_text(size)}; results of up to {bytes_text(_MOST_BYTES)} are read. "
+                "Cut out the part with the results."
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise RequestWrong(f"{path} cannot be read: {error.strerror or error}") from error
+    if not content.strip():
+        raise RequestWrong(f"{path} is empty.")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # as PowerShell writes what it redirects
+        return content.decode("utf-16", errors="replace")
+    if b"\0" in content:
+        hint = f" For a study name its folder: {path.parent}." if path.name == "study.db" else ""
+        raise RequestWrong(f"{path} is no text: it holds zero bytes.{hint}")
+    return content.decode("utf-8-sig", errors="replace")
+
+
+def _number_of(named: _Named, runs: Sequence[ForeignRun]) -> int:
+    """Which run a fragment means, from 1: by number; by heading as it is written; else by the only one that begins so,
+    or has it in it, in whatever case. Raises RequestWrong with what there is."""
+    wanted = named.fragment
+    if wanted.isdecimal():
+        if 1 <= int(wanted) <= len(runs):
+            return int(wanted)
+        raise RequestWrong(f"{named.path} has no run {wanted}. It holds:\n{_listing(runs)}")
+    low = wanted.casefold()
+    ways: tuple[Callable[[ForeignRun], bool], ...] = (
+        lambda run: wanted in (run.name, heading_of(run)) or run.name.endswith(BETWEEN + wanted),
+        lambda run: low in (run.name.casefold(), heading_of(run).casefold()),
+        lambda run: heading_of(run).casefold().startswith(low),
+        lambda run: low in run.name.casefold(),
+    )
+    for way in ways:
+        found = [number for number, run in enumerate(runs, start=1) if way(run)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise RequestWrong(
+                f"{wanted!r} is more than one run of {named.path}; choose by number, as "
+                f"{named.path}#{found[0]}:\n{_listing(runs, found)}"
+            )
+    near = difflib.get_close_matches(low, [heading_of(run).casefold() for run in runs], n=1, cutoff=0.4)
+    hint = next((f" Did you mean {heading_of(run)!r}?" for run in runs if [heading_of(run).casefold()] == near), "")
+    raise RequestWrong(f"{named.path} has no heading {wanted!r}.{hint} It holds:\n{_listing(runs)}")
+
+
+def _listing(runs: Sequence[ForeignRun], only: Sequence[int] = ()) -> str:
+    shown = [(number, run) for number, run in enumerate(runs, start=1) if not only or number in only]
+    return "\n".join(f"  #{number}  {run.name} ({run.tool})" for number, run in shown)
+
+
+def _candidates(run: ForeignRun, path: Path, number: int, count: int) -> list[str]:
+    """What a run, the `number`th of `count` in its file, may be called; the shortest first, the last like no other."""
+    headings = run.name.split(BETWEEN)
+    numbered = [f"{headings[-1]} #{number}"] if count > 1 else []
+    if run.name == path.stem:
+        return [run.name, *numbered, str(path.with_suffix("")), f"{path}#{number}"]
+    longer = [BETWEEN.join(headings[-deep:]) for deep in range(2, len(headings) + 1)]
+    return [headings[-1], *numbered, *longer, f"{path.stem}: {run.name}", f"{path}#{number}"]
+
+
+def _names(wanted: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """A name for each: the one that was given, else the shortest of its candidates that no other has."""
+    chosen = [0] * len(wanted)
+
+    def names() -> list[str]:
+        return [given or candidates[place] for (given, candidates), place in zip(wanted, chosen, strict=True)]
+
+    while True:
+        now = names()
+        counts = Counter(now)
+        longer = [
+            i
+            for i, (given, candidates) in enumerate(wanted)
+            if not given and counts[now[i]] > 1 and chosen[i] + 1 < len(candidates)
+        ]
+        if not longer:
+            return now
+        for i in longer:
+            chosen[i] += 1

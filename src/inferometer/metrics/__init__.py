@@ -1,0 +1,1 @@
+"""Numbers from records: request timing, measures, rows, memory, energy, acceptance, statistics. Pure."""

@@ -1,0 +1,165 @@
+"""When did one request's tokens come, by whose rules, and who counted them? Our own definitions, and vLLM's.
+
+A *metric dialect* is a tool's set of definitions: our own, or those of vLLM's serving benchmark 0.6.5 or 0.33. The
+events of a record are enough for all of them.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Literal, cast
+
+import msgspec
+
+from inferometer.core.record import OUTPUT_KINDS, Event, Events, RequestRecord
+from inferometer.core.spec import Api
+
+MetricDialect = Literal["inferometer", "vllm-0.6.5", "vllm-0.33"]
+
+TokenSource = Literal["usage", "timings", "token ids", "our tokenizer", "output events"]
+
+
+class RequestTiming(msgspec.Struct, frozen=True):
+    """One successful request as a dialect sees it, from its sending.
+
+    `ttft_ns`: to the first event that counts. `itl_ns`: the gaps between events that count, one per chunk and not per
+    token. `latency_ns`: to the end, which our own dialect and 0.33 put at the last event that counts and 0.6.5 at
+    [DONE]. Token counts are None where nobody counted, and their sources with them.
+    """
+
+    ttft_ns: int
+    itl_ns: tuple[int, ...]
+    latency_ns: int
+    output_tokens: int | None
+    prompt_tokens: int | None
+    output_source: TokenSource | None
+    prompt_source: TokenSource | None
+
+    @property
+    def tpot_ns(self) -> float | None:
+        """Time per output token after the first; None for fewer than two tokens."""
+        if self.output_tokens is None or self.output_tokens < 2:
+            return None
+        return (self.latency_ns - self.ttft_ns) / (self.output_tokens - 1)
+
+
+def request_timing(
+    record: RequestRecord, dialect: MetricDialect = "inferometer", api: Api = "openai-chat"
+) -> RequestTiming | None:
+    """The times and token counts of one request by a dialect's rules; None where it failed by them.
+
+    vLLM's rules are those of its released sources: backend_request_func.py of 0.6.5 and
+    vllm/benchmarks/lib/endpoint_request_func.py of 0.33.0. Both start their clock before connecting; ours starts at
+    `sent_ns`, so that connecting is in no dialect's TTFT.
+    """
+    if record.sent_ns is None:
+        return None
+    if dialect == "vllm-0.6.5":
+        times = _times_065(record, record.sent_ns, api)
+    elif dialect == "vllm-0.33":
+        times = _times_of(record, _counts_033(api)) if record.outcome in ("ok", "no_tokens") else None
+    else:
+        times = _times_at(record.outputs_ns) if record.ok else None
+    if times is None:
+        return None
+    first_ns, gaps_ns, end_ns = times
+    output_tokens, output_source = _first_known(_output_counts(record, dialect))
+    prompt_tokens, prompt_source = _first_known(_prompt_counts(record, dialect))
+    return RequestTiming(
+        ttft_ns=first_ns - record.sent_ns,
+        itl_ns=tuple(gaps_ns),
+        latency_ns=end_ns - record.sent_ns,
+        output_tokens=output_tokens,
+        prompt_tokens=prompt_tokens,
+        output_source=output_source,
+        prompt_source=prompt_source,
+    )
+
+
+_Times = tuple[int, list[int], int]  # first event that counts, gaps, end
+
+
+def _times_of(record: RequestRecord, counts: Callable[[Event], bool]) -> _Times | None:
+    """From the events that count; None where none does."""
+    return _times_at([event.at_ns for event in record.events if counts(event)])
+
+
+def _times_at(stamps: list[int]) -> _Times | None:
+    return (stamps[0], [after - before for before, after in pairwise(stamps)], stamps[-1]) if stamps else None
+
+
+def _counts_033(api: Api) -> Callable[[Event], bool]:
+    """Chat: content, reasoning and tool calls, and `content: ""` without a role (here: `text` that is empty).
+    Completions: every chunk with choices, empty ones and the finish chunk too."""
+    kinds = OUTPUT_KINDS if api == "openai-chat" else OUTPUT_KINDS | {"empty", "role"}
+    return lambda event: event.kind in kinds
+
+
+def _times_065(record: RequestRecord, sent_ns: int, api: Api) -> _Times | None:
+    """Only text counts; in chat every parsed chunk moves the start of the next gap, so that a gap which ends in an
+    empty chunk is dropped. The end is [DONE]; a stream without it has failed.
+
+    0.6.5 did not ask for a usage chunk and would fail on one; it is passed over. In chat an answer without text has a
+    TTFT of 0 and counts as a success.
+    """
+    is_chat = api == "openai-chat"
+    done_ns = next((event.at_ns for event in record.events if event.kind == "done"), None)
+    if done_ns is None or not (record.ok or (is_chat and record.outcome == "no_tokens")):
+        return None
+    first_ns: int | None = None
+    recent_ns = sent_ns
+    gaps_ns: list[int] = []
+    for event in record.events:
+        if event.kind in ("usage", "done", "error"):
+            continue
+        brings_text = event.kind == "text" and event.text != ""
+        if brings_text and first_ns is None:
+            first_ns = event.at_ns
+        elif brings_text:
+            gaps_ns.append(event.at_ns - recent_ns)
+        if brings_text or is_chat:
+            recent_ns = event.at_ns
+    if first_ns is None:
+        return (sent_ns, [], done_ns) if is_chat else None
+    return first_ns, gaps_ns, done_ns
+
+
+_Count = tuple[int | None, TokenSource]
+
+
+def _output_counts(record: RequestRecord, dialect: MetricDialect) -> list[_Count]:
+    """Who counted the output, the dialect's first choice first."""
+    by_usage: _Count = (record.usage.completion_tokens if record.usage else None, "usage")
+    by_us: _Count = (record.our_tokens, "our tokenizer")
+    if dialect == "vllm-0.6.5":
+        return [by_us, by_usage]
+    if dialect == "vllm-0.33":
+        return [(by_usage[0] or None, "usage"), by_us]  # a usage of 0 is counted again
+    by_timings: _Count = (record.timings.predicted_n if record.timings else None, "timings")
+    by_ids: _Count = (sum(cast("Events", record.events).tokens) or None, "token ids")
+    known: list[_Count] = [by_usage, by_timings, by_ids, by_us]
+    if any(count is not None for count, _ in known):
+        return known
+    return [(len(record.outputs_ns), "output events")]
+
+
+def _prompt_counts(record: RequestRecord, dialect: MetricDialect) -> list[_Count]:
+    """Who counted the prompt, the dialect's first choice first."""
+    by_usage: _Count = (record.usage.prompt_tokens if record.usage else None, "usage")
+    by_us: _Count = (record.prompt_tokens, "our tokenizer")
+    if dialect == "vllm-0.6.5":
+        return [by_us, by_usage]
+    if dialect == "vllm-0.33":
+        return [by_usage, by_us]
+    timings = record.timings
+    read = None
+    if timings is not None and timings.prompt_n is not None and timings.cache_n is not None:
+        read = timings.prompt_n + timings.cache_n
+    by_timings: _Count = (read, "timings")
+    return [by_usage, by_timings, by_us]
+
+
+def _first_known(counts: Iterable[_Count]) -> tuple[int | None, TokenSource | None]:
+    for count, source in counts:
+        if count is not None:
+            return count, source
+    return None, None

@@ -1,0 +1,314 @@
+"""Where do the bytes go? From a base URL and the environment's proxies to what a worker needs to connect; pure.
+
+A local server is never asked through a proxy: `localhost`, `*.localhost`, the loopback and unspecified addresses and
+Unix sockets are reached directly whatever the environment says. curl and requests do proxy them unless NO_PROXY forbids
+it; for a benchmark of local servers that would measure the proxy.
+"""
+
+import base64
+import contextlib
+import ipaddress
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+import msgspec
+
+from inferometer.base.errors import RequestWrong
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_UNIX_PATH_BYTES = 107 if sys.platform == "linux" else 103
+_EXAMPLES = "write it as http://127.0.0.1:8080, https://host, http://[::1]:8080 or unix:///path/to.sock"
+
+
+class Tcp(msgspec.Struct, frozen=True, tag="tcp"):
+    """A host as `getaddrinfo` takes it (IPv6 without brackets, perhaps with a zone) and a port."""
+
+    host: str
+    port: int
+
+
+class Unix(msgspec.Struct, frozen=True, tag="unix"):
+    """A Unix socket by its path."""
+
+    path: str
+
+
+class Tls(msgspec.Struct, frozen=True):
+    """`server_name`: a name or an address, which the certificate must hold. `ca_file` None: the system's store."""
+
+    server_name: str
+    verify: bool = True
+    ca_file: str | None = None
+
+
+class Target(msgspec.Struct, frozen=True):
+    """How to reach a server, and how a request to it is addressed.
+
+    `connect_to` is where the socket goes: the proxy where there is one. `connect_request` is what is sent to the proxy
+    before TLS begins, b"" where there is no tunnel. `prefix` comes before the API's path in the request line: the URL's
+    own path, and through an HTTP proxy the whole origin before it. `headers` are what the proxy wants in each request.
+
+    `connect_request` and `headers` may hold the proxy's password: they are sent, never stored or shown. `shown` is what
+    messages call the server, `shown_proxy` the proxy; both without secrets.
+    """
+
+    connect_to: Tcp | Unix
+    host_header: str
+    shown: str
+    prefix: str = ""
+    tls: Tls | None = None
+    shown_proxy: str = ""
+    connect_request: bytes = b""
+    headers: dict[str, str] = {}
+
+    def request_target(self, path: str) -> str:
+        """What stands in the request line for the API's `path`, which begins with a slash."""
+        return self.prefix + path
+
+
+class _Proxy(msgspec.Struct, frozen=True):
+    host: str
+    port: int
+    shown: str
+    headers: dict[str, str]
+
+
+def target_of(
+    base_url: str, environment: Mapping[str, str], *, verify: bool = True, ca_file: str | None = None
+) -> Target:
+    """The target of `base_url`; `environment` holds the proxy variables, {} for none. Raises RequestWrong.
+
+    `verify` and `ca_file` count for https only. Unix sockets are `unix:///path/to.sock`, or `http+unix://%2Fpath` where
+    a path follows.
+    """
+    if not verify and ca_file is not None:
+        raise RequestWrong("--insecure checks no certificate, so --ca-file has no use: give one of them")
+    shown = re.sub("//.*@", "//***@", re.split("[?#]", base_url)[0], flags=re.DOTALL)  # a password may be in it
+    if any(char.isspace() or not char.isprintable() for char in base_url):
+        raise RequestWrong(f"{shown!r} holds a blank or a control character; {_EXAMPLES}")
+    try:
+        url = urlsplit(base_url)
+        host, port = url.hostname or "", url.port
+    except ValueError as error:
+        raise RequestWrong(f"{shown} is no address of a server; {_EXAMPLES}") from error
+    if url.query or url.fragment:
+        raise RequestWrong(f"{shown}: leave out the query or fragment after it, what begins with ? or #")
+    if url.scheme in ("unix", "http+unix"):
+        return _unix_target(url, shown)
+    if url.scheme not in _DEFAULT_PORTS or not host or port == 0:
+        raise RequestWrong(f"{shown} is no address of a server; {_EXAMPLES}")
+    if url.username is not None:
+        raise RequestWrong("the server's address holds a name or a password: leave them out, and send them as a header")
+    return _tcp_target(url.scheme, _plain_host(host, base_url), port, _path_prefix(url), environment, verify, ca_file)
+
+
+def _unix_target(url: SplitResult, shown: str) -> Target:
+    if url.scheme == "unix":
+        path, prefix = unquote(url.netloc + url.path), ""
+    else:
+        path, prefix = unquote(url.netloc), _path_prefix(url)
+    if not path.startswith("/"):
+        raise RequestWrong(f"{shown}: a Unix socket is given by its whole path, as unix:///path/to.sock")
+    if len(path.encode()) > _UNIX_PATH_BYTES or "\0" in path:
+        raise RequestWrong(f"{shown}: the system takes no path over {_UNIX_PATH_BYTES} bytes; use a shorter one")
+    return Target(Unix(path), "localhost", f"unix://{path}", prefix)
+
+
+def _tcp_target(
+    scheme: str,
+    host: str,
+    port: int | None,
+    path_prefix: str,
+    environment: Mapping[str, str],
+    verify: bool,
+    ca_file: str | None,
+) -> Target:
+    secure = scheme == "https"
+    port = port or _DEFAULT_PORTS[scheme]
+    authority = _bracketed(host)
+    host_header = authority if port == _DEFAULT_PORTS[scheme] else f"{authority}:{port}"
+    origin = f"{scheme}://{host_header}"
+    tls = Tls(host.partition("%")[0].rstrip("."), verify, ca_file) if secure else None
+    proxy = None if _is_direct(host, port, environment) else _proxy_for(scheme, environment)
+    if proxy is None:
+        return Target(Tcp(host, port), host_header, origin, path_prefix, tls)
+    connect_to = Tcp(proxy.host, proxy.port)
+    if not secure:
+        prefix = origin + path_prefix
+        return Target(connect_to, host_header, origin, prefix, None, proxy.shown, headers=proxy.headers)
+    lines = [
+        f"CONNECT {authority}:{port} HTTP/1.1",
+        f"Host: {authority}:{port}",
+        *(f"{name}: {value}" for name, value in proxy.headers.items()),
+    ]
+    connect_request = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+    return Target(connect_to, host_header, origin, path_prefix, tls, proxy.shown, connect_request)
+
+
+# --- proxies --------------------------------------------------------------------------------------
+
+
+def _proxy_for(scheme: str, environment: Mapping[str, str]) -> _Proxy | None:
+    """The proxy that the environment names for `scheme`. The first variable that is set decides, and an empty one says:
+    none. HTTP_PROXY does not count where REQUEST_METHOD is set: in a CGI program the remote side may have set it."""
+    for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"):
+        if name in environment and not (name == "HTTP_PROXY" and "REQUEST_METHOD" in environment):
+            text = environment[name].strip()
+            return _proxy(name, text) if text else None
+    return None
+
+
+def _proxy(variable: str, text: str) -> _Proxy:
+    """The proxy in `text`: `http://user:password@host:port`, of which host is enough; port 80 where none is given."""
+    way_out = (
+        f"Write it as http://host:port, or unset it, or name the server in NO_PROXY ({variable} in its place: empty)"
+    )
+    try:
+        url = urlsplit(text if "://" in text else f"http://{text}")
+        host, port = url.hostname, url.port
+    except ValueError as error:
+        raise RequestWrong(f"{variable} holds no address of a proxy. {way_out}.") from error
+    if url.scheme != "http":
+        raise RequestWrong(
+            f"{variable} names a proxy of kind {url.scheme}; only http:// proxies can be used. {way_out}."
+        )
+    if not host:
+        raise RequestWrong(f"{variable} holds no address of a proxy. {way_out}.")
+    headers: dict[str, str] = {}
+    if url.username is not None:
+        secret = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
+        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(secret).decode("ascii")
+    port = port or _DEFAULT_PORTS["http"]
+    host = _plain_host(host, variable)
+    return _Proxy(host, port, f"http://{_bracketed(host)}:{port}", headers)
+
+
+def is_local(base_url: str) -> bool:
+    """Whether the address means this host wherever it is read: a Unix socket, or a loopback or unspecified address."""
+    url = urlsplit(base_url)
+    return url.scheme in ("unix", "http+unix") or _means_here(url.hostname or "")
+
+
+def _means_here(host: str) -> bool:
+    address = _address(host)
+    if address is None:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
+
+def _is_direct(host: str, port: int, environment: Mapping[str, str]) -> bool:
+    """Whether no proxy may stand between: a local server, or one that NO_PROXY names."""
+    if _means_here(host):
+        return True
+    address = _address(host)
+    listed = environment.get("no_proxy", environment.get("NO_PROXY", ""))
+    return any(_covers(entry, host, port, address) for entry in listed.replace(",", " ").split())
+
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _covers(entry: str, host: str, port: int, address: _Address | None) -> bool:
+    """Whether an entry of NO_PROXY names this server: `*`, a domain (with what is below it; a leading dot or `*.` is
+    the same), an address, a network as 10.0.0.0/8; each but the network perhaps with a port."""
+    if entry == "*":
+        return True
+    if "/" in entry:
+        try:
+            network = ipaddress.ip_network(entry.replace("[", "").replace("]", ""), strict=False)
+        except ValueError:
+            return False
+        return address is not None and address in network
+    name, only_port = _name_and_port(entry.lower())
+    if only_port is not None and only_port != str(port):
+        return False
+    if address is not None:
+        return _address(name) == address
+    domain = name.removeprefix("*").strip(".")
+    host = host.rstrip(".")
+    return bool(domain) and (host == domain or host.endswith("." + domain))
+
+
+def _name_and_port(entry: str) -> tuple[str, str | None]:
+    if entry.startswith("["):
+        name, _, rest = entry[1:].partition("]")
+        return name, rest[1:] or None
+    if entry.count(":") == 1:
+        name, _, only_port = entry.partition(":")
+        return name, only_port
+    return entry, None
+
+
+def tunnel_refusal(shown: str, shown_proxy: str, status: str) -> str:
+    """What is said where the proxy answers CONNECT with `status` (`407 Proxy Authentication Required`)."""
+    way_out = "Name the server in NO_PROXY if no proxy is needed."
+    if status.startswith("407"):
+        way_out = "Write name and password into the variable: http://user:password@host:port."
+    return f"the proxy {shown_proxy} opens no tunnel to {shown}: HTTP {status}. {way_out}"
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+_LEAST_SECRET = 6  # characters: hiding shorter values would make holes into ordinary words
+
+
+def secrets_of(target: Target, headers: Mapping[str, str]) -> tuple[str, ...]:
+    """What no message may hold, the longest first: the headers' values, also without a `Bearer` before them, and
+    the name and password of the proxy."""
+    proxy = [
+        *target.headers.values(),
+        *re.findall(r"Proxy-Authorization: (.*)", target.connect_request.decode("latin-1")),
+    ]
+    found: set[str] = set()
+    for value in (*proxy, *headers.values()):
+        scheme, _, key = value.strip().partition(" ")
+        found |= {value.strip(), key.strip()}
+        if scheme.lower() == "basic":
+            with contextlib.suppress(ValueError):
+                plain = base64.b64decode(key).decode()
+                found |= {plain, plain.partition(":")[2]}
+    return tuple(sorted((secret for secret in found if len(secret) >= _LEAST_SECRET), key=len, reverse=True))
+
+
+def hidden(text: str, secrets: Sequence[str]) -> str:
+    """`text` with `***` for each of `secrets`: a server may repeat what it was sent. `text` may be an excerpt: a secret
+    that its end cuts is hidden too."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+        cut = next((size for size in range(len(secret) - 1, 3, -1) if text.endswith(secret[:size])), 0)
+        text = text[: len(text) - cut] + "***" if cut else text
+    return text
+
+
+# --- hosts ----------------------------------------------------------------------------------------
+
+
+def _address(host: str) -> _Address | None:
+    """`host` as an address, None where it is a name. An IPv4 address inside an IPv6 one counts as itself."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+
+
+def _plain_host(host: str, source: str) -> str:
+    """`host` in ASCII, as DNS and HTTP take it; an IPv6 zone in its plain form (`%eth0` for the URL's `%25eth0`)."""
+    if ":" in host:
+        return host.replace("%25", "%", 1)
+    try:
+        # IDNA also says which names are impossible: an empty label, one of more than 63 characters.
+        return host.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise RequestWrong(f"{source}: the host {host!r} is no name that can be looked up ({error})") from error
+
+
+def _bracketed(host: str) -> str:
+    """`host` as it stands before a port: IPv6 in brackets and without its zone, which means nothing elsewhere."""
+    return f"[{host.partition('%')[0]}]" if ":" in host else host
+
+
+def _path_prefix(url: SplitResult) -> str:
+    return quote(url.path.rstrip("/"), safe="/%:@!$&'()*+,;=~-._")

@@ -1,0 +1,39 @@
+"""How is a comparison written for a program to read? As JSON, with unrounded values."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from inferometer.analysis.compare import Comparison
+from inferometer.base.text import escape_for_json
+
+
+def document(comparison: Comparison) -> dict[str, Any]:
+    """What `render` writes. `metric` is the key, stable over versions; null is unknown or undefined, never 0.
+
+    `values`, `n` and `differences_percent` repeat the rows' estimates and differences in short; `difference_percent` is
+    there for two arms, null for any other number.
+    """
+    whole = msgspec.to_builtins(comparison)
+    for row, found in zip(whole["rows"], comparison.rows, strict=True):
+        short = found.differences_percent
+        row |= {
+            "values": found.values,
+            "n": found.n,
+            "differences_percent": short,
+            "difference_percent": next(iter(short.values())) if len(short) == 1 else None,
+        }
+    return whole | {
+        "valid": not comparison.invalid,
+        "warnings": [finding.sentence for finding in comparison.findings if finding.severity != "note"],
+    }
+
+
+def render(comparison: Comparison, more: Mapping[str, Any] = {}) -> str:
+    """Indented, UTF-8; ends with a line break. `more`: what stands beside the comparison."""
+    return (
+        escape_for_json(json.dumps(document(comparison) | dict(more), indent=2, ensure_ascii=False, allow_nan=False))
+        + "\n"
+    )

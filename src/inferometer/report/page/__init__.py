@@ -1,0 +1,52 @@
+"""What is on the page that reports a comparison? Its pictures as numbers, its requests, and what ran; pure.
+
+`reports/html_page.py` draws it.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from inferometer.analysis.compare import Comparison
+from inferometer.analysis.validity import ArmTrials
+from inferometer.report.page.acceptance_by_prompt import Accepted, accepted
+from inferometer.report.page.answers import AnswersView, answers_view
+from inferometer.report.page.distribution import Distribution, distributions
+from inferometer.report.page.over_time import TrialCurves, runs
+from inferometer.report.page.token_times import Timelines, timelines
+
+__all__ = ["Page", "RunInfo", "page"]
+
+
+class RunInfo(msgspec.Struct, frozen=True):
+    """What a study was: its folder's name, its spec as YAML, and facts as (name, value, source), by what they are of:
+    the machine, the workload, each arm."""
+
+    folder: str
+    spec: str
+    facts: dict[str, tuple[tuple[str, str, str], ...]]
+
+
+class Page(msgspec.Struct, frozen=True):
+    title: str
+    comparison: Comparison
+    distributions: tuple[Distribution, ...]
+    timelines: Timelines
+    runs: tuple[TrialCurves, ...]
+    accepted: tuple[Accepted, ...]
+    answers_view: AnswersView
+    ran: tuple[RunInfo, ...]
+
+
+def page(title: str, comparison: Comparison, cases: Sequence[ArmTrials], ran: Sequence[RunInfo]) -> Page:
+    """`cases` are the comparison's arms, in its order."""
+    return Page(
+        title=title,
+        comparison=comparison,
+        distributions=distributions(cases, comparison),
+        timelines=timelines(cases),
+        runs=runs(cases),
+        accepted=accepted(cases),
+        answers_view=answers_view(cases),
+        ran=tuple(ran),
+    )

@@ -1,0 +1,188 @@
+"""What did each request ask, what did each arm answer, how fast, and where do two answers first differ?"""
+
+import html
+from collections.abc import Sequence
+
+import msgspec
+
+from inferometer.analysis.validity import ArmTrials
+from inferometer.analysis.validity.workload_equivalence import common_length
+from inferometer.base.units import ms, seconds
+from inferometer.metrics.measures import RequestView
+from inferometer.report.page.same_requests import Key, keys, spread_out
+
+MOST_ROWS = 400
+MOST_FAILED = 100
+"""Of the rows, so many are kept for requests that failed."""
+MOST_CHARS = 3000
+"""Of one text; where two answers differ later, what stands around the place."""
+BEFORE_CHARS = 600
+"""Of that, so many before the first difference."""
+MOST_TEXT_BYTES = 2_000_000
+"""Of all texts together, as HTML; beyond it requests are shown without their texts."""
+
+
+class Excerpt(msgspec.Struct, frozen=True):
+    """A text, or a part of it: `cut_before` and `cut_after` characters are left out. `same` is what both answers have,
+    `mark` the first character that differs, `rest` what follows; a text without a difference is all `same`. `ends`:
+    the other one goes on where this ends."""
+
+    same: str
+    mark: str = ""
+    rest: str = ""
+    cut_before: int = 0
+    cut_after: int = 0
+    ends: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """As HTML, in which a control character may take ten."""
+        text = self.same + self.mark + self.rest
+        return len(html.escape(text).encode("utf-8", "replace")) + 10 * sum(not char.isprintable() for char in text)
+
+
+class ArmAnswer(msgspec.Struct, frozen=True):
+    """One arm's, of its first done trial (else its last). `differs_at`: characters that it shares with the baseline's
+    answer before the first difference; None where they are the same, or one is not there. `text` None: left out."""
+
+    arm: str
+    outcome: str
+    error: str = ""
+    finish: str = ""
+    output_tokens: int | None = None
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    latency_s: float | None = None
+    same: bool | None = None
+    differs_at: int | None = None
+    text: Excerpt | None = None
+
+
+class RequestAnswers(msgspec.Struct, frozen=True):
+    """One request in all arms; an arm that does not have it is not there."""
+
+    number: int
+    request: str
+    tags: dict[str, str]
+    prompt_tokens: int | None
+    prompt: Excerpt | None
+    answers: tuple[ArmAnswer, ...]
+
+    def of(self, arm: str) -> ArmAnswer | None:
+        return next((answer for answer in self.answers if answer.arm == arm), None)
+
+
+class AnswersView(msgspec.Struct, frozen=True):
+    """The shown requests, of so many in all, and of how many there was no more room for the texts."""
+
+    shown: tuple[RequestAnswers, ...]
+    total: int
+    without_text: int
+
+
+def answers_view(cases: Sequence[ArmTrials]) -> AnswersView:
+    """All requests where they are few; else the failed ones, and of the others evenly over the plan."""
+    found: dict[Key, dict[str, RequestView]] = {}
+    asked: dict[Key, tuple[ArmTrials, int]] = {}
+    for case in cases:
+        known = keys(case)
+        for trial in (case.done or case.trials[-1:])[:1]:
+            for request in trial.requests:
+                if (key := known.get(request.record.index)) is not None:
+                    found.setdefault(key, {})[case.name] = request
+                    asked.setdefault(key, (case, request.record.index))
+    chosen = _chosen(found)
+    left_bytes = MOST_TEXT_BYTES
+    shown: list[RequestAnswers] = []
+    for number, (key, of_arm) in enumerate(found.items(), 1):
+        if key in chosen:
+            one = _exchange(number, *asked[key], of_arm)
+            size = sum(text.size_bytes for text in [one.prompt, *(answer.text for answer in one.answers)] if text)
+            left_bytes -= size
+            shown.append(one if left_bytes >= 0 else _without_text(one))
+    without = sum(one.prompt is None for one in shown) if left_bytes < 0 else 0
+    return AnswersView(tuple(shown), len(found), without)
+
+
+def _chosen(found: dict[Key, dict[str, RequestView]]) -> set[Key]:
+    if len(found) <= MOST_ROWS:
+        return set(found)
+    failed = [key for key, of_arm in found.items() if not all(request.record.ok for request in of_arm.values())]
+    kept = spread_out(failed, MOST_FAILED)
+    without = set(failed)
+    others = [key for key in found if key not in without]
+    return {*kept, *spread_out(others, MOST_ROWS - len(kept))}
+
+
+def _exchange(number: int, case: ArmTrials, index: int, of_arm: dict[str, RequestView]) -> RequestAnswers:
+    request = case.requests.get(index)
+    first = next(iter(of_arm.values()))
+    timing = next((view.timing for view in of_arm.values() if view.timing), None)
+    texts = {arm: view.record.text for arm, view in of_arm.items()}
+    base = next(iter(of_arm))
+    places = {
+        arm: common_length(texts[base], text)
+        for arm, text in texts.items()
+        if arm != base and of_arm[arm].record.ok and first.record.ok and text != texts[base]
+    }
+    answers = [
+        _answer(arm, view, places.get(arm), texts, base, min(places.values(), default=None), first.record.ok)
+        for arm, view in of_arm.items()
+    ]
+    return RequestAnswers(
+        number=number,
+        request=first.record.request_id,
+        tags=request.tags if request else {},
+        prompt_tokens=timing.prompt_tokens if timing else None,
+        prompt=excerpt(request.prompt) if request else Excerpt("(the plan is not in the study)"),
+        answers=tuple(answers),
+    )
+
+
+def _answer(
+    arm: str,
+    view: RequestView,
+    place: int | None,
+    texts: dict[str, str],
+    base: str,
+    first_place: int | None,
+    base_ok: bool,
+) -> ArmAnswer:
+    """The baseline is marked where the first of the others leaves it."""
+    record, timing = view.record, view.timing
+    is_base = arm == base
+    return ArmAnswer(
+        arm=arm,
+        outcome=record.outcome,
+        error=record.error,
+        finish=record.finish_reason or "",
+        output_tokens=timing.output_tokens if timing else None,
+        ttft_ms=ms(timing.ttft_ns) if timing else None,
+        tpot_ms=ms(timing.tpot_ns) if timing and timing.tpot_ns is not None else None,
+        latency_s=seconds(timing.latency_ns) if timing else None,
+        same=None if is_base or not (record.ok and base_ok) else texts[arm] == texts[base],
+        differs_at=place,
+        text=excerpt(texts[arm], first_place if is_base else place),
+    )
+
+
+def excerpt(text: str, differs_at: int | None = None) -> Excerpt:
+    """The text's beginning, or what stands around the place where it differs from the other."""
+    begin = 0 if differs_at is None or differs_at <= BEFORE_CHARS else differs_at - BEFORE_CHARS
+    if len(text) <= MOST_CHARS:
+        begin = 0
+    end = min(len(text), begin + MOST_CHARS)
+    at = end if differs_at is None else differs_at
+    return Excerpt(
+        same=text[begin:at],
+        mark=text[at : min(at + 1, end)],
+        rest=text[at + 1 : end],
+        cut_before=begin,
+        cut_after=len(text) - end,
+        ends=differs_at is not None and differs_at >= len(text),
+    )
+
+
+def _without_text(one: RequestAnswers) -> RequestAnswers:
+    answers = tuple(msgspec.structs.replace(answer, text=None) for answer in one.answers)
+    return msgspec.structs.replace(one, prompt=None, answers=answers)

@@ -1,0 +1,213 @@
+"""How are the arms' times and rates spread, and request by request, by what factor do two arms differ?"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from inferometer.analysis.compare import Comparison, Difference, Estimate
+from inferometer.analysis.validity import ArmTrials
+from inferometer.base.units import NS_PER_MS, seconds
+from inferometer.metrics.measures import RequestView, Values
+from inferometer.metrics.rows import METRICS_BY_KEY, token_gap_ns, tpot_ns, ttft_ns
+from inferometer.metrics.statistics import Floats
+from inferometer.report.page.same_requests import means, spread_out
+
+BINS = 48
+MOST_POINTS = 120
+"""Up to so many values are shown singly, more of them as a shape; of more ratios so many, evenly over their ranks."""
+PERCENTS = (5, 25, 50, 75, 95, 99)
+LOG_FROM = 20.0
+"""Where P99 is so many times P1, the axis is logarithmic."""
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """One arm's values. `quantiles`: by percent, of P5, P25, P50, P75, P95 and P99; `shares`: of the values, by bin of
+    the picture's edges, where they are many; `points`: the values themselves where they are few; `estimate`:
+    the table's, where the picture shows what the table has."""
+
+    arm: str
+    n: int
+    quantiles: dict[int, float]
+    shares: tuple[float, ...]
+    points: tuple[float, ...]
+    estimate: Estimate | None = None
+
+
+class Ratios(msgspec.Struct, frozen=True):
+    """`arm` by `baseline`, pair by pair: `points` of `n` pairs, in rising order, and the comparison's own difference in
+    the row `label`."""
+
+    arm: str
+    baseline: str
+    n: int
+    points: tuple[float, ...]
+    below_1: int
+    label: str
+    difference: Difference | None
+
+
+class Distribution(msgspec.Struct, frozen=True):
+    """A picture: `each` says what one value is, `pair` what one ratio is of. The axis of many
+    values ends at the highest P99.5, so that one outlier does not squeeze the others; `beyond` lie outside."""
+
+    key: str
+    title: str
+    unit: str
+    each: str
+    pair: str
+    better: Literal["higher", "lower"]
+    is_log: bool
+    edges: tuple[float, ...]
+    shapes: tuple[Shape, ...]
+    ratios: tuple[Ratios, ...]
+    beyond: int = 0
+
+
+def distributions(cases: Sequence[ArmTrials], comparison: Comparison) -> tuple[Distribution, ...]:
+    """TTFT, time per token, a request's own speed, and the throughput of each trial; without those of which no arm has
+    a value."""
+    found = [
+        _of_requests(cases, comparison, "ttft", "Time to first token", "ms", "lower", ttft_ns, 1 / NS_PER_MS, ttft_ns,
+                     "TTFT of one request", "median_ttft_ms", "TTFT"),
+        _of_requests(cases, comparison, "per_token", "Time per token after the first", "ms", "lower", token_gap_ns,
+                     1 / NS_PER_MS, tpot_ns, "time of one token (a burst's gap, shared by its tokens)", "mean_tpot_ms",
+                     "TPOT"),
+        _of_requests(cases, comparison, "request_speed", "Speed of one request", "tok/s", "higher", _speed, 1.0, _speed,
+                     "output tokens of one request by its time from sending to last token", "output_throughput",
+                     "speed"),
+        _of_trials(cases, comparison),
+    ]  # fmt: skip
+    return tuple(one for one in found if any(shape.n for shape in one.shapes))
+
+
+def _of_requests(
+    cases: Sequence[ArmTrials],
+    comparison: Comparison,
+    key: str,
+    title: str,
+    unit: str,
+    better: Literal["higher", "lower"],
+    values: Values,
+    scale: float,
+    of_request: Values,
+    each: str,
+    metric: str,
+    paired: str,
+) -> Distribution:
+    by_arm = {
+        case.name: np.concatenate([np.empty(0), *(trial.series(values).values for trial in case.done)]) * scale
+        for case in cases
+    }
+    by_request = {case.name: means(case, of_request) for case in cases}
+    base, *others = by_request
+    ratios = [
+        _ratios(
+            [own / by_request[base][at] for at, own in by_request[arm].items() if by_request[base].get(at)],
+            arm, base, metric, comparison,
+        )
+        for arm in others
+    ]  # fmt: skip
+    pair = f"{paired} of one request, the mean over each arm's trials"
+    return _distribution(key, title, unit, each, pair, better, by_arm, {}, ratios)
+
+
+def _of_trials(cases: Sequence[ArmTrials], comparison: Comparison) -> Distribution:
+    metric = METRICS_BY_KEY["output_throughput"]
+    by_number = {
+        case.name: {t.trial.number: value for t in case.done if (value := metric.value(t)) is not None}
+        for case in cases
+    }
+    row = next((row for row in comparison.rows if row.metric == metric.key), None)
+    base, *others = by_number
+    ratios: list[Ratios] = []
+    for arm in others:
+        found = _ratios([], arm, base, metric.key, comparison)
+        if found.difference is None or found.difference.paired:
+            pairs = [own / by_number[base][i] for i, own in by_number[arm].items() if by_number[base].get(i)]
+            found = _ratios(pairs, arm, base, metric.key, comparison)
+        ratios.append(found)
+    by_arm = {arm: np.array(list(values.values()), np.float64) for arm, values in by_number.items()}
+    estimates = {} if row is None else row.estimates
+    return _distribution(
+        "throughput", "Output token throughput", "tok/s", "output tokens of one trial by its duration",
+        "one trial of each arm, played one after the other", "higher", by_arm, estimates, ratios,
+    )  # fmt: skip
+
+
+def _distribution(
+    key: str,
+    title: str,
+    unit: str,
+    each: str,
+    pair: str,
+    better: Literal["higher", "lower"],
+    by_arm: dict[str, Floats],
+    estimates: dict[str, Estimate],
+    ratios: Sequence[Ratios],
+) -> Distribution:
+    known = [values for values in by_arm.values() if len(values)]
+    together = np.concatenate(known) if known else np.array([1.0])
+    outside = 0.5 if max(map(len, by_arm.values())) > MOST_POINTS else 0.0
+    low = float(min((np.percentile(values, outside) for values in known), default=0.0))
+    high = float(max((np.percentile(values, 100 - outside) for values in known), default=1.0))
+    ends = [end for one in estimates.values() for end in (one.low, one.high) if end is not None]
+    if estimates and known:
+        low, high = min([low, *ends]), max([high, *ends])
+    is_log = low > 0 and float(np.percentile(together, 99) / max(np.percentile(together, 1), low)) > LOG_FROM
+    if low == high:
+        low, high = low - abs(low) * 0.05 - 1e-9, high + abs(high) * 0.05 + 1e-9
+    edges = np.geomspace(low, high, BINS + 1) if is_log else np.linspace(low, high, BINS + 1)
+    edges[0], edges[-1] = low, high
+    return Distribution(
+        key=key,
+        title=title,
+        unit=unit,
+        each=each,
+        pair=pair,
+        better=better,
+        is_log=is_log,
+        edges=tuple(edges.tolist()),
+        shapes=tuple(_shape(arm, values, edges, estimates.get(arm)) for arm, values in by_arm.items()),
+        ratios=tuple(ratios),
+        beyond=int(((together < low) | (together > high)).sum()) if known else 0,
+    )
+
+
+def _shape(arm: str, values: Floats, edges: Floats, estimate: Estimate | None) -> Shape:
+    if not len(values):
+        return Shape(arm, 0, {}, (), ())
+    quantiles: dict[int, float] = {percent: float(np.percentile(values, percent)) for percent in PERCENTS}
+    counts, _ = np.histogram(values, edges)
+    return Shape(
+        arm=arm,
+        n=len(values),
+        quantiles=quantiles,
+        shares=tuple((counts / len(values)).tolist()) if len(values) > MOST_POINTS else (),
+        points=tuple(np.sort(values).tolist()) if len(values) <= MOST_POINTS else (),
+        estimate=estimate,
+    )
+
+
+def _ratios(found: Sequence[float], arm: str, base: str, metric: str, comparison: Comparison) -> Ratios:
+    row = next((row for row in comparison.rows if row.metric == metric), None)
+    difference = None
+    if row is not None and arm in row.estimates and base in row.estimates:
+        difference = row.against(base, arm)
+    return Ratios(
+        arm=arm,
+        baseline=base,
+        n=len(found),
+        points=tuple(spread_out(sorted(found), MOST_POINTS)),
+        below_1=sum(one < 1 for one in found),
+        label="" if row is None else row.label.partition(" (")[0],
+        difference=difference,
+    )
+
+
+def _speed(request: RequestView) -> Sequence[float]:
+    timing = request.timing
+    if timing is None or not timing.output_tokens or timing.latency_ns <= 0:
+        return []
+    return [timing.output_tokens / seconds(timing.latency_ns)]

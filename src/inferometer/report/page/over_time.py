@@ -1,0 +1,185 @@
+"""How did a trial go over time: tokens a second, requests under way, memory, power, clocks, processors?"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from inferometer.analysis.validity import ArmTrials
+from inferometer.base.units import NS_PER_S, gib, seconds
+from inferometer.core.record import Sample
+from inferometer.metrics.measures import TrialView
+from inferometer.metrics.memory import held_bytes
+from inferometer.metrics.rows import memory_quantity
+from inferometer.metrics.token_latency import delivery
+
+MOST_BUCKETS = 240
+MOST_OF_TOKENS = 60
+MOST_TRIALS = 8
+_BUCKETS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """One arm's values; `at_s` counts from the start of the plan, so that loading is before 0."""
+
+    arm: str
+    at_s: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+class CurveGroup(msgspec.Struct, frozen=True):
+    """A picture: every arm's curve of one quantity. `note` says what a value is."""
+
+    key: str
+    title: str
+    unit: str
+    note: str
+    curves: tuple[Curve, ...]
+
+
+class TrialCurves(msgspec.Struct, frozen=True):
+    """The trials of one number, one of each arm."""
+
+    number: int
+    quantities: tuple[CurveGroup, ...]
+
+
+class _Read(msgspec.Struct, frozen=True):
+    """A quantity of the probes: within a bucket the mean or the highest of each device, then over the devices."""
+
+    quantity: str
+    title: str
+    unit: str
+    over_devices: Literal["sum", "mean", "max"]
+    within: Literal["mean", "max"] = "mean"
+
+
+_READ = (
+    _Read("power_w", "GPU power", "W", "sum"),
+    _Read("sm_clock_mhz", "GPU clock", "MHz", "mean"),
+    _Read("memory_clock_mhz", "GPU memory clock", "MHz", "mean"),
+    _Read("gpu_temperature_c", "GPU temperature", "°C", "max", "max"),
+    _Read("gpu_utilization_percent", "GPU utilisation", "%", "mean"),
+    _Read("engine_cpu_cores", "CPU of the engine", "cores", "sum"),
+    _Read("other_cpu_cores", "CPU of others", "cores", "sum"),
+)
+_OF: dict[str, Callable[[Iterable[float]], float]] = {"sum": sum, "mean": fmean, "max": max}
+
+
+def runs(cases: Sequence[ArmTrials]) -> tuple[TrialCurves, ...]:
+    """The first trials by number, with those quantities that any arm has."""
+    by_number: defaultdict[int, list[tuple[str, TrialView]]] = defaultdict(list)
+    for case in cases:
+        for trial in case.trials:
+            if trial.trial.plan_started_ns is not None and trial.requests:
+                by_number[trial.trial.number].append((case.name, trial))
+    found: list[TrialCurves] = []
+    for number in sorted(by_number)[:MOST_TRIALS]:
+        trials = by_number[number]
+        quantities = [
+            _quantity("tokens", "Tokens a second", "tok/s", "output tokens that arrived", _tokens, trials),
+            _quantity("concurrency", "Requests under way", "requests", "sent and not ended", _under_way, trials),
+            _quantity("memory", "Memory of the engine", "GiB", "highest in each step", _memory, trials),
+            *(
+                _quantity(one.quantity, one.title, one.unit, f"{one.within} in each step", _reader(one), trials)
+                for one in _READ
+            ),
+        ]
+        found.append(TrialCurves(number, tuple(one for one in quantities if any(curve.at_s for curve in one.curves))))
+    return tuple(one for one in found if one.quantities)
+
+
+def bucket_s(span_s: float) -> float:
+    """The width of a step for a trial of that length: at most MOST_BUCKETS of them where a round width allows it."""
+    return next((width for width in _BUCKETS_S if span_s / width <= MOST_BUCKETS), span_s / MOST_BUCKETS)
+
+
+def _quantity(
+    key: str,
+    title: str,
+    unit: str,
+    note: str,
+    of: Callable[[TrialView, float], dict[int, float]],
+    trials: Sequence[tuple[str, TrialView]],
+) -> CurveGroup:
+    """One width of step for all arms. `of` gives values by the number of the step from the start of the plan."""
+    width = max(bucket_s(_span_s(trial)) for _, trial in trials)
+    if key == "tokens":  # short steps show bursts and prefills rather than speed, which the timeline is for
+        width = max(bucket_s(_span_s(trial) * MOST_BUCKETS / MOST_OF_TOKENS) for _, trial in trials)
+    curves = [_curve(arm, of(trial, width), width) for arm, trial in trials]
+    return CurveGroup(key, title, unit, f"{note}, steps of {width:g} s", tuple(curves))
+
+
+def _curve(arm: str, values: dict[int, float], width: float) -> Curve:
+    steps = sorted(values)
+    return Curve(arm, tuple(round((step + 0.5) * width, 3) for step in steps), tuple(values[step] for step in steps))
+
+
+def _span_s(trial: TrialView) -> float:
+    stamps = [sample.at_ns for sample in trial.trial.samples] + [r.record.done_ns for r in trial.requests]
+    return seconds(max(stamps) - min([0, *stamps]))
+
+
+def _step(at_ns: float, trial: TrialView, width: float) -> int:
+    return int((at_ns - (trial.trial.plan_started_ns or 0)) // (width * NS_PER_S))
+
+
+def _tokens(trial: TrialView, width: float) -> dict[int, float]:
+    """From the plan's start to its end; the last, broken step is left out unless it is the only one."""
+    last = max(_step(request.record.done_ns, trial, width) for request in trial.requests)
+    told = [found for request in trial.requests if (found := request.remembered(delivery)) is not None]
+    at_ns = np.array([at_ns for found in told for at_ns in found.at_ns], dtype=np.int64)
+    if not len(at_ns):
+        return {}
+    steps = (at_ns - (trial.trial.plan_started_ns or 0)) // round(width * NS_PER_S)
+    tokens = np.array([tokens for found in told for tokens in found.tokens])
+    within = (steps >= 0) & (steps < max(1, last))
+    counted = np.bincount(steps[within], tokens[within], minlength=max(1, last))
+    return {step: float(count) / width for step, count in enumerate(counted)}
+
+
+def _under_way(trial: TrialView, width: float) -> dict[int, float]:
+    """The time average in each step."""
+    busy: defaultdict[int, float] = defaultdict(float)
+    step_ns = width * NS_PER_S
+    began_ns = trial.trial.plan_started_ns or 0
+    for request in trial.requests:
+        record = request.record
+        if record.sent_ns is None:
+            continue
+        for step in range(_step(record.sent_ns, trial, width), _step(record.done_ns, trial, width) + 1):
+            begin = began_ns + step * step_ns
+            busy[step] += max(0.0, min(record.done_ns, begin + step_ns) - max(record.sent_ns, begin)) / step_ns
+    return {step: busy.get(step, 0.0) for step in range(max(busy, default=-1) + 1)}
+
+
+def _memory(trial: TrialView, width: float) -> dict[int, float]:
+    found: dict[int, float] = {}
+    for at_ns, value in held_bytes(trial.trial.samples, memory_quantity(trial.trial.samples)).items():
+        step = _step(at_ns, trial, width)
+        found[step] = max(gib(value), found.get(step, 0.0))
+    return found
+
+
+def _reader(read: _Read) -> Callable[[TrialView, float], dict[int, float]]:
+    def values(trial: TrialView, width: float) -> dict[int, float]:
+        samples = [sample for sample in trial.trial.samples if sample.quantity == read.quantity]
+        return _over_devices(samples, read, lambda at_ns: _step(at_ns, trial, width))
+
+    return values
+
+
+def _over_devices(samples: Sequence[Sample], read: _Read, step_of: Callable[[int], int]) -> dict[int, float]:
+    """Only steps in which every device was read."""
+    by_step: defaultdict[int, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for sample in samples:
+        by_step[step_of(sample.at_ns)][f"{sample.device}/{sample.pid}"].append(sample.value)
+    devices = {device for step in by_step.values() for device in step}
+    return {
+        step: _OF[read.over_devices](_OF[read.within](values) for values in each.values())
+        for step, each in by_step.items()
+        if len(each) == len(devices)
+    }

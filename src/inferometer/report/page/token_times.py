@@ -1,0 +1,120 @@
+"""When did each token of one request arrive, in every arm? Bursts, and the stalls between them."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+
+import msgspec
+
+from inferometer.analysis.validity import ArmTrials
+from inferometer.base.units import ms
+from inferometer.metrics.measures import RequestView
+from inferometer.metrics.token_latency import STALL_MULTIPLE, Burst, delivery
+from inferometer.report.page.same_requests import Key, keys, spread_out
+
+MOST_REQUESTS = 24
+MOST_BURSTS = 1200
+"""Of one answer: neighbours of a longer one are put together."""
+
+
+class Lane(msgspec.Struct, frozen=True):
+    """One arm's answer, times in ms from its sending. `bursts`: when each came and how many tokens it brought.
+    `stalls`: from and to. `joined`: how many neighbouring bursts one of these is. Without bursts where it failed, and
+    then `outcome` says how."""
+
+    arm: str
+    trial: int
+    outcome: str
+    bursts: tuple[tuple[float, float], ...] = ()
+    stalls: tuple[tuple[float, float], ...] = ()
+    joined: int = 1
+
+    @property
+    def tokens(self) -> float:
+        return sum(tokens for _, tokens in self.bursts)
+
+
+class Timeline(msgspec.Struct, frozen=True):
+    """One request in every arm that has it."""
+
+    request: str
+    kind: str
+    lanes: tuple[Lane, ...]
+
+    @property
+    def longest_stall_ms(self) -> float:
+        return max((end - begin for lane in self.lanes for begin, end in lane.stalls), default=0.0)
+
+
+class Timelines(msgspec.Struct, frozen=True):
+    """The shown requests, of so many in all."""
+
+    shown: tuple[Timeline, ...]
+    total: int
+
+
+def timelines(cases: Sequence[ArmTrials]) -> Timelines:
+    """Of each arm's first done trial: evenly over the plan, and each arm's request with the longest stall."""
+    found: dict[Key, list[tuple[str, int, RequestView]]] = {}
+    kinds: dict[Key, tuple[str, str]] = {}
+    worst: dict[str, tuple[int, Key]] = {}
+    for case in cases:
+        known = keys(case)
+        for trial in case.done[:1]:
+            for request in trial.requests:
+                key = known.get(request.record.index)
+                if key is None:
+                    continue
+                found.setdefault(key, []).append((case.name, trial.trial.number, request))
+                asked = case.requests.get(request.record.index)
+                kinds.setdefault(key, (request.record.request_id, _kind(asked.tags) if asked else ""))
+                stall_ns = _longest_stall_ns(request)
+                if stall_ns > worst.get(case.name, (0, None))[0]:
+                    worst[case.name] = (stall_ns, key)
+    stalled = {key for _, key in worst.values()}
+    evenly = spread_out([key for key in found if key not in stalled], max(1, MOST_REQUESTS - len(stalled)))
+    chosen = stalled | set(evenly)
+    shown = [
+        Timeline(*kinds[key], tuple(_lane(*one) for one in lanes)) for key, lanes in found.items() if key in chosen
+    ]
+    return Timelines(tuple(shown), len(found))
+
+
+def _kind(tags: dict[str, str]) -> str:
+    return ", ".join(tags[name] for name in ("language", "task") if name in tags)
+
+
+def _longest_stall_ns(request: RequestView) -> int:
+    """0 where there is none."""
+    told = request.remembered(delivery)
+    if told is None or not told.gaps_ns:
+        return 0
+    longest_ns = max(told.gaps_ns)
+    return longest_ns if longest_ns > STALL_MULTIPLE * median(told.gaps_ns) else 0
+
+
+def _lane(arm: str, trial: int, request: RequestView) -> Lane:
+    record = request.record
+    told = request.remembered(delivery)
+    if told is None or record.sent_ns is None or not told.bursts:
+        return Lane(arm, trial, record.outcome)
+    limit_ns = STALL_MULTIPLE * median(told.gaps_ns) if told.gaps_ns else 0.0
+    stalls = [
+        (ms(before.at_ns - record.sent_ns), ms(after.at_ns - record.sent_ns))
+        for before, after in pairwise(told.bursts)
+        if after.at_ns - before.at_ns > limit_ns
+    ]
+    bursts, joined = _joined(told.bursts)
+    return Lane(
+        arm, trial, record.outcome,
+        tuple((ms(burst.at_ns - record.sent_ns), burst.tokens) for burst in bursts), tuple(stalls), joined,
+    )  # fmt: skip
+
+
+def _joined(bursts: Sequence[Burst]) -> tuple[list[Burst], int]:
+    """At most MOST_BURSTS, each of so many neighbours."""
+    joined = -(-len(bursts) // MOST_BURSTS)
+    if joined <= 1:
+        return list(bursts), 1
+    groups = [bursts[i : i + joined] for i in range(0, len(bursts), joined)]
+    return [Burst(group[-1].at_ns, sum(burst.tokens for burst in group)) for group in groups], joined

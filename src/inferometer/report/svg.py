@@ -1,0 +1,209 @@
+"""How does a picture become SVG? Scales with round ticks, marks by class, and the style that gives the classes colours.
+
+Marks carry classes (`fill-0`, `line-1`) rather than colours, so that one picture is right in light, in dark and on
+paper. A page defines the colours as CSS variables (data/pictures.css); a file of its own gets them written in, because
+not every program that shows SVG knows variables.
+"""
+
+import importlib.resources
+import math
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import msgspec
+
+from inferometer.base.units import tick_text
+
+PALETTE = 8
+"""Colours that `pictures.css` has; further arms have them again, with other dashes and shapes."""
+
+
+class Drawing(msgspec.Struct, frozen=True):
+    """`svg` has `alt` inside; `rows`, the first being the head, are the same in numbers."""
+
+    svg: str
+    alt: str
+    rows: tuple[tuple[str, ...], ...]
+    width: float
+    height: float
+
+
+class Scale(msgspec.Struct, frozen=True):
+    """From values to pixels; what lies outside is put on the edge."""
+
+    low: float
+    high: float
+    from_px: float
+    to_px: float
+    is_log: bool = False
+
+    def __call__(self, value: float) -> float:
+        value = min(max(value, self.low), self.high)
+        if self.is_log:
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return self.from_px + share * (self.to_px - self.from_px)
+
+    def ticks(self, most: int = 5) -> list[float]:
+        """Round values inside, at most so many."""
+        if self.is_log:
+            for multiples in ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+                found = [
+                    factor * 10.0**power
+                    for power in range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+                    for factor in multiples
+                    if self.low <= factor * 10.0**power <= self.high
+                ]
+                if len(found) <= most + 1:
+                    return found if len(found) > 1 else [self.low, self.high]
+            return found[:: -(-len(found) // most)]
+        raw = (self.high - self.low) / most
+        power = 10.0 ** math.floor(math.log10(raw))
+        step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
+        first = math.ceil(self.low / step - 1e-9)
+        return [step * i for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def scale(low: float, high: float, from_px: float, to_px: float, *, is_log: bool = False) -> Scale:
+    """With some room where all values are one."""
+    if high <= low:
+        low, high = (low / 1.1, low * 1.1) if is_log else (low - abs(low) * 0.1 - 0.5, low + abs(low) * 0.1 + 0.5)
+    return Scale(low, high, from_px, to_px, is_log)
+
+
+def visible(words: str) -> str:
+    """The text with what would act instead of being read made visible: control characters as their pictures (ESC as
+    ␛), marks that turn the direction of text by their number, halves of surrogate pairs as U+FFFD."""
+    return words if words.isprintable() else _ACTS.sub(_seen, words)
+
+
+_ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def _seen(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\ufffd" if 0xD800 <= code <= 0xDFFF else f"⟨U+{code:04X}⟩"
+
+
+def escaped(words: str) -> str:
+    return escape(visible(words))
+
+
+def px(value: float) -> str:
+    """At most one decimal."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def text(x: float, y: float, words: str, *, classes: str = "ink", anchor: str = "start", more: str = "") -> str:
+    """`more` follows in the dim style."""
+    at = "" if anchor == "start" else f' text-anchor="{anchor}"'
+    then = f'<tspan class="dim" dx="10">{escaped(more)}</tspan>' if more else ""
+    return f'<text class="{classes}" x="{px(x)}" y="{px(y)}"{at}>{escaped(words)}{then}</text>'
+
+
+def line(x1: float, y1: float, x2: float, y2: float, classes: str) -> str:
+    return f'<path class="{classes}" d="M{px(x1)} {px(y1)}L{px(x2)} {px(y2)}"/>'
+
+
+def path(points: Iterable[tuple[float, float]], classes: str, *, closed: bool = False) -> str:
+    steps = "L".join(f"{px(x)} {px(y)}" for x, y in points)
+    return f'<path class="{classes}" d="M{steps}{"Z" if closed else ""}"/>'
+
+
+def rect(x: float, y: float, width: float, height: float, classes: str, title: str = "") -> str:
+    shape = f'class="{classes}" x="{px(x)}" y="{px(y)}" width="{px(max(width, 0.5))}" height="{px(height)}"'
+    return f"<rect {shape}><title>{escaped(title)}</title></rect>" if title else f"<rect {shape}/>"
+
+
+def mark(x: float, y: float, arm: int, size: float = 3.2, classes: str = "") -> str:
+    """One value: a shape for each arm, so that colour is not all that tells them apart."""
+    corners: Sequence[tuple[float, float]]
+    match arm % 4:
+        case 0:
+            return f'<circle class="fill-{arm % PALETTE} {classes}" cx="{px(x)}" cy="{px(y)}" r="{px(size)}"/>'
+        case 1:
+            corners = ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9))
+        case 2:
+            corners = ((0, -1.15), (1.05, 0.8), (-1.05, 0.8))
+        case _:
+            corners = ((0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0))
+    return path(((x + a * size, y + b * size) for a, b in corners), f"fill-{arm % PALETTE} {classes}", closed=True)
+
+
+def bottom_axis(along: Scale, top: float, bottom: float, title: str, width: float, *, suffix: str = "") -> list[str]:
+    """Ticks with lines up to `top`, their values below `bottom`, and the title below these, all within `width`."""
+    found: list[str] = []
+    ticks = along.ticks()
+    for value in ticks:
+        found.append(line(along(value), top, along(value), bottom, "grid"))
+        words = tick_text(value, ticks) + suffix
+        half = 3.6 * len(words)
+        x = min(max(along(value), half), width - half)
+        found.append(text(x, bottom + 15, words, classes="dim", anchor="middle"))
+    found.append(text((along.from_px + along.to_px) / 2, bottom + 32, title, classes="dim", anchor="middle"))
+    return found
+
+
+def legend(names: Sequence[tuple[str, int]], width: float) -> tuple[list[str], float]:
+    """Names with their line and shape, in as many rows as they need; and the height of these."""
+    found: list[str] = []
+    x, y = 2.0, 11.0
+    for name, arm in names:
+        words = shortened(name)
+        needed = 34 + 7.2 * len(words) + 14
+        if x > 2 and x + needed > width:
+            x, y = 2.0, y + 18
+        found.append(line(x, y - 4, x + 26, y - 4, f"line-{arm % PALETTE} dash-{arm % 4}"))
+        found.append(mark(x + 13, y - 4, arm))
+        found.append(text(x + 32, y, words))
+        x += needed
+    return found, y + 8
+
+
+def shortened(name: str, most: int = 30) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def drawing(width: float, height: float, parts: Iterable[str], alt: str, rows: Iterable[tuple[str, ...]]) -> Drawing:
+    return Drawing(svg(width, height, parts, alt), alt, tuple(rows), width, height)
+
+
+def svg(width: float, height: float, parts: Iterable[str], alt: str, classes: str = "") -> str:
+    """The whole picture; scales to the width that it is given."""
+    size = f'viewBox="0 0 {px(width)} {px(height)}" width="{px(width)}" height="{px(height)}"'
+    inside = "".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="picture {classes}" {size} role="img" '
+        f'aria-label="{escaped(alt)}">{inside}</svg>'
+    )
+
+
+def data(name: str) -> str:
+    """A file of this package's `data/`."""
+    return importlib.resources.files("inferometer.report").joinpath("data", name).read_text(encoding="utf-8")
+
+
+def standalone(drawing: Drawing, title: str) -> str:
+    """A file of its own: light, on a ground of its own, below its title."""
+    sheet = data("pictures.css")
+    colours = dict(re.findall(r"--([\w-]+):\s*([^;]+);", sheet.partition("}")[0]))
+    rules = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], sheet.partition("/* marks */")[2])
+    inside = drawing.svg.partition(">")[2].removesuffix("</svg>")
+    lines = textwrap.wrap(title, int(drawing.width / 8))[:3]
+    top = 20 + 18 * len(lines)
+    width, height = drawing.width + 2 * _MARGIN, drawing.height + top + _MARGIN
+    parts = [
+        f"<title>{escaped(title)}</title><desc>{escaped(drawing.alt)}</desc><style>{rules}</style>",
+        f'<rect width="100%" height="100%" fill="{colours["ground"]}"/>',
+        *(text(_MARGIN, 24 + 18 * i, line, classes="strong") for i, line in enumerate(lines)),
+        f'<g transform="translate({_MARGIN} {top})">{inside}</g>',
+    ]
+    return svg(width, height, parts, drawing.alt) + "\n"
+
+
+_MARGIN = 12

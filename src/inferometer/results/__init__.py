@@ -1,0 +1,1 @@
+"""Study folders to trials, and trials to a Comparison."""

@@ -1,0 +1,38 @@
+"""Which file does a model's name in a spec mean? `standin:demo` is made here when first asked."""
+
+import difflib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from inferometer.base.errors import RequestWrong
+from inferometer.core.spec import Arm
+
+STANDIN = "standin:"
+SIZES = ("demo", "tiny")
+
+
+def resolve(arm: Arm) -> Arm:
+    """The arm with files for names: `standin:SIZE` as a target or as a draft. Raises RequestWrong for other sizes."""
+    model = _file(arm.model, "target")
+    if arm.draft is None:
+        return msgspec.structs.replace(arm, model=model)
+    draft = msgspec.structs.replace(arm.draft, model=_file(arm.draft.model, "draft"))
+    return msgspec.structs.replace(arm, model=model, draft=draft)
+
+
+def standin_file(size: str, role: Literal["target", "draft"]) -> Path:
+    """The stand-in's file, made on this machine when first asked for. Raises RequestWrong for a size there is not."""
+    if size not in SIZES:
+        near = difflib.get_close_matches(size, SIZES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise RequestWrong(f"there is no stand-in of size {size!r}.{hint} Known: {', '.join(SIZES)}.")
+    from inferometer.standin import default_cache_dir, standin_pair  # numpy and gguf: only where one is asked for
+
+    target, draft = standin_pair(default_cache_dir(), size)
+    return target if role == "target" else draft
+
+
+def _file(name: str, role: Literal["target", "draft"]) -> str:
+    return str(standin_file(name.removeprefix(STANDIN), role)) if name.startswith(STANDIN) else name

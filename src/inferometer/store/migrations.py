@@ -1,0 +1,73 @@
+"""How does a study of an older format become one of today's? Each step changes a database in one transaction.
+
+Format 2 had `event_chars` of four bytes an entry, which today's reader knows by their width. Format 1 came in two
+forms: at first a record's events were one column, zlib of JSON [[at_ns, kind, text], …]; later they were columns
+without `event_tokens`.
+"""
+
+import array
+import sqlite3
+import sys
+import zlib
+from collections.abc import Sequence
+
+import msgspec
+
+from inferometer.core.record import KINDS, EventKind
+
+OLDEST = 1
+_decode_events = msgspec.json.Decoder(list[tuple[int, EventKind, str]]).decode
+
+
+def migrate(database: sqlite3.Connection, version: int) -> None:
+    """Brings `database` from `version` (OLDEST or later) to today's, all or nothing. Raises sqlite3.Error, or
+    ValueError where what it holds is not what that version wrote."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        if version <= 1:
+            _to_2(database)
+        database.execute("PRAGMA user_version = 3")
+        database.commit()
+    except BaseException:
+        database.rollback()
+        raise
+
+
+def _to_2(database: sqlite3.Connection) -> None:
+    columns = {row[1] for row in database.execute("PRAGMA table_info(record)")}
+    for name, kind, default in (
+        ("stamp_errors", "INTEGER", "0"),
+        ("event_ns", "BLOB", "x''"),
+        ("event_kind", "BLOB", "x''"),
+        ("event_chars", "BLOB", "x''"),
+        ("event_text", "TEXT", "''"),
+        ("event_tokens", "BLOB", "x''"),
+    ):
+        if name not in columns:
+            database.execute(f"ALTER TABLE record ADD COLUMN {name} {kind} NOT NULL DEFAULT {default}")
+    if "events" not in columns:
+        return
+    keys = database.execute("SELECT trial_id, idx FROM record").fetchall()
+    for trial_id, index in keys:
+        (packed,) = database.execute(
+            "SELECT events FROM record WHERE trial_id = ? AND idx = ?", (trial_id, index)
+        ).fetchone()
+        try:
+            events = _decode_events(zlib.decompress(packed))
+        except (zlib.error, msgspec.MsgspecError, TypeError) as error:
+            raise ValueError(f"the events of request {index} are damaged: {error}") from error
+        database.execute(
+            "UPDATE record SET event_ns = ?, event_kind = ?, event_chars = ?, event_text = ? "
+            "WHERE trial_id = ? AND idx = ?",
+            (*_columns(events), trial_id, index),
+        )
+    database.execute("ALTER TABLE record DROP COLUMN events")
+
+
+def _columns(events: Sequence[tuple[int, EventKind, str]]) -> tuple[bytes, bytes, bytes, str]:
+    at_ns, chars = array.array("q", [event[0] for event in events]), array.array("I", [len(e[2]) for e in events])
+    if sys.byteorder == "big":
+        at_ns.byteswap()
+        chars.byteswap()
+    kinds = bytes(KINDS.index(event[1]) for event in events)
+    return at_ns.tobytes(), kinds, chars.tobytes(), "".join(event[2] for event in events)

@@ -1,0 +1,100 @@
+"""How does a request's record become a row of the database, and a row a record again?"""
+
+import array
+import sys
+from collections.abc import Sequence
+from typing import get_args
+
+import msgspec
+
+from inferometer.core.record import Event, Events, Outcome, RequestRecord, ServerTimings, TokenUsage
+
+_SCALARS = (
+    "request_id measured outcome due_ns sent_ns done_ns first_byte_ns connected_ns status finish_reason model error "
+    "coalesced stamp_errors resent prompt_tokens our_tokens"
+).split()
+_EVENT_COLUMNS = "event_ns, event_kind, event_chars, event_text, event_tokens"
+
+COLUMNS = f"idx, {', '.join(_SCALARS)}, usage, timings, {_EVENT_COLUMNS}"
+"""A row's, in order."""
+
+INT, INT_OR_NONE, FLOAT, TEXT, TEXT_OR_NONE = (int,), (int, type(None)), (float,), (str,), (str, type(None))
+
+_CHARS = {1: "B", 2: "H", 4: "I"}
+"""By bytes an entry: `event_chars` are as wide as their greatest needs."""
+
+_encode = msgspec.json.encode
+_decode_usage = msgspec.json.Decoder(TokenUsage).decode
+_decode_timings = msgspec.json.Decoder(ServerTimings).decode
+
+
+def row_of(record: RequestRecord) -> tuple[object, ...]:
+    """The values of COLUMNS."""
+    usage = None if record.usage is None else _encode(record.usage).decode()
+    timings = None if record.timings is None else _encode(record.timings).decode()
+    return (record.index, *(getattr(record, name) for name in _SCALARS), usage, timings, *_columns(record.events))
+
+
+def take(row: tuple[object, ...], found: list[RequestRecord], bad: list[int]) -> None:
+    """The record of a row to `found`, or where it makes none its index to `bad`."""
+    try:
+        found.append(record(row))
+    except (ValueError, TypeError, msgspec.MsgspecError):
+        bad.append(row[0] if isinstance(row[0], int) else -1)
+
+
+_KINDS: dict[str, tuple[type, ...]] = dict.fromkeys(_SCALARS, INT_OR_NONE) | {
+    **dict.fromkeys(("measured", "done_ns", "coalesced", "stamp_errors", "resent"), INT),
+    **dict.fromkeys(("request_id", "outcome", "error"), TEXT),
+    **dict.fromkeys(("finish_reason", "model"), TEXT_OR_NONE),
+}
+_OUTCOMES = frozenset(get_args(Outcome))
+_ROW_KINDS = [_KINDS[name] for name in _SCALARS]
+
+
+def record(row: tuple[object, ...]) -> RequestRecord:
+    """Raises ValueError, TypeError or MsgspecError for a row that holds no record."""
+    index, *scalars, usage, timings, at_ns, kinds, chars, text, tokens = row
+    if type(index) is not int or type(kinds) is not bytes or not all(map(fits, scalars, _ROW_KINDS)):
+        raise TypeError("a column holds what its name does not say")
+    fields = dict(zip(_SCALARS, scalars, strict=True))
+    if fields["outcome"] not in _OUTCOMES:
+        raise ValueError(f"there is no outcome {fields['outcome']!r}")
+    fields["measured"] = bool(fields["measured"])
+    return RequestRecord(
+        index=index,
+        usage=None if usage is None else _decode_usage(usage),  # pyright: ignore[reportArgumentType]
+        timings=None if timings is None else _decode_timings(timings),  # pyright: ignore[reportArgumentType]
+        events=_events(at_ns, kinds, chars, text, tokens),  # pyright: ignore[reportArgumentType]
+        **fields,  # pyright: ignore[reportArgumentType] # as checked just above
+    )
+
+
+def fits(value: object, kinds: tuple[type, ...]) -> bool:
+    """Whether an altered file still has what the schema says: SQLite holds nobody to it."""
+    return type(value) in kinds
+
+
+def _columns(events: Sequence[Event]) -> tuple[bytes, bytes, bytes, str, bytes]:
+    """The events as the columns of a record."""
+    columns = events if isinstance(events, Events) else Events.of(events)
+    most = max(columns.chars, default=0)
+    code = next(code for code in _CHARS.values() if most < 1 << (8 * array.array(code).itemsize))
+    chars, tokens = _little(array.array(code, columns.chars)), _little(columns.tokens)
+    return _little(columns.at_ns).tobytes(), columns.kinds, chars.tobytes(), columns.text, tokens.tobytes()
+
+
+def _events(at_ns: bytes, kinds: bytes, chars: bytes, text: str, tokens: bytes) -> Events:
+    """The events of a record's columns. Raises ValueError where they do not fit one another."""
+    code = _CHARS.get(len(chars) // max(1, len(kinds)), "I")
+    narrow = _little(array.array(code, chars))
+    numbers = narrow if code == "I" else array.array("I", narrow), text, _little(array.array("I", tokens))
+    return Events(_little(array.array("q", at_ns)), kinds, *numbers)
+
+
+def _little(values: "array.array[int]") -> "array.array[int]":
+    """The array in little-endian order, from or to this machine's."""
+    if sys.byteorder == "big":
+        values = values[:]
+        values.byteswap()
+    return values

@@ -1,0 +1,124 @@
+"""A draft, a setting or a model that was asked for and is not there is found; one that is there is not."""
+
+import pytest
+
+from inferometer.analysis.validity.configuration import another_model, draft_not_used, settings_not_in_force
+from inferometer.core.record import ServerTimings
+from inferometer.core.spec import Arm, Draft
+
+DRAFTING = Arm(engine="llama-server", model="m.gguf", draft=Draft("d.gguf"))
+
+
+def said(found) -> list[tuple[str, str]]:
+    return [(finding.severity, finding.code) for finding in found]
+
+
+# --- the draft ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("draft_n", [None, 0])
+def test_a_draft_that_the_timings_know_nothing_of_makes_the_comparison_invalid(make, draft_n):
+    trial = make.trial(make.answers(timings=ServerTimings(predicted_n=21, draft_n=draft_n)))
+    (found,) = draft_not_used([make.case(trial, arm=DRAFTING, name="draft")])
+    assert (found.severity, found.code, found.arm) == ("invalid", "draft-not-used", "draft")
+    assert "no drafted token in 1 of 1 trials" in found.message
+    assert "--spec-type" in found.action
+
+
+def test_a_draft_that_drafted_is_silent_and_so_is_an_arm_without_one(make):
+    drafted = make.trial(make.answers(timings=ServerTimings(predicted_n=21, draft_n=30, draft_n_accepted=10)))
+    plain = make.trial(make.answers(timings=ServerTimings(predicted_n=21)))
+    assert said(draft_not_used([make.case(drafted, arm=DRAFTING), make.case(plain)])) == []
+
+
+def test_one_trial_without_drafting_among_three_is_named(make):
+    drafted = make.trial(make.answers(timings=ServerTimings(predicted_n=21, draft_n=30)))
+    unused = make.trial(make.answers(timings=ServerTimings(predicted_n=21)), 2)
+    (found,) = draft_not_used([make.case(drafted, unused, drafted, arm=DRAFTING)])
+    assert "in 1 of 3 trials" in found.message
+
+
+def test_a_draft_asked_for_by_the_arm_s_own_flags_counts_as_asked_for(make):
+    trial = make.trial(make.answers(timings=ServerTimings(predicted_n=21)), facts={"asked_draft": "on"})
+    assert said(draft_not_used([make.case(trial)])) == [("invalid", "draft-not-used")]
+
+
+def test_counters_that_stood_still_say_that_nothing_was_drafted(make):
+    stood = [make.sample("spec_draft_tokens_total", 40, at_ns) for at_ns in (0, 10)]
+    moved = [make.sample("spec_draft_tokens_total", value, at_ns) for value, at_ns in ((40, 0), (90, 10))]
+    assert said(draft_not_used([make.case(make.trial(samples=stood), arm=DRAFTING)])) == [("invalid", "draft-not-used")]
+    assert said(draft_not_used([make.case(make.trial(samples=moved), arm=DRAFTING)])) == []
+
+
+def test_an_engine_that_says_nothing_of_drafting_gets_a_warning(make):
+    (found,) = draft_not_used([make.case(make.trial(), arm=DRAFTING)])
+    assert (found.severity, found.code) == ("warning", "draft-unknown")
+
+
+def test_the_fact_in_force_decides_where_nothing_is_counted(make):
+    off, on = (make.trial(facts={"in_force_draft": value}) for value in ("off", "on"))
+    assert said(draft_not_used([make.case(off, arm=DRAFTING)])) == [("invalid", "draft-not-used")]
+    assert said(draft_not_used([make.case(on, arm=DRAFTING)])) == []
+
+
+def test_a_trial_in_which_nothing_succeeded_says_nothing_of_the_draft(make):
+    assert said(draft_not_used([make.case(make.trial([make.failed()]), make.trial([]), arm=DRAFTING)])) == []
+    assert said(draft_not_used([make.case(arm=DRAFTING)])) == []
+
+
+# --- flash attention and layers -------------------------------------------------------------------
+
+
+def test_flash_attention_asked_for_and_not_in_force_is_invalid_and_names_its_source(make):
+    facts = {"in_force_flash_attn": "off", "asked_flash_attn": "on"}
+    (found,) = settings_not_in_force([make.case(make.trial(facts=facts))])
+    assert (found.severity, found.code, found.trial) == ("invalid", "flash-attention", 1)
+    assert "on was asked for, and it is off (the engine's log)" in found.message
+
+
+@pytest.mark.parametrize("asked", [{"asked_flash_attn": "off"}, {}])
+def test_flash_attention_as_asked_for_or_not_asked_for_is_silent(make, asked):
+    case = make.case(make.trial(facts={"in_force_flash_attn": "off"} | asked), make.trial())
+    assert said(settings_not_in_force([case])) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "in_force", "found"),
+    [
+        ("99", "25/25", []),
+        ("25", "25/25", []),
+        ("99", "24/25", [("invalid", "gpu-layers")]),
+        ("10", "10/25", []),
+        ("10", "9/25", [("invalid", "gpu-layers")]),
+        ("0", "0/25", []),
+        ("all", "0/25", [("invalid", "gpu-layers")]),
+        ("99", "unknown", []),
+    ],
+)
+def test_layers_that_are_not_on_the_gpu_as_asked(make, asked, in_force, found):
+    case = make.case(make.trial(facts={"in_force_gpu_layers": in_force, "asked_gpu_layers": asked}))
+    assert said(settings_not_in_force([case])) == found
+
+
+# --- the model ------------------------------------------------------------------------------------
+
+
+def test_answers_of_two_models_are_invalid(make):
+    records = [make.answer(0, model="qwen"), make.answer(1, model="llama"), make.answer(2, model="qwen")]
+    (found,) = another_model([make.case(make.trial(records))])
+    assert (found.severity, found.code) == ("invalid", "another-model")
+    assert "qwen (2), llama (1)" in found.message
+
+
+def test_an_external_server_that_names_another_model_than_asked_is_warned_of(make):
+    arm = Arm(engine="external", url="http://h", model="qwen")
+    (found,) = another_model([make.case(make.trial(), arm=arm)])
+    assert (found.severity, found.code) == ("warning", "another-model")
+    assert "qwen was asked for, and the answers name m" in found.message
+
+
+@pytest.mark.parametrize("asked", ["m", ""])
+def test_the_model_that_was_asked_for_is_silent(make, asked):
+    arm = Arm(engine="external", url="http://h", model=asked)
+    nameless = make.trial(make.answers(model=None))
+    assert said(another_model([make.case(make.trial(), nameless, arm=arm), make.case(nameless, arm=arm)])) == []

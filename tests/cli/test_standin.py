@@ -1,0 +1,167 @@
+"""`inferometer standin` as its user calls it."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from gguf import GGUFReader
+
+from inferometer.standin import free_space
+from inferometer.standin.shapes import shape_of_config
+
+QWEN = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "hidden_size": 1024,
+    "intermediate_size": 2816,
+    "num_attention_heads": 8,
+    "num_hidden_layers": 12,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 32768,
+    "vocab_size": 20000,
+    "rope_theta": 1000000.0,
+}
+
+
+def standin(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "inferometer", "standin", *words],
+        cwd=cwd,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def a_config(folder: Path, **changes: object) -> str:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**QWEN, **changes}))
+    return str(path)
+
+
+def test_a_pair_of_any_shape_is_made_and_said(tmp_path: Path):
+    config = a_config(tmp_path)
+    done = standin(
+        *("--config", config, "--quant", "q6_k", "-o", "target.gguf"),
+        *("--draft-config", config, "--draft-output", "draft.gguf"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.startswith("target.gguf: stand-in for ")
+    assert "Q6_K" in first
+    assert second.startswith("draft.gguf: stand-in for ")
+    assert "Q8_0" in second
+    fields = {name: field.contents() for name, field in GGUFReader(tmp_path / "target.gguf").fields.items()}
+    assert str(fields["general.name"]).startswith("stand-in for ")
+    assert fields["qwen2.block_count"] == 12
+    assert fields["qwen2.context_length"] == 32768
+
+
+def test_the_32b_is_written_in_little_time_and_memory(tmp_path: Path):
+    began = time.monotonic()
+    done = standin("--like", "qwen2.5-coder-32b", "--quant", "Q4_K_M", "-o", "t.gguf", "--force", cwd=tmp_path)
+    took_s = time.monotonic() - began
+    if "free; nothing was written" in done.stderr:
+        pytest.skip("this disk has no room for 18.5 GiB")
+    assert done.returncode == 0, done.stderr
+    assert "18.48 GiB, 32.76 B parameters" in done.stdout
+    assert took_s < 120
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < 4 * 2**30  # the largest child so far
+    assert (tmp_path / "t.gguf").stat().st_size > 18.48 * 2**30
+    (tmp_path / "t.gguf").unlink()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--like qwen2.5-coder32b -o t.gguf", "Did you mean qwen2.5-coder-32b?"),
+        ("--like llama-3-8b --quant Q4_K_L -o t.gguf", "there is no quantisation 'Q4_K_L' here. The nearest is Q4_K_M"),
+        ("--like llama-3-8b", "--output is missing"),
+        ("-o t.gguf", "--output t.gguf of which shape? Add --like NAME"),
+        ("--draft-like llama-3-8b", "--draft-output is missing"),
+        ("--like llama-3-8b --config config.json -o t.gguf", "--like and --config both name a shape"),
+        ("--config nowhere.json -o t.gguf", "--config nowhere.json cannot be read: No such file or directory"),
+        (
+            "--like llama-3-8b -o t.gguf --draft-like qwen2.5-coder-1.5b --draft-output d.gguf",
+            "(128256) and qwen2.5-coder-1.5b (151936) differ by more than 128",
+        ),
+        (
+            "--like llama-3-8b -o t.gguf --draft-like llama-3-8b --draft-output t.gguf",
+            "target and draft cannot both be t.gguf",
+        ),
+        ("--size huge", "no stand-in of size 'huge'"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_before_anything_is_written(tmp_path: Path, words: str, message: str):
+    done = standin(*words.split(), cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_draft_that_cannot_be_made_leaves_no_target_either(tmp_path: Path):
+    (tmp_path / "small").mkdir()
+    config = a_config(tmp_path / "small", num_hidden_layers=0)
+    done = standin(
+        *("--config", a_config(tmp_path), "-o", "t.gguf"),
+        *("--draft-config", config, "--draft-output", "d.gguf"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "layers is 0; it must be at least 1" in done.stderr
+    assert not (tmp_path / "t.gguf").exists()
+
+
+def test_a_file_that_is_there_is_left_alone_without_force(tmp_path: Path):
+    (tmp_path / "t.gguf").write_text("mine")
+    words = ("--config", a_config(tmp_path), "-o", "t.gguf")
+    done = standin(*words, cwd=tmp_path)
+    assert (done.returncode, "t.gguf exists already; nothing was written" in done.stderr) == (2, True)
+    assert (tmp_path / "t.gguf").read_text() == "mine"
+    assert standin(*words, "--force", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "t.gguf").read_bytes()[:4] == b"GGUF"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "qwen3"}, "model_type is 'qwen3'. Stand-ins have the architecture qwen2 or llama"),
+        ({"head_dim": 256}, "head_dim is 256, and 8 heads of it are not the hidden_size 1024"),
+        ({"model_type": "llama", "attention_bias": True}, "attention_bias is true"),
+        ({"hidden_size": "wide"}, "is no config.json of a Hugging Face model"),
+    ],
+)
+def test_a_config_that_no_stand_in_has_is_refused(tmp_path: Path, changes: dict[str, object], message: str):
+    done = standin("--config", a_config(tmp_path, **changes), "-o", "t.gguf", cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+
+
+def test_a_config_without_groups_has_a_key_value_head_for_each(tmp_path: Path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({key: value for key, value in QWEN.items() if key != "num_key_value_heads"}))
+    assert shape_of_config(path).kv_heads == 8
+
+
+def test_a_model_larger_than_the_disk_is_refused_whatever_is_said(tmp_path: Path):
+    a_config(tmp_path, num_hidden_layers=100_000, vocab_size=151936)
+    done = standin("--config", "config.json", "--quant", "F32", "--force", "-o", "t.gguf", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "and the disk of" in done.stderr
+    assert not (tmp_path / "t.gguf").exists()
+
+
+def test_a_model_larger_than_the_memory_is_refused_unless_it_is_for_another_machine(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(free_space, "memory_bytes", lambda: 2**20)
+    with pytest.raises(free_space.RequestWrong, match=r"would take 2\.0 MiB, and this machine has 1\.0 MiB of memory"):
+        free_space.require_room(tmp_path / "t.gguf", 2 * 2**20, force=False)
+    free_space.require_room(tmp_path / "t.gguf", 2 * 2**20, force=True)

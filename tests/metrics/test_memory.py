@@ -1,0 +1,35 @@
+from inferometer.core.record import Sample
+from inferometer.metrics.memory import held_bytes
+
+
+def read(quantity: str, *values: tuple[int, float]) -> list[Sample]:
+    return [Sample(at_ns, "test", quantity, value) for at_ns, value in values]
+
+
+def test_what_processes_and_devices_hold_at_one_moment_adds_up():
+    samples = [
+        Sample(1, "nvml", "gpu_memory_bytes", 3.0, 7, "GPU 0"),
+        Sample(1, "nvml", "gpu_memory_bytes", 4.0, 7, "GPU 1"),
+        Sample(2, "nvml", "gpu_memory_bytes", 5.0, 7, "GPU 0"),
+        Sample(2, "nvml", "power_w", 99.0, None, "GPU 0"),
+    ]
+    assert held_bytes(samples, "gpu_memory_bytes") == {1: 7.0, 2: 5.0}
+
+
+def test_between_two_readings_of_pss_rss_tells_less_what_it_counts_too_much():
+    pss = read("pss_bytes", (0, 80), (100, 170))
+    rss = read("rss_bytes", (0, 100), (50, 300), (100, 200))  # too much by 20, and by 30 later: by 25 in between
+    assert held_bytes([*pss, *rss], "pss_bytes") == {0: 80.0, 50: 275.0, 100: 170.0}
+
+
+def test_before_and_after_the_readings_of_pss_the_nearest_counts():
+    pss = read("pss_bytes", (50, 90))
+    rss = read("rss_bytes", (10, 40), (50, 100), (90, 150))
+    assert held_bytes([*pss, *rss], "pss_bytes") == {10: 30.0, 50: 90.0, 90: 140.0}
+
+
+def test_one_alone_is_what_it_is():
+    assert held_bytes(read("pss_bytes", (1, 5)), "pss_bytes") == {1: 5.0}
+    assert held_bytes(read("rss_bytes", (1, 5)), "rss_bytes") == {1: 5.0}
+    assert held_bytes(read("rss_bytes", (1, 5)), "pss_bytes") == {}
+    assert held_bytes([], None) == {}

@@ -1,0 +1,167 @@
+"""Quantiles, intervals and designs against numbers computed by hand or by numpy."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferometer.metrics import statistics
+from inferometer.metrics.statistics import Series, Spread
+
+RNG = np.random.default_rng(7)
+
+
+def series(values, owners=None, requests=None) -> Series:
+    values = np.asarray(values, np.float64)
+    owners = np.arange(len(values)) if owners is None else np.asarray(owners)
+    return Series(values, owners, requests or int(owners.max()) + 1)
+
+
+# --- drawing prompts again ------------------------------------------------------------------------
+
+
+def test_the_mean_drawn_again_varies_as_its_standard_error():
+    values = RNG.normal(10, 2, 200)
+    drawn = statistics.resampling(200).means(series(values))
+    assert drawn.mean() == pytest.approx(values.mean(), abs=0.05)
+    assert drawn.std() == pytest.approx(values.std() / math.sqrt(200), rel=0.1)
+
+
+def test_quantiles_drawn_again_are_numpys_of_the_values_drawn():
+    values = np.array([5.0, 1.0, 4.0, 2.0, 3.0])
+    drawing = statistics.resampling(5)
+    chosen = [np.repeat(np.arange(5), row.astype(int)) for row in drawing._weights[:50]]
+    for percent in (0, 25, 50, 99, 100):
+        expected = [np.percentile(values[rows], percent) for rows in chosen]
+        assert drawing.quantiles(series(values), percent)[:50] == pytest.approx(expected)
+
+
+def test_gaps_are_drawn_with_their_request():
+    """All gaps of a request come or stay away together: with two requests, the mean of all gaps is one of three."""
+    both = series([1.0] * 10 + [2.0] * 10, [0] * 10 + [1] * 10)
+    assert set(statistics.resampling(2).means(both)) == {1.0, 1.5, 2.0}
+
+
+def test_many_values_have_nearly_the_quantiles_of_all():
+    values = RNG.lognormal(0, 1, 50_000)
+    drawn = statistics.resampling(1000).quantiles(series(values, np.repeat(np.arange(1000), 50)), 99)
+    assert drawn.mean() == pytest.approx(np.percentile(values, 99), rel=0.02)
+
+
+def test_two_trials_of_as_many_requests_are_drawn_alike():
+    one, other = statistics.Resampling(30), statistics.Resampling(30)
+    values = series(RNG.normal(size=30))
+    assert (one.means(values) == other.means(values)).all()
+
+
+@pytest.mark.parametrize(("percent", "least"), [(50, 6), (90, 36), (95, 72), (99, 368), (1, 368)])
+def test_a_percentile_needs_as_many_values_as_its_rule_says(percent, least):
+    """0.99^368 = 0.02476 and 0.99^367 = 0.02501: the largest of 368 lies beyond the P99 with 97.5%."""
+    assert statistics.least_count(percent) == least
+
+
+# --- intervals ------------------------------------------------------------------------------------
+
+
+def spread(trials_variance, prompts_variance, *, trials=3, prompts=31, mean=0.0) -> Spread:
+    return Spread(mean, trials, trials_variance, trials - 1, prompts_variance, prompts - 1)
+
+
+def test_one_part_alone_has_students_quantile():
+    assert statistics.half_width(spread(0.01, None)) == pytest.approx(0.1 * 4.302653)
+    assert statistics.half_width(spread(None, 0.01)) == pytest.approx(0.1 * 2.042272)
+    assert statistics.half_width(spread(None, None)) is None
+
+
+def test_two_parts_add_as_squares():
+    assert statistics.half_width(spread(0.01, 0.01)) == pytest.approx(0.1 * math.hypot(4.302653, 2.042272))
+
+
+def test_prompts_that_bear_on_the_arms_unequally_are_a_part_that_no_trial_removes():
+    """Replicates that are the same in every trial are all the prompts'; those that differ are noise of the trials."""
+    shared = RNG.normal(0, 0.1, 999)
+    alike = statistics.spread([0.0, 0.0, 0.0], [shared] * 3, prompts=50)
+    assert alike.prompts_variance == pytest.approx(0.01 * 50 / 49, rel=0.1)
+    apart = statistics.spread([0.0, 0.0, 0.0], [RNG.normal(0, 0.1, 999) for _ in range(3)], prompts=50)
+    assert apart.prompts_variance < 0.002
+
+
+def test_the_level_at_which_the_interval_reaches_zero_is_the_p_value():
+    found = spread(0.01, 0.0004, mean=0.5)
+    p_value = statistics.p_value(found)
+    assert statistics.half_width(found, 1 - p_value) == pytest.approx(0.5, rel=1e-6)
+    assert statistics.p_value(spread(0.01, None, mean=0.0)) == 1.0
+    assert statistics.p_value(spread(None, 0.01, mean=0.5)) is None
+
+
+def test_trials_that_are_no_pairs_have_welchs_degrees_of_freedom():
+    # variances of the means 1 and 4 with 2 and 4 degrees: (1 + 4)² / (1/2 + 16/4) = 25 / 4.5
+    one = Spread(1.0, 3, 1.0, 2, None, 1)
+    other = Spread(3.0, 5, 4.0, 4, None, 1)
+    found = statistics.unpaired(one, other, None)
+    assert (found.mean, found.trials_variance) == (2.0, 5.0)
+    assert found.trials_freedom == pytest.approx(25 / 4.5)
+
+
+# --- looking again and again ----------------------------------------------------------------------
+
+
+def test_the_quantile_for_looking_again_is_wider_and_comes_down_with_trials():
+    quantiles = [statistics.anytime_quantile(trials) for trials in (2, 3, 5, 10, 30)]
+    assert quantiles[0] == math.inf
+    assert quantiles == sorted(quantiles, reverse=True)
+    assert quantiles[1] == pytest.approx(10.13, abs=0.01)
+    assert quantiles[3] > 2 * 2.26 * 0.95
+
+
+def test_looking_after_every_round_errs_in_fewer_than_5_of_100_studies():
+    """800 studies without a difference, looked at after each of up to 20 rounds: at most 5% plus three standard errors
+    (0.77% each) may ever say that there is one. With Student's interval 20 to 30% do."""
+    rng = np.random.default_rng(11)
+    ever = {"anytime": 0, "student": 0}
+    for _ in range(800):
+        points = rng.normal(0, 0.02, 20)
+        states = {"anytime": False, "student": False}
+        for count in range(3, 21):
+            found = statistics.spread(points[:count].tolist(), None, 1)
+            states["anytime"] |= abs(found.mean) > statistics.half_width(found, looked_at=True)
+            states["student"] |= abs(found.mean) > statistics.half_width(found)
+        for name, state in states.items():
+            ever[name] += state
+    assert ever["anytime"] / 800 <= 0.05 + 3 * 0.0077
+    assert ever["student"] / 800 > 0.15
+
+
+# --- designs --------------------------------------------------------------------------------------
+
+
+def test_more_trials_show_less_and_prompts_set_the_limit():
+    found = spread(0.01**2 / 3, None)
+    assert statistics.detectable(found, 10) < statistics.detectable(found, 5) < statistics.detectable(found, 3)
+    assert statistics.trials_to_show(found, 0.05) == 3
+    assert statistics.trials_to_show(spread(0.01**2 / 3, 0.02**2), 0.05) is None  # prompts alone: 0.02 · (2.04 + 0.85)
+
+
+@given(st.integers(2, 60), st.floats(0.001, 0.5))
+def test_no_fewer_trials_would_show_it(trials, effect):
+    found = spread(0.02**2 / trials, None, trials=trials)
+    needed = statistics.trials_to_show(found, effect)
+    if needed is not None:
+        assert statistics.detectable(found, needed) <= effect
+        assert needed == 2 or statistics.detectable(found, needed - 1) > effect
+
+
+def test_the_correction_is_benjaminis_and_hochbergs():
+    assert statistics.corrected([0.01, 0.04, 0.03, 0.8]) == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.8])
+    assert statistics.corrected([]) == []
+
+
+# --- tests that validity asks for -----------------------------------------------------------------
+
+
+def test_the_small_tests_are_the_textbooks():
+    assert statistics.fisher_level((3, 1), (1, 3)) == pytest.approx(34 / 70)  # the lady tasting tea, two-sided
+    assert statistics.trend_level([1, 2, 3, 4, 5]) == pytest.approx(2 / 120)
+    assert statistics.robust_line([0, 1, 2, 3, 4], [1, 3, 5, 7, 99]) == pytest.approx((2, 1), abs=1.1)

@@ -1,0 +1,168 @@
+"""Whole studies with a known truth: an arm against itself, and against servers that are slower by a known factor."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inferometer.analysis.compare import Comparison, Difference
+from inferometer.core.schedule import Closed
+from inferometer.core.spec import Arm, Builtin, Sampling, Settle, Spec
+from inferometer.results.read import comparison_of, read_study
+from inferometer.study.loop import run_study
+from inferometer.study.progress import EngineReady, SampleTaken, Settling, TrialBegan
+from inferometer.testing.scripted_server import ScriptedServer, inference_server
+
+TOKENS = 40
+GAP_S = 0.02
+
+
+def difference(comparison: Comparison, metric: str) -> Difference:
+    (found,) = next(row for row in comparison.rows if row.metric == metric).differences
+    return found
+
+
+def arm(server: ScriptedServer) -> Arm:
+    return Arm(engine="external", url=server.url, model="scripted")
+
+
+def spec(arms: dict[str, Arm], **fields: object) -> Spec:
+    known: dict[str, object] = {
+        "workload": Builtin(num_prompts=8, max_tokens=TOKENS),
+        "schedule": Closed(4),
+        "tokenizer": "none",
+        "trials": 3,
+    }
+    return Spec(arms=arms, **(known | fields))  # pyright: ignore[reportArgumentType] # fields of Spec
+
+
+@pytest.mark.parametrize("slow_down", [0.05, 0.20])
+def test_a_server_that_is_slower_by_a_known_factor_is_called_slower_and_the_interval_holds_the_truth(
+    slow_down: float, tmp_path: Path
+):
+    """Each token comes at its own time after the request, so that the time per token is the gap: the ratio is known."""
+    with (
+        ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S, on_schedule=True)) as usual,
+        ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S * (1 + slow_down), on_schedule=True)) as slow,
+    ):
+        list(run_study(spec({"usual": arm(usual), "slow": arm(slow)}, metric="mean_tpot_ms"), tmp_path / "s"))
+    comparison = comparison_of([tmp_path / "s"], "inferometer")
+    assert not comparison.invalid
+    tpot = difference(comparison, "mean_tpot_ms")
+    assert tpot.verdict == "slower"
+    assert tpot.low_percent < 100 * slow_down < tpot.high_percent
+    if slow_down == 0.20:
+        assert difference(comparison, "median_itl_per_token_ms").verdict == "slower"
+        assert difference(comparison, "output_throughput").verdict == "slower"
+
+
+def test_an_engine_against_itself_shows_no_difference(tmp_path: Path):
+    """One study in twenty is called different by chance, which is what 5% means: here it must not be nearer to one in a
+    thousand, and where it is not one of the twenty, the verdict must be that none is shown."""
+    tiny = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1)
+    list(run_study(spec({"one": tiny, "other": tiny}, schedule=Closed(1)), tmp_path / "s"))
+    comparison = comparison_of([tmp_path / "s"], "inferometer")
+    assert not comparison.invalid
+    found = difference(comparison, "output_throughput")
+    assert found.p_value > 0.001
+    assert found.verdict == "no difference shown" or found.p_value < 0.05
+    assert any("8 of 8 answers are one's to the letter" in note for note in comparison.said("note"))
+
+
+def test_a_study_goes_on_until_the_difference_is_known_well_enough_and_says_so(tmp_path: Path):
+    with (
+        ScriptedServer(inference_server(10, 0.0, 0.01, on_schedule=True)) as one,
+        ScriptedServer(inference_server(10, 0.0, 0.03, on_schedule=True)) as other,
+    ):
+        asked = spec(
+            {"one": arm(one), "other": arm(other)}, trials=2, until="±20%", max_trials=8, metric="mean_tpot_ms"
+        )
+        told = list(run_study(asked, tmp_path / "s"))
+    looks = [progress for progress in told if isinstance(progress, SampleTaken)]
+    trials = sum(isinstance(progress, TrialBegan) for progress in told)
+    assert [look.enough for look in looks] == [False] * (len(looks) - 1) + [True]
+    assert trials == 2 * len(looks)
+    assert 3 <= len(looks) < 8  # two trials an arm say nothing to one who looks again and again
+    comparison = comparison_of([tmp_path / "s"], "inferometer")
+    assert comparison.looked_at
+    assert comparison.stopped.endswith(("20% or more from 0", "within ±20%"))
+    assert difference(comparison, "mean_tpot_ms").verdict == "slower"
+
+
+def test_an_engine_that_is_not_restarted_is_started_once_and_its_cache_is_noticed(tmp_path: Path):
+    tiny = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1)
+    asked = spec({"only": tiny}, schedule=Closed(1), restart="never", trials=2)
+    told = list(run_study(asked, tmp_path / "s"))
+    ready = [progress for progress in told if isinstance(progress, EngineReady)]
+    assert len({progress.endpoint.pids for progress in ready}) == 1
+    assert len(list((tmp_path / "s" / "logs").iterdir())) == 1
+    found = comparison_of([tmp_path / "s"], "inferometer").findings
+    assert any(finding.code == "cache-helped" for finding in found)
+    assert "cache_prompt" in next(finding.action for finding in found if finding.code == "cache-helped")
+
+
+def test_without_its_prefix_cache_an_engine_may_be_kept(tmp_path: Path):
+    tiny = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1)
+    sampling = Sampling(extra_body={"cache_prompt": False})
+    list(
+        run_study(
+            spec({"only": tiny}, schedule=Closed(1), restart="never", trials=2, sampling=sampling), tmp_path / "s"
+        )
+    )
+    found = comparison_of([tmp_path / "s"], "inferometer").findings
+    assert not any(finding.code == "cache-helped" for finding in found)
+
+
+def test_the_machine_is_left_to_rest_between_trials_but_not_before_the_first(tmp_path: Path):
+    with ScriptedServer(inference_server(2)) as server:
+        told = list(run_study(spec({"only": arm(server)}, trials=2, settle=Settle(seconds=0.2)), tmp_path / "s"))
+    kinds = [type(progress) for progress in told if isinstance(progress, TrialBegan | Settling)]
+    assert kinds == [TrialBegan, Settling, TrialBegan]
+
+
+def test_the_command_line_asks_for_the_same(tmp_path: Path):
+    with (
+        ScriptedServer(inference_server(10, 0.0, 0.01, on_schedule=True)) as one,
+        ScriptedServer(inference_server(10, 0.0, 0.03, on_schedule=True)) as other,
+    ):
+        (tmp_path / "study.yaml").write_text(
+            "workload: {kind: builtin, num_prompts: 4, max_tokens: 10}\ntokenizer: none\narms:\n"
+            f"  one: {{engine: external, url: '{one.url}'}}\n  other: {{engine: external, url: '{other.url}'}}\n"
+        )
+        flags = "--trials 2 --until ±30% --max-trials 5 --metric tpot --effect 1 --out s".split()
+        done = subprocess.run(
+            [sys.executable, "-m", "inferometer", "run", "study.yaml", *flags],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    kept = read_study(tmp_path / "s").spec
+    assert (kept.trials, kept.until, kept.max_trials, kept.metric) == (2, "±30%", 5, "mean_tpot_ms")
+    assert "looked at: other:" in done.stderr
+    assert "other: mean TPOT" in done.stdout
+    shown = " ".join(done.stdout.split())
+    assert "one of 1% (4 times in 5)" in shown
+    assert "confidence sequence" in shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--until soon", "must be a percentage like ±2%"),
+        ("--until 2% --max-trials 2", "max_trials: must be at least 3"),
+        ("--metric speed", "there is no metric 'speed'"),
+        ("--effect 0", "--effect must be between 0 and 100"),
+        ("--trials 0", "trials: must be at least 1"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(flags: str, said: str, tmp_path: Path):
+    arms = "arms: {a: {engine: external, url: 'http://h:1'}, b: {engine: external, url: 'http://h:2'}}"
+    (tmp_path / "study.yaml").write_text(arms)
+    command = [sys.executable, "-m", "inferometer", "run", "study.yaml", *flags.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr

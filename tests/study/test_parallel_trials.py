@@ -1,0 +1,168 @@
+"""`parallel: true`: the trials of a round run at once, each arm on devices of its own."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from inferometer.base.errors import RequestWrong
+from inferometer.core.schedule import Closed
+from inferometer.core.spec import Arm, Builtin, Spec
+from inferometer.results.read import comparison_of, read_study
+from inferometer.study.device_conflicts import devices_of, require_apart
+from inferometer.study.loop import TrialBegan, TrialEnded, run_study
+from inferometer.testing.scripted_server import Received, ScriptedServer, Step, inference_server
+
+
+def external(server: ScriptedServer) -> Arm:
+    return Arm(engine="external", url=server.url, model="scripted")
+
+
+def spec(arms: dict[str, Arm], **fields: object) -> Spec:
+    known: dict[str, object] = {
+        "workload": Builtin(num_prompts=4, max_tokens=10),
+        "schedule": Closed(1),
+        "tokenizer": "none",
+        "trials": 2,
+        "parallel": True,
+    }
+    return Spec(arms=arms, **(known | fields))  # pyright: ignore[reportArgumentType] # fields of Spec
+
+
+def test_the_trials_of_a_round_run_at_once_and_the_result_says_so(tmp_path: Path):
+    """Neither server answers its first stream before the other one was asked: one after another they would not end."""
+    both_asked = threading.Barrier(2)
+    answer = inference_server(10, 0.0, 0.001)
+    met: set[str] = set()
+
+    def waiting_for_the_other(name: str):
+        def answered(received: Received) -> Iterable[Step]:
+            if received.body.get("stream") and name not in met:
+                met.add(name)
+                both_asked.wait(timeout=60)
+            yield from answer(received)
+
+        return answered
+
+    with ScriptedServer(waiting_for_the_other("a")) as a, ScriptedServer(waiting_for_the_other("b")) as b:
+        told = list(run_study(spec({"a": external(a), "b": external(b)}), tmp_path / "s"))
+    assert not both_asked.broken
+    began = [(one.arm, one.number, one.position, one.total) for one in told if isinstance(one, TrialBegan)]
+    assert began == [("a", 1, 1, 4), ("b", 1, 2, 4), ("b", 2, 3, 4), ("a", 2, 4, 4)]
+    assert sum(isinstance(one, TrialEnded) for one in told) == 4
+    trials = read_study(tmp_path / "s").trials
+    assert {(trial.arm, trial.number, trial.state) for trial in trials} == {
+        (arm, number, "done") for arm in "ab" for number in (1, 2)
+    }
+    assert all(sum(record.measured for record in trial.records) == 4 for trial in trials)
+    comparison = comparison_of([tmp_path / "s"], "inferometer")
+    assert any(
+        "a ran at the same time as b" in said or "at the same time as b" in said for said in comparison.said("warning")
+    )
+    assert comparison.primary_row is not None and comparison.primary_row.against("a", "b").paired
+
+
+def test_a_trial_that_fails_leaves_the_one_beside_it_alone(tmp_path: Path):
+    dead = Arm(engine="external", url="http://127.0.0.1:9", model="none", ready_timeout_s=0.1)
+    with ScriptedServer(inference_server(3, 0.0, 0.001)) as server:
+        told = list(run_study(spec({"a": external(server), "b": dead}, trials=1), tmp_path / "s"))
+    assert {one.arm: bool(one.error) for one in told if isinstance(one, TrialEnded)} == {"a": False, "b": True}
+
+
+CUDA, HIP = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        (Arm(engine="embedded", env={CUDA: "0"}), Arm(engine="embedded"), "arm b does not say on which device"),
+        (Arm(engine="embedded", env={CUDA: "0,1"}), Arm(engine="embedded", env={CUDA: "1"}), "share CUDA device 1"),
+        (Arm(engine="embedded", env={CUDA: "-1"}), Arm(engine="embedded", env={CUDA: ""}), "share the CPU"),
+        (Arm(engine="external", url="http://h:1"), Arm(engine="external", url="http://h:1"), "share http://h:1"),
+        (Arm(engine="llama-server", args=("-dev", "CUDA0")), Arm(engine="llama-server", args=("--device", "CUDA0")),
+         "share device CUDA0"),
+    ],
+)  # fmt: skip
+def test_arms_that_would_share_a_device_are_refused(one: Arm, other: Arm, said: str):
+    with pytest.raises(RequestWrong, match=said):
+        require_apart({"a": one, "b": other})
+
+
+def test_arms_with_devices_of_their_own_may_run_at_once():
+    require_apart({
+        "nvidia": Arm(engine="embedded", env={CUDA: "0"}),
+        "amd": Arm(engine="embedded", env={HIP: "0"}),
+        "cpu": Arm(engine="embedded", env={CUDA: "-1"}),
+        "there": Arm(engine="external", url="http://h:1"),
+    })  # fmt: skip
+    assert devices_of(Arm(engine="embedded", env={CUDA: " 2, GPU-1f"})) == {"CUDA device 2", "CUDA device GPU-1f"}
+
+
+STUDY = """
+parallel: true
+trials: 1
+tokenizer: none
+workload: {{kind: builtin, num_prompts: 20, max_tokens: 8}}
+schedule: {{kind: closed, concurrency: 1}}
+arms:
+  a: {a}
+  b: {b}
+"""
+
+
+def interrupted(folder: Path, when_to: Callable[[], bool], text: str) -> tuple[int, str]:
+    (folder / "study.yaml").write_text(text)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "inferometer", "run", "study.yaml", "--out", "s"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not when_to() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+def test_ctrl_c_ends_every_trial_and_keeps_what_it_has(tmp_path: Path):
+    def streams(server: ScriptedServer) -> int:
+        return sum(bool(received.body.get("stream")) for received in server.received)
+
+    answer = inference_server(tokens=3, gap_s=0.2)
+    with ScriptedServer(answer) as a, ScriptedServer(answer) as b:
+        arms = {name: f"{{engine: external, url: '{server.url}'}}" for name, server in (("a", a), ("b", b))}
+        code, said = interrupted(tmp_path, lambda: min(streams(a), streams(b)) >= 4, STUDY.format(**arms))
+    assert (code, "interrupted" in said) == (130, True)
+    trials = read_study(tmp_path / "s").trials
+    assert [(trial.state, trial.error) for trial in trials] == [("failed", "interrupted")] * 2
+    for trial in trials:
+        measured = [record.outcome for record in trial.records if record.measured]
+        assert len(measured) == 20
+        assert set(measured) == {"ok", "cancelled"}
+
+
+def test_ctrl_c_while_engines_start_leaves_none_behind(tmp_path: Path):
+    """The engines are programs that never answer."""
+    mark = f"{tmp_path.name}-{time.monotonic_ns()}"
+
+    def alive() -> int:
+        found = 0
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                found += f"{mark}\0".encode() in path.read_bytes()
+            except OSError:
+                continue
+        return found
+
+    sleeps = "import time; time.sleep(300)"
+    arm = "{{engine: command, command: [{python}, -c, '{sleeps}', {mark}, '{{port}}', --device, {d}]}}"
+    arms = {name: arm.format(python=sys.executable, sleeps=sleeps, mark=mark, d=name) for name in "ab"}
+    code, said = interrupted(tmp_path, lambda: alive() == 2, STUDY.format(**arms))
+    assert (code, "interrupted" in said, alive()) == (130, True, 0)
