@@ -107,7 +107,9 @@ def judged(
 
 def known_devices() -> tuple[CardLimits, ...]:
     """Those of devices.toml, which ships with the program."""
-    return read_devices(importlib.resources.files("inferometer.llama_bench").joinpath("devices.toml").read_text(encoding="utf-8"))
+    return read_devices(
+        importlib.resources.files("inferometer.llama_bench").joinpath("devices.toml").read_text(encoding="utf-8")
+    )
 
 
 def model_in_file(path: Path) -> ModelFacts:
