@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.analysis.compare import Comparison, compare
+from inferometer.analysis.compare import compare
+from inferometer.analysis.comparison import Comparison
 from inferometer.core.record import Finding
 from inferometer.metrics.rows import METRICS
 from inferometer.metrics.summary import TrialSummary

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.analysis.compare import Comparison
+from inferometer.analysis.comparison import Comparison
 from inferometer.core.record import RequestRecord
 from inferometer.core.spec import Arm, Builtin, Draft, Spec
 from inferometer.report import json_report

@@ -16,7 +16,7 @@ from typing import cast, get_args
 
 import msgspec
 
-from inferometer.analysis.compare import EFFECT_PERCENT, Comparison
+from inferometer.analysis.comparison import EFFECT_PERCENT, Comparison
 from inferometer.base.errors import Interrupted, RequestWrong, StudyUnreadable
 from inferometer.base.text import escape_for_display, escape_for_markdown
 from inferometer.base.units import value_text

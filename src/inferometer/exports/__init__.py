@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from inferometer.analysis.pairing import Place, shown_names, study_names
+from inferometer.analysis.pairing import Place, display_names, study_names
 from inferometer.base.errors import RequestWrong
 from inferometer.core.plan import PlanItem
 from inferometer.core.record import Trial
@@ -192,7 +192,7 @@ def _summaries(
     studies: Sequence[tuple[str, Study]], dialect: MetricDialect, percentiles: tuple[float, ...]
 ) -> list[TrialSummary]:
     """Of the trials that ended well, called as a comparison of all these studies calls their arms."""
-    names = shown_names([Place(label, arm) for label, study in studies for arm in study.spec.arms])
+    names = display_names([Place(label, arm) for label, study in studies for arm in study.spec.arms])
     return [
         msgspec.structs.replace(summary, arm=names[Place(label, summary.arm)])
         for label, study in studies

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from inferometer.analysis.compare import EFFECT_PERCENT, PRIMARY, Comparison, compare
-from inferometer.analysis.pairing import Pair, Place, pairs_asked, pairs_by_name, shown_names, study_names
+from inferometer.analysis.compare import compare
+from inferometer.analysis.comparison import EFFECT_PERCENT, PRIMARY, Comparison
+from inferometer.analysis.pairing import Pair, Place, display_names, pairs_by_name, pairs_from_arguments, study_names
 from inferometer.analysis.validity import ArmTrials, findings
 from inferometer.base.errors import RequestWrong, StudyUnreadable
 from inferometer.core.plan import Plan
@@ -177,7 +178,7 @@ def _beside(
     labels = study_names([study.folder.resolve() for study in studies])
     places = [Place(label, arm) for label, study in zip(labels, studies, strict=True) for arm in study.spec.arms]
     places += dict.fromkeys(Place("", trial.arm) for trials in foreign.values() for trial in trials)
-    names = shown_names(places)
+    names = display_names(places)
     of_each: list[list[ArmTrials]] = []
     for label, study in zip(labels, studies, strict=True):
         views: dict[str, list[TrialView]] = {}
@@ -262,7 +263,7 @@ def _pairs(asked: Sequence[str] | None, places: Sequence[Place]) -> list[Pair]:
     """Empty where all arms stand beside one another."""
     if asked is None:
         return []
-    return pairs_asked(asked, places) if asked else pairs_by_name(places)
+    return pairs_from_arguments(asked, places) if asked else pairs_by_name(places)
 
 
 def _findings(cases: Sequence[ArmTrials], pairs: Sequence[tuple[str, str]]) -> list[Finding]:

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from inferometer.analysis.compare import Comparison, Difference, Estimate
+from inferometer.analysis.comparison import Comparison, Difference, Estimate
 from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import NS_PER_MS, seconds
 from inferometer.metrics.measures import RequestView, Values
