@@ -3,11 +3,12 @@
 import msgspec
 import pytest
 
-from inferometer.analysis.compare import Comparison, compare
+from inferometer.analysis.compare import compare
+from inferometer.analysis.comparison import Comparison
 from inferometer.core.record import Event, RequestRecord, TokenUsage
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.foreign_trials import one_run_notes, percentiles_of, trial_of, unlike_work, with_chunk_gaps
-from inferometer.metrics.rows import TrialSummary
+from inferometer.metrics.summary import TrialSummary
 
 MS = 1_000_000
 
@@ -47,7 +48,7 @@ def test_a_row_of_unlike_definitions_has_a_mark_a_line_and_no_verdict():
     (found,) = tpot.differences
     assert (found.percent, found.verdict) == (pytest.approx(100.0), "unknown")
     assert found.reason == "the two columns define it differently"
-    assert "[1] ours: by our definition; theirs: to [DONE]" in comparison.notes
+    assert "[1] ours: our definition; theirs: to [DONE]" in comparison.notes
     assert row(comparison, "mean_ttft_ms").label == "Mean TTFT (ms)"
 
 

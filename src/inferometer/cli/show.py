@@ -11,7 +11,7 @@ import typer
 from inferometer.base.errors import InferometerError, RequestWrong
 
 if TYPE_CHECKING:
-    from inferometer.analysis.compare import Comparison
+    from inferometer.analysis.comparison import Comparison
     from inferometer.foreign.foreign_run import ForeignRun
     from inferometer.results.read import Study
 
@@ -176,7 +176,7 @@ def _show_study(folder: Path, as_json: bool) -> None:
         for line in words(comparison).headlines:
             print(line)
         for severity in ("invalid", "warning", "note"):
-            for line in comparison.said(severity):
+            for line in comparison.finding_texts(severity):
                 print(textwrap.fill(f"{severity}: {line}", 99, subsequent_indent="  "))
     print(f"\nThe whole table: inferometer compare {folder}")
 
@@ -240,7 +240,7 @@ def _headline(folder: Path) -> str:
 
     comparison = comparison_of([folder], "inferometer")
     if comparison.invalid:
-        return f"not valid: {comparison.said('invalid')[0]}"
+        return f"not valid: {comparison.finding_texts('invalid')[0]}"
     return "; ".join(words(comparison).headlines[: max(1, len(comparison.arms) - 1)]) or _only_value(comparison)
 
 
