@@ -17,7 +17,7 @@ from inferometer.base.errors import RequestWrong
 from inferometer.cli.bench import spread_flags
 from inferometer.core.record import Fact
 from inferometer.results.read import read_study
-from inferometer.study.loop import require_same_machine
+from inferometer.study.preconditions import require_same_machine
 from inferometer.testing.scripted_server import Close, Received, ScriptedServer, Step, inference_server, whole
 
 

@@ -13,9 +13,11 @@ import pytest
 from inferometer.base.errors import RequestWrong
 from inferometer.core.schedule import Closed
 from inferometer.core.spec import Arm, Builtin, Spec
-from inferometer.results.read import comparison_of, read_study
-from inferometer.study.device_conflicts import devices_of, require_apart
-from inferometer.study.loop import TrialBegan, TrialEnded, run_study
+from inferometer.results.comparison import comparison_of
+from inferometer.results.read import read_study
+from inferometer.study.device_conflicts import devices_of, require_separate_devices
+from inferometer.study.loop import run_study
+from inferometer.study.progress import TrialBegan, TrialEnded
 from inferometer.testing.scripted_server import Received, ScriptedServer, Step, inference_server
 
 
@@ -90,11 +92,11 @@ CUDA, HIP = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
 )  # fmt: skip
 def test_arms_that_would_share_a_device_are_refused(one: Arm, other: Arm, said: str):
     with pytest.raises(RequestWrong, match=said):
-        require_apart({"a": one, "b": other})
+        require_separate_devices({"a": one, "b": other})
 
 
 def test_arms_with_devices_of_their_own_may_run_at_once():
-    require_apart({
+    require_separate_devices({
         "nvidia": Arm(engine="embedded", env={CUDA: "0"}),
         "amd": Arm(engine="embedded", env={HIP: "0"}),
         "cpu": Arm(engine="embedded", env={CUDA: "-1"}),
