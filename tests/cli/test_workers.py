@@ -117,10 +117,10 @@ def test_a_study_file_with_more_workers_than_its_concurrency_is_refused():
 @pytest.mark.parametrize(
     ("arm", "said"),
     [
-        (Arm(engine="embedded", model="standin:tiny"), "arm a is an engine that we start"),
-        (Arm(engine="external", url="http://127.0.0.1:8080"), "means something else on each"),
-        (Arm(engine="external", url="http://localhost:8080"), "means something else on each"),
-        (Arm(engine="external", url="unix:///run/server.sock"), "means something else on each"),
+        (Arm(engine="embedded", model="standin:tiny"), "arm a is an engine that Inferometer starts"),
+        (Arm(engine="external", url="http://127.0.0.1:8080"), "means a different server on each"),
+        (Arm(engine="external", url="http://localhost:8080"), "means a different server on each"),
+        (Arm(engine="external", url="unix:///run/server.sock"), "means a different server on each"),
     ],
 )
 def test_what_other_machines_cannot_reach_is_refused(arm: Arm, said: str):

@@ -16,7 +16,7 @@ from typing import Literal
 
 from inferometer.base.errors import Interrupted, SecondInterrupt
 
-STOPPING_NOTICE = "interrupted: cancelling the requests in flight and keeping the results; Ctrl-C again stops at once"
+STOPPING_NOTICE = "interrupted: cancelling requests and keeping the results; Ctrl-C again stops at once"
 
 _Held = Literal["none", "first", "all"]
 
