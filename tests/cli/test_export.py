@@ -109,7 +109,7 @@ def test_what_cannot_be_printed_or_is_unknown_is_refused(inferometer: Call, fold
         (("--to", "zip"), "zip is no text to print: name a file with -o FILE.zip"),
         ((), "in which format? Nothing says which; name it with --to. Known: csv,"),
         (("--to", "csv", "--table", "samples"), "no table 'samples'; known: metrics, requests, events"),
-        (("--to", "csv", "--metric-dialect", "tgi"), "no metric dialect 'tgi'"),
+        (("--to", "csv", "--metric-dialect", "tgi"), "unknown metric dialect 'tgi'"),
     ):
         done = inferometer("export", "mine", *words)
         assert done.code == 2

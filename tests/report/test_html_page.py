@@ -141,7 +141,7 @@ def test_an_invalid_comparison_says_so_before_all_else(make, tmp_path):
 
 
 def test_arms_of_two_studies_stand_on_one_page_by_the_names_of_their_folders(make, tmp_path):
-    from inferometer.results.read import page_of
+    from inferometer.results.study_page import page_of
 
     folders = [make.folder(tmp_path / name, make.two_arms(3, 2)) for name in ("w7900", "rtx3090")]
     found = page_of(folders, "inferometer")

@@ -9,9 +9,10 @@ import pytest
 from inferometer.analysis.comparison import Comparison, Difference
 from inferometer.core.schedule import Closed
 from inferometer.core.spec import Arm, Builtin, Sampling, Settle, Spec
-from inferometer.results.read import comparison_of, read_study
+from inferometer.results.comparison import comparison_of
+from inferometer.results.read import read_study
 from inferometer.study.loop import run_study
-from inferometer.study.progress import EngineReady, SampleTaken, Settling, TrialBegan
+from inferometer.study.progress import EngineReady, Settling, StoppingRuleChecked, TrialBegan
 from inferometer.testing.scripted_server import ScriptedServer, inference_server
 
 TOKENS = 40
@@ -79,7 +80,7 @@ def test_a_study_goes_on_until_the_difference_is_known_well_enough_and_says_so(t
             {"one": arm(one), "other": arm(other)}, trials=2, until="±20%", max_trials=8, metric="mean_tpot_ms"
         )
         told = list(run_study(asked, tmp_path / "s"))
-    looks = [progress for progress in told if isinstance(progress, SampleTaken)]
+    looks = [progress for progress in told if isinstance(progress, StoppingRuleChecked)]
     trials = sum(isinstance(progress, TrialBegan) for progress in told)
     assert [look.enough for look in looks] == [False] * (len(looks) - 1) + [True]
     assert trials == 2 * len(looks)

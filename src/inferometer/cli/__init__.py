@@ -3,12 +3,11 @@
 import io
 import os
 import re
-import signal
 import sys
 import traceback
 from itertools import pairwise
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Annotated
 
 import msgspec
@@ -27,6 +26,7 @@ from inferometer.cli.show import list_studies, show
 from inferometer.cli.standin import standin
 from inferometer.cli.timeout_flags import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
 from inferometer.core.redaction import longest_first, redact, secrets_of_environment
+from inferometer.study.interrupts import treat_termination_as_interrupt
 
 app = typer.Typer(
     name="inferometer",
@@ -127,7 +127,7 @@ def run(
         run_and_report,
     )
     from inferometer.core.spec import checked
-    from inferometer.results.read import known_metric
+    from inferometer.results.metric_names import known_metric
     from inferometer.store import load_spec
 
     flags: dict[str, object] = {
@@ -197,7 +197,7 @@ def compare(
         rendered_engine_rows,
     )
     from inferometer.foreign.inputs import inputs_of
-    from inferometer.results.read import comparison_of
+    from inferometer.results.comparison import comparison_of
 
     dialect, effect_percent = checked_dialect(metric_dialect), checked_effect(effect)
     asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
@@ -246,18 +246,9 @@ def _show_defect(kind: type[BaseException], error: BaseException, trace: Traceba
     sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace)), secrets))
 
 
-def _interrupted(number: int, frame: FrameType | None) -> None:
-    """As Ctrl-C, also where that is ignored, as in a program that a script starts in the background."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)
-
-
 def main() -> None:
     """The program. Errors that a user can act on are one message; anything else is a defect and shows its traceback."""
-    for name in ("SIGTERM", "SIGHUP"):  # so that engines end too; what is ignored (nohup) stays so
-        if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
-            signal.signal(getattr(signal, name), _interrupted)
+    treat_termination_as_interrupt()
     for stream in (sys.stdout, sys.stderr):  # where the terminal's letters are few, a "?" is better than an error
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -128,12 +128,14 @@ def bench(
         RunOptions,
         checked_dialect,
         default_folder,
+        ended_study,
         request_headers,
         run_shown,
     )
     from inferometer.core.spec import Arm, Sampling, Spec, Timeouts, checked
     from inferometer.exports.serving import serving_arguments
-    from inferometer.results.read import findings_of, read_study
+    from inferometer.results.comparison import findings_of
+    from inferometer.study.loop import run_study
 
     dialect = checked_dialect(metric_dialect)
     sections, percentiles = _sections(percentile_metrics), percentiles_of(metric_percentiles)
@@ -182,18 +184,19 @@ def bench(
         "the command line",
     )
     folder = out or default_folder("bench")
+    run = run_study(spec, folder, headers, ray)
     try:
-        failures = run_shown(spec, folder, headers, ray=ray, quiet=disable_tqdm or quiet)
+        failures = run_shown(run, quiet=disable_tqdm or quiet)
     except Interrupted:
-        _print_cut_off(folder, dialect, sections, percentiles, quiet=quiet)
+        _print_cut_off(run.study, dialect, sections, percentiles, quiet=quiet)
         raise
     if failures:
         raise typer.Exit(1)
-    study = read_study(folder)
+    study = ended_study(run)
     if asked.format == "block":
         _print_block(study, dialect, sections, percentiles, quiet=quiet)
     else:
-        _print_table(folder, dialect, percentiles, asked)
+        _print_table(study, dialect, percentiles, asked)
     if save_result:
         arguments = serving_arguments(
             study,
@@ -215,25 +218,24 @@ def bench(
 
 
 def _print_cut_off(
-    folder: Path, dialect: "MetricDialect", sections: tuple[str, ...], percentiles: tuple[float, ...], *, quiet: bool
+    study: "Study | None",
+    dialect: "MetricDialect",
+    sections: tuple[str, ...],
+    percentiles: tuple[float, ...],
+    *,
+    quiet: bool,
 ) -> None:
-    """The block of the requests that had ended when it was interrupted, if there are any."""
-    from inferometer.base.errors import StudyUnreadable
-    from inferometer.results.read import read_study
-
-    try:
-        study = read_study(folder)
-    except StudyUnreadable:
-        return  # interrupted before there was a study
-    if any(record.ok for trial in study.trials for record in trial.records if record.measured):
+    """The block of the requests that had ended before the interrupt, if there are any."""
+    trials = () if study is None else study.trials
+    if study is not None and any(record.ok for trial in trials for record in trial.records if record.measured):
         _print_block(study, dialect, sections, percentiles, quiet=quiet)
 
 
-def _print_table(folder: Path, dialect: "MetricDialect", percentiles: tuple[float, ...], asked: "RunOptions") -> None:
+def _print_table(study: "Study", dialect: "MetricDialect", percentiles: tuple[float, ...], asked: "RunOptions") -> None:
     from inferometer.cli.output import rendered
-    from inferometer.results.read import comparison_of
+    from inferometer.results.comparison import comparison_of
 
-    print(rendered(comparison_of([folder], dialect, percentiles), asked), end="")
+    print(rendered(comparison_of([study], dialect, percentiles), asked), end="")
 
 
 def _print_block(
@@ -246,7 +248,7 @@ def _print_block(
 ) -> None:
     """The block on standard output; what is to be said of it beside, notes only where not `quiet`."""
     from inferometer.exports.serving import block_of
-    from inferometer.results.read import findings_of
+    from inferometer.results.comparison import findings_of
 
     (trial,) = study.trials
     summary = study.summary(trial, dialect, percentiles)

@@ -33,7 +33,7 @@ def format_of(format: str, as_json: bool, default: str = "terminal") -> str:
 def shown_of(all_rows: bool, metrics: str | None) -> "Shown":
     """The rows asked for. Raises RequestWrong for what is no row, with the nearest name."""
     from inferometer.report.table import Shown
-    from inferometer.results.read import known_metrics
+    from inferometer.results.metric_names import known_metrics
 
     if all_rows and metrics is not None:
         raise RequestWrong("--all and --metrics ask for two things; give one.")

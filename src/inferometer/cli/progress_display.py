@@ -16,8 +16,8 @@ from inferometer.study.progress import (
     PlanReady,
     Progress,
     RequestsProgress,
-    SampleTaken,
     Settling,
+    StoppingRuleChecked,
     TrialBegan,
     TrialEnded,
 )
@@ -105,7 +105,7 @@ class Standing:
                 return "\n".join(f"note: {note}" for note in notes)
             case FindingRaised(text):
                 return f"! {text}"
-            case SampleTaken():
+            case StoppingRuleChecked():
                 return sentence(progress)
         return ""
 
@@ -183,7 +183,7 @@ def sentence(progress: Progress) -> str:
             return f"  {arm} #{number}: {'failed' if error else 'done'}"
         case Settling(why):
             return f"settling: {why}"
-        case SampleTaken(enough, why):
+        case StoppingRuleChecked(enough, why):
             return f"looked at: {why}{'; that is enough' if enough else ''}"
 
 

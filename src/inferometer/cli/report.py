@@ -1,4 +1,4 @@
-"""Which study becomes a page or a picture, and in which file? The commands `report` and `plot`."""
+"""The commands `report` and `plot`: studies as a page, or one picture of them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inferometer.base.errors import RequestWrong
+from inferometer.cli.page_file import REPORT, write_file, write_page
 
 if TYPE_CHECKING:
     from inferometer.report.page import Page
     from inferometer.report.svg import Drawing
 
-REPORT = "report.html"
 _PICTURES = ("tokens", "acceptance", "memory")
 
 Studies = Annotated[list[Path], typer.Argument(help="Study folders; the first arm of the first is the baseline.")]
@@ -32,9 +32,9 @@ def report(
         str | None, typer.Option(help="What the verdict is about.", show_default="the first study's")
     ] = None,
 ) -> None:
-    """One self-contained HTML page of studies: verdict, findings, table, pictures, requests, what ran."""
+    """Write one self-contained HTML page: verdict, findings, table, pictures, requests, what ran."""
     from inferometer.cli.output import checked_dialect, exit_code
-    from inferometer.results.read import page_of
+    from inferometer.results.study_page import page_of
 
     page = page_of(studies, checked_dialect(metric_dialect), primary=metric)
     file = write_page(page, out or studies[0] / REPORT)
@@ -58,41 +58,23 @@ def plot(
     ] = None,
     metric_dialect: Dialect = "inferometer",
 ) -> None:
-    """One picture, for a README or a slide."""
+    """Draw one picture, for a README or a slide."""
     from inferometer.cli.output import checked_dialect
     from inferometer.report.svg import standalone
-    from inferometer.results.read import page_of
+    from inferometer.results.study_page import page_of
 
     if out.suffix not in (".svg", ".png"):
-        raise RequestWrong(f"{out} is neither .svg nor .png: a picture is one of these.")
+        raise RequestWrong(f"{out} is neither .svg nor .png. Name a file of one of these types.")
     page = page_of(studies, checked_dialect(metric_dialect))
     drawn, title = _drawn(page, picture or _picture_of(out.stem))
     image = standalone(drawn, title)
-    _write(out, image.encode() if out.suffix == ".svg" else _png(image))
+    write_file(out, image.encode() if out.suffix == ".svg" else _png(image))
     print(out)
 
 
-def write_page(page: "Page", file: Path) -> Path:
-    """The page as HTML in `file`, which is given back."""
-    import importlib.metadata
-
-    from inferometer.report.html_page import render
-
-    _write(file, render(page, importlib.metadata.version("inferometer")).encode())
-    return file
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Raises RequestWrong where the file cannot be written."""
-    try:
-        file.write_bytes(content)
-    except OSError as error:
-        raise RequestWrong(f"{file} cannot be written: {error.strerror}. Name another file with -o.") from error
-
-
 def _picture_of(stem: str) -> str | None:
-    """The picture that a file's name asks for, if it is the name of one."""
-    from inferometer.results.read import known_metric
+    """The picture or metric that a file name stands for; None where it stands for neither."""
+    from inferometer.results.metric_names import known_metric
 
     if stem in _PICTURES:
         return stem
@@ -103,9 +85,9 @@ def _picture_of(stem: str) -> str | None:
 
 
 def _drawn(page: "Page", picture: str | None) -> "tuple[Drawing, str]":
-    """The picture and its title. Raises RequestWrong where the study has nothing to draw."""
+    """The picture and its title. Raises RequestWrong where the study has no data for it."""
     from inferometer.report import drawings
-    from inferometer.results.read import known_metric
+    from inferometer.results.metric_names import known_metric
 
     arms, comparison = page.comparison.arms, page.comparison
     if picture == "tokens" and page.timelines.shown:
@@ -116,16 +98,16 @@ def _drawn(page: "Page", picture: str | None) -> "tuple[Drawing, str]":
     if picture == "memory" and (drawn := drawings.memory(comparison)):
         return drawn, page.title
     if picture in _PICTURES:
-        raise RequestWrong(f"there is no picture of {picture}: the study has nothing to draw it from.")
+        raise RequestWrong(f"the study has no data for the picture {picture!r}. Choose another with --picture.")
     key = comparison.primary if picture is None else known_metric(picture)
     row = next((row for row in comparison.rows if row.metric == key and any(row.n.values())), None)
     if row is None:
-        raise RequestWrong(f"no arm has a value of {key}: there is nothing to draw.")
+        raise RequestWrong(f"no arm has a value of {key}. Choose another metric with --picture.")
     return drawings.bars(row, comparison), page.title
 
 
 def _png(image: str) -> bytes:
-    """Twice as large as the SVG says, for screens of today. Raises RequestWrong without the extra."""
+    """Twice the size that the SVG states, for high-density screens. Raises RequestWrong without the extra."""
     try:
         import resvg_py
     except ImportError as error:

@@ -17,7 +17,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from inferometer.base.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable, StopNow, TrialFailed
+from inferometer.base.errors import (
+    EngineDied,
+    EngineNotReady,
+    RequestWrong,
+    SecondInterrupt,
+    ServerUnusable,
+    TrialFailed,
+)
 from inferometer.base.text import sanitize, sanitize_lines
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
@@ -278,7 +285,7 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
             raise type(failure)(f"{failure}\n{_evidence(launch, log)}") from failure
         if process.poll() is not None:
             raise _died(process, launch, log)
-    except StopNow:
+    except SecondInterrupt:
         patience_s = 0.0
         raise
     finally:

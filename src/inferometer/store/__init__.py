@@ -411,6 +411,11 @@ class Store:
         """The records of one trial by index, as many as can be read."""
         return self._records(trial_id, [])
 
+    @_in_turn
+    def samples(self, trial_id: int) -> tuple[Sample, ...]:
+        """The samples of one trial by time, as many as can be read."""
+        return self._samples(trial_id, [])
+
     def _records(self, trial_id: int, lost: list[str]) -> tuple[RequestRecord, ...]:
         """Row by row where the file is damaged: a page that cannot be read takes its own records with it, no others."""
         sql = f"SELECT {COLUMNS} FROM record WHERE trial_id = ?"

@@ -120,7 +120,7 @@ def test_the_machine_s_cores_reach_the_checks(tmp_path: Path, serve):
     run(tmp_path, {"only": external(serve(sound))}, trials=1)
     study = read_study(tmp_path / "study")
     cores = next(int(fact.value) for fact in machine_facts() if fact.name == "cpu_cores_logical")
-    assert [case.cores for case in study.cases({})] == [cores]
+    assert [case.cores for case in study.arm_trials("inferometer")] == [cores]
 
 
 # --- it did not do what it says -------------------------------------------------------------------
