@@ -91,8 +91,8 @@ def row_of(entry: Any) -> BenchRow:
         devices=_devices(found),
         settings={name: _word(fields[name]) for name in SETTINGS if name in fields},
         samples_ns=found.samples_ns,
-        told_rate_per_s=None if found.samples_ns else _finite(found.avg_ts),
-        told_deviation_per_s=None if found.samples_ns else _finite(found.stddev_ts),
+        reported_rate_per_s=None if found.samples_ns else _finite(found.avg_ts),
+        reported_deviation_per_s=None if found.samples_ns else _finite(found.stddev_ts),
     )
 
 

@@ -56,8 +56,8 @@ def row_of(heads: Sequence[str], line: str) -> BenchRow | None:
         parameters=parameters,
         backend=entry.get("backend", ""),
         settings=settings,
-        told_rate_per_s=float(rate["rate"]) if rate else None,
-        told_deviation_per_s=float(rate["deviation"]) if rate and rate["deviation"] else None,
+        reported_rate_per_s=float(rate["rate"]) if rate else None,
+        reported_deviation_per_s=float(rate["deviation"]) if rate and rate["deviation"] else None,
     )
 
 
