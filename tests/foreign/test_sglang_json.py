@@ -59,7 +59,7 @@ def test_its_total_of_input_is_the_clients_and_its_lengths_are_the_servers(runs,
 
 def test_without_details_there_are_no_records(runs):
     (run,) = runs("sglang-0.5.23-chat.jsonl")
-    assert run.records == () and run.of_records == frozenset()
+    assert run.records == () and run.keys_from_records == frozenset()
 
 
 def test_each_line_is_a_run():

@@ -102,8 +102,8 @@ def test_the_chunk_of_the_speaker_and_the_finish_chunk_are_gaps_of_0_7_3(runs):
 def test_rates_come_of_the_requests_only_where_their_sending_is_told(runs, by_us):
     (new,), (old,) = runs("vllm-0.33.0-detailed.json"), runs("vllm-0.6.5.json")
     assert by_us(new)["request_throughput"] == pytest.approx(new.values["request_throughput"], rel=0.01)
-    assert "request_throughput" not in old.of_records
-    assert "median_ttft_ms" in old.of_records
+    assert "request_throughput" not in old.keys_from_records
+    assert "median_ttft_ms" in old.keys_from_records
 
 
 def test_waits_for_being_sent_are_lateness(runs):

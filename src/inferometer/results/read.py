@@ -17,7 +17,7 @@ from inferometer.base.errors import RequestWrong, StudyUnreadable
 from inferometer.core.plan import Plan
 from inferometer.core.record import Fact, Finding, Trial
 from inferometer.core.spec import Spec, to_yaml
-from inferometer.foreign.foreign_trials import one_run_notes, unlike_work, with_chunk_gaps
+from inferometer.foreign.foreign_trials import different_work, single_run_notes, with_chunk_gaps
 from inferometer.metrics.acceptance import Speculation, speculation
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.request_timing import MetricDialect
@@ -234,14 +234,14 @@ def _compared(
         drafting = _speculation(cases)
     comparison = compare(
         summaries,
-        [*_findings(cases, together), *unlike_work(summaries), *_damage_findings(studies)],
+        [*_findings(cases, together), *different_work(summaries), *_damage_findings(studies)],
         primary=known_metric(primary or (studies[0].spec.metric if studies else PRIMARY)),
         effect_percent=effect_percent,
         looked_at=any(study.spec.until is not None for study in studies),
         speculation=drafting,
         pairs=together,
     )
-    notes += [*_sampling_note(studies), *one_run_notes(summaries)]
+    notes += [*_sampling_note(studies), *single_run_notes(summaries)]
     stopped = "; ".join(study.stopped for study in studies if study.stopped)
     return msgspec.structs.replace(comparison, notes=(*comparison.notes, *notes), stopped=stopped)
 
