@@ -117,7 +117,7 @@ def test_text_of_windows_is_read(tmp_path: Path):
         (b'{"tool": "another"}', "has no known result"),
         (b"\xff\xfe\x00\xd8", "has no known result"),
         (b"[" * 100_000, "has no known result"),
-        (b'[{"n_prompt": 1, "n_gen": 0, "avg_ts": [' + b"[" * 100_000, "an output of llama-bench that cannot be read"),
+        (b'[{"n_prompt": 1, "n_gen": 0, "avg_ts": [' + b"[" * 100_000, "the llama-bench output cannot be read"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_path(tmp_path: Path, content: bytes, said: str):
@@ -130,7 +130,7 @@ def test_a_file_too_large_is_refused_before_it_is_read(tmp_path: Path):
     path = tmp_path / "huge"
     with path.open("wb") as file:
         file.truncate(200 * 1024**2)  # a hole: it takes no room
-    assert "has 200.0 MiB; results of up to 128.0 MiB are read" in refused(str(path))
+    assert "has 200.0 MiB; at most 128.0 MiB can be read" in refused(str(path))
 
 
 def test_a_path_that_is_not_there_names_the_nearest(tmp_path: Path):
@@ -141,4 +141,4 @@ def test_a_path_that_is_not_there_names_the_nearest(tmp_path: Path):
 
 
 def test_a_study_s_database_is_named_by_its_folder(tmp_path: Path):
-    assert f"For a study name its folder: {tmp_path}." in refused(written(tmp_path, "study.db", b"SQLite\0"))
+    assert f"To read a study, name its folder: {tmp_path}." in refused(written(tmp_path, "study.db", b"SQLite\0"))
