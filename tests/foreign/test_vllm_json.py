@@ -114,7 +114,7 @@ def test_waits_for_being_sent_are_lateness(runs):
     assert run.values["median_lateness_ms"] == pytest.approx(0.0435, abs=1e-4)
     assert run.values["mean_latency_from_sent_ms"] == pytest.approx(run.values["mean_e2el_ms"], rel=1e-6)
     assert run.values["mean_latency_from_due_ms"] == pytest.approx(143.6562, abs=1e-3)
-    assert run.differs["mean_latency_from_due_ms"].startswith("from when its loop came to the request")
+    assert run.differs["mean_latency_from_due_ms"].startswith("from when the client's loop reached the request")
 
 
 def test_in_a_closed_loop_nothing_is_from_due(runs):
