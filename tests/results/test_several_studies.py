@@ -41,9 +41,9 @@ def test_arms_of_one_name_are_compared_and_no_others(two: list[Path]):
 
 def test_what_differs_between_the_studies_is_a_warning_said_once(two: list[Path]):
     said = comparison_of(two, "inferometer").finding_texts("warning")
-    assert [line for line in said if "another machine" in line] == [
-        "rtx3090 was measured on another machine than w7900: gpu 0 RTX 3090 against W7900. "
-        "Unless the machines are what you compare, measure both on one, best in one study."
+    assert [line for line in said if "a different machine" in line] == [
+        "rtx3090 was measured on a different machine than w7900: gpu 0 RTX 3090, not W7900. "
+        "Unless you want to compare machines, measure both on one machine, preferably in one study."
     ]
 
 

@@ -76,7 +76,7 @@ def list_studies(
 def _runs_text(path: Path, runs: "Sequence[ForeignRun]") -> str:
     """All runs by number under their outer headings, with main figures or llama-bench's rows."""
     from inferometer.base.units import rate_text, value_text
-    from inferometer.foreign.document import BETWEEN
+    from inferometer.foreign.document import HEADING_SEPARATOR
     from inferometer.foreign.inputs import heading_of
 
     lines = [f"{path}: {len(runs)} run{'s' if len(runs) != 1 else ''}"]
@@ -84,7 +84,7 @@ def _runs_text(path: Path, runs: "Sequence[ForeignRun]") -> str:
     outer_before = None
     units = ("requests", "tok/s", "ms", "ms", "GiB")
     for number, run in enumerate(runs, start=1):
-        outer = run.name.rpartition(BETWEEN)[0]
+        outer = run.name.rpartition(HEADING_SEPARATOR)[0]
         if outer != outer_before:
             lines += ["", *([outer] if outer else [])]
             lines += [_row("", "", width, _HEADS)] if run.values else []
