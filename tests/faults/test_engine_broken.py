@@ -51,7 +51,7 @@ def states(study: Study) -> list[tuple[str, int, str]]:
             "an engine that hangs",
             ("hang", "--at", "4"),
             "timeouts: {first_token_s: 0.5, between_tokens_s: 0.5}",
-            "has stopped answering: at least 3 requests ended without a byte, and a request for one more token gave nothing in",
+            "has stopped answering: at least 3 requests ended without a byte, and a request for one more token gave",
         ),
         ("health, but no tokens", ("mute", "--at", "0"), "", "answers /v1/chat/completions with status 200 and no tok"),
         (
