@@ -97,7 +97,7 @@ def test_metrics_are_chosen_by_key_label_or_group():
         ("medan_ttft_ms", "Did you mean 'median_ttft_ms'?"),
         ("duration,throughputs", "Did you mean the group 'throughput'?"),
         ("specul", "Did you mean the group 'speculation'?"),
-        (" , ", "names no metric"),
+        (" , ", "--metrics is empty"),
     ],
 )
 def test_a_metric_that_there_is_not_is_refused_with_the_nearest(names: str, said: str):

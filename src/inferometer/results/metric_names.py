@@ -17,7 +17,7 @@ def known_metric(name: str) -> str:
         return known[name.lower()]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise RequestWrong(f"there is no metric {name!r}.{hint} Known: {', '.join(keys)}.")
+    raise RequestWrong(f"unknown metric {name!r}.{hint} Known: {', '.join(keys)}.")
 
 
 def known_metrics(names: str) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def known_metrics(names: str) -> tuple[str, ...]:
         except RequestWrong:
             near = difflib.get_close_matches(name.lower(), [*groups, *METRICS_BY_KEY], n=1, cutoff=0.6)
             if near and near[0] in groups:
-                raise RequestWrong(f"there is no metric {name!r}. Did you mean the group {near[0]!r}?") from None
+                raise RequestWrong(f"unknown metric {name!r}. Did you mean the group {near[0]!r}?") from None
             raise
     if not found:
         raise RequestWrong(f"--metrics is empty. Groups: {', '.join(GROUPS)}.")

@@ -1,4 +1,4 @@
-"""Report page of one or several studies: their comparison with everything that the page shows besides."""
+"""Report page of one or several studies: their comparison, pictures, requests and what ran."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
