@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inferometer.base.errors import InferometerError, RequestWrong
+from inferometer.core import quantities
 
 if TYPE_CHECKING:
     from inferometer.analysis.compare import Comparison
@@ -183,7 +184,9 @@ def _show_study(folder: Path, as_json: bool) -> None:
 
 def _machine(study: "Study") -> str:
     facts = {fact.name: fact.value for fact in study.machine}
-    return ", ".join(facts[name] for name in ("cpu_model", "cpu", "gpu", "os") if name in facts) or "n/a"
+    return (
+        ", ".join(facts[name] for name in ("cpu_model", quantities.CPU, "gpu", quantities.OS) if name in facts) or "n/a"
+    )
 
 
 def _states(study: "Study", arm: str) -> str:

@@ -19,6 +19,7 @@ import msgspec
 from inferometer.base.clock import Clock, SystemClock
 from inferometer.base.errors import InferometerError, RequestWrong, ServerUnusable
 from inferometer.base.extensions import factory
+from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm
@@ -189,7 +190,14 @@ class _Bench:
         self._refuse_another_model(model, _count(meta.get("size")))
         vocabulary = (model.vocabulary if model else None) or _count(meta.get("n_vocab"))
         self._ids: Sequence[int] = range(vocabulary) if vocabulary else _SAFE_IDS
-        version = next((fact.value for fact in endpoint.facts if fact.name in ("engine_version", "engine_build")), "")
+        version = next(
+            (
+                fact.value
+                for fact in endpoint.facts
+                if fact.name in (quantities.ENGINE_VERSION, quantities.ENGINE_BUILD)
+            ),
+            "",
+        )
         self._row = msgspec.structs.replace(
             blank,
             clock="server" if self._native else "client",
@@ -319,7 +327,7 @@ def _answer(body: dict[str, Any], whole_ns: int) -> _Answer:
 
 def _offloaded(facts: Sequence[Fact]) -> tuple[int, int] | None:
     """Layers on the GPU and all layers, as the engine's facts say (`25/25`); None where they don't."""
-    said = next((fact.value for fact in facts if fact.name == "in_force_gpu_layers"), "")
+    said = next((fact.value for fact in facts if fact.name == quantities.EFFECTIVE_GPU_LAYERS), "")
     on_gpu, mark, layers = said.partition("/")
     return (int(on_gpu), int(layers)) if mark and on_gpu.isdecimal() and layers.isdecimal() else None
 

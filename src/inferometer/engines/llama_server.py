@@ -9,6 +9,7 @@ import msgspec
 
 from inferometer.base.errors import RequestWrong
 from inferometer.base.text import sanitize
+from inferometer.core import quantities
 from inferometer.core.record import Fact
 from inferometer.core.redaction import redact, secrets_of_arm
 from inferometer.core.spec import Arm, Draft
@@ -64,8 +65,8 @@ class LlamaServer(Command):
             env=arm.env,
             headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
             facts=(
-                Fact("engine", "llama-server", "the arm"),
-                Fact("engine_version", version, f"{Path(binary).name} --version"),
+                Fact(quantities.ENGINE, "llama-server", "the arm"),
+                Fact(quantities.ENGINE_VERSION, version, f"{Path(binary).name} --version"),
                 *facts,
                 *requested_settings(arm, arguments_of(help_text)),
             ),

@@ -19,6 +19,7 @@ import msgspec
 
 from inferometer.base.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable, StopNow, TrialFailed
 from inferometer.base.text import sanitize, sanitize_lines
+from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
 from inferometer.core.redaction import (
@@ -253,10 +254,10 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
         model = readiness.first_model(server) or launch.model
         facts = (
             *launch.facts,
-            Fact("engine_command", launch.shown, "our command line"),
-            *([Fact("engine_cwd", launch.cwd, "the arm")] if launch.cwd else []),
+            Fact(quantities.ENGINE_COMMAND, launch.shown, "our command line"),
+            *([Fact(quantities.ENGINE_CWD, launch.cwd, "the arm")] if launch.cwd else []),
             *server_facts(server, log.text()),
-            Fact("engine_ready_s", f"{ready_after_s:.2f}", "our clock: start to first token"),
+            Fact(quantities.ENGINE_READY_S, f"{ready_after_s:.2f}", "our clock: start to first token"),
         )
         LOG.info("%s ready after %.1f s, pid %d", launch.name, ready_after_s, process.pid)
         endpoint = Endpoint(

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from inferometer.core import quantities
 from inferometer.core.record import Sample
 
 
@@ -16,9 +17,9 @@ def held_bytes(samples: Iterable[Sample], quantity: str | None) -> dict[int, flo
     """By time, ns: the sum over processes and devices. Empty where the quantity was never read."""
     samples = tuple(samples)
     told = _summed(samples, quantity)
-    if quantity != "pss_bytes" or not told:
+    if quantity != quantities.PSS_BYTES or not told:
         return told
-    resident = _summed(samples, "rss_bytes")
+    resident = _summed(samples, quantities.RSS_BYTES)
     if not resident:
         return told
     times_ns = np.array(sorted(resident), np.float64)

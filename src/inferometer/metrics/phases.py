@@ -11,12 +11,11 @@ from typing import Literal
 
 import msgspec
 
+from inferometer.core import quantities
 from inferometer.core.record import Trial
 
 Phase = Literal["load", "idle", "prefill", "decode"]
 PHASES: tuple[Phase, ...] = ("load", "idle", "prefill", "decode")
-READY_FACT = "engine_ready_at_ns"
-"""The fact of a trial that says when, in its own time, the engine had given its first token."""
 
 _Span = tuple[int, int]  # from, to before: ns
 
@@ -40,7 +39,7 @@ class Phases(msgspec.Struct, frozen=True):
 def phases_of(trial: Trial) -> Phases:
     """Warm-ups count too: the engine works on them. Without the fact of its being ready it is taken for ready: studies
     of before were sampled only from then on."""
-    told = [fact.value for fact in trial.facts if fact.name == READY_FACT]
+    told = [fact.value for fact in trial.facts if fact.name == quantities.ENGINE_READY_AT_NS]
     prefill: list[_Span] = []
     under_way: list[_Span] = []
     for record in trial.records:

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from inferometer.base.units import NS_PER_MS, NS_PER_S, gib
+from inferometer.core import quantities
 from inferometer.core.record import RequestRecord, Sample, Trial
 from inferometer.core.spec import Api
 from inferometer.metrics import acceptance
@@ -558,9 +559,11 @@ def _sent(trial: TrialView) -> list[tuple[int, RequestTiming]]:
 # --- notes ----------------------------------------------------------------------------------------
 
 _MEMORY_NOTES = {
-    "gpu_memory_bytes": "Memory Usage: peak GPU memory of the engine's processes",
-    "pss_bytes": "Memory Usage: peak PSS of the engine's process tree",
-    "rss_bytes": "Memory Usage: peak RSS of the engine's process tree; pages that processes share count more than once",
+    quantities.GPU_MEMORY_BYTES: "Memory Usage: peak GPU memory of the engine's processes",
+    quantities.PSS_BYTES: "Memory Usage: peak PSS of the engine's process tree",
+    quantities.RSS_BYTES: (
+        "Memory Usage: peak RSS of the engine's process tree; pages that processes share count more than once"
+    ),
 }
 
 _SOURCE_WORDS: dict[TokenSource | None, str] = {
@@ -576,7 +579,7 @@ _SOURCE_WORDS: dict[TokenSource | None, str] = {
 def _notes(trial: TrialView) -> Iterable[str]:
     """Where a number comes from, where that is not plain."""
     for fact in trial.trial.facts:
-        if fact.name in ("model_name", "draft_name") and fact.value.startswith("stand-in"):
+        if fact.name in (quantities.MODEL_NAME, quantities.DRAFT_NAME) and fact.value.startswith("stand-in"):
             yield f"The {fact.name.removesuffix('_name')} is no real model but a {fact.value}"
     quantity = memory_quantity(trial.trial.samples)
     if quantity is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inferometer.base.units import NS_PER_S
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
 from inferometer.probes.process_tree import ProcessTree
 
@@ -67,8 +68,11 @@ class AmdDevices:
 
     def facts(self) -> Sequence[Fact]:
         names = ", ".join(device.name for device in self._devices if device.address in self._in_use)
-        facts = [Fact("amd_gpus_in_use", names, "fdinfo")] if names else []
-        return [*facts, *(Fact(f"no_{quantity}", why, "sysfs") for quantity, why in self._untold.items())]
+        facts = [Fact(quantities.AMD_GPUS_IN_USE, names, "fdinfo")] if names else []
+        return [
+            *facts,
+            *(Fact(quantities.absent_fact(quantity), why, "sysfs") for quantity, why in self._untold.items()),
+        ]
 
     def _sensors(self, device: AmdDevice, at_ns: int) -> Iterator[Sample]:
         for quantity, (path, per) in device.files.items():
@@ -96,7 +100,7 @@ class AmdDevices:
             for address, vram_bytes in by_device.items():
                 if vram_bytes >= LEAST_IN_USE_BYTES:
                     self._in_use.add(address)
-                yield Sample(at_ns, "fdinfo", "gpu_memory_bytes", float(vram_bytes), pid, names[address])
+                yield Sample(at_ns, "fdinfo", quantities.GPU_MEMORY_BYTES, float(vram_bytes), pid, names[address])
 
 
 def devices(sys: Path = Path("/sys")) -> list[AmdDevice]:
@@ -128,33 +132,33 @@ def client(text: str) -> AmdClient | None:
 
 def _files(folder: Path) -> Iterator[tuple[str, Path, float]]:
     """Quantity, file, and what to divide by; the first that exists of several is given."""
-    yield "gpu_memory_used_bytes", folder / "mem_info_vram_used", 1
-    yield "gpu_utilization_percent", folder / "gpu_busy_percent", 1
+    yield quantities.GPU_MEMORY_USED_BYTES, folder / "mem_info_vram_used", 1
+    yield quantities.GPU_UTILIZATION_PERCENT, folder / "gpu_busy_percent", 1
     for hwmon in sorted((folder / "hwmon").glob("hwmon*"))[:1]:
         average, instant = hwmon / "power1_average", hwmon / "power1_input"
-        yield "power_w", average if average.exists() else instant, 1e6
-        yield "power_limit_w", hwmon / "power1_cap", 1e6
+        yield quantities.POWER_W, average if average.exists() else instant, 1e6
+        yield quantities.POWER_LIMIT_W, hwmon / "power1_cap", 1e6
         labels = {
             _text(path): path.with_name(path.name.replace("_label", "_input")) for path in hwmon.glob("temp*_label")
         }
         edge = labels.get("edge") or labels.get("junction") or hwmon / "temp1_input"  # old chips have one, unnamed
-        yield "gpu_temperature_c", edge, 1000
+        yield quantities.GPU_TEMPERATURE_C, edge, 1000
         if "mem" in labels:
-            yield "memory_temperature_c", labels["mem"], 1000
-        yield "sm_clock_mhz", hwmon / "freq1_input", 1e6
-        yield "memory_clock_mhz", hwmon / "freq2_input", 1e6
+            yield quantities.MEMORY_TEMPERATURE_C, labels["mem"], 1000
+        yield quantities.SM_CLOCK_MHZ, hwmon / "freq1_input", 1e6
+        yield quantities.MEMORY_CLOCK_MHZ, hwmon / "freq2_input", 1e6
 
 
 QUANTITIES = frozenset(
     {
-        "gpu_memory_used_bytes",
-        "gpu_utilization_percent",
-        "power_w",
-        "power_limit_w",
-        "gpu_temperature_c",
-        "memory_temperature_c",
-        "sm_clock_mhz",
-        "memory_clock_mhz",
+        quantities.GPU_MEMORY_USED_BYTES,
+        quantities.GPU_UTILIZATION_PERCENT,
+        quantities.POWER_W,
+        quantities.POWER_LIMIT_W,
+        quantities.GPU_TEMPERATURE_C,
+        quantities.MEMORY_TEMPERATURE_C,
+        quantities.SM_CLOCK_MHZ,
+        quantities.MEMORY_CLOCK_MHZ,
     }
 )
 """What a card with all its files tells of itself."""

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
 from inferometer.net.http_client import Conversation, Server
 from inferometer.probes.prometheus_text import Line, lines_of
@@ -34,15 +35,15 @@ class EngineQuantity(NamedTuple):
 # counts steps but no tokens: its `spec_accept_length` and `spec_accept_rate` are gauges of the latest batches.
 QUANTITIES = (
     EngineQuantity(
-        "spec_draft_tokens_total",
+        quantities.SPEC_DRAFT_TOKENS_TOTAL,
         ("llamacpp:spec_decode_num_draft_tokens_total", "vllm:spec_decode_num_draft_tokens_total"),
     ),
     EngineQuantity(
-        "spec_accepted_tokens_total",
+        quantities.SPEC_ACCEPTED_TOKENS_TOTAL,
         ("llamacpp:spec_decode_num_accepted_tokens_total", "vllm:spec_decode_num_accepted_tokens_total"),
     ),
     EngineQuantity(
-        "spec_steps_total",
+        quantities.SPEC_STEPS_TOTAL,
         (
             "llamacpp:spec_decode_num_drafts_total",
             "vllm:spec_decode_num_drafts_total",
@@ -50,7 +51,7 @@ QUANTITIES = (
         ),
     ),
     EngineQuantity(
-        "kv_cache_usage_percent",
+        quantities.KV_CACHE_USAGE_PERCENT,
         (
             "vllm:kv_cache_usage_perc",
             "vllm:gpu_cache_usage_perc",
@@ -61,10 +62,12 @@ QUANTITIES = (
         times=100.0,
     ),
     EngineQuantity(
-        "requests_running", ("llamacpp:requests_processing", "vllm:num_requests_running", "sglang:num_running_reqs")
+        quantities.REQUESTS_RUNNING,
+        ("llamacpp:requests_processing", "vllm:num_requests_running", "sglang:num_running_reqs"),
     ),
     EngineQuantity(
-        "requests_waiting", ("llamacpp:requests_deferred", "vllm:num_requests_waiting", "sglang:num_queue_reqs")
+        quantities.REQUESTS_WAITING,
+        ("llamacpp:requests_deferred", "vllm:num_requests_waiting", "sglang:num_queue_reqs"),
     ),
 )
 _NAMES = tuple(name for quantity in QUANTITIES for name in quantity.theirs)
@@ -106,10 +109,15 @@ class EngineMetrics:
     def facts(self) -> Sequence[Fact]:
         facts: list[Fact] = []
         if self._missed:
-            facts.append(Fact("engine_metrics_missed", f"{self._missed} readings: {self._why_missed}", "the probe"))
+            facts.append(
+                Fact(quantities.ENGINE_METRICS_MISSED, f"{self._missed} readings: {self._why_missed}", "the probe")
+            )
         if self._told:
             untold = [quantity.name for quantity in QUANTITIES if quantity.name not in self._told]
-            facts += [Fact(f"no_{name}", f"the server's {PATH} does not tell it", "the probe") for name in untold]
+            facts += [
+                Fact(quantities.absent_fact(name), f"the server's {PATH} does not tell it", "the probe")
+                for name in untold
+            ]
         return facts
 
     def close(self) -> None:

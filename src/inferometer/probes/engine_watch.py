@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from inferometer.base.clock import TrialClock
+from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact, Sample
 from inferometer.net.http_client import server_at
@@ -66,7 +67,9 @@ class EngineWatch:
         watched_ns = self._processes.watched_ns if self._processes is not None else 0
         if watched_ns:
             share = f"{100 * cpu_ns / watched_ns:.2f}"
-            facts.append(Fact("sampling_percent_of_a_core", share, "the samplers' CPU time over the time they ran"))
+            facts.append(
+                Fact(quantities.SAMPLING_PERCENT_OF_A_CORE, share, "the samplers' CPU time over the time they ran")
+            )
         return tuple(facts)
 
     def _watch_processes(self, pids: Sequence[int]) -> None:

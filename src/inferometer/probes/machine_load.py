@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inferometer.base.units import NS_PER_S, bytes_text
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
 from inferometer.probes.cgroup import limits, throttled_s
 from inferometer.probes.process_tree import NOT_OURS, ProcessTree, cpu_s
@@ -61,15 +62,17 @@ class MachineLoad:
         return [*self._cpu(at_ns), *self._memory(at_ns), *self._throttled(at_ns)]
 
     def facts(self) -> Sequence[Fact]:
-        facts = [Fact("machine_load_of", f"the {self._cores} cores that {self._proc}/stat counts", "the probe")]
+        facts = [
+            Fact(quantities.MACHINE_LOAD_OF, f"the {self._cores} cores that {self._proc}/stat counts", "the probe")
+        ]
         if self._limits.cpu_cores is not None:
-            facts.append(Fact("cpu_limit_cores", f"{self._limits.cpu_cores:g}", "our control group"))
+            facts.append(Fact(quantities.CPU_LIMIT_CORES, f"{self._limits.cpu_cores:g}", "our control group"))
         if self._limits.memory_bytes is not None:
-            facts.append(Fact("memory_limit", bytes_text(self._limits.memory_bytes), "our control group"))
+            facts.append(Fact(quantities.MEMORY_LIMIT, bytes_text(self._limits.memory_bytes), "our control group"))
         if self._untold:
-            facts.append(Fact("no_cpu_cores_busy", self._untold, "the probe"))
+            facts.append(Fact(quantities.absent_fact(quantities.CPU_CORES_BUSY), self._untold, "the probe"))
         elif not self._trees:
-            facts.append(Fact("no_other_cpu_cores", NOT_OURS, "the probe"))
+            facts.append(Fact(quantities.absent_fact(quantities.OTHER_CPU_CORES), NOT_OURS, "the probe"))
         return facts
 
     def _cpu(self, at_ns: int) -> Iterator[Sample]:
@@ -87,24 +90,24 @@ class MachineLoad:
         stolen = (times.stolen_s - before.times.stolen_s) / passed_s
         idle = (times.idle_s - before.times.idle_s) / passed_s
         busy = max(times.cores - idle - stolen, 0.0)
-        yield Sample(at_ns, "/proc/stat", "cpu_cores_busy", busy)
+        yield Sample(at_ns, "/proc/stat", quantities.CPU_CORES_BUSY, busy)
         if stolen > 0:
-            yield Sample(at_ns, "/proc/stat", "cpu_cores_stolen", stolen)
+            yield Sample(at_ns, "/proc/stat", quantities.CPU_CORES_STOLEN, stolen)
         if self._trees and ours_s >= before.ours_s:  # less: one of ours ended, and nobody told what it used
             others = busy - (ours_s - before.ours_s) / passed_s
-            yield Sample(at_ns, "/proc/stat", "other_cpu_cores", max(others, 0.0))
+            yield Sample(at_ns, "/proc/stat", quantities.OTHER_CPU_CORES, max(others, 0.0))
 
     def _memory(self, at_ns: int) -> Iterator[Sample]:
         used_bytes = memory_used_bytes(self._proc)
         if used_bytes is not None:
-            yield Sample(at_ns, "/proc/meminfo", "memory_used_bytes", float(used_bytes))
+            yield Sample(at_ns, "/proc/meminfo", quantities.MEMORY_USED_BYTES, float(used_bytes))
 
     def _throttled(self, at_ns: int) -> Iterator[Sample]:
         """`cgroup_throttled_s`, a counter, where a CPU limit is set that could hold the engine back."""
         stat = self._limits.throttled
         held_s = None if stat is None else throttled_s(stat)
         if held_s is not None:
-            yield Sample(at_ns, "cpu.stat", "cgroup_throttled_s", held_s)
+            yield Sample(at_ns, "cpu.stat", quantities.CGROUP_THROTTLED_S, held_s)
 
 
 def cpu_times(proc: Path = Path("/proc")) -> CpuTimes | None:

@@ -7,10 +7,10 @@ what it was before the engine started stands in; anything else that the device d
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
 from inferometer.probes.process_tree import NOT_OURS, ProcessTree
 
-QUANTITY = "gpu_memory_bytes"
 LEAST_DELTA_BYTES = 64 * 1024**2
 """Growth below this is not taken for the engine's: any CUDA context is larger."""
 
@@ -46,7 +46,7 @@ class NvidiaMemory:
         pids = set(self._tree.pids(at_ns))
         by_device = [self._used_by_pid(device.handle) for device in self._devices]
         samples = [
-            Sample(at_ns, "nvml", QUANTITY, float(used), pid, device.name)
+            Sample(at_ns, "nvml", quantities.GPU_MEMORY_BYTES, float(used), pid, device.name)
             for device, used_by_pid in zip(self._devices, by_device, strict=True)
             for pid, used in used_by_pid.items()
             if pid in pids and used is not None
@@ -54,7 +54,7 @@ class NvidiaMemory:
         if not samples and self._before is not None and not self._sees_us(by_device, pids):
             grown = [now - was for now, was in zip(_used_bytes(self._nvml, self._devices), self._before, strict=True)]
             samples = [
-                Sample(at_ns, "nvml device delta", QUANTITY, float(delta), None, device.name)
+                Sample(at_ns, "nvml device delta", quantities.GPU_MEMORY_BYTES, float(delta), None, device.name)
                 for device, delta in zip(self._devices, grown, strict=True)
                 if delta >= LEAST_DELTA_BYTES
             ]
@@ -62,7 +62,7 @@ class NvidiaMemory:
         return samples
 
     def facts(self) -> Sequence[Fact]:
-        return [Fact("gpus_in_use", ", ".join(self.in_use), "NVML")] if self.in_use else []
+        return [Fact(quantities.GPUS_IN_USE, ", ".join(self.in_use), "NVML")] if self.in_use else []
 
     def _used_by_pid(self, handle: Any) -> dict[int, int | None]:
         """Used bytes by pid; None where NVML hides them. One in both lists has the same number in each."""

@@ -7,6 +7,7 @@ with driver 580 most took 10 to 160 µs of CPU, the counter of energy 3 ms and t
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
 from inferometer.probes.base import Probe
 from inferometer.probes.nvidia import NvidiaDevice, NvidiaMemory, opened, pids_are_ours, visible_devices
@@ -86,7 +87,7 @@ class NvidiaSensors:
         ]
 
     def facts(self) -> Sequence[Fact]:
-        return [Fact(f"no_{quantity}", why, "NVML") for quantity, why in self._untold.items()]
+        return [Fact(quantities.absent_fact(quantity), why, "NVML") for quantity, why in self._untold.items()]
 
     def _value(self, sensor: Sensor, device: NvidiaDevice) -> float | None:
         """None where no way to read it works; each that failed is tried no more."""
@@ -121,13 +122,15 @@ class NvidiaOthers:
             return []
         pids = set(self._tree.pids(at_ns))
         return [
-            Sample(at_ns, "nvml", "other_gpu_percent", percent, None, device.name)
+            Sample(at_ns, "nvml", quantities.OTHER_GPU_PERCENT, percent, None, device.name)
             for device in self._devices.now()
             if (percent := self._percent(device, pids)) is not None
         ]
 
     def facts(self) -> Sequence[Fact]:
-        return [Fact("no_other_gpu_percent", self._untold, "NVML")] if self._untold else []
+        return (
+            [Fact(quantities.absent_fact(quantities.OTHER_GPU_PERCENT), self._untold, "NVML")] if self._untold else []
+        )
 
     def _percent(self, device: NvidiaDevice, pids: set[int]) -> float | None:
         """None where it is unknown."""
@@ -171,9 +174,9 @@ def _field(constant: str, per: float = 1) -> _Read:
 
 
 SENSORS = (
-    Sensor("gpu_utilization_percent", (_asked("nvmlDeviceGetUtilizationRates", part="gpu"),)),
+    Sensor(quantities.GPU_UTILIZATION_PERCENT, (_asked("nvmlDeviceGetUtilizationRates", part="gpu"),)),
     Sensor(
-        "power_w",
+        quantities.POWER_W,
         (
             _field("NVML_FI_DEV_POWER_INSTANT", per=_MW_PER_W),
             _asked("nvmlDeviceGetPowerUsage", per=_MW_PER_W),  # a mean over the last second, on most cards since 2020
@@ -182,24 +185,24 @@ SENSORS = (
 )
 """What changes within a step of the engine; the rest is asked more rarely, since each question costs."""
 CLOCKS = (
-    Sensor("gpu_memory_used_bytes", (_asked("nvmlDeviceGetMemoryInfo", part="used"),)),
-    Sensor("sm_clock_mhz", (_asked("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),)),
-    Sensor("memory_clock_mhz", (_asked("nvmlDeviceGetClockInfo", "NVML_CLOCK_MEM"),)),
+    Sensor(quantities.GPU_MEMORY_USED_BYTES, (_asked("nvmlDeviceGetMemoryInfo", part="used"),)),
+    Sensor(quantities.SM_CLOCK_MHZ, (_asked("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),)),
+    Sensor(quantities.MEMORY_CLOCK_MHZ, (_asked("nvmlDeviceGetClockInfo", "NVML_CLOCK_MEM"),)),
     Sensor(
-        "throttle_reasons",
+        quantities.THROTTLE_REASONS,
         (_asked("nvmlDeviceGetCurrentClocksEventReasons"), _asked("nvmlDeviceGetCurrentClocksThrottleReasons")),
     ),
 )
 TEMPERATURES = (
     Sensor(
-        "gpu_temperature_c",
+        quantities.GPU_TEMPERATURE_C,
         (
             _asked("nvmlDeviceGetTemperatureV", "NVML_TEMPERATURE_GPU"),
             _asked("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU"),
         ),
     ),
-    Sensor("memory_temperature_c", (_field("NVML_FI_DEV_MEMORY_TEMP"),)),
-    Sensor("power_limit_w", (_asked("nvmlDeviceGetEnforcedPowerLimit", per=_MW_PER_W),)),
+    Sensor(quantities.MEMORY_TEMPERATURE_C, (_field("NVML_FI_DEV_MEMORY_TEMP"),)),
+    Sensor(quantities.POWER_LIMIT_W, (_asked("nvmlDeviceGetEnforcedPowerLimit", per=_MW_PER_W),)),
 )
-ENERGY = (Sensor("energy_j", (_asked("nvmlDeviceGetTotalEnergyConsumption", per=_MJ_PER_J),)),)
+ENERGY = (Sensor(quantities.ENERGY_J, (_asked("nvmlDeviceGetTotalEnergyConsumption", per=_MJ_PER_J),)),)
 """Counted since the driver was loaded: what matters is where a plan begins and ends, and there it is read."""

@@ -7,6 +7,7 @@ takes about 1.5 ms for each 100 MB in small pages: of a large engine it is read 
 
 from collections.abc import Sequence
 
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
 from inferometer.probes.process_tree import NOT_OURS, ProcessTree
 
@@ -34,7 +35,7 @@ class ProcessMemory:
             self.reason = "this kernel tells no PSS (it has no smaps_rollup)"
             return []
         known = [pss_bytes for pss_bytes in of_each if pss_bytes is not None]
-        return [Sample(at_ns, "smaps_rollup", "pss_bytes", float(sum(known)))] if known else []
+        return [Sample(at_ns, "smaps_rollup", quantities.PSS_BYTES, float(sum(known)))] if known else []
 
     def facts(self) -> Sequence[Fact]:
         return []

@@ -7,6 +7,7 @@ second the cores of one process are known to a tenth; means over longer times ar
 from collections.abc import Sequence
 
 from inferometer.base.units import NS_PER_S
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
 from inferometer.probes.process_tree import NOT_OURS, ProcessTree, cpu_s
 
@@ -31,11 +32,11 @@ class ProcessUse:
         if not holding:
             return []
         told = {
-            "rss_bytes": float(sum(usage.rss_bytes for usage in holding)),
-            "engine_threads": float(sum(usage.threads for usage in holding)),
+            quantities.RSS_BYTES: float(sum(usage.rss_bytes for usage in holding)),
+            quantities.ENGINE_THREADS: float(sum(usage.threads for usage in holding)),
         }
         if before is not None and at_ns > before[0] and self._before[1] >= before[1]:
-            told["engine_cpu_cores"] = (self._before[1] - before[1]) * NS_PER_S / (at_ns - before[0])
+            told[quantities.ENGINE_CPU_CORES] = (self._before[1] - before[1]) * NS_PER_S / (at_ns - before[0])
         return [Sample(at_ns, self._source, quantity, value) for quantity, value in told.items()]
 
     def facts(self) -> Sequence[Fact]:

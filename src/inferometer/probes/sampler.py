@@ -11,6 +11,7 @@ from typing import Self
 
 from inferometer.base.clock import TrialClock
 from inferometer.base.units import NS_PER_S, ms
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
 from inferometer.probes.amd import AmdDevices
 from inferometer.probes.base import Probe
@@ -117,7 +118,7 @@ class Sampler:
     def facts(self) -> tuple[Fact, ...]:
         """What the probes say, how often a dear one was read, what is missing and why."""
         told = [fact for reading in self._all for fact in reading.probe.facts()]
-        absent = [Fact(f"no_{name.replace(' ', '_')}", reason, "the probe") for name, reason in self.reasons.items()]
+        absent = [Fact(quantities.absent_fact(name), reason, "the probe") for name, reason in self.reasons.items()]
         return (*self._rests(), *told, *absent)
 
     def _rests(self) -> Iterable[Fact]:
@@ -125,9 +126,8 @@ class Sampler:
         for reading in self._all:
             every_s = self.watched_ns / NS_PER_S / reading.count if reading.count else 0.0
             if reading.rested and every_s > 1.5 * reading.probe.interval_s:
-                name = reading.probe.name.replace(" ", "_")
                 each = f"a reading took {ms(reading.cost_ns):.1f} ms of CPU"
-                yield Fact(f"{name}_every_s", f"{every_s:.2f}", f"the sampler: {each}")
+                yield Fact(quantities.interval_fact(reading.probe.name), f"{every_s:.2f}", f"the sampler: {each}")
 
     def _read(self, reading: "_Reading", now_ns: int) -> None:
         probe = reading.probe

@@ -13,6 +13,7 @@ from inferometer.analysis.compare import EFFECT_PERCENT, PRIMARY, Comparison, co
 from inferometer.analysis.pairing import Pair, Place, pairs_asked, pairs_by_name, shown_names, study_names
 from inferometer.analysis.validity import ArmTrials, findings
 from inferometer.base.errors import RequestWrong, StudyUnreadable
+from inferometer.core import quantities
 from inferometer.core.plan import Plan
 from inferometer.core.record import Fact, Finding, Trial
 from inferometer.core.spec import Spec, to_yaml
@@ -75,7 +76,7 @@ class Study(msgspec.Struct, frozen=True):
     def cores(self) -> int | None:
         """The machine's CPU cores, as its facts have it: of all, since what others use is read of all."""
         facts = {fact.name: fact.value for fact in self.machine}
-        value = facts.get("cpu_cores_logical", facts.get("cpu_cores_usable", ""))
+        value = facts.get(quantities.CPU_CORES_LOGICAL, facts.get(quantities.CPU_CORES_USABLE, ""))
         return int(value) if value.isdecimal() else None
 
     def cases(self, views: dict[str, list[TrialView]]) -> list[ArmTrials]:
@@ -370,6 +371,6 @@ def _sampling_note(studies: Iterable[Study]) -> list[str]:
         for study in studies
         for trial in study.trials
         for fact in trial.facts
-        if fact.name == "sampling_percent_of_a_core"
+        if fact.name == quantities.SAMPLING_PERCENT_OF_A_CORE
     ]
     return [f"Sampling of memory, CPU and devices took {max(told):.1f}% of one core"] if told else []

@@ -32,7 +32,7 @@ from inferometer.base.errors import (
 )
 from inferometer.base.extensions import factory
 from inferometer.core import plan as plans
-from inferometer.core import study
+from inferometer.core import quantities, study
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan
 from inferometer.core.record import Fact, Finding, Outcome, RequestRecord
@@ -46,7 +46,6 @@ from inferometer.load import Started, WorkerLost, play
 from inferometer.load.audit import LoadReport
 from inferometer.load.wire import Tick
 from inferometer.load.worker_pool import WorkerPool, local_workers
-from inferometer.metrics.phases import READY_FACT
 from inferometer.net.target import is_local
 from inferometer.probes.engine_watch import EngineWatch
 from inferometer.probes.machine_facts import machine_facts
@@ -185,7 +184,7 @@ def _hiring(spec: Spec, ray: str | None, arms: dict[str, Arm], stack: contextlib
     if problems:
         raise RequestWrong(f"the Ray cluster has {len(cluster.nodes)} nodes; {problems[0]} (--workers)")
     where = ", ".join(cluster.nodes[number % len(cluster.nodes)].host for number in range(workers))
-    return _Hiring(workers, cluster.crew, (Fact("load_hosts", where, "the Ray cluster"),))
+    return _Hiring(workers, cluster.crew, (Fact(quantities.LOAD_HOSTS, where, "the Ray cluster"),))
 
 
 def require_reach(arms: dict[str, Arm]) -> None:
@@ -208,7 +207,7 @@ def require_same_machine(before: tuple[Fact, ...], now: tuple[Fact, ...]) -> Non
     """Raises RequestWrong where a study would go on with another CPU or GPU. `before` is empty for a new study."""
     known = {fact.name: fact.value for fact in now}
     for fact in before:
-        if fact.name == "cpu" or fact.name.startswith("gpu_"):
+        if fact.name == quantities.CPU or fact.name.startswith(quantities.GPU_FACT_PREFIX):
             here = known.get(fact.name, "none")
             if here != fact.value:
                 raise RequestWrong(
@@ -297,7 +296,11 @@ class _Trial:
         with hire.crew(hire.workers) as crew, self._garage.engine(self._trial.arm_name, start) as endpoint:
             ready_ns = self._clock.now_ns()
             watch.ready(endpoint)
-            self._facts += [*endpoint.facts, Fact(READY_FACT, str(ready_ns), "the trial's clock"), *hire.facts]
+            self._facts += [
+                *endpoint.facts,
+                Fact(quantities.ENGINE_READY_AT_NS, str(ready_ns), "the trial's clock"),
+                *hire.facts,
+            ]
             yield EngineReady(self._trial.arm_name, ready_ns, endpoint)
             with counter_for(self._spec.tokenizer, endpoint) as counter:
                 plan, notes = self._plan(counter)
@@ -392,7 +395,7 @@ class _Trial:
             if failure is None and (pid := dead_process(endpoint)) is not None:
                 failure = _dead(pid)
             accounted = account(plan, ended)
-            self._facts.append(Fact("requests_accounted", accounted.sentence(), "the trial's records"))
+            self._facts.append(Fact(quantities.REQUESTS_ACCOUNTED, accounted.sentence(), "the trial's records"))
             self._findings += accounted.findings()
             self._store.commit()
             if self.interrupts:

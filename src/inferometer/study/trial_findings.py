@@ -3,6 +3,7 @@
 import msgspec
 
 from inferometer.base.units import duration_text
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Finding
 from inferometer.load import WorkerLost
 from inferometer.load.audit import LoadReport
@@ -29,7 +30,7 @@ def load_facts(report: LoadReport) -> list[Fact]:
     """The client's own part, each number by its name; what is not known is left out."""
     source = "the load workers"
     fields = msgspec.structs.asdict(report)
-    return [Fact(f"load_{name}", str(value), source) for name, value in fields.items() if value is not None]
+    return [Fact(quantities.load_fact(name), str(value), source) for name, value in fields.items() if value is not None]
 
 
 def load_findings(report: LoadReport) -> list[Finding]:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from inferometer.analysis.validity.arm_trials import ArmTrials, each
+from inferometer.core import quantities
 from inferometer.core.record import Finding
 from inferometer.metrics import acceptance
 from inferometer.metrics import rows as metrics
@@ -12,7 +13,7 @@ from inferometer.metrics.measures import TrialView
 
 @each
 def draft_not_used(case: ArmTrials) -> Iterable[Finding]:
-    asked = case.arm.draft is not None or any(_fact(trial, "asked_draft") == "on" for trial in case.trials)
+    asked = case.arm.draft is not None or any(_fact(trial, quantities.REQUESTED_DRAFT) == "on" for trial in case.trials)
     trials = [trial for trial in case.done if trial.timings]
     if not asked or not trials:
         return
@@ -41,7 +42,7 @@ def _draft_used(trial: TrialView) -> bool | None:
     drafted, counted = metrics.drafted_tokens(trial), acceptance.drafted_counted(trial)
     if drafted is not None or counted is not None:
         return bool(drafted or counted)
-    in_force = _fact(trial, "in_force_draft")
+    in_force = _fact(trial, quantities.EFFECTIVE_DRAFT)
     if in_force is not None:
         return in_force == "on"
     if any(request.record.timings is not None for request in trial.requests):
@@ -58,7 +59,7 @@ def settings_not_in_force(case: ArmTrials) -> Iterable[Finding]:
     """What was asked for and what is in force, as the engine knows its flags and its log."""
     for trial in case.done:
         facts = {fact.name: fact for fact in trial.trial.facts}
-        asked, attention = _fact(trial, "asked_flash_attn"), facts.get("in_force_flash_attn")
+        asked, attention = _fact(trial, quantities.REQUESTED_FLASH_ATTN), facts.get(quantities.EFFECTIVE_FLASH_ATTN)
         if asked is not None and attention is not None and attention.value != asked:
             yield case.finding(
                 "invalid",
@@ -67,7 +68,7 @@ def settings_not_in_force(case: ArmTrials) -> Iterable[Finding]:
                 "This build, model or device may not have it: see the engine's log.",
                 trial.trial.number,
             )
-        wanted, layers = _fact(trial, "asked_gpu_layers"), facts.get("in_force_gpu_layers")
+        wanted, layers = _fact(trial, quantities.REQUESTED_GPU_LAYERS), facts.get(quantities.EFFECTIVE_GPU_LAYERS)
         if wanted is not None and layers is not None and _is_fewer(layers.value, wanted):
             yield case.finding(
                 "invalid",

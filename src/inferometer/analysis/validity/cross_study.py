@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from inferometer.analysis.validity.arm_trials import ArmTrials
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Finding
 from inferometer.core.spec import Arm
 
@@ -100,7 +101,14 @@ def _short(value: str | None) -> str:
 
 def _hardware(facts: Sequence[Fact]) -> dict[str, str]:
     """Without what differs from one start of a machine to the next, and without the client's Python."""
-    kept = ("os", "cpu", "cpu_cores_physical", "cpu_cores_logical", "memory", "inferometer")
+    kept = (
+        quantities.OS,
+        quantities.CPU,
+        quantities.CPU_CORES_PHYSICAL,
+        quantities.CPU_CORES_LOGICAL,
+        quantities.MEMORY,
+        quantities.INFEROMETER,
+    )
     return {fact.name: fact.value for fact in facts if fact.name in kept or fact.name.startswith("gpu")}
 
 
@@ -112,29 +120,35 @@ def _facts(case: ArmTrials) -> dict[str, str]:
 
 def _build(case: ArmTrials) -> dict[str, str]:
     facts = _facts(case)
-    known = {"build": facts.get("engine_version"), "server header": facts.get("engine_server_header")}
+    known = {"build": facts.get(quantities.ENGINE_VERSION), "server header": facts.get(quantities.ENGINE_SERVER_HEADER)}
     return {"engine": case.arm.engine} | {name: value for name, value in known.items() if value is not None}
 
 
-def _unlike_file(case: ArmTrials, first: ArmTrials, role: str) -> str:
+def _unlike_file(case: ArmTrials, first: ArmTrials, role: quantities.Role) -> str:
     """By hash and size where both have these, else by name; "" for the same, and where nothing is known."""
     mine, theirs = _facts(case), _facts(first)
     name, other = _model_name(case, mine, role), _model_name(first, theirs, role)
-    hashed = [hash_name for hash_name in _HASHES if f"{role}_{hash_name}" in mine.keys() & theirs.keys()]
+    hashed = [
+        hash_name for hash_name in _HASHES if quantities.model_fact(role, hash_name) in mine.keys() & theirs.keys()
+    ]
     if not hashed:
         said = f"{name or 'unknown'} against {other or 'unknown'} (by name: not both have a hash)"
         return "" if name == other else said
-    hash_name = f"{role}_{hashed[0]}"
-    if all(mine.get(fact) == theirs.get(fact) for fact in (hash_name, f"{role}_bytes")):
+    hash_name = quantities.model_fact(role, hashed[0])
+    if all(mine.get(fact) == theirs.get(fact) for fact in (hash_name, quantities.model_fact(role, "bytes"))):
         return ""
     return f"{name} (sha256 {_short(mine[hash_name])}) against {other} (sha256 {_short(theirs[hash_name])})"
 
 
-_HASHES = ("head_sha256", "config_sha256")
+_HASHES: tuple[quantities.ModelAttribute, ...] = ("head_sha256", "config_sha256")
 
 
-def _model_name(case: ArmTrials, facts: Mapping[str, str], role: str) -> str:
-    for name in (f"{role}_file", f"{role}_folder", f"{role}_name"):
+def _model_name(case: ArmTrials, facts: Mapping[str, str], role: quantities.Role) -> str:
+    for name in (
+        quantities.model_fact(role, "file"),
+        quantities.model_fact(role, "folder"),
+        quantities.model_fact(role, "name"),
+    ):
         if name in facts:
             return facts[name]
     if role == "draft":

@@ -9,6 +9,7 @@ import numpy as np
 
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, each
+from inferometer.core import quantities
 from inferometer.core.record import Finding, Sample
 from inferometer.metrics import rows as metrics
 from inferometer.metrics.measures import RequestView, TrialView
@@ -113,7 +114,7 @@ def gpu_state(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
     clocks: dict[str, float] = {}
     limits: set[tuple[str | None, float]] = set()
     for case in cases:
-        reasons = {int(value) for trial in case.done for value in of_own_gpus(trial, "throttle_reasons")}
+        reasons = {int(value) for trial in case.done for value in of_own_gpus(trial, quantities.THROTTLE_REASONS)}
         hot = [words for bit, words in thresholds.THERMAL_REASONS.items() if any(reason & bit for reason in reasons)]
         if hot:
             yield case.finding(
@@ -122,14 +123,14 @@ def gpu_state(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
                 f"the GPU was slowed down by heat or power (NVML: {'; '.join(hot)}).",
                 "Cool it, let it settle between trials (`settle:`), or set a clock that it can hold.",
             )
-        read = [value for trial in case.done for value in of_own_gpus(trial, "sm_clock_mhz")]
+        read = [value for trial in case.done for value in of_own_gpus(trial, quantities.SM_CLOCK_MHZ)]
         if read:
             clocks[case.name] = fmean(read)
         limits |= {
             (sample.device, sample.value)
             for trial in case.done
             for sample in _of_own_gpus(trial)
-            if sample.quantity == "power_limit_w"
+            if sample.quantity == quantities.POWER_LIMIT_W
         }
     if clocks and max(clocks.values()) > min(clocks.values()) * (1 + thresholds.CLOCK_PERCENT / 100):
         said = ", ".join(f"{name} {clock:.0f} MHz" for name, clock in clocks.items())
@@ -165,7 +166,7 @@ def sampled(trial: TrialView, quantity: str) -> list[float]:
 
 def _of_own_gpus(trial: TrialView) -> list[Sample]:
     samples = trial.trial.samples
-    own = {sample.device for sample in samples if sample.quantity == "gpu_memory_bytes" and sample.value > 0}
+    own = {sample.device for sample in samples if sample.quantity == quantities.GPU_MEMORY_BYTES and sample.value > 0}
     return [sample for sample in samples if not own or sample.device is None or sample.device in own]
 
 
@@ -180,7 +181,7 @@ def _since_the_plan(trial: TrialView, samples: Iterable[Sample]) -> list[Sample]
 @each
 def machine_busy(case: ArmTrials) -> Iterable[Finding]:
     for trial in case.done:
-        used = sampled(trial, "other_cpu_cores")
+        used = sampled(trial, quantities.OTHER_CPU_CORES)
         if used and case.cores is not None and fmean(used) > thresholds.BUSY_CPU_SHARE * case.cores:
             yield case.finding(
                 "warning",
@@ -189,7 +190,7 @@ def machine_busy(case: ArmTrials) -> Iterable[Finding]:
                 "End them, or measure again when the machine is quiet.",
                 trial.trial.number,
             )
-        gpu = of_own_gpus(trial, "other_gpu_percent")
+        gpu = of_own_gpus(trial, quantities.OTHER_GPU_PERCENT)
         if gpu and fmean(gpu) > thresholds.BUSY_GPU_PERCENT:
             yield case.finding(
                 "warning",
