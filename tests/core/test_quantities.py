@@ -24,9 +24,12 @@ def bare_names(module: Path, code: str) -> Iterator[str]:
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     where = module.as_posix()
     for node in ast.walk(tree):
-        is_name = isinstance(node, ast.Constant) and node.value in UNMISTAKABLE and id(node) not in docstrings
-        if is_name and (where, node.value) not in OTHER_MEANINGS:
-            yield f"{where}:{node.lineno}: {node.value}"
+        match node:
+            case ast.Constant(value=str(name)) if name in UNMISTAKABLE and id(node) not in docstrings:
+                if (where, name) not in OTHER_MEANINGS:
+                    yield f"{where}:{node.lineno}: {name}"
+            case _:
+                pass
         for literal in _literals_that_name(node):
             yield f"{where}:{literal.lineno}: {ast.unparse(literal)}"
 
@@ -47,6 +50,8 @@ def _literals_that_name(node: ast.AST) -> Iterator[ast.expr]:
             places = [name]
         case ast.Call(func=ast.Attribute(value=ast.Name(id="facts"), attr="get"), args=[name, *_]):
             places = [name]
+        case _:
+            pass
     for place in places:
         parts = place.elts if isinstance(place, ast.Tuple | ast.Set | ast.List) else [place]
         yield from (part for part in parts if isinstance(part, ast.JoinedStr) or _is_text(part))

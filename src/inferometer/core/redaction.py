@@ -10,12 +10,10 @@ from typing import Any, cast
 
 import msgspec
 
+from inferometer.base.redactor import MARK, Redactor, header_secrets
 from inferometer.core.spec import Arm, Spec
-from inferometer.net.target import hidden
+from inferometer.net.target import proxy_secrets
 
-MARK = "***"
-LEAST_CHARACTERS = 6
-"""Shorter values are hidden where they stand, not wherever they occur: that would make holes into ordinary words."""
 LEAST_OF_OURS = 12
 """The same for what this process's own environment holds, most of which has nothing to do with the study."""
 
@@ -24,6 +22,7 @@ _WORDS = frozenset(
 )
 _NO_SECRET = frozenset({"file", "path", "dir"})  # --api-key-file, --ssl-key-file: where a secret is
 _SHORT_FLAGS = frozenset({"-hft"})  # llama.cpp's --hf-token
+_DIRECTORY_VARIABLES = frozenset({"PWD", "OLDPWD"})  # set by every shell; --pwd and DB_PWD are passwords
 _USER = re.compile(r"(://)[^/?#\s@]*(?:@[^/?#\s@]*)*@")
 _QUERY = re.compile(r"([?&;])([^=&;#?\s]+)=([^&;#\s\"']+)")
 _SCHEME = re.compile(r"\b(bearer|basic)(\s+|%20)([^\s\"',;]+)", re.IGNORECASE)
@@ -38,6 +37,8 @@ def is_secret_name(name: str) -> bool:
     """
     if name in _SHORT_FLAGS:
         return True
+    if name in _DIRECTORY_VARIABLES:
+        return False
     parts = [part for part in re.split(r"[^a-z0-9]+", name.lower()) if part]
     return not _WORDS.isdisjoint(parts) and parts[-1] not in _NO_SECRET
 
@@ -95,18 +96,16 @@ def redacted_spec(spec: Spec) -> Spec:
     return msgspec.structs.replace(spec, name=redacted_text(spec.name), arms=arms, sampling=sampling)
 
 
-def secrets_in(
-    spec: Spec, headers: Mapping[str, str] | None = None, ours: Mapping[str, str] | None = None
-) -> list[str]:
-    """Every secret that is known and long enough to be looked for, the longest first: of the arms, of the `headers`
-    and of this process's environment."""
-    found: set[str] = set(_values_of_headers(headers or {}))
-    for arm in spec.arms.values():
-        found |= secrets_of_arm(arm)
-    return longest_first([*found, *secrets_of_environment(ours or {})])
+def redactor_for(
+    arms: Iterable[Arm], headers: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
+) -> Redactor:
+    """Hides the secrets of the `arms`, of the `headers` sent to their servers, and of this process's `environment`,
+    as far as they are long enough to be searched for."""
+    found = header_secrets((headers or {}).values()) | secrets_of_environment(environment or {})
+    return Redactor.of(found.union(*map(_secrets_of_arm, arms)))
 
 
-def secrets_of_arm(arm: Arm) -> set[str]:
+def _secrets_of_arm(arm: Arm) -> set[str]:
     """What the arm's own words and variables hold, of any length."""
     found = _hidden_of_words(arm.args)
     found |= {value for name, value in arm.env.items() if is_secret_name(name)}
@@ -120,22 +119,11 @@ def secrets_of_arm(arm: Arm) -> set[str]:
 
 
 def secrets_of_environment(environment: Mapping[str, str]) -> set[str]:
-    """What the variables of this process hold that are secret by their names and long."""
-    return {
+    """The long values of variables with secret names, and the names and passwords of proxies."""
+    found = {
         value for name, value in environment.items() if is_secret_name(name) and len(value.strip()) >= LEAST_OF_OURS
     }
-
-
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """`text` with `***` for every one of `secrets` that is long enough."""
-    return hidden(text, longest_first(secrets))
-
-
-def longest_first(secrets: Iterable[str]) -> list[str]:
-    """The longest first. Flags that take several keys have them by commas: each is one."""
-    found = {secret.strip() for secret in secrets}
-    found |= {part.strip() for secret in found for part in secret.split(",")}
-    return sorted((secret for secret in found if len(secret) >= LEAST_CHARACTERS and secret != MARK), key=len)[::-1]
+    return found | set(proxy_secrets(environment))
 
 
 def _shown_arm(arm: Arm) -> Arm:
@@ -190,9 +178,3 @@ def _hidden_parts(text: str) -> set[str]:
     found |= {query[3] for query in _QUERY.finditer(text) if is_secret_name(query[2])}
     found |= {scheme[3] for scheme in _SCHEME.finditer(text)}
     return found - {"", MARK}
-
-
-def _values_of_headers(headers: Mapping[str, str]) -> Iterable[str]:
-    """A header's value, and what follows its first word (`Bearer`)."""
-    for value in headers.values():
-        yield from (value, value.partition(" ")[2])

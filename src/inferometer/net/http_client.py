@@ -15,7 +15,7 @@ import msgspec
 
 from inferometer.base.text import sanitize
 from inferometer.base.units import NS_PER_S, bytes_text
-from inferometer.net.target import Target, Tcp, Unix, hidden, secrets_of, target_of, tunnel_refusal
+from inferometer.net.target import Target, Tcp, Unix, target_of, tunnel_refusal
 from inferometer.net.tls import handshake_failure, tls_context
 
 _SHOWN_CHARACTERS = 200
@@ -34,7 +34,7 @@ class Server(msgspec.Struct, frozen=True):
 
     def hide(self, text: str) -> str:
         """`text` for a message or a fact: without what is secret in the headers and the proxy's address."""
-        return hidden(text, secrets_of(self.target, self.headers))
+        return self.target.redactor(self.headers).redact(text)
 
 
 class HttpAnswer(msgspec.Struct, frozen=True):
@@ -220,7 +220,7 @@ def _open_tunnel(sock: socket.socket, target: Target) -> None:
         except http.client.HTTPException as error:
             raise Unreachable(f"the proxy {target.shown_proxy} answers no HTTP: {type(error).__name__}") from error
         if not http.HTTPStatus.OK <= response.status < http.HTTPStatus.MULTIPLE_CHOICES:
-            status = sanitize(hidden(f"{response.status} {response.reason}".strip(), secrets_of(target, {})))
+            status = sanitize(target.redactor({}).redact(f"{response.status} {response.reason}".strip()))
             raise Unreachable(tunnel_refusal(target.shown, target.shown_proxy, status))
 
 

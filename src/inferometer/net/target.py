@@ -10,12 +10,13 @@ import contextlib
 import ipaddress
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import msgspec
 
 from inferometer.base.errors import RequestWrong
+from inferometer.base.redactor import Redactor, header_secrets
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNIX_PATH_BYTES = 107 if sys.platform == "linux" else 103
@@ -66,6 +67,11 @@ class Target(msgspec.Struct, frozen=True):
     def request_target(self, path: str) -> str:
         """What stands in the request line for the API's `path`, which begins with a slash."""
         return self.prefix + path
+
+    def redactor(self, headers: Mapping[str, str]) -> Redactor:
+        """Hides the values of `headers`, which are sent to this server, and the name and password of the proxy."""
+        of_proxy = re.findall(r"Proxy-Authorization: (.*)", self.connect_request.decode("latin-1"))
+        return Redactor.of(header_secrets([*headers.values(), *self.headers.values(), *of_proxy]))
 
 
 class _Proxy(msgspec.Struct, frozen=True):
@@ -185,6 +191,14 @@ def _proxy(variable: str, text: str) -> _Proxy:
     return _Proxy(host, port, f"http://{_bracketed(host)}:{port}", headers)
 
 
+def proxy_secrets(environment: Mapping[str, str]) -> Iterator[str]:
+    """The names and passwords in the proxy variables, and the header values made from them."""
+    for name, text in environment.items():
+        if name.lower().endswith("_proxy") and "@" in text:
+            with contextlib.suppress(RequestWrong):  # such a proxy is never used
+                yield from header_secrets(_proxy(name, text.strip()).headers.values())
+
+
 def is_local(base_url: str) -> bool:
     """Whether the address means this host wherever it is read: a Unix socket, or a loopback or unspecified address."""
     url = urlsplit(base_url)
@@ -247,39 +261,6 @@ def tunnel_refusal(shown: str, shown_proxy: str, status: str) -> str:
     if status.startswith("407"):
         way_out = "Write name and password into the variable: http://user:password@host:port."
     return f"the proxy {shown_proxy} opens no tunnel to {shown}: HTTP {status}. {way_out}"
-
-
-# --- secrets --------------------------------------------------------------------------------------
-
-_LEAST_SECRET = 6  # characters: hiding shorter values would make holes into ordinary words
-
-
-def secrets_of(target: Target, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """What no message may hold, the longest first: the headers' values, also without a `Bearer` before them, and
-    the name and password of the proxy."""
-    proxy = [
-        *target.headers.values(),
-        *re.findall(r"Proxy-Authorization: (.*)", target.connect_request.decode("latin-1")),
-    ]
-    found: set[str] = set()
-    for value in (*proxy, *headers.values()):
-        scheme, _, key = value.strip().partition(" ")
-        found |= {value.strip(), key.strip()}
-        if scheme.lower() == "basic":
-            with contextlib.suppress(ValueError):
-                plain = base64.b64decode(key).decode()
-                found |= {plain, plain.partition(":")[2]}
-    return tuple(sorted((secret for secret in found if len(secret) >= _LEAST_SECRET), key=len, reverse=True))
-
-
-def hidden(text: str, secrets: Sequence[str]) -> str:
-    """`text` with `***` for each of `secrets`: a server may repeat what it was sent. `text` may be an excerpt: a secret
-    that its end cuts is hidden too."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-        cut = next((size for size in range(len(secret) - 1, 3, -1) if text.endswith(secret[:size])), 0)
-        text = text[: len(text) - cut] + "***" if cut else text
-    return text
 
 
 # --- hosts ----------------------------------------------------------------------------------------

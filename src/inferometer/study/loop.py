@@ -31,12 +31,13 @@ from inferometer.base.errors import (
     TrialFailed,
 )
 from inferometer.base.extensions import factory
+from inferometer.base.redactor import Redactor, header_secrets
 from inferometer.core import plan as plans
 from inferometer.core import quantities, study
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan
 from inferometer.core.record import Fact, Finding, Outcome, RequestRecord
-from inferometer.core.redaction import redact, secrets_in
+from inferometer.core.redaction import redactor_for
 from inferometer.core.request import Request, TokenCounter, Workload
 from inferometer.core.schedule import concurrency_limit
 from inferometer.core.spec import Arm, Settle, Spec, TrialSpec, worker_problems
@@ -97,12 +98,12 @@ def run_study(
         if ray is not None:
             raise RequestWrong("--ray cannot play several trials at once: leave out --ray, or parallel in the study.")
     engines: dict[str, Engine] = {name: factory("engine", arm.engine)(headers or {}) for name, arm in arms.items()}
-    secrets = secrets_in(spec, headers, os.environ)
+    redactor = redactor_for(spec.arms.values(), headers, os.environ)
     for name, engine in engines.items():
         try:
             engine.check(arms[name])
         except RequestWrong as wrong:
-            wrong.args = (redact(str(wrong), secrets),)
+            wrong.args = (redactor.redact(str(wrong)),)
             raise
     workload: Workload = factory("workload", workload_kind(spec))(spec.workload)
     with contextlib.ExitStack() as stack:
@@ -128,7 +129,7 @@ def run_study(
             names = [trial.arm_name for trial in next_ones]
             trials = [
                 _Trial(
-                    *(spec, trial, arms[name], engines[name], workload, store, hire, garage, secrets),
+                    *(spec, trial, arms[name], engines[name], workload, store, hire, garage, redactor),
                     beside=names,
                     failed_before=failed_once.get((name, trial.number), ""),
                 )
@@ -229,7 +230,7 @@ class _Trial:
         store: Store,
         hire: _Hiring,
         garage: EnginePool,
-        secrets: list[str],
+        redactor: Redactor,
         *,
         beside: Sequence[str],
         failed_before: str,
@@ -246,7 +247,7 @@ class _Trial:
         self._garage = garage
         self._clock = trial_clock(SystemClock())
         self._id = store.begin_trial(trial.arm_name, trial.number, arm.draft is not None, _now_text())
-        self._secrets = secrets
+        self._redactor = redactor
         self._facts: list[Fact] = []
         self._findings = _beside_findings(trial.arm_name, beside)
         self._findings += [retried_finding(failed_before)] if failed_before else []
@@ -268,14 +269,14 @@ class _Trial:
             yield from self._measure()
             state, self.error = "done", ""
         except TrialFailed as failure:
-            self.error = redact(str(failure), self._secrets)
+            self.error = self._redactor.redact(str(failure))
         except (RequestWrong, StoreBroken) as wrong:
-            self.error = redact(str(wrong), self._secrets)
+            self.error = self._redactor.redact(str(wrong))
             wrong.args = (self.error,)
             raise
         finally:
             self._findings += slept_findings(slept_ns() - slept_before_ns)
-            facts = [msgspec.structs.replace(fact, value=redact(fact.value, self._secrets)) for fact in self._facts]
+            facts = [msgspec.structs.replace(fact, value=self._redactor.redact(fact.value)) for fact in self._facts]
             self._store.end_trial(self._id, state, self.error, facts, self._findings)
         yield TrialEnded(*self.key, self.error, self.again)
 
@@ -295,6 +296,7 @@ class _Trial:
         start = partial(self._engine.start, self._arm, log_path, watch.spawned)
         with hire.crew(hire.workers) as crew, self._garage.engine(self._trial.arm_name, start) as endpoint:
             ready_ns = self._clock.now_ns()
+            self._redactor = self._redactor.with_values(header_secrets(endpoint.headers.values()))
             watch.ready(endpoint)
             self._facts += [
                 *endpoint.facts,
@@ -358,7 +360,7 @@ class _Trial:
                 self._store.add_samples(self._id, samples)
                 match happening:
                     case RequestRecord():
-                        record = _without(happening, self._secrets)
+                        record = _redacted_record(happening, self._redactor)
                         self._store.add_record(self._id, record)
                         if not record.measured:
                             _require_ok(record, endpoint)
@@ -378,7 +380,8 @@ class _Trial:
                         if failure is None and (pid := dead_process(endpoint)) is not None:
                             failure = _dead(pid)
                     case WorkerLost():
-                        self._findings.append(lost_finding(happening))
+                        lost = msgspec.structs.replace(happening, how=self._redactor.redact(happening.how))
+                        self._findings.append(lost_finding(lost))
                         yield FindingRaised(self._findings[-1].message)
                     case LoadReport():
                         self._facts += load_facts(happening)
@@ -458,10 +461,12 @@ class _Trial:
         self._store.set_our_tokens(self._id, counts)
 
 
-def _without(record: RequestRecord, secrets: list[str]) -> RequestRecord:
-    """What the server says of itself in a record, without what the arm or the environment told it."""
-    model = None if record.model is None else redact(record.model, secrets)
-    return msgspec.structs.replace(record, error=redact(record.error, secrets), model=model)
+def _redacted_record(record: RequestRecord, redactor: Redactor) -> RequestRecord:
+    """The record with the server's own words (error, model name) redacted: a server may repeat what it was sent."""
+    if not record.error and not record.model:
+        return record
+    model = None if record.model is None else redactor.redact(record.model)
+    return msgspec.structs.replace(record, error=redactor.redact(record.error), model=model)
 
 
 def workload_kind(spec: Spec) -> str:
