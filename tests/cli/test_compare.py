@@ -14,7 +14,7 @@ import pytest
 
 from inferometer.cli import main
 from inferometer.core.record import Event, Fact, RequestRecord, TokenUsage
-from inferometer.core.spec import parse
+from inferometer.core.spec_file import parse
 from inferometer.store import Store
 
 SEED = Path(__file__).parents[1] / "golden" / "seed.md"

@@ -11,7 +11,8 @@ from inferometer.core.redaction import (
     redactor_for,
     secrets_of_environment,
 )
-from inferometer.core.spec import Arm, Sampling, Spec, parse, to_yaml
+from inferometer.core.spec import Arm, Sampling, Spec
+from inferometer.core.spec_file import parse, to_yaml
 
 
 @pytest.mark.parametrize(

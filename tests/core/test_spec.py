@@ -4,7 +4,8 @@ import pytest
 
 from inferometer.base.errors import SpecInvalid
 from inferometer.core.schedule import Closed, Gamma, Poisson, Ramp, Replay
-from inferometer.core.spec import Arm, Builtin, Draft, ShareGpt, Spec, Trace, parse, to_yaml
+from inferometer.core.spec import Arm, Builtin, Draft, ShareGpt, Spec, Trace
+from inferometer.core.spec_file import parse, to_yaml
 
 SEED_STUDY = """
 name: Qwen2.5-Coder-32B, with and without a draft

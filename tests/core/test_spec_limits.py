@@ -3,7 +3,7 @@
 import pytest
 
 from inferometer.base.errors import SpecInvalid
-from inferometer.core.spec import parse
+from inferometer.core.spec_file import parse
 
 GOOD = "arms: {a: {engine: external, url: 'http://h'}}\n"
 

@@ -22,7 +22,8 @@ from inferometer.core.plan import PlanItem
 from inferometer.core.record import RequestRecord
 from inferometer.core.redaction import redacted_spec, redactor_for
 from inferometer.core.request import user_request
-from inferometer.core.spec import ShareGpt, parse, to_yaml
+from inferometer.core.spec import ShareGpt
+from inferometer.core.spec_file import parse, to_yaml
 from inferometer.engines import effective_settings, readiness, server_facts
 from inferometer.engines.model_files import _own_name
 from inferometer.foreign import llama_bench_output, readers

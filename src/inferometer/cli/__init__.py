@@ -127,7 +127,7 @@ def run(
         request_headers,
         run_and_report,
     )
-    from inferometer.core.spec import checked
+    from inferometer.core.spec_checks import checked
     from inferometer.results.read import known_metric
     from inferometer.store import load_spec
 

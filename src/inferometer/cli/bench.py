@@ -131,7 +131,8 @@ def bench(
         request_headers,
         run_shown,
     )
-    from inferometer.core.spec import Arm, Sampling, Spec, Timeouts, checked
+    from inferometer.core.spec import Arm, Sampling, Spec, Timeouts
+    from inferometer.core.spec_checks import checked
     from inferometer.exports.serving import serving_arguments
     from inferometer.results.read import findings_of, read_study
 

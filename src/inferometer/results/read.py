@@ -16,7 +16,8 @@ from inferometer.base.errors import RequestWrong, StudyUnreadable
 from inferometer.core import quantities
 from inferometer.core.plan import Plan
 from inferometer.core.record import Fact, Finding, Trial
-from inferometer.core.spec import Spec, to_yaml
+from inferometer.core.spec import Spec
+from inferometer.core.spec_file import to_yaml
 from inferometer.foreign.foreign_trials import one_run_notes, unlike_work, with_chunk_gaps
 from inferometer.metrics.acceptance import Speculation, speculation
 from inferometer.metrics.rows import (

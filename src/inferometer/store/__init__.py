@@ -30,7 +30,8 @@ from inferometer.base.units import bytes_text
 from inferometer.core.plan import Plan
 from inferometer.core.record import Fact, Finding, RequestRecord, Sample, Trial
 from inferometer.core.redaction import redacted_spec
-from inferometer.core.spec import MOST_CHARACTERS, Spec, parse, to_yaml
+from inferometer.core.spec import Spec
+from inferometer.core.spec_file import MOST_CHARACTERS, parse, to_yaml
 from inferometer.store import migrations
 from inferometer.store.folder_lock import FolderLock
 from inferometer.store.record_rows import COLUMNS, FLOAT, INT, INT_OR_NONE, TEXT, TEXT_OR_NONE, fits, row_of, take

@@ -40,7 +40,8 @@ from inferometer.core.record import Fact, Finding, Outcome, RequestRecord
 from inferometer.core.redaction import redactor_for
 from inferometer.core.request import Request, TokenCounter, Workload
 from inferometer.core.schedule import concurrency_limit
-from inferometer.core.spec import Arm, Settle, Spec, TrialSpec, worker_problems
+from inferometer.core.spec import Arm, Settle, Spec, TrialSpec
+from inferometer.core.spec_checks import worker_problems
 from inferometer.engines.base import Engine
 from inferometer.engines.liveness import dead_process, why_no_token
 from inferometer.load import Started, WorkerLost, play
