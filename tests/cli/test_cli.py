@@ -236,7 +236,7 @@ def test_a_study_cut_off_goes_on_where_it_was(tmp_path: Path):
         done = inferometer("run", "study.yaml", "--out", "s", "--resume", cwd=tmp_path)
         asked = sum(bool(request.body.get("stream")) for request in server.received[before:])
     assert refused.returncode == 2
-    assert "holds a study already" in refused.stderr
+    assert "already holds a study" in refused.stderr
     assert done.returncode == 0, done.stderr
     assert asked == 2 * 5
     assert [trial.state for trial in read_study(tmp_path / "s").trials] == ["done"] * 4
@@ -331,7 +331,7 @@ def test_a_data_set_that_is_missing_or_malformed(tmp_path: Path):
         (["run", "typo.yaml"], "did you mean 'workload'?"),
         (["run", "engine.yaml"], "Did you mean 'llama-server'?"),
         (["run", "model.yaml"], "model.yaml"),
-        (["compare", "."], "is no study"),
+        (["compare", "."], "is not a study"),
         (["compare", ".", "--format", "xml"], "no format 'xml'"),
         (["bench", "--request-rate", "0"], "rate_per_s must be greater than 0"),
         (["bench", "--num-prompts", "0"], "num_prompts must be at least 1"),

@@ -207,7 +207,7 @@ def _folders_below(folder: Path) -> list[Path]:
 
 def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str, Any]:
     """A study in short; one that cannot be read tells why."""
-    from inferometer.store import Store, archive
+    from inferometer.store import StudyReader, archive
 
     blank: dict[str, Any] = {
         "folder": str(folder),
@@ -219,7 +219,7 @@ def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str,
     }
     try:
         with archive.opened(folder) as place:
-            store = Store.open(place)
+            store = StudyReader.open(place)
             try:
                 spec, (began, states) = store.spec(), store.progress()
             finally:

@@ -33,7 +33,7 @@ from inferometer.metrics.rows import (
     view,
 )
 from inferometer.report.page import Page, RunInfo, page
-from inferometer.store import Store, archive
+from inferometer.store import StudyReader, archive
 
 
 class Study(msgspec.Struct, frozen=True):
@@ -106,7 +106,7 @@ def read_study(folder: Path | str) -> Study:
     """The study in `folder`, which may be a zip of one. Raises StudyUnreadable or SpecInvalid."""
     folder = Path(folder)
     with archive.opened(folder) as place:
-        store = Store.open(place)
+        store = StudyReader.open(place)
         try:
             spec = store.spec()
             trials = tuple(trial for trial in store.trials() if trial.arm in spec.arms)
