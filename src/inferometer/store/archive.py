@@ -161,7 +161,8 @@ def _check_size(path: Path, info: zipfile.ZipInfo, most_bytes: int) -> None:
     if info.file_size > allowed:
         raise StudyUnreadable(
             f"{path}: {info.filename} would expand from {bytes_text(info.compress_size)} to "
-            f"{bytes_text(info.file_size)}; the limit is {bytes_text(allowed)}. If you trust the file, unzip it and give the folder."
+            f"{bytes_text(info.file_size)}; the limit is {bytes_text(allowed)}. "
+            "If you trust the file, unzip it and give the folder."
         )
 
 

@@ -39,7 +39,8 @@ class FolderLock:
                 holder = os.read(fd, 200).decode(errors="replace").strip() or "an unknown process"
                 os.close(fd)
                 raise RequestWrong(
-                    f"another run writes to {folder}: {holder}. Wait for it to end, or choose another folder with --out."
+                    f"another run writes to {folder}: {holder}. "
+                    "Wait for it to end, or choose another folder with --out."
                 ) from error
             except OSError:
                 os.close(fd)
