@@ -59,12 +59,12 @@ def test_tls_names_the_server_and_what_is_trusted():
         ("http://host:99999", "write it as"),
         ("http://host:0", "write it as"),
         ("http://[::1:8080", "write it as"),
-        ("http://a..b", "no name that can be looked up"),
+        ("http://a..b", "not a valid host name"),
         ("http://host/a b", "blank"),
         ("http://host\r\nX: y", "control character"),
         ("http://host/?key=1", "query"),
-        ("unix://run/llama.sock", "whole path"),
-        ("unix://", "whole path"),
+        ("unix://run/llama.sock", "absolute path"),
+        ("unix://", "absolute path"),
         ("unix:///" + "x" * 120, "shorter"),
     ],
 )
@@ -179,7 +179,7 @@ def test_no_proxy_counts_in_upper_case_too():
 
 @pytest.mark.parametrize(
     ("proxy", "said"),
-    [("socks5://me:secret@p:1080", "socks5"), ("http://me:secret@p:port", "no address"), ("http://", "no address")],
+    [("socks5://me:secret@p:1080", "socks5"), ("http://me:secret@p:port", "not the addr"), ("http://", "not the addr")],
 )
 def test_a_proxy_that_cannot_be_used_is_named_by_its_variable_and_without_its_password(proxy: str, said: str):
     with pytest.raises(RequestWrong, match=f"all_proxy.*{said}") as caught:

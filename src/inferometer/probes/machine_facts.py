@@ -1,4 +1,4 @@
-"""What is this machine? Each fact with its source; what cannot be known says so or is left out."""
+"""Facts about this machine, each with its source. An unknown fact states the reason or is left out."""
 
 import importlib.metadata
 import os
@@ -12,7 +12,7 @@ from inferometer.core.record import Fact
 
 
 def machine_facts() -> tuple[Fact, ...]:
-    """Operating system, CPU, memory, GPUs, Python and our own version. The host's name is none of them."""
+    """Operating system, CPU, memory, GPUs, Python and Inferometer's version; not the host name."""
     return (
         Fact(quantities.OS, platform.platform(), "platform"),
         *_cpu_facts(),
@@ -51,7 +51,7 @@ def _memory_facts() -> list[Fact]:
 
 
 def _gpu_facts(nvml: Any = None) -> list[Fact]:
-    """A fact a GPU, and the driver; or why there is none. `nvml` is pynvml (it ships no types) or its stand-in."""
+    """One fact per GPU, and the driver; or why there is no GPU. `nvml`: pynvml (it ships no types) or a fake."""
     if nvml is None:
         try:
             import pynvml as nvml
@@ -69,7 +69,7 @@ def _gpu_facts(nvml: Any = None) -> list[Fact]:
             total = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
             facts.append(Fact(quantities.gpu_fact(i), f"{nvml.nvmlDeviceGetName(handle)}, {bytes_text(total)}", "NVML"))
     except nvml.NVMLError as error:
-        return [Fact(quantities.GPUS, f"none that NVML knows: {error}", "NVML")]
+        return [Fact(quantities.GPUS, f"none found by NVML: {error}", "NVML")]
     return facts
 
 
@@ -77,4 +77,4 @@ def _own_version() -> str:
     try:
         return importlib.metadata.version("inferometer")
     except importlib.metadata.PackageNotFoundError:
-        return "not installed: run from its source"
+        return "not installed: run from source"

@@ -50,8 +50,8 @@ from inferometer.load.wire import Tick
 from inferometer.load.worker_pool import WorkerPool, local_workers
 from inferometer.net.target import is_local
 from inferometer.probes.engine_watch import EngineWatch
+from inferometer.probes.gpu_cooldown import GpuState, gpu_states, remaining_wait
 from inferometer.probes.machine_facts import machine_facts
-from inferometer.probes.settling import GpuState, gpu_states, waits_for
 from inferometer.results.read import comparison_of, known_metric
 from inferometer.standin.model_names import resolve
 from inferometer.store import Store
@@ -159,7 +159,7 @@ def _settle(settling: Settle, cool: list[GpuState]) -> Iterator[Settling]:
     """Waits as `settling` says; `cool`: the GPUs before the first trial. At most a second between two progresses, so
     that an interrupt is heard."""
     began_s = time.monotonic()
-    while (why := waits_for(settling, time.monotonic() - began_s, cool, gpu_states())) is not None:
+    while (why := remaining_wait(settling, time.monotonic() - began_s, cool, gpu_states())) is not None:
         yield Settling(why)
         time.sleep(_SETTLE_STEP_S)
 
