@@ -32,7 +32,7 @@ from inferometer.load import dialects
 from inferometer.load.arrivals import arrivals
 from inferometer.load.sse import EventTooLarge, events
 from inferometer.load.wire import Exchange
-from inferometer.net.http_client import HttpAnswer, _said
+from inferometer.net.http_client import HttpAnswer, _excerpt
 from inferometer.net.target import target_of
 from inferometer.probes.engine_metrics import values
 from inferometer.results.read import read_study
@@ -101,7 +101,7 @@ def sse(data: bytes) -> None:
 
 def told_by_server(data: bytes) -> None:
     """What a server answers to small questions: JSON, a page of metrics, a log."""
-    answered = HttpAnswer(200, data, sanitize(_said(data, "")))
+    answered = HttpAnswer(200, data, sanitize(_excerpt(data, "")))
     said = answered.json
     readiness.token_came(answered)
     text = data.decode(errors="replace")
@@ -123,7 +123,7 @@ def share_gpt(data: bytes) -> None:
 
 def trace_rows(data: bytes) -> None:
     for row in trace.rows(data, "x"):
-        assert abs(row.asked_ns) < 2**63 * 10 and 0 <= row.prompt_tokens <= trace.MOST_TOKENS
+        assert abs(row.recorded_ns) < 2**63 * 10 and 0 <= row.prompt_tokens <= trace.MOST_TOKENS
 
 
 def foreign(data: bytes) -> None:

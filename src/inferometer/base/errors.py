@@ -1,24 +1,24 @@
-"""What can go wrong, as a tree, and what the user may do about each.
+"""Exceptions that are shown to the user, and their exit codes.
 
     InferometerError
-    ├── RequestWrong         exit 2: what was asked cannot be done; mend the flags, the spec or the file
-    │   ├── SpecInvalid      the study file: every problem at once, each with its place
+    ├── RequestWrong         exit 2: the request cannot be done; fix the flags, the spec or the file
+    │   ├── SpecInvalid      the study file: every problem at once, each with its position
     │   ├── DatasetUnusable  the data set is missing, malformed or has no usable entry
-    │   ├── ModelUnusable    the model file is missing or no GGUF
-    │   └── StudyUnreadable  a study folder that is none, or that another version wrote
-    ├── TrialFailed          exit 1: a trial could not be measured; what was measured before is kept
-    │   ├── EngineNotReady   the engine ended or gave no token in time; carries the end of its log
+    │   ├── ModelUnusable    the model file is missing or not a GGUF
+    │   └── StudyUnreadable  not a study folder, or written by another version
+    ├── TrialFailed          exit 1: a trial could not be measured; earlier trials are kept
+    │   ├── EngineNotReady   the engine ended or produced no token in time; has the end of its log
     │   ├── EngineDied       the engine ended during the trial
-    │   ├── EngineHung       the engine lives, and gives no token any more
-    │   ├── NothingAnswered  not one request of the plan was answered
-    │   ├── ServerUnusable   something answers, but not as the API says (404, plain text), or nothing answers
-    │   └── LoadFailed       the sending side itself broke
-    ├── StoreBroken          exit 1: the study can no longer be written (a full disk); what was stored before is kept
-    └── Interrupted          exit 130: Ctrl-C; what was measured is kept
+    │   ├── EngineHung       the engine runs, but no longer produces tokens
+    │   ├── NothingAnswered  no request of the plan was answered
+    │   ├── ServerUnusable   no answer, or an answer that does not follow the API (404, plain text)
+    │   └── LoadFailed       the load process failed
+    ├── StoreBroken          exit 1: the study can no longer be written (a full disk); stored data is kept
+    └── Interrupted          exit 130: Ctrl-C; measurements are kept
     KeyboardInterrupt
-    └── StopNow              a second Ctrl-C: nothing is waited for any more
+    └── StopNow              a second Ctrl-C: stop without waiting
 
-A failed *request* is none of these: it is an outcome in its record.
+A failed *request* is not an exception: it is an outcome in its record.
 """
 
 from collections.abc import Sequence
@@ -31,13 +31,13 @@ class InferometerError(Exception):
 
 
 class RequestWrong(InferometerError):
-    """What was asked cannot be done as it stands."""
+    """The request cannot be done as given."""
 
     exit_code = 2
 
 
 class SpecInvalid(RequestWrong):
-    """A study file with problems; `problems` holds one line each, in the file's order."""
+    """A study file with problems; `problems`: one line each, in the order of the file."""
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -46,15 +46,15 @@ class SpecInvalid(RequestWrong):
 
 
 class DatasetUnusable(RequestWrong):
-    """A data set that cannot be read or has nothing to send."""
+    """A data set that cannot be read or contains no usable entry."""
 
 
 class ModelUnusable(RequestWrong):
-    """A model file that is missing or is no GGUF."""
+    """A model file that is missing or not a GGUF."""
 
 
 class StudyUnreadable(RequestWrong):
-    """A folder that holds no study this version can read."""
+    """A folder without a study that this version can read."""
 
 
 class TrialFailed(InferometerError):
@@ -62,27 +62,27 @@ class TrialFailed(InferometerError):
 
 
 class EngineNotReady(TrialFailed):
-    """An engine that ended or stayed silent before its first token."""
+    """An engine that ended, or produced no token in time, before it was ready."""
 
 
 class EngineDied(TrialFailed):
-    """An engine that ended while requests were under way."""
+    """An engine that ended while requests were in flight."""
 
 
 class EngineHung(TrialFailed):
-    """An engine that lives, and gives no token any more."""
+    """An engine that runs, but no longer produces tokens."""
 
 
 class NothingAnswered(TrialFailed):
-    """A trial without one answer."""
+    """A trial without any answer."""
 
 
 class ServerUnusable(TrialFailed):
-    """A server that does not answer as the API asked for does."""
+    """A server that does not answer according to the requested API."""
 
 
 class LoadFailed(TrialFailed):
-    """The sending side broke."""
+    """The load process failed."""
 
 
 class StoreBroken(InferometerError):
@@ -90,10 +90,10 @@ class StoreBroken(InferometerError):
 
 
 class Interrupted(InferometerError):
-    """The user ended it."""
+    """The user interrupted the program."""
 
     exit_code = 130
 
 
 class StopNow(KeyboardInterrupt):
-    """The user said it twice: engines are killed, not asked to end."""
+    """The user pressed Ctrl-C twice: engines are killed instead of terminated."""

@@ -15,7 +15,7 @@ OnFailure = Literal["next", "retry", "stop"]
 
 
 class Builtin(msgspec.Struct, frozen=True, tag_field="kind", tag="builtin", forbid_unknown_fields=True):
-    """The coding set that ships with the program. `max_tokens`: the most tokens asked of each request."""
+    """The coding prompts that ship with the program. `max_tokens`: the most tokens requested per answer."""
 
     num_prompts: int = 50
     max_tokens: int = 256
@@ -27,7 +27,7 @@ class Builtin(msgspec.Struct, frozen=True, tag_field="kind", tag="builtin", forb
 class ShareGpt(msgspec.Struct, frozen=True, tag_field="kind", tag="sharegpt", forbid_unknown_fields=True):
     """A ShareGPT file, sampled as vLLM 0.6.5 does.
 
-    `output_tokens` fixes the length asked of every request; None: the length of the recorded answer.
+    `output_tokens`: the length requested of every answer; None: the length of the recorded answer.
     """
 
     path: str
@@ -39,10 +39,10 @@ class ShareGpt(msgspec.Struct, frozen=True, tag_field="kind", tag="sharegpt", fo
 
 
 class Trace(msgspec.Struct, frozen=True, tag_field="kind", tag="trace", forbid_unknown_fields=True):
-    """Lengths and times of a recorded trace (Mooncake's jsonl, BurstGPT's csv), with prompts made to these lengths.
+    """Lengths and times of a recorded trace (Mooncake's jsonl, BurstGPT's csv), with prompts generated to the lengths.
 
-    `num_prompts` takes so many from the trace's beginning; None: all. `block_tokens`: how many tokens of the prompt
-    each of a line's `hash_ids` stands for. The times are used by `schedule: {kind: replay}`.
+    `num_prompts`: how many to take from the start of the trace; None: all. `block_tokens`: the number of prompt tokens
+    that each of a line's `hash_ids` stands for. `schedule: {kind: replay}` uses the times.
     """
 
     path: str
@@ -57,10 +57,10 @@ WorkloadSpec = Builtin | ShareGpt | Trace
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A draft model for speculative decoding; None leaves a setting to the engine's own default.
+    """A draft model for speculative decoding. None: the engine's default.
 
-    `n_max`, `n_min`: how many tokens it drafts a step, at most and at least. `p_min`: it stops drafting at a token less
-    likely than this. `gpu_layers`: how many of its layers are on the GPU.
+    `n_max`, `n_min`: the most and fewest tokens drafted per step. `p_min`: drafting stops at a token less likely than
+    this. `gpu_layers`: the number of its layers on the GPU.
     """
 
     model: str
@@ -74,16 +74,16 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One set-up under comparison.
 
     `engine`: embedded, llama-server, vllm, sglang, command or external. `model`: a GGUF file, `standin:demo` or
-    `standin:tiny` (made on this machine), for vllm and sglang a Hugging Face name or folder, or for `external` the name
-    sent in each request. `binary`, `args`, `env`, `cwd` (working directory): how a server is started; "": the engine's
-    own program on PATH, and this process's directory. `command`: a start command of the user's own in place of binary
-    and args, as words, or with `shell` as one line; `{model}`, `{draft_model}`, `{host}` and `{port}` stand for what
-    they say. `url`: where an external server answers (http, https, or `unix:///path/to.sock`), or a `command` without
-    `{port}`. `pid`, `container`: whose memory an external server's is. `ca_file`: what its certificate is checked
-    against; None: the system's store. `insecure`: it is not checked at all. `api`: which of OpenAI's APIs is spoken, at
-    `path`, None: its usual one. `threads`, `context`, `slots`: of an embedded engine; None: its default, and for
-    `slots` (requests answered at once) the schedule's concurrency. `ready_timeout_s`: how long it may take from its
-    start to its first token.
+    `standin:tiny` (generated on this machine); for vllm and sglang a Hugging Face name or folder; for `external` the
+    name sent in each request. `binary`, `args`, `env`, `cwd` (working directory): how to start a server; "": the
+    engine's program on PATH, and this process's directory. `command`: the user's start command in place of `binary` and
+    `args`, as a list of words, or with `shell` as one line; `{model}`, `{draft_model}`, `{host}` and `{port}` are
+    replaced. `url`: the address of an external server (http, https, or `unix:///path/to.sock`), or of a `command`
+    without `{port}`. `pid`, `container`: the process whose memory belongs to an external server. `ca_file`:
+    certificates for checking the server's; None: the system's store. `insecure`: no check. `api`: the OpenAI API to
+    use, at `path`; None: its usual path. `threads`, `context`, `slots`: of an embedded engine; None: its default, and
+    for `slots` (requests answered at once) the schedule's concurrency. `ready_timeout_s`: the most time from start to
+    first token.
     """
 
     engine: str
@@ -113,17 +113,17 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What every request asks of the sampler. `extra_body` is merged last; a null in it removes the field."""
+    """Sampling settings of every request. `extra_body` is merged last; a null in it removes the field."""
 
     temperature: float | None = 0.0
     ignore_eos: bool = False
-    extra_body: dict[str, Any] = {}  # any JSON: it is the user's own to send
+    extra_body: dict[str, Any] = {}  # JSON of any shape: the user decides what to send
 
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long a request may take, in seconds, before it ends as `timeout`; None: as long as it likes. `connect_s`:
-    until the connection stands. `first_token_s`: from sending to the first token, and `between_tokens_s`: from one to
-    the next, or to the answer's end. `request_s`: from sending to the answer's end. They are looked at every 0.2 s."""
+    """Limits in seconds after which a request ends as `timeout`; None: no limit. `connect_s`: until the connection is
+    open. `first_token_s`: from sending to the first token. `between_tokens_s`: from one token to the next, or to the
+    end of the answer. `request_s`: from sending to the end of the answer. The load checks them every 0.2 s."""
 
     connect_s: float | None = 10.0
     first_token_s: float | None = None
@@ -136,9 +136,9 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A pause before each trial but the first: `seconds`, and then until every GPU is at most `temperature_c` warmer
-    than before the first trial and its clock at most `clock_percent` lower, but not longer than `at_most_s`. A distance
-    of None is not looked at."""
+    """A pause before each trial except the first: `seconds`, and then until every GPU is at most `temperature_c` warmer
+    than before the first trial, and its clock at most `clock_percent` lower, but no longer than `at_most_s`. A limit of
+    None is not checked."""
 
     seconds: float = 0.0
     temperature_c: float | None = None
@@ -147,17 +147,16 @@ class Settle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A study: the arms in the order of comparison (the first is the baseline), what they are asked, and how often.
+    """A study: the arms in the order of comparison (the first is the baseline), their requests, and the trials.
 
-    `trials` of each arm. `until` ("±2%", or 2) goes on after these, up to `max_trials`, until the interval of
-    `metric`'s difference is that narrow, or that far from 0, for every arm: see `stopping`. `metric`: what the verdict
-    is about. `restart`: `always` starts an engine anew for each trial, `never` keeps it. `settle`: see Settle; a number
-    is its seconds. `parallel`: the trials of a round run at once, each arm on devices of its own. `on_failure`: what
-    comes after a trial that failed: the `next` one, the same once more (`retry`) and then the next, or nothing
-    (`stop`). `timeouts`: see Timeouts.
-    `tokenizer`: a Hugging Face name, a folder or a tokenizer.json; `server` asks the engine's own /tokenize;
-    `none` counts nothing. `warmups`: requests sent before the clock starts, never one of the measured prompts.
-    `workers`: load processes that share the plan; None: one, or with --ray one on each node.
+    `trials`: per arm. `until` ("±2%", or 2): add trials, up to `max_trials`, until the interval of `metric`'s
+    difference is that narrow, or that far from 0, for every arm: see `analysis.stopping`. `metric`: the subject of the
+    verdict. `restart`: `always` starts a new engine for each trial, `never` keeps the engine. `settle`: see Settle; a
+    number sets its seconds. `parallel`: the trials of a round run at once, each arm on its own devices. `on_failure`:
+    what follows a failed trial: the `next` trial, the same trial once more (`retry`) and then the next, or nothing
+    (`stop`). `timeouts`: see Timeouts. `tokenizer`: a Hugging Face name, a folder or a tokenizer.json; `server` uses
+    the engine's /tokenize; `none` counts nothing. `warmups`: requests sent before the clock starts, none of them with a
+    measured prompt. `workers`: load processes that share the plan; None: one, or with --ray one on each node.
     """
 
     name: str = ""
@@ -181,7 +180,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     @property
     def until_percent(self) -> float | None:
-        """`until` as a number. Raises ValueError where it is none above 0."""
+        """`until` as a number. Raises ValueError unless it is between 0 and 100."""
         if self.until is None:
             return None
         text = str(self.until).strip().removeprefix("±").removeprefix("+-").removeprefix("+/-").removesuffix("%")
@@ -191,12 +190,12 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return value
 
     @property
-    def settling(self) -> Settle:
+    def settle_settings(self) -> Settle:
         return self.settle if isinstance(self.settle, Settle) else Settle(float(self.settle))
 
 
 class TrialSpec(msgspec.Struct, frozen=True):
-    """Which trial comes next: `number` counts this arm's trials from 1."""
+    """One trial to play: `number` counts this arm's trials from 1."""
 
     arm_name: str
     arm: Arm

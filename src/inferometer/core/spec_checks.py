@@ -8,7 +8,7 @@ from inferometer.core.spec import Arm, OnFailure, Spec, Trace
 
 
 def checked(spec: Spec, source: str) -> Spec:
-    """The spec itself, if it makes sense as a whole. Raises SpecInvalid."""
+    """The spec itself, if its settings are consistent. Raises SpecInvalid."""
     problems = [f"workload.{line}" for line in spec.workload.problems()]
     problems += [f"schedule.{line}" for line in spec.schedule.problems()]
     problems += [f"timeouts.{line}" for line in spec.timeouts.problems()]
@@ -19,11 +19,13 @@ def checked(spec: Spec, source: str) -> Spec:
 
 
 def worker_problems(spec: Spec, workers: int) -> list[str]:
-    """Why `workers` load processes cannot share this plan: each needs a request, and one of those at once."""
+    """Why `workers` load processes cannot share this plan: each needs a request and a share of the concurrency."""
     found: list[str] = []
     requests, at_once = spec.workload.num_prompts, concurrency_limit(spec.schedule)
     if requests is not None and workers > requests:
-        found.append(f"workers: {workers} cannot share {requests} request(s); give at most {requests}, or ask for more")
+        found.append(
+            f"workers: {workers} cannot share {requests} request(s); give at most {requests}, or send more requests"
+        )
     if at_once is not None and workers > at_once:
         found.append(
             f"workers: {workers} cannot share a concurrency of {at_once}; give at most {at_once}, or raise it "
@@ -33,21 +35,9 @@ def worker_problems(spec: Spec, workers: int) -> list[str]:
 
 
 def _semantic_problems(spec: Spec) -> list[str]:
-    problems: list[str] = []
-    if not spec.arms:
-        problems.append("arms: give at least one")
-    problems += [
-        f"{name}: must be at least {least}, not {number}"
-        for name, number, least in (
-            ("trials", spec.trials, 1),
-            ("workers", spec.workers, 1),
-            ("warmups", spec.warmups, 0),
-            ("seed", spec.seed, 0),
-            ("settle", spec.settling.seconds, 0),
-        )
-        if number is not None and number < least
-    ]
-    if spec.on_failure not in typing.get_args(OnFailure):  # by a flag: a file's value was looked at before
+    problems = [] if spec.arms else ["arms: give at least one"]
+    problems += _number_problems(spec)
+    if spec.on_failure not in typing.get_args(OnFailure):  # given as a flag; `parse` has checked a file's value
         problems.append(f"on_failure: must be one of {', '.join(typing.get_args(OnFailure))}, not {spec.on_failure!r}")
     problems += _until_problems(spec)
     if spec.workers is not None:
@@ -57,19 +47,37 @@ def _semantic_problems(spec: Spec) -> list[str]:
         problems.append(
             f"schedule.kind: replay needs the times of a trace, and the workload is {kind}; use workload.kind trace"
         )
-    for name, arm in spec.arms.items():
-        if arm.engine == "external" and not arm.url:
-            problems.append(f"arms.{name}.url: is missing; an external engine needs the address where it answers")
-        if arm.engine == "external" and arm.draft is not None:
-            problems.append(f"arms.{name}.draft: an external engine is not started by us; start it with its draft")
-        if arm.engine not in ("external", "command") and not arm.model:
-            problems.append(f"arms.{name}.model: is missing; name a GGUF file, or standin:demo to try without one")
-        problems += [f"arms.{name}.{line}" for line in _command_problems(arm)]
-    return problems
+    return problems + [f"arms.{name}.{line}" for name, arm in spec.arms.items() for line in _arm_problems(arm)]
+
+
+def _number_problems(spec: Spec) -> list[str]:
+    numbers = (
+        ("trials", spec.trials, 1),
+        ("workers", spec.workers, 1),
+        ("warmups", spec.warmups, 0),
+        ("seed", spec.seed, 0),
+        ("settle", spec.settle_settings.seconds, 0),
+    )
+    return [
+        f"{name}: must be at least {least}, not {number}"
+        for name, number, least in numbers
+        if number is not None and number < least
+    ]
+
+
+def _arm_problems(arm: Arm) -> list[str]:
+    problems: list[str] = []
+    if arm.engine == "external" and not arm.url:
+        problems.append("url: is missing; an external engine needs the address of its server")
+    if arm.engine == "external" and arm.draft is not None:
+        problems.append("draft: Inferometer does not start an external engine; start it with its draft model")
+    if arm.engine not in ("external", "command") and not arm.model:
+        problems.append("model: is missing; name a GGUF file, or standin:demo to try without one")
+    return problems + _command_problems(arm)
 
 
 def _command_problems(arm: Arm) -> list[str]:
-    """What does not go together in how the arm is started, or found."""
+    """Contradictions in how the arm's server is started or found."""
     problems: list[str] = []
     if arm.command and arm.engine in ("embedded", "external"):
         problems.append(f"command: the engine {arm.engine} is not started by a command; use engine: command")
@@ -80,15 +88,19 @@ def _command_problems(arm: Arm) -> list[str]:
             "command: is one line of text; give a list of words, or shell: true to have /bin/sh read the line"
         )
     if arm.shell and not isinstance(arm.command, str):
-        problems.append("shell: a list of words needs no shell; leave it out, or give the command as one line of text")
+        problems.append(
+            "shell: a command in a list of words needs no shell; remove it, or give the command as one line of text"
+        )
     if arm.command and (arm.args or arm.binary):
-        problems.append("command: takes the place of binary and args; write them into it")
+        problems.append("command: replaces binary and args; write them into the command")
     if arm.engine != "external" and (arm.pid is not None or arm.container):
-        problems.append("pid: and container: are for an external engine; what we start is known to us")
+        problems.append(
+            "pid: and container: are only for an external engine; Inferometer knows the processes that it starts"
+        )
     if arm.pid is not None and arm.container:
-        problems.append("pid: and container: both given; one says whose memory it is")
+        problems.append("pid: and container: give only one; it names the process whose memory is measured")
     if arm.pid is not None and arm.pid < 1:
-        problems.append(f"pid: must be a process's number, not {arm.pid}")
+        problems.append(f"pid: must be a process id, not {arm.pid}")
     return problems
 
 
@@ -100,7 +112,7 @@ def _until_problems(spec: Spec) -> list[str]:
         return [f"until: must be a percentage like ±2%, not {spec.until!r}"]
     problems: list[str] = []
     if len(spec.arms) < 2:
-        problems.append("until: needs two arms or more, as it is about their difference")
+        problems.append("until: needs two or more arms, because it concerns their difference")
     if spec.max_trials < max(spec.trials, 3):
         problems.append(
             f"max_trials: must be at least {max(spec.trials, 3)} with `until` (trials, and 3), not {spec.max_trials}"

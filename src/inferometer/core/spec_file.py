@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 MOST_CHARACTERS = 1_000_000
 MOST_NODES = 20_000
 MOST_DEPTH = 32
-"""Of a study file: more is no study, but made to exhaust whoever reads it."""
+"""Limits of a study file: a larger one was made to exhaust the program that reads it."""
 
 
 def parse(text: str, source: str) -> Spec:
-    """A Spec from YAML. Raises SpecInvalid with every problem at once, each at its place and with the nearest name."""
+    """A Spec from YAML. Raises SpecInvalid with every problem at once, each with its place in the file and the nearest
+    valid name."""
     raw = _loaded(text, source)
     if not isinstance(raw, dict):
         raise SpecInvalid(source, ["it must be a mapping with `arms:`; see the example in README"])
-    raw = cast("dict[str, Any]", raw)  # whatever the file holds, checked just below
+    raw = cast("dict[str, Any]", raw)  # any content, checked below
     problems: list[str] = []
     if "arms" in raw:
         raw = {**raw, "arms": _with_bases(raw["arms"], problems)}
@@ -36,15 +37,15 @@ def parse(text: str, source: str) -> Spec:
         raise SpecInvalid(source, [sanitize(problem) for problem in problems])
     try:
         spec = msgspec.convert(raw, Spec)
-    except msgspec.ValidationError as error:  # the name of an arm that is no text, say
+    except msgspec.ValidationError as error:  # for example, an arm's name that is not text
         raise SpecInvalid(source, [str(error)]) from error
     return checked(spec, source)
 
 
 def _loaded(text: str, source: str) -> Any:
-    """What the YAML holds: mappings, lists and plain values, as nothing else is made of it. Raises SpecInvalid.
+    """The content of the YAML: mappings, lists and plain values only. Raises SpecInvalid.
 
-    It is looked through before it is loaded, event by event, since loading follows aliases and nesting with no bound.
+    The events are checked before the file is loaded, because loading follows aliases and nesting without a limit.
     """
     import yaml
 
@@ -54,13 +55,13 @@ def _loaded(text: str, source: str) -> Any:
         if not problem:
             return msgspec.yaml.decode(text)
     except (msgspec.DecodeError, yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month
-        problem = f"it is no YAML: {sanitize(str(error))}"
+        problem = f"it is not valid YAML: {sanitize(str(error))}"
     raise SpecInvalid(source, [problem])
 
 
 def _yaml_problem(events: "Iterator[yaml.Event]") -> str:
-    """Why this is not loaded, "" where it may be. An alias counts for as many nodes as what it stands for, which has to
-    be whole before: that of a node inside itself has no end."""
+    """Why the file must not be loaded; "" if it may be. An alias counts as many nodes as the value it stands for. An
+    alias inside its own value is endless."""
     import yaml
 
     nodes = 0
@@ -85,19 +86,19 @@ def _yaml_problem(events: "Iterator[yaml.Event]") -> str:
             elif anchor is not None:
                 sizes[anchor] = 1
         if nodes > MOST_NODES:
-            return f"it has more than {MOST_NODES:,} values, aliases (*name) counted for what they stand for"
+            return f"it has more than {MOST_NODES:,} values, counting the values that aliases (*name) stand for"
         if len(open_at) > MOST_DEPTH:
             return f"it is nested more than {MOST_DEPTH} deep"
     return ""
 
 
 def to_yaml(spec: Spec) -> str:
-    """The resolved spec as a file that `parse` reads back to the same Spec."""
+    """The resolved spec as a file, from which `parse` reads the same Spec."""
     return msgspec.yaml.encode(spec, order=None).decode()
 
 
 def _with_bases(arms: Any, problems: list[str]) -> Any:
-    """Arms with `base:` replaced by that arm's fields; own fields win, `env` is merged."""
+    """Arms with `base:` replaced by that arm's fields. Own fields take precedence; `env` is merged."""
     if not isinstance(arms, dict):
         return arms
     arms = cast("dict[str, Any]", arms)  # from YAML
@@ -110,10 +111,10 @@ def _with_bases(arms: Any, problems: list[str]) -> Any:
         own = dict(cast("dict[str, Any]", raw))
         base = str(own.pop("base"))
         if base not in arms:
-            problems.append(f"arms.{name}.base: no arm {base!r}{_nearest(base, list(arms))}")
+            problems.append(f"arms.{name}.base: unknown arm {base!r}{_nearest(base, list(arms))}")
             return own
         if base in chain:
-            problems.append(f"arms.{name}.base: {' -> '.join((*chain, base))} goes round in a circle")
+            problems.append(f"arms.{name}.base: {' -> '.join((*chain, base))} is circular")
             return own
         parent = resolve(base, (*chain, base))
         if not isinstance(parent, dict):
@@ -125,31 +126,31 @@ def _with_bases(arms: Any, problems: list[str]) -> Any:
         return merged
 
     for name in arms:
-        resolved[name] = _with_words(resolve(name, (name,)))
+        resolved[name] = _with_text(resolve(name, (name,)))
     return resolved
 
 
-def _with_words(arm: Any) -> Any:
-    """The arm with `args`, `command` and `env` in the user's own words: YAML reads 99 as a number and on as true."""
+def _with_text(arm: Any) -> Any:
+    """The arm with `args`, `command` and `env` as text: YAML reads 99 as a number and `on` as true."""
     if not isinstance(arm, dict):
         return arm
     found = dict(cast("dict[str, Any]", arm))
     for field in ("args", "command"):
         if isinstance(found.get(field), list):
-            found[field] = [_word(value) for value in cast("list[Any]", found[field])]
+            found[field] = [_as_text(value) for value in cast("list[Any]", found[field])]
     if isinstance(found.get("env"), dict):
-        found["env"] = {name: _word(value) for name, value in cast("dict[str, Any]", found["env"]).items()}
+        found["env"] = {name: _as_text(value) for name, value in cast("dict[str, Any]", found["env"]).items()}
     return found
 
 
-def _word(value: Any) -> Any:
+def _as_text(value: Any) -> Any:
     if isinstance(value, bool):
         return "on" if value else "off"
     return str(value) if isinstance(value, int | float) else value
 
 
 def _problems(value: Any, kind: Any, place: str) -> list[str]:
-    """Every way in which `value` is not a `kind`, each with its place in the file."""
+    """Every reason why `value` is not a `kind`, each with its place in the file."""
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         members = [member for member in typing.get_args(kind) if member is not type(None)]
@@ -171,14 +172,16 @@ def _problems(value: Any, kind: Any, place: str) -> list[str]:
 
 
 def _union_problems(value: dict[str, Any], members: list[Any], place: str) -> list[str]:
-    """Problems of a value that names its kind (`kind:`), or of a plain optional struct."""
+    """Problems of a value with a `kind:`, or of an optional struct."""
     if len(members) == 1:
         return _struct_problems(value, members[0], place)
     by_tag = {str(member.__struct_config__.tag): member for member in members}
     tag = value.get("kind")
     if not isinstance(tag, str) or tag not in by_tag:
-        said = "is missing" if tag is None else f"{tag!r} is unknown"
-        return [f"{_join(place, 'kind')}: {said}{_nearest(str(tag), list(by_tag))}; it is one of {', '.join(by_tag)}"]
+        problem = "is missing" if tag is None else f"{tag!r} is unknown"
+        return [
+            f"{_join(place, 'kind')}: {problem}{_nearest(str(tag), list(by_tag))}; it is one of {', '.join(by_tag)}"
+        ]
     return _struct_problems(value, by_tag[tag], place)
 
 
@@ -208,6 +211,6 @@ def _join(place: str, name: str) -> str:
 
 
 def _nearest(name: str, known: list[str] | Mapping[str, Any]) -> str:
-    """`; did you mean …?` with the nearest known name, or "" where none is near."""
+    """`; did you mean …?` with the nearest known name, or "" if no name is similar."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""

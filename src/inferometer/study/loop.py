@@ -124,7 +124,7 @@ def run_study(
         total = len(study.trial_order(spec))
         while next_ones := study.next_round(spec, store.ended(), enough=enough):
             if store.ended():
-                yield from _settle(spec.settling, cool)
+                yield from _settle(spec.settle_settings, cool)
             for place, trial in enumerate(next_ones, len(store.ended()) + 1):
                 yield TrialBegan(trial.arm_name, trial.number, place, total, total // len(spec.arms))
             names = [trial.arm_name for trial in next_ones]
@@ -329,7 +329,7 @@ class _Trial:
         spare = [_as_warmup(request) for request in sampled.spare if request.messages not in asked][: spec.warmups]
         spare += [plans.warmup_request(n, _WARMUP_TOKENS) for n in range(len(spare), spec.warmups)]
         rng = RandomState(spec.seed)
-        plan = plans.build(sampled.requests, spare, spec.schedule, spec.seed, rng, sampled.asked_ns)
+        plan = plans.build(sampled.requests, spare, spec.schedule, spec.seed, rng, sampled.recorded_ns)
         try:
             plans.shard(plan, 0, self._hire.workers)
         except ValueError as error:
