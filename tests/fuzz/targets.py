@@ -34,7 +34,7 @@ from inferometer.load.sse import EventTooLarge, events
 from inferometer.load.wire import Exchange
 from inferometer.net.http_client import HttpAnswer, _excerpt
 from inferometer.net.target import target_of
-from inferometer.probes.engine_metrics import values
+from inferometer.probes.engine_metrics import read_page
 from inferometer.results.read import read_study
 from inferometer.store import Store
 from inferometer.workloads import sharegpt, trace
@@ -114,7 +114,7 @@ def told_by_server(data: bytes) -> None:
         *effective_settings.facts_at_end(text, ()),
     )
     assert all(fact.value.isprintable() for fact in facts)
-    values(text)
+    read_page(text)
 
 
 def share_gpt(data: bytes) -> None:

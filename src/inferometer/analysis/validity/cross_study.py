@@ -128,7 +128,7 @@ def _unlike_file(case: ArmTrials, first: ArmTrials, role: quantities.Role) -> st
     """By hash and size where both have these, else by name; "" for the same, and where nothing is known."""
     mine, theirs = _facts(case), _facts(first)
     name, other = _model_name(case, mine, role), _model_name(first, theirs, role)
-    hashed = [
+    hashed: list[quantities.ModelAttribute] = [
         hash_name for hash_name in _HASHES if quantities.model_fact(role, hash_name) in mine.keys() & theirs.keys()
     ]
     if not hashed:
