@@ -97,13 +97,13 @@ def test_a_server_without_tls_is_said_to_be_one(tmp_path: Path):
         done = bench(f"https://127.0.0.1:{listener.getsockname()[1]}", cwd=tmp_path)
         listener.shutdown(socket.SHUT_RDWR)
     assert done.returncode == 1
-    assert "Does it speak plain HTTP? Then write http://." in done.stderr
+    assert "If the server speaks plain HTTP, write http://." in done.stderr
 
 
 @pytest.mark.parametrize(
     ("url", "words", "said"),
     [
-        ("https://h", ("--insecure", "--ca-file", "ca.pem"), "give one of them"),
+        ("https://h", ("--insecure", "--ca-file", "ca.pem"), "Give one of them"),
         ("https://h", ("--ca-file", "nowhere.pem"), "nowhere.pem cannot be used: No such file"),
         ("https://h", ("--ca-file", "empty.pem"), "empty.pem cannot be used: it holds no certificate"),
         ("unix://relative.sock", (), "by its absolute path"),
