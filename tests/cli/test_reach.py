@@ -106,7 +106,7 @@ def test_a_server_without_tls_is_said_to_be_one(tmp_path: Path):
         ("https://h", ("--insecure", "--ca-file", "ca.pem"), "Give one of them"),
         ("https://h", ("--ca-file", "nowhere.pem"), "nowhere.pem cannot be used: No such file"),
         ("https://h", ("--ca-file", "empty.pem"), "empty.pem cannot be used: it holds no certificate"),
-        ("unix://relative.sock", (), "by its absolute path"),
+        ("unix://relative.sock", (), "write the absolute path"),
         ("https://me:sesame@h:port", (), "not the address of a server"),
         ("https://me:sesame@h", (), "as a header"),
         ("http://h/?key=sesame", (), "query"),
