@@ -27,7 +27,7 @@ def fuzz(name: str) -> None:
     with atheris.instrument_imports(include=["inferometer"]):
         import targets
 
-        for each in ("inferometer.store", "inferometer.load.framing", "inferometer.core.spec"):
+        for each in ("inferometer.store", "inferometer.load.framing", "inferometer.core.spec_file"):
             __import__(each)
     GROWN.joinpath(name).mkdir(parents=True, exist_ok=True)
     FINDS.joinpath(name).mkdir(parents=True, exist_ok=True)

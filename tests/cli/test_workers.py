@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from inferometer.base.errors import RequestWrong, SpecInvalid
-from inferometer.core.spec import Arm, parse
+from inferometer.core.spec import Arm
+from inferometer.core.spec_file import parse
 from inferometer.results.read import read_study
 from inferometer.study.preconditions import require_reachable
 from inferometer.testing.scripted_server import ScriptedServer, inference_server

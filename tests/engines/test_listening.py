@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from inferometer.base.errors import SpecInvalid
-from inferometer.core.spec import Arm, parse
+from inferometer.core.spec import Arm
+from inferometer.core.spec_file import parse
 from inferometer.engines.command import Command
 from inferometer.engines.embedded import settings_of
 from inferometer.engines.llama_server import LlamaServer

@@ -20,9 +20,10 @@ from inferometer.base.errors import InferometerError, SpecInvalid
 from inferometer.base.text import sanitize
 from inferometer.core.plan import PlanItem
 from inferometer.core.record import RequestRecord
-from inferometer.core.redaction import redacted_spec, secrets_in
+from inferometer.core.redaction import redacted_spec, redactor_for
 from inferometer.core.request import user_request
-from inferometer.core.spec import ShareGpt, parse, to_yaml
+from inferometer.core.spec import ShareGpt
+from inferometer.core.spec_file import parse, to_yaml
 from inferometer.engines import effective_settings, readiness, server_facts
 from inferometer.engines.model_files import _own_name
 from inferometer.foreign import llama_bench_output, readers
@@ -31,9 +32,9 @@ from inferometer.load import dialects
 from inferometer.load.arrivals import arrivals
 from inferometer.load.sse import EventTooLarge, events
 from inferometer.load.wire import Exchange
-from inferometer.net.http_client import HttpAnswer, _said
+from inferometer.net.http_client import HttpAnswer, _excerpt
 from inferometer.net.target import target_of
-from inferometer.probes.engine_metrics import values
+from inferometer.probes.engine_metrics import read_page
 from inferometer.results.read import read_study
 from inferometer.store import Store
 from inferometer.workloads import sharegpt, trace
@@ -100,7 +101,7 @@ def sse(data: bytes) -> None:
 
 def told_by_server(data: bytes) -> None:
     """What a server answers to small questions: JSON, a page of metrics, a log."""
-    answered = HttpAnswer(200, data, sanitize(_said(data, "")))
+    answered = HttpAnswer(200, data, sanitize(_excerpt(data, "")))
     said = answered.json
     readiness.token_came(answered)
     text = data.decode(errors="replace")
@@ -113,7 +114,7 @@ def told_by_server(data: bytes) -> None:
         *effective_settings.facts_at_end(text, ()),
     )
     assert all(fact.value.isprintable() for fact in facts)
-    values(text)
+    read_page(text)
 
 
 def share_gpt(data: bytes) -> None:
@@ -122,7 +123,7 @@ def share_gpt(data: bytes) -> None:
 
 def trace_rows(data: bytes) -> None:
     for row in trace.rows(data, "x"):
-        assert abs(row.asked_ns) < 2**63 * 10 and 0 <= row.prompt_tokens <= trace.MOST_TOKENS
+        assert abs(row.recorded_ns) < 2**63 * 10 and 0 <= row.prompt_tokens <= trace.MOST_TOKENS
 
 
 def foreign(data: bytes) -> None:
@@ -144,7 +145,9 @@ def spec_yaml(data: bytes) -> None:
     except SpecInvalid as error:
         raise AssertionError("what is kept of a study cannot be read") from error
     kept = to_yaml(shown)
-    assert not any(secret in kept and secret.isalnum() for secret in secrets_in(spec) if len(secret) > 24)
+    assert not any(
+        secret in kept and secret.isalnum() for secret in redactor_for(spec.arms.values()).secrets if len(secret) > 24
+    )
 
 
 def gguf(data: bytes) -> None:

@@ -14,7 +14,7 @@ from inferometer.load.arrivals import arrivals
 from inferometer.load.driver import Driver
 from inferometer.load.sse import MOST_EVENT_BYTES, EventTooLarge, events
 from inferometer.load.wire import Exchange, Job, WireRequest
-from inferometer.net.http_client import MOST_BODY_BYTES, Conversation, HttpAnswerTooLarge, ask, server_at
+from inferometer.net.http_client import MOST_BODY_BYTES, HttpAnswerTooLarge, HttpSession, ask, server_at
 from inferometer.net.target import target_of
 from inferometer.testing.scripted_server import (
     STREAM_HEAD,
@@ -128,7 +128,7 @@ def test_a_small_question_takes_no_head_without_an_end():
     with ScriptedServer(lambda _: itertools.chain([Send(HEAD)], endless(b"X-More: and more\r\n"))) as server:
         with pytest.raises(http.client.HTTPException, match="more than 100 headers"):
             ask(server_at(server.url, {}), "/", timeout_s=5)
-        conversation = Conversation(server_at(server.url, {}), timeout_s=5)
+        conversation = HttpSession(server_at(server.url, {}), timeout_s=5)
         with pytest.raises(http.client.HTTPException):
             conversation.ask("/")
         conversation.close()

@@ -33,7 +33,8 @@ from typer.core import TyperCommand, TyperGroup
 from inferometer.cli import app
 from inferometer.cli.bench import spread_flags
 from inferometer.cli.engine_bench import PassingOn
-from inferometer.core.spec import Arm, Builtin, Draft, Spec, parse
+from inferometer.core.spec import Arm, Builtin, Draft, Spec
+from inferometer.core.spec_file import parse
 from inferometer.standin.model_names import standin_file
 from inferometer.study.loop import run_study
 from inferometer.testing import llama_server_shim, openai_server_shim

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from inferometer.core import quantities
 from inferometer.engines import visible_devices
 from inferometer.engines.llama_server import devices_listed
 from inferometer.engines.visible_devices import Seen
@@ -58,9 +59,21 @@ def examine(system: System | None = None) -> Iterator[Diagnosis]:
 
 def _machine() -> Iterator[Diagnosis]:
     facts = {fact.name: fact.value for fact in machine_facts()}
-    yield Diagnosis("machine", "system", "has", f"{facts['os']}, {facts['python']}, inferometer {facts['inferometer']}")
-    cores = f"{facts.get('cpu_cores_physical', '?')} cores ({facts.get('cpu_cores_usable', '?')} usable)"
-    yield Diagnosis("machine", "CPU", "has", f"{facts.get('cpu', 'unknown')}, {cores}, {facts['memory']} of memory")
+    yield Diagnosis(
+        "machine",
+        "system",
+        "has",
+        f"{facts[quantities.OS]}, {facts[quantities.PYTHON]}, inferometer {facts[quantities.INFEROMETER]}",
+    )
+    cores = (
+        f"{facts.get(quantities.CPU_CORES_PHYSICAL, '?')} cores ({facts.get(quantities.CPU_CORES_USABLE, '?')} usable)"
+    )
+    yield Diagnosis(
+        "machine",
+        "CPU",
+        "has",
+        f"{facts.get(quantities.CPU, 'unknown')}, {cores}, {facts[quantities.MEMORY]} of memory",
+    )
 
 
 def _engines(system: System) -> Iterator[Diagnosis]:
@@ -116,8 +129,10 @@ def _gpus(system: System) -> Iterator[Diagnosis]:
     facts = {fact.name: fact.value for fact in machine_facts()}
     seen = system.nvidia()
     if seen.count:
-        names = "; ".join(facts.get(f"gpu_{i}", "?") for i in range(seen.count))
-        yield Diagnosis("GPUs", "NVIDIA", "has", f"{seen.count}: {names}; driver {facts.get('gpu_driver', '?')}")
+        names = "; ".join(facts.get(quantities.gpu_fact(i), "?") for i in range(seen.count))
+        yield Diagnosis(
+            "GPUs", "NVIDIA", "has", f"{seen.count}: {names}; driver {facts.get(quantities.GPU_DRIVER, '?')}"
+        )
     elif _has_vendor(system, "0x10de"):
         said = f"a card, and no driver that answers: {seen.driver or seen.reason}"
         mend = "sudo ubuntu-drivers install (or your distribution's way); nvidia-smi must answer then"

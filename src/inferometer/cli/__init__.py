@@ -14,6 +14,7 @@ import msgspec
 import typer
 
 from inferometer.base.errors import InferometerError, RequestWrong
+from inferometer.base.redactor import Redactor
 from inferometer.base.text import escape_for_display
 from inferometer.cli.bench import bench, spread_flags
 from inferometer.cli.calibrate import calibrate
@@ -25,7 +26,7 @@ from inferometer.cli.report import plot, report
 from inferometer.cli.show import list_studies, show
 from inferometer.cli.standin import standin
 from inferometer.cli.timeout_flags import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
-from inferometer.core.redaction import longest_first, redact, secrets_of_environment
+from inferometer.core.redaction import secrets_of_environment
 from inferometer.study.interrupts import treat_termination_as_interrupt
 
 app = typer.Typer(
@@ -126,7 +127,7 @@ def run(
         request_headers,
         run_and_report,
     )
-    from inferometer.core.spec import checked
+    from inferometer.core.spec_checks import checked
     from inferometer.results.metric_names import known_metric
     from inferometer.store import load_spec
 
@@ -242,8 +243,8 @@ def _show_defect(kind: type[BaseException], error: BaseException, trace: Traceba
     given = [word for flag, word in pairwise(sys.argv) if flag == "--header"]
     given += [word.partition("=")[2] for word in sys.argv if word.startswith("--header=")]
     values = [part for word in given for part in (re.split("[=:]", word, maxsplit=1)[-1], word.rpartition(" ")[2])]
-    secrets = longest_first({*values, *secrets_of_environment(os.environ)})
-    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace)), secrets))
+    redactor = Redactor.of([*values, *secrets_of_environment(os.environ)])
+    sys.stderr.write(redactor.redact("".join(traceback.format_exception(kind, error, trace))))
 
 
 def main() -> None:

@@ -132,7 +132,8 @@ def bench(
         request_headers,
         run_shown,
     )
-    from inferometer.core.spec import Arm, Sampling, Spec, Timeouts, checked
+    from inferometer.core.spec import Arm, Sampling, Spec, Timeouts
+    from inferometer.core.spec_checks import checked
     from inferometer.exports.serving import serving_arguments
     from inferometer.results.comparison import findings_of
     from inferometer.study.loop import run_study

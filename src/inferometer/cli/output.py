@@ -19,6 +19,7 @@ from inferometer.base.text import escape_for_display, escape_for_markdown
 from inferometer.base.units import value_text
 from inferometer.cli.page_file import REPORT, write_page
 from inferometer.cli.progress_display import display
+from inferometer.core import quantities
 from inferometer.core.spec import Spec
 from inferometer.llama_bench.row import BenchRow
 from inferometer.llama_bench.side_by_side import side_by_side, side_by_side_sheet
@@ -220,9 +221,9 @@ def write_summary(study: Study, comparison: Comparison, rows: Shown = FIRST_ROWS
 
 
 _SHOWN_FACTS = (
-    "engine_version",
-    *("model_name", "model_file", "model_bytes", "model_head_sha256"),
-    *("draft_name", "draft_file", "draft_head_sha256"),
+    quantities.ENGINE_VERSION,
+    *(quantities.MODEL_NAME, quantities.MODEL_FILE, quantities.MODEL_BYTES, quantities.MODEL_HEAD_SHA256),
+    *(quantities.DRAFT_NAME, quantities.DRAFT_FILE, quantities.DRAFT_HEAD_SHA256),
 )
 
 

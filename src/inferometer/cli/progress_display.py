@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from inferometer.base.text import escape_for_display
 from inferometer.base.units import bytes_text, duration_text, ms, ms_text, rate_per_s, rate_shown, watts_text
+from inferometer.core import quantities
 from inferometer.study.progress import (
     EngineReady,
     FindingRaised,
@@ -169,7 +170,7 @@ def sentence(progress: Progress) -> str:
         case TrialBegan(arm, number, position, total):
             return f"trial {position}/{total}: {arm} #{number}, starting its engine"
         case EngineReady(arm, after_ns, endpoint):
-            versions = [fact.value for fact in endpoint.facts if fact.name == "engine_version"]
+            versions = [fact.value for fact in endpoint.facts if fact.name == quantities.ENGINE_VERSION]
             known = f" ({versions[0]})" if versions else ""
             return f"  {arm}: ready after {duration_text(after_ns)}{known} at {endpoint.shown_url}"
         case PlanReady(plan, notes):

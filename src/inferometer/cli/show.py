@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inferometer.base.errors import InferometerError, RequestWrong
+from inferometer.core import quantities
 
 if TYPE_CHECKING:
     from inferometer.analysis.comparison import Comparison
@@ -184,7 +185,9 @@ def _show_study(folder: Path, as_json: bool) -> None:
 
 def _machine(study: "Study") -> str:
     facts = {fact.name: fact.value for fact in study.machine}
-    return ", ".join(facts[name] for name in ("cpu_model", "cpu", "gpu", "os") if name in facts) or "n/a"
+    return (
+        ", ".join(facts[name] for name in ("cpu_model", quantities.CPU, "gpu", quantities.OS) if name in facts) or "n/a"
+    )
 
 
 def _states(study: "Study", arm: str) -> str:
@@ -205,7 +208,7 @@ def _folders_below(folder: Path) -> list[Path]:
 
 def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str, Any]:
     """A study in short; one that cannot be read tells why."""
-    from inferometer.store import Store, archive
+    from inferometer.store import StudyReader, archive
 
     blank: dict[str, Any] = {
         "folder": str(folder),
@@ -217,7 +220,7 @@ def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str,
     }
     try:
         with archive.opened(folder) as place:
-            store = Store.open(place)
+            store = StudyReader.open(place)
             try:
                 spec, (began, states) = store.spec(), store.progress()
             finally:

@@ -19,6 +19,7 @@ import msgspec
 from inferometer.base.clock import Clock, SystemClock
 from inferometer.base.errors import InferometerError, RequestWrong, ServerUnusable
 from inferometer.base.extensions import factory
+from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm
@@ -26,7 +27,7 @@ from inferometer.engines.base import Engine
 from inferometer.engines.preflight import Gpus, flash_attn_flags, gpus_of
 from inferometer.llama_bench.gguf_facts import ModelFacts
 from inferometer.llama_bench.row import BenchRow, BenchTest
-from inferometer.net.http_client import Conversation, Server, ask_json, server_at
+from inferometer.net.http_client import HttpSession, Server, ask_json, server_at
 
 FLAGS = {
     "n_gpu_layers": "-ngl",
@@ -189,7 +190,14 @@ class _Bench:
         self._refuse_another_model(model, _count(meta.get("size")))
         vocabulary = (model.vocabulary if model else None) or _count(meta.get("n_vocab"))
         self._ids: Sequence[int] = range(vocabulary) if vocabulary else _SAFE_IDS
-        version = next((fact.value for fact in endpoint.facts if fact.name in ("engine_version", "engine_build")), "")
+        version = next(
+            (
+                fact.value
+                for fact in endpoint.facts
+                if fact.name in (quantities.ENGINE_VERSION, quantities.ENGINE_BUILD)
+            ),
+            "",
+        )
         self._row = msgspec.structs.replace(
             blank,
             clock="server" if self._native else "client",
@@ -214,7 +222,7 @@ class _Bench:
         once = self._by_timings if self._native else self._by_our_clock
         prefix = self._tokens(test.depth)
         try:
-            with closing(Conversation(self._server, ANSWER_TIMEOUT_S)) as conversation:
+            with closing(HttpSession(self._server, ANSWER_TIMEOUT_S)) as conversation:
                 for repetition in range(repetitions + 1):
                     sample = once(conversation, test, prefix)
                     if repetition:
@@ -226,7 +234,7 @@ class _Bench:
             return msgspec.structs.replace(row, error=f"the server broke off: {said}")
         return msgspec.structs.replace(row, samples_ns=tuple(samples))
 
-    def _by_timings(self, conversation: Conversation, test: BenchTest, prefix: list[int]) -> int:
+    def _by_timings(self, conversation: HttpSession, test: BenchTest, prefix: list[int]) -> int:
         """What llama.cpp's timings say of one repetition, ns."""
         answer = self._ask_at_depth(conversation, test, prefix)
         for _ in range(_ATTEMPTS - 1):
@@ -244,13 +252,13 @@ class _Bench:
         self._refuse_short(answer, test.generated + 1)
         return (answer.prompt_ns if test.prompt else 0) + (answer.generated_ns if test.generated else 0)
 
-    def _ask_at_depth(self, conversation: Conversation, test: BenchTest, prefix: list[int]) -> _Answer:
+    def _ask_at_depth(self, conversation: HttpSession, test: BenchTest, prefix: list[int]) -> _Answer:
         if test.depth and test.prompt:
             self._ask(conversation, prefix, 1, keep=True)  # so that the depth is in the slot, and not timed
         prompt = prefix + self._tokens(test.prompt) or self._tokens(1)
         return self._ask(conversation, prompt, test.generated + 1, keep=bool(test.depth))
 
-    def _by_our_clock(self, conversation: Conversation, test: BenchTest, prefix: list[int]) -> int:
+    def _by_our_clock(self, conversation: HttpSession, test: BenchTest, prefix: list[int]) -> int:
         """One repetition by whole requests, ns. Every prompt is new, so that no cache can have it."""
         whole = test.depth + test.prompt or 1
         with_it = self._timed(conversation, whole, test.generated + 1)
@@ -263,7 +271,7 @@ class _Bench:
             )
         return with_it - without
 
-    def _timed(self, conversation: Conversation, prompt: int, generated: int) -> int:
+    def _timed(self, conversation: HttpSession, prompt: int, generated: int) -> int:
         answer = self._ask(conversation, self._tokens(prompt), generated, keep=False)
         if answer.prompt_n != prompt:
             raise _Unmeasurable(f"the server counts {answer.prompt_n} tokens in a prompt of {prompt} token ids")
@@ -277,7 +285,7 @@ class _Bench:
                 "small, or does it not know ignore_eos?"
             )
 
-    def _ask(self, conversation: Conversation, prompt: list[int], generated: int, *, keep: bool) -> _Answer:
+    def _ask(self, conversation: HttpSession, prompt: list[int], generated: int, *, keep: bool) -> _Answer:
         """`keep`: the slot's cache may be used and is kept. Raises ServerUnusable where it refuses."""
         path = "/completion" if self._native else "/v1/completions"
         if self._native:
@@ -319,7 +327,7 @@ def _answer(body: dict[str, Any], whole_ns: int) -> _Answer:
 
 def _offloaded(facts: Sequence[Fact]) -> tuple[int, int] | None:
     """Layers on the GPU and all layers, as the engine's facts say (`25/25`); None where they don't."""
-    said = next((fact.value for fact in facts if fact.name == "in_force_gpu_layers"), "")
+    said = next((fact.value for fact in facts if fact.name == quantities.EFFECTIVE_GPU_LAYERS), "")
     on_gpu, mark, layers = said.partition("/")
     return (int(on_gpu), int(layers)) if mark and on_gpu.isdecimal() and layers.isdecimal() else None
 

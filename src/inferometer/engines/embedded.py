@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from inferometer.base.errors import RequestWrong
+from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
 from inferometer.core.redaction import redacted_words
@@ -191,6 +192,6 @@ def _version_facts() -> tuple[Fact, ...]:
         raise RequestWrong("the embedded engine needs xllamacpp: pip install xllamacpp") from error
     build = version.rpartition(".")[2]
     return (
-        Fact("engine", "embedded", "the arm"),
-        Fact("engine_version", f"llama.cpp b{build} (xllamacpp {version})", "the installed package"),
+        Fact(quantities.ENGINE, "embedded", "the arm"),
+        Fact(quantities.ENGINE_VERSION, f"llama.cpp b{build} (xllamacpp {version})", "the installed package"),
     )

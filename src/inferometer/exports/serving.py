@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from inferometer.core.record import Trial
-from inferometer.core.schedule import Gamma, Poisson, Ramp, concurrency_limit, rate_asked_per_s
+from inferometer.core.schedule import Gamma, Poisson, Ramp, concurrency_limit, requested_rate_per_s
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.report.vllm_block import DEFAULT_SECTIONS, ServingArguments, result_json, serving_block
 from inferometer.results.read import Study
@@ -32,7 +32,7 @@ def serving_arguments(
         tokenizer_id=model if spec.tokenizer in ("server", "none") else spec.tokenizer,
         num_prompts=sum(record.measured for record in trial.records),
         metadata=metadata or {},
-        request_rate=rate_asked_per_s(schedule) or math.inf,
+        request_rate=requested_rate_per_s(schedule) or math.inf,
         burstiness=schedule.burstiness if isinstance(schedule, Poisson | Gamma | Ramp) else 1.0,
         ramp=schedule if isinstance(schedule, Ramp) else None,
         max_concurrency=concurrency_limit(schedule),
@@ -55,7 +55,7 @@ def block_of(
         study.summary(trial, dialect, percentiles),
         percentile_metrics=sections,
         max_concurrency=concurrency_limit(schedule),
-        request_rate=rate_asked_per_s(schedule) or math.inf,
+        request_rate=requested_rate_per_s(schedule) or math.inf,
     )
 
 

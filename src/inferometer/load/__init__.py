@@ -20,7 +20,7 @@ from inferometer.load.audit import Audit, LoadReport
 from inferometer.load.local_workers import standing_back
 from inferometer.load.wire import Begun, Broken, Exchange, Finished, Go, Job, Tick, Warm, WireRequest
 from inferometer.load.worker_pool import WorkerPool
-from inferometer.net.target import Target, hidden, secrets_of, target_of
+from inferometer.net.target import Target, target_of
 from inferometer.net.tls import tls_context
 
 _START_DELAY_NS = 5_000_000
@@ -52,7 +52,8 @@ def play(
 
     `zero_ns` is the trial's start on this host's monotonic clock. After `crew.stop()` the rest comes as cancelled
     records. A worker that dies loses only its own part, whose requests come as `lost` records. Raises LoadFailed where
-    one could not begin, and after the last record where none is left.
+    one could not begin, and after the last record where none is left. Texts of the server and of a worker may repeat
+    secrets that they were sent: the caller redacts them.
     """
     with standing_back():
         yield from _Playing(plan, endpoint, sampling, zero_ns, crew, timeouts or Timeouts()).run()
@@ -84,7 +85,6 @@ class _Playing:
         self._audit = Audit(capped=plan.concurrency is not None)
         self._warm = 0
         self._start_ns = 0
-        self._secrets: tuple[str, ...] = ()
         self._last_ending = ""
 
     def run(self) -> Iterator[LoadEvent]:
@@ -93,7 +93,6 @@ class _Playing:
         )
         if target.tls is not None:
             tls_context(target.tls)  # a CA file that cannot be used is said before anything is sent
-        self._secrets = secrets_of(target, self._endpoint.headers)
         for number, part in enumerate(self._plans):
             self._crew.send(number, self._job(part, target))
         for heard in self._crew.messages():
@@ -170,10 +169,6 @@ class _Playing:
         arrived = arrivals(exchange)
         item = part.open_items.pop(exchange.index)
         record = dialects.record(exchange, arrived, item, self._endpoint.dialect, self._zero_ns - offset_ns)
-        if record.error:  # in the server's words, which may repeat what it was sent
-            record = msgspec.structs.replace(record, error=hidden(record.error, self._secrets))
-        if record.model:
-            record = msgspec.structs.replace(record, model=hidden(record.model, self._secrets))
         if record.measured:
             self._audit.add(record, arrived.lag_ns)
         return record
@@ -187,7 +182,7 @@ class _Playing:
         if part.finished is not None:
             return
         if part.broken:
-            how = f"could not go on: {hidden(part.broken, self._secrets)}"
+            how = f"could not go on: {part.broken}"
         self._last_ending = how
         if not self._start_ns:
             raise LoadFailed(f"load worker {number} {how} before the plan began")

@@ -10,8 +10,9 @@ from inferometer.analysis.comparison import EFFECT_PERCENT, PRIMARY, Comparison
 from inferometer.analysis.pairing import Pair, Place, pairs_by_name, pairs_from_arguments
 from inferometer.analysis.validity import ArmTrials, findings
 from inferometer.base.errors import StudyUnreadable
+from inferometer.core import quantities
 from inferometer.core.record import Finding
-from inferometer.foreign.foreign_trials import one_run_notes, unlike_work, with_chunk_gaps
+from inferometer.foreign.foreign_trials import different_work, single_run_notes, with_chunk_gaps
 from inferometer.metrics.acceptance import Speculation, speculation
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.summary import TrialSummary, summarize_view
@@ -76,7 +77,7 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         drafting = arms_speculation(measured)
     comparison = compare(
         summaries,
-        [*_findings(measured, paired.names), *unlike_work(summaries), *_damage_findings(studies)],
+        [*_findings(measured, paired.names), *different_work(summaries), *_damage_findings(studies)],
         primary=known_metric(request.primary or (studies[0].spec.metric if studies else PRIMARY)),
         effect_percent=request.effect_percent,
         looked_at=any(study.spec.until is not None for study in studies),
@@ -84,7 +85,7 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         pairs=paired.names,
     )
     workload_notes = dict.fromkeys(note for study in studies for note in study.notes)
-    notes = (*comparison.notes, *workload_notes, *paired.notes, *_sampling_note(studies), *one_run_notes(summaries))
+    notes = (*comparison.notes, *workload_notes, *paired.notes, *_sampling_note(studies), *single_run_notes(summaries))
     stopped = "; ".join(study.stopped for study in studies if study.stopped)
     return msgspec.structs.replace(comparison, notes=notes, stopped=stopped)
 
@@ -174,6 +175,6 @@ def _sampling_note(studies: Iterable[Study]) -> list[str]:
         for study in studies
         for trial in study.trials
         for fact in trial.facts
-        if fact.name == "sampling_percent_of_a_core"
+        if fact.name == quantities.SAMPLING_PERCENT_OF_A_CORE
     ]
     return [f"Sampling of memory, CPU and devices took {max(percents):.1f}% of one core"] if percents else []

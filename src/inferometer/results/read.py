@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from inferometer.analysis.validity import ArmTrials
+from inferometer.core import quantities
 from inferometer.core.plan import Plan
 from inferometer.core.record import Fact, Trial
 from inferometer.core.spec import Spec
@@ -57,7 +58,7 @@ class Study(msgspec.Struct, frozen=True):
         """All CPU cores of the machine, by its facts, because the CPU use of other processes is of all cores too. None:
         unknown."""
         facts = {fact.name: fact.value for fact in self.machine}
-        value = facts.get("cpu_cores_logical", facts.get("cpu_cores_usable", ""))
+        value = facts.get(quantities.CPU_CORES_LOGICAL, facts.get(quantities.CPU_CORES_USABLE, ""))
         return int(value) if value.isdecimal() else None
 
     def arm_trials(self, dialect: MetricDialect) -> list[ArmTrials]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from inferometer.analysis.comparison import EFFECT_PERCENT
 from inferometer.analysis.validity import ArmTrials
 from inferometer.core.record import Fact
-from inferometer.core.spec import to_yaml
+from inferometer.core.spec_file import to_yaml
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.report.page import Page, RunInfo, page
 from inferometer.results.collection_pause import paused_collection

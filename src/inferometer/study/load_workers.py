@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from inferometer.base.errors import RequestWrong
+from inferometer.core import quantities
 from inferometer.core.record import Fact
-from inferometer.core.spec import Arm, Spec, worker_problems
+from inferometer.core.spec import Arm, Spec
+from inferometer.core.spec_checks import worker_problems
 from inferometer.load.worker_pool import WorkerPool, local_workers
 from inferometer.study.preconditions import require_reachable
 
@@ -40,4 +42,4 @@ def load_workers(
     if problems:
         raise RequestWrong(f"the Ray cluster has {len(cluster.nodes)} nodes; {problems[0]} (--workers)")
     hosts = ", ".join(cluster.nodes[number % len(cluster.nodes)].host for number in range(count))
-    return LoadWorkers(count, cluster.crew, (Fact("load_hosts", hosts, "the Ray cluster"),))
+    return LoadWorkers(count, cluster.crew, (Fact(quantities.LOAD_HOSTS, hosts, "the Ray cluster"),))

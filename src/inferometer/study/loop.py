@@ -11,13 +11,14 @@ import msgspec
 from inferometer.analysis.stopping import stop_decision
 from inferometer.base.errors import RequestWrong
 from inferometer.base.extensions import factory
+from inferometer.base.redactor import Redactor
 from inferometer.core import study as order
-from inferometer.core.redaction import redact, secrets_in
+from inferometer.core.redaction import redactor_for
 from inferometer.core.schedule import concurrency_limit
 from inferometer.core.spec import Arm, Settle, Spec, TrialSpec
 from inferometer.engines.base import Engine
+from inferometer.probes.gpu_cooldown import GpuState, gpu_states, remaining_wait
 from inferometer.probes.machine_facts import machine_facts
-from inferometer.probes.settling import GpuState, gpu_states, waits_for
 from inferometer.results.comparison import comparison_of
 from inferometer.results.metric_names import known_metric
 from inferometer.results.read import Study
@@ -76,8 +77,8 @@ class StudyRun:
         known_metric(spec.metric)
         with self.interrupts.listening(), contextlib.ExitStack() as stack:
             arms = _resolved_arms(spec, ray=self._ray)
-            secrets = secrets_in(spec, self._headers, os.environ)
-            engines = _checked_engines(arms, self._headers, secrets)
+            redactor = redactor_for(spec.arms.values(), self._headers, os.environ)
+            engines = _checked_engines(arms, self._headers, redactor)
             workers = load_workers(spec, self._ray, arms, stack)
             stored = msgspec.structs.replace(spec, workers=workers.count)
             workload = workload_of(spec)
@@ -89,7 +90,7 @@ class StudyRun:
             plan = SharedPlan(spec, workload, store, workers.count)
             self._live = LiveStudy(stored, store, plan, machine)
             pool = stack.enter_context(EnginePool(keeps=spec.restart == "never"))
-            resources = StudyResources(spec, store, plan, workers, pool, self.interrupts, secrets)
+            resources = StudyResources(spec, store, plan, workers, pool, self.interrupts, redactor)
             yield from _Rounds(resources, arms, engines, self._live).run(resumed=self._resume)
 
 
@@ -113,7 +114,7 @@ class _Rounds:
             self._check_stopping_rule()
         while trials := order.next_round(self._spec, self._live.ended(), enough=self._has_enough):
             if self._live.ended():
-                yield from _settle(self._spec.settling, self._cool)
+                yield from _settle(self._spec.settle_settings, self._cool)
             yield from self._begin(trials)
             ended = [RunningTrial(task) for task in self._tasks(trials)]
             try:
@@ -187,14 +188,14 @@ def _resolved_arms(spec: Spec, *, ray: str | None) -> dict[str, Arm]:
     return arms
 
 
-def _checked_engines(arms: Mapping[str, Arm], headers: dict[str, str], secrets: list[str]) -> dict[str, Engine]:
+def _checked_engines(arms: Mapping[str, Arm], headers: dict[str, str], redactor: Redactor) -> dict[str, Engine]:
     """An engine for each arm. Raises RequestWrong, without secrets in its message, where one cannot be started."""
     engines: dict[str, Engine] = {name: factory("engine", arm.engine)(headers) for name, arm in arms.items()}
     for name, engine in engines.items():
         try:
             engine.check(arms[name])
         except RequestWrong as wrong:
-            wrong.args = (redact(str(wrong), secrets),)
+            wrong.args = (redactor.redact(str(wrong)),)
             raise
     return engines
 
@@ -202,6 +203,6 @@ def _checked_engines(arms: Mapping[str, Arm], headers: dict[str, str], secrets: 
 def _settle(settling: Settle, cool: list[GpuState]) -> Iterator[Settling]:
     """Waits as `settling` says; `cool`: the GPUs before the first trial. Yields twice a second."""
     began_s = time.monotonic()
-    while (why := waits_for(settling, time.monotonic() - began_s, cool, gpu_states())) is not None:
+    while (why := remaining_wait(settling, time.monotonic() - began_s, cool, gpu_states())) is not None:
         yield Settling(why)
         time.sleep(_SETTLE_STEP_S)

@@ -9,6 +9,7 @@ from inferometer.analysis.accounting import account
 from inferometer.analysis.hang_detection import INITIAL_TIMEOUTS, HangSuspicion
 from inferometer.base.clock import TrialClock
 from inferometer.base.errors import EngineDied, EngineHung, NothingAnswered, ServerUnusable, TrialFailed
+from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan
 from inferometer.core.record import Fact, Outcome, RequestRecord
@@ -107,7 +108,7 @@ class PlanPlayer:
                 self._counter.tick(event.in_flight, event.reads)
                 self._failure = self._failure or _engine_died(self._session.endpoint)
             case WorkerLost():
-                finding = worker_lost_finding(event)
+                finding = worker_lost_finding(msgspec.structs.replace(event, how=self._recorder.redacted(event.how)))
                 self._recorder.findings.append(finding)
                 yield FindingRaised(finding.message)
             case LoadReport():
@@ -138,7 +139,7 @@ class PlanPlayer:
         """After the last request: accounts for every request, and raises what ended the plan early."""
         failure = self._failure or _engine_died(self._session.endpoint)
         accounted = account(self._plan, self._ended)
-        self._recorder.facts.append(Fact("requests_accounted", accounted.sentence(), "the trial's records"))
+        self._recorder.facts.append(Fact(quantities.REQUESTS_ACCOUNTED, accounted.sentence(), "the trial's records"))
         self._recorder.findings += accounted.findings()
         self._recorder.commit()
         self._session.interrupts.check()

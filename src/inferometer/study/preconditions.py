@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from inferometer.base.errors import RequestWrong
+from inferometer.core import quantities
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm
 from inferometer.net.target import is_local
@@ -28,7 +29,7 @@ def require_same_machine(before: Sequence[Fact], now: Sequence[Fact]) -> None:
     """Raises RequestWrong where a study would continue on another CPU or GPU. `before` is empty for a new study."""
     known = {fact.name: fact.value for fact in now}
     for fact in before:
-        if fact.name == "cpu" or fact.name.startswith("gpu_"):
+        if fact.name == quantities.CPU or fact.name.startswith("gpu_"):
             here = known.get(fact.name, "none")
             if here != fact.value:
                 raise RequestWrong(

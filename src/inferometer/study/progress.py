@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan
 from inferometer.core.record import RequestRecord, Sample
@@ -13,7 +14,7 @@ from inferometer.metrics.memory import memory_quantity
 _STALE_NS = 10_000_000_000
 """A reading that is this much older than the newest one belongs to a process that has ended."""
 
-_SHOWN = frozenset({"gpu_memory_bytes", "pss_bytes", "rss_bytes", "power_w"})
+_SHOWN = frozenset({quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantities.RSS_BYTES, quantities.POWER_W})
 
 
 class TrialBegan(msgspec.Struct, frozen=True):
@@ -149,7 +150,7 @@ class ProgressCounter:
             elapsed_ns=elapsed_ns,
             ttft_ns=ttfts_ns[len(ttfts_ns) // 2] if ttfts_ns else None,
             memory_bytes=self._sum(memory_quantity(self._newest.values())),
-            power_w=self._sum("power_w"),
+            power_w=self._sum(quantities.POWER_W),
         )
 
     def _sum(self, quantity: str | None) -> float | None:

@@ -46,7 +46,7 @@ class SharedPlan:
         spare = [_as_warmup(request) for request in sampled.spare if request.messages not in asked][: spec.warmups]
         spare += [plans.warmup_request(n, WARMUP_TOKENS) for n in range(len(spare), spec.warmups)]
         rng = RandomState(spec.seed)
-        plan = plans.build(sampled.requests, spare, spec.schedule, spec.seed, rng, sampled.asked_ns)
+        plan = plans.build(sampled.requests, spare, spec.schedule, spec.seed, rng, sampled.recorded_ns)
         try:
             plans.shard(plan, 0, self._workers)
         except ValueError as error:

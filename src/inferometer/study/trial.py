@@ -10,13 +10,14 @@ import msgspec
 
 from inferometer.base.clock import SystemClock, slept_ns, trial_clock
 from inferometer.base.errors import RequestWrong, StoreBroken, TrialFailed
+from inferometer.base.redactor import Redactor, header_secrets
 from inferometer.core.endpoint import Endpoint
+from inferometer.core.quantities import ENGINE_READY_AT_NS
 from inferometer.core.record import Fact, Trial
 from inferometer.core.request import TokenCounter
 from inferometer.core.spec import Arm, Spec
 from inferometer.engines.base import Engine
 from inferometer.load.worker_pool import WorkerPool
-from inferometer.metrics.phases import READY_FACT
 from inferometer.probes.engine_watch import EngineWatch
 from inferometer.store import Store
 from inferometer.study.engine_pool import EnginePool
@@ -48,7 +49,7 @@ class StudyResources(msgspec.Struct, frozen=True):
     workers: LoadWorkers
     engines: EnginePool
     interrupts: Interrupts
-    secrets: list[str]
+    redactor: Redactor
 
 
 class TrialTask(msgspec.Struct, frozen=True):
@@ -86,7 +87,7 @@ class RunningTrial:
             draft_asked=task.arm.draft is not None,
             started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        self._recorder = TrialRecorder(task.study.store, begun, task.study.secrets)
+        self._recorder = TrialRecorder(task.study.store, begun, task.study.redactor)
         self._recorder.findings += parallel_findings(task.arm_name, task.arms_of_round)
         if task.earlier_error:
             self._recorder.findings.append(retried_finding(task.earlier_error))
@@ -155,7 +156,8 @@ class RunningTrial:
         ready_ns = self._clock.now_ns()
         self._processes.ready()
         watch.ready(endpoint)
-        ready = Fact(READY_FACT, str(ready_ns), "the trial's clock")
+        self._recorder.hide(header_secrets(endpoint.headers.values()))
+        ready = Fact(ENGINE_READY_AT_NS, str(ready_ns), "the trial's clock")
         self._recorder.facts += [*endpoint.facts, ready, *self._task.study.workers.facts]
         self._interrupts.check()
         return EngineReady(self._task.arm_name, ready_ns, endpoint)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from inferometer.base.units import duration_text
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Finding
 from inferometer.load import WorkerLost
 from inferometer.load.audit import LoadReport
@@ -43,7 +44,11 @@ def parallel_findings(arm: str, arms_of_round: Sequence[str]) -> list[Finding]:
 def client_facts(report: LoadReport) -> list[Fact]:
     """The client's own part in the trial, one fact per number; unknown numbers are left out."""
     fields = msgspec.structs.asdict(report)
-    return [Fact(f"load_{name}", str(value), "the load workers") for name, value in fields.items() if value is not None]
+    return [
+        Fact(quantities.load_fact(name), str(value), "the load workers")
+        for name, value in fields.items()
+        if value is not None
+    ]
 
 
 def client_findings(report: LoadReport) -> list[Finding]:

@@ -5,8 +5,8 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
+from inferometer.base.redactor import Redactor
 from inferometer.core.record import Fact, Finding, RequestRecord, Sample, Trial
-from inferometer.core.redaction import redact
 from inferometer.store import Store
 
 _T = TypeVar("_T")
@@ -19,13 +19,13 @@ otherwise the memory of a run of hours would grow all the time."""
 class TrialRecorder:
     """One trial in the store. `facts` and `findings` are collected here and stored at the end."""
 
-    def __init__(self, store: Store, begun: Trial, secrets: list[str]) -> None:
-        """`begun`: the trial as far as it is known before it starts. `secrets` are removed from all texts."""
+    def __init__(self, store: Store, begun: Trial, redactor: Redactor) -> None:
+        """`begun`: the trial as far as it is known before it starts. `redactor` hides secrets in all texts."""
         self.facts: list[Fact] = []
         self.findings: list[Finding] = []
         self._store = store
         self._begun = begun
-        self._secrets = secrets
+        self._redactor = redactor
         self._id = store.begin_trial(begun.arm, begun.number, begun.draft_asked, begun.started_at)
         self._plan_started_ns: int | None = None
         self._records: _Kept[RequestRecord] = _Kept()
@@ -62,6 +62,10 @@ class TrialRecorder:
             for record in self.records()
         ]
 
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Hides these too from now on: the engine's own headers."""
+        self._redactor = self._redactor.with_values(secrets)
+
     def commit(self) -> None:
         self._store.commit()
 
@@ -69,7 +73,7 @@ class TrialRecorder:
         self._store.commit_when_due()
 
     def redacted(self, text: str) -> str:
-        return redact(text, self._secrets)
+        return self._redactor.redact(text)
 
     def end(self, state: Literal["done", "failed"], error: str) -> Trial:
         """Stores the end of the trial; the whole trial, equal to what a reader of the store gets."""

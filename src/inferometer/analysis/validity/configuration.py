@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
+from inferometer.core import quantities
 from inferometer.core.record import Finding
 from inferometer.metrics import acceptance
 from inferometer.metrics.measures import TrialView
@@ -13,7 +14,9 @@ from inferometer.metrics.trial_measures import drafted_tokens
 @for_each_arm
 def draft_not_used(case: ArmTrials) -> Iterable[Finding]:
     """The arm configures a draft, and the engine did not use it or does not report whether it did."""
-    requested = case.arm.draft is not None or any(_fact(trial, "asked_draft") == "on" for trial in case.trials)
+    requested = case.arm.draft is not None or any(
+        _fact(trial, quantities.REQUESTED_DRAFT) == "on" for trial in case.trials
+    )
     trials = [trial for trial in case.done if trial.timings]
     if not requested or not trials:
         return
@@ -42,7 +45,7 @@ def _draft_used(trial: TrialView) -> bool | None:
     drafted, counted = drafted_tokens(trial), acceptance.drafted_by_counter(trial)
     if drafted is not None or counted is not None:
         return bool(drafted or counted)
-    effective = _fact(trial, "in_force_draft")
+    effective = _fact(trial, quantities.EFFECTIVE_DRAFT)
     if effective is not None:
         return effective == "on"
     if any(request.record.timings is not None for request in trial.requests):
@@ -59,7 +62,7 @@ def settings_not_in_force(case: ArmTrials) -> Iterable[Finding]:
     """Requested and effective settings differ, by the engine's flags and its log."""
     for trial in case.done:
         facts = {fact.name: fact for fact in trial.trial.facts}
-        requested, attention = _fact(trial, "asked_flash_attn"), facts.get("in_force_flash_attn")
+        requested, attention = _fact(trial, quantities.REQUESTED_FLASH_ATTN), facts.get(quantities.EFFECTIVE_FLASH_ATTN)
         if requested is not None and attention is not None and attention.value != requested:
             yield case.finding(
                 "invalid",
@@ -68,7 +71,7 @@ def settings_not_in_force(case: ArmTrials) -> Iterable[Finding]:
                 "The build, model or device may not support it: check the engine's log.",
                 trial.trial.number,
             )
-        requested, layers = _fact(trial, "asked_gpu_layers"), facts.get("in_force_gpu_layers")
+        requested, layers = _fact(trial, quantities.REQUESTED_GPU_LAYERS), facts.get(quantities.EFFECTIVE_GPU_LAYERS)
         if requested is not None and layers is not None and _is_fewer(layers.value, requested):
             yield case.finding(
                 "invalid",

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from inferometer.analysis.validity.arm_trials import ArmTrials
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Finding
 from inferometer.core.spec import Arm
 
@@ -105,7 +106,7 @@ def _short(value: str | None) -> str:
 
 def _hardware(facts: Sequence[Fact]) -> dict[str, str]:
     """Hardware and system, without facts that change at every boot and without the client's Python version."""
-    kept = ("os", "cpu", "cpu_cores_physical", "cpu_cores_logical", "memory", "inferometer")
+    kept = ("os", "cpu", quantities.CPU_CORES_PHYSICAL, quantities.CPU_CORES_LOGICAL, "memory", "inferometer")
     return {fact.name: fact.value for fact in facts if fact.name in kept or fact.name.startswith("gpu")}
 
 
@@ -117,7 +118,7 @@ def _facts(case: ArmTrials) -> dict[str, str]:
 
 def _build(case: ArmTrials) -> dict[str, str]:
     facts = _facts(case)
-    known = {"build": facts.get("engine_version"), "server header": facts.get("engine_server_header")}
+    known = {"build": facts.get(quantities.ENGINE_VERSION), "server header": facts.get(quantities.ENGINE_SERVER_HEADER)}
     return {"engine": case.arm.engine} | {name: value for name, value in known.items() if value is not None}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
+from inferometer.core import quantities
 from inferometer.core.record import Finding, Sample
 from inferometer.metrics.measures import RequestView, TrialView
 from inferometer.metrics.request_measures import cached_tokens
@@ -123,7 +124,7 @@ def gpu_state(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
     clocks = {
         case.name: fmean(read)
         for case in arms
-        if (read := [value for trial in case.done for value in engine_gpu_readings(trial, "sm_clock_mhz")])
+        if (read := [value for trial in case.done for value in engine_gpu_readings(trial, quantities.SM_CLOCK_MHZ)])
     }
     if clocks and max(clocks.values()) > min(clocks.values()) * (1 + thresholds.CLOCK_PERCENT / 100):
         by_arm = ", ".join(f"{name} {clock:.0f} MHz" for name, clock in clocks.items())
@@ -137,7 +138,7 @@ def gpu_state(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
 
 
 def _throttling(case: ArmTrials) -> Iterator[Finding]:
-    reasons = {int(value) for trial in case.done for value in engine_gpu_readings(trial, "throttle_reasons")}
+    reasons = {int(value) for trial in case.done for value in engine_gpu_readings(trial, quantities.THROTTLE_REASONS)}
     thermal = [words for bit, words in thresholds.THERMAL_REASONS.items() if any(reason & bit for reason in reasons)]
     if thermal:
         yield case.finding(
@@ -151,7 +152,7 @@ def _throttling(case: ArmTrials) -> Iterator[Finding]:
 def _changed_power_limits(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
     limits: dict[str | None, set[float]] = {}
     for sample in (sample for case in arms for trial in case.done for sample in _engine_gpu_samples(trial)):
-        if sample.quantity == "power_limit_w":
+        if sample.quantity == quantities.POWER_LIMIT_W:
             limits.setdefault(sample.device, set()).add(sample.value)
     for device, watts in limits.items():
         if len(watts) > 1:
@@ -176,7 +177,9 @@ def sampled(trial: TrialView, quantity: str) -> list[float]:
 
 def _engine_gpu_samples(trial: TrialView) -> list[Sample]:
     samples = trial.trial.samples
-    engine_gpus = {sample.device for sample in samples if sample.quantity == "gpu_memory_bytes" and sample.value > 0}
+    engine_gpus = {
+        sample.device for sample in samples if sample.quantity == quantities.GPU_MEMORY_BYTES and sample.value > 0
+    }
     return [sample for sample in samples if not engine_gpus or sample.device is None or sample.device in engine_gpus]
 
 
@@ -192,7 +195,7 @@ def _during_plan(trial: TrialView, samples: Iterable[Sample]) -> list[Sample]:
 def machine_busy(case: ArmTrials) -> Iterable[Finding]:
     """Other processes that used CPU or GPU during a trial."""
     for trial in case.done:
-        used = sampled(trial, "other_cpu_cores")
+        used = sampled(trial, quantities.OTHER_CPU_CORES)
         if used and case.cores is not None and fmean(used) > thresholds.BUSY_CPU_SHARE * case.cores:
             yield case.finding(
                 "warning",
@@ -201,7 +204,7 @@ def machine_busy(case: ArmTrials) -> Iterable[Finding]:
                 "Stop them, or measure again when the machine is idle.",
                 trial.trial.number,
             )
-        gpu = engine_gpu_readings(trial, "other_gpu_percent")
+        gpu = engine_gpu_readings(trial, quantities.OTHER_GPU_PERCENT)
         if gpu and fmean(gpu) > thresholds.BUSY_GPU_PERCENT:
             yield case.finding(
                 "warning",

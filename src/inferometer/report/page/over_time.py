@@ -10,6 +10,7 @@ import numpy as np
 
 from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import NS_PER_S, gib, seconds
+from inferometer.core import quantities
 from inferometer.core.record import Sample
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.memory import held_bytes, memory_quantity
@@ -57,13 +58,13 @@ class _Read(msgspec.Struct, frozen=True):
 
 
 _READ = (
-    _Read("power_w", "GPU power", "W", "sum"),
-    _Read("sm_clock_mhz", "GPU clock", "MHz", "mean"),
-    _Read("memory_clock_mhz", "GPU memory clock", "MHz", "mean"),
-    _Read("gpu_temperature_c", "GPU temperature", "°C", "max", "max"),
-    _Read("gpu_utilization_percent", "GPU utilisation", "%", "mean"),
-    _Read("engine_cpu_cores", "CPU of the engine", "cores", "sum"),
-    _Read("other_cpu_cores", "CPU of others", "cores", "sum"),
+    _Read(quantities.POWER_W, "GPU power", "W", "sum"),
+    _Read(quantities.SM_CLOCK_MHZ, "GPU clock", "MHz", "mean"),
+    _Read(quantities.MEMORY_CLOCK_MHZ, "GPU memory clock", "MHz", "mean"),
+    _Read(quantities.GPU_TEMPERATURE_C, "GPU temperature", "°C", "max", "max"),
+    _Read(quantities.GPU_UTILIZATION_PERCENT, "GPU utilisation", "%", "mean"),
+    _Read(quantities.ENGINE_CPU_CORES, "CPU of the engine", "cores", "sum"),
+    _Read(quantities.OTHER_CPU_CORES, "CPU of others", "cores", "sum"),
 )
 _OF: dict[str, Callable[[Iterable[float]], float]] = {"sum": sum, "mean": fmean, "max": max}
 

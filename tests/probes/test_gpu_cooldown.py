@@ -3,15 +3,15 @@
 import pytest
 
 from inferometer.core.spec import Settle
-from inferometer.probes.settling import GpuState, gpu_states, waits_for
+from inferometer.probes.gpu_cooldown import GpuState, gpu_states, remaining_wait
 
 COOL = [GpuState(40.0, 1980.0)]
 
 
 def test_without_a_gpu_only_the_seconds_count():
-    assert waits_for(Settle(seconds=5), 4.9, [], []) == "5 s of rest"
-    assert waits_for(Settle(seconds=5, temperature_c=1), 5.0, [], []) is None
-    assert waits_for(Settle(), 0.0, COOL, COOL) is None
+    assert remaining_wait(Settle(seconds=5), 4.9, [], []) == "5 s of pause"
+    assert remaining_wait(Settle(seconds=5, temperature_c=1), 5.0, [], []) is None
+    assert remaining_wait(Settle(), 0.0, COOL, COOL) is None
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,12 @@ def test_without_a_gpu_only_the_seconds_count():
     ],
 )
 def test_a_gpu_must_come_back_to_the_stated_distance(now, said):
-    assert waits_for(Settle(temperature_c=3, clock_percent=5), 1.0, COOL, [now]) == said
+    assert remaining_wait(Settle(temperature_c=3, clock_percent=5), 1.0, COOL, [now]) == said
 
 
 def test_what_does_not_come_back_is_waited_for_no_longer_than_asked():
-    assert waits_for(Settle(temperature_c=3, at_most_s=60), 59.0, COOL, [GpuState(80.0, None)]) is not None
-    assert waits_for(Settle(temperature_c=3, at_most_s=60), 60.0, COOL, [GpuState(80.0, None)]) is None
+    assert remaining_wait(Settle(temperature_c=3, at_most_s=60), 59.0, COOL, [GpuState(80.0, None)]) is not None
+    assert remaining_wait(Settle(temperature_c=3, at_most_s=60), 60.0, COOL, [GpuState(80.0, None)]) is None
 
 
 class Nvml:
