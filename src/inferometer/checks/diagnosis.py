@@ -196,7 +196,7 @@ def _power(system: System) -> Iterator[Diagnosis]:
 
 
 def _kernel_stamps() -> Diagnosis:
-    reason = kernel_stamps.why_not()
+    reason = kernel_stamps.unavailable_reason()
     if os.environ.get("INFEROMETER_KERNEL_STAMPS") == "0":
         mend = "unset INFEROMETER_KERNEL_STAMPS"
         return Diagnosis("clock", "kernel time stamps", "part", "switched off by INFEROMETER_KERNEL_STAMPS=0", mend)

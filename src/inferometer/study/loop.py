@@ -185,7 +185,7 @@ def _hiring(spec: Spec, ray: str | None, arms: dict[str, Arm], stack: contextlib
     if problems:
         raise RequestWrong(f"the Ray cluster has {len(cluster.nodes)} nodes; {problems[0]} (--workers)")
     where = ", ".join(cluster.nodes[number % len(cluster.nodes)].host for number in range(workers))
-    return _Hiring(workers, cluster.crew, (Fact("load_hosts", where, "the Ray cluster"),))
+    return _Hiring(workers, cluster.worker_pool, (Fact("load_hosts", where, "the Ray cluster"),))
 
 
 def require_reach(arms: dict[str, Arm]) -> None:
