@@ -26,7 +26,7 @@ from inferometer.core.spec import Spec
 from inferometer.llama_bench.row import BenchRow
 from inferometer.llama_bench.side_by_side import side_by_side, side_by_side_sheet
 from inferometer.metrics.rows import METRICS, MetricDialect, summarize
-from inferometer.report.table import FIRST_ROWS, Shown
+from inferometer.report.table import DEFAULT_ROWS, RowSelection
 from inferometer.results.read import Study, findings_of, page_of, read_study
 from inferometer.study.loop import run_study
 from inferometer.study.progress import STOPPING, FindingRaised, TrialEnded
@@ -41,7 +41,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     """How the result is wanted: one of FORMATS, which rows, and whether nothing but it."""
 
     format: str = "terminal"
-    rows: Shown = FIRST_ROWS
+    rows: RowSelection = DEFAULT_ROWS
     quiet: bool = False
 
 
@@ -239,7 +239,7 @@ def _without_notes(comparison: Comparison) -> Comparison:
     return msgspec.structs.replace(comparison, notes=(), correction="", findings=against)
 
 
-def write_summary(folder: Path, comparison: Comparison, rows: Shown = FIRST_ROWS) -> None:
+def write_summary(folder: Path, comparison: Comparison, rows: RowSelection = DEFAULT_ROWS) -> None:
     """summary.md: the study's name, its table, and what ran."""
     from inferometer.report.markdown import render
 

@@ -171,9 +171,9 @@ def _show_study(folder: Path, as_json: bool) -> None:
     if study.stopped:
         print(f"It ended so: {study.stopped}")
     if comparison is not None:
-        from inferometer.report.table import words
+        from inferometer.report.table import commentary
 
-        for line in words(comparison).headlines:
+        for line in commentary(comparison).headlines:
             print(line)
         for severity in ("invalid", "warning", "note"):
             for line in comparison.said(severity):
@@ -235,13 +235,13 @@ def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str,
 
 def _headline(folder: Path) -> str:
     """The verdict on the study's metric, of the further arms against the first."""
-    from inferometer.report.table import words
+    from inferometer.report.table import commentary
     from inferometer.results.read import comparison_of
 
     comparison = comparison_of([folder], "inferometer")
     if comparison.invalid:
         return f"not valid: {comparison.said('invalid')[0]}"
-    return "; ".join(words(comparison).headlines[: max(1, len(comparison.arms) - 1)]) or _only_value(comparison)
+    return "; ".join(commentary(comparison).headlines[: max(1, len(comparison.arms) - 1)]) or _only_value(comparison)
 
 
 def _only_value(comparison: "Comparison") -> str:
