@@ -116,7 +116,7 @@ def test_what_llama_bench_printed_elsewhere_can_be_read(tmp_path: Path):
     ("words", "says"),
     [
         ((), "-m is missing: name a GGUF file, or standin:demo"),
-        (("-m", "/nowhere.gguf"), "there is no file /nowhere.gguf"),
+        (("-m", "/nowhere.gguf"), "file not found: /nowhere.gguf"),
         (("-m", "TINY", "-p", "many"), "-p takes whole numbers"),
         (("-m", "TINY", "-p", "0", "-n", "0"), "no test is left"),
         (("-m", "TINY", "-r", "0"), "-r must be at least 1"),
@@ -135,7 +135,7 @@ def test_what_llama_bench_printed_elsewhere_can_be_read(tmp_path: Path):
             ("-m", "TINY", "--engine", "embedded", "--url", "http://h"),
             "--url is for --engine external, not for embedded",
         ),
-        (("-m", "TINY", "--llama-bench", "/nowhere"), "there is no /nowhere"),
+        (("-m", "TINY", "--llama-bench", "/nowhere"), "/nowhere not found"),
         (("-m", "TINY", "--out", "/usr"), "--out: /usr exists and is not empty"),
         (("--url", "http://localhost:1", "-ngl", "9"), "runs already; start it with these flags"),
         (("--read", "/nowhere.json"), "/nowhere.json cannot be read"),

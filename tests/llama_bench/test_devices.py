@@ -1,7 +1,7 @@
 import pytest
 
 from inferometer.base.errors import RequestWrong
-from inferometer.engine_bench.measure import known_devices
+from inferometer.engine_bench.bench_files import known_devices
 from inferometer.llama_bench.devices import Figure, device_asked, device_called, read_devices
 
 KNOWN = known_devices()

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from inferometer.engine_bench.measure import known_devices
+from inferometer.engine_bench.bench_files import known_devices
 from inferometer.llama_bench.devices import CardLimits, Figure, device_asked
 from inferometer.llama_bench.efficiency import Efficiency, by_size_alone, bytes_read, cache_bytes, efficiency, flop
 from inferometer.llama_bench.gguf_facts import Attention, ModelFacts

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.base.errors import ModelUnusable
-from inferometer.engine_bench.measure import model_in_file
+from inferometer.engine_bench.bench_files import model_in_file
 from inferometer.llama_bench.gguf_facts import (
     Attention,
     Header,
