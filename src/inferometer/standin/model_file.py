@@ -1,4 +1,4 @@
-"""How is a stand-in written down? A GGUF file, tensor by tensor, so that memory holds a piece of it and never all."""
+"""Writing of stand-in files in GGUF, tensor by tensor, so that memory never holds the whole file."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from inferometer.standin.shapes import StandinShape
 from inferometer.standin.vocabulary import CHATML, END_OF_TEXT, IM_END, PRE_TOKENIZER, Vocabulary
 
 NAME_PREFIX = "stand-in"
-"""How `general.name` of every stand-in begins: by it a file says that it is no real model."""
+"""Prefix of every stand-in's `general.name`, which marks the file as not a real model."""
 
 PART = ".part"
 _ALIGNMENT = 32
@@ -21,13 +21,13 @@ _TOKEN_TYPES = {"text": TokenType.NORMAL, "unused": TokenType.UNUSED, "control":
 
 
 class Zeros(NamedTuple):
-    """So many bytes that are zero: a hole in the file, which costs neither time nor disk."""
+    """`size` zero bytes: a hole in the file, which costs neither time nor disk space."""
 
     size: int
 
 
 class PlannedTensor(NamedTuple):
-    """A tensor to be written. `pieces` are its bytes in order, made when it is its turn; together they are `size`."""
+    """A tensor to write. `pieces` returns its bytes in order, made on demand; their total is `size`."""
 
     name: str
     dims: tuple[int, ...]
@@ -37,7 +37,7 @@ class PlannedTensor(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What the file says of itself."""
+    """Metadata of the file."""
 
     name: str
     description: str
