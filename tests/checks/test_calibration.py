@@ -130,7 +130,7 @@ def test_a_stream_that_brings_too_few_tokens_has_failed_and_is_in_no_number():
 
 
 def test_no_stream_that_ended_well_is_no_calibration():
-    with pytest.raises(LoadFailed, match="none of 2 stream"):
+    with pytest.raises(LoadFailed, match="all 2 stream"):
         a_rate(a_record(0, [0.1], tokens=3))
 
 
@@ -194,7 +194,7 @@ def test_the_ceiling_is_the_highest_rate_held_and_the_next_one_says_why():
     assert (found.ceiling_streams, found.limited_by) == (200, "client")
     assert found.message == (
         "Up to 200 streams (20,000 tok/s) a stamp is 0.010 ms (median), 0.050 ms (P99) late; "
-        "a first token's 0.070 ms (P99). At 400 streams the client was the limit: "
+        "for first tokens 0.070 ms (P99). At 400 streams the client was the limit: "
         "the error of a stamp was 3.00 ms at P99, above 1 ms."
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.cli.engine_bench import split_flags
-from inferometer.standin import standin_pair
+from inferometer.standin.pairs import standin_pair
 
 RECORDED = Path(__file__).parents[1] / "foreign" / "recorded"
 

@@ -20,7 +20,7 @@ from inferometer.engine_bench.server_rows import (
 )
 from inferometer.llama_bench.gguf_facts import ModelFacts
 from inferometer.llama_bench.row import BenchRow, BenchTest
-from inferometer.standin import standin_pair
+from inferometer.standin.pairs import standin_pair
 from inferometer.testing.llama_server_shim import write_binary
 from inferometer.testing.scripted_server import Received, ScriptedServer, Step, whole
 

@@ -16,7 +16,7 @@ from inferometer.llama_bench.gguf_facts import (
     model_facts,
     split_names,
 )
-from inferometer.standin import StandinShape, write_standin
+from inferometer.standin.pairs import StandinShape, write_standin
 
 Q4_K, Q6_K, F32 = 144 / 256, 210 / 256, 4.0
 """Bytes per weight, by GGUF's block sizes: 256 weights in 144 and 210 bytes."""

@@ -12,7 +12,7 @@ import pytest
 from gguf import GGUFReader
 from gguf.quants import dequantize
 
-from inferometer.standin import StandinShape, write_trained
+from inferometer.standin.pairs import StandinShape, write_trained
 from inferometer.standin.trained_weights import Small, SmallShape
 from inferometer.standin.vocabulary import learnt_vocabulary
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from inferometer.base.errors import RequestWrong
-from inferometer.standin import StandinShape, write_trained
+from inferometer.standin.pairs import StandinShape, write_trained
 
 TEXT = [int(i) for i in np.random.default_rng(1).integers(0, 500, 40)]
 

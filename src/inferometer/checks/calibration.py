@@ -100,8 +100,8 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """`ceiling_streams`: the most streams held within `bounds`; None if none was. `limited_by`: who
-    limited the next rate; None if the largest requested rate was held. `stamps`: "" with kernel stamps, else why not."""
+    """`ceiling_streams`: the most streams held within `bounds`; None if none was. `limited_by`: who limited the
+    next rate; None if the largest requested rate was held. `stamps`: "" with kernel stamps, else why not."""
 
     stamps: str
     bounds: Bounds

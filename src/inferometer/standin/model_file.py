@@ -50,9 +50,34 @@ class Head(NamedTuple):
 
 
 def write_model(path: Path, head: Head, tensors: Sequence[PlannedTensor]) -> None:
-    """Raises OSError, and leaves what it has written."""
+    """Write the file. Raises OSError and leaves the part that it has written."""
+    writer = GGUFWriter(path, head.shape.architecture)
+    _add_metadata(writer, head)
+    for tensor in tensors:
+        writer.add_tensor_info(tensor.name, tensor.dims, np.dtype(np.float32), tensor.size, raw_dtype=tensor.kind)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+    finally:
+        writer.close()
+    with path.open("r+b") as file:
+        file.seek(0, os.SEEK_END)
+        for tensor in tensors:
+            file.seek(-file.tell() % _ALIGNMENT, os.SEEK_CUR)
+            begin = file.tell()
+            for piece in tensor.pieces():
+                if isinstance(piece, Zeros):
+                    file.seek(piece.size, os.SEEK_CUR)
+                else:
+                    file.write(piece if isinstance(piece, bytes) else piece.data)
+            if (written := file.tell() - begin) != tensor.size:
+                raise AssertionError(f"{tensor.name} has {written} bytes instead of {tensor.size}")
+        file.truncate(file.tell() + -file.tell() % _ALIGNMENT)
+
+
+def _add_metadata(writer: GGUFWriter, head: Head) -> None:
     shape, words = head.shape, head.words
-    writer = GGUFWriter(path, shape.architecture)
     writer.add_name(head.name)
     writer.add_description(head.description)
     if head.size_label:
@@ -79,27 +104,6 @@ def write_model(path: Path, head: Head, tensors: Sequence[PlannedTensor]) -> Non
     writer.add_eos_token_id(words.tokens.index(IM_END))
     writer.add_add_bos_token(False)
     writer.add_chat_template(CHATML)
-    for tensor in tensors:
-        writer.add_tensor_info(tensor.name, tensor.dims, np.dtype(np.float32), tensor.size, raw_dtype=tensor.kind)
-    try:
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-    finally:
-        writer.close()
-    with path.open("r+b") as file:
-        file.seek(0, os.SEEK_END)
-        for tensor in tensors:
-            file.seek(-file.tell() % _ALIGNMENT, os.SEEK_CUR)
-            begin = file.tell()
-            for piece in tensor.pieces():
-                if isinstance(piece, Zeros):
-                    file.seek(piece.size, os.SEEK_CUR)
-                else:
-                    file.write(piece if isinstance(piece, bytes) else piece.data)
-            if (written := file.tell() - begin) != tensor.size:
-                raise AssertionError(f"{tensor.name} has {written} bytes instead of {tensor.size}")
-        file.truncate(file.tell() + -file.tell() % _ALIGNMENT)
 
 
 @contextlib.contextmanager

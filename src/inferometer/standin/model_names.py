@@ -28,7 +28,7 @@ def standin_file(size: str, role: Literal["target", "draft"]) -> Path:
         near = difflib.get_close_matches(size, SIZES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise RequestWrong(f"there is no stand-in of size {size!r}.{hint} Known: {', '.join(SIZES)}.")
-    from inferometer.standin import default_cache_dir, standin_pair  # imports numpy and gguf, so only when needed
+    from inferometer.standin.pairs import default_cache_dir, standin_pair  # imports numpy and gguf, so only when needed
 
     target, draft = standin_pair(default_cache_dir(), size)
     return target if role == "target" else draft
