@@ -6,13 +6,13 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader
 
 from inferometer.base.errors import RequestWrong
+from inferometer.standin import random_weights
 from inferometer.standin.pairs import (
     TINY_DRAFT,
     TINY_TARGET,
     StandinShape,
     default_cache_dir,
     demo_shapes,
-    random_weights,
     standin_pair,
     tensor_bytes,
     write_standin,
