@@ -13,7 +13,7 @@ from inferometer.engines.embedded import settings_of
 from inferometer.engines.llama_server import LlamaServer
 from inferometer.engines.sglang import SgLang
 from inferometer.engines.vllm import Vllm
-from inferometer.standin import standin_pair
+from inferometer.standin.pairs import standin_pair
 from inferometer.testing import llama_server_shim, openai_server_shim
 
 

@@ -193,4 +193,4 @@ def test_every_column_is_in_the_document():
     document = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
     for columns in (METRIC_COLUMNS, REQUEST_COLUMNS, (*EVENT_COLUMNS, EVENT_TEXT)):
         for column in columns:
-            assert f"| `{column.name}` | {column.kind} | {column.says} |" in document
+            assert f"| `{column.name}` | {column.kind} | {column.description} |" in document

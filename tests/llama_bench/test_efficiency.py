@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from inferometer.engine_bench.measure import known_devices
+from inferometer.engine_bench.bench_files import known_devices
 from inferometer.llama_bench.devices import CardLimits, Figure, requested_device
 from inferometer.llama_bench.efficiency import Efficiency, bytes_read, cache_bytes, efficiency, facts_from_size, flop
 from inferometer.llama_bench.gguf_facts import Attention, ModelFacts

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.base.errors import ModelUnusable
-from inferometer.engine_bench.measure import model_in_file
+from inferometer.engine_bench.bench_files import model_in_file
 from inferometer.llama_bench.gguf_facts import (
     ArrayLength,
     Attention,
@@ -16,7 +16,8 @@ from inferometer.llama_bench.gguf_facts import (
     model_facts,
     split_names,
 )
-from inferometer.standin import StandinShape, write_standin
+from inferometer.standin.pairs import write_standin
+from inferometer.standin.shapes import StandinShape
 
 Q4_K, Q6_K, F32 = 144 / 256, 210 / 256, 4.0
 """Bytes per weight, by GGUF's block sizes: 256 weights in 144 and 210 bytes."""

@@ -10,7 +10,7 @@ from inferometer.core.endpoint import Endpoint
 from inferometer.core.spec import Arm
 from inferometer.engines.embedded import Embedded
 from inferometer.probes.engine_watch import EngineWatch
-from inferometer.standin import standin_pair
+from inferometer.standin.pairs import standin_pair
 
 
 @pytest.fixture(scope="module")

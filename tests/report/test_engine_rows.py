@@ -2,11 +2,12 @@ from pathlib import Path
 
 import msgspec
 
-from inferometer.engine_bench.measure import judged, known_devices
+from inferometer.engine_bench.bench_files import known_devices
 from inferometer.foreign.llama_bench_output import rows_of
 from inferometer.llama_bench.devices import CardLimits, requested_device
 from inferometer.llama_bench.efficiency import Efficiency, efficiency, facts_from_size
 from inferometer.llama_bench.gguf_facts import Attention, ModelFacts
+from inferometer.llama_bench.judging import judged
 from inferometer.llama_bench.row import BenchRow, BenchTest
 from inferometer.llama_bench.sheet import RatedRow, Sheet, sheet, shown_settings
 from inferometer.report.engine_rows import markdown, terminal
@@ -49,13 +50,13 @@ def row(test: BenchTest, rate_per_s: float, **fields: object) -> BenchRow:
 
 def sheet_of(*rows: BenchRow, model: ModelFacts | None = MODEL, stated: CardLimits | None = None) -> Sheet:
     models = {} if model is None else {"m.gguf": model}
-    return sheet(judged(rows, models, stated, everywhere=False), [])
+    return sheet(judged(rows, models, known_devices(), stated, everywhere=False), [])
 
 
 def test_the_first_columns_are_llama_bench_s_to_the_byte():
     """The recorded table and JSON are of one run of llama-bench, which prints both."""
     rows = rows_of((RECORDED / "llama-bench-b11434.jsonl").read_text())
-    content = sheet(judged(rows, {}, None, everywhere=False), ["flash_attn"])
+    content = sheet(judged(rows, {}, known_devices(), None, everywhere=False), ["flash_attn"])
     cut = content.llama_bench_columns
     own = Sheet(content.columns[:cut], tuple(cells[:cut] for cells in content.rows), (), cut)
     assert markdown(own).strip() == (RECORDED / "llama-bench-b11434.md").read_text().strip()
@@ -105,9 +106,9 @@ def test_where_only_the_size_is_known_it_counts_whole_and_that_is_said():
 def test_a_share_that_means_nothing_is_not_there_and_why_is_said():
     cases = {
         "it ran on the CPU": row(BenchTest(0, 8), 5.0, backend="CPU", devices=()),
-        "which card it ran on is not known; name it with --card": row(BenchTest(0, 8), 5.0, devices=()),
+        "the card that it ran on is unknown: name it with --card": row(BenchTest(0, 8), 5.0, devices=()),
         "it could use 2 cards": row(BenchTest(0, 8), 5.0, devices=("A", "B")),
-        "there are no figures of a card 'GTX 1080'": row(BenchTest(0, 8), 5.0, devices=("GTX 1080",)),
+        "no figures are known for the card 'GTX 1080'": row(BenchTest(0, 8), 5.0, devices=("GTX 1080",)),
         "only 20 of 65 layers": row(BenchTest(0, 8), 5.0, settings={"n_gpu_layers": "20"}),
     }
     for why, case in cases.items():
@@ -119,9 +120,9 @@ def test_a_share_that_means_nothing_is_not_there_and_why_is_said():
 def test_a_named_card_is_for_rows_on_a_gpu_and_stated_figures_are_for_all():
     h200 = requested_device(known_devices(), "H200")
     on_gpu, on_cpu = row(BenchTest(0, 8), 5.0, devices=()), row(BenchTest(0, 8), 5.0, backend="CPU", devices=())
-    named = judged([on_gpu, on_cpu], {"m.gguf": MODEL}, h200, everywhere=False)
+    named = judged([on_gpu, on_cpu], {"m.gguf": MODEL}, known_devices(), h200, everywhere=False)
     assert [entry.device and entry.device.name for entry in named] == ["H200", None]
-    stated = judged([on_gpu, on_cpu], {"m.gguf": MODEL}, CardLimits("as stated"), everywhere=True)
+    stated = judged([on_gpu, on_cpu], {"m.gguf": MODEL}, known_devices(), CardLimits("as stated"), everywhere=True)
     assert [entry.device.name for entry in stated] == ["as stated", "as stated"]
 
 

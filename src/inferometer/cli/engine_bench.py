@@ -14,7 +14,8 @@ from inferometer.base.text import escape_for_display
 
 if TYPE_CHECKING:
     from inferometer.core.spec import Arm
-    from inferometer.engine_bench.measure import RowsRequest, SavedRows
+    from inferometer.engine_bench.bench_files import SavedRows
+    from inferometer.engine_bench.bench_run import RowsRequest
     from inferometer.llama_bench.devices import CardLimits
     from inferometer.llama_bench.row import BenchRow
 
@@ -96,7 +97,7 @@ def engine_bench(
         raise RequestWrong(f"there is no format {format!r}; known: {', '.join(FORMATS)}.")
     stated, everywhere = _stated(card, bandwidth, tflops)
     if read is not None:
-        from inferometer.engine_bench.measure import read_rows
+        from inferometer.engine_bench.bench_files import read_rows
 
         saved = read_rows(read)
         print(_rendered(saved, stated, everywhere, [], format), end="")
@@ -119,7 +120,7 @@ def engine_bench(
 
 def _stated(card: str | None, bandwidth: float | None, tflops: float | None) -> "tuple[CardLimits | None, bool]":
     """The card named, or made of the figures given; and whether it is for rows on a CPU too."""
-    from inferometer.engine_bench.measure import known_devices
+    from inferometer.engine_bench.bench_files import known_devices
     from inferometer.llama_bench.devices import CardLimits, Figure, requested_device
 
     for flag, value in (("--bandwidth", bandwidth), ("--tflops", tflops)):
@@ -159,7 +160,7 @@ def _ways(llama_bench: str | None, arm: "Arm | None", both: bool) -> "tuple[str 
     import shutil
 
     from inferometer.core.spec import Arm
-    from inferometer.engine_bench.from_binary import binary_path
+    from inferometer.engine_bench.binary_rows import binary_path
 
     binary = binary_path(llama_bench)
     if both and binary is None:
@@ -184,7 +185,7 @@ def _asked(
     binary: str | None,
     arm: "Arm | None",
 ) -> "RowsRequest":
-    from inferometer.engine_bench.measure import RowsRequest
+    from inferometer.engine_bench.bench_run import RowsRequest
     from inferometer.llama_bench.row import bench_tests, flag_numbers, length_pairs
     from inferometer.standin.model_names import STANDIN, standin_file
 
@@ -222,13 +223,13 @@ _LEAST = {"n_gpu_layers": -1, "n_threads": 1, "n_batch": 1, "n_ubatch": 1}
 
 def _values(name: str, texts: list[str]) -> tuple[str, ...]:
     """The values of a setting, one by one."""
-    from inferometer.engine_bench.from_server import FLAGS, FLASH_ATTN
+    from inferometer.engine_bench.server_rows import FLAGS, FLASH_ATTN_WORDS
     from inferometer.llama_bench.row import flag_numbers
 
     if name in _LEAST:
         return tuple(map(str, flag_numbers(texts, FLAGS[name], _LEAST[name])))
     values = tuple(part.strip() for text in texts for part in text.split(","))
-    allowed = tuple(FLASH_ATTN) if name == "flash_attn" else None
+    allowed = tuple(FLASH_ATTN_WORDS) if name == "flash_attn" else None
     wrong = next((value for value in values if not value or (allowed and value not in allowed)), None)
     if wrong is not None:
         raise RequestWrong(
@@ -247,14 +248,15 @@ def _measure(
 ) -> int:
     """Checks, measures, shows; the exit code. What was measured is kept and shown also where it is interrupted."""
     from inferometer.cli.output import request_headers
-    from inferometer.engine_bench.measure import FORMAT_VERSION, SavedRows, check, measured
+    from inferometer.engine_bench.bench_files import FORMAT_VERSION, SavedRows
+    from inferometer.engine_bench.bench_run import check_request, measure_rows
     from inferometer.llama_bench.sheet import PASSED_ON
     from inferometer.probes.machine_facts import machine_facts
 
     headers = request_headers([])
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestWrong(f"--out: {out} exists and is not empty; name a new folder.")
-    models = check(asked, headers)
+    models = check_request(asked, headers)
     machine = {fact.name: fact.value for fact in machine_facts()}
     rows: list[BenchRow] = []
     interrupted = False
@@ -265,7 +267,7 @@ def _measure(
         except OSError as error:
             raise RequestWrong(f"--out: {folder} cannot be made: {error.strerror}.") from error
         try:
-            for row in measured(asked, models, headers, folder, say):
+            for row in measure_rows(asked, models, headers, folder, say):
                 rows.append(row)
                 say(f"  {_line(row)}")
                 _keep(out, SavedRows(FORMAT_VERSION, tuple(rows), models, machine))
@@ -306,11 +308,12 @@ def _keep(out: Path | None, saved: "SavedRows") -> None:
 
 
 def _rendered(saved: "SavedRows", stated: "CardLimits | None", everywhere: bool, asked: list[str], format: str) -> str:
-    from inferometer.engine_bench.measure import document, judged
+    from inferometer.engine_bench.bench_files import known_devices
+    from inferometer.llama_bench.judging import document, judged
     from inferometer.llama_bench.sheet import sheet
     from inferometer.report.engine_rows import markdown, terminal
 
-    entries = judged(saved.rows, saved.models, stated, everywhere=everywhere)
+    entries = judged(saved.rows, saved.models, known_devices(), stated, everywhere=everywhere)
     if format == "json":
         return _json({"rows": [document(entry) for entry in entries], "models": saved.models, "machine": saved.machine})
     content = sheet(entries, asked)

@@ -7,7 +7,7 @@ import typer
 from inferometer.base.errors import RequestWrong
 
 if TYPE_CHECKING:
-    from inferometer.report.table import Shown
+    from inferometer.report.table import RowSelection
 
 FormatOption = Annotated[str, typer.Option("--format", help="terminal, md or json.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="The same as --format json: always all rows, unrounded.")]
@@ -30,11 +30,11 @@ def format_of(format: str, as_json: bool, default: str = "terminal") -> str:
     return "json" if as_json else format if format == default else checked_format(format)
 
 
-def shown_of(all_rows: bool, metrics: str | None) -> "Shown":
+def shown_of(all_rows: bool, metrics: str | None) -> "RowSelection":
     """The rows asked for. Raises RequestWrong for what is no row, with the nearest name."""
-    from inferometer.report.table import Shown
+    from inferometer.report.table import RowSelection
     from inferometer.results.metric_names import known_metrics
 
     if all_rows and metrics is not None:
         raise RequestWrong("--all and --metrics ask for two things; give one.")
-    return Shown(all_rows, () if metrics is None else known_metrics(metrics))
+    return RowSelection(all_rows, () if metrics is None else known_metrics(metrics))

@@ -26,7 +26,7 @@ from inferometer.llama_bench.side_by_side import side_by_side, side_by_side_shee
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.rows import METRICS
 from inferometer.metrics.summary import summarize
-from inferometer.report.table import FIRST_ROWS, Shown
+from inferometer.report.table import DEFAULT_ROWS, RowSelection
 from inferometer.results.comparison import findings_of
 from inferometer.results.read import Study
 from inferometer.results.study_page import page_of
@@ -44,7 +44,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     """How to print the result: one of FORMATS, which rows, and whether to print nothing else."""
 
     format: str = "terminal"
-    rows: Shown = FIRST_ROWS
+    rows: RowSelection = DEFAULT_ROWS
     quiet: bool = False
 
 
@@ -211,7 +211,7 @@ def _without_notes(comparison: Comparison) -> Comparison:
     return msgspec.structs.replace(comparison, notes=(), correction="", findings=against)
 
 
-def write_summary(study: Study, comparison: Comparison, rows: Shown = FIRST_ROWS) -> None:
+def write_summary(study: Study, comparison: Comparison, rows: RowSelection = DEFAULT_ROWS) -> None:
     """summary.md in the study's folder: its name, its table, and what ran."""
     from inferometer.report.markdown import render
 

@@ -92,10 +92,10 @@ def _drawn(page: "Page", picture: str | None) -> "tuple[Drawing, str]":
     arms, comparison = page.comparison.arms, page.comparison
     if picture == "tokens" and page.timelines.shown:
         shown = max(page.timelines.shown, key=lambda one: one.longest_stall_ms)
-        return drawings.timeline(shown, arms, 720), f"{page.title}: {shown.request}"
+        return drawings.token_timeline(shown, arms, 720), f"{page.title}: {shown.request}"
     if picture == "acceptance" and (found := next((one for one in page.accepted if one.groups), None)):
-        return drawings.by_group(found, arms), f"{page.title}: {found.arm}"
-    if picture == "memory" and (drawn := drawings.memory(comparison)):
+        return drawings.acceptance_by_group(found, arms), f"{page.title}: {found.arm}"
+    if picture == "memory" and (drawn := drawings.memory_bars(comparison)):
         return drawn, page.title
     if picture in _PICTURES:
         raise RequestWrong(f"the study has no data for the picture {picture!r}. Choose another with --picture.")
@@ -103,7 +103,7 @@ def _drawn(page: "Page", picture: str | None) -> "tuple[Drawing, str]":
     row = next((row for row in comparison.rows if row.metric == key and any(row.n.values())), None)
     if row is None:
         raise RequestWrong(f"no arm has a value of {key}. Choose another metric with --picture.")
-    return drawings.bars(row, comparison), page.title
+    return drawings.metric_bars(row, comparison), page.title
 
 
 def _png(image: str) -> bytes:

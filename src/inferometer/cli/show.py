@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inferometer.base.errors import InferometerError, RequestWrong
-from inferometer.core import quantities
 
 if TYPE_CHECKING:
     from inferometer.analysis.comparison import Comparison
@@ -173,9 +172,9 @@ def _show_study(folder: Path, as_json: bool) -> None:
     if study.stopped:
         print(f"It ended so: {study.stopped}")
     if comparison is not None:
-        from inferometer.report.table import words
+        from inferometer.report.table import commentary
 
-        for line in words(comparison).headlines:
+        for line in commentary(comparison).headlines:
             print(line)
         for severity in ("invalid", "warning", "note"):
             for line in comparison.finding_texts(severity):
@@ -185,9 +184,7 @@ def _show_study(folder: Path, as_json: bool) -> None:
 
 def _machine(study: "Study") -> str:
     facts = {fact.name: fact.value for fact in study.machine}
-    return (
-        ", ".join(facts[name] for name in ("cpu_model", quantities.CPU, "gpu", quantities.OS) if name in facts) or "n/a"
-    )
+    return ", ".join(facts[name] for name in ("cpu_model", "cpu", "gpu", "os") if name in facts) or "n/a"
 
 
 def _states(study: "Study", arm: str) -> str:
@@ -208,7 +205,7 @@ def _folders_below(folder: Path) -> list[Path]:
 
 def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str, Any]:
     """A study in short; one that cannot be read tells why."""
-    from inferometer.store import StudyReader, archive
+    from inferometer.store import Store, archive
 
     blank: dict[str, Any] = {
         "folder": str(folder),
@@ -220,7 +217,7 @@ def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str,
     }
     try:
         with archive.opened(folder) as place:
-            store = StudyReader.open(place)
+            store = Store.open(place)
             try:
                 spec, (began, states) = store.spec(), store.progress()
             finally:
@@ -239,13 +236,13 @@ def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str,
 
 def _headline(folder: Path) -> str:
     """The verdict on the study's metric, of the further arms against the first."""
-    from inferometer.report.table import words
+    from inferometer.report.table import commentary
     from inferometer.results.comparison import comparison_of
 
     comparison = comparison_of([folder], "inferometer")
     if comparison.invalid:
         return f"not valid: {comparison.finding_texts('invalid')[0]}"
-    return "; ".join(words(comparison).headlines[: max(1, len(comparison.arms) - 1)]) or _only_value(comparison)
+    return "; ".join(commentary(comparison).headlines[: max(1, len(comparison.arms) - 1)]) or _only_value(comparison)
 
 
 def _only_value(comparison: "Comparison") -> str:

@@ -80,7 +80,7 @@ def _wanted(prefix: str, like: str | None, config: Path | None, quant: str, outp
 
 def _make(target: _Wanted | None, draft: _Wanted | None, *, force: bool) -> None:
     from inferometer.base.units import bytes_text
-    from inferometer.standin import require_writable, write_trained
+    from inferometer.standin.pairs import require_writable, write_trained
     from inferometer.standin.tensor_types import tensor_bytes
     from inferometer.standin.trained_weights import trained
 

@@ -42,4 +42,4 @@ def load_workers(
     if problems:
         raise RequestWrong(f"the Ray cluster has {len(cluster.nodes)} nodes; {problems[0]} (--workers)")
     hosts = ", ".join(cluster.nodes[number % len(cluster.nodes)].host for number in range(count))
-    return LoadWorkers(count, cluster.crew, (Fact(quantities.LOAD_HOSTS, hosts, "the Ray cluster"),))
+    return LoadWorkers(count, cluster.worker_pool, (Fact(quantities.LOAD_HOSTS, hosts, "the Ray cluster"),))

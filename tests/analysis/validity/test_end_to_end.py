@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from inferometer.cli import app
 from inferometer.probes.machine_facts import machine_facts
 from inferometer.results.read import read_study
-from inferometer.standin import standin_pair
+from inferometer.standin.pairs import standin_pair
 from inferometer.testing.llama_server_shim import write_binary
 from inferometer.testing.scripted_server import (
     Received,

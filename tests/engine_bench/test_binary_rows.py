@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.base.errors import RequestWrong, TrialFailed
-from inferometer.engine_bench.from_binary import binary_path, check, rows_by_binary
+from inferometer.engine_bench.binary_rows import binary_path, check_binary, rows_by_binary
 
 RECORDED = Path(__file__).parents[1] / "foreign" / "recorded"
 HELP = RECORDED / "llama-bench-b11434.help.txt"
@@ -75,37 +75,37 @@ def test_no_process_is_left_when_it_is_given_up(tmp_path: Path):
 
 def test_a_flag_that_it_does_not_know_is_refused_with_the_nearest(tmp_path: Path):
     binary = recorded(tmp_path)
-    check(binary, ["-m", "m.gguf", "-ngl", "99", "-fa", "0,1", "-ctk", "q8_0", "--n_prompt", "5", "-ngl", "-1"])
+    check_binary(binary, ["-m", "m.gguf", "-ngl", "99", "-fa", "0,1", "-ctk", "q8_0", "--n_prompt", "5", "-ngl", "-1"])
     with pytest.raises(RequestWrong, match=r"has no flag -ngk\. Did you mean -ngl\?"):
-        check(binary, ["-ngk", "99"])
+        check_binary(binary, ["-ngk", "99"])
 
 
 def test_a_build_that_knows_no_auto_is_not_asked_for_it(tmp_path: Path):
     """llama-bench's --help of 2024 says <0|1>."""
     older = f"sed 's/<on.off.auto>/<0|1>/' {shlex.quote(str(HELP))}"
-    check(recorded(tmp_path), ["-fa", "0,-1"])
-    with pytest.raises(RequestWrong, match=r"-fa auto: .* knows only on and off; give -fa 0 or -fa 1"):
-        check(script(tmp_path, "", older), ["-fa", "0,-1"])
+    check_binary(recorded(tmp_path), ["-fa", "0,-1"])
+    with pytest.raises(RequestWrong, match=r"-fa auto: .* supports only on and off: use -fa 0 or -fa 1"):
+        check_binary(script(tmp_path, "", older), ["-fa", "0,-1"])
 
 
 def test_the_form_of_the_output_is_ours(tmp_path: Path):
-    with pytest.raises(RequestWrong, match=r"-o is not passed on to llama-bench; use --format"):
-        check(recorded(tmp_path), ["-o", "csv"])
+    with pytest.raises(RequestWrong, match=r"-o is not passed on to llama-bench: use --format"):
+        check_binary(recorded(tmp_path), ["-o", "csv"])
 
 
 def test_another_program_is_refused_with_what_it_says(tmp_path: Path):
-    with pytest.raises(RequestWrong, match="is no llama-bench: to --help it says: Usage: ls"):
-        check(script(tmp_path, "", "echo Usage: ls"), [])
+    with pytest.raises(RequestWrong, match="is not llama-bench: its --help prints: Usage: ls"):
+        check_binary(script(tmp_path, "", "echo Usage: ls"), [])
 
 
 def test_wrong_paths_are_told(tmp_path: Path):
-    with pytest.raises(RequestWrong, match="is a folder; name the program in it"):
+    with pytest.raises(RequestWrong, match="is a folder: name the program in it"):
         binary_path(str(tmp_path))
-    with pytest.raises(RequestWrong, match=r"there is no .*nowhere.*measured through a server"):
+    with pytest.raises(RequestWrong, match=r"nowhere not found.*measure through a server"):
         binary_path(str(tmp_path / "nowhere"))
     plain = tmp_path / "plain"
     plain.write_text("")
-    with pytest.raises(RequestWrong, match=r"may not be executed; try chmod \+x"):
+    with pytest.raises(RequestWrong, match=r"is not executable: try chmod \+x"):
         binary_path(str(plain))
 
 

@@ -10,11 +10,17 @@ import pytest
 
 from inferometer.base.errors import RequestWrong
 from inferometer.core.spec import Arm
-from inferometer.engine_bench.from_server import check, combinations, context_tokens, rows_by_server, with_settings
-from inferometer.engine_bench.measure import model_in_file
+from inferometer.engine_bench.bench_files import model_in_file
+from inferometer.engine_bench.server_rows import (
+    check_server,
+    combinations,
+    context_tokens,
+    rows_by_server,
+    with_settings,
+)
 from inferometer.llama_bench.gguf_facts import ModelFacts
 from inferometer.llama_bench.row import BenchRow, BenchTest
-from inferometer.standin import standin_pair
+from inferometer.standin.pairs import standin_pair
 from inferometer.testing.llama_server_shim import write_binary
 from inferometer.testing.scripted_server import Received, ScriptedServer, Step, whole
 
@@ -137,7 +143,8 @@ def test_where_the_depth_is_not_kept_the_row_says_so_and_the_others_are_measured
     with ScriptedServer(LlamaCpp(keeps=False)) as server:
         failed, fine = rows(server, BenchTest(100, 0, 1000), BenchTest(100, 0))
     assert (
-        "of a prompt of 1100 tokens the server processed 1100 and took 0 from its cache, not the 1000" in failed.error
+        "of a prompt of 1100 tokens the server processed 1100 and took 0 from its cache, but the depth is 1000"
+        in failed.error
     )
     assert failed.rate_per_s is None
     assert fine.rate_per_s == 500.0
@@ -162,7 +169,7 @@ def test_another_model_than_the_file_s_is_refused():
     with ScriptedServer(LlamaCpp()) as server:
         arm = Arm("external", url=server.url, api="openai")
         (row,) = rows_by_server(arm, [BenchTest(9, 0)], {}, 1, model, {}, Path("/nowhere/log"), lambda _: None)
-    assert "serves another model than -m names: its weights are 4000 bytes, the file's 4001" in row.error
+    assert "serves a different model from -m: its weights are 4000 bytes, those of the file 4001" in row.error
 
 
 def test_without_timings_our_clock_gives_the_rates_and_takes_off_what_is_not_meant():
@@ -188,7 +195,7 @@ def test_without_timings_no_two_prompts_are_the_same():
 @pytest.mark.parametrize(
     ("usage", "why"),
     [
-        ({"prompt_tokens": 101}, "counts 101 tokens in a prompt of 100"),
+        ({"prompt_tokens": 101}, "counted 101 tokens in a prompt of 100"),
         ({"completion_tokens": 3}, "generated 3 tokens"),
     ],
 )
@@ -204,7 +211,7 @@ def test_a_time_that_is_not_longer_for_more_tokens_is_no_measurement():
     clock = FakeClock()
     with ScriptedServer(Other(FakeClock())) as server:  # our clock stands still
         (row,) = rows(server, BenchTest(0, 5), clock=clock)
-    assert "too few to be timed" in row.error
+    assert "too few tokens to measure" in row.error
 
 
 def test_settings_are_every_choice_in_llama_bench_s_order():
@@ -239,15 +246,15 @@ def test_a_context_holds_the_longest_test():
 
 def test_settings_of_a_server_that_runs_already_are_refused():
     with pytest.raises(
-        RequestWrong, match="-ngl, -fa: the server at http://h:1 runs already; start it with these flags"
+        RequestWrong, match="-ngl, -fa: the server at http://h:1 is already running: start it with these flags"
     ):
-        check(Arm("external", url="http://h:1"), {"n_gpu_layers": ["9"], "flash_attn": ["1"]}, {})
+        check_server(Arm("external", url="http://h:1"), {"n_gpu_layers": ["9"], "flash_attn": ["1"]}, {})
 
 
 def test_a_flag_that_the_engine_does_not_take_is_refused_before_any_start(tmp_path: Path):
     target, _ = standin_pair(tmp_path, "tiny")
     with pytest.raises(RequestWrong, match="the embedded engine has no flag '-ctk'"):
-        check(Arm("embedded", model=str(target)), {"type_k": ["q8_0"]}, {})
+        check_server(Arm("embedded", model=str(target)), {"type_k": ["q8_0"]}, {})
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What does the user's own llama-bench measure? It is run, and its JSON read as it comes."""
+"""Rows measured by the user's own llama-bench: runs it and reads its JSON line by line."""
 
 import difflib
 import os
@@ -17,59 +17,59 @@ from inferometer.llama_bench.row import BenchRow
 NAME = "llama-bench"
 HELP_TIMEOUT_S = 60.0
 OURS = ("-o", "--output", "-oe", "--output-err", "-h", "--help")
-"""Flags that are not passed on: what the program prints is ours to read."""
+"""Flags that are not passed on, because inferometer reads the program's output."""
 
 FLASH_ATTN = {"on": "1", "off": "0", "auto": "-1"}
-"""The numbers that llama-bench takes, and its JSON gives, for -fa."""
+"""The numbers that llama-bench uses for -fa, as an argument and in its JSON."""
 
 _LOG_LINES = 20
 
 
 def binary_path(given: str | None) -> str | None:
-    """The program asked for, or the one on PATH; None where there is none. Raises RequestWrong for a wrong path."""
+    """The program at `given`, or the one on PATH; None if PATH has none. Raises RequestWrong for a wrong path."""
     found = shutil.which(given or NAME)
     if found is not None or given is None:
         return found
     path = Path(given)
     if path.is_dir():
-        raise RequestWrong(f"--llama-bench: {given} is a folder; name the program in it ({path / NAME}?)")
+        raise RequestWrong(f"--llama-bench: {given} is a folder: name the program in it ({path / NAME}?)")
     if path.exists():
-        raise RequestWrong(f"--llama-bench: {given} may not be executed; try chmod +x {given}")
+        raise RequestWrong(f"--llama-bench: {given} is not executable: try chmod +x {given}")
     raise RequestWrong(
-        f"--llama-bench: there is no {given}. Give the path of a llama-bench, or leave the flag out: then the rows are "
-        "measured through a server."
+        f"--llama-bench: {given} not found. Give the path of a llama-bench, or omit the flag to measure through "
+        "a server."
     )
 
 
-def check(binary: str, flags: Sequence[str]) -> None:
-    """Raises RequestWrong where the program is no llama-bench, or does not know one of the flags. Measures nothing."""
+def check_binary(binary: str, flags: Sequence[str]) -> None:
+    """Raises RequestWrong if the program is not llama-bench, or does not know one of the flags. Measures nothing."""
     text = _help(binary)
     if "--n-prompt" not in text:
-        said = " ".join(text.split())[:200] or "nothing"
-        raise RequestWrong(f"--llama-bench: {binary} is no llama-bench: to --help it says: {said}")
+        shown = " ".join(text.split())[:200] or "nothing"
+        raise RequestWrong(f"--llama-bench: {binary} is not llama-bench: its --help prints: {shown}")
     known = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", text))
     for flag in (word.partition("=")[0] for word in flags if re.match(r"--?[a-z]", word)):
         if flag in OURS:
-            raise RequestWrong(f"{flag} is not passed on to llama-bench; use --format for the output.")
+            raise RequestWrong(f"{flag} is not passed on to llama-bench: use --format for the output.")
         if flag.replace("_", "-") not in known:
             near = difflib.get_close_matches(flag, known, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise RequestWrong(f"{binary} has no flag {flag}.{hint} Its --help names those that it has.")
+            raise RequestWrong(f"{binary} has no flag {flag}.{hint} Its --help lists its flags.")
     if "-fa" in flags and "-1" in flags[flags.index("-fa") + 1].split(",") and "--flash-attn <0|1>" in text:
-        raise RequestWrong(f"-fa auto: {binary} knows only on and off; give -fa 0 or -fa 1.")
+        raise RequestWrong(f"-fa auto: {binary} supports only on and off: use -fa 0 or -fa 1.")
 
 
 def rows_by_binary(binary: str, flags: Sequence[str], env: Mapping[str, str] | None = None) -> Iterator[BenchRow]:
-    """Every row when it is measured. Raises TrialFailed where the program fails; no process of it is left."""
+    """Yield each row when it is measured. Raises TrialFailed if the program fails; leaves no process behind."""
     lines = "jsonl" in _help(binary)
     command = [binary, *flags, "-o", "jsonl" if lines else "json"]
-    with tempfile.TemporaryFile() as complaints:
+    with tempfile.TemporaryFile() as stderr:
         try:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=complaints,
+                stderr=stderr,
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
                 text=True,
@@ -91,16 +91,16 @@ def rows_by_binary(binary: str, flags: Sequence[str], env: Mapping[str, str] | N
             stop_group(process)  # type: ignore[arg-type]  # of text, where it expects one of bytes: it reads nothing
             process.stdout.close() if process.stdout else None
         if code != 0:
-            complaints.seek(0)
-            end = complaints.read().decode(errors="replace").splitlines()[-_LOG_LINES:]
+            stderr.seek(0)
+            end = stderr.read().decode(errors="replace").splitlines()[-_LOG_LINES:]
             raise TrialFailed(_failure(command, code, end))
 
 
 def _failure(command: Sequence[str], code: int, end: Sequence[str]) -> str:
-    said = "\n".join(f"  {line}" for line in end) or "  (nothing)"
+    shown = "\n".join(f"  {line}" for line in end) or "  (nothing)"
     otherwise = "Run the command by itself, with -v, to see more."
     return (
-        f"llama-bench failed: {ending(code)}.\nStarted as: {' '.join(command)}\nThe end of what it said:\n{said}\n"
+        f"llama-bench failed: {ending(code)}.\nStarted as: {' '.join(command)}\nThe end of its output:\n{shown}\n"
         f"Try: {advice(chr(10).join(end), otherwise)}"
     )
 
