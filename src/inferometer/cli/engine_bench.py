@@ -35,6 +35,9 @@ class PassingOn(TyperCommand):
         return others
 
 
+COMMAND_CLASS = PassingOn
+
+
 def split_flags(args: list[str], known: "set[str]") -> tuple[list[str], list[str]]:
     """The words of known flags, and those of all others; `-1` is a value."""
     own: list[str] = []

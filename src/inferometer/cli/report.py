@@ -1,4 +1,4 @@
-"""Which study becomes a page or a picture, and in which file? The commands `report` and `plot`."""
+"""`inferometer report` and `inferometer plot`: a study as an HTML page or as one picture."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inferometer.base.errors import RequestWrong
+from inferometer.cli.options import DialectOption
 
 if TYPE_CHECKING:
     from inferometer.report.page import Page
@@ -14,25 +15,25 @@ if TYPE_CHECKING:
 REPORT = "report.html"
 _PICTURES = ("tokens", "acceptance", "memory")
 
-Studies = Annotated[list[Path], typer.Argument(help="Study folders; the first arm of the first is the baseline.")]
-Dialect = Annotated[
-    str, typer.Option("--metric-dialect", help="Whose definitions: inferometer, vllm-0.6.5 or vllm-0.33.")
-]
+Studies = Annotated[list[Path], typer.Argument(help="Study folders. The first arm of the first study is the baseline.")]
 
 
 def report(
     studies: Studies,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="The file to write.", show_default="report.html in the first study"),
+        typer.Option("-o", "--out", help="File to write.", show_default="report.html in the first study"),
     ] = None,
-    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
-    metric_dialect: Dialect = "inferometer",
+    open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    metric_dialect: DialectOption = "inferometer",
     metric: Annotated[
-        str | None, typer.Option(help="What the verdict is about.", show_default="the first study's")
+        str | None, typer.Option(help="Metric that the verdict is about.", show_default="the first study's")
     ] = None,
 ) -> None:
-    """One self-contained HTML page of studies: verdict, findings, table, pictures, requests, what ran."""
+    """Write one HTML page with verdict, tables and pictures.
+
+    The page also has the findings, each request and the configuration. It loads nothing from the network.
+    """
     from inferometer.cli.output import checked_dialect, exit_code
     from inferometer.results.read import page_of
 
@@ -48,23 +49,23 @@ def report(
 
 def plot(
     studies: Studies,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write: .svg or .png.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write: .svg or .png.")],
     picture: Annotated[
         str | None,
         typer.Option(
-            help=f"A metric (a bar for each arm, with intervals), or {', '.join(_PICTURES)}.",
-            show_default="what the file is called, else the study's metric",
+            help=f"A metric (one bar per arm, with intervals), or {', '.join(_PICTURES)}.",
+            show_default="the file's name, else the study's metric",
         ),
     ] = None,
-    metric_dialect: Dialect = "inferometer",
+    metric_dialect: DialectOption = "inferometer",
 ) -> None:
-    """One picture, for a README or a slide."""
+    """Draw one picture of a study, as SVG or PNG."""
     from inferometer.cli.output import checked_dialect
     from inferometer.report.svg import standalone
     from inferometer.results.read import page_of
 
     if out.suffix not in (".svg", ".png"):
-        raise RequestWrong(f"{out} is neither .svg nor .png: a picture is one of these.")
+        raise RequestWrong(f"{out} is neither .svg nor .png. Name a file with one of these endings.")
     page = page_of(studies, checked_dialect(metric_dialect))
     drawn, title = _drawn(page, picture or _picture_of(out.stem))
     image = standalone(drawn, title)
@@ -73,17 +74,16 @@ def plot(
 
 
 def write_page(page: "Page", file: Path) -> Path:
-    """The page as HTML in `file`, which is given back."""
-    import importlib.metadata
-
+    """Writes the page as HTML to `file` and returns `file`."""
+    from inferometer.base.version import version
     from inferometer.report.html_page import render
 
-    _write(file, render(page, importlib.metadata.version("inferometer")).encode())
+    _write(file, render(page, version()).encode())
     return file
 
 
 def _write(file: Path, content: bytes) -> None:
-    """Raises RequestWrong where the file cannot be written."""
+    """Raises RequestWrong if the file cannot be written."""
     try:
         file.write_bytes(content)
     except OSError as error:
@@ -91,7 +91,7 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _picture_of(stem: str) -> str | None:
-    """The picture that a file's name asks for, if it is the name of one."""
+    """The picture that has this file name, or None."""
     from inferometer.results.read import known_metric
 
     if stem in _PICTURES:
@@ -103,7 +103,7 @@ def _picture_of(stem: str) -> str | None:
 
 
 def _drawn(page: "Page", picture: str | None) -> "tuple[Drawing, str]":
-    """The picture and its title. Raises RequestWrong where the study has nothing to draw."""
+    """The picture and its title. Raises RequestWrong if the study lacks the data for it."""
     from inferometer.report import drawings
     from inferometer.results.read import known_metric
 
@@ -116,20 +116,20 @@ def _drawn(page: "Page", picture: str | None) -> "tuple[Drawing, str]":
     if picture == "memory" and (drawn := drawings.memory(comparison)):
         return drawn, page.title
     if picture in _PICTURES:
-        raise RequestWrong(f"there is no picture of {picture}: the study has nothing to draw it from.")
+        raise RequestWrong(f"the picture {picture} cannot be drawn: the study has no data for it.")
     key = comparison.primary if picture is None else known_metric(picture)
     row = next((row for row in comparison.rows if row.metric == key and any(row.n.values())), None)
     if row is None:
-        raise RequestWrong(f"no arm has a value of {key}: there is nothing to draw.")
+        raise RequestWrong(f"{key} cannot be drawn: no arm has a value. Choose another with --picture.")
     return drawings.bars(row, comparison), page.title
 
 
 def _png(image: str) -> bytes:
-    """Twice as large as the SVG says, for screens of today. Raises RequestWrong without the extra."""
+    """A PNG of twice the SVG's size, for high-resolution screens. Raises RequestWrong without the `plot` extra."""
     try:
         import resvg_py
     except ImportError as error:
         raise RequestWrong(
-            "a .png needs the package resvg-py: pip install 'inferometer[plot]'. A .svg needs nothing."
+            "a .png needs the package resvg-py: pip install 'inferometer[plot]'. A .svg needs no extra package."
         ) from error
     return bytes(resvg_py.svg_to_bytes(svg_string=image, zoom=2))

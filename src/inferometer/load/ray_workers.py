@@ -2,7 +2,6 @@
 the same worker process on its node and passes on what it says. Needs the extra `inferometer[ray]`."""
 
 import contextlib
-import importlib.metadata
 import os
 import queue
 import signal
@@ -16,6 +15,7 @@ from typing import Any
 import msgspec
 
 from inferometer.base.errors import LoadFailed, RequestWrong
+from inferometer.base.version import version
 from inferometer.load.local_workers import LocalWorker
 from inferometer.load.worker_pool import WorkerPool
 
@@ -132,8 +132,8 @@ class RayWorker:
 
         get: Any = ray.get  # its types are of references that an actor's methods do not give
         theirs = get(self._actor.version.options(concurrency_group="from").remote(), timeout=_START_S)
-        if theirs != _version():
-            return f"is inferometer {theirs}, and here is {_version()}: install the same on every node"
+        if theirs != version():
+            return f"is inferometer {theirs}, and here is {version()}: install the same on every node"
         while True:
             for word in get(self._actor.fetch.options(concurrency_group="from").remote()):
                 if isinstance(word, str):
@@ -153,7 +153,7 @@ class _Relay:
         self._worker.listen(self._said.put, self._said.put)
 
     def version(self) -> str:
-        return _version()
+        return version()
 
     def send(self, frame: bytes, after: object) -> None:
         """`after` is the call before: Ray waits for it."""
@@ -173,10 +173,6 @@ class _Relay:
                 size += len(said[-1])
                 said.append(self._said.get_nowait())
         return said
-
-
-def _version() -> str:
-    return importlib.metadata.version("inferometer")
 
 
 def _ray() -> ModuleType:

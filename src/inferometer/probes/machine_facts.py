@@ -1,12 +1,12 @@
 """What is this machine? Each fact with its source; what cannot be known says so or is left out."""
 
-import importlib.metadata
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
 from inferometer.base.units import bytes_text
+from inferometer.base.version import version
 from inferometer.core.record import Fact
 
 
@@ -18,7 +18,7 @@ def machine_facts() -> tuple[Fact, ...]:
         *_memory_facts(),
         *_gpu_facts(),
         Fact("python", f"{platform.python_implementation()} {platform.python_version()}", "platform"),
-        Fact("inferometer", _own_version(), "the installed package"),
+        Fact("inferometer", version(), "the installed package"),
     )
 
 
@@ -67,10 +67,3 @@ def _gpu_facts(nvml: Any = None) -> list[Fact]:
     except nvml.NVMLError as error:
         return [Fact("gpus", f"none that NVML knows: {error}", "NVML")]
     return facts
-
-
-def _own_version() -> str:
-    try:
-        return importlib.metadata.version("inferometer")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed: run from its source"
