@@ -1,7 +1,7 @@
 """Phrases that this project does not use, in its strings, docstrings, comments and documents (`make check-english`).
 
-`--report` prints the counts for each package and exits with 0. Without it, each place is printed, and the exit status is 1
-if there is any.
+`--report` prints the counts for each package and exits with 0. Without it, each place is printed, and the exit status
+is 1 if there is any.
 """
 
 import ast
