@@ -77,7 +77,7 @@ class Net(nn.Module):
         self.register_buffer("sin", torch.cat([angles.sin()] * 2, -1).float(), persistent=False)
 
     def forward(self, tokens: Tensor, cache: "Cache | None" = None, *, normed: bool = True) -> Tensor:
-        """The vector that gives logits when multiplied with the embedding's rows; `normed=False`: before the last norm."""
+        """The vectors that give logits when multiplied with the embedding; `normed=False`: before the last norm."""
         x = F.embedding(tokens.long(), self.embed)
         at = 0 if cache is None else cache.used
         turn = (self.cos[at : at + tokens.shape[1]].to(x.dtype), self.sin[at : at + tokens.shape[1]].to(x.dtype))

@@ -145,7 +145,7 @@ def test_a_file_may_be_the_baseline_of_a_study_and_takes_no_arm_s_name(tmp_path:
 
 
 def test_what_is_wrong_with_an_argument_is_one_message_and_exit_2(tmp_path: Path):
-    for word, said in ((f"{SEED}#nothing", "has no heading 'nothing'"), (tmp_path, "there is no study.db in it")):
+    for word, said in ((f"{SEED}#nothing", "has no heading 'nothing'"), (tmp_path, "study.db is missing")):
         done = inferometer("compare", word)
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr
@@ -196,8 +196,8 @@ def test_list_tells_of_every_study_below_a_folder_in_the_order_in_which_they_beg
 
 
 def test_list_and_show_say_where_there_is_nothing(tmp_path: Path):
-    assert "there is no study in" in inferometer("list", tmp_path).stderr
-    assert "there is no folder" in inferometer("list", tmp_path / "x").stderr
+    assert "contains no study" in inferometer("list", tmp_path).stderr
+    assert "does not exist" in inferometer("list", tmp_path / "x").stderr
     a_study(tmp_path / "deep" / "s")
     done = inferometer("show", tmp_path)
     assert done.returncode == 2
