@@ -145,7 +145,7 @@ def test_a_file_may_be_the_baseline_of_a_study_and_takes_no_arm_s_name(tmp_path:
 
 
 def test_what_is_wrong_with_an_argument_is_one_message_and_exit_2(tmp_path: Path):
-    for word, said in ((f"{SEED}#nothing", "has no heading 'nothing'"), (tmp_path, "study.db is missing")):
+    for word, said in ((f"{SEED}#nothing", "has no heading 'nothing'"), (tmp_path, "there is no study.db in it")):
         done = inferometer("compare", word)
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr
