@@ -201,7 +201,7 @@ def test_list_and_show_say_where_there_is_nothing(tmp_path: Path):
     a_study(tmp_path / "deep" / "s")
     done = inferometer("show", tmp_path)
     assert done.returncode == 2
-    assert f"There are studies below it: inferometer list {tmp_path}" in done.stderr
+    assert f"It contains studies: inferometer list {tmp_path}" in done.stderr
 
 
 def test_every_command_of_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
