@@ -1,4 +1,4 @@
-"""What does watching a process cost: each probe's reading, each NVML sensor, and a sampler for some seconds?
+"""Cost of watching a process: each probe's reading, each NVML sensor, and a sampler for some seconds.
 
     python benchmarks/sampling.py PID [SECONDS]
 

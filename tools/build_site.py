@@ -1,4 +1,4 @@
-"""How does the documentation become a site? Its pages and what they link to, the reference from the code, and zensical.
+"""The documentation as a site: its pages and the files that they link to, the reference from the code, and zensical.
 
 The pages lie in build/pages as they do in the repository, so that a link holds in both; build/site is the site.
 """
@@ -52,7 +52,7 @@ NAV = {
     ],
     "The project": ["docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md"],
 }
-"""The navigation. A page that is not there yet is left out; pages of docs/ that are not named stand under "More"."""
+"""The navigation. Missing pages are left out; pages of docs/ that are not listed are under "More"."""
 
 CONFIG = """\
 [project]
@@ -63,7 +63,7 @@ site_dir = "site"
 nav = {nav}
 
 [project.theme]
-font = false  # the system's: the site asks nobody for anything
+font = false  # the system's font: the site loads nothing from the network
 features = ["navigation.sections", "navigation.indexes", "navigation.top", "content.code.copy", "search.highlight"]
 
 [[project.theme.palette]]
@@ -79,7 +79,7 @@ LINK = re.compile(r"\]\(([^)\s#:]+)(?:#[^)\s]*)?\)")
 
 
 def written_pages() -> list[Path]:
-    """The pages that people write, from the repository's root."""
+    """The hand-written pages, relative to the repository's root."""
     beside = [
         name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md") if (ROOT / name).exists()
     ]
@@ -87,7 +87,7 @@ def written_pages() -> list[Path]:
 
 
 def linked_files(pages: list[Path]) -> list[Path]:
-    """The files of the repository that these pages link to, and so on, with the pages themselves first."""
+    """The pages, followed by the files of the repository that they link to, directly or indirectly."""
     found = list(pages)
     for page in found:
         if page.suffix != ".md":
@@ -100,7 +100,7 @@ def linked_files(pages: list[Path]) -> list[Path]:
 
 
 def nav_of(pages: list[Path]) -> dict[str, list[str]]:
-    """NAV with the pages that are there, and the rest of docs/."""
+    """NAV with the pages that exist, and the rest of docs/."""
     there = {str(page) for page in pages} | {f"docs/reference/{name}" for name in reference.PAGES}
     found = {group: [page for page in entries if page in there] for group, entries in NAV.items()}
     found["The project"] += sorted(page for page in there if page.startswith("docs/decisions/"))
@@ -110,7 +110,7 @@ def nav_of(pages: list[Path]) -> dict[str, list[str]]:
 
 
 def lay_out() -> None:
-    """build/pages and build/zensical.toml, anew."""
+    """Rebuilds build/pages and build/zensical.toml."""
     shutil.rmtree(PAGES, ignore_errors=True)
     shutil.rmtree(BUILD / "site", ignore_errors=True)
     pages = written_pages()
@@ -134,8 +134,8 @@ def main() -> int:
         text=True,
         check=False,
     )
-    said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)  # it colours what it says, terminal or not
-    print(said.partition("Traceback (most recent call last):")[0].strip())  # and ends with one where a link is dead
+    said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)  # zensical colours its output even without a terminal
+    print(said.partition("Traceback (most recent call last):")[0].strip())  # a dead link ends in one
     if done.returncode == 0:
         print(f"{(BUILD / 'site' / 'index.html').relative_to(ROOT)}: open it in a browser")
     return done.returncode

@@ -1,4 +1,4 @@
-"""What do the code's own definitions say as pages? Commands from typer, the study file from `spec`, and the metrics."""
+"""Reference pages made from the code: commands, fields of the study file, and metrics."""
 
 import types
 import typing
@@ -20,8 +20,8 @@ EXIT_CODES = """\
 | --- | --- |
 | 0 | done |
 | 1 | a trial failed, or every request of it |
-| 2 | the request itself was wrong: flags, the study file, a file that is not there. Nothing was started |
-| 3 | done, but the comparison may not be believed; the reasons stand above the table |
+| 2 | the request was wrong: a flag, the study file, a missing file. Nothing was started |
+| 3 | done, but the comparison is invalid; the reasons are above the table |
 | 130 | interrupted |
 """
 
@@ -34,7 +34,7 @@ def pages() -> dict[str, str]:
 
 def commands_page() -> Iterator[str]:
     yield "# Commands\n"
-    yield "Made from the program's own definitions; `inferometer COMMAND --help` says the same.\n"
+    yield "Made from the program's definitions. `inferometer COMMAND --help` prints the same.\n"
     yield EXIT_CODES
     for name, command in sorted(commands().items()):
         yield from _command(name, command)
@@ -55,7 +55,7 @@ def _command(name: str, command: TyperCommand) -> Iterator[str]:
     yield "| flag | is |\n| --- | --- |"
     for parameter in command.params:
         record = parameter.get_help_record(context)
-        if record is not None:  # a hidden one has none
+        if record is not None:  # hidden parameters have none
             yield _row(f"`{record[0]}`", record[1])
     yield ""
 

@@ -196,12 +196,12 @@ def test_list_tells_of_every_study_below_a_folder_in_the_order_in_which_they_beg
 
 
 def test_list_and_show_say_where_there_is_nothing(tmp_path: Path):
-    assert "there is no study in" in inferometer("list", tmp_path).stderr
-    assert "there is no folder" in inferometer("list", tmp_path / "x").stderr
+    assert "contains no study" in inferometer("list", tmp_path).stderr
+    assert "does not exist" in inferometer("list", tmp_path / "x").stderr
     a_study(tmp_path / "deep" / "s")
     done = inferometer("show", tmp_path)
     assert done.returncode == 2
-    assert f"There are studies below it: inferometer list {tmp_path}" in done.stderr
+    assert f"It contains studies: inferometer list {tmp_path}" in done.stderr
 
 
 def test_every_command_of_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

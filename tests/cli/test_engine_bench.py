@@ -125,10 +125,13 @@ def test_what_llama_bench_printed_elsewhere_can_be_read(tmp_path: Path):
         (("-m", "TINY", "-ctk", "q8_0"), "the embedded engine has no flag '-ctk'"),
         (("-m", "TINY", "-nkvo", "1"), "the embedded engine has no flag '-nkvo'"),
         (("-m", "TINY", "--card", "RTX 3091"), "Did you mean 'RTX 3090'?"),
-        (("-m", "TINY", "--card", "H200", "--bandwidth", "5"), "either --card or the figures"),
+        (
+            ("-m", "TINY", "--card", "H200", "--bandwidth", "5"),
+            "--card and the figures (--bandwidth, --tflops) exclude each other",
+        ),
         (("-m", "TINY", "--bandwidth", "0"), "--bandwidth must be greater than 0"),
-        (("-m", "TINY", "--format", "html"), "there is no format 'html'; known: md, json, terminal"),
-        (("-m", "TINY", "--both"), "--both needs a llama-bench"),
+        (("-m", "TINY", "--format", "html"), "unknown --format 'html'; known: md, json, terminal"),
+        (("-m", "TINY", "--both"), "--both needs llama-bench"),
         (("-m", "TINY", "--engine", "vlm"), "there is no engine 'vlm'"),
         (("-m", "TINY", "--engine", "external"), "--engine external needs --url"),
         (

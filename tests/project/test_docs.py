@@ -368,7 +368,7 @@ def test_the_reference_has_each_command_each_field_and_each_metric():
     )
     for line in (
         *(f"## inferometer {name}" for name in commands()),
-        "| `--until <str>` | Go on until the metric's difference is known so well, as '±2%', or is so far from 0. |",
+        "| `--resume` | Continue the study in --out: run only missing and failed trials. |",
         "| `engine` | text | must be given |",
         "| `draft` | [Draft](#draft) or none | none |",
         "| `n_max` | whole number or none | none |",

@@ -38,16 +38,6 @@ def test_importing_the_package_imports_nothing_heavy(tmp_path: Path):
     assert python(code.replace("{heavy}", repr(heavy)), tmp_path) == "[]\n"
 
 
-def test_the_command_s_help_needs_no_numbers_and_no_engine(tmp_path: Path):
-    code = (
-        "import sys; sys.argv = ['inferometer', '--help']\n"
-        "try:\n    from inferometer.cli import main; main()\n"
-        "except SystemExit:\n    print(sorted({name.partition('.')[0] for name in sys.modules} & {heavy}))"
-    )
-    heavy = {"numpy", "scipy", "rich", "plotly", "tokenizers", "pyarrow", "sqlite3"}
-    assert python(code.replace("{heavy}", repr(heavy)), tmp_path).splitlines()[-1] == "[]"
-
-
 def test_compare_stays_the_function_when_the_module_of_its_name_is_imported(tmp_path: Path):
     code = "import inferometer.analysis.compare; from inferometer import compare; print(type(compare).__name__)"
     assert python(code, tmp_path) == "function\n"

@@ -89,7 +89,7 @@ def test_a_trial_is_three_lines():
     assert standing.lines(110.0) == [
         # this trial takes 10 s so far and 12 s more; two like it follow
         "draft, trial 2 of 3 (4 of 6 in all), 56.0 s left",
-        "  [#########---------------] 4/10 requests, 2 under way, 12.0 s left",
+        "  [#########---------------] 4/10 requests, 2 in flight, 12.0 s left",
         "  20.0 tok/s now, 17.5 overall, TTFT 345 ms (median), memory 512.0 MiB, 143 W",
     ]
     assert standing.heard(TrialEnded("draft", 2, ""), 122.0) == (

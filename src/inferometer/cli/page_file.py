@@ -13,11 +13,10 @@ REPORT = "report.html"
 
 def write_page(page: "Page", file: Path) -> Path:
     """Writes the page as HTML; returns `file`. Raises RequestWrong where the file cannot be written."""
-    import importlib.metadata
-
+    from inferometer.base.version import version
     from inferometer.report.html_page import render
 
-    write_file(file, render(page, importlib.metadata.version("inferometer")).encode())
+    write_file(file, render(page, version()).encode())
     return file
 
 

@@ -1,4 +1,4 @@
-"""The commands `report` and `plot`: studies as a page, or one picture of them."""
+"""`inferometer report` and `inferometer plot`: a study as an HTML page or as one picture."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inferometer.base.errors import RequestWrong
+from inferometer.cli.options import DialectOption
 from inferometer.cli.page_file import REPORT, write_file, write_page
 
 if TYPE_CHECKING:
@@ -14,25 +15,25 @@ if TYPE_CHECKING:
 
 _PICTURES = ("tokens", "acceptance", "memory")
 
-Studies = Annotated[list[Path], typer.Argument(help="Study folders; the first arm of the first is the baseline.")]
-Dialect = Annotated[
-    str, typer.Option("--metric-dialect", help="Whose definitions: inferometer, vllm-0.6.5 or vllm-0.33.")
-]
+Studies = Annotated[list[Path], typer.Argument(help="Study folders. The first arm of the first study is the baseline.")]
 
 
 def report(
     studies: Studies,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="The file to write.", show_default="report.html in the first study"),
+        typer.Option("-o", "--out", help="File to write.", show_default="report.html in the first study"),
     ] = None,
-    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
-    metric_dialect: Dialect = "inferometer",
+    open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    metric_dialect: DialectOption = "inferometer",
     metric: Annotated[
-        str | None, typer.Option(help="What the verdict is about.", show_default="the first study's")
+        str | None, typer.Option(help="Metric that the verdict is about.", show_default="the first study's")
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page: verdict, findings, table, pictures, requests, what ran."""
+    """Write one HTML page with verdict, tables and pictures.
+
+    The page also has the findings, each request and the configuration. It loads nothing from the network.
+    """
     from inferometer.cli.output import checked_dialect, exit_code
     from inferometer.results.study_page import page_of
 
@@ -48,23 +49,23 @@ def report(
 
 def plot(
     studies: Studies,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write: .svg or .png.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write: .svg or .png.")],
     picture: Annotated[
         str | None,
         typer.Option(
-            help=f"A metric (a bar for each arm, with intervals), or {', '.join(_PICTURES)}.",
-            show_default="what the file is called, else the study's metric",
+            help=f"A metric (one bar per arm, with intervals), or {', '.join(_PICTURES)}.",
+            show_default="the file's name, else the study's metric",
         ),
     ] = None,
-    metric_dialect: Dialect = "inferometer",
+    metric_dialect: DialectOption = "inferometer",
 ) -> None:
-    """Draw one picture, for a README or a slide."""
+    """Draw one picture of a study, as SVG or PNG."""
     from inferometer.cli.output import checked_dialect
     from inferometer.report.svg import standalone
     from inferometer.results.study_page import page_of
 
     if out.suffix not in (".svg", ".png"):
-        raise RequestWrong(f"{out} is neither .svg nor .png. Name a file of one of these types.")
+        raise RequestWrong(f"{out} is neither .svg nor .png. Name a file with one of these endings.")
     page = page_of(studies, checked_dialect(metric_dialect))
     drawn, title = _drawn(page, picture or _picture_of(out.stem))
     image = standalone(drawn, title)
@@ -112,6 +113,6 @@ def _png(image: str) -> bytes:
         import resvg_py
     except ImportError as error:
         raise RequestWrong(
-            "a .png needs the package resvg-py: pip install 'inferometer[plot]'. A .svg needs nothing."
+            "a .png needs the package resvg-py: pip install 'inferometer[plot]'. A .svg needs no extra package."
         ) from error
     return bytes(resvg_py.svg_to_bytes(svg_string=image, zoom=2))

@@ -5,7 +5,6 @@ An actor of a Ray cluster starts the same worker process on its node and relays 
 """
 
 import contextlib
-import importlib.metadata
 import os
 import queue
 import signal
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 
 from inferometer.base.errors import LoadFailed, RequestWrong
+from inferometer.base.version import version
 from inferometer.load.local_workers import LocalWorker
 from inferometer.load.worker_pool import WorkerPool
 
@@ -135,8 +135,8 @@ class RayWorker:
 
         get: Any = ray.get  # its types do not cover what an actor's methods return
         theirs = get(self._actor.version.options(concurrency_group="from").remote(), timeout=_START_S)
-        if theirs != _version():
-            return f"runs inferometer {theirs}, but this machine runs {_version()}: install the same on every node"
+        if theirs != version():
+            return f"runs inferometer {theirs}, but this machine runs {version()}: install the same on every node"
         while True:
             for message in get(self._actor.fetch.options(concurrency_group="from").remote()):
                 if isinstance(message, str):
@@ -156,7 +156,7 @@ class _Relay:
         self._worker.listen(self._messages.put, self._messages.put)
 
     def version(self) -> str:
-        return _version()
+        return version()
 
     def send(self, frame: bytes, after: object) -> None:
         """`after` is the previous call: Ray waits for it."""
@@ -176,10 +176,6 @@ class _Relay:
                 size += len(fetched[-1])
                 fetched.append(self._messages.get_nowait())
         return fetched
-
-
-def _version() -> str:
-    return importlib.metadata.version("inferometer")
 
 
 def _ray() -> ModuleType:

@@ -1,12 +1,12 @@
 """Facts about this machine, each with its source. An unknown fact states the reason or is left out."""
 
-import importlib.metadata
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
 from inferometer.base.units import bytes_text
+from inferometer.base.version import version
 from inferometer.core import quantities
 from inferometer.core.record import Fact
 
@@ -19,7 +19,7 @@ def machine_facts() -> tuple[Fact, ...]:
         *_memory_facts(),
         *_gpu_facts(),
         Fact(quantities.PYTHON, f"{platform.python_implementation()} {platform.python_version()}", "platform"),
-        Fact(quantities.INFEROMETER, _own_version(), "the installed package"),
+        Fact(quantities.INFEROMETER, version(), "the installed package"),
     )
 
 
@@ -71,10 +71,3 @@ def _gpu_facts(nvml: Any = None) -> list[Fact]:
     except nvml.NVMLError as error:
         return [Fact(quantities.GPUS, f"none found by NVML: {error}", "NVML")]
     return facts
-
-
-def _own_version() -> str:
-    try:
-        return importlib.metadata.version("inferometer")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed: run from source"
