@@ -8,7 +8,7 @@ import typer
 from inferometer.base.errors import RequestWrong
 
 if TYPE_CHECKING:
-    pass
+    from inferometer.report.table import RowSelection
 
 OutFolder = Annotated[
     Path | None, typer.Option("--out", help="Folder for the new study.", show_default="inferometer-results/…")
