@@ -347,12 +347,30 @@ def test_links_lead_to_files_of_the_repository():
     assert not dead
 
 
+MODULE = re.compile(
+    r"(?<![\w./-])((?:[\w{},]+/)+[\w{},]+\.(?:py|sh|toml|jinja)|(?:src|tests|tools|benchmarks)/[\w./-]*\w/?)"
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_of_the_repository_in_a_document_exist(page: Path):
+    """`src/…`, `tests/…`, `tools/…`, `benchmarks/…`, and `package/module.py` below src/inferometer."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    spans = [span for span in re.findall(r"`([^`\n]+)`", prose) if "<" not in span]
+    paths = [path for span in spans for path in MODULE.findall(span)]
+    assert [path for path in paths if not _is_path(path)] == []
+
+
+def _is_path(path: str) -> bool:
+    return any((base / path).exists() for base in (ROOT, ROOT / "src" / "inferometer"))
+
+
 # --- the site -------------------------------------------------------------------------------------
 
 
 def test_each_page_has_a_place_in_the_navigation():
     navigation = (ROOT / "tools" / "build_site.py").read_text()
-    pages = [str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md")]
+    pages = [str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "decisions"]
     assert [page for page in pages if f'"{page}"' not in navigation] == []
 
 
