@@ -34,6 +34,8 @@ from inferometer.cli import app
 from inferometer.cli.bench import spread_flags
 from inferometer.cli.engine_bench import PassingOn
 from inferometer.core.spec import Arm, Builtin, Draft, Spec, parse
+from inferometer.exports.metric_table import METRIC_COLUMNS
+from inferometer.exports.request_table import EVENT_COLUMNS, EVENT_TEXT, REQUEST_COLUMNS
 from inferometer.standin.model_names import standin_file
 from inferometer.study.loop import run_study
 from inferometer.testing import llama_server_shim, openai_server_shim
@@ -374,7 +376,7 @@ def test_each_page_has_a_place_in_the_navigation():
     assert [page for page in pages if f'"{page}"' not in navigation] == []
 
 
-def test_the_reference_has_each_command_each_field_and_each_metric():
+def test_the_reference_has_each_command_field_metric_and_column():
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "reference.py"],
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
@@ -392,5 +394,9 @@ def test_the_reference_has_each_command_each_field_and_each_metric():
         "## Poisson: `schedule: {kind: poisson}`",
         "| `burstiness` | number | `1.0` |",
         "| `median_ttft_ms` | Median TTFT (ms) | ms | lower | ttft |",
+        *(
+            f"| `{column.name}` | {column.kind} | {column.says} |"
+            for column in (*METRIC_COLUMNS, *REQUEST_COLUMNS, *EVENT_COLUMNS, EVENT_TEXT)
+        ),
     ):
         assert line in done.stdout.splitlines(), line
