@@ -64,7 +64,7 @@ def _command(name: str, command: TyperCommand) -> Iterator[str]:
 
 def study_file_page() -> Iterator[str]:
     yield "# The study file\n"
-    yield "Made from the structs in `spec.py` and `schedule.py`. An unknown field is an error, with the nearest name.\n"
+    yield "Made from the structs in `core/spec.py` and `core/schedule.py`. An unknown field is an error, with the nearest name.\n"
     yield "An arm may also have `base:`, another arm whose fields it takes; its own win, and `env` is merged.\n"
     structs: list[Any] = []
     _collect(spec.Spec, structs)
@@ -150,7 +150,7 @@ def columns_page() -> Iterator[str]:
 
 def metrics_page() -> Iterator[str]:
     yield "# List of metrics\n"
-    yield "Made from `metrics.METRICS`; formulas are in [metrics](../metrics.md). `--metric` takes the key.\n"
+    yield "Made from `metrics/rows.py`; formulas are in [metrics](metrics.md). `--metric` takes the key.\n"
     yield "Groups are those of the table; rows of the group `vllm` are in vLLM's block and result file alone.\n"
     yield "| key | label | unit | better | group |\n| --- | --- | --- | --- | --- |"
     for metric in METRICS:
