@@ -21,6 +21,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -365,6 +366,14 @@ def test_paths_of_the_repository_in_a_document_exist(page: Path):
 
 def _is_path(path: str) -> bool:
     return any((base / path).exists() for base in (ROOT, ROOT / "src" / "inferometer"))
+
+
+def test_the_architecture_has_the_layers_that_the_linter_enforces():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in text.splitlines() if line.startswith("| `")]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["id"] == "layers")
+    assert [set(row) for row in rows] == [set(re.findall(r"\w+", layer)) for layer in reversed(layers)]
 
 
 # --- the site -------------------------------------------------------------------------------------
