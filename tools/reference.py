@@ -64,7 +64,7 @@ def _command(name: str, command: TyperCommand) -> Iterator[str]:
 
 def study_file_page() -> Iterator[str]:
     yield "# The study file\n"
-    yield "Made from the structs in `core/spec.py` and `core/schedule.py`. An unknown field is an error, with the nearest name.\n"
+    yield "Made from the structs in `core/spec.py` and `core/schedule.py`. An unknown field is an error.\n"
     yield "An arm may also have `base:`, another arm whose fields it takes; its own win, and `env` is merged.\n"
     structs: list[Any] = []
     _collect(spec.Spec, structs)
