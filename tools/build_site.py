@@ -1,4 +1,4 @@
-"""The documentation as a site: its pages and the files that they link to, the reference from the code, and zensical.
+"""Build the documentation site: the written pages, the files that they link to, the reference made from the code.
 
 The pages lie in build/pages as they do in the repository, so that a link holds in both; build/site is the site.
 """
@@ -17,42 +17,42 @@ BUILD = ROOT / "build"
 PAGES = BUILD / "pages"
 
 NAV = {
-    "Start": ["README.md", "docs/tutorial.md", "docs/reading-a-result.md"],
+    "Start": ["README.md", "docs/index.md"],
+    "Tutorial": ["docs/tutorial/first-study.md", "docs/tutorial/reading-a-result.md"],
     "How to": [
-        "docs/two-models.md",
-        "docs/two-gpus.md",
-        "docs/vllm-against-llama-cpp.md",
-        "docs/regression-gate.md",
-        "docs/engine-bench.md",
-        "docs/standins.md",
-        "docs/compare.md",
-        "docs/table.md",
-        "docs/report.md",
-        "docs/export.md",
-        "docs/python.md",
-        "docs/load.md",
-        "docs/calibration.md",
+        "docs/how-to/two-models.md",
+        "docs/how-to/two-gpus.md",
+        "docs/how-to/vllm-against-llama-cpp.md",
+        "docs/how-to/regression-gate.md",
+        "docs/how-to/compare.md",
+        "docs/how-to/report.md",
+        "docs/how-to/python.md",
+        "docs/how-to/load.md",
+        "docs/how-to/calibration.md",
+        "docs/how-to/standins.md",
     ],
     "Reference": [
         *(f"docs/reference/{name}" for name in reference.PAGES),
-        "docs/engines.md",
-        "docs/metrics.md",
-        "docs/validity.md",
-        "docs/probes.md",
-        "docs/foreign-formats.md",
+        "docs/reference/table.md",
+        "docs/reference/metrics.md",
+        "docs/reference/validity.md",
+        "docs/reference/engines.md",
+        "docs/reference/probes.md",
+        "docs/reference/engine-bench.md",
+        "docs/reference/export.md",
+        "docs/reference/foreign-formats.md",
     ],
     "Explanation": [
-        "docs/medians-of-chunks.md",
-        "docs/coordinated-omission.md",
-        "docs/intervals.md",
-        "docs/statistics.md",
-        "docs/performance.md",
-        "docs/reliability.md",
+        "docs/explanation/statistics.md",
+        "docs/explanation/medians-of-chunks.md",
+        "docs/explanation/coordinated-omission.md",
+        "docs/explanation/performance.md",
+        "docs/explanation/reliability.md",
         "SECURITY.md",
     ],
     "The project": ["docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md"],
 }
-"""The navigation. Missing pages are left out; pages of docs/ that are not listed are under "More"."""
+"""The navigation. A page that does not exist is left out. Pages of docs/ that are not listed stand under "More"."""
 
 CONFIG = """\
 [project]
@@ -63,7 +63,7 @@ site_dir = "site"
 nav = {nav}
 
 [project.theme]
-font = false  # the system's font: the site loads nothing from the network
+font = false  # the system's: the site asks nobody for anything
 features = ["navigation.sections", "navigation.indexes", "navigation.top", "content.code.copy", "search.highlight"]
 
 [[project.theme.palette]]
@@ -79,7 +79,7 @@ LINK = re.compile(r"\]\(([^)\s#:]+)(?:#[^)\s]*)?\)")
 
 
 def written_pages() -> list[Path]:
-    """The hand-written pages, relative to the repository's root."""
+    """The pages that people write, from the repository's root."""
     beside = [
         name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md") if (ROOT / name).exists()
     ]
@@ -87,7 +87,7 @@ def written_pages() -> list[Path]:
 
 
 def linked_files(pages: list[Path]) -> list[Path]:
-    """The pages, followed by the files of the repository that they link to, directly or indirectly."""
+    """The files of the repository that these pages link to, and so on, with the pages themselves first."""
     found = list(pages)
     for page in found:
         if page.suffix != ".md":
@@ -100,7 +100,7 @@ def linked_files(pages: list[Path]) -> list[Path]:
 
 
 def nav_of(pages: list[Path]) -> dict[str, list[str]]:
-    """NAV with the pages that exist, and the rest of docs/."""
+    """NAV with the pages that are there, and the rest of docs/."""
     there = {str(page) for page in pages} | {f"docs/reference/{name}" for name in reference.PAGES}
     found = {group: [page for page in entries if page in there] for group, entries in NAV.items()}
     found["The project"] += sorted(page for page in there if page.startswith("docs/decisions/"))
@@ -110,7 +110,7 @@ def nav_of(pages: list[Path]) -> dict[str, list[str]]:
 
 
 def lay_out() -> None:
-    """Rebuilds build/pages and build/zensical.toml."""
+    """build/pages and build/zensical.toml, anew."""
     shutil.rmtree(PAGES, ignore_errors=True)
     shutil.rmtree(BUILD / "site", ignore_errors=True)
     pages = written_pages()
@@ -134,8 +134,8 @@ def main() -> int:
         text=True,
         check=False,
     )
-    said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)  # zensical colours its output even without a terminal
-    print(said.partition("Traceback (most recent call last):")[0].strip())  # a dead link ends in one
+    said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)  # it colours what it says, terminal or not
+    print(said.partition("Traceback (most recent call last):")[0].strip())  # and ends with one where a link is dead
     if done.returncode == 0:
         print(f"{(BUILD / 'site' / 'index.html').relative_to(ROOT)}: open it in a browser")
     return done.returncode

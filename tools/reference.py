@@ -1,4 +1,4 @@
-"""Reference pages made from the code: commands, fields of the study file, and metrics."""
+"""Reference pages made from the code: commands, study file, metrics and export columns."""
 
 import types
 import typing
@@ -11,30 +11,32 @@ from typer.core import TyperCommand, TyperGroup
 
 from inferometer.cli import app
 from inferometer.core import schedule, spec
+from inferometer.exports.metric_table import METRIC_COLUMNS
+from inferometer.exports.request_table import EVENT_COLUMNS, EVENT_TEXT, REQUEST_COLUMNS
 from inferometer.metrics.rows import METRICS
 
-PAGES = ("commands.md", "study-file.md", "metrics-list.md")
+PAGES = ("commands.md", "study-file.md", "metrics-list.md", "export-columns.md")
 
 EXIT_CODES = """\
 | exit code | means |
 | --- | --- |
 | 0 | done |
 | 1 | a trial failed, or every request of it |
-| 2 | the request was wrong: a flag, the study file, a missing file. Nothing was started |
-| 3 | done, but the comparison is invalid; the reasons are above the table |
+| 2 | the request itself was wrong: flags, the study file, a file that is not there. Nothing was started |
+| 3 | done, but the comparison may not be believed; the reasons stand above the table |
 | 130 | interrupted |
 """
 
 
 def pages() -> dict[str, str]:
     """The text of each of PAGES."""
-    texts = ("\n".join(lines) + "\n" for lines in (commands_page(), study_file_page(), metrics_page()))
+    texts = ("\n".join(lines) + "\n" for lines in (commands_page(), study_file_page(), metrics_page(), columns_page()))
     return dict(zip(PAGES, texts, strict=True))
 
 
 def commands_page() -> Iterator[str]:
     yield "# Commands\n"
-    yield "Made from the program's definitions. `inferometer COMMAND --help` prints the same.\n"
+    yield "Made from the program's own definitions; `inferometer COMMAND --help` says the same.\n"
     yield EXIT_CODES
     for name, command in sorted(commands().items()):
         yield from _command(name, command)
@@ -55,14 +57,14 @@ def _command(name: str, command: TyperCommand) -> Iterator[str]:
     yield "| flag | is |\n| --- | --- |"
     for parameter in command.params:
         record = parameter.get_help_record(context)
-        if record is not None:  # hidden parameters have none
+        if record is not None:  # a hidden one has none
             yield _row(f"`{record[0]}`", record[1])
     yield ""
 
 
 def study_file_page() -> Iterator[str]:
     yield "# The study file\n"
-    yield "Made from the structs in `spec.py` and `schedule.py`. An unknown field is an error, with the nearest name.\n"
+    yield "Made from the structs in `core/spec.py` and `core/schedule.py`. An unknown field is an error.\n"
     yield "An arm may also have `base:`, another arm whose fields it takes; its own win, and `env` is merged.\n"
     structs: list[Any] = []
     _collect(spec.Spec, structs)
@@ -136,9 +138,19 @@ def _anchor(struct: Any) -> str:
     return struct.__name__.lower() + (f"-{place}-kind-{tag}" if tag else "")
 
 
+def columns_page() -> Iterator[str]:
+    yield "# Export columns\n"
+    yield "Made from `inferometer.exports`. Columns of text exist only with `--with-text`.\n"
+    tables = {"Metrics": METRIC_COLUMNS, "Requests": REQUEST_COLUMNS, "Events": (*EVENT_COLUMNS, EVENT_TEXT)}
+    for name, columns in tables.items():
+        yield f"## {name}\n\n| column | type | meaning |\n| --- | --- | --- |"
+        yield from (_row(f"`{column.name}`", column.kind, column.says) for column in columns)
+        yield ""
+
+
 def metrics_page() -> Iterator[str]:
     yield "# List of metrics\n"
-    yield "Made from `metrics.METRICS`; formulas are in [metrics](../metrics.md). `--metric` takes the key.\n"
+    yield "Made from `metrics/rows.py`; formulas are in [metrics](metrics.md). `--metric` takes the key.\n"
     yield "Groups are those of the table; rows of the group `vllm` are in vLLM's block and result file alone.\n"
     yield "| key | label | unit | better | group |\n| --- | --- | --- | --- | --- |"
     for metric in METRICS:

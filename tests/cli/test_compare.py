@@ -18,7 +18,7 @@ from inferometer.core.spec_file import parse
 from inferometer.store import Store
 
 SEED = Path(__file__).parents[1] / "golden" / "seed.md"
-DOCUMENT = Path(__file__).parents[2] / "docs" / "compare.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "how-to" / "compare.md"
 RECORDED = Path(__file__).parents[1] / "foreign" / "recorded"
 MS = 1_000_000
 STUDY = """

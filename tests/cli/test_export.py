@@ -131,7 +131,9 @@ def test_pairs_are_asked_for_on_the_command_line(inferometer: Call, write_study)
 COMMANDS = [
     line
     for block in re.findall(
-        r"^```\n(.*?)^```", (Path(__file__).parents[2] / "docs" / "export.md").read_text(), re.MULTILINE | re.DOTALL
+        r"^```\n(.*?)^```",
+        (Path(__file__).parents[2] / "docs" / "reference" / "export.md").read_text(),
+        re.MULTILINE | re.DOTALL,
     )
     for line in block.splitlines()
 ]

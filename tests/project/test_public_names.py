@@ -1,4 +1,4 @@
-"""What `import inferometer` promises: its names, that they cost nothing until used, and docs/python.md."""
+"""What `import inferometer` promises: its names, that they cost nothing until used, and docs/how-to/python.md."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 import inferometer
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "how-to" / "python.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
 
 

@@ -29,7 +29,7 @@ SLOT_CONTEXT_TOKENS = 4096
 """Context of each slot where the arm names none: llama.cpp's default is all that the model can, and may not fit."""
 
 LOG_VERBOSITY = 4
-"""llama.cpp's "trace": what is in force, and the draft's statistics. docs/engines.md says what it costs."""
+"""llama.cpp's "trace": what is in force, and the draft's statistics. docs/reference/engines.md says what it costs."""
 
 FLAGS = {
     "-c": "context", "--ctx-size": "context",

@@ -31,7 +31,7 @@ ELSEWHERE_FLAGS = frozenset({"--rpc", "--device", "-dev"})
 """With one of these, which devices there are is not for us to say."""
 LOG_FLAGS = frozenset({"-lv", "--verbosity", "--log-verbosity", "-v", "--verbose", "--log-verbose", "--log-disable"})
 LOG_VERBOSITY = "4"
-"""Trace. docs/engines.md says what it costs."""
+"""Trace. docs/reference/engines.md says what it costs."""
 ADVICE = (
     "Give the path of a llama-server (binary: /path/to/llama.cpp/build/bin/llama-server), or use engine: embedded, "
     "which needs none."

@@ -9,7 +9,7 @@ ColumnKind = Literal["text", "int", "float", "bool"]
 
 
 class ExportColumn(msgspec.Struct, frozen=True):
-    """`description`: as in docs/export.md. A value may be None: unknown or undefined."""
+    """`description`: as in docs/reference/export.md. A value may be None: unknown or undefined."""
 
     name: str
     kind: ColumnKind

@@ -15,7 +15,7 @@ METRIC_COLUMNS = (
     ExportColumn("arm", "text", "the arm; study/arm if two studies have it"),
     ExportColumn("baseline", "text", "of a difference: the arm that it is compared with"),
     ExportColumn("trial", "int", "of a trial: its number within the arm, from 1"),
-    ExportColumn("metric", "text", "the metric's key, stable over versions: see docs/metrics.md"),
+    ExportColumn("metric", "text", "the metric's key, stable over versions: see docs/reference/metrics.md"),
     ExportColumn("label", "text", "the metric's name in the table"),
     ExportColumn("value", "float", "in `unit`; not rounded"),
     ExportColumn("unit", "text", "of value, low and high; % of the baseline's value for a difference"),

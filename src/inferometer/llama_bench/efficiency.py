@@ -1,6 +1,6 @@
 """Efficiency of a row: bytes read and arithmetic done per second, as shares of the card's limits.
 
-docs/engine-bench.md has the formulas and their omissions.
+docs/reference/engine-bench.md has the formulas and their omissions.
 """
 
 import msgspec
