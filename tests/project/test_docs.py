@@ -405,7 +405,7 @@ def test_the_reference_has_each_command_field_metric_and_column():
         "| `burstiness` | number | `1.0` |",
         "| `median_ttft_ms` | Median TTFT (ms) | ms | lower | ttft |",
         *(
-            f"| `{column.name}` | {column.kind} | {column.says} |"
+            f"| `{column.name}` | {column.kind} | {column.description} |"
             for column in (*METRIC_COLUMNS, *REQUEST_COLUMNS, *EVENT_COLUMNS, EVENT_TEXT)
         ),
     ):

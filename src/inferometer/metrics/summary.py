@@ -96,7 +96,9 @@ def summarize_view(
 _MEMORY_NOTES = {
     quantities.GPU_MEMORY_BYTES: "Memory Usage: peak GPU memory of the engine's processes",
     quantities.PSS_BYTES: "Memory Usage: peak PSS of the engine's process tree",
-    quantities.RSS_BYTES: "Memory Usage: peak RSS of the engine's process tree; pages shared by processes count more than once",
+    quantities.RSS_BYTES: (
+        "Memory Usage: peak RSS of the engine's process tree; pages shared by processes count more than once"
+    ),
 }
 
 _SOURCE_WORDS: dict[TokenSource | None, str] = {
