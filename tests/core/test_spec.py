@@ -53,7 +53,7 @@ def test_a_base_may_have_a_base_and_stand_below():
     spec = parse(
         "arms: {c: {base: b, threads: 3}, b: {base: a, threads: 2, context: 9}, a: {engine: vllm, model: m}}", "s"
     )
-    assert spec.arms["c"] == Arm(engine="embedded", model="m", threads=3, context=9)
+    assert spec.arms["c"] == Arm(engine="vllm", model="m", threads=3, context=9)
 
 
 def test_what_is_written_reads_back_the_same():

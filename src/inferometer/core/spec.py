@@ -187,6 +187,7 @@ class StudyRules(NamedTuple):
     `workload_settings`: the struct of a kind; raises RequestWrong if the workload cannot be loaded. `arm_problems`:
     what is wrong with an arm for its engine, each as `field: …`."""
 
+    engine_names: Sequence[str]
     workload_kinds: Sequence[str]
     workload_settings: Callable[[str], type[WorkloadSettings]]
     arm_problems: Callable[[Arm], list[str]]
@@ -207,6 +208,8 @@ def parse(text: str, source: str, rules: StudyRules | None = None) -> Spec:
         raw["arms"] = _with_bases(raw["arms"], problems)
     workload = _workload(raw.pop("workload"), rules, problems) if "workload" in raw else Builtin()
     problems += _problems(raw, Spec, "")
+    if rules is not None:
+        problems += _unknown_engines(raw.get("arms"), rules.engine_names)
     if problems:
         raise SpecInvalid(source, [sanitize(problem) for problem in problems])
     try:
@@ -214,6 +217,18 @@ def parse(text: str, source: str, rules: StudyRules | None = None) -> Spec:
     except msgspec.ValidationError as error:  # the name of an arm that is no text, say
         raise SpecInvalid(source, [str(error)]) from error
     return checked(spec, source, rules)
+
+
+def _unknown_engines(arms: Any, known: Sequence[str]) -> list[str]:
+    """Problems of the arms that name an engine that is not installed. `arms`: whatever the file holds."""
+    named = cast("dict[str, Any]", arms) if isinstance(arms, dict) else {}
+    whole = {name: cast("dict[str, Any]", arm) for name, arm in named.items() if isinstance(arm, dict)}
+    engines = {name: arm.get("engine") for name, arm in whole.items()}
+    return [
+        f"arms.{name}.engine: {engine!r} is unknown{_nearest(engine, list(known))}; it is one of {', '.join(known)}"
+        for name, engine in engines.items()
+        if isinstance(engine, str) and engine not in known
+    ]
 
 
 def _workload(raw: Any, rules: StudyRules | None, problems: list[str]) -> WorkloadSettings:

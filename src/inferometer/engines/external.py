@@ -19,7 +19,7 @@ from inferometer.core.redaction import redacted_text
 from inferometer.core.spec import Arm
 from inferometer.engines import readiness
 from inferometer.engines.base import EngineDescription, OnSpawn, unwatched
-from inferometer.engines.process import is_alive
+from inferometer.engines.process_group import is_alive
 from inferometer.engines.server_facts import server_facts
 from inferometer.net.http_client import HttpAnswer, Server, Unreachable, ask, ask_json, server_at
 from inferometer.net.target import Unix, is_local, target_of

@@ -5,7 +5,7 @@ import http.client
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.spec import Arm
 from inferometer.engines import readiness
-from inferometer.engines.process import is_alive
+from inferometer.engines.process_group import is_alive
 from inferometer.net.http_client import ask, server_at
 
 

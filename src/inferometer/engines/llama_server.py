@@ -17,11 +17,12 @@ from inferometer.engines import visible_devices
 from inferometer.engines.base import LLAMA_CPP, EngineDescription, Gpus, Inspection, Machine
 from inferometer.engines.command import Command
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
+from inferometer.engines.failure_log import advice
 from inferometer.engines.gpu_listing import listed
 from inferometer.engines.help_text import arguments_of, complaint
 from inferometer.engines.llama_cpp import DRAFT_FLAGS, METRIC_NAMES
 from inferometer.engines.model_files import model_facts
-from inferometer.engines.process import Launch, advice, environment, shown_command
+from inferometer.engines.process import Launch, environment, shown_command
 from inferometer.engines.requested_settings import GPU_LAYER_FLAGS, requested_settings
 
 QUESTION_TIMEOUT_S = 60.0

@@ -7,6 +7,7 @@ of its own.
 
 from collections.abc import Callable, Sequence
 
+from inferometer.base.extensions import factory, names
 from inferometer.foreign import aiperf, document, guidellm, llama_bench_output, llama_benchy, sglang_json, vllm_json
 from inferometer.foreign.foreign_run import ForeignRun
 
@@ -22,7 +23,12 @@ READERS: dict[str, Callable[[str, str], Sequence[ForeignRun] | None]] = {
 """By what they read, in the order in which they are tried: a text that may hold anything comes last."""
 
 
+def all_readers() -> dict[str, Callable[[str, str], Sequence[ForeignRun] | None]]:
+    """Our own readers, then those of installed packages: each entry point is a `runs_of` function."""
+    return READERS | {name: factory("foreign reader", name) for name in names("foreign reader")}
+
+
 def read(text: str, name: str) -> Sequence[ForeignRun] | None:
     """The runs in a text of any tool that is known; None where it is of none."""
-    found = (runs_of(text, name) for runs_of in READERS.values())
+    found = (runs_of(text, name) for runs_of in all_readers().values())
     return next((runs for runs in found if runs is not None), None)

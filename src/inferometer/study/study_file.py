@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from inferometer.base.extensions import names
 from inferometer.core.spec import Spec, StudyRules, checked, parse
 from inferometer.engines.catalog import arm_problems
 from inferometer.store import study_text
@@ -9,7 +10,7 @@ from inferometer.workloads.catalog import settings_struct, workload_kinds
 
 
 def installed_rules() -> StudyRules:
-    return StudyRules(workload_kinds(), settings_struct, arm_problems)
+    return StudyRules(names("engine"), workload_kinds(), settings_struct, arm_problems)
 
 
 def load_spec(path: Path | str) -> Spec:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from inferometer.engines.process import is_alive
+from inferometer.engines.process_group import is_alive
 
 
 def scripted_engine(*flags: str) -> str:
