@@ -44,9 +44,12 @@ POLL_LAST_S = 0.5
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """What to start. `first_line` goes to the process's standard input, which stays open until the process ends.
-    `shown` is the command line without secrets; only it gets into facts and messages. `llama_cpp`: its server is
-    llama.cpp's, which is told to take nothing from its prefix cache for the first token. `cwd`: "" is this process's.
+    """What to start.
+
+    `first_line` goes to the standard input of the process, which stays open until the process ends. `shown` is the
+    command line without secrets; facts and messages contain only that. `llama_cpp`: the server is llama.cpp's, and the
+    request for the first token tells it to use nothing from its prefix cache. `cwd`: "" is this process's directory.
+    `lists_other_models`: /v1/models names models that the server does not serve, so requests name `model`.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Launch(msgspec.Struct, frozen=True):
     model: str = ""
     llama_cpp: bool = False
     cwd: str = ""
+    lists_other_models: bool = False
 
 
 @contextlib.contextmanager
@@ -133,7 +137,7 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
         on_spawn(process.pid)
         server = server_at(launch.base_url, launch.headers)
         ready_after_s = _wait_for_token(process, launch, server, arm, log)
-        model = readiness.first_model(server) or launch.model
+        model = _model_to_ask(launch, server)
         facts = (
             *launch.facts,
             Fact("engine_command", launch.shown, "our command line"),
@@ -197,6 +201,12 @@ def _spawn(launch: Launch, log_path: Path, watchdog: Watchdog) -> subprocess.Pop
     return process
 
 
+def _model_to_ask(launch: Launch, server: Server) -> str:
+    """The model's name in requests: as the server lists it, or the arm's if the list is not of served models."""
+    listed = "" if launch.lists_other_models else readiness.first_model(server)
+    return listed or launch.model
+
+
 def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Server, arm: Arm, log: _Log) -> float:
     """Seconds from now to the first token. Raises EngineNotReady or ServerUnusable."""
     began_s = time.monotonic()
@@ -208,7 +218,7 @@ def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Se
                 f"{launch.name} ended before its first token: {ending(process.returncode)}.\n"
                 + _evidence(launch, log, "Run the command by itself to see more.")
             )
-        model = "" if launch.llama_cpp else readiness.first_model(server) or launch.model
+        model = "" if launch.llama_cpp else _model_to_ask(launch, server)
         body = readiness.one_token(arm, model, llama_cpp=launch.llama_cpp)
         try:
             answer = ask(server, arm.api_path, body=body, timeout_s=left_s)
