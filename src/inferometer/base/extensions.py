@@ -26,6 +26,7 @@ ENGINES = {
     "llama-server": "inferometer.engines.llama_server:LlamaServer",
     "vllm": "inferometer.engines.vllm:Vllm",
     "sglang": "inferometer.engines.sglang:SgLang",
+    "transformers": "inferometer.engines.transformers:Transformers",
     "command": "inferometer.engines.command:Command",
     "external": "inferometer.engines.external:External",
 }
