@@ -101,7 +101,7 @@ def test_conversations_of_one_turn_are_left_out_and_roles_do_not_matter():
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("<html>404</html>", "is no JSON"),
+        ("<html>404</html>", "is not JSON"),
         ('{"a": 1}', "must be a JSON array"),
         ('[{"text": "a"}]', "entry 0: no `conversations`"),
         ('[{"conversations": [1, 2]}]', "entry 0"),

@@ -1,4 +1,4 @@
-"""How is a server started by a command line of the user's own? Any server that speaks OpenAI's API will do."""
+"""The engine `command`: a server with OpenAI's API, started by your own command line."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""How is the engine that ships with us started? llama.cpp's server from the xllamacpp wheel, in its own process."""
+"""The engine `embedded`: llama.cpp's server from the xllamacpp wheel, in a separate process."""
 
 import difflib
 import functools

@@ -1,4 +1,4 @@
-"""How is a server that we did not start put under test? It is asked for one token, and for what it says of itself."""
+"""The engine `external`: a server that runs already. It is asked for one token and for facts about itself."""
 
 import http.client
 import shutil
@@ -135,7 +135,7 @@ def process_ids(arm: Arm) -> tuple[int, ...]:
     if not is_alive(pid):
         said = f"pid: {pid}" if arm.pid is not None else f"container: {arm.container} is process {pid}, and that"
         hint = "A program in a container of its own cannot see it." if arm.container else "Look it up with ps."
-        raise RequestWrong(f"{said} is no process that is seen here. {hint}")
+        raise RequestWrong(f"{said} is not a process that can be seen here. {hint}")
     return (pid,)
 
 

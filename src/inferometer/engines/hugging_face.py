@@ -1,4 +1,4 @@
-"""Which model is meant by a name or folder of Hugging Face's form? For vLLM and SGLang, which load it themselves."""
+"""Models named by a Hugging Face name or folder, for engines that load them themselves."""
 
 import hashlib
 import re
@@ -52,5 +52,7 @@ def _facts(role: str, name: str, engine: str) -> tuple[Fact, ...]:
             f"folder with a {CONFIG}. For a GGUF file use engine: llama-server or embedded."
         )
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is None or name.endswith(".gguf"):
-        raise ModelUnusable(f"there is no {role} {name}: no such folder, and it is no Hugging Face name (owner/name)")
+        raise ModelUnusable(
+            f"no {role} {name}: there is no such folder, and it is not a Hugging Face name (owner/name)"
+        )
     return (Fact(f"{role}_name", name, "the arm"),)

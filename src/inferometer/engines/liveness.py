@@ -1,4 +1,4 @@
-"""Is a server that answered before still there, and does it still give tokens?"""
+"""Liveness of a server that answered before: whether its process exists and it still gives tokens."""
 
 import http.client
 

@@ -1,4 +1,4 @@
-"""How is any llama-server binary started? Any build, any fork, any flags: the arm's own are passed on unchanged."""
+"""The engine `llama-server`: any build or fork of llama.cpp's server; the arm's own flags are passed on unchanged."""
 
 import functools
 import re
@@ -188,7 +188,7 @@ def _require_known(binary: str, args: tuple[str, ...], help_text: str, secrets: 
     if known and "--port" not in known:
         raise RequestWrong(
             f"binary: {binary} is another of llama.cpp's programs: its --help knows no --port. Name the llama-server "
-            "beside it."
+            "next to it."
         )
     said = redact(complaint(args, known), secrets)
     if said:
@@ -233,7 +233,7 @@ def _version(binary: str, arm: Arm) -> str:
     if not any(line.startswith("version") for line in versions):
         said = sanitize(" ".join(text.split()), 200) or "nothing"
         raise RequestWrong(
-            f"binary: {binary} is no llama-server: to --version it says: {said}\nTry: {advice(text, ADVICE)}"
+            f"binary: {binary} is not a llama-server: it answers --version with: {said}\nTry: {advice(text, ADVICE)}"
         )
     return "; ".join(versions)
 

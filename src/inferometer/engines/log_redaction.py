@@ -1,4 +1,4 @@
-"""What may an engine's log not keep? An engine may print the arguments that it was given, a key among them."""
+"""Secrets in an engine's log: an engine may print the arguments that it was given, a key among them."""
 
 import os
 import re

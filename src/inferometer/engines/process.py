@@ -1,4 +1,4 @@
-"""How does an engine's process start, become ready and end? Whatever happens, no process of its group is left."""
+"""The life of an engine's process: start, first token, end. Whatever happens, no process of its group is left."""
 
 import contextlib
 import http.client

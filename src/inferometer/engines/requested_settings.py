@@ -1,4 +1,4 @@
-"""What did the arm ask for, in the same words as what is in force? Flags are read where they are known: here."""
+"""Settings that an arm requests, in the same words as the effective settings."""
 
 from collections.abc import Mapping, Sequence
 

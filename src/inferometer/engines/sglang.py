@@ -1,4 +1,4 @@
-"""How is SGLang started? `sglang serve`, or `python -m sglang.launch_server`; a draft in SGLang's own form."""
+"""The engine `sglang`: `sglang serve`, or `python -m sglang.launch_server`, with SGLang's own form of a draft."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""How is vLLM started? `vllm serve`, or its module by a Python; a draft in the form that its version has."""
+"""The engine `vllm`: `vllm serve`, or its module by a Python, with a draft in the form of the installed version."""
 
 import json
 import re
@@ -123,5 +123,5 @@ def _version(binary: str, arm: Arm) -> tuple[int, int]:
     version = version_of(done.stdout)
     if version is None:
         said = " ".join(f"{done.stdout} {done.stderr}".split())[-300:] or "nothing"
-        raise RequestWrong(f"binary: {binary} is no vLLM: asked for its version it says: {said}. {ADVICE}")
+        raise RequestWrong(f"binary: {binary} is not vLLM: it answers --version with: {said}. {ADVICE}")
     return version

@@ -1,4 +1,4 @@
-"""How does a test run the real program, and find what it left behind?"""
+"""Runs of the real program in tests, and the processes that it left behind."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""Which prompts come out of the built-in coding set? 72 conversations written for this project, frozen, in 8 languages
+"""The built-in coding set: 72 conversations written for this project, frozen, in 8 languages
 and 4 kinds of task; the seed decides which and in what order."""
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Which prompts come out of a ShareGPT file? Sampled exactly as vLLM 0.6.5's benchmark_serving.py samples them.
+"""Prompts of a ShareGPT file, sampled exactly as vLLM 0.6.5's benchmark_serving.py samples them.
 
 Rules (vLLM 0.6.5, `sample_sharegpt_requests`): keep conversations of at least two turns; take the first two turns as
 prompt and answer, whoever spoke; shuffle with Python's generator and the seed; walk in that order and leave out prompts
@@ -65,11 +65,11 @@ def conversation_pairs(data: bytes, name: str) -> list[tuple[str, str]]:
         entries = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DatasetUnusable(
-            f"{name} is no JSON: {error}.\nA ShareGPT file is a JSON array of objects with `conversations`; "
+            f"{name} is not JSON: {error}.\nA ShareGPT file is a JSON array of objects with `conversations`; "
             "a download that gave a web page instead is a common cause."
         ) from error
     if not isinstance(entries, list):
-        raise DatasetUnusable(f"{name} is no ShareGPT file: it must be a JSON array, not {type(entries).__name__}.")
+        raise DatasetUnusable(f"{name} is not a ShareGPT file: it must be a JSON array, not {type(entries).__name__}.")
     pairs: list[tuple[str, str]] = []
     for number, entry in enumerate(cast("list[Any]", entries)):  # from a file: checked here
         try:
@@ -86,7 +86,7 @@ def conversation_pairs(data: bytes, name: str) -> list[tuple[str, str]]:
         if max(len(prompt), len(answer)) > MOST_CHARACTERS:
             raise DatasetUnusable(
                 f"{name}, entry {number}: a turn of {max(len(prompt), len(answer)):,} characters; more than "
-                f"{MOST_CHARACTERS:,} is no turn of a conversation. Take that entry out."
+                f"{MOST_CHARACTERS:,} is not a turn of a conversation. Take that entry out."
             )
         pairs.append((prompt, answer))
     if not pairs:

@@ -1,4 +1,4 @@
-"""Which requests does a recorded trace hold, and when were they asked? Lengths and times are its own, texts are ours.
+"""Requests of a recorded trace: lengths and times are the trace's own, the texts are made up.
 
 Two layouts are known, told apart by the names of their columns, in any case: Mooncake's jsonl (`timestamp` in ms,
 `input_length`, `output_length`, and `hash_ids`, one for each block of the prompt) and BurstGPT's csv (`Timestamp` in s,
@@ -160,7 +160,7 @@ def rows(data: bytes, name: str, block_tokens: int = 512) -> Iterator[TraceRow]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DatasetUnusable(f"{name} is no text: {error}.") from error
+        raise DatasetUnusable(f"{name} is not text: {error}.") from error
     if not text.strip():
         raise DatasetUnusable(f"{name} is empty.")
     lines = _json_lines(text, name) if text.lstrip()[0] in "{[" else _csv_lines(text, name)
@@ -202,7 +202,7 @@ def _csv_lines(text: str, name: str) -> Iterator[tuple[int, _Cells]]:
             if cells:
                 yield reader.line_num, dict(zip(columns, cells, strict=False))
     except csv.Error as error:
-        raise DatasetUnusable(f"{name}, line {reader.line_num} is no csv: {error}.") from error
+        raise DatasetUnusable(f"{name}, line {reader.line_num} is not csv: {error}.") from error
 
 
 def _plain(column: str) -> str:
@@ -218,9 +218,9 @@ def _row(number: int, cells: _Cells, name: str, block_tokens: int) -> TraceRow:
         raise DatasetUnusable(f"{place}: its columns are {columns}.\nA trace has {wanted}.")
     asked = _number(cells[_plain(layout.asked)])
     if asked is None:
-        raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is no number.")
+        raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is not a number.")
     if abs(asked) * layout.unit_ns > MOST_SECONDS * NS_PER_S:
-        raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is no time.")
+        raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is not a time.")
     prompt_tokens = _count(cells, layout.prompt, place)
     return TraceRow(
         line=number,
