@@ -175,7 +175,7 @@ def test_num_prompts_takes_the_trace_s_beginning_and_says_where_there_are_fewer(
         ('{"timestamp": 1, "input_length": true, "output_length": 1}', "line 1: input_length is true"),
         ('{"timestamp": "x", "input_length": 1, "output_length": 1}', "line 1: timestamp is 'x'"),
         ('{"timestamp": 1, "input_length": 1, "output_length": 1}\n{"tim', "line 2 is not JSON"),
-        ("[1, 2]\n", "line 1 is not JSON object"),
+        ("[1, 2]\n", "line 1 is not a JSON object"),
         ('{"timestamp": 1, "input_length": 9, "output_length": 1, "hash_ids": ["a"]}', "hash_ids must be a list"),
         (
             '{"timestamp": 1, "input_length": 999, "output_length": 1, "hash_ids": [1, 2, 3]}',
@@ -195,7 +195,7 @@ def test_a_trace_that_is_no_good_is_refused_with_its_line(tmp_path: Path, text: 
 def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path):
     with pytest.raises(DatasetUnusable, match="there is no data set"):
         TraceFile(Trace(str(tmp_path / "nowhere")))
-    with pytest.raises(DatasetUnusable, match="is no text"):
+    with pytest.raises(DatasetUnusable, match="is not text"):
         list(rows(b"\xff\xfe\x00", "t"))
 
 

@@ -188,9 +188,9 @@ def _json_lines(text: str, name: str) -> Iterator[tuple[int, _Cells]]:
         try:
             found = msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise DatasetUnusable(f"{name}, line {number} is no JSON: {error}.") from error
+            raise DatasetUnusable(f"{name}, line {number} is not JSON: {error}.") from error
         if not isinstance(found, dict):
-            raise DatasetUnusable(f"{name}, line {number} is no JSON object; a trace has one object a line.")
+            raise DatasetUnusable(f"{name}, line {number} is not a JSON object; a trace has one object a line.")
         yield number, {_plain(key): value for key, value in cast("_Cells", found).items()}
 
 
