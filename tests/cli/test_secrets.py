@@ -187,7 +187,10 @@ def test_a_defect_shows_its_traceback_without_a_secret(folder: Path):
     package = folder / "site" / "inferometer_broken.py"
     package.parent.mkdir()
     package.write_text(
-        "class Broken:\n    def __init__(self, headers):\n        raise KeyError(str(headers))\n", encoding="utf-8"
+        "from inferometer.engines.base import EngineDescription\n"
+        "class Broken:\n    description = EngineDescription('broken', 'an engine with a defect')\n"
+        "    def __init__(self, headers):\n        raise KeyError(str(headers))\n",
+        encoding="utf-8",
     )
     info = folder / "site" / "broken-1.dist-info"
     info.mkdir()
