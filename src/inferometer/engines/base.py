@@ -76,7 +76,9 @@ class EngineDescription(msgspec.Struct, frozen=True):
         if self.is_started and arm.url and not arm.command:
             found.append(f"url: the engine {self.name} starts its own server; for a running one use engine: external")
         if self.is_started and (arm.pid is not None or arm.container):
-            found.append("pid: and container: are for an external engine; the engine's own process is known")
+            found.append(
+                "pid: and container: are only for an external engine; Inferometer knows the processes that it starts"
+            )
         return found
 
 

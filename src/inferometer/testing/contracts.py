@@ -20,6 +20,7 @@ import msgspec
 
 from inferometer.base import extensions
 from inferometer.base.errors import InferometerError, RequestWrong, SpecInvalid
+from inferometer.core import quantities
 from inferometer.core.record import Fact
 from inferometer.core.request import Sampled, TokenCounter
 from inferometer.core.spec import Arm, Spec
@@ -79,7 +80,7 @@ class EngineContract:
         with case.engine.start(case.arm, tmp_path / "log") as endpoint:
             names = {fact.name for fact in endpoint.facts}
         assert "engine" in names
-        assert names & {"engine_version", "engine_build"}
+        assert names & {quantities.ENGINE_VERSION, quantities.ENGINE_BUILD}
         _require_sources(endpoint.facts)
 
     def test_facts_at_the_end_are_new_and_have_a_source(self, case: EngineCase, tmp_path: Path) -> None:
