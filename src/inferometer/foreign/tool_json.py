@@ -102,7 +102,8 @@ def family(key: str) -> str:
 def unreadable(tool: str, name: str, what: str) -> RequestWrong:
     """Error for a tool's file that lacks what every known version writes."""
     return RequestWrong(
-        f"{name} looks like {tool}'s results but {what}. docs/reference/foreign-formats.md lists the supported versions."
+        f"{name} looks like {tool}'s results but {what}. "
+        "docs/reference/foreign-formats.md lists the supported versions."
     )
 
 
