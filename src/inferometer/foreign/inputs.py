@@ -14,7 +14,7 @@ from inferometer.base.units import BYTES_PER_MIB, bytes_text
 from inferometer.foreign.document import HEADING_SEPARATOR
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.foreign_trials import percentiles_of, trial_of
-from inferometer.foreign.readers import READERS, read
+from inferometer.foreign.readers import all_readers, read
 from inferometer.llama_bench.row import BenchRow
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.summary import TrialSummary
@@ -116,7 +116,7 @@ def runs_in(path: Path) -> Sequence[ForeignRun]:
     except RequestWrong as error:
         raise RequestWrong(f"{path}: {error}") from error
     if not runs:
-        known = "\n".join(f"  - {reader}" for reader in READERS)
+        known = "\n".join(f"  - {reader}" for reader in all_readers())
         raise RequestWrong(f"{path} has no known result. Supported files:\n{known}\n  - study folders")
     return [_sanitized(run) for run in runs]
 

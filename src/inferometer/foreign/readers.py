@@ -7,6 +7,7 @@ a name in the file.
 
 from collections.abc import Callable, Sequence
 
+from inferometer.base.extensions import factory, names
 from inferometer.foreign import aiperf, document, guidellm, llama_bench_output, llama_benchy, sglang_json, vllm_json
 from inferometer.foreign.foreign_run import ForeignRun
 
@@ -22,7 +23,12 @@ READERS: dict[str, Callable[[str, str], Sequence[ForeignRun] | None]] = {
 """By description of the files, in the order in which they are tried: texts with any content come last."""
 
 
+def all_readers() -> dict[str, Callable[[str, str], Sequence[ForeignRun] | None]]:
+    """Our own readers, then those of installed packages: each entry point is a `runs_of` function."""
+    return READERS | {name: factory("foreign reader", name) for name in names("foreign reader")}
+
+
 def read(text: str, name: str) -> Sequence[ForeignRun] | None:
     """The runs in a text of any known tool; None if no reader recognises it."""
-    found = (runs_of(text, name) for runs_of in READERS.values())
+    found = (runs_of(text, name) for runs_of in all_readers().values())
     return next((runs for runs in found if runs is not None), None)

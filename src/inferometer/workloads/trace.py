@@ -1,4 +1,4 @@
-"""Which requests does a recorded trace hold, and when were they asked? Lengths and times are its own, texts are ours.
+"""Requests of a recorded trace: lengths and times are the trace's own, the texts are made up.
 
 Two layouts are known, told apart by the names of their columns, in any case: Mooncake's jsonl (`timestamp` in ms,
 `input_length`, `output_length`, and `hash_ids`, one for each block of the prompt) and BurstGPT's csv (`Timestamp` in s,
@@ -15,7 +15,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 
@@ -23,7 +23,7 @@ from inferometer.base.errors import DatasetUnusable
 from inferometer.base.text import sanitize
 from inferometer.base.units import NS_PER_MS, NS_PER_S
 from inferometer.core.request import Request, Sampled, TokenCounter, user_request
-from inferometer.core.spec import Trace
+from inferometer.core.workload_settings import WorkloadSettings, at_least_one
 from inferometer.workloads.sharegpt import _read
 
 _WORDS = """
@@ -56,8 +56,30 @@ class TraceRow(msgspec.Struct, frozen=True):
     block_ids: tuple[int, ...] = ()
 
 
+class Trace(WorkloadSettings, frozen=True, tag="trace"):
+    """Lengths and times of a recorded trace (Mooncake's jsonl, BurstGPT's csv), with prompts made to these lengths.
+
+    `num_prompts` takes this many from the beginning of the trace; None: all. `block_tokens`: how many prompt tokens
+    each of a line's `hash_ids` stands for. The times are used by `schedule: {kind: replay}`.
+    """
+
+    HAS_TIMES: ClassVar[bool] = True
+
+    path: str
+    num_prompts: int | None = None
+    block_tokens: int = 512
+
+    def request_count(self) -> int | None:
+        return self.num_prompts
+
+    def problems(self) -> list[str]:
+        return at_least_one("num_prompts", self.num_prompts) + at_least_one("block_tokens", self.block_tokens)
+
+
 class TraceFile:
     """The workload. Its file is read as soon as this is made, before any engine is started. Raises DatasetUnusable."""
+
+    settings: ClassVar = Trace
 
     def __init__(self, spec: Trace) -> None:
         self._spec = spec
@@ -138,7 +160,7 @@ def rows(data: bytes, name: str, block_tokens: int = 512) -> Iterator[TraceRow]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DatasetUnusable(f"{name} is no text: {error}.") from error
+        raise DatasetUnusable(f"{name} is not text: {error}.") from error
     if not text.strip():
         raise DatasetUnusable(f"{name} is empty.")
     lines = _json_lines(text, name) if text.lstrip()[0] in "{[" else _csv_lines(text, name)
@@ -166,9 +188,9 @@ def _json_lines(text: str, name: str) -> Iterator[tuple[int, _Cells]]:
         try:
             found = msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise DatasetUnusable(f"{name}, line {number} is no JSON: {error}.") from error
+            raise DatasetUnusable(f"{name}, line {number} is not JSON: {error}.") from error
         if not isinstance(found, dict):
-            raise DatasetUnusable(f"{name}, line {number} is no JSON object; a trace has one object a line.")
+            raise DatasetUnusable(f"{name}, line {number} is not a JSON object; a trace has one object a line.")
         yield number, {_plain(key): value for key, value in cast("_Cells", found).items()}
 
 
@@ -180,7 +202,7 @@ def _csv_lines(text: str, name: str) -> Iterator[tuple[int, _Cells]]:
             if cells:
                 yield reader.line_num, dict(zip(columns, cells, strict=False))
     except csv.Error as error:
-        raise DatasetUnusable(f"{name}, line {reader.line_num} is no csv: {error}.") from error
+        raise DatasetUnusable(f"{name}, line {reader.line_num} is not csv: {error}.") from error
 
 
 def _plain(column: str) -> str:
@@ -196,9 +218,9 @@ def _row(number: int, cells: _Cells, name: str, block_tokens: int) -> TraceRow:
         raise DatasetUnusable(f"{place}: its columns are {columns}.\nA trace has {wanted}.")
     asked = _number(cells[_plain(layout.asked)])
     if asked is None:
-        raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is no number.")
+        raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is not a number.")
     if abs(asked) * layout.unit_ns > MOST_SECONDS * NS_PER_S:
-        raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is no time.")
+        raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is not a time.")
     prompt_tokens = _count(cells, layout.prompt, place)
     return TraceRow(
         line=number,
