@@ -204,6 +204,8 @@ def compare(
     if pair and no_pairs:
         raise RequestWrong("give either --pair or --no-pairs.")
     found = inputs_of(sources)
+    for note in () if quiet else found.engine_notes:
+        print(escape_for_display(f"note: {note}"), file=sys.stderr)
     if not found.folders and not found.served:
         print(rendered_engine_rows(found.engine_rows, asked.format), end="")
         return

@@ -14,7 +14,8 @@ class ForeignRun(msgspec.Struct, frozen=True):
     `settings`: what was asked (requests, concurrency, seed, model …), by our names where we have them. `records`: each
     request, where the file holds them, with times from the start of its plan. `of_records`: the keys that our metrics
     can have from `records`, for no file tells all that a record of ours does. `rows`: what an engine did by itself
-    (llama-bench). `dialect`: the metric dialect whose definitions these are to the letter; "" for none.
+    (llama-bench). `dialect`: the metric dialect whose definitions these are to the letter; "" for none. `notes`: what
+    was not understood around the run, and what a reader of its numbers must know.
     """
 
     name: str
@@ -26,3 +27,4 @@ class ForeignRun(msgspec.Struct, frozen=True):
     of_records: frozenset[str] = frozenset()
     rows: tuple[BenchRow, ...] = ()
     dialect: str = ""
+    notes: tuple[str, ...] = ()

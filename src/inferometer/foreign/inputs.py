@@ -14,7 +14,7 @@ from inferometer.base.units import BYTES_PER_MIB, bytes_text
 from inferometer.foreign.document import BETWEEN
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.foreign_trials import percentiles_of, trial_of
-from inferometer.foreign.readers import READERS, read
+from inferometer.foreign.readers import READERS, not_read, read
 from inferometer.llama_bench.row import BenchRow
 from inferometer.metrics.rows import MetricDialect, TrialSummary
 from inferometer.store import archive
@@ -54,6 +54,11 @@ class Inputs(msgspec.Struct, frozen=True):
     def engine_rows(self) -> list[tuple[str, Sequence[BenchRow]]]:
         """Those that tell of an engine by itself, with their names."""
         return [(column.name, column.run.rows) for column in self.columns if column.run.rows]
+
+    @property
+    def engine_notes(self) -> list[str]:
+        """What must be known of those that tell of an engine by itself."""
+        return [f"{column.name}: {note}" for column in self.columns if column.run.rows for note in column.run.notes]
 
     @property
     def percentiles(self) -> tuple[float, ...]:
@@ -117,7 +122,9 @@ def runs_in(path: Path) -> Sequence[ForeignRun]:
         raise RequestWrong(f"{path}: {error}") from error
     if not runs:
         known = "\n".join(f"  - {reader}" for reader in READERS)
-        raise RequestWrong(f"{path} holds no result that is known. Read are:\n{known}\n  - study folders")
+        has = sanitize(not_read(text), 400)
+        hint = f" {has}." if has else ""
+        raise RequestWrong(f"{path} holds no result that is known.{hint} Read are:\n{known}\n  - study folders")
     return [_harmless(run) for run in runs]
 
 
@@ -129,6 +136,7 @@ def _harmless(run: ForeignRun) -> ForeignRun:
         tool=sanitize(run.tool, _MOST_CHARACTERS),
         settings={sanitize(key): sanitize(value, _MOST_CHARACTERS) for key, value in run.settings.items()},
         differs={key: sanitize(text) for key, text in run.differs.items()},
+        notes=tuple(sanitize(note, 2 * _MOST_CHARACTERS) for note in run.notes),
     )
 
 

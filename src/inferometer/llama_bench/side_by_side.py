@@ -29,11 +29,13 @@ class TestRow(msgspec.Struct, frozen=True):
 
 
 class SideBySide(msgspec.Struct, frozen=True):
-    """The runs by name, their tests, and what ran in each."""
+    """The runs by name, their tests, and what ran in each. `unlike`: of each setting that differs between the runs, its
+    value in every run; "n/a" where a run does not tell it."""
 
     runs: tuple[str, ...]
     tests: tuple[TestRow, ...]
     ran: dict[str, str]
+    unlike: dict[str, dict[str, str]] = {}
 
 
 def side_by_side(runs: Sequence[tuple[str, Sequence[BenchRow]]]) -> SideBySide:
@@ -49,6 +51,7 @@ def side_by_side(runs: Sequence[tuple[str, Sequence[BenchRow]]]) -> SideBySide:
         runs=tuple(names),
         tests=tuple(TestRow(label, rates, _differences(rates, names)) for label, rates in by_test.items()),
         ran={name: _ran(rows, varying) for name, (_, rows) in zip(names, runs, strict=True)},
+        unlike=_unlike(names, [rows for _, rows in runs], varying),
     )
 
 
@@ -56,6 +59,9 @@ def side_by_side_sheet(content: SideBySide) -> Sheet:
     """As a table; the notes say what ran."""
     rows = tuple((test.test, *(_cell(test, name) for name in content.runs)) for test in content.tests)
     notes = [f"{name}: {ran}" for name, ran in content.ran.items()]
+    if content.unlike:
+        each = (f"{head} {', '.join(values.values())}" for head, values in content.unlike.items())
+        notes.append(f"Settings that differ, in the order of the columns: {'; '.join(each)}.")
     notes.append(
         "tok/s ± standard deviation of a run's repetitions (difference from the first column). One run a column has no "
         "interval: it tells nothing of how runs differ, and no verdict is given."
@@ -109,6 +115,21 @@ def _differences(rates: dict[str, SpeedCell], names: Sequence[str]) -> dict[str,
     first, *others = ((name, rates[name].rate_per_s if name in rates else None) for name in names)
     base = first[1]
     return {name: 100 * (rate / base - 1) if rate is not None and base else None for name, rate in others}
+
+
+def _unlike(
+    names: Sequence[str], runs: Sequence[Sequence[BenchRow]], varying: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """What differs between the runs, without what varies within one. A run that does not tell a setting that others
+    tell alike is no difference, but where all are tables: these leave out what is at its default."""
+    are_tables = not any(row.model for rows in runs for row in rows)
+    found: dict[str, dict[str, str]] = {}
+    for setting in dict.fromkeys(name for rows in runs for row in rows for name in row.settings):
+        values = [rows[0].settings.get(setting, "n/a") for rows in runs]
+        told = {value for value in values if value != "n/a"}
+        if setting not in varying and len(told) + (are_tables and "n/a" in values) > 1:
+            found[_head(setting)] = dict(zip(names, values, strict=True))
+    return found
 
 
 def _ran(rows: Sequence[BenchRow], varying: Sequence[str]) -> str:
