@@ -1,4 +1,4 @@
-"""Results as logs, posts and CI systems show them: with heads before lines, remarks behind values, other lines between."""
+"""Results as logs, posts and CI systems show them: behind log heads, with remarks, between other lines."""
 
 import itertools
 import json
