@@ -11,7 +11,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from inferometer.cli import app
 from inferometer.core import schedule, spec
+from inferometer.core.workload_settings import WorkloadSettings
 from inferometer.metrics.rows import METRICS
+from inferometer.workloads.catalog import settings_struct, workload_kinds
 
 PAGES = ("commands.md", "study-file.md", "metrics-list.md")
 
@@ -72,6 +74,10 @@ def study_file_page() -> Iterator[str]:
 
 def _collect(kind: Any, structs: list[Any]) -> None:
     """Every struct that this type can hold, in order of mention, each once."""
+    if kind is WorkloadSettings:
+        for each in workload_kinds():
+            _collect(settings_struct(each), structs)
+        return
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         if kind in structs:
             return
@@ -116,6 +122,8 @@ WORDS = {
 
 def _type(kind: Any) -> str:
     """The type in words: `text`, `whole number or none`, `map of text to Arm`, …"""
+    if kind is WorkloadSettings:
+        return " or ".join(_type(settings_struct(each)) for each in workload_kinds())
     origin, members = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_type(member) for member in members)

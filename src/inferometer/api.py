@@ -7,8 +7,8 @@ from inferometer.analysis.compare import EFFECT_PERCENT, Comparison
 from inferometer.core.spec import Spec
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.results.read import Study, comparison_of, read_study
-from inferometer.store import load_spec
 from inferometer.study.loop import Progress, run_study
+from inferometer.study.study_file import load_spec
 
 
 def run(

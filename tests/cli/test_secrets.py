@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from inferometer.store import load_spec
+from inferometer.store import stored_spec
 
 ENGINE = """
 import http.server, json, os, pathlib, sys
@@ -152,7 +152,7 @@ def test_a_study_goes_on_though_its_secrets_were_not_kept(folder: Path):
     assert study(folder, arms).returncode in (0, 3)
     again = study(folder, arms, "", "--resume")
     assert again.returncode in (0, 3), again.stderr
-    assert load_spec(folder / "out" / "study.yaml").arms["vllm"].args == ("--api-key", "***")
+    assert stored_spec(folder / "out" / "study.yaml").arms["vllm"].args == ("--api-key", "***")
 
 
 @pytest.mark.parametrize("mode", ["dies", "refuses", "repeats", "later"])

@@ -22,8 +22,9 @@ from inferometer.core.plan import PlanItem
 from inferometer.core.record import RequestRecord
 from inferometer.core.redaction import redacted_spec, secrets_in
 from inferometer.core.request import user_request
-from inferometer.core.spec import ShareGpt, parse, to_yaml
+from inferometer.core.spec import to_yaml
 from inferometer.engines import effective_settings, readiness, server_facts
+from inferometer.engines.catalog import metric_names
 from inferometer.engines.model_files import _own_name
 from inferometer.foreign import llama_bench_output, readers
 from inferometer.llama_bench.gguf_facts import header_of, model_facts
@@ -36,7 +37,9 @@ from inferometer.net.target import target_of
 from inferometer.probes.engine_metrics import values
 from inferometer.results.read import read_study
 from inferometer.store import Store
+from inferometer.study.study_file import parse_study as parse
 from inferometer.workloads import sharegpt, trace
+from inferometer.workloads.sharegpt import ShareGpt
 
 CORPUS = Path(__file__).parent / "corpus"
 ITEM = PlanItem(0, user_request("r", "hello"), due_ns=None, measured=True)
@@ -113,7 +116,7 @@ def told_by_server(data: bytes) -> None:
         *effective_settings.facts_at_end(text, ()),
     )
     assert all(fact.value.isprintable() for fact in facts)
-    values(text)
+    values(text, metric_names())
 
 
 def share_gpt(data: bytes) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.base.errors import DatasetUnusable
-from inferometer.core.spec import ShareGpt
-from inferometer.workloads.sharegpt import ShareGptFile, conversation_pairs, sample
+from inferometer.workloads.sharegpt import ShareGpt, ShareGptFile, conversation_pairs, sample
 
 
 class WordCounter:

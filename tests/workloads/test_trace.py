@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from inferometer.base.errors import DatasetUnusable
 from inferometer.core.request import Sampled
-from inferometer.core.spec import Trace
-from inferometer.workloads.trace import TraceFile, TraceRow, rows
+from inferometer.workloads.trace import Trace, TraceFile, TraceRow, rows
 
 SHARED = [*range(46, 58)]
 MOONCAKE = [

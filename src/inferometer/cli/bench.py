@@ -18,7 +18,8 @@ from inferometer.cli.timeout_flags import BetweenTokensTimeout, ConnectTimeout, 
 if TYPE_CHECKING:
     from inferometer.cli.output import RunOptions
     from inferometer.core.schedule import Ramp, Schedule
-    from inferometer.core.spec import Api, WorkloadSpec
+    from inferometer.core.spec import Api
+    from inferometer.core.workload_settings import WorkloadSettings
     from inferometer.metrics.rows import MetricDialect
     from inferometer.results.read import Study
 
@@ -131,9 +132,10 @@ def bench(
         request_headers,
         run_shown,
     )
-    from inferometer.core.spec import Arm, Sampling, Spec, Timeouts, checked
+    from inferometer.core.spec import Arm, Sampling, Spec, Timeouts
     from inferometer.exports.serving import serving_arguments
     from inferometer.results.read import findings_of, read_study
+    from inferometer.study.study_file import check_study
 
     dialect = checked_dialect(metric_dialect)
     sections, percentiles = _sections(percentile_metrics), percentiles_of(metric_percentiles)
@@ -158,7 +160,7 @@ def bench(
         api=_APIS[backend],
         path=endpoint,
     )
-    spec = checked(
+    spec = check_study(
         Spec(
             name=f"bench of {url}",
             arms={_ARM: arm},
@@ -281,8 +283,10 @@ def _save(
     print(f"result: {path}", file=sys.stderr)
 
 
-def _workload(name: str | None, path: Path | None, num_prompts: int, output_tokens: int | None) -> "WorkloadSpec":
-    from inferometer.core.spec import Builtin, ShareGpt, Trace
+def _workload(name: str | None, path: Path | None, num_prompts: int, output_tokens: int | None) -> "WorkloadSettings":
+    from inferometer.core.spec import Builtin
+    from inferometer.workloads.sharegpt import ShareGpt
+    from inferometer.workloads.trace import Trace
 
     name = name or ("builtin" if path is None else "sharegpt")
     if name == "sharegpt":

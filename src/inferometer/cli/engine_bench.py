@@ -137,6 +137,7 @@ def _stated(card: str | None, bandwidth: float | None, tflops: float | None) -> 
 def _arm(engine: str | None, llama_server: str | None, url: str | None, served_model: str) -> "Arm | None":
     """The server asked for; None where none was."""
     from inferometer.core.spec import Arm
+    from inferometer.engines.catalog import describe
 
     implied = "external" if url is not None else "llama-server" if llama_server is not None else None
     if engine is not None and implied is not None and engine != implied:
@@ -147,10 +148,10 @@ def _arm(engine: str | None, llama_server: str | None, url: str | None, served_m
     name = engine or implied
     if name is None:
         return None
-    if name == "external":
+    if not describe(name).is_started:
         if url is None:
-            raise RequestWrong("--engine external needs --url, the address where it answers.")
-        return Arm("external", model=served_model, url=url.rstrip("/"), api="openai")
+            raise RequestWrong(f"--engine {name} needs --url, the address where the server answers.")
+        return Arm(name, model=served_model, url=url.rstrip("/"), api="openai")
     return Arm(name, binary=llama_server or "llama-server", api="openai")
 
 
@@ -190,7 +191,7 @@ def _asked(
 
     if repetitions < 1:
         raise RequestWrong(f"-r must be at least 1, not {repetitions}.")
-    if not models and (arm is None or arm.engine != "external" or binary is not None):
+    if not models and (arm is None or not arm.runs_already or binary is not None):
         raise RequestWrong("-m is missing: name a GGUF file, or standin:demo to try without one.")
     prompts = whole_numbers(tests[0] or ["512"], "-p")
     generated = whole_numbers(tests[1] or ["128"], "-n")

@@ -3,14 +3,15 @@
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import msgspec
 
-from inferometer.base.errors import SpecInvalid
+from inferometer.base.errors import RequestWrong, SpecInvalid
 from inferometer.base.text import sanitize
 from inferometer.core.schedule import Closed, Replay, Schedule, concurrency_limit
+from inferometer.core.workload_settings import Builtin, KeptWorkload, WorkloadSettings
 
 if TYPE_CHECKING:
     import yaml
@@ -27,48 +28,6 @@ API_PATHS: dict[Api, str] = {"openai-chat": "/v1/chat/completions", "openai": "/
 
 
 OnFailure = Literal["next", "retry", "stop"]
-
-
-class Builtin(msgspec.Struct, frozen=True, tag_field="kind", tag="builtin", forbid_unknown_fields=True):
-    """The coding set that ships with the program. `max_tokens`: the most tokens asked of each request."""
-
-    num_prompts: int = 50
-    max_tokens: int = 256
-
-    def problems(self) -> list[str]:
-        return _at_least_one("num_prompts", self.num_prompts) + _at_least_one("max_tokens", self.max_tokens)
-
-
-class ShareGpt(msgspec.Struct, frozen=True, tag_field="kind", tag="sharegpt", forbid_unknown_fields=True):
-    """A ShareGPT file, sampled as vLLM 0.6.5 does.
-
-    `output_tokens` fixes the length asked of every request; None: the length of the recorded answer.
-    """
-
-    path: str
-    num_prompts: int = 1000
-    output_tokens: int | None = None
-
-    def problems(self) -> list[str]:
-        return _at_least_one("num_prompts", self.num_prompts) + _at_least_one("output_tokens", self.output_tokens)
-
-
-class Trace(msgspec.Struct, frozen=True, tag_field="kind", tag="trace", forbid_unknown_fields=True):
-    """Lengths and times of a recorded trace (Mooncake's jsonl, BurstGPT's csv), with prompts made to these lengths.
-
-    `num_prompts` takes so many from the trace's beginning; None: all. `block_tokens`: how many tokens of the prompt
-    each of a line's `hash_ids` stands for. The times are used by `schedule: {kind: replay}`.
-    """
-
-    path: str
-    num_prompts: int | None = None
-    block_tokens: int = 512
-
-    def problems(self) -> list[str]:
-        return _at_least_one("num_prompts", self.num_prompts) + _at_least_one("block_tokens", self.block_tokens)
-
-
-WorkloadSpec = Builtin | ShareGpt | Trace
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,7 +47,7 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One set-up under comparison.
 
-    `engine`: embedded, llama-server, vllm, sglang, command or external. `model`: a GGUF file, `standin:demo` or
+    `engine`: the name of an engine (docs/engines.md lists them). `model`: a GGUF file, `standin:demo` or
     `standin:tiny` (made on this machine), for vllm and sglang a Hugging Face name or folder, or for `external` the name
     sent in each request. `binary`, `args`, `env`, `cwd` (working directory): how a server is started; "": the engine's
     own program on PATH, and this process's directory. `command`: a start command of the user's own in place of binary
@@ -121,6 +80,11 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: int | None = None
     slots: int | None = None
     ready_timeout_s: float = 600.0
+
+    @property
+    def runs_already(self) -> bool:
+        """Whether `url` names a server that somebody else started: an arm with a `url` and no start command."""
+        return bool(self.url) and not self.command
 
     @property
     def api_path(self) -> str:
@@ -177,7 +141,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     name: str = ""
     arms: dict[str, Arm]
-    workload: WorkloadSpec = Builtin()
+    workload: WorkloadSettings = Builtin()
     schedule: Schedule = Closed()
     sampling: Sampling = Sampling()
     timeouts: Timeouts = Timeouts()
@@ -218,23 +182,64 @@ class TrialSpec(msgspec.Struct, frozen=True):
     number: int
 
 
-def parse(text: str, source: str) -> Spec:
-    """A Spec from YAML. Raises SpecInvalid with every problem at once, each at its place and with the nearest name."""
+class StudyRules(NamedTuple):
+    """What the installed engines and workloads demand of a study file. `workload_kinds`: the known kinds.
+    `workload_settings`: the struct of a kind; raises RequestWrong if the workload cannot be loaded. `arm_problems`:
+    what is wrong with an arm for its engine, each as `field: …`."""
+
+    workload_kinds: Sequence[str]
+    workload_settings: Callable[[str], type[WorkloadSettings]]
+    arm_problems: Callable[[Arm], list[str]]
+
+
+def parse(text: str, source: str, rules: StudyRules | None = None) -> Spec:
+    """A Spec from YAML. Raises SpecInvalid with every problem at once, each at its place and with the nearest name.
+
+    `rules`: None for a stored study whose results are read. Its engines and workloads need not be installed then, and
+    settings of a workload other than the default are kept as they are.
+    """
     raw = _loaded(text, source)
     if not isinstance(raw, dict):
         raise SpecInvalid(source, ["it must be a mapping with `arms:`; see the example in README"])
-    raw = cast("dict[str, Any]", raw)  # whatever the file holds, checked just below
+    raw = dict(cast("dict[str, Any]", raw))  # whatever the file holds, checked just below
     problems: list[str] = []
     if "arms" in raw:
-        raw = {**raw, "arms": _with_bases(raw["arms"], problems)}
+        raw["arms"] = _with_bases(raw["arms"], problems)
+    workload = _workload(raw.pop("workload"), rules, problems) if "workload" in raw else Builtin()
     problems += _problems(raw, Spec, "")
     if problems:
         raise SpecInvalid(source, [sanitize(problem) for problem in problems])
     try:
-        spec = msgspec.convert(raw, Spec)
+        spec = msgspec.structs.replace(msgspec.convert(raw, Spec), workload=workload)
     except msgspec.ValidationError as error:  # the name of an arm that is no text, say
         raise SpecInvalid(source, [str(error)]) from error
-    return checked(spec, source)
+    return checked(spec, source, rules)
+
+
+def _workload(raw: Any, rules: StudyRules | None, problems: list[str]) -> WorkloadSettings:
+    """The settings in `raw`; what is wrong with them is added to `problems`, and the default returned."""
+    found: list[str] = []
+    entries = cast("dict[str, Any]", raw) if isinstance(raw, dict) else {}
+    kind = entries.get("kind")
+    struct: Any = Builtin if kind == "builtin" else None
+    kinds = ["builtin"] if rules is None else list(rules.workload_kinds)
+    if not isinstance(raw, dict):
+        found.append(f"workload: must be a mapping with `kind:`, not {type(raw).__name__}")
+    elif kind is None:
+        found.append(f"workload.kind: is missing; it is one of {', '.join(kinds)}")
+    elif rules is None and isinstance(kind, str) and struct is None:
+        return KeptWorkload(kind, {name: value for name, value in entries.items() if name != "kind"})
+    elif kind not in kinds:
+        found.append(f"workload.kind: {kind!r} is unknown{_nearest(str(kind), kinds)}; it is one of {', '.join(kinds)}")
+    elif rules is not None and struct is None:
+        try:
+            struct = rules.workload_settings(kind)
+        except RequestWrong as error:
+            found.append(f"workload.kind: {error}")
+    if struct is not None:
+        found += _struct_problems(entries, struct, "workload")
+    problems += found
+    return Builtin() if found else msgspec.convert(entries, struct)
 
 
 def _loaded(text: str, source: str) -> Any:
@@ -287,12 +292,14 @@ def _yaml_problem(events: "Iterator[yaml.Event]") -> str:
     return ""
 
 
-def checked(spec: Spec, source: str) -> Spec:
-    """The spec itself, if it makes sense as a whole. Raises SpecInvalid."""
+def checked(spec: Spec, source: str, rules: StudyRules | None = None) -> Spec:
+    """The spec itself, if it makes sense as a whole and, with `rules`, to its engines. Raises SpecInvalid."""
     problems = [f"workload.{line}" for line in spec.workload.problems()]
     problems += [f"schedule.{line}" for line in spec.schedule.problems()]
     problems += [f"timeouts.{line}" for line in spec.timeouts.problems()]
     problems += _semantic_problems(spec)
+    if rules is not None:
+        problems += [f"arms.{name}.{line}" for name, arm in spec.arms.items() for line in rules.arm_problems(arm)]
     if problems:
         raise SpecInvalid(source, problems)
     return spec
@@ -301,7 +308,7 @@ def checked(spec: Spec, source: str) -> Spec:
 def worker_problems(spec: Spec, workers: int) -> list[str]:
     """Why `workers` load processes cannot share this plan: each needs a request, and one of those at once."""
     found: list[str] = []
-    requests, at_once = spec.workload.num_prompts, concurrency_limit(spec.schedule)
+    requests, at_once = spec.workload.request_count(), concurrency_limit(spec.schedule)
     if requests is not None and workers > requests:
         found.append(f"workers: {workers} cannot share {requests} request(s); give at most {requests}, or ask for more")
     if at_once is not None and workers > at_once:
@@ -314,7 +321,10 @@ def worker_problems(spec: Spec, workers: int) -> list[str]:
 
 def to_yaml(spec: Spec) -> str:
     """The resolved spec as a file that `parse` reads back to the same Spec."""
-    return msgspec.yaml.encode(spec, order=None).decode()
+    raw = msgspec.to_builtins(spec)
+    if isinstance(spec.workload, KeptWorkload):
+        raw["workload"] = {"kind": spec.workload.kind, **spec.workload.settings}
+    return msgspec.yaml.encode(raw, order=None).decode()
 
 
 def _with_bases(arms: Any, problems: list[str]) -> Any:
@@ -440,18 +450,13 @@ def _semantic_problems(spec: Spec) -> list[str]:
     problems += _until_problems(spec)
     if spec.workers is not None:
         problems += worker_problems(spec, spec.workers)
-    if isinstance(spec.schedule, Replay) and not isinstance(spec.workload, Trace):
-        kind = spec.workload.__struct_config__.tag
+    knows_times = spec.workload.HAS_TIMES or isinstance(spec.workload, KeptWorkload)
+    if isinstance(spec.schedule, Replay) and not knows_times:
         problems.append(
-            f"schedule.kind: replay needs the times of a trace, and the workload is {kind}; use workload.kind trace"
+            f"schedule.kind: replay needs the times of a trace, and the workload is {spec.workload.kind}; "
+            "use workload.kind trace"
         )
     for name, arm in spec.arms.items():
-        if arm.engine == "external" and not arm.url:
-            problems.append(f"arms.{name}.url: is missing; an external engine needs the address where it answers")
-        if arm.engine == "external" and arm.draft is not None:
-            problems.append(f"arms.{name}.draft: an external engine is not started by us; start it with its draft")
-        if arm.engine not in ("external", "command") and not arm.model:
-            problems.append(f"arms.{name}.model: is missing; name a GGUF file, or standin:demo to try without one")
         problems += [f"arms.{name}.{line}" for line in _command_problems(arm)]
     return problems
 
@@ -459,10 +464,6 @@ def _semantic_problems(spec: Spec) -> list[str]:
 def _command_problems(arm: Arm) -> list[str]:
     """What does not go together in how the arm is started, or found."""
     problems: list[str] = []
-    if arm.command and arm.engine in ("embedded", "external"):
-        problems.append(f"command: the engine {arm.engine} is not started by a command; use engine: command")
-    if arm.engine == "command" and not arm.command:
-        problems.append("command: is missing; give the start command as a list of words")
     if isinstance(arm.command, str) and arm.command and not arm.shell:
         problems.append(
             "command: is one line of text; give a list of words, or shell: true to have /bin/sh read the line"
@@ -471,8 +472,6 @@ def _command_problems(arm: Arm) -> list[str]:
         problems.append("shell: a list of words needs no shell; leave it out, or give the command as one line of text")
     if arm.command and (arm.args or arm.binary):
         problems.append("command: takes the place of binary and args; write them into it")
-    if arm.engine != "external" and (arm.pid is not None or arm.container):
-        problems.append("pid: and container: are for an external engine; what we start is known to us")
     if arm.pid is not None and arm.container:
         problems.append("pid: and container: both given; one says whose memory it is")
     if arm.pid is not None and arm.pid < 1:
@@ -508,7 +507,3 @@ def _nearest(name: str, known: list[str] | Mapping[str, Any]) -> str:
     """`; did you mean …?` with the nearest known name, or "" where none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _at_least_one(name: str, value: int | None) -> list[str]:
-    return [] if value is None or value >= 1 else [f"{name} must be at least 1, not {value}"]

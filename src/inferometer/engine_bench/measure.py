@@ -75,8 +75,8 @@ def measured(
         except TrialFailed as error:
             yield _failed_binary(model, models[model], str(error))
     for arm in _arms(asked):
-        settings = {**carried, **asked.settings} if arm.engine != "external" else asked.settings
-        model = models.get(asked.models[0] if arm.engine == "external" and asked.models else arm.model)
+        settings = {**carried, **asked.settings} if not arm.runs_already else asked.settings
+        model = models.get(asked.models[0] if arm.runs_already and asked.models else arm.model)
         yield from from_server.rows_by_server(
             arm, asked.tests, settings, asked.repetitions, model, headers, log_folder / f"{arm.engine}.log", say
         )
@@ -107,7 +107,9 @@ def judged(
 
 def known_devices() -> tuple[CardLimits, ...]:
     """Those of devices.toml, which ships with the program."""
-    return read_devices(importlib.resources.files("inferometer.llama_bench").joinpath("devices.toml").read_text(encoding="utf-8"))
+    return read_devices(
+        importlib.resources.files("inferometer.llama_bench").joinpath("devices.toml").read_text(encoding="utf-8")
+    )
 
 
 def model_in_file(path: Path) -> ModelFacts:
@@ -190,7 +192,7 @@ def _arms(asked: RowsRequest) -> list[Arm]:
     if asked.arm is None:
         return []
     arm = msgspec.structs.replace(asked.arm, args=(*asked.extra, *asked.arm.args))
-    if arm.engine == "external":
+    if arm.runs_already:
         return [arm]
     return [msgspec.structs.replace(arm, model=model) for model in asked.models]
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from inferometer.base.errors import RequestWrong, ServerUnusable
@@ -17,7 +18,7 @@ from inferometer.core.record import Fact
 from inferometer.core.redaction import redacted_text
 from inferometer.core.spec import Arm
 from inferometer.engines import readiness
-from inferometer.engines.base import OnSpawn, unwatched
+from inferometer.engines.base import EngineDescription, OnSpawn, unwatched
 from inferometer.engines.process import is_alive
 from inferometer.engines.server_facts import server_facts
 from inferometer.net.http_client import HttpAnswer, Server, Unreachable, ask, ask_json, server_at
@@ -31,6 +32,14 @@ INSPECT_TIMEOUT_S = 20.0
 
 class External:
     """A server at `arm.url`. `headers` (a key, say) go with every request and into no fact, message or log."""
+
+    description: ClassVar = EngineDescription(
+        name="external",
+        summary="a server that runs already, at `url`",
+        is_started=False,
+        needs_model=False,
+        takes_command=False,
+    )
 
     def __init__(self, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S) -> None:
         self._headers = dict(headers or {})
@@ -64,7 +73,7 @@ class External:
         answer = self._first_token(arm, base_url, server, model, llama_cpp=isinstance(props, dict))
         proxy = server.target.shown_proxy
         facts = (
-            Fact("engine", "external", "the arm"),
+            Fact("engine", self.description.name, "the arm"),
             Fact("engine_url", base_url + redacted_text(arm.api_path), "the arm"),
             *([Fact("engine_proxy", proxy, "the environment")] if proxy else []),
             *([Fact("engine_server_header", answer.server, "the Server header")] if answer.server else []),

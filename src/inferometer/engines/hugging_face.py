@@ -10,6 +10,7 @@ from inferometer.core.spec import Arm, Draft
 from inferometer.engines.model_files import GGUF_MAGIC
 
 CONFIG = "config.json"
+OWN_ENVIRONMENT = "in an environment of its own; binary: in the study names its program"
 
 
 def source_facts(arm: Arm, engine: str) -> tuple[Fact, ...]:

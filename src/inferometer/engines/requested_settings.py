@@ -1,6 +1,6 @@
 """What did the arm ask for, in the same words as what is in force? Flags are read where they are known: here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm
@@ -10,13 +10,6 @@ from inferometer.engines.help_text import Argument
 FLASH_ATTN_FLAGS = ("-fa", "--flash-attn")
 CONTEXT_FLAGS = ("-c", "--ctx-size")
 GPU_LAYER_FLAGS = ("-ngl", "--gpu-layers", "--n-gpu-layers")
-DRAFT_FLAGS = (
-    *("-md", "--model-draft", "--spec-draft-model", "--spec-type"),  # llama.cpp
-    *("-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf"),
-    *("--speculative-config", "--speculative_config", "--speculative-model"),  # vLLM
-    "--speculative-algorithm",  # SGLang
-)
-
 
 _SWITCH = {
     **dict.fromkeys(("1", "true", "enabled"), "on"),
@@ -26,14 +19,16 @@ _SWITCH = {
 """llama.cpp's other words for -fa."""
 
 
-def requested_settings(arm: Arm, known: Mapping[str, Argument] | None = None) -> tuple[Fact, ...]:
+def requested_settings(
+    arm: Arm, draft_flags: Sequence[str], known: Mapping[str, Argument] | None = None
+) -> tuple[Fact, ...]:
     """`asked_draft`, and where the arm says them `asked_flash_attn`, `asked_gpu_layers` and `asked_context`.
 
     What is left to the engine (auto, 0 for the model's whole context) is not asked for. `known`: the arguments of a
     llama-server, in some builds of which -fa takes no value.
     """
     wants = {
-        "draft": _on_off(arm.draft is not None or given(arm.args, *DRAFT_FLAGS) not in (None, "none")),
+        "draft": _on_off(arm.draft is not None or given(arm.args, *draft_flags) not in (None, "none")),
         "flash_attn": _flash_attn(arm, known or {}),
         "gpu_layers": given(arm.args, *GPU_LAYER_FLAGS),
         "context": given(arm.args, *CONTEXT_FLAGS) or (None if arm.context is None else str(arm.context)),

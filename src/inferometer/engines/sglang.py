@@ -1,11 +1,14 @@
 """How is SGLang started? `sglang serve`, or `python -m sglang.launch_server`; a draft in SGLang's own form."""
 
+from typing import ClassVar
+
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm, Draft
 from inferometer.engines import visible_devices
+from inferometer.engines.base import EngineDescription, program_on_path
 from inferometer.engines.command import Command
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
-from inferometer.engines.hugging_face import require_plain, source_facts
+from inferometer.engines.hugging_face import OWN_ENVIRONMENT, require_plain, source_facts
 from inferometer.engines.process import Launch, shown_command
 from inferometer.engines.requested_settings import requested_settings
 from inferometer.engines.vllm import is_python
@@ -19,11 +22,27 @@ OTHER_DRAFTS = (
     "has them."
 )
 
+DRAFT_FLAGS = ("--speculative-algorithm",)
+METRIC_NAMES = {
+    "spec_steps_total": ("sglang:spec_verify_calls_total",),
+    "kv_cache_usage_percent": ("sglang:token_usage",),
+    "requests_running": ("sglang:num_running_reqs",),
+    "requests_waiting": ("sglang:num_queue_reqs",),
+}
+"""As of SGLang 0.5, which counts speculative steps but not tokens: `spec_accept_length` and `spec_accept_rate` are
+gauges of the latest batches."""
+
 
 class SgLang(Command):
     """SGLang's OpenAI server. A key given to it (--api-key) is sent."""
 
-    engine = "sglang"
+    description: ClassVar = EngineDescription(
+        name="sglang",
+        summary="SGLang's OpenAI server (`sglang serve`)",
+        draft_flags=DRAFT_FLAGS,
+        metric_names=METRIC_NAMES,
+        inspect=program_on_path("sglang", f"pip install sglang, {OWN_ENVIRONMENT}"),
+    )
 
     def launch(self, arm: Arm) -> Launch:
         if arm.command:
@@ -45,7 +64,7 @@ class SgLang(Command):
             base_url=address.base_url,
             env=arm.env,
             headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
-            facts=(Fact("engine", "sglang", "the arm"), *facts, *requested_settings(arm)),
+            facts=(Fact("engine", self.description.name, "the arm"), *facts, *requested_settings(arm, DRAFT_FLAGS)),
             model=given(arm.args, "--served-model-name") or arm.model,
             cwd=arm.cwd,
         )

@@ -4,14 +4,16 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import ClassVar
 
 from inferometer.base.errors import RequestWrong
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm, Draft
 from inferometer.engines import visible_devices
+from inferometer.engines.base import EngineDescription, program_on_path
 from inferometer.engines.command import Command
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
-from inferometer.engines.hugging_face import require_plain, source_facts
+from inferometer.engines.hugging_face import OWN_ENVIRONMENT, require_plain, source_facts
 from inferometer.engines.process import Launch, environment, shown_command
 from inferometer.engines.requested_settings import requested_settings
 
@@ -27,11 +29,28 @@ OTHER_DRAFTS = (
     "For EAGLE, MTP, n-grams and the rest leave `draft:` out, and write --speculative-config into args as vLLM has it."
 )
 
+DRAFT_FLAGS = ("--speculative-config", "--speculative_config", "--speculative-model")
+METRIC_NAMES = {
+    "spec_draft_tokens_total": ("vllm:spec_decode_num_draft_tokens_total",),
+    "spec_accepted_tokens_total": ("vllm:spec_decode_num_accepted_tokens_total",),
+    "spec_steps_total": ("vllm:spec_decode_num_drafts_total",),
+    "kv_cache_usage_percent": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+    "requests_running": ("vllm:num_requests_running",),
+    "requests_waiting": ("vllm:num_requests_waiting",),
+}
+"""As of vLLM 0.32; the gauge of the KV cache had its second name before."""
+
 
 class Vllm(Command):
     """vLLM's OpenAI server. A key given to it (--api-key, VLLM_API_KEY) is sent."""
 
-    engine = "vllm"
+    description: ClassVar = EngineDescription(
+        name="vllm",
+        summary="vLLM's OpenAI server (`vllm serve`)",
+        draft_flags=DRAFT_FLAGS,
+        metric_names=METRIC_NAMES,
+        inspect=program_on_path("vllm", f"pip install vllm, {OWN_ENVIRONMENT}"),
+    )
 
     def launch(self, arm: Arm) -> Launch:
         if arm.command:
@@ -55,7 +74,7 @@ class Vllm(Command):
             base_url=address.base_url,
             env=arm.env,
             headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
-            facts=(Fact("engine", "vllm", "the arm"), *facts, *requested_settings(arm)),
+            facts=(Fact("engine", self.description.name, "the arm"), *facts, *requested_settings(arm, DRAFT_FLAGS)),
             model=given(arm.args, "--served-model-name") or arm.model,
             cwd=arm.cwd,
         )

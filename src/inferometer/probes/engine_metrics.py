@@ -8,7 +8,7 @@ import contextlib
 import http
 import http.client
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from inferometer.core.record import Fact, Sample
@@ -19,55 +19,26 @@ PATH = "/metrics"
 PATIENCE_S = 10.0
 
 
+Names = Mapping[str, tuple[str, ...]]
+"""Of each quantity the engines' names on the page; the first that a page has counts. Stated by each engine's module."""
+
+
 class EngineQuantity(NamedTuple):
-    """What we call it; the engines' names for it, of which the first that a page has counts; how the values of several
-    ranks or models become one; and what to multiply it by.
-    """
+    """A quantity of the page: how the values of several ranks or models become one, and the factor to our unit."""
 
     name: str
-    theirs: tuple[str, ...]
     together: Callable[[Iterable[float]], float] = sum
     times: float = 1.0
 
 
-# llama.cpp as of b11549 (older builds had the KV gauge); vLLM 0.32 (earlier `gpu_cache_usage_perc`); SGLang 0.5, which
-# counts steps but no tokens: its `spec_accept_length` and `spec_accept_rate` are gauges of the latest batches.
 QUANTITIES = (
-    EngineQuantity(
-        "spec_draft_tokens_total",
-        ("llamacpp:spec_decode_num_draft_tokens_total", "vllm:spec_decode_num_draft_tokens_total"),
-    ),
-    EngineQuantity(
-        "spec_accepted_tokens_total",
-        ("llamacpp:spec_decode_num_accepted_tokens_total", "vllm:spec_decode_num_accepted_tokens_total"),
-    ),
-    EngineQuantity(
-        "spec_steps_total",
-        (
-            "llamacpp:spec_decode_num_drafts_total",
-            "vllm:spec_decode_num_drafts_total",
-            "sglang:spec_verify_calls_total",
-        ),
-    ),
-    EngineQuantity(
-        "kv_cache_usage_percent",
-        (
-            "vllm:kv_cache_usage_perc",
-            "vllm:gpu_cache_usage_perc",
-            "sglang:token_usage",
-            "llamacpp:kv_cache_usage_ratio",
-        ),
-        together=max,
-        times=100.0,
-    ),
-    EngineQuantity(
-        "requests_running", ("llamacpp:requests_processing", "vllm:num_requests_running", "sglang:num_running_reqs")
-    ),
-    EngineQuantity(
-        "requests_waiting", ("llamacpp:requests_deferred", "vllm:num_requests_waiting", "sglang:num_queue_reqs")
-    ),
+    EngineQuantity("spec_draft_tokens_total"),
+    EngineQuantity("spec_accepted_tokens_total"),
+    EngineQuantity("spec_steps_total"),
+    EngineQuantity("kv_cache_usage_percent", together=max, times=100.0),
+    EngineQuantity("requests_running"),
+    EngineQuantity("requests_waiting"),
 )
-_NAMES = tuple(name for quantity in QUANTITIES for name in quantity.theirs)
 
 
 class EngineMetrics:
@@ -78,9 +49,10 @@ class EngineMetrics:
     name = "engine metrics"
     interval_s = 1.0
 
-    def __init__(self, server: Server, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, server: Server, names: Names, patience_s: float = PATIENCE_S) -> None:
         self.reason = ""
         self._server = server
+        self._names = names
         self._conversation = Conversation(server, patience_s)
         self._told: set[str] | None = None
         self._missed = 0
@@ -97,7 +69,7 @@ class EngineMetrics:
         if answer.status != http.HTTPStatus.OK:
             self.reason = f"the server answers {PATH} with status {answer.status}: {answer.shown}. {_ADVICE}"
             return []
-        found = values(answer.body.decode(errors="replace"))
+        found = values(answer.body.decode(errors="replace"), self._names)
         self._told = found.keys() | (self._told or set())
         if not self._told:
             self.reason = f"the server's {PATH} has none of what is looked for: it is of no engine that is known here"
@@ -120,12 +92,14 @@ class EngineMetrics:
 _ADVICE = "llama-server gives the page with --metrics, SGLang with --enable-metrics"
 
 
-def values(page: str) -> dict[str, float]:
+def values(page: str, names: Names) -> dict[str, float]:
     """Our quantities in a page, by name: those of which it tells, in our order."""
-    lines = [line for line in lines_of(page, _NAMES) if _counts(line)]
+    lines = [
+        line for line in lines_of(page, tuple(name for theirs in names.values() for name in theirs)) if _counts(line)
+    ]
     found: dict[str, float] = {}
     for quantity in QUANTITIES:
-        for theirs in quantity.theirs:
+        for theirs in names.get(quantity.name, ()):
             told = [line.value for line in lines if line.name == theirs]
             if told:
                 found[quantity.name] = quantity.together(told) * quantity.times

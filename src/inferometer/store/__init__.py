@@ -139,7 +139,7 @@ class Store:
                 lock.release()
                 return cls.create(folder, spec)
             _require_known(folder, version)
-            if to_yaml(load_spec(folder / "study.yaml")) != to_yaml(redacted_spec(spec)):
+            if to_yaml(stored_spec(folder / "study.yaml")) != to_yaml(redacted_spec(spec)):
                 raise RequestWrong(
                     f"{folder} holds a study of another spec: its study.yaml is not what was asked for now. "
                     "Ask for the same, or choose another folder with --out."
@@ -307,7 +307,7 @@ class Store:
     # --- reading ----------------------------------------------------------------------------------
 
     def spec(self) -> Spec:
-        return load_spec(self.folder / "study.yaml")
+        return stored_spec(self.folder / "study.yaml")
 
     def plan(self) -> Plan | None:
         """The plan that every trial played; None before the first trial."""
@@ -527,16 +527,21 @@ def _room(folder: Path) -> str:
     return f"{bytes_text(usage.free)} free there"
 
 
-def load_spec(path: Path | str) -> Spec:
-    """The study in a file. Raises RequestWrong where it cannot be read, SpecInvalid where it cannot be run."""
+def stored_spec(path: Path | str) -> Spec:
+    """The spec of a stored study. Its engines and workloads need not be installed. Raises like `study_text`, and
+    SpecInvalid."""
+    return parse(study_text(path), str(path))
+
+
+def study_text(path: Path | str) -> str:
+    """The text of a study file. Raises RequestWrong if it cannot be read."""
     try:
         with Path(path).open(encoding="utf-8") as file:
-            text = file.read(MOST_CHARACTERS + 1)
+            return file.read(MOST_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise RequestWrong(
             f"the study file {path} cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from error
-    return parse(text, str(path))
 
 
 def _decoded(text: Any, kind: type[_T], what: str, lost: list[str]) -> _T | None:

@@ -41,6 +41,7 @@ from inferometer.core.request import Request, TokenCounter, Workload
 from inferometer.core.schedule import concurrency_limit
 from inferometer.core.spec import Arm, Settle, Spec, TrialSpec, worker_problems
 from inferometer.engines.base import Engine
+from inferometer.engines.catalog import metric_names
 from inferometer.engines.liveness import dead_process, why_no_token
 from inferometer.load import Started, WorkerLost, play
 from inferometer.load.audit import LoadReport
@@ -70,6 +71,7 @@ from inferometer.study.progress import (
     TrialEnded,
 )
 from inferometer.study.trial_findings import load_facts, load_findings, lost_finding, retried_finding, slept_findings
+from inferometer.workloads.catalog import make_workload
 from inferometer.workloads.token_counts import counter_for
 
 _WARMUP_TOKENS = 32
@@ -105,7 +107,7 @@ def run_study(
         except RequestWrong as wrong:
             wrong.args = (redact(str(wrong), secrets),)
             raise
-    workload: Workload = factory("workload", workload_kind(spec))(spec.workload)
+    workload: Workload = make_workload(spec.workload)
     with contextlib.ExitStack() as stack:
         hire = _hiring(spec, ray, arms, stack)
         resolved = msgspec.structs.replace(spec, workers=hire.workers)
@@ -191,7 +193,7 @@ def _hiring(spec: Spec, ray: str | None, arms: dict[str, Arm], stack: contextlib
 def require_reach(arms: dict[str, Arm]) -> None:
     """Raises RequestWrong for an arm that only this host can reach."""
     for name, arm in arms.items():
-        if arm.engine != "external":
+        if not arm.runs_already:
             raise RequestWrong(
                 f"--ray plays the plan from other machines, and arm {name} is an engine that we start, which listens "
                 "on 127.0.0.1 alone. Start the server yourself on an address that they reach, and name it by "
@@ -282,7 +284,7 @@ class _Trial:
 
     def _measure(self) -> Iterator[Progress]:
         """The trial, watched from before its engine starts; what was seen of it is kept however it ends."""
-        watch = EngineWatch(self._clock, {**os.environ, **self._arm.env})
+        watch = EngineWatch(self._clock, {**os.environ, **self._arm.env}, metric_names())
         try:
             yield from self._start_and_play(watch)
         finally:
@@ -459,11 +461,6 @@ def _without(record: RequestRecord, secrets: list[str]) -> RequestRecord:
     """What the server says of itself in a record, without what the arm or the environment told it."""
     model = None if record.model is None else redact(record.model, secrets)
     return msgspec.structs.replace(record, error=redact(record.error, secrets), model=model)
-
-
-def workload_kind(spec: Spec) -> str:
-    """The name under which the spec's workload is known."""
-    return str(spec.workload.__struct_config__.tag)
 
 
 def _as_warmup(request: Request) -> Request:

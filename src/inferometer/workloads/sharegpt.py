@@ -8,14 +8,14 @@ or answers under 4 tokens, prompts over 1024 and sums over 2048, until enough ar
 import hashlib
 import random
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 
 from inferometer.base.errors import DatasetUnusable
 from inferometer.base.units import bytes_text
 from inferometer.core.request import Request, Sampled, TokenCounter, user_request
-from inferometer.core.spec import ShareGpt
+from inferometer.core.workload_settings import WorkloadSettings, at_least_one
 
 MIN_TOKENS = 4
 MAX_PROMPT_TOKENS = 1024
@@ -27,8 +27,27 @@ _BYTES_PER_TOKEN = 4
 _SPARE = 8
 
 
+class ShareGpt(WorkloadSettings, frozen=True, tag="sharegpt"):
+    """A ShareGPT file, sampled as vLLM 0.6.5 does.
+
+    `output_tokens` fixes the output length of every request; None: the length of the recorded answer.
+    """
+
+    path: str
+    num_prompts: int = 1000
+    output_tokens: int | None = None
+
+    def request_count(self) -> int | None:
+        return self.num_prompts
+
+    def problems(self) -> list[str]:
+        return at_least_one("num_prompts", self.num_prompts) + at_least_one("output_tokens", self.output_tokens)
+
+
 class ShareGptFile:
     """A workload of one file. Raises DatasetUnusable where the file cannot serve."""
+
+    settings: ClassVar = ShareGpt
 
     def __init__(self, spec: ShareGpt) -> None:
         self._spec = spec

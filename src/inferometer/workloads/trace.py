@@ -15,7 +15,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 
@@ -23,7 +23,7 @@ from inferometer.base.errors import DatasetUnusable
 from inferometer.base.text import sanitize
 from inferometer.base.units import NS_PER_MS, NS_PER_S
 from inferometer.core.request import Request, Sampled, TokenCounter, user_request
-from inferometer.core.spec import Trace
+from inferometer.core.workload_settings import WorkloadSettings, at_least_one
 from inferometer.workloads.sharegpt import _read
 
 _WORDS = """
@@ -56,8 +56,30 @@ class TraceRow(msgspec.Struct, frozen=True):
     block_ids: tuple[int, ...] = ()
 
 
+class Trace(WorkloadSettings, frozen=True, tag="trace"):
+    """Lengths and times of a recorded trace (Mooncake's jsonl, BurstGPT's csv), with prompts made to these lengths.
+
+    `num_prompts` takes this many from the beginning of the trace; None: all. `block_tokens`: how many prompt tokens
+    each of a line's `hash_ids` stands for. The times are used by `schedule: {kind: replay}`.
+    """
+
+    HAS_TIMES: ClassVar[bool] = True
+
+    path: str
+    num_prompts: int | None = None
+    block_tokens: int = 512
+
+    def request_count(self) -> int | None:
+        return self.num_prompts
+
+    def problems(self) -> list[str]:
+        return at_least_one("num_prompts", self.num_prompts) + at_least_one("block_tokens", self.block_tokens)
+
+
 class TraceFile:
     """The workload. Its file is read as soon as this is made, before any engine is started. Raises DatasetUnusable."""
+
+    settings: ClassVar = Trace
 
     def __init__(self, spec: Trace) -> None:
         self._spec = spec

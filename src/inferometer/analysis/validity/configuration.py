@@ -99,7 +99,7 @@ def another_model(case: ArmTrials) -> Iterable[Finding]:
             f"answers came from several models: {', '.join(f'{name} ({n})' for name, n in named.most_common(3))}.",
             "Give each arm a server of its own, or the model's name in `model:`.",
         )
-    elif named and case.arm.engine == "external" and case.arm.model and case.arm.model not in named:
+    elif named and case.arm.runs_already and case.arm.model and case.arm.model not in named:
         yield case.finding(
             "warning",
             "another-model",
