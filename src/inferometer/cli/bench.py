@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
+import msgspec
 import typer
 
 from inferometer.base.errors import Interrupted, RequestWrong
@@ -29,11 +30,45 @@ _APIS: "dict[str, Api]" = {
     **dict.fromkeys(("openai", "vllm", "sglang", "lmdeploy", "scalellm"), "openai"),
 }
 _MANY = ("--header", "--metadata")
+_NOT_TAKEN = {
+    "--goodput": "Latencies of each request are in the study: inferometer export, or --save-detailed.",
+    "--profile": "Profile the server by its own means while bench runs.",
+    "--lora-modules": "Name the adapter as the model: --model ADAPTER.",
+    "--use-beam-search": "Give it by --extra-body, for a server that has it.",
+    "--best-of": "Give it by --extra-body, for a server that has it.",
+    "--logprobs": "Give it by --extra-body '{\"logprobs\": N}'.",
+    "--hf-split": "Save the split as JSONL and give the file: --dataset-name hf --dataset-path FILE.",
+    "--hf-subset": "Save the subset as JSONL and give the file: --dataset-name hf --dataset-path FILE.",
+    "--hf-name": "Save the data set as JSONL and give the file: --dataset-name hf --dataset-path FILE.",
+    "--sonnet-input-len": "The nearest is --dataset-name random --random-input-len N --random-prefix-len N.",
+    "--sonnet-output-len": "The nearest is --dataset-name random --random-output-len N.",
+    "--sonnet-prefix-len": "The nearest is --dataset-name random --random-prefix-len N.",
+    "--plot-timeline": "The nearest is inferometer plot STUDY -o tokens.svg.",
+}
+"""Flags of vLLM's that would change what is measured or written, and the nearest way."""
+_DATASETS = ("sharegpt", "random", "custom", "hf", "trace", "builtin")
+_NEAREST_DATASETS = {
+    "sonnet": "The nearest is random, with --random-prefix-len for the shared beginning.",
+    "burstgpt": "Use trace: it reads BurstGPT's csv and plays its times too.",
+    "timed_trace": "Use trace: it reads Mooncake's jsonl and plays its times.",
+    "prefix_repetition": "The nearest is random with --random-prefix-len.",
+    "random-mm": "Pictures are not sent; the nearest is random.",
+    "random-rerank": "Reranking is not measured; the nearest is random.",
+    "custom_mm": "Pictures are not sent; the nearest is custom with texts.",
+    "spec_bench": "Use custom with the file of its questions.",
+    "speed_bench": "Use custom with the file of its questions.",
+}
 _SECTIONS = ("ttft", "tpot", "itl", "e2el")
 
 
 def spread_flags(argv: Sequence[str]) -> list[str]:
-    """`--metadata a=1 b=2`, as vLLM takes it, to a flag for each value."""
+    """`--metadata a=1 b=2`, as vLLM takes it, to a flag for each value; `--num_prompts` to `--num-prompts`. Raises
+    RequestWrong for a flag of vLLM's that `bench` does not have, with the nearest way."""
+    if argv[:1] == ["bench"]:
+        argv = [_with_dashes(word) for word in argv]
+        refused = next((word.partition("=")[0] for word in argv if word.partition("=")[0] in _NOT_TAKEN), None)
+        if refused is not None:
+            raise RequestWrong(f"bench does not have vLLM's {refused}. {_NOT_TAKEN[refused]}")
     spread: list[str] = []
     flag = ""
     for word in argv:
@@ -46,15 +81,25 @@ def spread_flags(argv: Sequence[str]) -> list[str]:
     return spread
 
 
+def _with_dashes(word: str) -> str:
+    flag, sign, value = word.partition("=")
+    return flag.replace("_", "-") + sign + value if flag.startswith("--") else word
+
+
 def bench(
-    backend: Annotated[str, typer.Option(help="openai-chat, or openai for completions.")] = "openai",
+    backend: Annotated[
+        str, typer.Option("--backend", "--endpoint-type", help="openai-chat, or openai for completions.")
+    ] = "openai",
     base_url: Annotated[str | None, typer.Option(help="The server's address, instead of --host and --port.")] = None,
     host: Annotated[str, typer.Option(help="The server's host.")] = "localhost",
     port: Annotated[int, typer.Option(help="The server's port.")] = 8000,
     endpoint: Annotated[str | None, typer.Option(help="The API's path.", show_default="the backend's own")] = None,
     model: Annotated[str, typer.Option(help="The model's name.", show_default="the server's first")] = "",
+    served_model_name: Annotated[
+        str | None, typer.Option(help="The model's name at the server.", show_default="that of --model")
+    ] = None,
     dataset_name: Annotated[
-        str | None, typer.Option(help="sharegpt, trace or builtin.", show_default="by --dataset-path")
+        str | None, typer.Option(help=f"{', '.join(_DATASETS)}.", show_default="by --dataset-path")
     ] = None,
     dataset_path: Annotated[Path | None, typer.Option(help="The data set's file.")] = None,
     num_prompts: Annotated[int, typer.Option(help="How many requests to measure.")] = 1000,
@@ -77,10 +122,27 @@ def bench(
     ] = None,
     skip_tokenizer_init: Annotated[bool, typer.Option("--skip-tokenizer-init", help="Count no tokens.")] = False,
     sharegpt_output_len: Annotated[int | None, typer.Option(help="Ask every request for so many tokens.")] = None,
+    custom_output_len: Annotated[
+        int | None, typer.Option("--custom-output-len", "--hf-output-len", help="The same, with custom or hf.")
+    ] = None,
+    random_input_len: Annotated[
+        int | None, typer.Option(help="Tokens of a random prompt.", show_default="1024")
+    ] = None,
+    random_output_len: Annotated[
+        int | None, typer.Option(help="Output tokens asked for with it.", show_default="128")
+    ] = None,
+    random_range_ratio: Annotated[
+        float | None, typer.Option(help="Draw both lengths from ± this share of them.", show_default="0")
+    ] = None,
+    random_prefix_len: Annotated[
+        int | None, typer.Option(help="Tokens before it that all prompts share.", show_default="0")
+    ] = None,
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Ask the server to go on to the full length.")
     ] = False,
     temperature: Annotated[float, typer.Option(help="The sampler's temperature.")] = 0.0,
+    top_p: Annotated[float | None, typer.Option(help="The sampler's top-p.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="The sampler's top-k.")] = None,
     extra_body: Annotated[str | None, typer.Option(help="JSON object merged into every request; null removes.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Do not check the server's certificate.")] = False,
     ca_file: Annotated[
@@ -92,6 +154,8 @@ def bench(
     save_detailed: Annotated[
         bool, typer.Option("--save-detailed", help="With the lists that 0.33 leaves out.")
     ] = False,
+    append_result: Annotated[bool, typer.Option("--append-result", help="Add the JSON as a line to the file.")] = False,
+    label: Annotated[str | None, typer.Option(help="A name for the run, in the JSON.")] = None,
     result_dir: Annotated[Path | None, typer.Option(help="Where the JSON goes.")] = None,
     result_filename: Annotated[str | None, typer.Option(help="Its name.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the JSON.")] = None,
@@ -145,7 +209,9 @@ def bench(
         shown_of(all_rows, metrics),
         quiet,
     )
-    extra = _object(extra_body, "--extra-body")
+    sampler = {name: value for name, value in (("top_p", top_p), ("top_k", top_k)) if value is not None}
+    extra = sampler | _object(extra_body, "--extra-body")
+    lengths = (random_input_len, random_output_len, random_range_ratio, random_prefix_len)
     pairs = dict(_pair(text) for text in metadata or [])
     headers = request_headers(header or [])
     if backend not in _APIS:
@@ -156,7 +222,7 @@ def bench(
         url=url,
         insecure=insecure,
         ca_file=None if ca_file is None else str(ca_file),
-        model=model,
+        model=served_model_name or model,
         api=_APIS[backend],
         path=endpoint,
     )
@@ -164,7 +230,9 @@ def bench(
         Spec(
             name=f"bench of {url}",
             arms={_ARM: arm},
-            workload=_workload(dataset_name, dataset_path, num_prompts, sharegpt_output_len),
+            workload=_workload(
+                dataset_name, dataset_path, num_prompts, (sharegpt_output_len, custom_output_len), lengths
+            ),
             schedule=_schedule(
                 request_rate,
                 burstiness,
@@ -196,7 +264,7 @@ def bench(
         _print_block(study, dialect, sections, percentiles, quiet=quiet)
     else:
         _print_table(folder, dialect, percentiles, asked)
-    if save_result:
+    if save_result or append_result:
         arguments = serving_arguments(
             study,
             study.trials[0],
@@ -206,8 +274,10 @@ def bench(
             sections=sections,
             percentiles=percentiles,
             save_detailed=save_detailed,
+            label=label,
+            model_id=model,
         )
-        _save(study, dialect, arguments, result_dir, result_filename)
+        _save(study, dialect, arguments, result_dir, result_filename, append=append_result)
     if not quiet:
         print(f"study: {folder}", file=sys.stderr)
     if not any(record.ok for record in study.trials[0].records if record.measured):
@@ -268,7 +338,13 @@ def _print_block(
 
 
 def _save(
-    study: "Study", dialect: "MetricDialect", arguments: Any, result_dir: Path | None, filename: str | None
+    study: "Study",
+    dialect: "MetricDialect",
+    arguments: Any,
+    result_dir: Path | None,
+    filename: str | None,
+    *,
+    append: bool,
 ) -> None:
     from inferometer.report.vllm_block import result_filename, result_json
 
@@ -277,31 +353,69 @@ def _save(
     result = result_json(study.view(study.trials[0], dialect), arguments)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result), encoding="utf-8")
+        with path.open("a" if append else "w", encoding="utf-8") as file:
+            file.write(("\n" if file.tell() else "") + json.dumps(result))
     except OSError as error:
         raise RequestWrong(f"{path} cannot be written: {error.strerror}. What was measured is in the study.") from error
     print(f"result: {path}", file=sys.stderr)
 
 
-def _workload(name: str | None, path: Path | None, num_prompts: int, output_tokens: int | None) -> "WorkloadSettings":
+def _workload(
+    name: str | None,
+    path: Path | None,
+    num_prompts: int,
+    output_lens: tuple[int | None, int | None],
+    random_lens: tuple[int | None, int | None, float | None, int | None],
+) -> "WorkloadSettings":
+    """The workload that the flags ask for. `output_lens`: of sharegpt, and of custom and hf. `random_lens`: input,
+    output, range and prefix."""
     from inferometer.core.spec import Builtin
+    from inferometer.workloads.custom import Custom
     from inferometer.workloads.sharegpt import ShareGpt
     from inferometer.workloads.trace import Trace
 
-    name = name or ("builtin" if path is None else "sharegpt")
+    is_random = any(length is not None for length in random_lens)
+    name = name or ("random" if is_random and path is None else "builtin" if path is None else "sharegpt")
+    if name not in _DATASETS:
+        hint = _NEAREST_DATASETS.get(name) or f"Known: {', '.join(_DATASETS)}."
+        raise RequestWrong(f"there is no data set {name!r} here. {hint}")
+    if is_random and name != "random":
+        raise RequestWrong(f"--random-… lengths are for --dataset-name random, not {name}.")
+    if name == "random":
+        return _random(num_prompts, random_lens)
+    output_tokens = output_lens[0] if name in ("sharegpt", "builtin", "trace") else output_lens[1] or output_lens[0]
+    if name == "builtin":
+        return Builtin(num_prompts, Builtin().max_tokens if output_tokens is None else output_tokens)
+    if path is None:
+        raise RequestWrong(f"--dataset-name {name} needs --dataset-path: {_FILES[name]}; or use builtin.")
     if name == "sharegpt":
-        if path is None:
-            raise RequestWrong("--dataset-name sharegpt needs --dataset-path; or use --dataset-name builtin.")
         return ShareGpt(str(path), num_prompts, output_tokens)
     if name == "trace":
-        if path is None:
-            raise RequestWrong("--dataset-name trace needs --dataset-path: Mooncake's jsonl or BurstGPT's csv.")
         if output_tokens is not None:
             raise RequestWrong("--sharegpt-output-len is of no use with a trace, which has lengths of its own.")
         return Trace(str(path), num_prompts)
-    if name == "builtin":
-        return Builtin(num_prompts, Builtin().max_tokens if output_tokens is None else output_tokens)
-    raise RequestWrong(f"there is no data set {name!r}; known: sharegpt, trace, builtin.")
+    if name == "hf" and not path.exists():
+        raise RequestWrong(
+            f"--dataset-name hf reads a local file, and there is no {path}: nothing is downloaded. Save the data set "
+            "as JSONL: datasets.load_dataset(…, split=…).to_json('prompts.jsonl')"
+        )
+    return Custom(str(path), num_prompts, output_tokens)
+
+
+_FILES = {
+    "sharegpt": "a ShareGPT file",
+    "trace": "Mooncake's jsonl or BurstGPT's csv",
+    "custom": "JSONL with a `prompt` in each line",
+    "hf": "a data set saved as JSON or JSONL",
+}
+
+
+def _random(num_prompts: int, lengths: tuple[int | None, int | None, float | None, int | None]) -> "WorkloadSettings":
+    from inferometer.workloads.random_lengths import RandomLengths
+
+    names = ("input_tokens", "max_tokens", "range_ratio", "prefix_tokens")
+    given = {name: value for name, value in zip(names, lengths, strict=True) if value is not None}
+    return msgspec.structs.replace(RandomLengths(num_prompts), **given)
 
 
 def _schedule(
