@@ -213,6 +213,8 @@ def bench(
     extra = sampler | _object(extra_body, "--extra-body")
     lengths = (random_input_len, random_output_len, random_range_ratio, random_prefix_len)
     pairs = dict(_pair(text) for text in metadata or [])
+    if label is not None and dialect != "vllm-0.33":  # whose JSON has a field for it
+        pairs = {"label": label, **pairs}
     headers = request_headers(header or [])
     if backend not in _APIS:
         raise RequestWrong(f"there is no backend {backend!r}; known: {', '.join(_APIS)}.")
