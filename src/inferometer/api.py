@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inferometer.analysis.compare import EFFECT_PERCENT, Comparison
+from inferometer.analysis.comparison import EFFECT_PERCENT, Comparison
 from inferometer.core.spec import Spec
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.results.read import Study, comparison_of, read_study

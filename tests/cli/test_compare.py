@@ -132,7 +132,7 @@ def test_a_study_and_a_block_stand_side_by_side_and_unlike_definitions_are_marke
     text = one_line(printed("compare", study, f"{SEED}#1", "--all"))
     assert "Mean TPOT (ms) [" in text
     assert "Median chunk gap (ms) [" in text  # the block's ITL stands there too
-    assert "one, two: by our definition; W7900 Q4_K_M: ends at [DONE], not at the last token" in text
+    assert "one, two: our definition; W7900 Q4_K_M: ends at [DONE], not at the last token" in text
     assert "successful requests one 2, two 2, W7900 Q4_K_M 50" in text
     vllm = printed("compare", study, f"{SEED}#1", "--metric-dialect", "vllm-0.6.5")
     assert "Mean TPOT (ms)  " in vllm  # by that version's rules both are alike

@@ -8,7 +8,7 @@ import pytest
 from inferometer.core.record import Trial
 from inferometer.foreign import readers
 from inferometer.foreign.foreign_run import ForeignRun
-from inferometer.metrics.rows import summarize
+from inferometer.metrics.summary import summarize
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -32,6 +32,6 @@ def by_us() -> Callable[[ForeignRun], dict[str, float | None]]:
     def computed(run: ForeignRun) -> dict[str, float | None]:
         trial = Trial("", 1, "done", plan_started_ns=0, records=run.records)
         values = summarize(trial, percentiles=(50, 90, 95, 99)).values
-        return {key: value for key, value in values.items() if key in run.of_records}
+        return {key: value for key, value in values.items() if key in run.keys_from_records}
 
     return computed

@@ -13,7 +13,8 @@ from inferometer.core.record import Trial
 from inferometer.foreign import readers
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.readers import READERS
-from inferometer.metrics.rows import metric_rows, summarize
+from inferometer.metrics.rows import metric_rows
+from inferometer.metrics.summary import summarize
 
 RECORDED = {
     path.name: path.read_text()
@@ -47,7 +48,7 @@ def read(text: str) -> None:
 def check(run: ForeignRun) -> None:
     assert run.values.keys() >= run.differs.keys()
     summary = summarize(Trial("", 1, "done", plan_started_ns=0, records=run.records))
-    assert not run.records or run.of_records <= KEYS
+    assert not run.records or run.keys_from_records <= KEYS
     assert summary.requests <= len(run.records)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.foreign.foreign_run import ForeignRun
-from inferometer.foreign.readers import not_read, read
+from inferometer.foreign.readers import read, unread_results
 
 LINES = [
     "============ Serving Benchmark Result ============",
@@ -131,14 +131,14 @@ def test_numbers_are_read_as_people_write_them(written: str, number: float):
 def test_a_value_that_may_mean_two_numbers_is_unknown_and_named(written: str):
     run = only(BLOCK.replace("73.23     ", written))
     assert run.values["mean_ttft_ms"] is None
-    assert run.notes == (f"1 line of the block not understood, first: Mean TTFT (ms): {' ' * 25}{written}",)
+    assert run.notes == (f"1 line of the block were not understood, first: Mean TTFT (ms): {' ' * 25}{written}",)
 
 
 def test_lines_of_others_inside_a_block_are_counted():
     lines = [*LINES[:3], "server-1 | INFO: 127.0.0.1 POST /v1/chat", "Frobnication factor (x): 3.2", *LINES[3:]]
     run = only("\n".join(lines))
     assert {key: run.values[key] for key in VALUES} == VALUES
-    assert run.notes == ("2 lines of the block not understood, first: server-1 | INFO: 127.0.0.1 POST /v1/chat",)
+    assert run.notes == ("2 lines of the block were not understood, first: server-1 | INFO: 127.0.0.1 POST /v1/chat",)
 
 
 def test_a_block_that_breaks_off_does_not_swallow_the_log_below():
@@ -202,7 +202,7 @@ def test_a_block_and_the_json_of_the_same_run_are_one_run():
 
 def test_json_that_is_no_result_is_counted():
     text = f"{json.dumps({'tp': 4})}\n{json.dumps(RESULT)}\n{json.dumps({'my_throughput': 3.5})}\n"
-    assert only(text).notes == ('2 lines with figures not understood, first: {"tp": 4}',)
+    assert only(text).notes == ('2 lines with figures were not understood, first: {"tp": 4}',)
 
 
 def test_rows_of_llama_bench_between_its_log_s_lines_are_one_run():
@@ -281,14 +281,14 @@ def test_a_bar_that_nobody_escaped_does_not_lose_the_row(head: str, line: str, m
 def test_rows_that_are_not_understood_are_counted():
     run = only("\n".join([HEAD, RULE, row("pp512", "1.00"), row("mixed 3", "2.00"), row("sum", "3.00")]))
     assert len(run.rows) == 1
-    assert run.notes[0].startswith("2 rows of the table not understood, first: | llama 7B Q4_0 |")
+    assert run.notes[0].startswith("2 rows of the table were not understood, first: | llama 7B Q4_0 |")
 
 
 def test_a_column_that_somebody_added_is_a_value_and_tells_no_rows_apart():
     head, rule = HEAD + " cost | W |", RULE + " --- | --- |"
     run = only("\n".join([head, rule, row("pp512", "1.00") + " 0.3 | 200 |", row("tg128", "2.00") + " 0.4 | 210 |"]))
     assert [row.settings for row in run.rows] == [{"n_gpu_layers": "99"}] * 2
-    assert run.notes == ("columns that are no known setting, not compared: cost, W",)
+    assert run.notes == ("columns that are not a known setting and were left out: cost, W",)
 
 
 def test_a_fork_s_settings_are_settings():
@@ -308,14 +308,14 @@ def test_a_fork_s_settings_are_settings():
             "several rates in a row",
         ),
         ("| Metric | A | B |\n|---|---|---|\n| TTFT (ms) | 1 | 2 |", "It has a table of figures"),
-        ("mean TTFT: 12 and so on", "1 line with figures not understood, first: mean TTFT: 12"),
+        ("mean TTFT: 12 and so on", "1 line with figures were not understood, first: mean TTFT: 12"),
         ("Nothing of that kind, since 2024.", ""),
     ],
 )
 def test_what_looks_like_a_result_and_is_none_is_named(text: str, said: str):
     assert read(text, "f") is None
-    assert said in not_read(text)
-    assert bool(not_read(text)) == bool(said)
+    assert said in unread_results(text)
+    assert bool(unread_results(text)) == bool(said)
 
 
 def test_prose_with_numbers_is_no_result():

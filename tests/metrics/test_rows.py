@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from inferometer.core.record import Event, RequestRecord, Sample, ServerTimings, TokenUsage, Trial
 from inferometer.metrics.request_timing import request_timing
-from inferometer.metrics.rows import METRICS, metric_rows, summarize, summarize_view, view
+from inferometer.metrics.rows import METRICS, metric_rows
+from inferometer.metrics.summary import summarize, summarize_view, view
 
 MS = 1_000_000
 DIALECTS = ("inferometer", "vllm-0.6.5", "vllm-0.33")
@@ -212,7 +213,7 @@ def test_a_count_by_token_ids_is_named_in_the_notes():
     summary = summarize(trial(record((20, "text", "a b", 2), usage=TokenUsage(7))))
     assert summary.values["total_output_tokens"] == 2
     assert summary.notes == (
-        "Total generated tokens: counted by the server (ids or counts of its chunks) in 1 of 1 requests",
+        "Total generated tokens: counted by the server (token ids or counts in its chunks) in 1 of 1 requests",
     )
 
 
@@ -427,6 +428,6 @@ def test_keys_and_labels_are_unique():
 def test_a_trial_that_was_cut_off_early_has_numbers_and_no_warning():
     """Most draws of its prompts hold no request that was ever sent."""
     never_sent = [record(index=i, outcome="cancelled", sent_ns=None, done_ns=50 * MS) for i in range(1, 6)]
-    found = summarize_view(view(trial(SCRIPTED, *never_sent)), draws_again=True)
+    found = summarize_view(view(trial(SCRIPTED, *never_sent)), with_replicates=True)
     assert found.values["completed"] == 1
     assert found.values["output_throughput"] == pytest.approx(60.0)  # 3 tokens in the 50 ms until all had ended

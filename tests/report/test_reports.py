@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.analysis.compare import Comparison, compare
+from inferometer.analysis.compare import compare
+from inferometer.analysis.comparison import Comparison
 from inferometer.core.record import Finding
-from inferometer.metrics.rows import METRICS, TrialSummary
+from inferometer.metrics.rows import METRICS
+from inferometer.metrics.summary import TrialSummary
 from inferometer.report import json_report, markdown, terminal
 from inferometer.report.markdown import pipe_table
 from inferometer.report.table import FIRST_ROWS, Shown, table

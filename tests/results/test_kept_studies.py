@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.analysis.compare import Comparison, Difference
+from inferometer.analysis.comparison import Comparison, Difference
 from inferometer.core.schedule import Closed
 from inferometer.core.spec import Arm, Builtin, Sampling, Settle, Spec
 from inferometer.results.read import comparison_of, read_study
@@ -67,7 +67,7 @@ def test_an_engine_against_itself_shows_no_difference(tmp_path: Path):
     found = difference(comparison, "output_throughput")
     assert found.p_value > 0.001
     assert found.verdict == "no difference shown" or found.p_value < 0.05
-    assert any("8 of 8 answers are one's to the letter" in note for note in comparison.said("note"))
+    assert any("outputs identical to one: 8/8" in note for note in comparison.finding_texts("note"))
 
 
 def test_a_study_goes_on_until_the_difference_is_known_well_enough_and_says_so(tmp_path: Path):

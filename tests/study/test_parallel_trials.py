@@ -62,7 +62,8 @@ def test_the_trials_of_a_round_run_at_once_and_the_result_says_so(tmp_path: Path
     assert all(sum(record.measured for record in trial.records) == 4 for trial in trials)
     comparison = comparison_of([tmp_path / "s"], "inferometer")
     assert any(
-        "a ran at the same time as b" in said or "at the same time as b" in said for said in comparison.said("warning")
+        "a ran at the same time as b" in said or "at the same time as b" in said
+        for said in comparison.finding_texts("warning")
     )
     assert comparison.primary_row is not None and comparison.primary_row.against("a", "b").paired
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from inferometer.core.schedule import Ramp, Schedule
     from inferometer.core.spec import Api
     from inferometer.core.workload_settings import WorkloadSettings
-    from inferometer.metrics.rows import MetricDialect
+    from inferometer.metrics.request_timing import MetricDialect
     from inferometer.results.read import Study
 
 _ARM = "server"

@@ -120,12 +120,12 @@ def engine_bench(
 def _stated(card: str | None, bandwidth: float | None, tflops: float | None) -> "tuple[CardLimits | None, bool]":
     """The card named, or made of the figures given; and whether it is for rows on a CPU too."""
     from inferometer.engine_bench.measure import known_devices
-    from inferometer.llama_bench.devices import CardLimits, Figure, device_asked
+    from inferometer.llama_bench.devices import CardLimits, Figure, requested_device
 
     for flag, value in (("--bandwidth", bandwidth), ("--tflops", tflops)):
         if value is not None and not 0 < value < float("inf"):
             raise RequestWrong(f"{flag} must be greater than 0, not {value:g}.")
-    named = None if card is None else device_asked(known_devices(), card)
+    named = None if card is None else requested_device(known_devices(), card)
     if bandwidth is None and tflops is None:
         return named, False
     if named is not None:
@@ -186,17 +186,17 @@ def _asked(
     arm: "Arm | None",
 ) -> "RowsRequest":
     from inferometer.engine_bench.measure import RowsRequest
-    from inferometer.llama_bench.row import every_test, pairs_of, whole_numbers
+    from inferometer.llama_bench.row import bench_tests, flag_numbers, length_pairs
     from inferometer.standin.model_names import STANDIN, standin_file
 
     if repetitions < 1:
         raise RequestWrong(f"-r must be at least 1, not {repetitions}.")
     if not models and (arm is None or not arm.runs_already or binary is not None):
         raise RequestWrong("-m is missing: name a GGUF file, or standin:demo to try without one.")
-    prompts = whole_numbers(tests[0] or ["512"], "-p")
-    generated = whole_numbers(tests[1] or ["128"], "-n")
-    pairs = pairs_of(tests[2] or [], "-pg")
-    depths = whole_numbers(tests[3] or ["0"], "-d")
+    prompts = flag_numbers(tests[0] or ["512"], "-p")
+    generated = flag_numbers(tests[1] or ["128"], "-n")
+    pairs = length_pairs(tests[2] or [], "-pg")
+    depths = flag_numbers(tests[3] or ["0"], "-d")
     files = tuple(
         str(standin_file(name.removeprefix(STANDIN), "target")) if name.startswith(STANDIN) else name for name in models
     )
@@ -204,7 +204,7 @@ def _asked(
     flags += [word for pair in pairs for word in ("-pg", f"{pair[0]},{pair[1]}")]
     return RowsRequest(
         models=files,
-        tests=tuple(every_test(prompts, generated, pairs, depths)),
+        tests=tuple(bench_tests(prompts, generated, pairs, depths)),
         test_flags=tuple(flags if any(depths) else flags[:4] + flags[6:]),  # builds before 2025 know no -d
         repetitions=repetitions,
         settings={name: _values(name, values) for name, values in given.items() if values},
@@ -224,10 +224,10 @@ _LEAST = {"n_gpu_layers": -1, "n_threads": 1, "n_batch": 1, "n_ubatch": 1}
 def _values(name: str, texts: list[str]) -> tuple[str, ...]:
     """The values of a setting, one by one."""
     from inferometer.engine_bench.from_server import FLAGS, FLASH_ATTN
-    from inferometer.llama_bench.row import whole_numbers
+    from inferometer.llama_bench.row import flag_numbers
 
     if name in _LEAST:
-        return tuple(map(str, whole_numbers(texts, FLAGS[name], _LEAST[name])))
+        return tuple(map(str, flag_numbers(texts, FLAGS[name], _LEAST[name])))
     values = tuple(part.strip() for text in texts for part in text.split(","))
     allowed = tuple(FLASH_ATTN) if name == "flash_attn" else None
     wrong = next((value for value in values if not value or (allowed and value not in allowed)), None)

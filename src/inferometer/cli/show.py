@@ -11,7 +11,7 @@ import typer
 from inferometer.base.errors import InferometerError, RequestWrong
 
 if TYPE_CHECKING:
-    from inferometer.analysis.compare import Comparison
+    from inferometer.analysis.comparison import Comparison
     from inferometer.foreign.foreign_run import ForeignRun
     from inferometer.results.read import Study
 
@@ -76,7 +76,7 @@ def list_studies(
 def _runs_text(path: Path, runs: "Sequence[ForeignRun]") -> str:
     """All runs by number under their outer headings, with main figures or llama-bench's rows."""
     from inferometer.base.units import rate_text, value_text
-    from inferometer.foreign.document import BETWEEN
+    from inferometer.foreign.document import HEADING_SEPARATOR
     from inferometer.foreign.inputs import heading_of
 
     lines = [f"{path}: {len(runs)} run{'s' if len(runs) != 1 else ''}"]
@@ -84,7 +84,7 @@ def _runs_text(path: Path, runs: "Sequence[ForeignRun]") -> str:
     outer_before = None
     units = ("requests", "tok/s", "ms", "ms", "GiB")
     for number, run in enumerate(runs, start=1):
-        outer = run.name.rpartition(BETWEEN)[0]
+        outer = run.name.rpartition(HEADING_SEPARATOR)[0]
         if outer != outer_before:
             lines += ["", *([outer] if outer else [])]
             lines += [_row("", "", width, _HEADS)] if run.values else []
@@ -178,7 +178,7 @@ def _show_study(folder: Path, as_json: bool) -> None:
         for line in words(comparison).headlines:
             print(line)
         for severity in ("invalid", "warning", "note"):
-            for line in comparison.said(severity):
+            for line in comparison.finding_texts(severity):
                 print(textwrap.fill(f"{severity}: {line}", 99, subsequent_indent="  "))
     print(f"\nThe whole table: inferometer compare {folder}")
 
@@ -242,7 +242,7 @@ def _headline(folder: Path) -> str:
 
     comparison = comparison_of([folder], "inferometer")
     if comparison.invalid:
-        return f"not valid: {comparison.said('invalid')[0]}"
+        return f"not valid: {comparison.finding_texts('invalid')[0]}"
     return "; ".join(words(comparison).headlines[: max(1, len(comparison.arms) - 1)]) or _only_value(comparison)
 
 

@@ -12,11 +12,11 @@ from inferometer.core.spec import Arm
 from inferometer.engine_bench import from_binary, from_server
 from inferometer.engine_bench.from_server import FLAGS, Say
 from inferometer.foreign import readers
-from inferometer.llama_bench.devices import CardLimits, device_called, read_devices
-from inferometer.llama_bench.efficiency import by_size_alone, efficiency
+from inferometer.llama_bench.devices import CardLimits, find_device, read_devices
+from inferometer.llama_bench.efficiency import efficiency, facts_from_size
 from inferometer.llama_bench.gguf_facts import Header, ModelFacts, header_of, model_facts, split_names
 from inferometer.llama_bench.row import BenchRow, BenchTest
-from inferometer.llama_bench.sheet import Judged
+from inferometer.llama_bench.sheet import RatedRow
 
 FORMAT_VERSION = 1
 CARRIED = ("n_gpu_layers", "n_threads")
@@ -93,15 +93,15 @@ def binary_flags(asked: RowsRequest, model: str) -> list[str]:
 
 def judged(
     rows: Sequence[BenchRow], models: Mapping[str, ModelFacts], stated: CardLimits | None, *, everywhere: bool
-) -> list[Judged]:
+) -> list[RatedRow]:
     """The rows with what they say of the machine. `stated`: the card that the user named, or, where it is for rows on a
     CPU too (`everywhere`), the figures that the user gave."""
     known = known_devices()
-    found: list[Judged] = []
+    found: list[RatedRow] = []
     for row in rows:
-        model = models.get(row.model) or by_size_alone(row)
+        model = models.get(row.model) or facts_from_size(row)
         device, why = _device(row, known, stated, everywhere=everywhere)
-        found.append(Judged(row, efficiency(row, model, device, why), model, device))
+        found.append(RatedRow(row, efficiency(row, model, device, why), model, device))
     return found
 
 
@@ -152,7 +152,7 @@ def read_rows(path: Path) -> SavedRows:
     return SavedRows(FORMAT_VERSION, rows, {name: model_in_file(Path(name)) for name in files})
 
 
-def document(entry: Judged) -> dict[str, Any]:
+def document(entry: RatedRow) -> dict[str, Any]:
     """A row as JSON with what was computed from it; unrounded. Any: JSON."""
     row, used, device = entry.row, entry.efficiency, entry.device
     return {
@@ -183,7 +183,7 @@ def _device(
         )
     (name,) = row.devices
     why = f"there are no figures of a card {name!r}; name a known one with --card, or state them: --bandwidth, --tflops"
-    device = device_called(known, name)
+    device = find_device(known, name)
     return device, "" if device else why
 
 

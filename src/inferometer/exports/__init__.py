@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from inferometer.analysis.pairing import Place, shown_names, study_names
+from inferometer.analysis.pairing import Place, display_names, study_names
 from inferometer.base.errors import RequestWrong
 from inferometer.core.plan import PlanItem
 from inferometer.core.record import Trial
@@ -21,7 +21,7 @@ from inferometer.exports.parquet import require_pyarrow, write_parquet
 from inferometer.exports.request_table import ExportedTrial, event_table, request_table
 from inferometer.exports.serving import block_of, result_of
 from inferometer.metrics.request_timing import MetricDialect
-from inferometer.metrics.rows import TrialSummary
+from inferometer.metrics.summary import TrialSummary
 from inferometer.report import json_report, markdown
 from inferometer.results.read import Study, comparison_of, read_study
 from inferometer.store import archive
@@ -192,7 +192,7 @@ def _summaries(
     studies: Sequence[tuple[str, Study]], dialect: MetricDialect, percentiles: tuple[float, ...]
 ) -> list[TrialSummary]:
     """Of the trials that ended well, called as a comparison of all these studies calls their arms."""
-    names = shown_names([Place(label, arm) for label, study in studies for arm in study.spec.arms])
+    names = display_names([Place(label, arm) for label, study in studies for arm in study.spec.arms])
     return [
         msgspec.structs.replace(summary, arm=names[Place(label, summary.arm)])
         for label, study in studies

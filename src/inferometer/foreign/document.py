@@ -1,4 +1,4 @@
-"""Which results stand in a text, and under which headings? Serving blocks, tables of llama-bench, and JSON."""
+"""Reader of texts with serving blocks, llama-bench tables and JSON results, each named by its headings."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -11,20 +11,20 @@ from inferometer.base.text import sanitize, sanitize_lines
 from inferometer.foreign import llama_bench_table, serving_block
 from inferometer.foreign.command_lines import settings_of
 from inferometer.foreign.foreign_run import ForeignRun
-from inferometer.foreign.headings import placed_lines
+from inferometer.foreign.headings import lines_with_headings
 from inferometer.foreign.json_parts import JsonPart, json_parts
 from inferometer.foreign.log_heads import remover, without_head
 from inferometer.llama_bench.row import BenchRow
 
-BETWEEN = " > "
-"""Stands between the headings of a run's name."""
+HEADING_SEPARATOR = " > "
+"""Separates the headings in a run's name."""
 
 ReadJson = Callable[[str, str], Sequence[ForeignRun] | None]
-"""The runs in a text of JSON alone."""
+"""Reads a text that is only JSON."""
 
 _SIGNS = (serving_block.TITLE, llama_bench_table.RATE)
 _JSON_SIGNS = ("throughput", "ttft", "n_prompt", "benchmarks", '"metrics"')
-"""A text without any holds nothing to read, and most files that are no text of ours end here."""
+"""A text without any of these has no result. Most other files are rejected by this test."""
 
 _FIGURE = re.compile(
     r"\d ?(?:tok(?:ens?)?/s|t/s|tps|req/s|ms)\b|\b(?:ttft|tpot|itl|e2el|throughput)\b[^.|]{0,40}[:=] *\d", re.IGNORECASE
@@ -51,15 +51,15 @@ class _Line(msgspec.Struct, frozen=True):
     text: str
 
 
-_Placed = Sequence[_Line]
+_Lines = Sequence[_Line]
 
 
 class _Reading:
-    """What a walk through a text has found: runs, the line that each begins in, and lines that were not understood."""
+    """What was found in a text so far: runs, the first line of each, and lines that were not understood."""
 
     def __init__(self, text: str, read_json: ReadJson | None) -> None:
         lines = [one for line in sanitize_lines(text).splitlines() for one in serving_block.lines_of(line)]
-        self.lines = [_Line(path, line) for path, line in placed_lines("\n".join(lines))]
+        self.lines = [_Line(path, line) for path, line in lines_with_headings("\n".join(lines))]
         self.parts: dict[int, list[JsonPart]] = {}
         if read_json is not None and any(sign in text for sign in _JSON_SIGNS):
             for part in json_parts([line.text for line in self.lines]):
@@ -80,12 +80,15 @@ class _Reading:
         if not self.unread:
             return ""
         lines = f"{len(self.unread)} line{'s' if len(self.unread) > 1 else ''}"
-        return f"{lines} with figures not understood, first: {sanitize(self.unread[0], _SHOWN_CHARACTERS)}"
+        return f"{lines} with figures were not understood, first: {sanitize(self.unread[0], _SHOWN_CHARACTERS)}"
 
 
 def runs_of(text: str, name: str, read_json: ReadJson | None = None) -> Sequence[ForeignRun] | None:
-    """In the text's order, each named by the path of its headings, or `name` where it has none. JSON in the text is
-    read by `read_json`. The first run has a note of the lines that were not understood."""
+    """Runs in the text's order, each named by the path of its headings, or `name` without headings; None without runs.
+
+    `read_json` reads JSON in the text; None: JSON is not read. The first run has a note that counts the lines with
+    figures that were not understood.
+    """
     if not any(sign in text for sign in (*_SIGNS, *(_JSON_SIGNS if read_json else ()))):
         return None
     found = _walked(text, name, read_json)
@@ -97,8 +100,8 @@ def runs_of(text: str, name: str, read_json: ReadJson | None = None) -> Sequence
     return runs
 
 
-def not_read(text: str, read_json: ReadJson | None = None) -> str:
-    """What in a text that holds no result looks like one; "" for nothing."""
+def unread_results(text: str, read_json: ReadJson | None = None) -> str:
+    """What looks like a result in a text without one that can be read; "" for nothing."""
     kind = next((what for pattern, what in _OTHER_TABLES if pattern.search(text)), "")
     has_row = any(llama_bench_table.looks_like_row(line) for line in text.splitlines())
     if not kind and has_row:
@@ -110,28 +113,28 @@ def not_read(text: str, read_json: ReadJson | None = None) -> str:
 def _walked(text: str, name: str, read_json: ReadJson | None) -> _Reading:
     found = _Reading(text, read_json)
     lines = found.lines
-    at = since = 0  # since: the line after the last run
+    at = previous_end = 0
     while at < len(lines):
         line = lines[at].text
-        called = BETWEEN.join(lines[at].path) or name
+        called = HEADING_SEPARATOR.join(lines[at].path) or name
         before, count = at, len(found.runs)
         if at in found.parts:
             at = _read_parts(found, at, called)
-        elif (prefix := serving_block.begins(line)) is not None:
-            at = _read_block(found, at, called, prefix, since)
+        elif (prefix := serving_block.block_prefix(line)) is not None:
+            at = _read_block(found, at, called, prefix, previous_end)
         elif "|" in line and (heads := llama_bench_table.heads_of(_unprefixed(line))) is not None:
-            at = _read_table(found, at, called, heads, since)
+            at = _read_table(found, at, called, heads, previous_end)
         else:
             at += 1
             if _looks_like_result(line):
                 found.unread.append(line)
         if len(found.runs) > count or at > before + 1:
-            since = at
+            previous_end = at
     return found
 
 
 def _looks_like_result(line: str) -> bool:
-    """Whether a line outside of all results tells a figure in a unit of ours, or is a table's row of figures."""
+    """Whether a line outside of all results has a figure in one of our units, or is a table row with figures."""
     if llama_bench_table.looks_like_row(line):
         return True
     if line.lstrip("> ").startswith("|"):
@@ -142,13 +145,13 @@ def _looks_like_result(line: str) -> bool:
 # --- blocks ---------------------------------------------------------------------------------------
 
 
-def _read_block(found: _Reading, at: int, called: str, prefix: str, since: int) -> int:
-    """Adds the run of the block that begins at a line, and gives the line after its last."""
+def _read_block(found: _Reading, at: int, called: str, prefix: str, previous_end: int) -> int:
+    """Add the run of the block that starts at a line. Returns the index after its last line."""
     lines = found.lines
     block = serving_block.block_of(prefix, [line.text for line in lines[at + 1 :]])
     end = at + 1 + block.length
-    asked = settings_of(line.text for line in lines[since:at])
-    run = serving_block.run_of(called, block, asked, serving_block.memory_beneath(_beneath(lines, end)))
+    asked = settings_of(line.text for line in lines[previous_end:at])
+    run = serving_block.run_of(called, block, asked, serving_block.memory_below(_lines_below(lines, end)))
     if run is not None:
         run = msgspec.structs.replace(run, notes=_block_notes(block.not_understood, run))
         same = next((i for i, other in enumerate(found.runs) if _is_same(run, other)), None)
@@ -164,16 +167,16 @@ def _block_notes(not_understood: Sequence[str], run: ForeignRun) -> tuple[str, .
         return ()
     lines = f"{len(not_understood)} line{'s' if len(not_understood) > 1 else ''}"
     first = sanitize(not_understood[0], _SHOWN_CHARACTERS)
-    return (f"{lines} of the block not understood, first: {first}",)
+    return (f"{lines} of the block were not understood, first: {first}",)
 
 
-def _beneath(lines: _Placed, start: int) -> list[str]:
-    """The lines that stand below a result and under the same headings, up to the next result."""
+def _lines_below(lines: _Lines, start: int) -> list[str]:
+    """The lines below a result and under the same headings, up to the next result."""
     path = lines[start - 1].path
     below = takewhile(
         lambda line: (
             line.path == path
-            and serving_block.begins(line.text) is None
+            and serving_block.block_prefix(line.text) is None
             and llama_bench_table.heads_of(line.text) is None
         ),
         lines[start : start + _LINES_BENEATH],
@@ -185,13 +188,13 @@ def _beneath(lines: _Placed, start: int) -> list[str]:
 
 
 def _unprefixed(line: str) -> str:
-    """A line of a table without what a log has put before it."""
+    """A line of a table without a log's prefix."""
     prefix = llama_bench_table.prefix_of(line) if "model" in line else ""
     return line[len(prefix) :]
 
 
-def _read_table(found: _Reading, at: int, called: str, heads: list[str], since: int) -> int:
-    """Adds the run of the table that begins at a line, and gives the line after its last."""
+def _read_table(found: _Reading, at: int, called: str, heads: list[str], previous_end: int) -> int:
+    """Add the run of the table that starts at a line. Returns the index after its last line."""
     lines = found.lines
     removed = remover(llama_bench_table.prefix_of(lines[at].text))
     rows: list[BenchRow] = []
@@ -199,14 +202,14 @@ def _read_table(found: _Reading, at: int, called: str, heads: list[str], since: 
     end = at + 1
     while end < len(lines) and end not in found.parts:
         line = removed(lines[end].text) or without_head(lines[end].text)
-        if llama_bench_table.ends(line) or serving_block.begins(line) is not None:
+        if llama_bench_table.is_table_end(line) or serving_block.block_prefix(line) is not None:
             break
         row = llama_bench_table.row_of(heads, line)
         rows += [row] if row is not None else []
         odd += [line] if row is None and "|" in line and any(char.isalnum() for char in line) else []
         end += 1
     if rows:
-        around = [without_head(line.text) for line in lines[since:at]], _beneath(lines, end)
+        around = [without_head(line.text) for line in lines[previous_end:at]], _lines_below(lines, end)
         rows = llama_bench_table.with_build(rows, *around)
         found.add(ForeignRun(called, "llama-bench", rows=tuple(rows), notes=_table_notes(heads, odd)), at)
     else:
@@ -218,10 +221,10 @@ def _table_notes(heads: Sequence[str], odd: Sequence[str]) -> tuple[str, ...]:
     notes: list[str] = []
     if odd:
         rows = f"{len(odd)} row{'s' if len(odd) > 1 else ''}"
-        notes.append(f"{rows} of the table not understood, first: {sanitize(odd[0], _SHOWN_CHARACTERS)}")
+        notes.append(f"{rows} of the table were not understood, first: {sanitize(odd[0], _SHOWN_CHARACTERS)}")
     others = llama_bench_table.other_columns(heads)
     if others:
-        notes.append(f"columns that are no known setting, not compared: {', '.join(others)}")
+        notes.append(f"columns that are not a known setting and were left out: {', '.join(others)}")
     return tuple(notes)
 
 
@@ -229,7 +232,7 @@ def _table_notes(heads: Sequence[str], odd: Sequence[str]) -> tuple[str, ...]:
 
 
 def _read_parts(found: _Reading, at: int, called: str) -> int:
-    """Adds the runs of the JSON that begins at a line and goes on without another line, and gives the line after."""
+    """Add the runs of the JSON that starts at a line and of JSON directly below it. Returns the index after it."""
     assert found.read_json is not None
     parts, end = _together(found, at)
     try:
@@ -255,7 +258,7 @@ def _read_parts(found: _Reading, at: int, called: str) -> int:
 
 
 def _together(found: _Reading, at: int) -> tuple[list[JsonPart], int]:
-    """The JSON parts from a line on, with nothing but blank lines between, and the line after the last."""
+    """The JSON parts from a line on with only blank lines between them, and the index after the last."""
     parts: list[JsonPart] = []
     end = at
     while at < len(found.lines) and (at in found.parts or not found.lines[at].text.strip()):
@@ -269,7 +272,7 @@ def _together(found: _Reading, at: int) -> tuple[list[JsonPart], int]:
 
 
 def _add_json(found: _Reading, run: ForeignRun, at: int) -> None:
-    """Adds a run out of JSON: to the block of the same run, to llama-bench's rows before it, or as another."""
+    """Add a run from JSON: merge it with the block of the same run or with llama-bench rows before it, or append it."""
     before = found.runs[-1] if found.runs else None
     if run.rows and before is not None and before.rows and before.name == run.name and before.rows[0].samples_ns:
         found.runs[-1] = msgspec.structs.replace(before, rows=before.rows + run.rows)
@@ -281,23 +284,23 @@ def _add_json(found: _Reading, run: ForeignRun, at: int) -> None:
         found.runs[same] = _merged(found.runs[same], run)
 
 
-def _is_same(block: ForeignRun, told: ForeignRun) -> bool:
-    """Whether a block and a JSON are of one run: all numbers that both have are the same to the block's decimals."""
-    if "block" not in block.tool or "block" in told.tool or "duration" not in told.values:
+def _is_same(block: ForeignRun, from_json: ForeignRun) -> bool:
+    """Whether a block and a JSON result describe one run: all numbers of both agree to the block's decimals."""
+    if "block" not in block.tool or "block" in from_json.tool or "duration" not in from_json.values:
         return False
-    both = [(value, told.values.get(key)) for key, value in block.values.items() if value is not None]
+    both = [(value, from_json.values.get(key)) for key, value in block.values.items() if value is not None]
     alike = [(one, other) for one, other in both if other is not None]
     return len(alike) >= _LEAST_ALIKE and all(abs(one - other) <= _SAME_MS for one, other in alike)
 
 
-def _merged(block: ForeignRun, told: ForeignRun) -> ForeignRun:
-    """The run of the JSON, which has more digits, with what only its block tells."""
-    values = block.values | {key: value for key, value in told.values.items() if value is not None}
-    values |= {key: None for key in told.values if key not in values}
-    differs = {key: text for key, text in (block.differs | told.differs).items() if key in values}
+def _merged(block: ForeignRun, from_json: ForeignRun) -> ForeignRun:
+    """The run from JSON, which has more digits, with the values that only the block has."""
+    values = block.values | {key: value for key, value in from_json.values.items() if value is not None}
+    values |= {key: None for key in from_json.values if key not in values}
+    differs = {key: text for key, text in (block.differs | from_json.differs).items() if key in values}
     return msgspec.structs.replace(
-        told, name=block.name, values=values, differs=differs, settings=block.settings | told.settings,
-        notes=(*block.notes, *told.notes),
+        from_json, name=block.name, values=values, differs=differs, settings=block.settings | from_json.settings,
+        notes=(*block.notes, *from_json.notes),
     )  # fmt: skip
 
 
@@ -305,7 +308,7 @@ def _merged(block: ForeignRun, told: ForeignRun) -> ForeignRun:
 
 
 def _with_captions(found: _Reading, name: str) -> list[ForeignRun]:
-    """The runs; those of one name are called by the line above each (`base:`, **base**) where these differ."""
+    """The runs. Those with the same name get the line above each (`base:`, **base**) as name, if these lines differ."""
     runs = list(found.runs)
     for called in dict.fromkeys(run.name for run in runs):
         places = [i for i, run in enumerate(runs) if run.name == called]
@@ -313,13 +316,13 @@ def _with_captions(found: _Reading, name: str) -> list[ForeignRun]:
         if len(places) < 2 or "" in captions or len(set(captions)) < len(captions):
             continue
         for i, caption in zip(places, captions, strict=True):
-            full = caption if called == name else f"{called}{BETWEEN}{caption}"
+            full = caption if called == name else f"{called}{HEADING_SEPARATOR}{caption}"
             runs[i] = msgspec.structs.replace(runs[i], name=full)
     return runs
 
 
-def _caption(lines: _Placed, start: int) -> str:
-    """Of the result that begins at a line: the nearest line above, past the fence; "" where it is no caption."""
+def _caption(lines: _Lines, start: int) -> str:
+    """The caption of the result that starts at a line: the nearest line above, before a fence; "" if there is none."""
     above = [line.text for line in lines[max(0, start - 4) : start]]
     near = next((line for line in reversed(above) if line.strip() and not line.lstrip().startswith(("```", "~~~"))), "")
     found = _CAPTION.match(near)

@@ -1,6 +1,6 @@
-"""What does a Markdown table of llama-bench say? Its lines as rows, whichever columns its version has.
+"""Reader of llama-bench's Markdown tables, with the columns of any version.
 
-Read are the tables of 2023 (no size, `pp 512`) to build 11434, and those of our own engine-bench.
+Supported are tables from 2023 (no size, `pp 512`) to build 11434, ik_llama.cpp's, and those of our engine-bench.
 """
 
 import re
@@ -14,7 +14,7 @@ from inferometer.llama_bench.row import BenchRow, BenchTest
 from inferometer.llama_bench.sheet import SETTING_COLUMNS
 
 RATE = "t/s"
-"""The column that no such table lacks."""
+"""The column that every such table has."""
 _FIELDS = {column.head: name for name, column in SETTING_COLUMNS.items()} | {
     name: name
     for name in (
@@ -40,29 +40,29 @@ _DEVICE = re.compile(r"\s*Device \d+: (?P<name>[^,]+), ")
 
 
 def heads_of(line: str) -> list[str] | None:
-    """The columns, where the line is the head of such a table."""
+    """The column headings if the line is the head of such a table; else None."""
     cells = _cells(line)
     return cells if {"model", "test", RATE} <= set(cells) else None
 
 
 def prefix_of(line: str) -> str:
-    """What a log or a quotation has put before the table's head: all that stands before its first cell."""
+    """The text before the first cell of the table's head: a log's or a quotation's prefix."""
     before = line[: line.index("model")].rstrip()
     return before.removesuffix("|") if before.endswith("|") else before
 
 
 def looks_like_row(line: str) -> bool:
-    """Whether the line is a row of such a table, its head being known or not."""
+    """Whether the line looks like a row of such a table, with or without its head."""
     return "|" in line and _ROW_TEST.search(line) is not None
 
 
 def other_columns(heads: Sequence[str]) -> list[str]:
-    """Columns that somebody added, or that are not known here."""
+    """Columns that are neither llama-bench's own nor a known setting."""
     return [head for head in heads if head not in _FIELDS and head not in _OWN_COLUMNS and "[" not in head]
 
 
 def row_of(heads: Sequence[str], line: str) -> BenchRow | None:
-    """A line of the table; None for one that is no row of it. Size and parameters are rounded as they stand there."""
+    """A line of the table; None for any other line. Size and parameters are rounded as in the table."""
     tight = _cells(line, _BAR_AFTER_BLANK)
     entry = _entry(heads, tight if len(tight) == len(heads) else _cells(line))
     if entry is None:
@@ -84,19 +84,19 @@ def row_of(heads: Sequence[str], line: str) -> BenchRow | None:
         parameters=parameters,
         backend=entry.get("backend", ""),
         settings=settings,
-        told_rate_per_s=float(rate["rate"]) if rate else None,
-        told_deviation_per_s=float(rate["deviation"]) if rate and rate["deviation"] else None,
+        reported_rate_per_s=float(rate["rate"]) if rate else None,
+        reported_deviation_per_s=float(rate["deviation"]) if rate and rate["deviation"] else None,
     )
 
 
-def ends(line: str) -> bool:
+def is_table_end(line: str) -> bool:
     """Whether the table has ended before this line. llama-bench's own log may stand between its rows."""
     stripped = line.strip()
     return not stripped or stripped.startswith((*_NO_TABLE, "#", "build:"))
 
 
 def with_build(rows: Sequence[BenchRow], before: Sequence[str], after: Sequence[str]) -> list[BenchRow]:
-    """The rows with what stands around their table: GPUs in the lines `before` it, the build in those `after` it."""
+    """The rows with the GPUs from the lines `before` their table and the build from the lines `after` it."""
     devices = tuple(found["name"] for line in before if (found := _DEVICE.match(line)))
     build = next((found for line in after if (found := _BUILD.search(line))), None)
     engine = engine_of(build["commit"], int(build["number"])) if build else "llama-bench"
@@ -104,7 +104,7 @@ def with_build(rows: Sequence[BenchRow], before: Sequence[str], after: Sequence[
 
 
 def _cells(line: str, bar: re.Pattern[str] | None = None) -> list[str]:
-    """Of a line of a table, with or without a bar at its ends; empty for any other."""
+    """The cells of a table's line, with or without a bar at its ends; empty for any other line."""
     stripped = line.strip().lstrip("> ")
     if "|" not in stripped:
         return []
@@ -117,12 +117,12 @@ _BAR = re.compile(r"(?<!\\)\|")
 _BAR_AFTER_BLANK = re.compile(r"(?:^|(?<= ))\|")
 """`CUDA0|CUDA1` is one cell of a table whose bars have blanks around them."""
 _TEXTS = ("model", "backend", "dev", "sm", "ts", "ot")
-"""Columns whose cells may hold a bar that nobody escaped, the likeliest first."""
+"""Columns whose cells may have an unescaped bar, the likeliest first."""
 
 
 def _entry(heads: Sequence[str], cells: Sequence[str]) -> dict[str, str] | None:
-    """The cells by their heads; None where they are of another number, and no way to join or to fill them gives a test
-    and a rate in their places."""
+    """The cells by their heads. If their number differs, cells are joined or filled up so that test and rate are in
+    their columns; None if that is impossible."""
     missing = len(heads) - len(cells)
     if missing > 0:
         cells = [*cells, *([""] * missing)]

@@ -1,8 +1,8 @@
-"""What do other tools' files say? One module a tool: its text in, our types out.
+"""Registry of the readers of other tools' files: one module per tool, which turns text into our types.
 
-Each has `runs_of(text, name)`: the runs in a file of its tool; None where it is none of it. Raises RequestWrong for a
-file of its tool that it cannot read (a version that is not known, say). `name` is what a run is called that has no name
-of its own.
+Each module has `runs_of(text, name)`: the runs in a file of its tool; None if the file is from another tool. Raises
+RequestWrong for a file of its tool that it cannot read (an unknown version, for example). `name`: name of a run without
+a name in the file.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,24 +23,27 @@ READERS: dict[str, Callable[[str, str], Sequence[ForeignRun] | None]] = {
     "llama-bench (json, jsonl, csv, sql)": llama_bench_output.runs_of,
     "a text with serving blocks of vLLM or SGLang, or with tables of llama-bench": document.runs_of,
 }
-"""By what they read, in the order in which they are tried: a text that may hold anything comes last."""
+"""By description of the files, in the order in which they are tried: texts with any content come last."""
 
 
 def read(text: str, name: str) -> Sequence[ForeignRun] | None:
-    """The runs in a text of any tool that is known; None where it is of none. A text that is not one tool's as a whole
-    may hold results between other lines. What a tool writes where it measured nothing is unknown."""
-    runs = _read_as_a_whole(text, name)
+    """The runs in a text of any known tool; None if no reader recognises it.
+
+    A text that no reader recognises as a whole may have results between other lines. Zeros that stand for "not
+    measured" are None.
+    """
+    runs = _read_whole(text, name)
     if runs is None:
-        runs = document.runs_of(_unwrapped(text), name, _read_as_a_whole)
+        runs = document.runs_of(_unwrapped(text), name, _read_whole)
     return None if runs is None else [_with_failures(without_unmeasured(run)) for run in runs]
 
 
-def not_read(text: str) -> str:
-    """What in a text that holds no result looks like one; "" for nothing."""
-    return document.not_read(_unwrapped(text), _read_as_a_whole)
+def unread_results(text: str) -> str:
+    """What looks like a result in a text without one that can be read; "" for nothing."""
+    return document.unread_results(_unwrapped(text), _read_whole)
 
 
-def _read_as_a_whole(text: str, name: str) -> Sequence[ForeignRun] | None:
+def _read_whole(text: str, name: str) -> Sequence[ForeignRun] | None:
     found = (runs_of(text, name) for runs_of in READERS.values() if runs_of is not document.runs_of)
     return next((runs for runs in found if runs is not None), None)
 
@@ -49,7 +52,7 @@ _LOGGED = ("log", "message", "msg", "MESSAGE")
 
 
 def _unwrapped(text: str) -> str:
-    """The lines that a log of JSON objects holds (docker's json-file, journald's json); any other text as it is."""
+    """The lines in a log of JSON objects (docker's json-file, journald's json); any other text unchanged."""
     found = objects(text) if text.lstrip().startswith("{") else None
     field = next((key for key in _LOGGED if found and all(isinstance(one.get(key), str) for one in found)), None)
     if found is None or field is None:
@@ -58,7 +61,7 @@ def _unwrapped(text: str) -> str:
 
 
 def _with_failures(run: ForeignRun) -> ForeignRun:
-    """The run with a note where fewer requests succeeded than were asked for."""
+    """The run, with a note if fewer requests succeeded than were requested."""
     asked = run.settings.get("requests") or run.settings.get("num_prompts") or ""
     completed, failed = run.values.get("completed"), run.values.get("failed")
     wanted = float(asked) if asked.isdecimal() and len(asked) < 10 else (completed or 0.0) + (failed or 0.0)

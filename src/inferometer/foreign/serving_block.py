@@ -1,6 +1,6 @@
-"""What does a "Serving Benchmark Result" block say? vLLM's and SGLang's, old and new, and our own.
+"""Reader of "Serving Benchmark Result" blocks: vLLM's and SGLang's, old and new, and our own.
 
-A block does not tell its version; it is known by its lines. What the lines mean there was read from vLLM 0.6.5
+A block does not state its version; its lines identify it. Their meaning is based on the sources of vLLM 0.6.5
 (benchmarks/benchmark_serving.py), vLLM 0.33.0 (vllm/benchmarks/serve.py) and SGLang (python/sglang/bench_serving.py).
 """
 
@@ -32,10 +32,10 @@ _LEFT_OUT = re.compile(
     r"(?:input|peak input) token throughput \(tok/s\)|average (?:input|output) length|request goodput \(req/s\)|"
     r"(?:max|min|std) (?:itl|ttft|tpot|e2el|e2e latency) \(ms\)|request throughput \(rps\)"
 )
-"""Lines that blocks of known tools and forks have, and that say nothing of ours."""
+"""Labels in blocks of known tools and forks for which we have no metric."""
 _SECTION = re.compile(r"-{3,}[^-]{0,80}-{3,}")
 _BREAKS_OFF = 8
-"""Lines in a row that no block has: the block was cut off before them."""
+"""This many lines in a row without a known label mean that the block was cut off before them."""
 
 _MEMORY = re.compile(r"(?P<number>\d{1,9}(?:[.,]\d{1,9})?) ?(?P<unit>GiB|MiB|GB|MB)\b", re.IGNORECASE)
 _PLACE = r"(?:memory|vram|mem|rss)"
@@ -50,7 +50,7 @@ _ONLY_MEMORY = re.compile(rf"(?:gpu\s+)?{_PLACE}", re.IGNORECASE)
 _SOLD_SIZES = frozenset(
     {4, 6, 8, 10, 11, 12, 16, 20, 24, 32, 36, 40, 48, 64, 72, 80, 94, 96, 128, 141, 144, 180, 192, 256, 288, 384, 512}
 )
-"""Of cards and memory modules: `VRAM: 24 GB` names a card."""
+"""Sizes of cards and memory modules, GB: `VRAM: 24 GB` describes a card."""
 _USED_OF_ALL = re.compile(r"(?:gib|mib|gb|mb)\s*/\s*[\d.,]+ ?(?:gib|mib|gb|mb)", re.IGNORECASE)
 _NOT_ENGINES = re.compile(
     r"\bkv\b|cache|\bmodel\b|weights?\b|\btotal\b|\bavailable\b|\bfree\b|ddr\d?|\bsystem\b|\bcards?\b|\bfile\b|"
@@ -59,7 +59,7 @@ _NOT_ENGINES = re.compile(
 )
 _BYTES = {"gib": BYTES_PER_GIB, "mib": BYTES_PER_MIB, "gb": 1e9, "mb": 1e6}
 _LINES_BENEATH = 4
-"""How far below a block its memory may stand."""
+"""Memory may be noted this many lines below a block."""
 
 _LABELS = {row.label.casefold(): row.key for row in metric_rows((99,))} | {
     "total throughput (tok/s)": "total_token_throughput",  # SGLang of 2024
@@ -95,9 +95,7 @@ _TO_DONE = "ends at [DONE], not at the last token"
 _E2EL_TO_DONE = f"{_TO_DONE}; {_CONNECTS}"
 _BY_CLIENT = "counted by the client's tokenizer"
 _WITHOUT_TEMPLATE = f"{_BY_CLIENT}, without the chat template"
-_NOT_TOLD = (
-    "tokens counted by the server or as asked for; it depends on version and backend, and the block does not say"
-)
+_NOT_TOLD = "tokens counted by the server or as asked for; the block does not state which"
 _DIFFERS: dict[_Form, dict[str, str]] = {
     "vllm-0.6.5": {
         "ttft": _CONNECTS,
@@ -133,12 +131,12 @@ _RATES = {
     "output_throughput": ("total_output_tokens",),
     "total_token_throughput": ("total_input_tokens", "total_output_tokens"),
 }
-"""Each is a sum of these over the duration, in every tool."""
+"""Each rate is the sum of these over the duration, in every tool."""
 
 
-def begins(line: str) -> str | None:
-    """What stands before a block's first line on each of its lines ("" mostly, "# " in a commented script, a time in a
-    log); None where no block begins."""
+def block_prefix(line: str) -> str | None:
+    """The prefix of a block's first line ("" usually, "# " in a commented script, a time in a log); None if no block
+    starts here."""
     at = line.find(TITLE)
     if at < 0:
         return None
@@ -147,13 +145,13 @@ def begins(line: str) -> str | None:
     return prefix if len(left) - len(prefix) >= len(_RULE) and right.startswith(_RULE) else None
 
 
-def ends(line: str) -> bool:
-    """Whether a block's last line is this, or one that stands in no block."""
+def is_block_end(line: str) -> bool:
+    """Whether this is a block's last line, or the end of a code fence."""
     return _ENDS.search(line[-200:]) is not None or line.lstrip("> ").startswith(_CLOSES)
 
 
 def lines_of(line: str) -> list[str]:
-    """A block that was pasted as one line, as its lines; any other line as it is."""
+    """The lines of a block that was pasted as one line; any other line unchanged."""
     at = line.find(TITLE)
     rest = line[at + len(TITLE) :].lstrip(" =")
     if at < 0 or ": " not in rest:
@@ -164,8 +162,8 @@ def lines_of(line: str) -> list[str]:
 
 
 class Block(msgspec.Struct, frozen=True):
-    """What a block's lines say. `length`: how many of the lines are its own. `not_understood`: those of them that say
-    something else."""
+    """Content of a block. `length`: number of its lines. `not_understood`: those of its lines that have another
+    form."""
 
     values: dict[str, float | None]
     settings: dict[str, str]
@@ -175,17 +173,17 @@ class Block(msgspec.Struct, frozen=True):
 
 
 def block_of(prefix: str, lines: Sequence[str]) -> Block:
-    """The block that begins above `lines`, where `prefix` stood before its first line."""
+    """The block whose first line, with this prefix, is directly above `lines`."""
     removed = remover(prefix)
     values: dict[str, float | None] = {}
     settings: dict[str, str] = {}
     odd: list[tuple[int, str]] = []
     is_our_own, is_033, length = False, False, 0
     for at, line in enumerate(lines):
-        if begins(line) is not None or at - length >= _BREAKS_OFF:
+        if block_prefix(line) is not None or at - length >= _BREAKS_OFF:
             break
         ways = [way for way in (removed(line), without_head(line), line) if way is not None]
-        if ends(ways[0]) or ends(line):
+        if is_block_end(ways[0]) or is_block_end(line):
             length = at + 1
             break
         is_our_own |= "Not in vLLM" in line
@@ -210,9 +208,9 @@ def block_of(prefix: str, lines: Sequence[str]) -> Block:
     return Block(values, settings, form, length, kept)
 
 
-def run_of(name: str, block: Block, asked: Mapping[str, str], memory_gib: float | None) -> ForeignRun | None:
-    """The run of a block; None where no line says anything known. `asked`: settings told elsewhere, which the block's
-    own override."""
+def run_of(name: str, block: Block, requested: Mapping[str, str], memory_gib: float | None) -> ForeignRun | None:
+    """The run of a block; None if it has no value. `requested`: settings from outside the block, which those in the
+    block override."""
     values, form = dict(block.values), block.form
     if not any(value is not None for value in values.values()):
         return None
@@ -221,15 +219,15 @@ def run_of(name: str, block: Block, asked: Mapping[str, str], memory_gib: float 
         values = {"memory_gib": memory_gib, **values}
     differs = {key: text for key in values if (text := _difference(form, key))}
     if form != "inferometer" and "memory_gib" in values:
-        differs["memory_gib"] = "as somebody noted it: of what, and read how, is not told"
+        differs["memory_gib"] = "as noted in the file; what was measured, and how, is unknown"
     dialect = form if form != "sglang" else ""
-    settings = {**asked, **block.settings}
+    settings = {**requested, **block.settings}
     return ForeignRun(name, _TOOLS[form], values, differs, settings, dialect=dialect)
 
 
-def memory_beneath(lines: Sequence[str]) -> float | None:
-    """GiB, from a line that holds nothing else or calls it memory in use, among the first few below a block; None where
-    there is none. The size of a card, a model or a cache is not it. Decimal units are told from binary ones."""
+def memory_below(lines: Sequence[str]) -> float | None:
+    """GiB, from one of the first lines below a block that has nothing else or mentions memory in use; None if there is
+    none. The size of a card, a model or a cache is not used. Decimal and binary units are distinguished."""
     beneath = [line for line in lines if line.strip().strip("`~")][:_LINES_BENEATH]
     for line in beneath:
         found = _MEMORY.search(line)
@@ -248,7 +246,7 @@ def memory_beneath(lines: Sequence[str]) -> float | None:
 
 
 def _told(line: str) -> tuple[str, str | None, str] | None:
-    """Label, key and text of a line that a block of a known tool has; the key is None where it is none of ours."""
+    """Label, key and text of a line in a block of a known tool; the key is None if we have no such metric."""
     label, colon, text = line.partition(":")
     label = label.strip(" \t*_`>|•+-").casefold()
     if not colon or len(label) > 80:
@@ -260,7 +258,7 @@ def _told(line: str) -> tuple[str, str | None, str] | None:
 
 
 def _key(label: str) -> str | None:
-    """By our labels, which are vLLM's; any percentile is as the 99th."""
+    """The key of a label. Our labels are vLLM's; any percentile is handled like the 99th."""
     label = label.replace("e2e latency (ms)", "e2el (ms)")  # SGLang
     found = _PERCENTILE.fullmatch(label)
     if found is None:
@@ -270,8 +268,8 @@ def _key(label: str) -> str | None:
 
 
 def _unrounded_rates(values: Mapping[str, float | None]) -> dict[str, float]:
-    """The rates with more digits than the block's two decimals, from the block's own sums, where these round to what is
-    printed: 0.05 and 0.07 req/s are 40% apart, and the runs 60%."""
+    """Rates with more digits than the block's two decimals, from the block's sums, if these round to the printed rate.
+    Rounding matters: printed rates of 0.05 and 0.07 req/s differ by 40%, while the runs may differ by 60%."""
     duration_s = values.get("duration")
     found: dict[str, float] = {}
     for key, parts in _RATES.items():
@@ -280,14 +278,14 @@ def _unrounded_rates(values: Mapping[str, float | None]) -> dict[str, float]:
         if printed is None or not duration_s or len(known) < len(sums):
             continue
         rate = sum(known) / duration_s
-        if abs(rate - printed) < 0.0051:  # half of the last decimal, and what the duration's own rounding makes
+        if abs(rate - printed) < 0.0051:  # half of the last decimal, plus the rounding of the duration
             found[key] = rate
     return found
 
 
 def _number(text: str, label: str) -> tuple[float | None, bool]:
-    """The number that a value begins with, and whether the text was understood. A remark may follow: `12.3 (+2%)`,
-    `12.3 ms`, `12.3 # note`. None for n/a and the like, and for two numbers of which either may be meant."""
+    """The number at the start of a value, and whether the text was understood. A remark may follow: `12.3 (+2%)`,
+    `12.3 ms`, `12.3 # note`. None for n/a and the like, and if the text has two numbers (`12.3 -> 9.8`)."""
     if text.casefold().split(" (")[0].split(" #")[0].strip() in _NOT_TOLD_WORDS:
         return None, True
     found = _NUMBER.match(text)
@@ -301,7 +299,7 @@ def _number(text: str, label: str) -> tuple[float | None, bool]:
 
 
 def _difference(form: _Form, key: str) -> str:
-    """How a value differs from ours; "" where it does not."""
-    told = _DIFFERS[form]
+    """How the definition of a value differs from ours; "" if it does not."""
+    by_measure = _DIFFERS[form]
     latency = re.fullmatch(r"[a-z]+[\d.]*_(ttft|tpot|itl|e2el)_ms", key)
-    return told.get(latency[1] if latency else key, "")
+    return by_measure.get(latency[1] if latency else key, "")

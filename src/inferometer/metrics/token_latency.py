@@ -1,9 +1,9 @@
-"""When did each token come, where several come at once? Gaps between bursts, shared by the tokens that they brought.
+"""Inter-token latency per token: gaps between bursts of output, divided by the tokens of each burst.
 
-With speculative decoding an engine accepts several tokens in one step and sends them in one moment: as chunks a few
-microseconds apart (llama.cpp), or as one chunk of several tokens (vLLM, SGLang). Gaps between chunks are then nearly
-all zero, and the few others are whole steps. A *burst* is what one step brought; its gap to the burst before, divided
-by its tokens, is what each of these tokens took.
+With speculative decoding an engine accepts several tokens in one step and sends them at once: as chunks a few
+microseconds apart (llama.cpp), or as one chunk of several tokens (vLLM, SGLang). Most gaps between chunks are then
+nearly zero, and the few others are whole steps. A *burst* is the output of one step. The gap before a burst, divided by
+the tokens of the burst, is the time that each of these tokens took.
 """
 
 from itertools import pairwise
@@ -16,25 +16,25 @@ from inferometer.core.record import Events, RequestRecord
 from inferometer.metrics.request_timing import TokenSource, request_timing
 
 BURST_GAP_NS = 1_000_000
-"""Output less than 1 ms after the one before came with it: a step of a model takes longer, and writing the chunks of
-one step takes microseconds. An engine of more than 1,000 tokens a second and stream is beyond this rule."""
+"""Output less than 1 ms after the previous output belongs to the same burst: a step of a model takes longer, and
+writing the chunks of one step takes microseconds. The rule fails above 1,000 tokens per second and stream."""
 
 STALL_MULTIPLE = 3.0
-"""A gap between bursts of more than three times the request's median one is a stall: steps differ by less, as a batch
-grows or the context does, while a stall is another prompt's prefill, a recomputation or a lost core."""
+"""A gap between bursts longer than three times the request's median gap is a stall. A growing batch or context makes
+steps differ by less; a stall is another prompt's prefill, a recomputation or a lost core."""
 
 
 class Burst(msgspec.Struct, frozen=True):
-    """What came in one moment: when its last output came, and how many tokens it brought (a share, where only the
-    answer's total is known)."""
+    """Output that arrived at once. `at_ns`: time of its last output. `tokens`: its tokens, an estimated share if only
+    the answer's total is known."""
 
     at_ns: int
     tokens: float
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """The bursts of one answer in order, in columns (see Burst), and who counted their tokens: `shared by length` where
-    chunks bring several tokens and only the answer's total is known. `gaps_ns`: between bursts."""
+    """The bursts of one answer in order, as columns (see Burst). `gaps_ns`: gaps between bursts. `source`: who counted
+    the tokens; `shared by length` if chunks hold several tokens and only the answer's total is known."""
 
     at_ns: tuple[int, ...]
     tokens: tuple[float, ...]
@@ -47,7 +47,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     @property
     def token_gaps_ns(self) -> list[float]:
-        """One per token after the first burst: the gap before its burst, shared by the burst's tokens."""
+        """One per token after the first burst: the gap before its burst, divided by the burst's tokens."""
         found: list[float] = []
         for gap_ns, tokens in zip(self.gaps_ns, self.tokens[1:], strict=True):
             if tokens == 1.0:
@@ -58,21 +58,21 @@ class Delivery(msgspec.Struct, frozen=True):
 
     @property
     def stalls_ns(self) -> list[int]:
-        """The gaps between bursts that are stalls."""
+        """The gaps between bursts that are stalls (`STALL_MULTIPLE`)."""
         gaps_ns = self.gaps_ns
         limit_ns = STALL_MULTIPLE * median(gaps_ns) if gaps_ns else 0.0
         return [gap_ns for gap_ns in gaps_ns if gap_ns > limit_ns]
 
 
 def delivery(record: RequestRecord) -> Delivery | None:
-    """How the output of a request came; None where it failed."""
+    """The bursts of a request's output; None if the request failed."""
     timing = request_timing(record)
     if timing is None:
         return None
-    stamps_ns, chars, told = cast("Events", record.events).outputs()
-    counts, source = _tokens_of_outputs(chars, told, timing.output_tokens, timing.output_source)
+    stamps_ns, chars, stated = cast("Events", record.events).outputs()
+    counts, source = _tokens_of_outputs(chars, stated, timing.output_tokens, timing.output_source)
     gaps_ns = [after - before for before, after in pairwise(stamps_ns)]
-    if not gaps_ns or min(gaps_ns) >= BURST_GAP_NS:  # each by itself, as without speculation
+    if not gaps_ns or min(gaps_ns) >= BURST_GAP_NS:  # every output is a burst, as without speculation
         return Delivery(tuple(stamps_ns), tuple(counts), source, gaps_ns)
     at_ns: list[int] = []
     tokens: list[float] = []
@@ -89,12 +89,13 @@ def delivery(record: RequestRecord) -> Delivery | None:
 
 
 def _tokens_of_outputs(
-    chars: list[int], told: list[int], total: int | None, source: TokenSource | None
+    chars: list[int], stated: list[int], total: int | None, source: TokenSource | None
 ) -> tuple[list[float], TokenSource | str]:
-    """Tokens of each event that brought output, and who counted. `chars` and `told`: one per such event."""
-    if told and sum(told) and (len(told) == 1 or sum(count > 0 for count in told) > 1):
-        return [float(count) for count in told], "token ids"
-    if total is None or source is None or total <= len(chars) + 1:  # the end token is counted and brings no text
+    """Tokens of each event with output, and who counted them. `chars`: characters, `stated`: tokens that the server
+    states (0 if it does not), one per such event."""
+    if stated and sum(stated) and (len(stated) == 1 or sum(count > 0 for count in stated) > 1):
+        return [float(count) for count in stated], "token ids"
+    if total is None or source is None or total <= len(chars) + 1:  # the end token is counted and has no text
         return [1.0] * len(chars), source or "output events"
     all_chars = sum(chars)
     return [total * count / all_chars if all_chars else 1.0 for count in chars], "shared by length"

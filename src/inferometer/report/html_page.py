@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from inferometer.analysis.compare import Comparison, ComparisonRow, Estimate
+from inferometer.analysis.comparison import Comparison, ComparisonRow, Estimate
 from inferometer.base.units import percent_text, value_text
 from inferometer.report import drawings
 from inferometer.report.page import Page, RunInfo

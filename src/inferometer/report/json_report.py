@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from inferometer.analysis.compare import Comparison
+from inferometer.analysis.comparison import Comparison
 from inferometer.base.text import escape_for_json
 
 

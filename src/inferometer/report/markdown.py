@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 
-from inferometer.analysis.compare import Comparison
+from inferometer.analysis.comparison import Comparison
 from inferometer.base.text import escape_for_markdown
 from inferometer.report.table import FIRST_ROWS, Shown, Table, table, words
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from inferometer.analysis.compare import Comparison, ComparisonRow, Difference, Estimate
+from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference, Estimate
 from inferometer.base.units import COUNT_UNITS, interval_texts, percent_text, uncertain_text, value_text
 from inferometer.metrics.rows import GROUPS
 
@@ -97,7 +97,7 @@ def table(
 
 def words(comparison: Comparison) -> Words:
     """All that is said around the table, one line each."""
-    notes = [*comparison.said("note"), *comparison.notes]
+    notes = [*comparison.finding_texts("note"), *comparison.notes]
     if comparison.correction:
         notes.append(f"Verdicts: {comparison.correction}")
     if comparison.looked_at:
@@ -107,11 +107,11 @@ def words(comparison: Comparison) -> Words:
             f"sequence, which holds at all looks together (Wang and Ramdas 2025).{end}"
         )
     return Words(
-        invalid=tuple(comparison.said("invalid")),
+        invalid=tuple(comparison.finding_texts("invalid")),
         headlines=tuple(_headlines(comparison)),
         design=tuple(_design(comparison)),
         speculation=tuple(_speculation(comparison)),
-        warnings=tuple(comparison.said("warning")),
+        warnings=tuple(comparison.finding_texts("warning")),
         notes=tuple(notes),
     )
 

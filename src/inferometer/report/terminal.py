@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
-from inferometer.analysis.compare import Comparison
+from inferometer.analysis.comparison import Comparison
 from inferometer.base.text import escape_for_display
 from inferometer.report.table import FIRST_ROWS, Mark, Shown, Table, table, words
 

@@ -9,27 +9,21 @@ from pathlib import Path
 
 import msgspec
 
-from inferometer.analysis.compare import EFFECT_PERCENT, PRIMARY, Comparison, compare
-from inferometer.analysis.pairing import Pair, Place, pairs_asked, pairs_by_name, shown_names, study_names
+from inferometer.analysis.compare import compare
+from inferometer.analysis.comparison import EFFECT_PERCENT, PRIMARY, Comparison
+from inferometer.analysis.pairing import Pair, Place, display_names, pairs_by_name, pairs_from_arguments, study_names
 from inferometer.analysis.validity import ArmTrials, findings
 from inferometer.base.errors import RequestWrong, StudyUnreadable
 from inferometer.core.plan import Plan
 from inferometer.core.record import Fact, Finding, Trial
 from inferometer.core.spec import Spec, to_yaml
-from inferometer.foreign.foreign_trials import one_run_notes, unlike_work, with_chunk_gaps
+from inferometer.foreign.foreign_trials import different_work, single_run_notes, with_chunk_gaps
 from inferometer.metrics.acceptance import Speculation, speculation
-from inferometer.metrics.rows import (
-    GROUPS,
-    METRICS,
-    METRICS_BY_KEY,
-    MetricDialect,
-    TrialSummary,
-    TrialView,
-    drafted_tokens,
-    summarize,
-    summarize_view,
-    view,
-)
+from inferometer.metrics.measures import TrialView
+from inferometer.metrics.request_timing import MetricDialect
+from inferometer.metrics.rows import GROUPS, METRICS, METRICS_BY_KEY
+from inferometer.metrics.summary import TrialSummary, summarize, summarize_view, view
+from inferometer.metrics.trial_measures import drafted_tokens
 from inferometer.report.page import Page, RunInfo, page
 from inferometer.store import Store, archive
 
@@ -184,7 +178,7 @@ def _beside(
     labels = study_names([study.folder.resolve() for study in studies])
     places = [Place(label, arm) for label, study in zip(labels, studies, strict=True) for arm in study.spec.arms]
     places += dict.fromkeys(Place("", trial.arm) for trials in foreign.values() for trial in trials)
-    names = shown_names(places)
+    names = display_names(places)
     of_each: list[list[ArmTrials]] = []
     for label, study in zip(labels, studies, strict=True):
         views: dict[str, list[TrialView]] = {}
@@ -214,7 +208,7 @@ def _compared(
         for case in own:
             summaries += [
                 msgspec.structs.replace(
-                    summarize_view(trial, percentiles, study=home, plan=plan_id or home, draws_again=True),
+                    summarize_view(trial, percentiles, study=home, plan=plan_id or home, with_replicates=True),
                     arm=case.name,
                 )
                 for trial in case.trials
@@ -240,14 +234,14 @@ def _compared(
         drafting = _speculation(cases)
     comparison = compare(
         summaries,
-        [*_findings(cases, together), *unlike_work(summaries), *_damage_findings(studies)],
+        [*_findings(cases, together), *different_work(summaries), *_damage_findings(studies)],
         primary=known_metric(primary or (studies[0].spec.metric if studies else PRIMARY)),
         effect_percent=effect_percent,
         looked_at=any(study.spec.until is not None for study in studies),
         speculation=drafting,
         pairs=together,
     )
-    notes += [*_sampling_note(studies), *one_run_notes(summaries)]
+    notes += [*_sampling_note(studies), *single_run_notes(summaries)]
     stopped = "; ".join(study.stopped for study in studies if study.stopped)
     return msgspec.structs.replace(comparison, notes=(*comparison.notes, *notes), stopped=stopped)
 
@@ -269,7 +263,7 @@ def _pairs(asked: Sequence[str] | None, places: Sequence[Place]) -> list[Pair]:
     """Empty where all arms stand beside one another."""
     if asked is None:
         return []
-    return pairs_asked(asked, places) if asked else pairs_by_name(places)
+    return pairs_from_arguments(asked, places) if asked else pairs_by_name(places)
 
 
 def _findings(cases: Sequence[ArmTrials], pairs: Sequence[tuple[str, str]]) -> list[Finding]:

@@ -17,8 +17,8 @@ import msgspec
 from numpy.random import RandomState
 
 from inferometer.analysis.accounting import account
-from inferometer.analysis.hang_detection import SUSPICIOUS, HangSuspicion
-from inferometer.analysis.stopping import stop
+from inferometer.analysis.hang_detection import INITIAL_TIMEOUTS, HangSuspicion
+from inferometer.analysis.stopping import stop_decision
 from inferometer.base.clock import SystemClock, slept_ns, trial_clock
 from inferometer.base.errors import (
     EngineDied,
@@ -121,7 +121,7 @@ def run_study(
         enough = False
         failed_once: dict[tuple[str, int], str] = {}
         if resume and spec.until_percent is not None and store.ended() and study.ends_round(spec, store.ended()):
-            enough = stop(comparison_of([folder], "inferometer"), spec.until_percent).enough
+            enough = stop_decision(comparison_of([folder], "inferometer"), spec.until_percent).enough
         total = len(study.trial_order(spec))
         while next_ones := study.next_round(spec, store.ended(), enough=enough):
             if store.ended():
@@ -150,10 +150,10 @@ def run_study(
                 store.set_meta("stopped", f"{name}, trial {number} failed, and on_failure is stop")
                 break
             if spec.until_percent is not None and study.ends_round(spec, store.ended()):
-                looked = stop(comparison_of([folder], "inferometer"), spec.until_percent)
+                looked = stop_decision(comparison_of([folder], "inferometer"), spec.until_percent)
                 enough = looked.enough
-                store.set_meta("stopped", looked.why)
-                yield SampleTaken(looked.enough, looked.why)
+                store.set_meta("stopped", looked.reason)
+                yield SampleTaken(looked.enough, looked.reason)
 
 
 def _settle(settling: Settle, cool: list[GpuState]) -> Iterator[Settling]:
@@ -366,7 +366,7 @@ class _Trial:
                         ended.append((record.index, record.outcome))
                         if said := tally.ended(record):
                             yield FindingRaised(said)
-                        if failure is None and suspicion.rises(record):
+                        if failure is None and suspicion.update(record):
                             failure = self._hung(endpoint, suspicion)
                     case Started():
                         started_ns = happening.at_ns
@@ -408,11 +408,11 @@ class _Trial:
         patience_s = min(_ASK_AGAIN_S, self._spec.timeouts.first_token_s or _ASK_AGAIN_S)
         said = why_no_token(self._arm, endpoint, patience_s)
         if not said:
-            suspicion.unfounded()
+            suspicion.reset()
             return None
         return EngineHung(
-            f"the server at {endpoint.shown_url} has stopped answering: {SUSPICIOUS} requests or more ended without a "
-            f"byte, and to one token more it gave {said}. The rest of the plan was cancelled."
+            f"the server at {endpoint.shown_url} has stopped answering: {INITIAL_TIMEOUTS} requests or more ended "
+            f"without a byte, and to one token more it gave {said}. The rest of the plan was cancelled."
         )
 
     @contextlib.contextmanager

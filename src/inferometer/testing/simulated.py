@@ -8,13 +8,15 @@ trial (`walk`) and may go one way (`trend`, per trial). The order of trials is a
 import msgspec
 import numpy as np
 
-from inferometer.analysis.compare import Comparison, compare
+from inferometer.analysis.compare import compare
+from inferometer.analysis.comparison import Comparison
 from inferometer.core.record import RequestRecord, Trial
 from inferometer.core.spec import Arm, Spec
 from inferometer.core.study import trial_order
 from inferometer.metrics.measures import RequestView, TrialView
 from inferometer.metrics.request_timing import RequestTiming
-from inferometer.metrics.rows import METRICS_BY_KEY, TrialSummary
+from inferometer.metrics.rows import METRICS_BY_KEY
+from inferometer.metrics.summary import TrialSummary
 
 KEYS = ("output_throughput", "median_ttft_ms", "mean_tpot_ms")
 _TOKENS = 100

@@ -1,6 +1,6 @@
 """Which marks and words do several pictures share? Intervals, and where a dot lies beside its line."""
 
-from inferometer.analysis.compare import Difference
+from inferometer.analysis.comparison import Difference
 from inferometer.base.units import ratio_text
 from inferometer.report.svg import Scale, line, path
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from inferometer.analysis.compare import Comparison, ComparisonRow
+from inferometer.analysis.comparison import Comparison, ComparisonRow
 from inferometer.base.units import percent_text, ratio_text, value_text
 from inferometer.report.drawings.marks import EDGE, WIDTH, interval, interval_text, scatter
 from inferometer.report.page.acceptance_by_prompt import Accepted, Group

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from inferometer.analysis.compare import Comparison
+from inferometer.analysis.comparison import Comparison
 from inferometer.analysis.validity import ArmTrials
 from inferometer.report.page.acceptance_by_prompt import Accepted, accepted
 from inferometer.report.page.answers import AnswersView, answers_view
