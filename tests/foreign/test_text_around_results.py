@@ -131,7 +131,7 @@ def test_numbers_are_read_as_people_write_them(written: str, number: float):
 def test_a_value_that_may_mean_two_numbers_is_unknown_and_named(written: str):
     run = only(BLOCK.replace("73.23     ", written))
     assert run.values["mean_ttft_ms"] is None
-    assert run.notes == (f"1 line of the block were not understood, first: Mean TTFT (ms): {' ' * 25}{written}",)
+    assert run.notes == (f"1 line of the block was not understood, first: Mean TTFT (ms): {' ' * 25}{written}",)
 
 
 def test_lines_of_others_inside_a_block_are_counted():
@@ -308,7 +308,7 @@ def test_a_fork_s_settings_are_settings():
             "several rates in a row",
         ),
         ("| Metric | A | B |\n|---|---|---|\n| TTFT (ms) | 1 | 2 |", "It has a table of figures"),
-        ("mean TTFT: 12 and so on", "1 line with figures were not understood, first: mean TTFT: 12"),
+        ("mean TTFT: 12 and so on", "1 line with figures was not understood, first: mean TTFT: 12"),
         ("Nothing of that kind, since 2024.", ""),
     ],
 )

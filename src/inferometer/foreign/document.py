@@ -29,6 +29,9 @@ _JSON_SIGNS = ("throughput", "ttft", "n_prompt", "benchmarks", '"metrics"')
 _FIGURE = re.compile(
     r"\d ?(?:tok(?:ens?)?/s|t/s|tps|req/s|ms)\b|\b(?:ttft|tpot|itl|e2el|throughput)\b[^.|]{0,40}[:=] *\d", re.IGNORECASE
 )
+_WORD = re.compile(r"[A-Za-z]{3,}")
+_MOST_WORDS = 8
+"""Lines with more words are sentences."""
 _PROGRESS = re.compile(r"\d%\||(?:it/s|s/it)\]")
 _OTHER_TABLES = (
     (re.compile(r"\|\s*PP\s*\|\s*TG\s*\|\s*B\s*\|"), "a table of llama-batched-bench"),
@@ -79,8 +82,7 @@ class _Reading:
         """How many lines were not understood, and the first; "" for none."""
         if not self.unread:
             return ""
-        lines = f"{len(self.unread)} line{'s' if len(self.unread) > 1 else ''}"
-        return f"{lines} with figures were not understood, first: {sanitize(self.unread[0], _SHOWN_CHARACTERS)}"
+        return _counted(self.unread, "line", "with figures")
 
 
 def runs_of(text: str, name: str, read_json: ReadJson | None = None) -> Sequence[ForeignRun] | None:
@@ -114,8 +116,10 @@ def _walked(text: str, name: str, read_json: ReadJson | None) -> _Reading:
     found = _Reading(text, read_json)
     lines = found.lines
     at = previous_end = 0
+    head = ""
     while at < len(lines):
         line = lines[at].text
+        head = "" if not line.lstrip("> ").startswith("|") else head or line
         called = HEADING_SEPARATOR.join(lines[at].path) or name
         before, count = at, len(found.runs)
         if at in found.parts:
@@ -126,20 +130,33 @@ def _walked(text: str, name: str, read_json: ReadJson | None) -> _Reading:
             at = _read_table(found, at, called, heads, previous_end)
         else:
             at += 1
-            if _looks_like_result(line):
+            if _looks_like_result(line, head):
                 found.unread.append(line)
         if len(found.runs) > count or at > before + 1:
             previous_end = at
     return found
 
 
-def _looks_like_result(line: str) -> bool:
-    """Whether a line outside of all results has a figure in one of our units, or is a table row with figures."""
+def _looks_like_result(line: str, head: str) -> bool:
+    """Whether a line outside of all results has a figure in one of our units and is not a sentence, or is a table row
+    with figures. `head`: the first line of its table, "" outside of tables."""
     if llama_bench_table.looks_like_row(line):
         return True
-    if line.lstrip("> ").startswith("|"):
-        return any(char.isdigit() for char in line)
-    return _FIGURE.search(line) is not None and _PROGRESS.search(line) is None
+    if head:
+        has_digit = any(char.isdigit() for char in line)
+        return has_digit and line is not head and any(pattern.search(head) for pattern, _ in _OTHER_TABLES)
+    is_sentence = len(_WORD.findall(line)) > _MOST_WORDS
+    return not is_sentence and _FIGURE.search(line) is not None and _PROGRESS.search(line) is None
+
+
+def _notes_of(odd: Sequence[str], what: str, where: str) -> tuple[str, ...]:
+    return (_counted(odd, what, where),) if odd else ()
+
+
+def _counted(odd: Sequence[str], what: str, where: str) -> str:
+    """How many lines were not understood, and the first."""
+    many = f"{what} {where} was" if len(odd) == 1 else f"{what}s {where} were"
+    return f"{len(odd)} {many} not understood, first: {sanitize(odd[0], _SHOWN_CHARACTERS)}"
 
 
 # --- blocks ---------------------------------------------------------------------------------------
@@ -153,21 +170,13 @@ def _read_block(found: _Reading, at: int, called: str, prefix: str, previous_end
     asked = settings_of(line.text for line in lines[previous_end:at])
     run = serving_block.run_of(called, block, asked, serving_block.memory_below(_lines_below(lines, end)))
     if run is not None:
-        run = msgspec.structs.replace(run, notes=_block_notes(block.not_understood, run))
+        run = msgspec.structs.replace(run, notes=_notes_of(block.not_understood, "line", "of the block"))
         same = next((i for i, other in enumerate(found.runs) if _is_same(run, other)), None)
         if same is None:
             found.add(run, at)
         else:
             found.runs[same] = _merged(run, found.runs[same])
     return end
-
-
-def _block_notes(not_understood: Sequence[str], run: ForeignRun) -> tuple[str, ...]:
-    if not not_understood:
-        return ()
-    lines = f"{len(not_understood)} line{'s' if len(not_understood) > 1 else ''}"
-    first = sanitize(not_understood[0], _SHOWN_CHARACTERS)
-    return (f"{lines} of the block were not understood, first: {first}",)
 
 
 def _lines_below(lines: _Lines, start: int) -> list[str]:
@@ -218,10 +227,7 @@ def _read_table(found: _Reading, at: int, called: str, heads: list[str], previou
 
 
 def _table_notes(heads: Sequence[str], odd: Sequence[str]) -> tuple[str, ...]:
-    notes: list[str] = []
-    if odd:
-        rows = f"{len(odd)} row{'s' if len(odd) > 1 else ''}"
-        notes.append(f"{rows} of the table were not understood, first: {sanitize(odd[0], _SHOWN_CHARACTERS)}")
+    notes = list(_notes_of(odd, "row", "of the table"))
     others = llama_bench_table.other_columns(heads)
     if others:
         notes.append(f"columns that are not a known setting and were left out: {', '.join(others)}")
