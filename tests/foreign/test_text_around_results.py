@@ -278,6 +278,24 @@ def test_a_bar_that_nobody_escaped_does_not_lose_the_row(head: str, line: str, m
     assert (read_row.description, read_row.test.label, read_row.rate_per_s) == (model, "pp512", 1.0)
 
 
+@pytest.mark.parametrize(
+    ("written", "rate", "deviation"),
+    [
+        ("**11.50 ± 0.10**", 11.5, 0.1), ("1,234.50 ± 2.00", 1234.5, 2.0), ("11.50 (+5%)", 11.5, None),
+        ("11.50 +/- 0.10", 11.5, 0.1), ("11.50 � 0.10", 11.5, 0.1), ("11,5", None, None), ("n/a", None, None),
+    ],
+)  # fmt: skip
+def test_rates_are_read_as_people_write_them(written: str, rate: float | None, deviation: float | None):
+    (read_row,) = only("\n".join([HEAD, RULE, row("pp512", written)])).rows
+    assert (read_row.rate_per_s, read_row.deviation_per_s) == (rate, deviation)
+
+
+def test_a_head_in_other_letters_and_behind_a_name_with_model_in_it_is_one():
+    head = "| **Model** | Size | Params | Backend | ngl | Test | t/s |"
+    lines = [f"my-model-1  | {line}" for line in (head, RULE, row("pp512", "11.50 ± 0.10"))]
+    assert only("\n".join(lines)).rows[0].settings == {"n_gpu_layers": "99"}
+
+
 def test_rows_that_are_not_understood_are_counted():
     run = only("\n".join([HEAD, RULE, row("pp512", "1.00"), row("mixed 3", "2.00"), row("sum", "3.00")]))
     assert len(run.rows) == 1

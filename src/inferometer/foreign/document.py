@@ -198,7 +198,7 @@ def _lines_below(lines: _Lines, start: int) -> list[str]:
 
 def _unprefixed(line: str) -> str:
     """A line of a table without a log's prefix."""
-    prefix = llama_bench_table.prefix_of(line) if "model" in line else ""
+    prefix = llama_bench_table.prefix_of(line) if "model" in line.casefold() else ""
     return line[len(prefix) :]
 
 

@@ -31,8 +31,13 @@ _TEST = re.compile(
 )
 """`tg64@pp512` is ik_llama.cpp's way to write 64 tokens generated after a prompt of 512."""
 _ROW_TEST = re.compile(r"(?:pp|tg) ?\d{1,9}[^|]{0,20}\|")
+_FIRST_HEAD = re.compile(r"\|\s*[*`]{0,2}model[*`]{0,2}\s*\|", re.IGNORECASE)
+_EMPHASIS = " *`"
 _NO_TABLE = ("```", "~~~", "</")
-_RATE = re.compile(r"(?P<rate>\d{1,12}(?:\.\d+)?)(?:\D+(?P<deviation>\d{1,12}(?:\.\d+)?))?")
+_RATE = re.compile(
+    r"(?P<rate>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,12}(?:\.\d+)?)(?![\d,.]*\d)"
+    r"(?: *(?:±|\+/?-|Â±|\ufffd+|\?) *(?P<deviation>\d{1,12}(?:\.\d+)?))?"
+)
 _QUANTITY = re.compile(r"(?P<number>\d{1,12}(?:\.\d+)?) (?P<unit>\w+)")
 _UNITS = {"MiB": BYTES_PER_MIB, "GiB": BYTES_PER_GIB, "M": 1_000_000, "B": 1_000_000_000}
 _BUILD = re.compile(r"build: (?P<commit>\S+) \((?P<number>\d{1,9})\)")
@@ -41,14 +46,16 @@ _DEVICE = re.compile(r"\s*Device \d+: (?P<name>[^,]+), ")
 
 def heads_of(line: str) -> list[str] | None:
     """The column headings if the line is the head of such a table; else None."""
-    cells = _cells(line)
+    cells = [low if (low := cell.casefold()) in _FIELDS or low in _OWN_COLUMNS else cell for cell in _cells(line)]
     return cells if {"model", "test", RATE} <= set(cells) else None
 
 
 def prefix_of(line: str) -> str:
     """The text before the first cell of the table's head: a log's or a quotation's prefix."""
-    before = line[: line.index("model")].rstrip()
-    return before.removesuffix("|") if before.endswith("|") else before
+    found = _FIRST_HEAD.search(line)
+    if found is None:
+        return line[: line.casefold().index("model")]
+    return line[: found.start()]
 
 
 def looks_like_row(line: str) -> bool:
@@ -84,7 +91,7 @@ def row_of(heads: Sequence[str], line: str) -> BenchRow | None:
         parameters=parameters,
         backend=entry.get("backend", ""),
         settings=settings,
-        reported_rate_per_s=float(rate["rate"]) if rate else None,
+        reported_rate_per_s=float(rate["rate"].replace(",", "")) if rate else None,
         reported_deviation_per_s=float(rate["deviation"]) if rate and rate["deviation"] else None,
     )
 
@@ -108,7 +115,7 @@ def _cells(line: str, bar: re.Pattern[str] | None = None) -> list[str]:
     stripped = line.strip().lstrip("> ")
     if "|" not in stripped:
         return []
-    cells = [cell.strip().replace("\\|", "|") for cell in (bar or _BAR).split(stripped)]
+    cells = [cell.strip(_EMPHASIS).replace("\\|", "|") for cell in (bar or _BAR).split(stripped)]
     first, last = (0 if cells[0] else 1), (len(cells) if cells[-1] else -1)
     return cells[first:last]
 
