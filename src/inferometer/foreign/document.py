@@ -1,8 +1,10 @@
 """Reader of texts with serving blocks, llama-bench tables and JSON results, each named by its headings."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from itertools import takewhile
+from typing import Any, cast
 
 import msgspec
 
@@ -108,7 +110,11 @@ def unread_results(text: str, read_json: ReadJson | None = None) -> str:
     has_row = any(llama_bench_table.looks_like_row(line) for line in text.splitlines())
     if not kind and has_row:
         kind = "rows of llama-bench without the head of their table"
-    found = _walked(text, "", read_json).sentence if kind or _FIGURE.search(text) else ""
+    found = (
+        _walked(text, "", read_json).sentence
+        if kind or _FIGURE.search(text) or any(sign in text for sign in _JSON_SIGNS)
+        else ""
+    )
     return "; ".join(part for part in (f"It has {kind}" if kind else "", found) if part)
 
 
@@ -251,7 +257,7 @@ def _read_parts(found: _Reading, at: int, called: str) -> int:
         return end
     for part in parts:
         try:
-            alone = found.read_json(part.text, called)
+            alone = found.read_json(part.text, called) or _nested(found.read_json, part.text, called)
         except RequestWrong as error:
             alone = None
             if len(parts) == 1 and not found.runs:
@@ -261,6 +267,13 @@ def _read_parts(found: _Reading, at: int, called: str) -> int:
         for run in alone or ():
             _add_json(found, run, at)
     return end
+
+
+def _nested(read_json: ReadJson, text: str, called: str) -> list[ForeignRun]:
+    """The runs directly inside an object that is not a result itself, such as {"runs": […]}."""
+    content = json.loads(text)
+    inner = cast("dict[str, Any]", content).values() if isinstance(content, dict) else ()
+    return [run for one in inner if isinstance(one, dict | list) for run in read_json(json.dumps(one), called) or ()]
 
 
 def _together(found: _Reading, at: int) -> tuple[list[JsonPart], int]:
