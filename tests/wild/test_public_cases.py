@@ -367,13 +367,7 @@ def study(folder: Path, file: str, modes: dict[str, str]) -> tuple[int, dict[str
 
 
 def verdicts(comparison: dict[str, Any], metric: str) -> set[str]:
-    return {
-        one["verdict"]
-        for row in comparison["rows"]
-        if row["metric"] == metric
-        for one in row["differences"].values()
-        if one is not None
-    }
+    return {one["verdict"] for row in comparison["rows"] if row["metric"] == metric for one in row["differences"]}
 
 
 @case("41-empty-finish-reason")
@@ -389,6 +383,12 @@ def thoughts_count_as_tokens(folder: Path) -> None:
     ran = bench("reasoning")
     assert ran.number("Total generated tokens") == 120
     assert 45 < (ran.number("Median TTFT (ms)") or 0) < 500
+
+
+@case("42-reasoning-first", "a comparison does not say that the first tokens of one arm are reasoning")
+def thoughts_of_one_arm_are_named(folder: Path) -> None:
+    _, comparison = study(folder, "th.yaml", {"plain": "plain", "thinks": "reasoning"})
+    assert re.search(r"reasoning|thought", json.dumps([comparison["findings"], comparison["notes"]]))
 
 
 @case("43-data-without-space")
@@ -414,6 +414,12 @@ def a_whole_answer_is_not_one_token(folder: Path) -> None:
     assert bench("fake_stream").number("Total generated tokens") != 6
 
 
+@case("49-whole-answer-in-one-chunk", "counts of different kinds are compared")
+def counts_of_different_kinds_have_no_verdict(folder: Path) -> None:
+    _, comparison = study(folder, "fk.yaml", {"plain": "plain", "fake": "fake_stream"})
+    assert "slower" not in verdicts(comparison, "output_throughput")
+
+
 @case("51-running-usage")
 def running_counts_are_not_added_up(folder: Path) -> None:
     ran = bench("continuous")
@@ -427,6 +433,12 @@ def an_answer_that_did_not_stream_has_no_tpot(folder: Path) -> None:
     ran = bench("buffered")
     assert ran.number("Mean TPOT (ms)") is None
     assert "warning" in ran.said
+
+
+@case("52-buffered-stream", "an answer that came at once is faster per token")
+def an_answer_that_did_not_stream_is_not_faster(folder: Path) -> None:
+    _, comparison = study(folder, "two.yaml", {"direct": "plain", "proxy": "buffered"})
+    assert "faster" not in verdicts(comparison, "mean_tpot_ms") | verdicts(comparison, "median_itl_ms")
 
 
 @case("54-unknown-fields-refused", "ignore_eos is sent though nobody asked for it")
@@ -512,3 +524,12 @@ def a_posted_command_runs(folder: Path) -> None:
 @pytest.mark.parametrize(("folder", "check"), _CHECKS)
 def test_a_public_case_has_the_outcome_it_states(folder: str, check: Callable[[Path], None]):
     check(CASES / folder)
+
+
+_IN_TESTS_OF_ENGINES = {"81-draft-ignored", "83-flags-of-last-year", "84-port-in-use"}
+"""They need a llama-server: tests/engines has such cases with scripted programs."""
+
+
+def test_every_public_case_has_a_test():
+    folders = {path.parent.name for path in CASES.glob("*/expected.md")}
+    assert folders - _IN_TESTS_OF_ENGINES == _known()
