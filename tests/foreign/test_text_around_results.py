@@ -106,6 +106,12 @@ def test_a_table_of_llama_bench_is_read_behind_the_heads_of_a_log(head: Callable
     assert [(row.test.label, row.rate_per_s) for row in run.rows] == [("pp512", 11.5), ("tg128", 2.0)]
 
 
+@pytest.mark.parametrize("head", [HEADS["GitHub Actions"], HEADS["docker compose"], HEADS["quoted"]])
+def test_csv_of_llama_bench_is_read_behind_the_heads_of_a_log(head: Callable[[int], str]):
+    lines = (Path(__file__).parent / "recorded" / "llama-bench-b11434-fa.csv").read_text().splitlines()
+    assert only("\n".join(head(at) + line for at, line in enumerate(lines))).rows == only("\n".join(lines)).rows
+
+
 @pytest.mark.parametrize("field", ["log", "message", "MESSAGE"])
 def test_a_block_in_a_log_of_json_objects_is_read(field: str):
     text = "\n".join(json.dumps({field: line + "\n", "stream": "stdout"}) for line in LINES)
