@@ -34,6 +34,8 @@ WORKLOADS = {
     "builtin": "inferometer.workloads.builtin:BuiltinCoding",
     "sharegpt": "inferometer.workloads.sharegpt:ShareGptFile",
     "trace": "inferometer.workloads.trace:TraceFile",
+    "random": "inferometer.workloads.random_lengths:RandomLengthsWorkload",
+    "custom": "inferometer.workloads.custom:CustomFile",
 }
 _OWN: dict[Kind, dict[str, str]] = {"engine": ENGINES, "workload": WORKLOADS}
 

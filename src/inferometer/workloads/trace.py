@@ -103,11 +103,7 @@ class TraceFile:
 
     def sample(self, seed: int, counter: TokenCounter | None) -> Sampled:
         """The trace's requests in its order, with its times. None to spare: they would share blocks with the others."""
-        words, tokens_per_word = (_WORDS, 1.0) if counter is None else _words_for(counter)
-        stories = _Stories(seed, words, round(self._spec.block_tokens / tokens_per_word))
-        requests = tuple(
-            _request(row, stories.of(number, row), counter, tokens_per_word) for number, row in enumerate(self._rows)
-        )
+        requests = made_requests(self._rows, seed, counter, self._spec.block_tokens, "trace")
         recorded_ns = tuple(row.recorded_ns for row in self._rows)
         return Sampled(requests, (), tuple(self._notes(requests, counter)), self._source, recorded_ns)
 
@@ -278,6 +274,19 @@ def _block_ids(cells: Mapping[str, Any], prompt_tokens: int, block_tokens: int, 
 # --- the texts ------------------------------------------------------------------------------------
 
 
+def made_requests(
+    rows: Sequence[TraceRow], seed: int, counter: TokenCounter | None, block_tokens: int, kind: str
+) -> tuple[Request, ...]:
+    """Requests of the rows' lengths, of made-up words, in their order; the same seed gives the same words. `kind`
+    begins each request's id."""
+    words, tokens_per_word = (_WORDS, 1.0) if counter is None else _words_for(counter)
+    stories = _Stories(seed, words, round(block_tokens / tokens_per_word))
+    return tuple(
+        _request(f"{kind}-{row.line}", row, stories.of(number, row), counter, tokens_per_word)
+        for number, row in enumerate(rows)
+    )
+
+
 class _Stories:
     """Endless texts out of `words`, each drawn for itself; `block_words` are in a block."""
 
@@ -304,12 +313,14 @@ class _Stories:
             yield from rng.choices(self._words, k=256)
 
 
-def _request(row: TraceRow, story: Iterator[str], counter: TokenCounter | None, tokens_per_word: float) -> Request:
+def _request(
+    id: str, row: TraceRow, story: Iterator[str], counter: TokenCounter | None, tokens_per_word: float
+) -> Request:
     if counter is None:
         text, prompt_tokens = " ".join(itertools.islice(story, row.prompt_tokens)), None
     else:
         text, prompt_tokens = _fitted(story, row.prompt_tokens, counter, tokens_per_word)
-    return user_request(f"trace-{row.line}", text, max_tokens=row.output_tokens, prompt_tokens=prompt_tokens)
+    return user_request(id, text, max_tokens=row.output_tokens, prompt_tokens=prompt_tokens)
 
 
 def _words_for(counter: TokenCounter) -> tuple[Sequence[str], float]:
