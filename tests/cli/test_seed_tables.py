@@ -97,6 +97,6 @@ def test_a_definition_that_all_columns_share_is_told_in_a_note_and_marks_no_row(
     comparison = compared(W7900, W7900_DRAFT)
     assert [row.label for row in comparison.rows if "[" in row.label] == []
     assert (
-        "Mean TPOT (ms), Median TPOT (ms), P99 TPOT (ms): defined differently from ours: ends at [DONE], not at the last "
-        "token" in comparison.notes
+        "Mean TPOT (ms), Median TPOT (ms), P99 TPOT (ms): defined differently from ours: ends at [DONE], not at the "
+        "last token" in comparison.notes
     )
