@@ -6,13 +6,13 @@ make statistics ARGS='--studies 400'     (rough, a minute)
 
 import argparse
 
-from inferometer.testing.simulated import KEYS, Machine, rates
+from inferometer.testing.simulated import KEYS, SimulatedMachine, rates
 
 MACHINES = {
-    "trials drift": Machine(),
-    "trials drift, prompts bear on the arms unequally": Machine(prompt_spread=0.1),
-    "a steady trend of 2% a trial as well": Machine(trend=0.02),
-    "quiet machine, prompts are most of it": Machine(prompt_spread=0.2, trial_spread=0.005, walk=0.005),
+    "trials drift": SimulatedMachine(),
+    "trials drift, prompts bear on the arms unequally": SimulatedMachine(prompt_spread=0.1),
+    "a steady trend of 2% a trial as well": SimulatedMachine(trend=0.02),
+    "quiet machine, prompts are most of it": SimulatedMachine(prompt_spread=0.2, trial_spread=0.005, walk=0.005),
 }
 TRIALS = (3, 5, 10)
 SLOW_DOWNS = (0.02, 0.05, 0.10, 0.20)
@@ -36,7 +36,7 @@ def main() -> None:
     print(f"| slow-down | trials | {head.replace('wrong', 'called')} |\n|---:|---:|" + "---:|" * (2 * len(KEYS)))
     for slow_down in SLOW_DOWNS:
         for trials in TRIALS:
-            found = rates(Machine(), trials, max(200, studies // 4), seed=trials, slow_down=slow_down)
+            found = rates(SimulatedMachine(), trials, max(200, studies // 4), seed=trials, slow_down=slow_down)
             cells = " | ".join(f"{100 * found.different[key]:.1f} | {100 * found.covered[key]:.1f}" for key in KEYS)
             print(f"| {slow_down:.0%} | {trials} | {cells} |", flush=True)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from inferometer.analysis.comparison import EFFECT_PERCENT, Comparison
 from inferometer.core.spec import Spec
 from inferometer.metrics.request_timing import MetricDialect
-from inferometer.results.comparison import comparison_of
 from inferometer.results.read import Study
+from inferometer.results.study_comparison import comparison_of
 from inferometer.study.loop import run_study
 from inferometer.study.progress import Progress
 from inferometer.study.study_file import load_spec

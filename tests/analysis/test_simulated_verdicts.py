@@ -7,13 +7,13 @@ docs/explanation/statistics.md.
 
 import pytest
 
-from inferometer.testing.simulated import KEYS, Machine, rates
+from inferometer.testing.simulated import KEYS, SimulatedMachine, rates
 
 STUDIES = 500
 ERROR = 3 * (0.05 * 0.95 / STUDIES) ** 0.5
 
-DRIFT = Machine()
-DRIFT_AND_PROMPTS = Machine(prompt_spread=0.1)
+DRIFT = SimulatedMachine()
+DRIFT_AND_PROMPTS = SimulatedMachine(prompt_spread=0.1)
 
 
 @pytest.mark.parametrize("trials", [3, 5, 10])

@@ -12,7 +12,7 @@ from inferometer.analysis.comparison import Comparison
 from inferometer.foreign.inputs import inputs_of
 from inferometer.report.markdown import render
 from inferometer.report.table import RowSelection
-from inferometer.results.comparison import comparison_of
+from inferometer.results.study_comparison import comparison_of
 
 SEED = Path(__file__).parents[1] / "golden" / "seed.md"
 W7900, W7900_DRAFT = "W7900 Q4_K_M", "W7900 Q4_K_M + 1.5B Q8 Draft"

@@ -10,8 +10,8 @@ from inferometer.analysis.comparison import Comparison, Difference
 from inferometer.core.schedule import Closed
 from inferometer.core.spec import Arm, Sampling, Settle, Spec
 from inferometer.core.workload_settings import Builtin
-from inferometer.results.comparison import comparison_of
 from inferometer.results.read import read_study
+from inferometer.results.study_comparison import comparison_of
 from inferometer.study.loop import run_study
 from inferometer.study.progress import EngineReady, Settling, StoppingRuleChecked, TrialBegan
 from inferometer.testing.scripted_server import ScriptedServer, inference_server

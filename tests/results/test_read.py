@@ -13,9 +13,9 @@ from inferometer.core.record import Event, Fact, RequestRecord, ServerTimings, T
 from inferometer.core.request import user_request
 from inferometer.core.spec import Arm, Spec
 from inferometer.metrics.summary import view
-from inferometer.results.comparison import arms_speculation
 from inferometer.results.metric_names import known_metrics
 from inferometer.results.read import Study
+from inferometer.results.study_comparison import arms_speculation
 
 ASKED = PlanItem(0, user_request("r0", "why?", max_tokens=8, prompt_tokens=3), None)
 

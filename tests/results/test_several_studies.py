@@ -7,7 +7,7 @@ import pytest
 
 from inferometer.analysis.comparison import Comparison
 from inferometer.report import json_report, markdown, terminal
-from inferometer.results.comparison import comparison_of
+from inferometer.results.study_comparison import comparison_of
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from inferometer.base.errors import RequestWrong, StudyUnreadable
-from inferometer.results.comparison import comparison_of
 from inferometer.results.read import read_study
+from inferometer.results.study_comparison import comparison_of
 from inferometer.store import Store, archive
 
 

@@ -14,8 +14,8 @@ from inferometer.core.plan import Plan, PlanItem
 from inferometer.core.record import Event, Fact, Finding, RequestRecord, Sample, ServerTimings, TokenUsage
 from inferometer.core.request import user_request
 from inferometer.core.spec import Arm, Spec
-from inferometer.results.comparison import comparison_of
 from inferometer.results.read import read_study
+from inferometer.results.study_comparison import comparison_of
 from inferometer.store import FORMAT_VERSION, Store
 
 DATA = Path(__file__).parents[1] / "data" / "store"

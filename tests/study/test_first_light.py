@@ -10,8 +10,8 @@ from inferometer.core.record import RequestRecord
 from inferometer.core.spec import Arm, Draft, Spec
 from inferometer.core.workload_settings import Builtin
 from inferometer.report import json_report
-from inferometer.results.comparison import comparison_of
 from inferometer.results.read import Study, read_study
+from inferometer.results.study_comparison import comparison_of
 from inferometer.study.loop import run_study
 from inferometer.study.progress import EngineReady, PlanReady, RequestsProgress, TrialBegan, TrialEnded
 

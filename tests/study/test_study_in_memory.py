@@ -9,8 +9,8 @@ from inferometer.core.schedule import Closed
 from inferometer.core.spec import Arm, Spec
 from inferometer.core.workload_settings import Builtin
 from inferometer.report import json_report
-from inferometer.results.comparison import comparison_of
 from inferometer.results.read import read_study
+from inferometer.results.study_comparison import comparison_of
 from inferometer.study import trial_recorder
 from inferometer.study.loop import StudyRun, run_study
 from inferometer.study.progress import EngineReady, TrialEnded

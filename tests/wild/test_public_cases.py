@@ -26,7 +26,7 @@ from inferometer.cli.bench import spread_flags
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.inputs import inputs_of, runs_in
 from inferometer.llama_bench.side_by_side import side_by_side, side_by_side_sheet
-from inferometer.results.comparison import comparison_of
+from inferometer.results.study_comparison import comparison_of
 from inferometer.workloads.sharegpt import ShareGpt, ShareGptFile
 
 _ROOT = Path(__file__).parents[2]

@@ -215,7 +215,7 @@ def bench(
     )
     from inferometer.core.spec import Arm, Sampling, Spec, Timeouts
     from inferometer.exports.serving import serving_arguments
-    from inferometer.results.comparison import findings_of
+    from inferometer.results.study_comparison import findings_of
     from inferometer.study.loop import run_study
     from inferometer.study.study_file import check_study
 
@@ -323,7 +323,7 @@ def _print_cut_off(
 
 def _print_table(study: "Study", dialect: "MetricDialect", percentiles: tuple[float, ...], asked: "RunOptions") -> None:
     from inferometer.cli.output import rendered
-    from inferometer.results.comparison import comparison_of
+    from inferometer.results.study_comparison import comparison_of
 
     print(rendered(comparison_of([study], dialect, percentiles), asked), end="")
 
@@ -338,7 +338,7 @@ def _print_block(
 ) -> None:
     """Prints the block to standard output, and its problems to standard error; notes only if not `quiet`."""
     from inferometer.exports.serving import block_of
-    from inferometer.results.comparison import findings_of
+    from inferometer.results.study_comparison import findings_of
 
     (trial,) = study.trials
     summary = study.summary(trial, dialect, percentiles)

@@ -63,7 +63,7 @@ def compare(
         rendered_engine_rows,
     )
     from inferometer.foreign.inputs import inputs_of
-    from inferometer.results.comparison import comparison_of
+    from inferometer.results.study_comparison import comparison_of
 
     dialect, effect_percent = checked_dialect(metric_dialect), checked_effect(effect)
     asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)

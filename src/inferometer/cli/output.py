@@ -27,8 +27,8 @@ from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.rows import METRICS
 from inferometer.metrics.summary import summarize
 from inferometer.report.table import DEFAULT_ROWS, RowSelection
-from inferometer.results.comparison import findings_of
 from inferometer.results.read import Study
+from inferometer.results.study_comparison import findings_of
 from inferometer.results.study_page import page_of
 from inferometer.study.interrupts import STOPPING_NOTICE, exit_at_next_interrupt
 from inferometer.study.loop import StudyRun, run_study

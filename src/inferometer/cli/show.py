@@ -150,8 +150,8 @@ def _run_document(number: int, run: "ForeignRun") -> dict[str, Any]:
 
 def _show_study(folder: Path, as_json: bool) -> None:
     from inferometer.base.units import value_text
-    from inferometer.results.comparison import comparison_of, findings_of
     from inferometer.results.read import read_study
+    from inferometer.results.study_comparison import comparison_of, findings_of
 
     study, entry = read_study(folder), _entry(folder, None)
     comparison = comparison_of([folder], "inferometer") if study.trials else None
@@ -245,7 +245,7 @@ def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str,
 def _headline(folder: Path) -> str:
     """The verdict on the study's metric: each further arm compared with the first."""
     from inferometer.report.table import commentary
-    from inferometer.results.comparison import comparison_of
+    from inferometer.results.study_comparison import comparison_of
 
     comparison = comparison_of([folder], "inferometer")
     if comparison.invalid:

@@ -22,8 +22,8 @@ from inferometer.exports.serving import block_of, result_of
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.summary import TrialSummary
 from inferometer.report import json_report, markdown
-from inferometer.results.comparison import comparison_of
 from inferometer.results.read import Study, read_study
+from inferometer.results.study_comparison import comparison_of
 from inferometer.store import archive
 
 

@@ -10,9 +10,9 @@ from inferometer.core.spec_file import to_yaml
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.report.page import Page, RunInfo, page
 from inferometer.results.collection_pause import paused_collection
-from inferometer.results.comparison import ComparisonRequest, compared
 from inferometer.results.read import Study
 from inferometer.results.study_arms import study_arms
+from inferometer.results.study_comparison import ComparisonRequest, compared
 
 
 def page_of(

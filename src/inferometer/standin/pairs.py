@@ -17,7 +17,7 @@ from inferometer.standin.model_file import NAME_PREFIX, PART, Head, whole_or_not
 from inferometer.standin.random_weights import DRIFT, FORMAT_VERSION, write_random
 from inferometer.standin.shapes import StandinShape
 from inferometer.standin.tensor_types import QUANTISATIONS, tensor_bytes
-from inferometer.standin.trained_weights import Role, Small, data_file, trained
+from inferometer.standin.trained_weights import Small, StandinRole, data_file, trained
 from inferometer.standin.vocabulary import corpus
 
 GROWTH_VERSION = 1  # part of a cached file's name: raise it when growth produces different bytes
@@ -173,7 +173,7 @@ def _not_written(path: Path, size: int, error: OSError) -> RequestWrong:
 # --- the cache: a file's name contains all that determines its bytes, so an existing file is always right ------------
 
 
-def _cached_trained(cache_dir: Path, role: Role, shape: StandinShape) -> Path:
+def _cached_trained(cache_dir: Path, role: StandinRole, shape: StandinShape) -> Path:
     decides = msgspec.json.encode([GROWTH_VERSION, shape])
     path = cache_dir / f"standin-demo-{role}-{_digest(decides, data_file(f'{role}.npz'))}.gguf"
     if not path.exists():
@@ -183,7 +183,7 @@ def _cached_trained(cache_dir: Path, role: Role, shape: StandinShape) -> Path:
     return path
 
 
-def _cached_random(cache_dir: Path, role: Role, shape: StandinShape, seed: int, drift: float) -> Path:
+def _cached_random(cache_dir: Path, role: StandinRole, shape: StandinShape, seed: int, drift: float) -> Path:
     decides = msgspec.json.encode([FORMAT_VERSION, shape, TINY_DRAFT, seed, drift])
     path = cache_dir / f"standin-tiny-{role}-{_digest(decides, corpus().encode())}.gguf"
     if not path.exists():

@@ -17,7 +17,7 @@ from inferometer.standin.vocabulary import Vocabulary, read_vocabulary
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Role = Literal["target", "draft"]
+StandinRole = Literal["target", "draft"]
 
 FORMAT = 1
 _BLOCK = 32
@@ -58,7 +58,7 @@ class _Meta(msgspec.Struct):
 
 
 @functools.cache
-def trained(role: Role) -> Small:
+def trained(role: StandinRole) -> Small:
     """The network that plays this role."""
     return read_small(data_file(f"{role}.npz"), data_file("tokenizer.json"))
 

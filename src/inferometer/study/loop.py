@@ -19,9 +19,9 @@ from inferometer.core.spec import Arm, Settle, Spec, TrialSpec
 from inferometer.engines.base import Engine
 from inferometer.probes.gpu_cooldown import GpuState, gpu_states, remaining_wait
 from inferometer.probes.machine_facts import machine_facts
-from inferometer.results.comparison import comparison_of
 from inferometer.results.metric_names import known_metric
 from inferometer.results.read import Study
+from inferometer.results.study_comparison import comparison_of
 from inferometer.standin.model_names import resolve
 from inferometer.store import Store
 from inferometer.study.device_conflicts import require_separate_devices

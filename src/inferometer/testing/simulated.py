@@ -22,7 +22,7 @@ KEYS = ("output_throughput", "median_ttft_ms", "mean_tpot_ms")
 _TOKENS = 100
 
 
-class Machine(msgspec.Struct, frozen=True):
+class SimulatedMachine(msgspec.Struct, frozen=True):
     """What varies, as standard deviations of logarithms."""
 
     prompts: int = 30
@@ -34,13 +34,15 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 def study(
-    machine: Machine, trials: int, rng: np.random.Generator, *, slow_down: float = 0.0, looked_at: bool = False
+    machine: SimulatedMachine, trials: int, rng: np.random.Generator, *, slow_down: float = 0.0, looked_at: bool = False
 ) -> Comparison:
     """Arms `a` and `b` of so many trials; every time of `b` is longer by the factor 1 + `slow_down`."""
     return compare(summaries(machine, trials, rng, slow_down=slow_down), looked_at=looked_at)
 
 
-def summaries(machine: Machine, trials: int, rng: np.random.Generator, *, slow_down: float = 0.0) -> list[TrialSummary]:
+def summaries(
+    machine: SimulatedMachine, trials: int, rng: np.random.Generator, *, slow_down: float = 0.0
+) -> list[TrialSummary]:
     """The trials of such a study, in the order in which they were played."""
     spec = Spec(arms={name: Arm(engine="external", url="http://h") for name in ("a", "b")}, trials=trials)
     lengths = rng.normal(0, 0.6, machine.prompts)
@@ -93,7 +95,7 @@ class Rates(msgspec.Struct, frozen=True):
         return float(np.sqrt(rate * (1 - rate) / self.studies))
 
 
-def rates(machine: Machine, trials: int, studies: int, seed: int, *, slow_down: float = 0.0) -> Rates:
+def rates(machine: SimulatedMachine, trials: int, studies: int, seed: int, *, slow_down: float = 0.0) -> Rates:
     """Of so many studies. The truth of a metric is the factor that was built in: upwards for times, downwards for
     rates."""
     rng = np.random.default_rng(seed)
