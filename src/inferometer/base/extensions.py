@@ -36,6 +36,7 @@ WORKLOADS = {
     "trace": "inferometer.workloads.trace:TraceFile",
     "random": "inferometer.workloads.random_lengths:RandomLengthsWorkload",
     "custom": "inferometer.workloads.custom:CustomFile",
+    "prompts": "inferometer.workloads.prompt_list:PromptsOfStudy",
 }
 _OWN: dict[Kind, dict[str, str]] = {"engine": ENGINES, "workload": WORKLOADS}
 

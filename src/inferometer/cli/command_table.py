@@ -20,6 +20,7 @@ class CommandEntry(NamedTuple):
 
 COMMANDS = {
     "Compare": {
+        "vs": CommandEntry("vs.vs", "Compare set-ups: quote each one, no file needed."),
         "run": CommandEntry("run.run", "Run a study file: all arms, same requests, one verdict."),
         "compare": CommandEntry("compare.compare", "Compare studies and other tools' results side by side."),
         "report": CommandEntry("report.report", "Write one HTML page with verdict, tables and pictures."),

@@ -11,11 +11,14 @@ from inferometer.cli.options import (
     All,
     DialectOption,
     Effect,
+    FailIf,
+    FailIfInconclusive,
     FormatOption,
     JsonOption,
     Metrics,
     Quiet,
     format_of,
+    gates_of,
     shown_of,
 )
 
@@ -46,6 +49,8 @@ def compare(
             show_default="arms of the same name",
         ),
     ] = None,
+    fail_if: FailIf = None,
+    fail_if_inconclusive: FailIfInconclusive = False,
     no_pairs: Annotated[
         bool, typer.Option("--no-pairs", help="With several studies: compare every arm with the first arm.")
     ] = False,
@@ -66,7 +71,9 @@ def compare(
     from inferometer.results.study_comparison import comparison_of
 
     dialect, effect_percent = checked_dialect(metric_dialect), checked_effect(effect)
-    asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
+    asked = RunOptions(
+        format_of(format, as_json), shown_of(all_rows, metrics), quiet, gates_of(fail_if, fail_if_inconclusive)
+    )
     if pair and no_pairs:
         raise RequestWrong("--pair and --no-pairs exclude each other: give one.")
     found = inputs_of(sources)
@@ -85,4 +92,4 @@ def compare(
         pairs=None if no_pairs else pair or (),
     )
     print(rendered(comparison, asked, found.engine_rows), end="")
-    raise typer.Exit(exit_code(comparison))
+    raise typer.Exit(exit_code(comparison, asked.gates))

@@ -8,6 +8,7 @@ import typer
 from inferometer.base.errors import RequestWrong
 
 if TYPE_CHECKING:
+    from inferometer.cli.gates import Gates
     from inferometer.report.table import RowSelection
 
 OutFolder = Annotated[
@@ -24,6 +25,20 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Same as --format json:
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print only the result and its problems: no progress, no notes.")
 ]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Exit with 4 if a difference from the baseline is certainly so large, for example "
+        "'output_throughput slower 2%'. May be repeated."
+    ),
+]
+FailIfInconclusive = Annotated[
+    bool, typer.Option("--fail-if-inconclusive", help="Exit with 4 also if a --fail-if cannot be decided.")
+]
+DryRunFlag = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, print arms, requests and an estimate of the time.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace a study that is already in --out.")]
 All = Annotated[bool, typer.Option("--all", help="Show all rows of the table.")]
 Metrics = Annotated[
     str | None,
@@ -40,6 +55,19 @@ def format_of(format: str, as_json: bool, default: str = "terminal") -> str:
     if as_json and format not in (default, "json"):
         raise RequestWrong(f"--json and --format {format} exclude each other: give one.")
     return "json" if as_json else format if format == default else checked_format(format)
+
+
+def gates_of(conditions: list[str] | None, fail_if_inconclusive: bool) -> "Gates":
+    """The conditions of `--fail-if`. Raises RequestWrong for one that cannot be read or names an unknown metric."""
+    from inferometer.analysis.gates import parse_gate
+    from inferometer.cli.gates import Gates
+    from inferometer.results.metric_names import known_metric
+
+    try:
+        found = [parse_gate(text) for text in conditions or []]
+    except ValueError as error:
+        raise RequestWrong(f"--fail-if {error}.") from error
+    return Gates(tuple(gate._replace(metric=known_metric(gate.metric)) for gate in found), fail_if_inconclusive)
 
 
 def shown_of(all_rows: bool, metrics: str | None) -> "RowSelection":

@@ -17,6 +17,7 @@ from inferometer.analysis.comparison import EFFECT_PERCENT, Comparison
 from inferometer.base.errors import Interrupted, RequestWrong
 from inferometer.base.text import escape_for_display, escape_for_markdown
 from inferometer.base.units import value_text
+from inferometer.cli.gates import FAILED_GATE, NO_GATES, Gates
 from inferometer.cli.page_file import REPORT, write_page
 from inferometer.cli.progress_display import display
 from inferometer.core import quantities
@@ -30,6 +31,8 @@ from inferometer.report.table import DEFAULT_ROWS, RowSelection
 from inferometer.results.read import Study
 from inferometer.results.study_comparison import findings_of
 from inferometer.results.study_page import page_of
+from inferometer.store.schema import DATABASE
+from inferometer.study.dry_run import DryRun
 from inferometer.study.interrupts import STOPPING_NOTICE, exit_at_next_interrupt
 from inferometer.study.loop import StudyRun, run_study
 from inferometer.study.progress import FindingRaised, TrialEnded
@@ -41,11 +44,12 @@ NOT_VALID = 3
 
 
 class RunOptions(msgspec.Struct, frozen=True):
-    """How to print the result: one of FORMATS, which rows, and whether to print nothing else."""
+    """How to print the result: one of FORMATS, which rows, whether to print nothing else. `gates` fail the command."""
 
     format: str = "terminal"
     rows: RowSelection = DEFAULT_ROWS
     quiet: bool = False
+    gates: Gates = NO_GATES
 
 
 def run_and_report(
@@ -83,7 +87,56 @@ def run_and_report(
             report(run.study)
         raise
     comparison = report(ended_study(run))
-    return 1 if failures else exit_code(comparison)
+    return 1 if failures else exit_code(comparison, asked.gates)
+
+
+def run_or_show(
+    spec: Spec,
+    folder: Path,
+    asked: RunOptions,
+    headers: dict[str, str],
+    *,
+    dry_run: bool = False,
+    force: bool = False,
+) -> int:
+    """Runs the study like `run_and_report`; with `dry_run`, only checks it and prints what it would do."""
+    if dry_run:
+        from inferometer.study import dry_run as study_dry_run
+
+        print_dry_run(study_dry_run.dry_run(spec, headers))
+        return 0
+    if force:
+        remove_study(folder)
+    return run_and_report(spec, folder, asked, headers=headers)
+
+
+def print_dry_run(found: DryRun) -> None:
+    """The arms, the requests and the estimated time of a study, on standard output."""
+    from inferometer.study.dry_run import START_S, TOKENS_PER_S
+
+    width = max(map(len, found.arms))
+    lines = [f"  {name:{width}}  {words}" for name, words in found.arms.items()]
+    tokens = "no limit of tokens" if found.most_tokens is None else f"at most {found.most_tokens:,} tokens"
+    lines.append(f"{found.requests} requests per trial ({tokens}), {found.trials} trials")
+    lines += [f"note: {note}" for note in found.notes]
+    fast, slow = (f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s" for seconds in found.seconds)
+    lines.append(
+        f"time: {fast} to {slow}, at {TOKENS_PER_S[1]:g} to {TOKENS_PER_S[0]:g} tok/s per stream and {START_S[0]:g} to "
+        f"{START_S[1]:g} s until an engine is ready"
+    )
+    lines.append("Nothing was started. Remove --dry-run to run the study.")
+    print(escape_for_display("\n".join(lines), lines=True))
+
+
+def remove_study(folder: Path) -> None:
+    """Removes the study in `folder`. Raises RequestWrong if the folder holds other files but no study."""
+    if not folder.exists():
+        return
+    if not (folder / DATABASE).exists():
+        if any(folder.iterdir()):
+            raise RequestWrong(f"--force: {folder} holds files but no study. Choose another folder with --out.")
+        return
+    shutil.rmtree(folder)
 
 
 def run_shown(run: StudyRun, *, quiet: bool = False) -> list[TrialEnded]:
@@ -169,9 +222,10 @@ def _cut_off(study: Study | None) -> str:
     return f"{where}, which is in no table ({', '.join([f'{ended} of {len(measured)} requests', *numbers])})"
 
 
-def exit_code(comparison: Comparison) -> int:
-    """3 where the result is invalid, else 0."""
-    return NOT_VALID if comparison.invalid else 0
+def exit_code(comparison: Comparison, gates: Gates = NO_GATES) -> int:
+    """3 where the result is invalid, 4 where a condition of `gates` holds, else 0."""
+    fails = gates.failed(comparison)
+    return NOT_VALID if comparison.invalid else FAILED_GATE if fails else 0
 
 
 def rendered(comparison: Comparison, asked: RunOptions, engine_rows: EngineRows = ()) -> str:

@@ -9,13 +9,18 @@ from inferometer.base.errors import RequestWrong
 from inferometer.cli.options import (
     All,
     DialectOption,
+    DryRunFlag,
     Effect,
+    FailIf,
+    FailIfInconclusive,
+    Force,
     FormatOption,
     JsonOption,
     Metrics,
     OutFolder,
     Quiet,
     format_of,
+    gates_of,
     shown_of,
 )
 from inferometer.cli.timeout_flags import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
@@ -60,6 +65,10 @@ def run(
         str | None,
         typer.Option(help="After a failed trial: next, retry (once) or stop.", show_default="the file's, or next"),
     ] = None,
+    fail_if: FailIf = None,
+    fail_if_inconclusive: FailIfInconclusive = False,
+    dry_run: DryRunFlag = False,
+    force: Force = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the study in --out: run only missing and failed trials.")
     ] = False,
@@ -75,8 +84,10 @@ def run(
         checked_dialect,
         checked_effect,
         default_folder,
+        remove_study,
         request_headers,
         run_and_report,
+        run_or_show,
     )
     from inferometer.results.metric_names import known_metric
     from inferometer.study.study_file import check_study, load_spec
@@ -97,11 +108,19 @@ def run(
     if given:
         spec = check_study(msgspec.structs.replace(spec, **given), "the command line")
     dialect = checked_dialect(metric_dialect)
-    asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
+    asked = RunOptions(
+        format_of(format, as_json), shown_of(all_rows, metrics), quiet, gates_of(fail_if, fail_if_inconclusive)
+    )
     if resume and out is None:
         raise RequestWrong("--resume needs --out: name the folder of the study to continue.")
+    if resume and force:
+        raise RequestWrong("--resume continues a study and --force replaces it: give one.")
     folder = out or default_folder(study.stem)
     effect_percent = checked_effect(effect)
+    if dry_run:
+        raise typer.Exit(run_or_show(spec, folder, asked, request_headers([]), dry_run=True))
+    if force:
+        remove_study(folder)
     raise typer.Exit(
         run_and_report(spec, folder, asked, dialect, request_headers([]), ray, effect_percent, resume=resume)
     )

@@ -10,6 +10,7 @@ import msgspec
 
 from inferometer.base.errors import RequestWrong, SpecInvalid
 from inferometer.base.text import sanitize
+from inferometer.core.arm_sets import matrix_arms
 from inferometer.core.spec import Spec
 from inferometer.core.spec_checks import StudyRules, checked
 from inferometer.core.workload_settings import Builtin, KeptWorkload, WorkloadSettings
@@ -37,6 +38,7 @@ def parse(text: str, source: str, rules: StudyRules | None = None) -> Spec:
     problems: list[str] = []
     if "arms" in raw:
         raw["arms"] = _with_bases(raw["arms"], problems)
+        raw["arms"] = _with_matrix(raw["arms"], raw.pop("matrix", None), raw.pop("exclude", None), problems)
     workload = _workload(raw.pop("workload"), rules, problems) if "workload" in raw else Builtin()
     problems += _problems(raw, Spec, "")
     if rules is not None:
@@ -177,6 +179,23 @@ def _with_bases(arms: Any, problems: list[str]) -> Any:
     for name in arms:
         resolved[name] = _with_text(resolve(name, (name,)))
     return resolved
+
+
+def _with_matrix(given: Any, matrix: Any, exclude: Any, problems: list[str]) -> Any:
+    """The arms, each with every combination of the settings in `matrix:` without those in `exclude:`."""
+    if (matrix is None and exclude is None) or not isinstance(given, dict):
+        return given
+    arms = cast("dict[str, Any]", given)
+    if not isinstance(matrix, dict) or not matrix:
+        problems.append("matrix: must be a mapping from settings to lists of values, such as `threads: [1, 2, 4]`")
+        return arms
+    left_out = cast("list[Any]", exclude if isinstance(exclude, list) else [])
+    if not isinstance(exclude, list | None) or not all(isinstance(entry, dict) for entry in left_out):
+        problems.append("exclude: must be a list of mappings, such as `- {threads: 4, draft.n_max: 16}`")
+        return arms
+    made, found = matrix_arms(arms, cast("dict[str, list[Any]]", matrix), left_out)
+    problems += found
+    return {name: _with_text(arm) for name, arm in made.items()}
 
 
 def _with_text(arm: Any) -> Any:

@@ -1,9 +1,9 @@
 """The contract of an engine: what it can do, and what it states about itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -46,7 +46,9 @@ class EngineDescription(msgspec.Struct, frozen=True):
     must name a model. `takes_command`: the arm may give its own start command (`command:`); `needs_command`: it must.
     `draft_flags`: flags in `args` that switch speculative decoding on. `metric_names`: the names on the server's
     /metrics page, newest first, for each of our quantities (probes/engine_metrics.py). `inspect`: the check of
-    `inferometer doctor`; None where there is nothing to look for.
+    `inferometer doctor`; None where there is nothing to look for. `arm_of_command`: the fields of the arm that a
+    command line describes (`inferometer vs`), None if the command line is not this engine's; raises RequestWrong. None:
+    the engine has no command line.
     """
 
     name: str
@@ -59,6 +61,7 @@ class EngineDescription(msgspec.Struct, frozen=True):
     draft_flags: tuple[str, ...] = ()
     metric_names: Mapping[str, tuple[str, ...]] = {}
     inspect: Callable[[Machine], Inspection] | None = None
+    arm_of_command: Callable[[Sequence[str]], dict[str, Any] | None] | None = None
 
     def problems(self, arm: Arm) -> list[str]:
         """Settings of the arm that do not fit this engine, each as `field: what is wrong; what to do`."""
@@ -67,7 +70,7 @@ class EngineDescription(msgspec.Struct, frozen=True):
             found.append(f"url: is missing; the engine {self.name} needs the address where the server answers")
         if not self.is_started and arm.draft is not None:
             found.append(f"draft: the engine {self.name} starts no server; start your server with its draft model")
-        if self.needs_model and not arm.model:
+        if self.needs_model and not arm.model and not arm.command:
             found.append("model: is missing; name a GGUF file, or standin:demo to try without one")
         if arm.command and not self.takes_command:
             found.append(f"command: the engine {self.name} takes no start command; use engine: command")

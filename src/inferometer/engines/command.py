@@ -2,10 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from inferometer.base.errors import RequestWrong
@@ -29,6 +29,10 @@ from inferometer.engines.process import (
 from inferometer.net.target import target_of
 
 
+def _arm_of_command(words: Sequence[str]) -> dict[str, Any] | None:
+    return {"command": list(words)} if words and any("{port}" in word for word in words) else None
+
+
 class Command:
     """`command:` of an arm; nothing of the command is checked or changed. Engines that can also make a command of
     their own build on it, and say what they are."""
@@ -38,6 +42,7 @@ class Command:
         summary="any server with OpenAI's API, started by your own command",
         needs_model=False,
         needs_command=True,
+        arm_of_command=_arm_of_command,
     )
 
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:

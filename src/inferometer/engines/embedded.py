@@ -7,10 +7,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from inferometer.base.errors import RequestWrong
 from inferometer.core import quantities
@@ -21,6 +21,7 @@ from inferometer.core.spec import Arm
 from inferometer.engines import embedded_server, visible_devices
 from inferometer.engines.base import LLAMA_CPP, EngineDescription, Gpus, Inspection, Machine, OnSpawn, unwatched
 from inferometer.engines.command_line import in_place
+from inferometer.engines.command_words import take
 from inferometer.engines.embedded_server import Settings
 from inferometer.engines.gpu_listing import gpus_of_wheel
 from inferometer.engines.llama_cpp import DRAFT_FLAGS, METRIC_NAMES
@@ -57,6 +58,15 @@ def _inspect(machine: Machine) -> Inspection:
         return Inspection("none", "xllamacpp is not installed", "pip install xllamacpp")
 
 
+def _arm_of_command(words: Sequence[str]) -> dict[str, Any] | None:
+    """A model file with flags, or flags alone: `a.gguf -t 2`, `-t 2`, or nothing where the model is given apart."""
+    is_model = bool(words) and (words[0].endswith(".gguf") or words[0].startswith("standin:"))
+    if words and not is_model and not words[0].startswith("-"):
+        return None
+    model, args = take(words[is_model:], "-m", "--model")
+    return {"model": words[0] if is_model else model, "args": args}
+
+
 class Embedded:
     """llama.cpp's server in a child process of this Python. It needs no key: `headers` are not sent to it."""
 
@@ -68,6 +78,7 @@ class Embedded:
         draft_flags=DRAFT_FLAGS,
         metric_names=METRIC_NAMES,
         inspect=_inspect,
+        arm_of_command=_arm_of_command,
     )
 
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:

@@ -4,11 +4,11 @@ import http.client
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from inferometer.base.errors import RequestWrong, ServerUnusable
@@ -20,6 +20,7 @@ from inferometer.core.redaction import redacted_text
 from inferometer.core.spec import Arm
 from inferometer.engines import readiness
 from inferometer.engines.base import EngineDescription, OnSpawn, unwatched
+from inferometer.engines.command_words import take
 from inferometer.engines.process_group import is_alive
 from inferometer.engines.server_facts import server_facts
 from inferometer.net.http_client import HttpAnswer, Server, Unreachable, ask, ask_json, server_at
@@ -31,6 +32,20 @@ CONTAINER_TOOLS = ("docker", "podman")
 INSPECT_TIMEOUT_S = 20.0
 
 
+def _arm_of_command(words: Sequence[str]) -> dict[str, Any] | None:
+    """`URL [--model NAME] [--insecure]`."""
+    if not words or urlsplit(words[0]).scheme not in ("http", "https", "unix"):
+        return None
+    model, others = take(words[1:], "-m", "--model")
+    unknown = [word for word in others if word != "--insecure"]
+    if unknown:
+        raise RequestWrong(
+            f"{words[0]}: {' '.join(unknown)} cannot be given to a server that is already running. Known: "
+            "--model NAME, --insecure."
+        )
+    return {"url": words[0], "model": model, "insecure": bool(others)}
+
+
 class External:
     """A server at `arm.url`. `headers` (a key, say) go with every request and into no fact, message or log."""
 
@@ -40,6 +55,7 @@ class External:
         is_started=False,
         needs_model=False,
         takes_command=False,
+        arm_of_command=_arm_of_command,
     )
 
     def __init__(self, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S) -> None:

@@ -2,12 +2,15 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from inferometer.base.errors import ModelUnusable, RequestWrong
 from inferometer.core import quantities
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm, Draft
+from inferometer.engines.command_words import is_program, take, without_placeholders, wrapped_command
 from inferometer.engines.model_files import GGUF_MAGIC
 
 CONFIG = "config.json"
@@ -29,6 +32,25 @@ def require_plain(draft: Draft, engine: str, instead: str) -> None:
             )
     if draft.n_max is None:
         raise RequestWrong(f"draft.n_max: {engine} must be told how many tokens to draft; give n_max: 5, say")
+
+
+def arm_of_serve_command(
+    words: Sequence[str], program: str, modules: Sequence[str], *model_flags: str
+) -> dict[str, Any] | None:
+    """The arm's fields from `PROGRAM serve MODEL …` or `python -m MODULE …`; None for another command line.
+
+    `model_flags`: flags that name the model where it does not follow `serve`.
+    """
+    if len(words) > 1 and is_program(words[0], program) and words[1] == "serve":
+        rest = list(words[2:])
+    elif len(words) > 2 and words[1] == "-m" and words[2] in modules:
+        rest = list(words[3:])
+        rest = rest[1:] if rest[:1] == ["serve"] else rest
+    else:
+        return wrapped_command(words, program)
+    model = rest.pop(0) if rest and not rest[0].startswith("-") else ""
+    named, args = take(without_placeholders(rest), *model_flags)
+    return {"binary": words[0], "model": model or named, "args": args}
 
 
 def _facts(role: quantities.Role, name: str, engine: str) -> tuple[Fact, ...]:

@@ -3,8 +3,9 @@
 import functools
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -19,6 +20,7 @@ from inferometer.engines import visible_devices
 from inferometer.engines.base import LLAMA_CPP, EngineDescription, Gpus, Inspection, Machine
 from inferometer.engines.command import Command
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
+from inferometer.engines.command_words import is_program, take, with_listening, without_placeholders, wrapped_command
 from inferometer.engines.failure_log import advice
 from inferometer.engines.gpu_listing import listed
 from inferometer.engines.help_text import arguments_of, complaint
@@ -37,6 +39,7 @@ ELSEWHERE_FLAGS = frozenset({"--rpc", "--device", "-dev"})
 LOG_FLAGS = frozenset({"-lv", "--verbosity", "--log-verbosity", "-v", "--verbose", "--log-verbose", "--log-disable"})
 LOG_VERBOSITY = "4"
 """Trace. docs/reference/engines.md says what it costs."""
+_DOWNLOAD_FLAGS = frozenset({"-hf", "-hfr", "--hf-repo", "-mu", "--model-url"})
 ADVICE = (
     "Give the path of a llama-server (binary: /path/to/llama.cpp/build/bin/llama-server), or use engine: embedded, "
     "which needs none."
@@ -66,6 +69,15 @@ def _inspect(machine: Machine) -> Inspection:
     return Inspection("has", said)
 
 
+def _arm_of_command(words: Sequence[str]) -> dict[str, Any] | None:
+    if not words or not is_program(words[0], "llama-server"):
+        return wrapped_command(words, "llama-server")
+    model, args = take(without_placeholders(words[1:]), *MODEL_FLAGS)
+    if not model and any(word.partition("=")[0] in _DOWNLOAD_FLAGS for word in words):
+        return {"command": with_listening(words)}
+    return {"binary": words[0], "model": model, "args": args}
+
+
 class LlamaServer(Command):
     """llama.cpp's server as a program of the user's machine. A key given to it (--api-key, LLAMA_API_KEY) is sent."""
 
@@ -76,6 +88,7 @@ class LlamaServer(Command):
         draft_flags=DRAFT_FLAGS,
         metric_names=METRIC_NAMES,
         inspect=_inspect,
+        arm_of_command=_arm_of_command,
     )
 
     def launch(self, arm: Arm) -> Launch:

@@ -1,6 +1,7 @@
 """The engine `sglang`: `sglang serve`, or `python -m sglang.launch_server`, with SGLang's own form of a draft."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from inferometer.core import quantities
 from inferometer.core.record import Fact
@@ -9,11 +10,12 @@ from inferometer.engines import visible_devices
 from inferometer.engines.base import EngineDescription, program_on_path
 from inferometer.engines.command import Command
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
-from inferometer.engines.hugging_face import OWN_ENVIRONMENT, require_plain, source_facts
+from inferometer.engines.hugging_face import OWN_ENVIRONMENT, arm_of_serve_command, require_plain, source_facts
 from inferometer.engines.process import Launch, shown_command
 from inferometer.engines.requested_settings import requested_settings
 from inferometer.engines.vllm import is_python
 
+MODULE = "sglang.launch_server"
 ADVICE = (
     "Install it (pip install sglang) or give its path (binary: /path/to/venv/bin/sglang). Versions without `sglang "
     "serve` are started by their Python: binary: /path/to/venv/bin/python."
@@ -34,6 +36,10 @@ METRIC_NAMES = {
 gauges of the latest batches."""
 
 
+def _arm_of_command(words: Sequence[str]) -> dict[str, Any] | None:
+    return arm_of_serve_command(words, "sglang", (MODULE,), "--model-path", "--model")
+
+
 class SgLang(Command):
     """SGLang's OpenAI server. A key given to it (--api-key) is sent."""
 
@@ -43,6 +49,7 @@ class SgLang(Command):
         draft_flags=DRAFT_FLAGS,
         metric_names=METRIC_NAMES,
         inspect=program_on_path("sglang", f"pip install sglang {OWN_ENVIRONMENT}"),
+        arm_of_command=_arm_of_command,
     )
 
     def launch(self, arm: Arm) -> Launch:
@@ -53,7 +60,7 @@ class SgLang(Command):
         facts = source_facts(arm, "sglang")
         binary = program(arm, "sglang", ADVICE)
         address = address_of(arm)
-        begin = (binary, "-m", "sglang.launch_server") if is_python(binary) else (binary, "serve")
+        begin = (binary, "-m", MODULE) if is_python(binary) else (binary, "serve")
         metrics = () if "--enable-metrics" in arm.args else ("--enable-metrics",)
         draft = () if arm.draft is None else draft_flags(arm.draft)
         command = (*begin, "--model-path", arm.model, *listening_flags(arm, address), *metrics, *draft, *arm.args)

@@ -2,8 +2,9 @@
 
 import functools
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from inferometer.base.errors import RequestWrong
 from inferometer.base.text import sanitize
@@ -14,7 +15,7 @@ from inferometer.engines import visible_devices
 from inferometer.engines.base import EngineDescription, program_on_path
 from inferometer.engines.command import Command
 from inferometer.engines.command_line import address_of, in_place, listening_flags, program
-from inferometer.engines.hugging_face import OWN_ENVIRONMENT, source_facts
+from inferometer.engines.hugging_face import OWN_ENVIRONMENT, arm_of_serve_command, source_facts
 from inferometer.engines.process import Launch, environment, shown_command
 from inferometer.engines.requested_settings import requested_settings
 from inferometer.engines.vllm import is_python
@@ -28,6 +29,10 @@ OUTPUT_TIMEOUT_S = 180.0
 """For `version` and `serve --help`, which import torch first."""
 
 
+def _arm_of_command(words: Sequence[str]) -> dict[str, Any] | None:
+    return arm_of_serve_command(words, "transformers", (MODULE,), "--force-model")
+
+
 class Transformers(Command):
     """The server takes no key. Its /v1/models lists the models of the local cache, not the one that it serves."""
 
@@ -35,6 +40,7 @@ class Transformers(Command):
         name="transformers",
         summary="Hugging Face's OpenAI server (`transformers serve`)",
         inspect=program_on_path("transformers", f"pip install 'transformers[serving]' {OWN_ENVIRONMENT}"),
+        arm_of_command=_arm_of_command,
     )
 
     def launch(self, arm: Arm) -> Launch:

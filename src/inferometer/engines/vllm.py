@@ -3,8 +3,9 @@
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from inferometer.base.errors import RequestWrong
 from inferometer.core import quantities
@@ -14,7 +15,7 @@ from inferometer.engines import visible_devices
 from inferometer.engines.base import EngineDescription, program_on_path
 from inferometer.engines.command import Command
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
-from inferometer.engines.hugging_face import OWN_ENVIRONMENT, require_plain, source_facts
+from inferometer.engines.hugging_face import OWN_ENVIRONMENT, arm_of_serve_command, require_plain, source_facts
 from inferometer.engines.process import Launch, environment, shown_command
 from inferometer.engines.requested_settings import requested_settings
 
@@ -42,6 +43,10 @@ METRIC_NAMES = {
 """As of vLLM 0.32; the gauge of the KV cache had its second name before."""
 
 
+def _arm_of_command(words: Sequence[str]) -> dict[str, Any] | None:
+    return arm_of_serve_command(words, "vllm", (MODULE, "vllm.entrypoints.cli.main"), "--model")
+
+
 class Vllm(Command):
     """vLLM's OpenAI server. A key given to it (--api-key, VLLM_API_KEY) is sent."""
 
@@ -51,6 +56,7 @@ class Vllm(Command):
         draft_flags=DRAFT_FLAGS,
         metric_names=METRIC_NAMES,
         inspect=program_on_path("vllm", f"pip install vllm {OWN_ENVIRONMENT}"),
+        arm_of_command=_arm_of_command,
     )
 
     def launch(self, arm: Arm) -> Launch:

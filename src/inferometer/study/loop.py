@@ -77,9 +77,9 @@ class StudyRun:
         spec = self.spec
         known_metric(spec.metric)
         with self.interrupts.listening(), contextlib.ExitStack() as stack:
-            arms = _resolved_arms(spec, ray=self._ray)
+            arms = resolved_arms(spec, ray=self._ray)
             redactor = redactor_for(spec.arms.values(), self._headers, os.environ)
-            engines = _checked_engines(arms, self._headers, redactor)
+            engines = checked_engines(arms, self._headers, redactor)
             workers = load_workers(spec, self._ray, arms, stack)
             stored = msgspec.structs.replace(spec, workers=workers.count)
             workload = make_workload(spec.workload)
@@ -177,7 +177,7 @@ class _Rounds:
         return StoppingRuleChecked(found.enough, found.reason)
 
 
-def _resolved_arms(spec: Spec, *, ray: str | None) -> dict[str, Arm]:
+def resolved_arms(spec: Spec, *, ray: str | None) -> dict[str, Arm]:
     """The arms with their models as files and their number of slots. Raises RequestWrong for parallel arms that would
     disturb each other."""
     slots = concurrency_limit(spec.schedule) or _OPEN_LOOP_SLOTS
@@ -189,7 +189,7 @@ def _resolved_arms(spec: Spec, *, ray: str | None) -> dict[str, Arm]:
     return arms
 
 
-def _checked_engines(arms: Mapping[str, Arm], headers: dict[str, str], redactor: Redactor) -> dict[str, Engine]:
+def checked_engines(arms: Mapping[str, Arm], headers: dict[str, str], redactor: Redactor) -> dict[str, Engine]:
     """An engine for each arm. Raises RequestWrong, without secrets in its message, where one cannot be started."""
     engines: dict[str, Engine] = {name: factory("engine", arm.engine)(headers) for name, arm in arms.items()}
     for name, engine in engines.items():

@@ -1,0 +1,235 @@
+"""`inferometer vs`: set-ups given on the command line, compared without a study file. A thin layer over `run`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from inferometer.base.errors import RequestWrong
+from inferometer.cli.options import (
+    All,
+    DryRunFlag,
+    FailIf,
+    FailIfInconclusive,
+    Force,
+    FormatOption,
+    JsonOption,
+    Metrics,
+    OutFolder,
+    Quiet,
+    format_of,
+    gates_of,
+    shown_of,
+)
+
+if TYPE_CHECKING:
+    from inferometer.core.spec import Spec
+    from inferometer.core.workload_settings import WorkloadSettings
+
+PROMPTS = 8
+MAX_TOKENS = 64
+ROUNDS = 3
+_SUFFIXES = {".jsonl": "custom", ".json": "sharegpt", ".csv": "trace"}
+
+
+class SetUpWords(TyperCommand):
+    """A command whose arguments may begin with a dash: a quoted `"-fa on"` is a set-up, not an option."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer's own Context
+        takes_value = {
+            name
+            for parameter in self.get_params(ctx)
+            if not getattr(parameter, "is_flag", False)
+            for name in parameter.opts
+        }
+        words = [
+            f" {word}" if word.startswith("-") and " " in word and before not in takes_value else word
+            for before, word in zip(["", *args], args, strict=False)
+        ]
+        return super().parse_args(ctx, words)  # type: ignore[arg-type]  # as above
+
+
+COMMAND_CLASS = SetUpWords
+
+
+def vs(
+    setups: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]SETUP...",
+            help="A server's command line, the URL of a running server, a GGUF file, or flags for the embedded engine, "
+            "each in quotes. The first is the baseline.",
+        ),
+    ],
+    model: Annotated[str, typer.Option("-m", "--model", help="Model of set-ups that name none.")] = "",
+    num_prompts: Annotated[
+        int | None, typer.Option("-n", "--num-prompts", help="Prompts per round.", show_default=str(PROMPTS))
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option("--rounds", "--trials", help="Rounds; in each, every set-up answers all prompts.")
+    ] = ROUNDS,
+    until: Annotated[
+        str | None, typer.Option(help="Add rounds until the interval is within, for example, '±2%'.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-tokens", help="Most output tokens per request.", show_default=f"{MAX_TOKENS}, or the data set's"
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", "--max-concurrency", "-c", help="Concurrent requests.")
+    ] = 1,
+    dataset_path: Annotated[
+        Path | None, typer.Option(help="Prompts: ShareGPT .json, .jsonl with `prompt` or `messages`, or a trace .csv.")
+    ] = None,
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="A prompt. May be repeated.")] = None,
+    prompt_file: Annotated[
+        list[Path] | None, typer.Option("--prompt-file", "-f", help="File with one prompt. May be repeated.")
+    ] = None,
+    sweep: Annotated[
+        list[str] | None, typer.Option(help="Values for {NAME} in the set-ups, as t=1,2,4. May be repeated.")
+    ] = None,
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="Ask the servers to generate the full length.")
+    ] = False,
+    metric: Annotated[str, typer.Option(help="Metric that the verdict is about.")] = "output_throughput",
+    seed: Annotated[int, typer.Option(help="Random seed: selects and orders the prompts.")] = 1,
+    fail_if: FailIf = None,
+    fail_if_inconclusive: FailIfInconclusive = False,
+    save_spec: Annotated[Path | None, typer.Option(help="Write the study as a file for `inferometer run`.")] = None,
+    dry_run: DryRunFlag = False,
+    force: Force = False,
+    out: OutFolder = None,
+    metrics: Metrics = None,
+    all_rows: All = False,
+    format: FormatOption = "terminal",
+    as_json: JsonOption = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare set-ups: quote each one, no file needed.
+
+    Every set-up answers the same prompts. The table shows differences, intervals and a verdict.
+
+    Examples:
+
+      inferometer vs "llama-server -m a.gguf -ngl 99" "llama-server -m a.gguf -ngl 99 -fa on"
+
+      inferometer vs http://host1:8080 http://host2:8000 -n 30
+
+      inferometer vs -m a.gguf "-t 1" "-t 2"
+
+      inferometer vs "llama-server -m a.gguf -t {t}" --sweep t=1,2,4
+    """
+    from inferometer.cli.output import RunOptions, default_folder, request_headers, run_or_show
+    from inferometer.core.spec_file import to_yaml
+    from inferometer.results.metric_names import known_metric
+
+    asked = RunOptions(
+        format_of(format, as_json), shown_of(all_rows, metrics), quiet, gates_of(fail_if, fail_if_inconclusive)
+    )
+    workload = _workload(num_prompts, max_tokens, dataset_path, prompt or [], prompt_file or [])
+    spec = _spec(
+        _swept([setup.strip() for setup in setups], sweep or []),
+        model,
+        workload,
+        concurrency,
+        {"trials": rounds, "until": until, "metric": known_metric(metric), "seed": seed},
+        ignore_eos=ignore_eos,
+    )
+    if save_spec is not None:
+        try:
+            save_spec.write_text(to_yaml(spec), encoding="utf-8")
+        except OSError as error:
+            raise RequestWrong(f"--save-spec {save_spec} cannot be written: {error.strerror}.") from error
+    folder = out or default_folder("vs")
+    raise typer.Exit(run_or_show(spec, folder, asked, request_headers([]), dry_run=dry_run, force=force))
+
+
+def _spec(
+    setups: Sequence[str],
+    model: str,
+    workload: "WorkloadSettings",
+    concurrency: int,
+    more: dict[str, Any],
+    *,
+    ignore_eos: bool,
+) -> "Spec":
+    import msgspec
+
+    from inferometer.core.schedule import Closed
+    from inferometer.core.spec import Arm, Sampling, Spec
+    from inferometer.engines.setup_lines import read_setups
+    from inferometer.study.study_file import check_study
+
+    if len(setups) < 2:
+        raise RequestWrong(
+            "vs compares two set-ups or more, and one was given. Give a second one in quotes, or use --sweep; to "
+            "measure one running server use: inferometer bench"
+        )
+    arms = {name: msgspec.convert(arm, Arm) for name, arm in read_setups(setups, model).items()}
+    spec = Spec(
+        name=" vs ".join(arms) if len(arms) < 4 else f"{len(arms)} set-ups",
+        arms=arms,
+        workload=workload,
+        schedule=Closed(concurrency),
+        sampling=Sampling(ignore_eos=ignore_eos),
+        **more,
+    )
+    return check_study(spec, "the command line")
+
+
+def _swept(setups: Sequence[str], sweeps: Sequence[str]) -> list[str]:
+    """The set-ups with each combination of the values of `NAME=VALUE,VALUE`. Raises RequestWrong."""
+    found = list(setups)
+    for text in sweeps:
+        name, equals, values = text.partition("=")
+        name, place = name.strip(), f"{{{name.strip()}}}"
+        if not equals or not name.isidentifier() or not values.strip():
+            raise RequestWrong(f"--sweep {text!r}: write NAME=VALUE,VALUE, for example t=1,2,4.")
+        if name in ("port", "host", "model", "draft_model"):
+            raise RequestWrong(f"--sweep {name}: {place} has a meaning of its own in a command line; use another name.")
+        if not any(place in setup for setup in found):
+            raise RequestWrong(f"--sweep {name}: no set-up contains {place}.")
+        texts = values.split(",")
+        found = [setup.replace(place, text.strip()) for setup in found for text in (texts if place in setup else [""])]
+    return found
+
+
+def _workload(
+    num_prompts: int | None, max_tokens: int | None, path: Path | None, prompts: list[str], files: list[Path]
+) -> "WorkloadSettings":
+    from inferometer.core.workload_settings import Builtin
+    from inferometer.workloads.custom import Custom
+    from inferometer.workloads.prompt_list import PromptList
+    from inferometer.workloads.sharegpt import ShareGpt
+    from inferometer.workloads.trace import Trace
+
+    if prompts or files:
+        if path is not None or num_prompts is not None:
+            other = "--dataset-path" if path is not None else "-n"
+            raise RequestWrong(f"--prompt and --prompt-file give the prompts themselves: remove {other}.")
+        return PromptList((*prompts, *map(_text, files)), max_tokens or MAX_TOKENS)
+    if path is None:
+        return Builtin(num_prompts or PROMPTS, max_tokens or MAX_TOKENS)
+    kind = _SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise RequestWrong(
+            f"--dataset-path {path}: the ending tells the format, and it must be .json (ShareGPT), .jsonl or .csv (a "
+            "trace). For a plain text file with one prompt use --prompt-file."
+        )
+    if kind == "trace":
+        return Trace(str(path), num_prompts)
+    if kind == "custom":
+        return Custom(str(path), num_prompts or PROMPTS, max_tokens)
+    return ShareGpt(str(path), num_prompts or PROMPTS, max_tokens)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise RequestWrong(f"--prompt-file {path} cannot be read: {reason}.") from error
