@@ -118,7 +118,7 @@ def distinct_names(words_of_arms: Sequence[Sequence[str]]) -> list[str]:
     parts all arms share is `plain`. Names are cut at MOST_NAME_CHARS, and arms of one name are numbered.
     """
     shared = set(words_of_arms[0]).intersection(*words_of_arms[1:]) if words_of_arms else set[str]()
-    names = [_cut(" ".join(part for part in parts if part not in shared)) or "plain" for parts in words_of_arms]
+    names = [_cut(" ".join(part for part in parts if part not in shared).strip()) or "plain" for parts in words_of_arms]
     counts: dict[str, int] = {}
     unique: list[str] = []
     for name in names:
