@@ -18,6 +18,8 @@ from inferometer.testing.contracts import (
     WorkloadCase,
     WorkloadContract,
 )
+from inferometer.workloads.custom import Custom
+from inferometer.workloads.random_lengths import RandomLengths
 from inferometer.workloads.sharegpt import ShareGpt
 from inferometer.workloads.trace import Trace
 
@@ -37,6 +39,8 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> WorkloadSettings
         "builtin": Builtin(5, 8),
         "sharegpt": ShareGpt(str(tmp_path / "sharegpt.json"), 4),
         "trace": Trace(str(tmp_path / "trace.jsonl")),
+        "random": RandomLengths(num_prompts=4, input_tokens=8, max_tokens=5),
+        "custom": Custom(str(tmp_path / "sharegpt.json"), 4),
     }[request.param]
 
 
