@@ -152,7 +152,7 @@ def columns_page() -> Iterator[str]:
     tables = {"Metrics": METRIC_COLUMNS, "Requests": REQUEST_COLUMNS, "Events": (*EVENT_COLUMNS, EVENT_TEXT)}
     for name, columns in tables.items():
         yield f"## {name}\n\n| column | type | meaning |\n| --- | --- | --- |"
-        yield from (_row(f"`{column.name}`", column.kind, column.says) for column in columns)
+        yield from (_row(f"`{column.name}`", column.kind, column.description) for column in columns)
         yield ""
 
 

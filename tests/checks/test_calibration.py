@@ -314,7 +314,7 @@ def test_the_command_s_table_ends_in_what_it_means(tmp_path: Path):
         (["--seconds", "-1"], "--seconds must be between 0.2 and 60, not -1"),
         (["--seconds", "nan"], "--seconds must be between"),
         (["--seconds", "inf"], "--seconds must be between"),
-        (["--out", "nowhere/c.json"], "no folder nowhere"),
+        (["--out", "nowhere/c.json"], "the folder nowhere does not exist"),
         (["--max-streams", "many"], "'--max-streams'"),
     ],
 )

@@ -10,6 +10,7 @@ from inferometer.base.errors import InferometerError
 from inferometer.cli import app
 from inferometer.cli.bench_flags import spread_flags
 from inferometer.core.spec import Spec
+from inferometer.study.loop import StudyRun
 from inferometer.workloads.random_lengths import RandomLengths
 
 
@@ -17,9 +18,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, *flags: str) -> Spec:
     """The study that these flags ask for."""
     specs: list[Spec] = []
 
-    def kept(spec: Spec, *_: Any, **__: Any) -> int:
-        specs.append(spec)
-        return 1  # a failed trial: nothing is read afterwards
+    def kept(run: StudyRun, **_: Any) -> list[str]:
+        specs.append(run.spec)
+        return ["failed"]  # nothing is read afterwards
 
     monkeypatch.setattr("inferometer.cli.output.run_shown", kept)
     result = CliRunner().invoke(app, spread_flags(["bench", *flags]))
@@ -65,7 +66,7 @@ def test_the_data_set_is_the_one_that_is_named_or_meant(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--dataset-name", "sonnet"], "no data set 'sonnet' here. The nearest is random"),
+        (["--dataset-name", "sonnet"], "unknown --dataset-name 'sonnet'. The nearest is random"),
         (["--dataset-name", "burstgpt"], "Use trace"),
         (["--dataset-name", "nonsense"], "Known: sharegpt, random, custom, hf, trace, builtin"),
         (["--dataset-name", "hf", "--dataset-path", "org/set"], "nothing is downloaded. Save the data set as JSONL"),

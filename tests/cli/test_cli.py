@@ -236,7 +236,7 @@ def test_a_study_cut_off_goes_on_where_it_was(tmp_path: Path):
         done = inferometer("run", "study.yaml", "--out", "s", "--resume", cwd=tmp_path)
         asked = sum(bool(request.body.get("stream")) for request in server.received[before:])
     assert refused.returncode == 2
-    assert "holds a study already" in refused.stderr
+    assert "already holds a study" in refused.stderr
     assert done.returncode == 0, done.stderr
     assert asked == 2 * 5
     assert [trial.state for trial in read_study(tmp_path / "s").trials] == ["done"] * 4
@@ -329,9 +329,9 @@ def test_a_data_set_that_is_missing_or_malformed(tmp_path: Path):
     [
         (["run", "nowhere.yaml"], "nowhere.yaml cannot be read"),
         (["run", "typo.yaml"], "did you mean 'workload'?"),
-        (["run", "engine.yaml"], "Did you mean 'llama-server'?"),
+        (["run", "engine.yaml"], "did you mean 'llama-server'?"),
         (["run", "model.yaml"], "model.yaml"),
-        (["compare", "."], "is no study"),
+        (["compare", "."], "is not a study"),
         (["compare", ".", "--format", "xml"], "unknown format 'xml'"),
         (["bench", "--request-rate", "0"], "rate_per_s must be greater than 0"),
         (["bench", "--num-prompts", "0"], "num_prompts must be at least 1"),
@@ -344,7 +344,7 @@ def test_a_data_set_that_is_missing_or_malformed(tmp_path: Path):
         (["bench", "--header", "x"], "NAME=VALUE"),
         (["bench", "--percentile-metrics", "ttft,foo"], "unknown section 'foo'"),
         (["bench", "--metric-percentiles", "101"], "between 0 and 100"),
-        (["bench", "--dataset-name", "random"], "no data set 'random'"),
+        (["bench", "--dataset-name", "sonnet"], "unknown --dataset-name 'sonnet'"),
         (["bench", "--dataset-name", "sharegpt"], "needs --dataset-path"),
         (["bench", "--no-such-flag"], "--no-such-flag"),
     ],

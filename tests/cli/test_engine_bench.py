@@ -59,7 +59,7 @@ def test_without_a_llama_bench_the_embedded_engine_is_measured(tiny: Path, tmp_p
     ]
     assert {(cell[0], cell[4], cell[-1]) for cell in cells} == {("qwen2 ?B Q8_0", "1", "server")}
     assert "by llama.cpp's own timings" in done.stdout
-    assert "qwen2 ?B Q8_0 is no real model but a stand-in 3x256, random weights of seed 1." in done.stdout
+    assert "qwen2 ?B Q8_0 is not a real model but a stand-in 3x256, random weights of seed 1." in done.stdout
     assert (out / "rows.md").read_text() == done.stdout
     kept = json.loads((out / "rows.json").read_text())
     assert [len(row["samples_ns"]) for row in kept["rows"]] == [2] * 8
@@ -117,11 +117,11 @@ def test_what_llama_bench_printed_elsewhere_can_be_read(tmp_path: Path):
     [
         ((), "-m is missing: name a GGUF file, or standin:demo"),
         (("-m", "/nowhere.gguf"), "file not found: /nowhere.gguf"),
-        (("-m", "TINY", "-p", "many"), "-p takes whole numbers"),
-        (("-m", "TINY", "-p", "0", "-n", "0"), "no test is left"),
+        (("-m", "TINY", "-p", "many"), "-p needs whole numbers"),
+        (("-m", "TINY", "-p", "0", "-n", "0"), "there is no test: -p and -n are both 0"),
         (("-m", "TINY", "-r", "0"), "-r must be at least 1"),
         (("-m", "TINY", "-fa", "2"), "-fa takes 0, 1, -1, off, on, auto, not '2'"),
-        (("-m", "TINY", "-ngl", "many"), "-ngl takes whole numbers"),
+        (("-m", "TINY", "-ngl", "many"), "-ngl needs whole numbers"),
         (("-m", "TINY", "-ctk", "q8_0"), "the embedded engine has no flag '-ctk'"),
         (("-m", "TINY", "-nkvo", "1"), "the embedded engine has no flag '-nkvo'"),
         (("-m", "TINY", "--card", "RTX 3091"), "Did you mean 'RTX 3090'?"),
@@ -140,7 +140,7 @@ def test_what_llama_bench_printed_elsewhere_can_be_read(tmp_path: Path):
         ),
         (("-m", "TINY", "--llama-bench", "/nowhere"), "/nowhere not found"),
         (("-m", "TINY", "--out", "/usr"), "--out: /usr exists and is not empty"),
-        (("--url", "http://localhost:1", "-ngl", "9"), "runs already; start it with these flags"),
+        (("--url", "http://localhost:1", "-ngl", "9"), "is already running: start it with these flags"),
         (("--read", "/nowhere.json"), "/nowhere.json cannot be read"),
     ],
 )

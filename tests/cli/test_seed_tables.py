@@ -88,7 +88,7 @@ def test_one_run_a_column_has_no_interval_and_that_is_said():
     assert (found.verdict, found.low_percent, found.paired) == ("unknown", None, False)
     assert found.percent == pytest.approx(60.69, abs=0.005)  # 23204 / 678.21 against 23110 / 1085.39
     assert (
-        "Each column: one run, its requests not told one by one, has no interval; verdicts against it are unknown"
+        "Each column: a single run without data per request has no interval, so that there is no verdict"
         in comparison.notes
     )
 
@@ -97,6 +97,6 @@ def test_a_definition_that_all_columns_share_is_told_in_a_note_and_marks_no_row(
     comparison = compared(W7900, W7900_DRAFT)
     assert [row.label for row in comparison.rows if "[" in row.label] == []
     assert (
-        "Mean TPOT (ms), Median TPOT (ms), P99 TPOT (ms): not quite as we define it: ends at [DONE], not at the last "
-        "token" in comparison.notes
+        "Mean TPOT (ms), Median TPOT (ms), P99 TPOT (ms): defined differently from ours: ends at [DONE], not at the "
+        "last token" in comparison.notes
     )

@@ -137,7 +137,7 @@ def test_a_file_that_is_there_is_left_alone_without_force(tmp_path: Path):
         ({"model_type": "qwen3"}, "model_type is 'qwen3'. Stand-ins have the architecture qwen2 or llama"),
         ({"head_dim": 256}, "head_dim is 256, and 8 heads of it are not the hidden_size 1024"),
         ({"model_type": "llama", "attention_bias": True}, "attention_bias is true"),
-        ({"hidden_size": "wide"}, "is no config.json of a Hugging Face model"),
+        ({"hidden_size": "wide"}, "is not a config.json of a Hugging Face model"),
     ],
 )
 def test_a_config_that_no_stand_in_has_is_refused(tmp_path: Path, changes: dict[str, object], message: str):

@@ -34,13 +34,14 @@ TRACE = [{"timestamp": 40 * n, "input_length": 60 + n, "output_length": 5, "hash
 @pytest.fixture(params=WORKLOADS)
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> WorkloadSettings:
     (tmp_path / "sharegpt.json").write_text(json.dumps(CONVERSATIONS))
+    (tmp_path / "custom.jsonl").write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(9)))
     (tmp_path / "trace.jsonl").write_text("".join(json.dumps(line) + "\n" for line in TRACE))
     return {
         "builtin": Builtin(5, 8),
         "sharegpt": ShareGpt(str(tmp_path / "sharegpt.json"), 4),
         "trace": Trace(str(tmp_path / "trace.jsonl")),
-        "random": RandomLengths(num_prompts=4, input_tokens=8, max_tokens=5),
-        "custom": Custom(str(tmp_path / "sharegpt.json"), 4),
+        "random": RandomLengths(5, 30, 8),
+        "custom": Custom(str(tmp_path / "custom.jsonl"), 4),
     }[request.param]
 
 

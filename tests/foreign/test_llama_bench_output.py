@@ -60,5 +60,5 @@ def test_other_lines_hold_no_row():
 def test_what_is_no_output_of_llama_bench_is_told():
     with pytest.raises(TrialFailed, match=r"has an unknown form: .*n_prompt"):
         rows_of('[{"tool": "another"}]')
-    with pytest.raises(TrialFailed, match="wrote no JSON"):
+    with pytest.raises(TrialFailed, match="did not write JSON"):
         rows_of('[{"n_prompt": 5, ')

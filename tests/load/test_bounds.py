@@ -111,7 +111,7 @@ def test_what_is_compressed_is_refused_and_not_unpacked():
     with ScriptedServer(lambda _: [Send(HEAD + head + bomb)]) as server:
         answer = ask(server_at(server.url, {}), "/props", timeout_s=5)
     assert (len(answer.body), answer.json) == (len(bomb), None)
-    assert answer.shown == "a body encoded as gzip, though none was asked for"
+    assert answer.shown == "a body encoded as gzip, which was not requested"
     assert server.received[0].headers["accept-encoding"] == "identity"
 
 

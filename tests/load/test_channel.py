@@ -231,7 +231,10 @@ def test_tls_begins_when_the_proxy_has_opened_the_tunnel(cut: int):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "no tunnel to https://the-server: HTTP 403 Forbidden"),
+        (
+            b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+            "refused a tunnel to https://the-server: HTTP 403 Forbidden",
+        ),
         (b"HTTP/1.0 407 Proxy Authentication Required\r\n\r\n", "HTTP 407.*user:password@host"),
         (b"HTTP/1.1 502 Bad\x1b[31m Gateway\r\n\r\n", "HTTP 502 Bad Gateway"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "not answer in HTTP: SSH-2.0"),

@@ -68,6 +68,6 @@ def test_an_audit_that_could_not_ask_does_not_say_that_all_is_well():
         False,
     )
     assert said_of(json.dumps({"dependencies": known}), "") == (
-        "1 of 1 packages audited, 1 known vulnerabilities\n  a 1: PYSEC-1; mended in 2",
+        "1 of 1 packages audited, 1 known vulnerabilities\n  a 1: PYSEC-1; fixed in 2",
         True,
     )

@@ -88,7 +88,7 @@ def test_a_study_goes_on_until_the_difference_is_known_well_enough_and_says_so(t
     assert 3 <= len(looks) < 8  # two trials an arm say nothing to one who looks again and again
     comparison = comparison_of([tmp_path / "s"], "inferometer")
     assert comparison.looked_at
-    assert comparison.stopped.endswith(("20% or more from 0", "within ±20%"))
+    assert comparison.stopped.endswith(("excludes differences smaller than 20%", "within ±20%"))
     assert difference(comparison, "mean_tpot_ms").verdict == "slower"
 
 
@@ -144,7 +144,7 @@ def test_the_command_line_asks_for_the_same(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     kept = read_study(tmp_path / "s").spec
     assert (kept.trials, kept.until, kept.max_trials, kept.metric) == (2, "±30%", 5, "mean_tpot_ms")
-    assert "looked at: other:" in done.stderr
+    assert "interim analysis: other:" in done.stderr
     assert "other: mean TPOT" in done.stdout
     shown = " ".join(done.stdout.split())
     assert "detect 1%" in shown

@@ -50,6 +50,7 @@ LOG = logging.getLogger(__name__)
 LOCALHOST = "127.0.0.1"
 POLL_FIRST_S = 0.02
 POLL_LAST_S = 0.5
+_END_AFTER_FAILURE_S = 0.5  # a killed engine closes its connections before its process has ended
 
 
 class Launch(msgspec.Struct, frozen=True):
@@ -169,7 +170,7 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
         try:
             yield endpoint
         except TrialFailed as failure:
-            if process.poll() is not None:
+            if _ends_within(process, _END_AFTER_FAILURE_S):
                 raise _died(process, launch, log) from failure
             raise type(failure)(f"{failure}\n{_evidence(launch, log)}") from failure
         if process.poll() is not None:
@@ -182,6 +183,12 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
             stop_group(process, timeout_s)
             watchdog.over()
         blot_out(log_path, log.begins_at, redactor.secrets)
+
+
+def _ends_within(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout_s)
+    return process.poll() is not None
 
 
 def _spawn(launch: Launch, log_path: Path, watchdog: Watchdog) -> subprocess.Popen[bytes]:

@@ -61,7 +61,7 @@ class StudyRun:
 
     def __init__(self, spec: Spec, folder: Path, headers: dict[str, str], ray: str | None, *, resume: bool) -> None:
         self.interrupts = Interrupts()
-        self._spec = spec
+        self.spec = spec
         self.folder = folder
         self._headers = headers
         self._ray = ray
@@ -74,7 +74,7 @@ class StudyRun:
         return None if self._live is None else self._live.study()
 
     def __iter__(self) -> Generator[Progress, None, None]:
-        spec = self._spec
+        spec = self.spec
         known_metric(spec.metric)
         with self.interrupts.listening(), contextlib.ExitStack() as stack:
             arms = _resolved_arms(spec, ray=self._ray)
