@@ -1,8 +1,7 @@
 # make demo    the main job on the embedded engine: no GPU, no download
 # make test    the tests            make test ARGS='-k plan'
-# make check   format, lint, types, layers, locks, names; each alone: make check-format, check-lint, check-types,
-#              check-layers, check-lock, check-names
-# make check-english        phrases that this project does not use; ARGS=--report counts them per package
+# make check   format, lint, types, layers, locks, names, plain English; each alone: make check-format, check-lint,
+#              check-types, check-layers, check-lock, check-names, check-english (ARGS=--report counts per package)
 # make check-lower-bounds   install the lowest allowed versions into .lower-bounds and run a smoke test (about 3 minutes)
 # make fix     fix what ruff can fix
 # make bench   cost and accuracy of the client (needs a C compiler and two cores; about 3 minutes)
@@ -107,7 +106,7 @@ statistics: .venv/.installed-dev
 docs: .venv/.installed-dev
 	$(BIN)/python tools/build_site.py
 
-check: check-format check-lint check-types check-layers check-lock check-names
+check: check-format check-lint check-types check-layers check-lock check-names check-english
 
 check-format: .venv/.installed-dev
 	$(BIN)/ruff format --check .

@@ -40,10 +40,10 @@ def test_a_bare_machine_is_told_what_to_do(tmp_path: Path):
     assert states["embedded"] == "has"
     for name in ("llama-server", "vllm", "sglang", "NVIDIA", "AMD", "CPU (RAPL)", "sensors (hwmon)", "governor"):
         assert states[name] == "none"
-    assert diagnoses["llama-server"].mend.startswith("cmake -B build && cmake --build build")
-    assert diagnoses["vllm"].mend.startswith("pip install vllm")
+    assert diagnoses["llama-server"].fix.startswith("cmake -B build && cmake --build build")
+    assert diagnoses["vllm"].fix.startswith("pip install vllm")
     assert diagnoses["memory of engines"].state == "part"
-    assert "RSS is used instead" in diagnoses["memory of engines"].said
+    assert "RSS is used instead" in diagnoses["memory of engines"].detail
 
 
 def test_what_is_there_is_named(tmp_path: Path):
@@ -61,13 +61,13 @@ def test_what_is_there_is_named(tmp_path: Path):
     )
     diagnoses = found(tmp_path)
     for name in ("memory of engines", "CPU (RAPL)", "sensors (hwmon)", "AMD", "governor"):
-        assert (name, diagnoses[name].state, diagnoses[name].mend) == (name, "has", "")
-    assert diagnoses["sensors (hwmon)"].said == "amdgpu"
-    assert diagnoses["AMD"].said == "1 for ROCm; card0, 49152 MiB"
-    assert "-DGGML_HIP=ON" in diagnoses["llama-server"].mend
+        assert (name, diagnoses[name].state, diagnoses[name].fix) == (name, "has", "")
+    assert diagnoses["sensors (hwmon)"].detail == "amdgpu"
+    assert diagnoses["AMD"].detail == "1 for ROCm; card0, 49152 MiB"
+    assert "-DGGML_HIP=ON" in diagnoses["llama-server"].fix
 
 
-def test_what_is_half_there_comes_with_the_command_that_mends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_half_there_comes_with_the_command_that_fixes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     put(
         tmp_path,
         {
@@ -80,13 +80,13 @@ def test_what_is_half_there_comes_with_the_command_that_mends_it(tmp_path: Path,
     )
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setenv("INFEROMETER_KERNEL_STAMPS", "0")
-    mends = {name: diagnosis.mend for name, diagnosis in found(tmp_path).items()}
-    assert mends["memory of others"] == "sudo sysctl kernel.yama.ptrace_scope=1"
-    assert "nvidia-smi must work" in mends["NVIDIA"]
-    assert mends["CPU (RAPL)"].startswith("sudo chmod a+r /sys/class/powercap")
-    assert mends["AMD"].startswith("sudo usermod -aG render,video")
-    assert mends["governor"] == "sudo cpupower frequency-set -g performance"
-    assert mends["kernel time stamps"] == "unset INFEROMETER_KERNEL_STAMPS"
+    fixes = {name: diagnosis.fix for name, diagnosis in found(tmp_path).items()}
+    assert fixes["memory of others"] == "sudo sysctl kernel.yama.ptrace_scope=1"
+    assert "nvidia-smi must work" in fixes["NVIDIA"]
+    assert fixes["CPU (RAPL)"].startswith("sudo chmod a+r /sys/class/powercap")
+    assert fixes["AMD"].startswith("sudo usermod -aG render,video")
+    assert fixes["governor"] == "sudo cpupower frequency-set -g performance"
+    assert fixes["kernel time stamps"] == "unset INFEROMETER_KERNEL_STAMPS"
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_a_build_for_a_cpu_beside_a_gpu_is_half_of_it(devices: str, state: str, 
     binary = llama_server(tmp_path, devices)
     diagnosis = found(tmp_path, Seen(1, ("GPU-1",)), {"llama-server": binary})["llama-server"]
     assert diagnosis.state == state
-    assert f"{binary}: version: 77 (abc); {said}" in diagnosis.said
-    assert ("-DGGML_CUDA=ON" in diagnosis.mend) == (state == "part")
+    assert f"{binary}: version: 77 (abc); {said}" in diagnosis.detail
+    assert ("-DGGML_CUDA=ON" in diagnosis.fix) == (state == "part")
 
 
 def test_the_command_prints_each_diagnosis_and_ends_well():
@@ -110,5 +110,5 @@ def test_the_command_prints_each_diagnosis_and_ends_well():
     assert "embedded:" in shown.stdout
     listed = CliRunner().invoke(app, ["doctor", "--json"])
     diagnoses = json.loads(listed.stdout)["diagnoses"]
-    assert {"group", "name", "state", "said", "mend"} == set(diagnoses[0])
+    assert {"group", "name", "state", "detail", "fix"} == set(diagnoses[0])
     assert {diagnosis["name"] for diagnosis in diagnoses} >= {"embedded", "NVIDIA", "kernel time stamps"}

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from inferometer.base.errors import InferometerError
 from inferometer.cli import app
-from inferometer.cli.bench import spread_flags
+from inferometer.cli.bench_flags import spread_flags
 from inferometer.core.spec import Spec
 from inferometer.study.loop import StudyRun
 from inferometer.workloads.random_lengths import RandomLengths

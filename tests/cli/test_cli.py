@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.base.errors import RequestWrong
-from inferometer.cli.bench import spread_flags
+from inferometer.cli.bench_flags import spread_flags
 from inferometer.core.record import Fact
 from inferometer.results.read import read_study
 from inferometer.study.preconditions import require_same_machine

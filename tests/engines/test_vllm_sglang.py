@@ -97,7 +97,7 @@ def test_sglang_drafts_a_chain_and_verifies_one_token_more():
         (Draft(model="d", n_max=4, n_min=1), r"draft\.n_min: .* has no such setting"),
         (Draft(model="d", n_max=4, p_min=0.5), r"draft\.p_min"),
         (Draft(model="d", n_max=4, gpu_layers=9), r"draft\.gpu_layers"),
-        (Draft(model="d"), r"draft\.n_max: .* must be told how many"),
+        (Draft(model="d"), r"draft\.n_max: .* needs the number of tokens to draft"),
     ],
 )
 def test_settings_that_only_llama_cpp_has_are_refused(

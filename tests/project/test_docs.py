@@ -32,7 +32,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from inferometer.cli import app
-from inferometer.cli.bench import spread_flags
+from inferometer.cli.bench_flags import spread_flags
 from inferometer.cli.engine_bench import PassingOn
 from inferometer.core.spec import Arm, Draft, Spec
 from inferometer.core.spec_file import parse

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from inferometer.analysis.compare import Comparison
 from inferometer.base.errors import DatasetUnusable, InferometerError, RequestWrong
 from inferometer.cli import app
-from inferometer.cli.bench import spread_flags
+from inferometer.cli.bench_flags import spread_flags
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.inputs import inputs_of, runs_in
 from inferometer.llama_bench.side_by_side import side_by_side, side_by_side_sheet

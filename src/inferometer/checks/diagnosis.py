@@ -23,14 +23,14 @@ MIB = 1024**2
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """One result. `has`: present and usable; `part`: present with limits; `none`: missing. `said`: the details. `mend`:
-    the command or action that fixes it; "" if nothing needs fixing or only other hardware would help."""
+    """One result. `has`: present and usable; `part`: present with limits; `none`: missing. `detail`: the evidence.
+    `fix`: the command or action that helps; "" if nothing needs fixing or only other hardware would help."""
 
     group: str
     name: str
     state: Literal["has", "part", "none"]
-    said: str
-    mend: str = ""
+    detail: str
+    fix: str = ""
 
 
 class System(NamedTuple):
@@ -80,7 +80,7 @@ def _engines(system: System) -> Iterator[Diagnosis]:
     for engine in descriptions():
         if engine.inspect is not None:
             found = engine.inspect(machine)
-            yield Diagnosis("engines", engine.name, found.state, found.said, found.mend)
+            yield Diagnosis("engines", engine.name, found.state, found.detail, found.fix)
 
 
 def _gpus(system: System) -> Iterator[Diagnosis]:
@@ -92,9 +92,9 @@ def _gpus(system: System) -> Iterator[Diagnosis]:
             "GPUs", "NVIDIA", "has", f"{seen.count}: {names}; driver {facts.get(quantities.GPU_DRIVER, '?')}"
         )
     elif _has_vendor(system, "0x10de"):
-        said = f"a card without a working driver: {seen.driver or seen.reason}"
-        mend = "sudo ubuntu-drivers install (or the command of your distribution); then nvidia-smi must work"
-        yield Diagnosis("GPUs", "NVIDIA", "part", said, mend)
+        detail = f"a card without a working driver: {seen.driver or seen.reason}"
+        fix = "sudo ubuntu-drivers install (or the command of your distribution); then nvidia-smi must work"
+        yield Diagnosis("GPUs", "NVIDIA", "part", detail, fix)
     else:
         yield Diagnosis("GPUs", "NVIDIA", "none", seen.driver or seen.reason or "NVML finds no GPU")
     cards = list(_amd_cards(system))
@@ -102,9 +102,9 @@ def _gpus(system: System) -> Iterator[Diagnosis]:
     if cards and amd.count:
         yield Diagnosis("GPUs", "AMD", "has", f"{amd.count} for ROCm; {'; '.join(cards)}")
     elif cards:
-        mend = "sudo usermod -aG render,video $USER, log in again, and load amdgpu (sudo modprobe amdgpu)"
-        said = f"{'; '.join(cards)}; not usable for ROCm: {amd.driver or amd.reason}"
-        yield Diagnosis("GPUs", "AMD", "part", said, mend)
+        fix = "sudo usermod -aG render,video $USER, log in again, and load amdgpu (sudo modprobe amdgpu)"
+        detail = f"{'; '.join(cards)}; not usable for ROCm: {amd.driver or amd.reason}"
+        yield Diagnosis("GPUs", "AMD", "part", detail, fix)
     else:
         yield Diagnosis("GPUs", "AMD", "none", "amdgpu finds no card")
 
@@ -131,10 +131,10 @@ def _process_memory(system: System) -> Diagnosis:
     try:
         has_pss = "Pss:" in own.read_text()
     except OSError as error:
-        said = f"{own}: {error.strerror}; RSS is used instead, which counts shared pages in full"
-        return Diagnosis("permissions", "memory of engines", "part", said, "use Linux 4.14 or newer")
-    said = "PSS of our own processes (smaps_rollup)" if has_pss else f"{own} has no Pss line; RSS is used instead"
-    return Diagnosis("permissions", "memory of engines", "has" if has_pss else "part", said)
+        detail = f"{own}: {error.strerror}; RSS is used instead, which counts shared pages in full"
+        return Diagnosis("permissions", "memory of engines", "part", detail, "use Linux 4.14 or newer")
+    detail = "PSS of our own processes (smaps_rollup)" if has_pss else f"{own} has no Pss line; RSS is used instead"
+    return Diagnosis("permissions", "memory of engines", "has" if has_pss else "part", detail)
 
 
 def _ptrace(system: System) -> Diagnosis:
@@ -145,10 +145,12 @@ def _ptrace(system: System) -> Diagnosis:
         )
     scope = _text(system.proc / "sys/kernel/yama/ptrace_scope")
     if scope in ("", "0", "1"):
-        said = "PSS of this user's processes only, not of other users' (a container's, say)"
-        return Diagnosis("permissions", "memory of others", "part", said, "run inferometer as that user, or with sudo")
-    said = f"kernel.yama.ptrace_scope is {scope}: the memory of this user's other processes cannot be read"
-    return Diagnosis("permissions", "memory of others", "part", said, "sudo sysctl kernel.yama.ptrace_scope=1")
+        detail = "PSS of this user's processes only, not of other users' (a container's, say)"
+        return Diagnosis(
+            "permissions", "memory of others", "part", detail, "run inferometer as that user, or with sudo"
+        )
+    detail = f"kernel.yama.ptrace_scope is {scope}: the memory of this user's other processes cannot be read"
+    return Diagnosis("permissions", "memory of others", "part", detail, "sudo sysctl kernel.yama.ptrace_scope=1")
 
 
 def _power(system: System) -> Iterator[Diagnosis]:
@@ -157,11 +159,11 @@ def _power(system: System) -> Iterator[Diagnosis]:
     if readable:
         yield Diagnosis("power", "CPU (RAPL)", "has", f"{len(readable)} of {len(zones)} counters can be read")
     elif zones:
-        mend = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj (until the next reboot)"
-        yield Diagnosis("power", "CPU (RAPL)", "none", "counters exist but only root can read them", mend)
+        fix = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj (until the next reboot)"
+        yield Diagnosis("power", "CPU (RAPL)", "none", "counters exist but only root can read them", fix)
     else:
-        said = "no counters: a virtual machine, a container without /sys, or a CPU without RAPL"
-        yield Diagnosis("power", "CPU (RAPL)", "none", said)
+        detail = "no counters: a virtual machine, a container without /sys, or a CPU without RAPL"
+        yield Diagnosis("power", "CPU (RAPL)", "none", detail)
     sensors = sorted((system.sys / "class/hwmon").glob("hwmon*/power1_*"))
     named = sorted({_text(path.parent / "name") for path in sensors if path.name in ("power1_average", "power1_input")})
     if named:
@@ -173,19 +175,19 @@ def _power(system: System) -> Iterator[Diagnosis]:
 def _kernel_stamps() -> Diagnosis:
     reason = kernel_stamps.unavailable_reason()
     if os.environ.get("INFEROMETER_KERNEL_STAMPS") == "0":
-        mend = "unset INFEROMETER_KERNEL_STAMPS"
-        return Diagnosis("clock", "kernel time stamps", "part", "switched off by INFEROMETER_KERNEL_STAMPS=0", mend)
+        fix = "unset INFEROMETER_KERNEL_STAMPS"
+        return Diagnosis("clock", "kernel time stamps", "part", "switched off by INFEROMETER_KERNEL_STAMPS=0", fix)
     if reason:
-        said = f"{reason}; the client's own clock is used, so its load adds to the latencies"
-        return Diagnosis("clock", "kernel time stamps", "part", said, "run on native Linux, not in an emulation")
+        detail = f"{reason}; the client's own clock is used, so its load adds to the latencies"
+        return Diagnosis("clock", "kernel time stamps", "part", detail, "run on native Linux, not in an emulation")
     return Diagnosis("clock", "kernel time stamps", "has", "arrivals are stamped by the kernel (SO_TIMESTAMPING)")
 
 
 def _cpu(system: System) -> Iterator[Diagnosis]:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if usable < 3:
-        said = f"{usable} usable: engine and client share them and slow each other"
-        yield Diagnosis("cores", "count", "part", said, "leave one core to the client: set threads: in the arm (-t)")
+        detail = f"{usable} usable: engine and client share them and slow each other"
+        yield Diagnosis("cores", "count", "part", detail, "leave one core to the client: set threads: in the arm (-t)")
     else:
         yield Diagnosis("cores", "count", "has", f"{usable} usable")
     governors = {_text(path) for path in (system.sys / "devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")}
@@ -194,10 +196,8 @@ def _cpu(system: System) -> Iterator[Diagnosis]:
     elif governors == {"performance"}:
         yield Diagnosis("cores", "governor", "has", "performance")
     else:
-        mend = "sudo cpupower frequency-set -g performance"
-        yield Diagnosis(
-            "cores", "governor", "part", f"{', '.join(sorted(governors))}: the clock follows the load", mend
-        )
+        fix = "sudo cpupower frequency-set -g performance"
+        yield Diagnosis("cores", "governor", "part", f"{', '.join(sorted(governors))}: the clock follows the load", fix)
 
 
 def _text(path: Path) -> str:

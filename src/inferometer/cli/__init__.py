@@ -67,7 +67,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         if sys.argv[1:2] == ["bench"]:
-            from inferometer.cli.bench import spread_flags
+            from inferometer.cli.bench_flags import spread_flags
 
             sys.argv[1:] = spread_flags(sys.argv[1:])
         app()

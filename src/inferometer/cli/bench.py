@@ -4,86 +4,32 @@ import datetime
 import json
 import math
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from inferometer.base.errors import Interrupted, RequestWrong
 from inferometer.base.text import escape_for_display
+from inferometer.cli.bench_flags import (
+    APIS,
+    DATASETS,
+    json_object,
+    metadata_pair,
+    percentiles_of,
+    schedule_of,
+    sections_of,
+    workload_of,
+)
 from inferometer.cli.options import All, JsonOption, Metrics, Quiet, format_of, shown_of
 from inferometer.cli.timeout_flags import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
 
 if TYPE_CHECKING:
     from inferometer.cli.output import RunOptions
-    from inferometer.core.schedule import Ramp, Schedule
-    from inferometer.core.spec import Api
-    from inferometer.core.workload_settings import WorkloadSettings
     from inferometer.metrics.request_timing import MetricDialect
     from inferometer.results.read import Study
 
 _ARM = "server"
-_APIS: "dict[str, Api]" = {
-    "openai-chat": "openai-chat",
-    **dict.fromkeys(("openai", "vllm", "sglang", "lmdeploy", "scalellm"), "openai"),
-}
-_MANY = ("--header", "--metadata")
-_UNSUPPORTED = {
-    "--goodput": "Latencies of each request are in the study: inferometer export, or --save-detailed.",
-    "--profile": "Profile the server with its own tools while bench runs.",
-    "--lora-modules": "Name the adapter as the model: --model ADAPTER.",
-    "--use-beam-search": "Pass it with --extra-body to a server that supports it.",
-    "--best-of": "Pass it with --extra-body to a server that supports it.",
-    "--logprobs": "Pass it with --extra-body '{\"logprobs\": N}'.",
-    "--hf-split": "Save the split as JSONL and give the file: --dataset-name hf --dataset-path FILE.",
-    "--hf-subset": "Save the subset as JSONL and give the file: --dataset-name hf --dataset-path FILE.",
-    "--hf-name": "Save the data set as JSONL and give the file: --dataset-name hf --dataset-path FILE.",
-    "--sonnet-input-len": "The nearest is --dataset-name random --random-input-len N --random-prefix-len N.",
-    "--sonnet-output-len": "The nearest is --dataset-name random --random-output-len N.",
-    "--sonnet-prefix-len": "The nearest is --dataset-name random --random-prefix-len N.",
-    "--plot-timeline": "The nearest is inferometer plot STUDY -o tokens.svg.",
-}
-"""Flags of vLLM that would change what is measured or written, each with the nearest alternative."""
-_DATASETS = ("sharegpt", "random", "custom", "hf", "trace", "builtin")
-_NEAREST_DATASETS = {
-    "sonnet": "The nearest is random, with --random-prefix-len for the shared beginning.",
-    "burstgpt": "Use trace: it reads BurstGPT's csv and plays its times too.",
-    "timed_trace": "Use trace: it reads Mooncake's jsonl and plays its times.",
-    "prefix_repetition": "The nearest is random with --random-prefix-len.",
-    "random-mm": "Pictures are not sent; the nearest is random.",
-    "random-rerank": "Reranking is not measured; the nearest is random.",
-    "custom_mm": "Pictures are not sent; the nearest is custom with texts.",
-    "spec_bench": "Use custom with the file of its questions.",
-    "speed_bench": "Use custom with the file of its questions.",
-}
-_SECTIONS = ("ttft", "tpot", "itl", "e2el")
-
-
-def spread_flags(argv: Sequence[str]) -> list[str]:
-    """`--metadata a=1 b=2`, as vLLM accepts it, with the flag repeated before each value; `--num_prompts` as
-    `--num-prompts`. Raises RequestWrong for a flag of vLLM that `bench` does not have, with the nearest alternative."""
-    if argv[:1] == ["bench"]:
-        argv = [_with_dashes(word) for word in argv]
-        refused = next((word.partition("=")[0] for word in argv if word.partition("=")[0] in _UNSUPPORTED), None)
-        if refused is not None:
-            raise RequestWrong(f"bench does not have vLLM's {refused}. {_UNSUPPORTED[refused]}")
-    spread: list[str] = []
-    flag = ""
-    for word in argv:
-        if flag and not word.startswith("-"):
-            spread += [flag, word]
-            continue
-        flag = word if word in _MANY else ""
-        if not flag:
-            spread.append(word)
-    return spread
-
-
-def _with_dashes(word: str) -> str:
-    flag, sign, value = word.partition("=")
-    return flag.replace("_", "-") + sign + value if flag.startswith("--") else word
 
 
 def bench(
@@ -99,7 +45,7 @@ def bench(
         str | None, typer.Option(help="Name of the model at the server.", show_default="that of --model")
     ] = None,
     dataset_name: Annotated[
-        str | None, typer.Option(help=f"Data set: {', '.join(_DATASETS)}.", show_default="by --dataset-path")
+        str | None, typer.Option(help=f"Data set: {', '.join(DATASETS)}.", show_default="by --dataset-path")
     ] = None,
     dataset_path: Annotated[Path | None, typer.Option(help="Data set file.")] = None,
     num_prompts: Annotated[int, typer.Option(help="Number of measured requests.")] = 1000,
@@ -220,7 +166,7 @@ def bench(
     from inferometer.study.study_file import check_study
 
     dialect = checked_dialect(metric_dialect)
-    sections, percentiles = _sections(percentile_metrics), percentiles_of(metric_percentiles)
+    sections, percentiles = sections_of(percentile_metrics), percentiles_of(metric_percentiles)
     wants_rows = all_rows or metrics is not None
     asked = RunOptions(
         format_of("terminal" if wants_rows and format == "block" else format, as_json, "block"),
@@ -228,14 +174,14 @@ def bench(
         quiet,
     )
     sampler = {name: value for name, value in (("top_p", top_p), ("top_k", top_k)) if value is not None}
-    extra = sampler | _object(extra_body, "--extra-body")
+    extra = sampler | json_object(extra_body, "--extra-body")
     lengths = (random_input_len, random_output_len, random_range_ratio, random_prefix_len)
-    pairs = dict(_pair(text) for text in metadata or [])
+    pairs = dict(metadata_pair(text) for text in metadata or [])
     if label is not None and dialect != "vllm-0.33":  # whose JSON has a field for it
         pairs = {"label": label, **pairs}
     headers = request_headers(header or [])
-    if backend not in _APIS:
-        raise RequestWrong(f"unknown --backend {backend!r}; known: {', '.join(_APIS)}.")
+    if backend not in APIS:
+        raise RequestWrong(f"unknown --backend {backend!r}; known: {', '.join(APIS)}.")
     url = base_url.rstrip("/") if base_url else f"http://{f'[{host}]' if ':' in host else host}:{port}"
     arm = Arm(
         engine="external",
@@ -243,17 +189,17 @@ def bench(
         insecure=insecure,
         ca_file=None if ca_file is None else str(ca_file),
         model=served_model_name or model,
-        api=_APIS[backend],
+        api=APIS[backend],
         path=endpoint,
     )
     spec = check_study(
         Spec(
             name=f"bench of {url}",
             arms={_ARM: arm},
-            workload=_workload(
+            workload=workload_of(
                 dataset_name, dataset_path, num_prompts, (sharegpt_output_len, custom_output_len), lengths
             ),
-            schedule=_schedule(
+            schedule=schedule_of(
                 request_rate,
                 burstiness,
                 max_concurrency,
@@ -380,138 +326,3 @@ def _save(
             f"{path} cannot be written: {error.strerror}. The measurements are kept in the study folder."
         ) from error
     print(f"result: {path}", file=sys.stderr)
-
-
-def _workload(
-    name: str | None,
-    path: Path | None,
-    num_prompts: int,
-    output_lens: tuple[int | None, int | None],
-    random_lens: tuple[int | None, int | None, float | None, int | None],
-) -> "WorkloadSettings":
-    """The workload that the flags ask for. `output_lens`: of sharegpt, and of custom and hf. `random_lens`: input,
-    output, range and prefix."""
-    from inferometer.core.workload_settings import Builtin
-    from inferometer.workloads.custom import Custom
-    from inferometer.workloads.sharegpt import ShareGpt
-    from inferometer.workloads.trace import Trace
-
-    is_random = any(length is not None for length in random_lens)
-    name = name or ("random" if is_random and path is None else "builtin" if path is None else "sharegpt")
-    if name not in _DATASETS:
-        hint = _NEAREST_DATASETS.get(name) or f"Known: {', '.join(_DATASETS)}."
-        raise RequestWrong(f"unknown --dataset-name {name!r}. {hint}")
-    if is_random and name != "random":
-        raise RequestWrong(f"--random-… lengths are for --dataset-name random, not {name}.")
-    if name == "random":
-        return _random(num_prompts, random_lens)
-    output_tokens = output_lens[0] if name in ("sharegpt", "builtin", "trace") else output_lens[1] or output_lens[0]
-    if name == "builtin":
-        return Builtin(num_prompts, Builtin().max_tokens if output_tokens is None else output_tokens)
-    if path is None:
-        raise RequestWrong(f"--dataset-name {name} needs --dataset-path: {_FILES[name]}; or use builtin.")
-    if name == "sharegpt":
-        return ShareGpt(str(path), num_prompts, output_tokens)
-    if name == "trace":
-        if output_tokens is not None:
-            raise RequestWrong(
-                "--sharegpt-output-len cannot be used with a trace, which states the length of each request."
-            )
-        return Trace(str(path), num_prompts)
-    if name == "hf" and not path.exists():
-        raise RequestWrong(
-            f"--dataset-name hf reads a local file, and there is no {path}: nothing is downloaded. Save the data set "
-            "as JSONL: datasets.load_dataset(…, split=…).to_json('prompts.jsonl')"
-        )
-    return Custom(str(path), num_prompts, output_tokens)
-
-
-_FILES = {
-    "sharegpt": "a ShareGPT file",
-    "trace": "Mooncake's jsonl or BurstGPT's csv",
-    "custom": "JSONL with a `prompt` in each line",
-    "hf": "a data set saved as JSON or JSONL",
-}
-
-
-def _random(num_prompts: int, lengths: tuple[int | None, int | None, float | None, int | None]) -> "WorkloadSettings":
-    from inferometer.workloads.random_lengths import RandomLengths
-
-    names = ("input_tokens", "max_tokens", "range_ratio", "prefix_tokens")
-    given = {name: value for name, value in zip(names, lengths, strict=True) if value is not None}
-    return msgspec.structs.replace(RandomLengths(num_prompts), **given)
-
-
-def _schedule(
-    rate_per_s: float,
-    burstiness: float,
-    max_concurrency: int | None,
-    ramp: tuple[str | None, float | None, float | None],
-    *,
-    has_times: bool,
-    speed: float | None,
-) -> "Schedule":
-    """The requested schedule: a ramp (strategy, start, end), a rate, the times of a trace, or closed."""
-    from inferometer.core.schedule import Closed, Poisson, Replay
-
-    if not burstiness > 0:
-        raise RequestWrong(f"--burstiness must be greater than 0, not {burstiness:g}.")
-    any_time = rate_per_s == math.inf and ramp == (None, None, None)
-    if speed is not None and not (has_times and any_time):
-        raise RequestWrong("--trace-speed needs --dataset-name trace, and excludes --request-rate and a ramp.")
-    if ramp != (None, None, None):
-        if rate_per_s != math.inf:
-            raise RequestWrong("--request-rate and --ramp-up-strategy exclude each other: give one.")
-        return _ramp(*ramp, burstiness, max_concurrency)
-    if has_times and any_time:
-        return Replay(1.0 if speed is None else speed, max_concurrency)
-    return Closed(max_concurrency) if any_time else Poisson(rate_per_s, burstiness, max_concurrency)
-
-
-def _ramp(
-    strategy: str | None, start: float | None, end: float | None, burstiness: float, max_concurrency: int | None
-) -> "Ramp":
-    from inferometer.core.schedule import Ramp
-
-    if strategy is None or start is None or end is None:
-        raise RequestWrong("a ramp needs --ramp-up-strategy, --ramp-up-start-rps and --ramp-up-end-rps together.")
-    if strategy not in ("linear", "exponential"):
-        raise RequestWrong(f"unknown --ramp-up-strategy {strategy!r}; known: linear, exponential.")
-    return Ramp(start, end, strategy, burstiness=burstiness, max_concurrency=max_concurrency)
-
-
-def _sections(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in names if name not in _SECTIONS]
-    if unknown:
-        raise RequestWrong(f"--percentile-metrics: unknown section {unknown[0]!r}; known: {', '.join(_SECTIONS)}.")
-    return names
-
-
-def percentiles_of(text: str) -> tuple[float, ...]:
-    try:
-        found = tuple(float(word) for word in text.split(",") if word.strip())
-    except ValueError as error:
-        raise RequestWrong(f"--metric-percentiles must be numbers separated by commas, not {text!r}.") from error
-    if not all(0 < percent < 100 for percent in found):
-        raise RequestWrong(f"--metric-percentiles must be between 0 and 100, not {text!r}.")
-    return found
-
-
-def _object(text: str | None, flag: str) -> dict[str, Any]:
-    if text is None:
-        return {}
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise RequestWrong(f"{flag} is not valid JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise RequestWrong(f'{flag} must be a JSON object like {{"top_k": 1}}, not {text}.')
-    return cast("dict[str, Any]", found)  # JSON's keys are strings
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, mark, value = text.partition("=")
-    if not mark:
-        raise RequestWrong(f"--metadata must look like KEY=VALUE, not {text!r}.")
-    return name, value

@@ -38,5 +38,5 @@ def doctor(
 def _lines(diagnosis: "Diagnosis") -> str:
     """The diagnosis, wrapped, with the command that fixes the problem unwrapped below."""
     begin = f"  {_MARKS[diagnosis.state]}  {diagnosis.name + ':':20}"
-    said = textwrap.fill(diagnosis.said, _WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
-    return f"{said}\n{' ' * len(begin)}-> {diagnosis.mend}" if diagnosis.mend else said
+    detail = textwrap.fill(diagnosis.detail, _WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
+    return f"{detail}\n{' ' * len(begin)}-> {diagnosis.fix}" if diagnosis.fix else detail

@@ -12,7 +12,7 @@ from inferometer.core.record import Fact
 from inferometer.core.spec import Arm
 
 OnSpawn = Callable[[int], object]
-"""Called with the pid of an engine's root process as soon as the process exists, long before the engine is ready."""
+"""Called with the pid of an engine's root process as soon as the process exists, before the engine is ready."""
 
 LLAMA_CPP = "llama.cpp"
 """The family of engines that run llama.cpp's server."""
@@ -23,7 +23,7 @@ def unwatched(pid: int) -> None:
 
 
 class Machine(NamedTuple):
-    """What an engine's doctor check may look at: programs on PATH, and the numbers of GPUs that the drivers know."""
+    """Input of an engine's doctor check: programs on PATH, and the number of GPUs that each driver knows."""
 
     which: Callable[[str], str | None]
     nvidia_gpus: int = 0
@@ -31,11 +31,12 @@ class Machine(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """A doctor check's result. `has`: usable; `part`: usable with limits; `none`: not installed. `mend`: what to do."""
+    """A doctor check's result. `has`: usable; `part`: usable with limits; `none`: not installed. `detail`: the
+    evidence. `fix`: what to do."""
 
     state: Literal["has", "part", "none"]
-    said: str
-    mend: str = ""
+    detail: str
+    fix: str = ""
 
 
 class EngineDescription(msgspec.Struct, frozen=True):
@@ -46,9 +47,9 @@ class EngineDescription(msgspec.Struct, frozen=True):
     must name a model. `takes_command`: the arm may give its own start command (`command:`); `needs_command`: it must.
     `draft_flags`: flags in `args` that switch speculative decoding on. `metric_names`: the names on the server's
     /metrics page, newest first, for each of our quantities (probes/engine_metrics.py). `inspect`: the check of
-    `inferometer doctor`; None where there is nothing to look for. `arm_of_command`: the fields of the arm that a
-    command line describes (`inferometer vs`), None if the command line is not this engine's; raises RequestWrong. None:
-    the engine has no command line.
+    `inferometer doctor`; None if there is nothing to check. `arm_of_command`: the fields of the arm that a command line
+    describes (`inferometer vs`), None if the command line is not this engine's; raises RequestWrong. None: the engine
+    has no command line.
     """
 
     name: str
@@ -85,26 +86,26 @@ class EngineDescription(msgspec.Struct, frozen=True):
         return found
 
 
-def program_on_path(name: str, mend: str) -> Callable[[Machine], Inspection]:
+def program_on_path(name: str, fix: str) -> Callable[[Machine], Inspection]:
     """A doctor check that only looks for a program: some engines need many seconds to report their version."""
 
     def inspect(machine: Machine) -> Inspection:
         path = machine.which(name)
-        return Inspection("has", path) if path else Inspection("none", "not on PATH", mend)
+        return Inspection("has", path) if path else Inspection("none", "not on PATH", fix)
 
     return inspect
 
 
 class Engine(Protocol):
-    """A kind of inference server. Made with the headers that go with every request to it.
+    """A kind of inference server. Constructed with the headers that go with every request.
 
-    `check` raises RequestWrong if the arm cannot be started as it stands; it starts no server. `start` gives an
-    Endpoint once the server has produced a real token, and stops the server when the `with` block ends, however it
-    ends. The server's output is appended to `log_path`. `start` raises what `check` does, EngineNotReady if no token
-    came, ServerUnusable if the server answers against its API, and, at the end of the block, EngineDied if the server
-    had ended by itself. `on_spawn` is called for each root process that the engine starts. Model names in `arm` are
-    paths of local files. `facts_at_end` is called after the block, when the log is complete, and returns what was not
-    yet known when the endpoint was given.
+    `check` raises RequestWrong if the arm cannot be started; it starts no server. `start` yields an Endpoint once the
+    server has produced a real token, and stops the server when the `with` block ends, however it ends. The server's
+    output is appended to `log_path`. `start` raises what `check` raises; EngineNotReady if no token came;
+    ServerUnusable if an answer violates the API; and, at the end of the block, EngineDied if the server had ended by
+    itself. `on_spawn` is called for each root process that the engine starts. Model names in `arm` are paths of local
+    files. `facts_at_end` is called after the block, when the log is complete, and returns the facts that were not yet
+    known when the endpoint was yielded.
     """
 
     description: ClassVar[EngineDescription]
@@ -136,7 +137,7 @@ class TakesBenchSettings(Protocol):
         ...
 
     def gpu_layers_word(self, value: str) -> str:
-        """llama-bench's value of -ngl in this engine's words."""
+        """llama-bench's value of -ngl as this engine spells it."""
         ...
 
     def threads(self, arm: Arm) -> int | None:

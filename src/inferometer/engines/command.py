@@ -34,8 +34,8 @@ def _arm_of_command(words: Sequence[str]) -> dict[str, Any] | None:
 
 
 class Command:
-    """`command:` of an arm; nothing of the command is checked or changed. Engines that can also make a command of
-    their own build on it, and say what they are."""
+    """The arm's `command:`, which is neither checked nor changed. Engines that can also build a command are subclasses
+    and override `description` and `launch`."""
 
     description: ClassVar = EngineDescription(
         name="command",
@@ -58,7 +58,7 @@ class Command:
         return late_facts(endpoint)
 
     def launch(self, arm: Arm) -> Launch:
-        """What would be started. Raises RequestWrong for whatever can be known to be wrong beforehand."""
+        """What `start` would start. Raises RequestWrong for each error that can be found before the start."""
         visible_devices.require_visible(arm.env)
         arm = in_place(arm)
         address = _address(arm)
@@ -80,7 +80,7 @@ class Command:
 
 
 def _require_program(word: str, arm: Arm) -> None:
-    """Raises RequestWrong where there is no such program. Of a line for the shell only the shell is looked for."""
+    """Raises RequestWrong if the program does not exist. For a shell line, only the shell itself is looked up."""
     path = str(Path(arm.cwd).expanduser() / word) if arm.cwd and os.sep in word else word
     if shutil.which(path, path=environment(arm.env).get("PATH")) is None:
         raise RequestWrong(
@@ -89,7 +89,7 @@ def _require_program(word: str, arm: Arm) -> None:
 
 
 def _address(arm: Arm) -> Address:
-    """A free port where the command names {port}, else the arm's url. Raises RequestWrong where there is neither."""
+    """A free port if the command names {port}, else the arm's url. Raises RequestWrong if there is neither."""
     if names_port(arm):
         return Address(LOCALHOST, free_port())
     if arm.url:

@@ -1,4 +1,4 @@
-"""Command lines of servers: made from an arm, and the address where the server will answer."""
+"""Command lines of servers, built from an arm, and the address where the server will answer."""
 
 import difflib
 import os
@@ -20,7 +20,7 @@ SHELL = "/bin/sh"
 
 
 class Address(NamedTuple):
-    """Where a server is told to listen; it is asked there. `host` has no brackets."""
+    """Host and port where the server listens and receives our requests. `host` has no brackets."""
 
     host: str
     port: int
@@ -31,7 +31,7 @@ class Address(NamedTuple):
 
 
 def given(args: tuple[str, ...], *flags: str) -> str | None:
-    """The value of the last of `flags` in `args`, as `--flag value` or `--flag=value`; None where none is there."""
+    """The value of the last of `flags` in `args`, as `--flag value` or `--flag=value`; None if `args` has none."""
     found: str | None = None
     for at, word in enumerate(args):
         flag, equals, value = word.partition("=")
@@ -43,7 +43,7 @@ def given(args: tuple[str, ...], *flags: str) -> str | None:
 
 
 def address_of(arm: Arm) -> Address:
-    """Host and port of the arm's args, else this host and a free port. Raises RequestWrong for a used one."""
+    """Host and port from the arm's args, else this host and a free port. Raises RequestWrong for a port in use."""
     host = given(arm.args, "--host") or LOCALHOST
     host = LOCALHOST if host in ANY_HOST else host.strip("[]")
     text = given(arm.args, "--port")
@@ -56,7 +56,7 @@ def address_of(arm: Arm) -> Address:
 
 
 def listening_flags(arm: Arm, address: Address) -> list[str]:
-    """`--host` and `--port` where the arm's args do not give them."""
+    """`--host` and `--port`, each only if the arm's args do not give it."""
     flags: list[str] = []
     if given(arm.args, "--host") is None:
         flags += ["--host", LOCALHOST]
@@ -66,11 +66,11 @@ def listening_flags(arm: Arm, address: Address) -> list[str]:
 
 
 def program(arm: Arm, name: str, advice: str) -> str:
-    """The path of the arm's binary, or of `name` on PATH. Raises RequestWrong where there is none that can be run."""
+    """The path of the arm's binary, or of `name` on PATH. Raises RequestWrong if it does not exist or cannot be run."""
     binary = arm.binary or name
     if arm.cwd and os.sep in binary:
         binary = str(Path(arm.cwd).expanduser() / Path(binary).expanduser())
-    # As text: a Path has no `./` before a name, without which it would be looked for on PATH.
+    # Kept as text: a Path drops the leading `./`, and the name would then be looked up on PATH.
     found = shutil.which(os.path.expanduser(binary), path={**os.environ, **arm.env}.get("PATH"))
     if found is not None:
         return str(found)
@@ -84,9 +84,9 @@ def program(arm: Arm, name: str, advice: str) -> str:
 
 
 def in_place(arm: Arm) -> Arm:
-    """The arm with its model files as full paths where it is started in a directory of its own; and that there is one.
+    """The arm with full paths of its model files if it starts in another directory (`cwd`).
 
-    Raises RequestWrong where `cwd` is not a directory.
+    Raises RequestWrong if `cwd` is not a directory.
     """
     if not arm.cwd:
         return arm
@@ -97,7 +97,7 @@ def in_place(arm: Arm) -> Arm:
 
 
 def own_command(arm: Arm, address: Address) -> tuple[str, ...]:
-    """The arm's `command` with its placeholders filled in. Raises RequestWrong for a placeholder that there is not."""
+    """The arm's `command` with its placeholders filled in. Raises RequestWrong for an unknown placeholder."""
     values = {
         "model": arm.model,
         "draft_model": "" if arm.draft is None else arm.draft.model,
@@ -110,12 +110,12 @@ def own_command(arm: Arm, address: Address) -> tuple[str, ...]:
 
 
 def names_port(arm: Arm) -> bool:
-    """Whether the arm's `command` is told where to listen."""
+    """Whether the arm's `command` contains {port}."""
     return "{port}" in " ".join([arm.command] if isinstance(arm.command, str) else arm.command)
 
 
 def _filled(text: str, values: dict[str, str]) -> str:
-    """Other braces are left as they are: JSON is full of them."""
+    """Fills in the placeholders. Other braces stay as they are, because JSON uses them."""
 
     def value(match: re.Match[str]) -> str:
         name = match[1]
@@ -133,5 +133,5 @@ def _filled(text: str, values: dict[str, str]) -> str:
 
 
 def _full(path: str) -> str:
-    """An existing file or folder by its full path; anything else, a Hugging Face name say, as it is."""
+    """The full path of an existing file or folder; anything else, such as a Hugging Face name, unchanged."""
     return str(Path(path).resolve()) if path and Path(path).exists() else path

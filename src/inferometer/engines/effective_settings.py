@@ -1,8 +1,8 @@
-"""Effective settings of a llama.cpp server: draft, flash attention, GPU layers, context, by its log and answers.
+"""Effective settings of a llama.cpp server, read from its log and answers: draft, flash attention, GPU layers, context.
 
-What was asked for is in the arm; what is in force is what these facts say. A fact that nothing tells is left out. The
-log's wording is that of builds 4293 (December 2024), 6139 (August 2025), 9093 (May 2026), 11434 and 11549 (October and
-November 2026), seen in logs of these builds, and of those in between by llama.cpp's source.
+The arm holds the requested settings; these facts hold what the server really uses. A fact without evidence is left out.
+The log's wording was checked in logs of builds 4293 (December 2024), 6139 (August 2025), 9093 (May 2026), 11434 and
+11549 (October and November 2026). For the builds between them it was checked in llama.cpp's source.
 """
 
 import re
@@ -17,16 +17,16 @@ SINCE_START = "since the engine's start, warm-ups included"
 
 
 def facts_when_ready(log: str, props: Any, slots: Any) -> tuple[Fact, ...]:
-    """What is in force once the first token has come. `props`, `slots`: the JSON of /props and /slots, any or None."""
+    """Settings known after the first token. `props`, `slots`: the JSON of /props and /slots, of any shape, or None."""
     found = (_flash_attn(log), _gpu_layers(log), _draft(log, props, slots), _context(log, props))
     return tuple(fact for fact in found if fact is not None)
 
 
 def facts_at_end(log: str, known: tuple[Fact, ...]) -> tuple[Fact, ...]:
-    """What the whole log adds to the `known` facts: the draft's use, where nothing said so before, and its statistics.
+    """Facts that the complete log adds to the `known` ones: whether a draft was used, if unknown, and its statistics.
 
-    The statistics count everything since the engine's start: warm-ups, our first token, and earlier trials where the
-    engine was kept. The log does not part them from the plan.
+    The statistics count everything since the engine's start: warm-ups, our first token, and earlier trials if the
+    engine was kept. The log does not separate these from the plan's requests.
     """
     statistics = _statistics(log)
     accepted, drafted = _acceptance(log)
@@ -52,8 +52,8 @@ _DRAFT_BEGINS = re.compile(r"loading draft model|creating MTP draft context")
 
 
 def _of_target(log: str) -> str:
-    """The log until the draft model is loaded. Of what is said several times in it the last holds: with --verbose, the
-    contexts that llama.cpp tries out to see what fits are in the log too."""
+    """The part of the log before the draft model is loaded. If a line occurs several times in it, the last one counts:
+    with --verbose, llama.cpp also logs the contexts that it only tries out to see what fits."""
     begins = _DRAFT_BEGINS.search(log)
     return log if begins is None else log[: begins.start()]
 
@@ -63,7 +63,7 @@ def _last(pattern: str | re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def _flash_attn(log: str) -> Fact | None:
-    """The target's. What `auto` came to is said some lines below the context's own."""
+    """Flash attention of the target. The result of `auto` is logged some lines below the context's own line."""
     of_target = _of_target(log)
     said = _last(_CONTEXT_FLASH_ATTN, of_target)
     resolved = _RESOLVED.search(of_target, said.end() if said else 0)
@@ -72,9 +72,9 @@ def _flash_attn(log: str) -> Fact | None:
 
 
 def _gpu_layers(log: str) -> Fact | None:
-    """`offloaded/total` of the target. A build without a GPU backend names no offloaded layers: that is none of them.
+    """`offloaded/total` layers of the target. A build without a GPU backend logs no offloaded layers, which means 0.
 
-    llama.cpp counts the output layer as one more. `0/?`: none, of a number that the log does not tell.
+    llama.cpp counts the output layer too. `0/?`: none is offloaded, and the log does not show the total.
     """
     of_target = _of_target(log)
     offloaded = _last(r"offloaded (\d+/\d+) layers to GPU", of_target)
@@ -90,7 +90,7 @@ def _gpu_layers(log: str) -> Fact | None:
 
 
 def _draft(log: str, props: Any, slots: Any) -> Fact | None:
-    """Whether slots speculate. That a draft was loaded is no sign: builds of 2026 load one and leave it unused."""
+    """Whether slots speculate. A loaded draft proves nothing: builds of 2026 may load a draft and leave it unused."""
     if isinstance(slots, list):
         of_each = [_field(slot, "speculative") for slot in cast("list[Any]", slots)]
         if of_each and all(isinstance(value, bool) for value in of_each):
@@ -106,7 +106,7 @@ def _draft(log: str, props: Any, slots: Any) -> Fact | None:
 
 
 def _context(log: str, props: Any) -> Fact | None:
-    """Tokens of all slots together."""
+    """Context in tokens, summed over all slots."""
     total = _last(r"\bn_ctx\s+= (\d+)", _of_target(log))
     if total:
         return Fact(quantities.EFFECTIVE_CONTEXT, total[1], LOG)
@@ -134,16 +134,16 @@ _TIMES = ("begin_ms", "draft_ms", "accept_ms")
 
 
 def _acceptance(log: str) -> tuple[int, int]:
-    """Tokens accepted and drafted, summed over the requests; 0 and 0 of a build that does not say (4293)."""
+    """Tokens accepted and drafted, summed over the requests; 0 and 0 for a build that logs neither (4293)."""
     of_each = [(int(match[1]), int(match[2])) for match in _ACCEPTANCE.finditer(log)]
     return sum(accepted for accepted, _ in of_each), sum(drafted for _, drafted in of_each)
 
 
 def _statistics(log: str) -> dict[str, float]:
-    """Drafts, tokens and durations of all kinds of drafting together; empty where the log has no statistics.
+    """Drafts, tokens and durations, summed over all kinds of drafting; empty if the log has no statistics.
 
-    The lines count up from the engine's start, so that the last of each counter holds. Times are left out where one of
-    the kinds tells none.
+    The lines count up from the engine's start, so the last line of each counter is the total. Times are left out if one
+    of the kinds logs none.
     """
     last = dict(_counters(log))
     totals: dict[str, float] = (
@@ -155,9 +155,9 @@ def _statistics(log: str) -> dict[str, float]:
 
 
 def _counters(log: str) -> Iterator[tuple[tuple[str, str], dict[str, float]]]:
-    """Every statistics line, by the counter that it belongs to.
+    """Each statistics line as (counter, values).
 
-    In build 9093 each slot counts for itself, and kinds have no hyphens (`draft`, `ngram_mod`); the line follows the
+    In build 9093 each slot has a counter, kinds have no hyphens (`draft`, `ngram_mod`), and the line follows the
     timings of its slot. In 11434 all slots share a counter, and kinds have hyphens (`draft-simple`).
     """
     slot = ""
@@ -180,5 +180,5 @@ def _text(name: str, value: float) -> str:
 
 
 def _field(value: Any, name: str) -> Any:
-    """The member of a JSON object; None of anything else."""
+    """A member of a JSON object; None if `value` is not an object."""
     return cast("dict[str, Any]", value).get(name) if isinstance(value, dict) else None

@@ -30,10 +30,10 @@ from inferometer.engines.process import LOCALHOST, Launch, environment, free_por
 from inferometer.engines.requested_settings import requested_settings
 
 SLOT_CONTEXT_TOKENS = 4096
-"""Context of each slot where the arm names none: llama.cpp's default is all that the model can, and may not fit."""
+"""Context of each slot if the arm names none. llama.cpp's default is the model's maximum, which may not fit."""
 
 LOG_VERBOSITY = 4
-"""llama.cpp's "trace": what is in force, and the draft's statistics. docs/reference/engines.md says what it costs."""
+"""llama.cpp's "trace", which logs effective settings and draft statistics. Its cost: docs/reference/engines.md."""
 
 FLAGS = {
     "-c": "context", "--ctx-size": "context",
@@ -45,7 +45,7 @@ FLAGS = {
     "-lv": "verbosity", "--verbosity": "verbosity",
     "-ngl": "gpu_layers", "--gpu-layers": "gpu_layers", "--n-gpu-layers": "gpu_layers",
 }  # fmt: skip
-"""llama-server's flags that the embedded engine takes, and the setting each stands for."""
+"""llama-server's flags that the embedded engine accepts → the setting that each flag sets."""
 
 GPU_LAYERS = {"auto": -1, "all": -2}
 FLASH_ATTN = ("on", "off", "auto")
@@ -128,7 +128,7 @@ class Embedded:
 
 
 def settings_of(arm: Arm, port: int) -> Settings:
-    """The arm as settings; `args` win over `threads` and `context`. RequestWrong for an unknown flag or value."""
+    """The arm as settings; `args` win over `threads` and `context`. Raises RequestWrong for a wrong flag or value."""
     given = _flags(arm.args)
     parallel = int(given.get("parallel", arm.slots or 1))
     draft = arm.draft
@@ -152,11 +152,11 @@ def settings_of(arm: Arm, port: int) -> Settings:
 
 
 def default_threads() -> int:
-    """The physical cores that this process may use, less one for the client, at least 1.
+    """The physical cores that this process may use, minus one for the client; at least 1.
 
-    llama.cpp's own default takes them all. Its threads wait for one another by spinning: whatever else runs on one of
-    their cores stops all of them. Measured on 2 cores with the demo's model: 56 tok/s with 2 threads where nothing else
-    ran and 2 to 11 where something did; 31 and 20 with 1.
+    llama.cpp's own default takes all cores. Its threads wait for each other by spinning, so another process on one of
+    the cores stops all threads. Measured on 2 cores with the demo's model: with 2 threads 56 tok/s on an idle machine
+    and 2 to 11 on a busy one; with 1 thread 31 and 20.
     """
     import psutil
 
@@ -166,7 +166,7 @@ def default_threads() -> int:
 
 
 def _flags(args: tuple[str, ...]) -> dict[str, int | str]:
-    """Settings by name from llama-server-like flags."""
+    """Settings by name, parsed from flags in llama-server's form."""
     given: dict[str, int | str] = {}
     words = iter(args)
     for word in words:
@@ -198,7 +198,7 @@ def _value(flag: str, text: str | None) -> int | str:
 
 
 def _require_gpu(settings: Settings, arm: Arm) -> None:
-    """Raises RequestWrong where layers are asked to be on a GPU, and the wheel knows none: it would go on without."""
+    """Raises RequestWrong if the arm wants layers on a GPU and the wheel sees none: llama.cpp would use the CPU."""
     asked = {"-ngl": settings.gpu_layers, "draft.gpu_layers": settings.draft_gpu_layers}
     name, layers = next(((name, value) for name, value in asked.items() if value not in (None, 0, -1)), ("", 0))
     if name and not _gpus(tuple(sorted(arm.env.items()))):
@@ -211,7 +211,7 @@ def _require_gpu(settings: Settings, arm: Arm) -> None:
 
 @functools.cache
 def _gpus(env: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
-    """The devices of the wheel but the CPU. Asked in a process of its own: the wheel's library is large."""
+    """The wheel's devices except the CPU. Listed in a separate process, because the wheel's library is large."""
     done = subprocess.run(
         [sys.executable, "-P", embedded_server.__file__, "--devices"],
         stdin=subprocess.DEVNULL,
@@ -228,7 +228,7 @@ def _int_or_none(value: int | str | None) -> int | None:
 
 
 def _version_facts() -> tuple[Fact, ...]:
-    """The wheel's version: its last part is llama.cpp's build number. Raises RequestWrong where there is no wheel."""
+    """The wheel's version; its last part is llama.cpp's build number. Raises RequestWrong if no wheel is installed."""
     try:
         version = importlib.metadata.version("xllamacpp")
     except importlib.metadata.PackageNotFoundError as error:

@@ -1,8 +1,8 @@
 """The program of the embedded engine's process: llama.cpp's HTTP server from the xllamacpp wheel.
 
-Started by path, not as a module of the package, and with nothing imported but xllamacpp: what this process holds counts
-as the engine's memory. Its settings come as one line of JSON; it ends when its standard input closes, that is when
-whoever started it is gone.
+It is started by path, not as a module of the package, and imports only xllamacpp, because everything in this process
+counts as the engine's memory. Its settings arrive as one line of JSON. It ends when its standard input closes, that is,
+when the program that started it has ended.
 """
 
 import importlib
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 
 class Settings(NamedTuple):
-    """What the server is told. None leaves a setting to llama.cpp. `context` is the tokens of all slots together.
+    """Settings of the server. None leaves a setting to llama.cpp. `context`: tokens of all slots together.
 
-    `gpu_layers`: -1 as many as fit, -2 all. `flash_attn`: on, off or auto. `draft_model` "" is no speculation.
-    `verbosity`: how much it logs; 3 is llama.cpp's own choice.
+    `gpu_layers`: -1 as many as fit, -2 all. `flash_attn`: on, off or auto. `draft_model`: "" for no speculation.
+    `verbosity`: the log level; llama.cpp's default is 3.
     """
 
     model: str
@@ -38,9 +38,9 @@ class Settings(NamedTuple):
 
 
 def serve(settings: Settings) -> Any:
-    """A running server; it ends with the object. Raises RuntimeError where it cannot start: stderr says why.
+    """A running xllamacpp.Server (the wheel ships no types); the server stops when the object is deleted.
 
-    An xllamacpp.Server: the wheel ships no types.
+    Raises RuntimeError if it cannot start; the reason is on stderr.
     """
     xllamacpp: Any = importlib.import_module("xllamacpp")
     params = xllamacpp.CommonParams()
@@ -73,14 +73,14 @@ def serve(settings: Settings) -> Any:
 
 
 def _set(target: Any, **values: float | None) -> None:
-    """Sets what is not None on one of xllamacpp's untyped objects."""
+    """Set each value that is not None on one of xllamacpp's untyped objects."""
     for name, value in values.items():
         if value is not None:
             setattr(target, name, value)
 
 
 def gpu_names() -> list[str]:
-    """What this build of llama.cpp can put layers on, but the CPU and what merely helps it (ACCEL)."""
+    """Devices that can hold layers in this build of llama.cpp, except the CPU and its accelerators (ACCEL)."""
     xllamacpp: Any = importlib.import_module("xllamacpp")
     kinds = xllamacpp.ggml_backend_dev_type
     helpers = (kinds.GGML_BACKEND_DEVICE_TYPE_CPU, kinds.GGML_BACKEND_DEVICE_TYPE_ACCEL)
@@ -98,7 +98,7 @@ def main() -> None:
         sys.exit(f"the embedded engine could not start: {error}")
     sys.stdin.read()
     del server
-    os._exit(0)  # nothing of Python's own to tidy up; threads of the server may still wait
+    os._exit(0)  # skips Python's cleanup: threads of the server may still wait
 
 
 if __name__ == "__main__":

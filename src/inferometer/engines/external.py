@@ -1,4 +1,4 @@
-"""The engine `external`: a server that runs already. It is asked for one token and for facts about itself."""
+"""The engine `external`: a server that runs already. Requests one token and the facts that the server reports."""
 
 import http.client
 import shutil
@@ -47,7 +47,7 @@ def _arm_of_command(words: Sequence[str]) -> dict[str, Any] | None:
 
 
 class External:
-    """A server at `arm.url`. `headers` (a key, say) go with every request and into no fact, message or log."""
+    """A server at `arm.url`. `headers`, such as a key, go with every request, and never into a fact, message or log."""
 
     description: ClassVar = EngineDescription(
         name="external",
@@ -109,7 +109,7 @@ class External:
         )
 
     def _first_token(self, arm: Arm, base_url: str, server: Server, model: str, *, llama_cpp: bool) -> HttpAnswer:
-        """The answer with the token. Waits only while the server says that it is loading."""
+        """The answer with the token. Waits only while the server reports that it is loading."""
         body = readiness.one_token(arm, model, llama_cpp=llama_cpp)
         patience_s = min(self._patience_s, arm.ready_timeout_s)
         until_s = time.monotonic() + patience_s
@@ -117,7 +117,10 @@ class External:
             left_s = max(until_s - time.monotonic(), 0.1)
             try:
                 answer = ask(server, arm.api_path, body=body, timeout_s=left_s)
-            except (ConnectionRefusedError, FileNotFoundError) as error:  # the latter: there is no such Unix socket
+            except (
+                ConnectionRefusedError,
+                FileNotFoundError,
+            ) as error:  # FileNotFoundError: the Unix socket does not exist
                 raise ServerUnusable(_nothing_there(base_url, server)) from error
             except TimeoutError as error:
                 raise ServerUnusable(
@@ -137,9 +140,9 @@ class External:
 
 
 def process_ids(arm: Arm) -> tuple[int, ...]:
-    """The server's root process, by the arm's `pid` or `container`; empty where it names neither.
+    """The server's root process, from the arm's `pid` or `container`; empty if the arm names neither.
 
-    Raises RequestWrong where there is no such process on this machine.
+    Raises RequestWrong if this machine has no such process.
     """
     if arm.pid is None and not arm.container:
         return ()
@@ -151,13 +154,13 @@ def process_ids(arm: Arm) -> tuple[int, ...]:
     pid = _container_pid(arm.container) if arm.pid is None else arm.pid
     if not is_alive(pid):
         said = f"pid: {pid}" if arm.pid is not None else f"container: {arm.container} is process {pid}, and that"
-        hint = "A program in a container of its own cannot see it." if arm.container else "Look it up with ps."
+        hint = "A program that runs in another container cannot see it." if arm.container else "Look it up with ps."
         raise RequestWrong(f"{said} is not a process that can be seen here. {hint}")
     return (pid,)
 
 
 def _container_pid(name: str) -> int:
-    """The container's first process, by whichever of docker and podman knows it. Raises RequestWrong."""
+    """The container's first process, from docker or else podman. Raises RequestWrong if neither knows the container."""
     said: list[str] = []
     for tool in CONTAINER_TOOLS:
         if shutil.which(tool) is None:
@@ -184,7 +187,7 @@ def base_url_of(arm: Arm) -> str:
     target_of(arm.url, {}, verify=not arm.insecure, ca_file=arm.ca_file)
     url = urlsplit(arm.url)
     if url.scheme == "unix":
-        return arm.url  # all of it is the socket's path
+        return arm.url  # the whole URL is the socket's path
     path = url.path.rstrip("/")
     if arm.api_path.startswith("/v1/"):
         path = path.removesuffix("/v1")
@@ -197,7 +200,7 @@ def ca_file_of(arm: Arm) -> str | None:
 
 
 def _through(server: Server) -> str:
-    """Where there is a proxy: that it lies between."""
+    """` (through the proxy …)` if the connection uses a proxy, else ""."""
     return f" (through the proxy {server.target.shown_proxy})" if server.target.shown_proxy else ""
 
 
@@ -213,7 +216,7 @@ def _nothing_there(base_url: str, server: Server) -> str:
 
 
 def _complaint(arm: Arm, base_url: str, server: Server, model: str, answer: HttpAnswer) -> str:
-    """Why this answer is not one token, and what to try."""
+    """The message for an answer without a token: the reason, and what to try."""
     url = base_url + redacted_text(arm.api_path) + _through(server)
     if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and server.target.shown_proxy:
         return (

@@ -1,4 +1,4 @@
-"""The end of a failed engine's log, and advice by what the log says."""
+"""The end of a failed engine's log, and advice chosen by its content."""
 
 import re
 from pathlib import Path
@@ -31,12 +31,12 @@ ADVICE = (
     (r"failed to open GGUF|no such file|failed to load model",
      "Check the model's path, and that this build reads the file."),
 )  # fmt: skip
-"""What to try, by the first pattern that the end of the log shows."""
+"""(pattern, advice): the first pattern found in the end of the log decides."""
 
 
 def tail(log_path: Path, lines: int = LOG_LINES, *, from_byte: int = 0) -> str:
-    """The last lines of a log after `from_byte`, of its last 64 KiB, made harmless; "(the log is empty)" where there
-    are none."""
+    """The last lines of the log after `from_byte`, sanitized, at most from its last 64 KiB; "(the log is empty)" if
+    there are none."""
     try:
         with log_path.open("rb") as file:
             file.seek(max(from_byte, log_path.stat().st_size - 65536))
@@ -47,7 +47,7 @@ def tail(log_path: Path, lines: int = LOG_LINES, *, from_byte: int = 0) -> str:
 
 
 def advice(log: str, otherwise: str) -> str:
-    """What to try next, by what the log says."""
+    """Advice for the first known pattern in the log; `otherwise` if the log has none."""
     for pattern, text in ADVICE:
         if re.search(pattern, log, re.IGNORECASE):
             return text

@@ -26,8 +26,8 @@ def listed(text: str) -> Gpus | None:
 
 
 def gpus_of_wheel() -> Gpus | None:
-    """GPUs that xllamacpp sees; None if the wheel is too old to list them. Runs in a separate process: the memory that
-    a driver takes for the list must not stay in ours."""
+    """GPUs that xllamacpp sees; None if the wheel is too old to list them. Runs in a separate process, so that the
+    driver's memory does not stay in ours."""
     command = [sys.executable, "-P", "-c", _ASK_WHEEL]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True)

@@ -1,4 +1,4 @@
-"""Arguments that a llama-server knows, read from its --help; an unknown argument is refused by name."""
+"""Arguments that a llama-server knows, read from its --help, and the check of a command line against them."""
 
 import difflib
 import re
@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 _LEAST_ARGUMENTS = 20
-"""A text with fewer was not understood: no argument is refused by it."""
+"""With fewer arguments, the text was not understood, and no argument is refused."""
 _NAME = r"-{1,2}[A-Za-z][\w.-]*"
 _ENTRY = re.compile(rf" {{0,8}}(?P<names>{_NAME}(?:,\s+{_NAME})*)(?: (?P<values>\S.*?))?(?:\s{{2,}}.*)?")
 _REMOVED = re.compile(r"the argument has been removed\.?\s*(.*)")
 
 
 class Argument(msgspec.Struct, frozen=True):
-    """`takes`: how many values follow it. `shown`: its values as --help writes them. `removed`: what --help says to use
-    instead of an argument that is gone; None where it is not gone."""
+    """`takes`: the number of values that follow it. `shown`: its values as --help writes them. `removed`: the
+    replacement that --help gives for a removed argument; None if it was not removed."""
 
     takes: int
     shown: str = ""
@@ -23,7 +23,7 @@ class Argument(msgspec.Struct, frozen=True):
 
 
 def arguments_of(help_text: str) -> dict[str, Argument]:
-    """Every argument that --help lists, by each of its names; empty where the text is not of llama-server's form."""
+    """Every argument that --help lists, by each of its names; empty if the text does not have llama-server's form."""
     found: dict[str, Argument] = {}
     lines = help_text.splitlines()
     for number, line in enumerate(lines):
@@ -37,10 +37,10 @@ def arguments_of(help_text: str) -> dict[str, Argument]:
 
 
 def complaint(args: Sequence[str], known: Mapping[str, Argument]) -> str:
-    """What this binary does not understand of `args`, with the nearest that it does; "" where it understands all.
+    """The first argument in `args` that this binary does not understand, with the nearest known one; "" if none.
 
-    Reads them as llama.cpp does: a known argument takes the words after it as its values, whatever they look like, and
-    underscores in a long one are hyphens.
+    Parses as llama.cpp does: a known argument takes the words after it as its values, whatever they look like, and
+    underscores in a long argument count as hyphens.
     """
     if not known:
         return ""
@@ -63,7 +63,7 @@ def complaint(args: Sequence[str], known: Mapping[str, Argument]) -> str:
 
 
 def _stray(word: str, before: str, known: Mapping[str, Argument]) -> str:
-    """A word that stands where an argument is expected."""
+    """The complaint about a word at a place where an argument is expected."""
     if not word.startswith("-") or re.match(r"-\d", word):
         after = f"; {before} takes {known[_normal(before)].takes or 'no'} value(s) in this build" if before else ""
         return f"{word!r} stands where an argument is expected{after}"
@@ -79,12 +79,12 @@ def _normal(word: str) -> str:
 
 
 def _value_count(shown: str) -> int:
-    """How many words `N`, `[on|off|auto]`, `<a b>=<c>,...` or `FNAME SCALE` stand for."""
+    """The number of words that `N`, `[on|off|auto]`, `<a b>=<c>,...` or `FNAME SCALE` stand for."""
     return len(re.sub(r"<[^>]*>|\{[^}]*\}|\[[^\]]*\]", "x", shown).split())
 
 
 def _removal(lines: Sequence[str]) -> str | None:
-    """What an entry says of its removal: on its own line, or on the two below it, which are indented."""
+    """An entry's note about its removal, from its own line or the two indented lines below it; None if it has none."""
     own = [lines[0], *[line for line in lines[1:] if line.startswith(" " * 20)]]
     text = " ".join(line.strip() for line in own)
     gone = _REMOVED.search(text)

@@ -18,20 +18,20 @@ OWN_ENVIRONMENT = "in a separate environment, and name its program in the study 
 
 
 def source_facts(arm: Arm, engine: str) -> tuple[Fact, ...]:
-    """The arm's model and its draft. Raises ModelUnusable: a GGUF, a folder without a config, a path to nothing."""
+    """Facts of the model and the draft. Raises ModelUnusable: a GGUF file, a folder without config, a missing path."""
     facts = _facts("model", arm.model, engine)
     return facts if arm.draft is None else facts + _facts("draft", arm.draft.model, engine)
 
 
 def require_plain(draft: Draft, engine: str, instead: str) -> None:
-    """Raises RequestWrong for settings of a draft that only llama.cpp has."""
+    """Raises RequestWrong for draft settings that only llama.cpp has."""
     for name, value in (("n_min", draft.n_min), ("p_min", draft.p_min), ("gpu_layers", draft.gpu_layers)):
         if value is not None:
             raise RequestWrong(
                 f"draft.{name}: {engine} has no such setting; of ours it takes `model` and `n_max`. {instead}"
             )
     if draft.n_max is None:
-        raise RequestWrong(f"draft.n_max: {engine} must be told how many tokens to draft; give n_max: 5, say")
+        raise RequestWrong(f"draft.n_max: {engine} needs the number of tokens to draft; for example n_max: 5")
 
 
 def arm_of_serve_command(

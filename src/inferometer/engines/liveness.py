@@ -10,12 +10,12 @@ from inferometer.net.http_client import ask, server_at
 
 
 def dead_process(endpoint: Endpoint) -> int | None:
-    """A root process of the engine that is no more; None where all live, or none is known."""
+    """A root process of the engine that has ended; None if all are alive, or none is known."""
     return next((pid for pid in endpoint.pids if not is_alive(pid)), None)
 
 
 def why_no_token(arm: Arm, endpoint: Endpoint, patience_s: float) -> str:
-    """ "" where a token comes when it is asked for; else what came instead."""
+    """Request one token: "" if it came, else what came instead."""
     server = server_at(endpoint.base_url, endpoint.headers, endpoint.verify, endpoint.ca_file)
     body = readiness.one_token(arm, endpoint.model, llama_cpp=False)
     try:

@@ -30,15 +30,15 @@ from inferometer.engines.process import Launch, environment, shown_command
 from inferometer.engines.requested_settings import GPU_LAYER_FLAGS, requested_settings
 
 QUESTION_TIMEOUT_S = 60.0
-"""For --version and --help: a build for a GPU starts its driver first."""
+"""For --version and --help: a GPU build initialises its driver first."""
 
 MODEL_FLAGS = ("-m", "--model")
 DRAFT_GPU_LAYER_FLAGS = ("-ngld", "--spec-draft-ngl", "--gpu-layers-draft", "--n-gpu-layers-draft")
 ELSEWHERE_FLAGS = frozenset({"--rpc", "--device", "-dev"})
-"""With one of these, which devices there are is not for us to say."""
+"""With one of these flags, the devices are not the ones that we can list."""
 LOG_FLAGS = frozenset({"-lv", "--verbosity", "--log-verbosity", "-v", "--verbose", "--log-verbose", "--log-disable"})
 LOG_VERBOSITY = "4"
-"""Trace. docs/reference/engines.md says what it costs."""
+"""Level "trace". Its cost: docs/reference/engines.md."""
 _DOWNLOAD_FLAGS = frozenset({"-hf", "-hfr", "--hf-repo", "-mu", "--model-url"})
 ADVICE = (
     "Give the path of a llama-server (binary: /path/to/llama.cpp/build/bin/llama-server), or use engine: embedded, "
@@ -79,7 +79,7 @@ def _arm_of_command(words: Sequence[str]) -> dict[str, Any] | None:
 
 
 class LlamaServer(Command):
-    """llama.cpp's server as a program of the user's machine. A key given to it (--api-key, LLAMA_API_KEY) is sent."""
+    """llama.cpp's server, installed on this machine. Its key (--api-key, LLAMA_API_KEY) goes with every request."""
 
     description: ClassVar = EngineDescription(
         name="llama-server",
@@ -142,26 +142,25 @@ class LlamaServer(Command):
 
 
 def own_flags(arm: Arm, listening: list[str], help_text: str) -> list[str]:
-    """The flags that we add: the model where the arm's args do not give it, `listening`, the draft's, `--metrics`.
+    """The flags that we add: the model if the arm's args do not give it, `listening`, the draft's, `--metrics`.
 
-    They come before the arm's own, so that the arm's win. Builds whose log has a level "trace" say only there what is
-    in force, and what the draft did: they are told that level.
+    They come before the arm's own flags, so that the arm's win. Builds with a log level "trace" log the effective
+    settings and the draft's work only at that level, so we set it.
     """
     flags = ["-m", arm.model] if given(arm.args, *MODEL_FLAGS) is None else []
     flags += listening
     if "4: trace" in help_text and "LLAMA_ARG_LOG_VERBOSITY" not in arm.env and LOG_FLAGS.isdisjoint(arm.args):
         flags += ["-lv", LOG_VERBOSITY]
     if _names(help_text, "--metrics") and "--metrics" not in arm.args:
-        flags.append("--metrics")  # what the engine counts itself is sampled
+        flags.append("--metrics")  # probes sample the engine's own counters
     return flags if arm.draft is None else flags + draft_flags(arm.draft, help_text)
 
 
 def draft_flags(draft: Draft, help_text: str) -> list[str]:
-    """The draft spelled as this binary's --help does.
+    """The draft's flags as this binary's --help spells them.
 
-    Builds that have a --spec-type draft-simple ignore a draft model, without a word, unless that asks for it; builds
-    before them (9093) refuse it. Help of builds with --spec-draft-n-max still names the older flags, to say that they
-    are gone.
+    Builds with `--spec-type draft-simple` silently ignore a draft model without that flag; earlier builds (9093) refuse
+    the flag. The help of builds with --spec-draft-n-max still lists the older flags, as removed.
     """
     flags = ["-md", draft.model]
     if _names(help_text, "draft-simple"):
@@ -180,7 +179,7 @@ def draft_flags(draft: Draft, help_text: str) -> list[str]:
 
 
 def asks_for_gpu(arm: Arm) -> str:
-    """The flag by which the arm asks for layers on a GPU; "" where it asks for none, or leaves it to llama.cpp."""
+    """The flag that requests layers on a GPU; "" if the arm requests none, or leaves it to llama.cpp."""
     for flags, value in (
         (GPU_LAYER_FLAGS, given(arm.args, *GPU_LAYER_FLAGS)),
         (DRAFT_GPU_LAYER_FLAGS, given(arm.args, *DRAFT_GPU_LAYER_FLAGS)),
@@ -198,7 +197,7 @@ def devices_listed(text: str) -> list[str]:
 
 
 def _require_known(binary: str, args: tuple[str, ...], help_text: str, redactor: Redactor) -> None:
-    """Raises RequestWrong for an argument that the binary does not know, and for a program that is no server."""
+    """Raises RequestWrong for an argument that the binary does not know, and for a program that is not a server."""
     known = arguments_of(help_text)
     if known and "--port" not in known:
         raise RequestWrong(
@@ -214,7 +213,7 @@ def _require_known(binary: str, args: tuple[str, ...], help_text: str, redactor:
 
 
 def _require_gpu(binary: str, arm: Arm, help_text: str) -> None:
-    """Raises RequestWrong where layers are asked to be on a GPU, and the binary sees none: it would go on without."""
+    """Raises RequestWrong if the arm requests layers on a GPU and the binary sees none: it would use the CPU."""
     asked = asks_for_gpu(arm)
     if not asked or not ELSEWHERE_FLAGS.isdisjoint(arm.args) or "--list-devices" not in help_text:
         return
@@ -230,7 +229,7 @@ def _require_gpu(binary: str, arm: Arm, help_text: str) -> None:
 
 
 def _with_given_model(arm: Arm) -> Arm:
-    """The arm with the model that its own args name, where they do; relative to the arm's own directory."""
+    """The arm with the model that its args name, if they name one; a relative path starts at the arm's `cwd`."""
     model = given(arm.args, *MODEL_FLAGS)
     if model is None:
         return arm
@@ -242,7 +241,7 @@ def _names(help_text: str, flag: str) -> bool:
 
 
 def _version(binary: str, arm: Arm) -> str:
-    """What --version says: `version: 11434 (c0ffee)`. Raises RequestWrong where this is no llama.cpp program."""
+    """The output of --version: `version: 11434 (c0ffee)`. Raises RequestWrong if this is not a llama.cpp program."""
     text = _ask(binary, "--version", arm)
     versions = [line.strip() for line in text.splitlines() if line.startswith(("version", "built with"))]
     if not any(line.startswith("version") for line in versions):
@@ -254,14 +253,14 @@ def _version(binary: str, arm: Arm) -> str:
 
 
 def _ask(binary: str, flag: str, arm: Arm) -> str:
-    """All that the program prints for `flag`, on stdout and stderr. Asked once of each file and environment."""
+    """Everything that the program prints for `flag`, on stdout and stderr. Cached by file and environment."""
     changed_ns = Path(binary).stat().st_mtime_ns if Path(binary).exists() else 0
     return _answer(binary, changed_ns, flag, tuple(sorted(arm.env.items())), arm.cwd)
 
 
 @functools.cache
 def _answer(binary: str, changed_ns: int, flag: str, env: tuple[tuple[str, str], ...], cwd: str) -> str:
-    """`changed_ns` tells a program from what was there before."""
+    """`changed_ns` distinguishes a program from an earlier one at the same path."""
     try:
         done = subprocess.run(
             [binary, flag],

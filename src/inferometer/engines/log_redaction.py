@@ -8,8 +8,8 @@ _BLOCK_BYTES = 1 << 20
 
 
 def blot_out(path: Path, from_byte: int, secrets: Sequence[str]) -> None:
-    """Overwrites each of `secrets` in the file, after `from_byte`, with as many asterisks: an engine may print the
-    arguments that it was given. What is a place in the file stays one."""
+    """Overwrite each of `secrets` in the file after `from_byte` with asterisks. Byte positions in the file stay valid,
+    because the length does not change."""
     wanted = [secret.encode() for secret in secrets]
     if not wanted or not path.is_file():
         return

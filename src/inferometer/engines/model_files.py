@@ -17,7 +17,7 @@ HEAD_BYTES = 1024**2
 
 
 def model_facts(arm: Arm) -> tuple[Fact, ...]:
-    """Name, size and head hash of the arm's model and of its draft. Raises ModelUnusable: missing, or no GGUF."""
+    """Name, size and head hash of the model and the draft. Raises ModelUnusable if a file is missing or not a GGUF."""
     facts = _file_facts("model", Path(arm.model))
     return facts if arm.draft is None else facts + _file_facts("draft", Path(arm.draft.model))
 
@@ -55,7 +55,7 @@ _NAME_KEY = re.compile(rb"\x0c\0{7}general\.name\x08\0{3}")  # a length of 12, t
 
 
 def _own_name(head: bytes) -> str | None:
-    """What a GGUF says that it is; None where it says nothing. Stand-ins are told from real models by it."""
+    """The GGUF's `general.name`; None if it has none. Stand-ins are recognised by this name."""
     found = _NAME_KEY.search(head)
     if found is None or found.end() + 8 > len(head):
         return None

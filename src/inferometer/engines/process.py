@@ -1,4 +1,4 @@
-"""The life of an engine's process: start, first token, end. Whatever happens, no process of its group is left."""
+"""Start, first token and end of an engine's process. No process of its group is left, however the trial ends."""
 
 import contextlib
 import http.client
@@ -78,18 +78,18 @@ class Launch(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> Iterator[Endpoint]:
-    """The engine from its start to its end. Raises as `engines.base.Engine` says."""
+    """Run the engine while the block lasts. Raises the errors that `engines.base.Engine` lists."""
     with watching() as watchdog:
         yield from _started(launch, arm, log_path, on_spawn, watchdog)
 
 
 def late_facts(endpoint: Endpoint) -> tuple[Fact, ...]:
-    """What the whole log of a server that has ended adds to the endpoint's facts: llama.cpp's counts of its draft."""
+    """Facts that the complete log of an ended server adds to the endpoint's: llama.cpp's counts of its draft."""
     return effective_settings.facts_at_end(_Log(Path(endpoint.log_path), endpoint.log_begins_at).text(), endpoint.facts)
 
 
 class _Log(NamedTuple):
-    """A log and where in it the lines of this start begin: it is appended to."""
+    """A log file, and the byte where this start's lines begin (each start appends)."""
 
     path: Path
     begins_at: int
@@ -103,7 +103,7 @@ class _Log(NamedTuple):
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
-    """What a process of an arm sees: ours, and over it the arm's own."""
+    """The environment of an arm's process: ours, overridden by the arm's `env`."""
     return {**os.environ, **own}
 
 
@@ -115,7 +115,7 @@ def free_port() -> int:
 
 
 def refuse_used_port(host: str, port: int) -> None:
-    """Raises RequestWrong where something answers there: it would be taken for the engine."""
+    """Raises RequestWrong if another program already listens there: it would be mistaken for the engine."""
     with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1.0):
         raise RequestWrong(
             f"something already listens on {host}:{port}; stop it, or leave --port out and a free one is chosen"
@@ -123,7 +123,7 @@ def refuse_used_port(host: str, port: int) -> None:
 
 
 def shown_command(command: Sequence[str], env: Mapping[str, str]) -> str:
-    """The command line as one would type it, with the arm's own environment; secrets are `***`."""
+    """The command line as typed in a shell, with the arm's environment in front; secrets are `***`."""
     of_shell = len(command) == 3 and command[1] == "-c"
     names = [f"{name}={_quoted(value)}" for name, value in redacted_env(env).items()]
     words = [*command[:2], redacted_line(command[2])] if of_shell else redacted_words(command)
@@ -131,7 +131,7 @@ def shown_command(command: Sequence[str], env: Mapping[str, str]) -> str:
 
 
 def _quoted(word: str) -> str:
-    """As one would type it; what stands for a secret is no glob."""
+    """Quoted for a shell; the mark of a redacted secret is not quoted, although it looks like a glob."""
     plain = word.replace(MARK, "x")
     return word if shlex.quote(plain) == plain else shlex.quote(word)
 
@@ -192,7 +192,7 @@ def _ends_within(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
 
 
 def _spawn(launch: Launch, log_path: Path, watchdog: Watchdog) -> subprocess.Popen[bytes]:
-    """The process in a session of its own (a Ctrl-C does not reach it: we end it), its output in the log."""
+    """Start the process in a separate session, its output in the log. Ctrl-C does not reach it: we end it."""
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log:
         try:
@@ -213,7 +213,7 @@ def _spawn(launch: Launch, log_path: Path, watchdog: Watchdog) -> subprocess.Pop
             process.stdin.write(launch.first_line.encode() + b"\n")
             process.stdin.flush()
         except BrokenPipeError:
-            LOG.info("%s ended before it read its settings", launch.name)  # said by _wait_for_token, with its log
+            LOG.info("%s ended before it read its settings", launch.name)  # _wait_for_token reports it, with the log
     return process
 
 

@@ -1,4 +1,4 @@
-"""The end of an engine's processes: the process, its group and its descendants, so that none is left."""
+"""Stopping an engine: its process, its process group and its descendants."""
 
 import contextlib
 import logging
@@ -16,9 +16,9 @@ KILL_TIMEOUT_S = 5.0
 
 
 def stop_group(process: subprocess.Popen[bytes], timeout_s: float = STOP_TIMEOUT_S) -> None:
-    """Ends the process, its group and its descendants: SIGTERM, then after `timeout_s` SIGKILL.
+    """Stop the process, its group and its descendants: SIGTERM, then SIGKILL after `timeout_s`.
 
-    A Ctrl-C on the way ends the patience, never the stopping; it is raised when no process is left.
+    A Ctrl-C meanwhile shortens the wait, but does not interrupt the stopping; it is raised when no process is left.
     """
     with interrupts_later() as noted:
         strays = _descendants(process.pid)
@@ -38,11 +38,11 @@ def stop_group(process: subprocess.Popen[bytes], timeout_s: float = STOP_TIMEOUT
 
 @contextlib.contextmanager
 def interrupts_later() -> Iterator[Sequence[int]]:
-    """While it lasts a Ctrl-C is noted in the list, and raised at its end: one that falls between a process's birth and
-    our knowing of it, or into its stopping, would leave it behind."""
+    """Delay Ctrl-C until the block ends: it is noted in the list and then raised. A Ctrl-C between the start of a
+    process and our record of its pid, or while it is being stopped, would leave the process behind."""
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield noted  # signals go to the main thread alone
+        yield noted  # Python delivers signals only to the main thread
         return
     before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
     try:
@@ -55,7 +55,7 @@ def interrupts_later() -> Iterator[Sequence[int]]:
 
 def ending(code: int) -> str:
     """How a process ended: an exit code, or the signal's name with what it usually means."""
-    if 128 < code < 160:  # a shell's, or a container's, word for a signal
+    if 128 < code < 160:  # how a shell or a container reports a signal
         return f"exit code {code}, {ending(128 - code)}"
     if code >= 0:
         return f"exit code {code}"
@@ -73,7 +73,7 @@ def ending(code: int) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """True for a process that is no zombie. A zombie is dead: in a container nobody may ever come to reap it."""
+    """Whether the process exists and is not a zombie. In a container, a zombie may never be reaped."""
     import psutil
 
     try:
@@ -83,7 +83,7 @@ def is_alive(pid: int) -> bool:
 
 
 def _descendants(pid: int) -> set[int]:
-    """Processes below `pid`: also those that left its group."""
+    """All descendants of `pid`, including those that left its process group."""
     import psutil
 
     try:
@@ -93,7 +93,7 @@ def _descendants(pid: int) -> set[int]:
 
 
 def _left(process: subprocess.Popen[bytes], strays: set[int]) -> set[int]:
-    """Living pids of the group, and of `strays`."""
+    """Pids of the group and of `strays` that are still alive."""
     found: set[int] = set()
     for pid in _pids():
         try:
@@ -119,7 +119,7 @@ def _signal_all(process: subprocess.Popen[bytes], strays: set[int], which: signa
 
 
 def _wait_gone(process: subprocess.Popen[bytes], strays: set[int], timeout_s: float, noted: Sequence[int]) -> None:
-    """Until none is left, the patience is over, or an interrupt is noted."""
+    """Wait until no process is left, the timeout is over, or an interrupt is noted."""
     until_s = time.monotonic() + timeout_s
     while _left(process, strays) and time.monotonic() < until_s and not noted:
         time.sleep(0.01)

@@ -15,9 +15,9 @@ LOADING = 503
 
 
 def one_token(arm: Arm, model: str, *, llama_cpp: bool) -> dict[str, Any]:
-    """A request for one token through the arm's own API. On llama.cpp it takes nothing from the prefix cache.
+    """The body of a request for one token through the arm's API. On llama.cpp it does not use the prefix cache.
 
-    Its own prompt stays in the slot that served it: a later request shares with it what the chat template puts first.
+    Its prompt stays in the slot that served it, so a later request shares the beginning of the chat template with it.
     """
     body: dict[str, Any] = {"max_tokens": 1, "temperature": 0, "stream": False}
     if model:
@@ -32,7 +32,7 @@ def one_token(arm: Arm, model: str, *, llama_cpp: bool) -> dict[str, Any]:
 
 
 def token_came(answer: HttpAnswer) -> bool:
-    """True where the answer holds output, or the server counts a token (half a character is a token without text)."""
+    """Whether the answer holds output, or the server counts a token (half a character is a token without text)."""
     body = answer.json
     if answer.status != http.HTTPStatus.OK or not isinstance(body, dict):
         return False
@@ -51,7 +51,7 @@ def token_came(answer: HttpAnswer) -> bool:
 
 
 def first_model(server: Server) -> str:
-    """The first name of /v1/models; "" where the server names none."""
+    """The first name of /v1/models; "" if the server names none."""
     return next(iter(model_names(server)), "")
 
 
@@ -67,7 +67,7 @@ def model_names(server: Server) -> list[str]:
 
 
 def props_facts(answer: Any) -> tuple[Fact, ...]:
-    """What the JSON of llama.cpp's /props says of the build, the model and the slots; empty where it is another's."""
+    """Build, model and slots from the JSON of llama.cpp's /props; empty if `answer` is not a JSON object."""
     if not isinstance(answer, dict):
         return ()
     props = cast("dict[str, Any]", answer)

@@ -23,10 +23,10 @@ _SWITCH = {
 def requested_settings(
     arm: Arm, draft_flags: Sequence[str], known: Mapping[str, Argument] | None = None
 ) -> tuple[Fact, ...]:
-    """`asked_draft`, and where the arm says them `asked_flash_attn`, `asked_gpu_layers` and `asked_context`.
+    """`asked_draft`; also `asked_flash_attn`, `asked_gpu_layers` and `asked_context` if the arm requests them.
 
-    What is left to the engine (auto, 0 for the model's whole context) is not asked for. `known`: the arguments of a
-    llama-server, in some builds of which -fa takes no value.
+    A setting that is left to the engine (auto, or 0 for the model's whole context) is not a request. `known`: the
+    arguments of this llama-server, because -fa takes no value in some builds.
     """
     wants = {
         quantities.REQUESTED_DRAFT: _on_off(

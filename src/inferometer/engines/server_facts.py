@@ -12,7 +12,7 @@ from inferometer.net.http_client import Server, ask, ask_json
 
 
 def server_facts(server: Server, log: str = "") -> tuple[Fact, ...]:
-    """Asked once a token has come. `log`: what a server of ours has printed since its start."""
+    """Facts of a server that has produced a token. `log`: output since its start; "" if we did not start it."""
     props = ask_json(server, "/props")
     if isinstance(props, dict):
         return (
@@ -34,7 +34,7 @@ def server_facts(server: Server, log: str = "") -> tuple[Fact, ...]:
 
 
 def vllm_facts(metrics: str) -> tuple[Fact, ...]:
-    """vLLM has counters of speculation where it speculates, and only there (its vllm/v1/spec_decode/metrics.py)."""
+    """Whether vLLM speculates: only then it has speculation counters (its vllm/v1/spec_decode/metrics.py)."""
     if "vllm:num_requests_running" not in metrics:
         return ()
     return (
@@ -43,7 +43,7 @@ def vllm_facts(metrics: str) -> tuple[Fact, ...]:
 
 
 def sglang_facts(info: dict[str, Any]) -> tuple[Fact, ...]:
-    """SGLang's /server_info (once /get_server_info) holds all its arguments, keys too: only this much is kept."""
+    """Version and draft from SGLang's /server_info (once /get_server_info); nothing else is kept: it holds keys."""
     facts = [Fact(quantities.ENGINE_VERSION, f"SGLang {sanitize(str(info['version']), 100)}", "/server_info")]
     if "speculative_algorithm" in info:
         draft = "off" if info["speculative_algorithm"] is None else "on"
@@ -52,7 +52,7 @@ def sglang_facts(info: dict[str, Any]) -> tuple[Fact, ...]:
 
 
 def context_facts(models: Any) -> tuple[Fact, ...]:
-    """The most tokens of one request: vLLM and SGLang say it with the model's name."""
+    """The maximum tokens of one request, which vLLM and SGLang report in /v1/models."""
     entries = _member(models, "data")
     first = cast("list[Any]", entries)[0] if isinstance(entries, list) and entries else None
     length = _member(first, "max_model_len")
@@ -64,7 +64,7 @@ def context_facts(models: Any) -> tuple[Fact, ...]:
 
 
 def _metrics(server: Server) -> str:
-    """The text at /metrics; "" where there is none."""
+    """The text at /metrics; "" if the server has none."""
     try:
         answer = ask(server, "/metrics", timeout_s=5.0)
     except (OSError, http.client.HTTPException):
@@ -73,5 +73,5 @@ def _metrics(server: Server) -> str:
 
 
 def _member(value: Any, name: str) -> Any:
-    """The member of a JSON object; None of anything else."""
+    """A member of a JSON object; None if `value` is not an object."""
     return cast("dict[str, Any]", value).get(name) if isinstance(value, dict) else None

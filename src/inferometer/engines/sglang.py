@@ -83,13 +83,13 @@ class SgLang(Command):
 
 
 def draft_flags(draft: Draft) -> list[str]:
-    """A draft model of its own, drafting a chain: `n_max` steps, and to verify those and the token before them.
+    """Flags for a separate draft model that drafts a chain of `n_max` tokens.
 
-    STANDALONE needs all three numbers; with a top-k of 1 the last is one more than the steps. Raises RequestWrong for
-    settings that SGLang has not.
+    STANDALONE needs all three numbers. With a top-k of 1, SGLang verifies the drafted tokens and the one before them,
+    so the last number is steps + 1. Raises RequestWrong for settings that SGLang does not have.
     """
     require_plain(draft, "sglang", OTHER_DRAFTS)
-    steps = draft.n_max or 0  # require_plain lets none through
+    steps = draft.n_max or 0  # require_plain refuses a missing n_max
     return [
         *("--speculative-algorithm", "STANDALONE"),
         *("--speculative-draft-model-path", draft.model),

@@ -1,6 +1,6 @@
 """GPUs that an arm names in CUDA_VISIBLE_DEVICES and similar variables, checked against the drivers.
 
-A number that does not exist hides every GPU: the engine would go on on the CPU, or fail far from the cause.
+A device number that does not exist hides every GPU: the engine would run on the CPU, or fail far from the cause.
 """
 
 import sys
@@ -17,7 +17,7 @@ VISIBLE = (CUDA, *HIP)
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """The GPUs that a driver knows. `reason`: why that cannot be said, so that nothing is refused by it; "": it can."""
+    """The GPUs that a driver knows. `reason`: why they are unknown (then nothing is refused); "" if they are known."""
 
     count: int
     uuids: tuple[str, ...] = ()
@@ -26,7 +26,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 def require_visible(env: Mapping[str, str]) -> None:
-    """Raises RequestWrong for a device in the arm's environment that is not there. Linux only."""
+    """Raises RequestWrong if the arm's environment names a device that does not exist. Linux only."""
     if sys.platform != "linux" or not any(name in env for name in VISIBLE):
         return
     nvidia, amd = nvidia_seen(), amd_seen()
@@ -37,9 +37,9 @@ def require_visible(env: Mapping[str, str]) -> None:
 
 
 def problem(name: str, value: str, nvidia: Seen, amd: Seen) -> str:
-    """What is wrong with the variable's value; "" where nothing is known to be. `""` and -1 hide all GPUs: on purpose.
+    """The error in the variable's value; "" if none is known. `""` and -1 hide all GPUs on purpose.
 
-    ROCm reads CUDA_VISIBLE_DEVICES as HIP's, so that a number is good if either driver has it.
+    ROCm reads CUDA_VISIBLE_DEVICES too, so a number is valid there if either driver has it.
     """
     drivers = (nvidia, amd) if name == CUDA else (amd,)
     if any(seen.reason for seen in drivers):
@@ -48,7 +48,7 @@ def problem(name: str, value: str, nvidia: Seen, amd: Seen) -> str:
     names = [part.strip() for part in value.split(",") if part.strip()]
     for device in names:
         if device == "-1":
-            return ""  # what follows it is not looked at, by CUDA either
+            return ""  # CUDA also ignores what follows -1
         if device.isdecimal():
             known = int(device) < count
         elif device.startswith("GPU-") and drivers[0].uuids:
@@ -67,7 +67,7 @@ def _absent(drivers: tuple[Seen, ...]) -> str:
 
 
 def nvidia_seen(nvml: Any = None, dev: Path = Path("/dev")) -> Seen:
-    """By NVML. `nvml`: pynvml, which ships no types, or its stand-in. A Jetson has CUDA and may have no NVML."""
+    """NVIDIA GPUs by NVML. `nvml`: pynvml (untyped) or a stand-in. A Jetson has CUDA but may have no NVML."""
     if nvml is None:
         try:
             import pynvml as nvml
@@ -84,7 +84,7 @@ def nvidia_seen(nvml: Any = None, dev: Path = Path("/dev")) -> Seen:
 
 
 def amd_seen(topology: Path = Path("/sys/class/kfd/kfd/topology/nodes")) -> Seen:
-    """By the kernel's compute driver: every GPU that ROCm can use is a node with SIMDs."""
+    """AMD GPUs by the kernel's compute driver: each GPU that ROCm can use is a node with SIMDs."""
     try:
         nodes = [(node / "properties").read_text() for node in topology.iterdir()]
     except FileNotFoundError:

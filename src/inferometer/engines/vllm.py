@@ -20,12 +20,12 @@ from inferometer.engines.process import Launch, environment, shown_command
 from inferometer.engines.requested_settings import requested_settings
 
 VERSION_TIMEOUT_S = 180.0
-"""It imports torch before it answers."""
+"""vLLM imports torch before it prints its version."""
 MODULE = "vllm.entrypoints.openai.api_server"
 JSON_SINCE = (0, 8)
 DRAFTS_GONE = ((0, 10), (0, 14))
-"""From the first to before the second, a draft model ends in a NotImplementedError (vllm-project/vllm issues 21797 and
-31883; drafts came back with pull request 24322)."""
+"""From the first version until before the second, a draft model raises NotImplementedError (vllm-project/vllm issues
+21797 and 31883; drafts came back with pull request 24322)."""
 ADVICE = "Install it (pip install vllm) or give its path (binary: /path/to/venv/bin/vllm, or that venv's python)."
 OTHER_DRAFTS = (
     "For EAGLE, MTP, n-grams and the rest leave `draft:` out, and write --speculative-config into args as vLLM has it."
@@ -40,7 +40,7 @@ METRIC_NAMES = {
     quantities.REQUESTS_RUNNING: ("vllm:num_requests_running",),
     quantities.REQUESTS_WAITING: ("vllm:num_requests_waiting",),
 }
-"""As of vLLM 0.32; the gauge of the KV cache had its second name before."""
+"""As of vLLM 0.32; earlier versions use the second name of the KV cache gauge."""
 
 
 def _arm_of_command(words: Sequence[str]) -> dict[str, Any] | None:
@@ -92,12 +92,12 @@ class Vllm(Command):
 
 
 def is_python(binary: str) -> bool:
-    """Whether the binary is a Python, which is told the module, and not the engine's own program."""
+    """Whether the binary is a Python interpreter, which needs `-m MODULE`, not the engine's own program."""
     return re.fullmatch(r"(python|pypy)[\d.]*", Path(binary).name) is not None
 
 
 def draft_flags(draft: Draft, version: tuple[int, int]) -> list[str]:
-    """A draft model as this version is told of one. Raises RequestWrong for a version that has none."""
+    """Flags for a draft model in this version's form. Raises RequestWrong for a version without draft models."""
     gone, back = DRAFTS_GONE
     if gone <= version < back:
         raise RequestWrong(
@@ -111,13 +111,13 @@ def draft_flags(draft: Draft, version: tuple[int, int]) -> list[str]:
 
 
 def version_of(text: str) -> tuple[int, int] | None:
-    """Major and minor of what `vllm --version` prints, which may come after warnings."""
+    """Major and minor version from the output of `vllm --version`, which may begin with warnings."""
     found = re.findall(r"^(?:vllm )?(\d+)\.(\d+)[\w.+-]*$", text, re.MULTILINE)
     return (int(found[-1][0]), int(found[-1][1])) if found else None
 
 
 def _version(binary: str, arm: Arm) -> tuple[int, int]:
-    """Asked only where a draft's spelling hangs on it: it takes seconds. Raises RequestWrong where it says none."""
+    """The installed version, read only for the draft's form, because it takes seconds. Raises RequestWrong."""
     asked = [binary, "-c", "import vllm; print(vllm.__version__)"] if is_python(binary) else [binary, "--version"]
     try:
         done = subprocess.run(

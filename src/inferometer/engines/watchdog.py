@@ -1,9 +1,8 @@
-"""The watchdog: a small process that ends an engine if this program is killed. A pipe that closes tells it.
+"""The watchdog: a small process that ends an engine if this program is killed.
 
-Started by path, with nothing of the package imported. Nothing that a program does for itself helps against `kill -9`:
-the pipe's other end is closed by the kernel. The engine and its descendants are known by a mark in their environment
-(Linux), and by the engine's session: whatever one of these misses the other finds, even where we died in the moment
-between starting the engine and telling of it.
+It is started by path and imports nothing from the package. A program cannot react to `kill -9`, but the kernel closes
+its end of the pipe, and the watchdog sees that. It finds the engine and its descendants by a mark in their environment
+(Linux) and by the engine's session. The mark also finds an engine whose pid was not yet sent when we were killed.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ _LOOK_EVERY_S = 0.02
 
 
 class Watchdog:
-    """Watches over the process that is started with `env` in its environment, and over all that it starts."""
+    """Watches the process that is started with `env` in its environment, and all of its descendants."""
 
     def __init__(self) -> None:
         mark = secrets.token_hex(8)
@@ -32,20 +31,20 @@ class Watchdog:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # what ends the program's own group must not end the one who cleans up after it
+            start_new_session=True,  # a signal to the program's group must not end the watchdog
         )
 
     def watch(self, pid: int) -> None:
-        """The engine's process, which leads a session."""
+        """Send the pid of the engine's process, which leads a session."""
         self._tell(b"%d\n" % pid)
 
     def over(self) -> None:
-        """The engine is gone, and its number may soon be another's."""
+        """The engine has ended; its pid may soon belong to another process."""
         self._tell(_OVER)
 
     def dismiss(self) -> None:
-        """There is nothing to watch any more; an engine that was never said to be over is ended by its mark: one whose
-        start was interrupted, before its number was known."""
+        """Stop watching. An engine that was not reported as over is ended: its start was interrupted before its pid
+        was known, and the watchdog finds it by its mark."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -57,7 +56,7 @@ class Watchdog:
 
     def _tell(self, word: bytes) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # somebody killed the watchdog: then there is none
+        with contextlib.suppress(BrokenPipeError):  # the watchdog itself was killed
             self._process.stdin.write(word)
             self._process.stdin.flush()
 
@@ -84,7 +83,7 @@ def main() -> None:
     if _OVER.strip() in words:
         return
     session = next((int(word) for word in words if word.isdigit()), 0)
-    # The engine may be about to begin: what was started just before our end is looked for a while longer.
+    # The engine may just be starting: look a little longer for a process that began just before our end.
     for signal_number, patience_s in ((signal.SIGTERM, _PATIENCE_S), (signal.SIGKILL, _PATIENCE_S)):
         signalled: set[int] = set()
         until_s = time.monotonic() + patience_s
@@ -101,7 +100,7 @@ def main() -> None:
 
 
 def _left(mark: bytes, session: int) -> set[int]:
-    """Living processes with the mark, or of the session; where there is no /proc, the session's leader's group."""
+    """Living processes with the mark or in the session; without /proc, the group of the session's leader."""
     try:
         names = os.listdir("/proc")
     except OSError:
@@ -111,7 +110,7 @@ def _left(mark: bytes, session: int) -> set[int]:
 
 
 def _group(leader: int) -> set[int]:
-    """`{-leader}`, which os.kill takes for the group, while anything of it lives."""
+    """`{-leader}`, which os.kill reads as the group, while a process of it is alive; else empty."""
     if not leader:
         return set()
     try:
@@ -122,7 +121,7 @@ def _group(leader: int) -> set[int]:
 
 
 def _is_alive(pid: int) -> bool:
-    """A zombie is dead: nobody may ever come to reap it."""
+    """Whether the process exists and is not a zombie, which may never be reaped."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")

@@ -58,7 +58,7 @@ class Inputs(msgspec.Struct, frozen=True):
 
     @property
     def engine_notes(self) -> list[str]:
-        """What must be known of those that tell of an engine by itself."""
+        """Notes on the columns that measure an engine without a server."""
         return [f"{column.name}: {note}" for column in self.columns if column.run.rows for note in column.run.notes]
 
     @property

@@ -1,1 +1,1 @@
-"""Fakes, servers that know the truth, and contracts: for the tests of this project and of extensions."""
+"""Fakes, servers with known truth, and contract tests, for this project and for extensions."""

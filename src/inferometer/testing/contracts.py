@@ -195,7 +195,7 @@ class ProbeContract:
             assert math.isfinite(sample.value)
 
     def test_it_reads_something_or_says_why_not(self, case: ProbeCase) -> None:
-        found = [*case.probe.read(0), *case.probe.read(1)]  # some need two readings for a rate
+        found = [*case.probe.read(0), *case.probe.read(1)]  # some probes need two readings for a rate
         if case.reads_here:
             assert found and not case.probe.reason
         if case.probe.reason:

@@ -1,8 +1,8 @@
 """A stand-in for a llama-server binary in tests: llama.cpp's own HTTP server behind llama-server's flags.
 
-The server is real: it is the one in the xllamacpp wheel. The command line is ours: it knows the flags that Inferometer
-uses and words its complaints and its --version as llama-server b11434 does, but parses nothing else. Like the real one
-it ignores a draft model, without a word, unless `--spec-type draft-simple` asks for it.
+The server is real: it is the one in the xllamacpp wheel. The command line is ours: it knows only the flags that
+Inferometer uses, and words its errors and its --version like llama-server b11434. Like the real program it silently
+ignores a draft model without `--spec-type draft-simple`.
 """
 
 import importlib.metadata
@@ -37,7 +37,7 @@ NUMBER_FLAGS = {
     "--spec-draft-p-min": "draft_p_min",
 }  # fmt: skip
 WORDS = {"--verbosity": "- 4: trace (more info)", "--spec-type": "draft-simple, or none"}
-"""What --help says of these beyond their names."""
+"""Text of --help for these flags."""
 
 
 def write_binary(path: Path) -> Path:
@@ -50,7 +50,7 @@ def write_binary(path: Path) -> Path:
 
 
 def parse(args: list[str]) -> Settings:
-    """The flags as settings. Exits with status 1 and a line on stderr where one is unknown or has no good value."""
+    """The flags as settings. Exits with status 1 and a line on stderr if one is unknown or has a wrong value."""
     given: dict[str, Any] = {"model": "", "port": 8080, "context": 0}  # values of Settings, by name
     words = iter(args)
     for flag in words:
@@ -96,7 +96,7 @@ def main() -> None:
         try:
             server = serve(parse(args))
         except RuntimeError:
-            sys.exit(1)  # the server has said why
+            sys.exit(1)  # the server has printed the reason
         signal.pause()
         del server
 

@@ -1,9 +1,9 @@
-"""Stand-ins for the programs of vLLM and SGLang in tests: a small server that answers as they do; no model.
+"""Stand-ins for the programs of vLLM and SGLang in tests: a small server without a model that answers as they do.
 
-Neither runs without a GPU that they support. What is imitated: the command line as far as Inferometer writes it,
-argparse's complaint, /v1/models with `max_model_len`, vLLM's /version and /metrics, SGLang's /server_info, answers
-whole (one word) or streamed (numbered words, as many as are asked for), and an error for a model that is not served.
-Written after their documentation and source (vLLM 0.26, SGLang 0.5), not recorded.
+The real programs need a supported GPU. Imitated are the command line as far as Inferometer writes it, argparse's error,
+/v1/models with `max_model_len`, vLLM's /version and /metrics, SGLang's /server_info, complete answers (one word),
+streamed answers (as many numbered words as requested), and the error for a model that is not served. Written after
+their documentation and source (vLLM 0.26, SGLang 0.5), not recorded.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""A server whose every token says when it was sent: the truth that a client's stamps are held against.
+"""A server whose tokens contain their sending time: the truth for testing a client's time stamps.
 
 `python -m inferometer.testing.paced_server` prints its port, answers each POST with a chat stream on an exact schedule,
-and ends when its standard input closes; its last line is then a `PacedStats` as JSON. The schedule is the request's
-own: `max_tokens`, and `"paced": {"first_ms": 20, "gap_ms": 10}`. Each token is the monotonic clock just before its
-send(), so that on one host a client's error is known exactly, whatever the server's own lateness.
+and ends when its standard input closes; its last line is then a `PacedStats` as JSON. Each request states its schedule:
+`max_tokens`, and `"paced": {"first_ms": 20, "gap_ms": 10}`. The text of a token is the monotonic clock just before its
+send(). So the client's error on the same host is known exactly, even if the server itself is late.
 
-One loop and one send() a token, and nothing but the clock is formatted: 12 to 25 µs of a core for each, much of it the
-kernel's. Where that is not enough, `benchmarks/instruments/truth_server.c` is the same in C, without the send times.
+One loop sends each token with one send() and formats only the clock: 12 to 25 µs of a core per token, mostly in the
+kernel. For higher rates use `benchmarks/instruments/truth_server.c`, the same server in C without sending times.
 """
 
 import contextlib
@@ -37,9 +37,12 @@ _MARK = "0" * 19
 
 
 class PacedStats(msgspec.Struct, frozen=True):
-    """What the server says of itself: how late its tokens were against the schedule (None before the first), sends that
-    found the socket full because the client had not read, and from the first request to the last token its share of a
-    core and the share of the time for which it waited for one (None where the system does not say)."""
+    """The server's own statistics.
+
+    `lateness_…`: lateness of tokens against the schedule; None before the first token. `blocked`: sends that found the
+    socket full because the client had not read. `cpu_share`: share of a core, from the first request to the last token.
+    `waited_share`: share of that time in which the server waited for a core; None if the system does not report it.
+    """
 
     tokens: int
     lateness_median_ms: float | None
@@ -51,21 +54,21 @@ class PacedStats(msgspec.Struct, frozen=True):
 
 
 def server_sent_ns(text: str) -> int:
-    """When the server sent this token, ns of the monotonic clock. Raises ValueError for a text that is none of its."""
+    """Sending time of this token, ns of the monotonic clock. Raises ValueError for a text from another source."""
     if not text.startswith(" t") or len(text) != 2 + len(_MARK):
-        raise ValueError(f"{text!r} is no token of the paced server")
+        raise ValueError(f"{text!r} is not a token of the paced server")
     return int(text[2:])
 
 
 class PacedServer:
-    """The server in a process of its own, while the block lasts. `stop` ends it and gives its stats."""
+    """The server in a separate process while the block lasts. `stop` ends it and returns its stats."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "inferometer.testing.paced_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C reaches the program alone, which then closes our input
+            start_new_session=True,  # Ctrl-C reaches only the program, which then closes our input
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._input, self._output = self._process.stdin, self._process.stdout
@@ -84,7 +87,7 @@ class PacedServer:
         self.close()
 
     def stop(self) -> PacedStats:
-        """Raises LoadFailed where it died before."""
+        """End the server and return its stats. Raises LoadFailed if it died before."""
         self._input.close()
         last = self._output.readline()
         self.close()
@@ -125,7 +128,7 @@ _ONE_TOKEN = '{"model": "paced", "choices": [{"index": 0, "message": {"role": "a
 
 
 def _tail(tokens: int) -> bytes:
-    """What follows the last token: finish, usage, [DONE], the end of the body."""
+    """Bytes after the last token: finish, usage, [DONE], the end of the body."""
     usage = {"prompt_tokens": 1, "completion_tokens": tokens, "total_tokens": 1 + tokens}
     last: dict[str, object] = {"model": "paced", "choices": [], "usage": usage}
     return chunk(event(delta(finish="length"))) + chunk(event(last)) + chunk(event("[DONE]")) + STREAM_END
@@ -292,7 +295,7 @@ class _Server:
             self._answer(connection)
 
     def _answer(self, connection: _Connection) -> None:
-        """Begins to answer the request that stands first in what was received, if it is whole."""
+        """Begin to answer the first received request, if it is complete."""
         head_end = connection.received.find(b"\r\n\r\n")
         if head_end < 0:
             return
@@ -312,7 +315,7 @@ class _Server:
         except msgspec.DecodeError as error:
             self._send(connection, whole(400, msgspec.json.encode({"error": {"message": str(error)}}).decode()).data)
             return
-        if not body.stream:  # whether a token comes, before the load
+        if not body.stream:  # the request for one token before the load
             self._send(connection, whole(200, _ONE_TOKEN).data)
             return
         now = time.monotonic_ns()
@@ -326,7 +329,7 @@ class _Server:
 
 
 def _waited_ns() -> int | None:
-    """For how long this process was ready to run and had no core, by Linux's scheduler; None where it does not say."""
+    """Time for which this process was ready but had no core, by Linux's scheduler; None if it is not reported."""
     try:
         with open("/proc/self/schedstat", encoding="ascii") as file:
             return int(file.read().split()[1])
@@ -337,7 +340,7 @@ def _waited_ns() -> int | None:
 def main() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        with contextlib.suppress(OSError, ValueError):  # macOS says unlimited and means less
+        with contextlib.suppress(OSError, ValueError):  # macOS reports "unlimited" but has a limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     server = _Server()
     sys.stdout.write(f"{server.port}\n")

@@ -1,12 +1,12 @@
-"""A stand-in for an engine that breaks: it answers as an inference server does, until a fault that is asked for.
+"""A scripted engine that breaks on request: it answers like an inference server until the given fault.
 
     python -m inferometer.testing.scripted_engine --port PORT [--tokens 5] [--gap-ms 20] [--fault FAULT --at 3]
 
-From the request number `--at` for a stream on, counted from 1 (warm-ups are such requests too), it is broken: `kill`
-ends it in the middle of that answer as the kernel's out-of-memory killer does, `exit` with status 1 and a last word in
-the log, `hang` stops all of the process (SIGSTOP), `mute` answers without a token while /health is well. `load` ends it
-before it listens. For each answer that is whole it prints `done NS TEXT`: the monotonic clock, and the last message's
-first 40 characters.
+The fault begins at streamed request number `--at`, counted from 1 with warm-ups. `kill` ends the process in the middle
+of that answer, as the kernel's out-of-memory killer does. `exit` ends it with status 1 and a last line in the log.
+`hang` stops the whole process (SIGSTOP). `mute` answers without a token, while /health still succeeds. `load` ends the
+process before it listens. For each complete answer it prints `done NS TEXT`: the monotonic clock, and the first 40
+characters of the last message.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def _broken(steps: Iterable[Step], fault: str) -> Iterator[Step]:
         _say("fatal: the scripted engine gives up")
         os._exit(1)
     os.kill(os.getpid(), signal.SIGKILL if fault == "kill" else signal.SIGSTOP)
-    time.sleep(1.0)  # a signal to oneself comes within this call, or a moment later
+    time.sleep(1.0)  # a signal to the own process arrives during this call or shortly after
     yield from steps
 
 

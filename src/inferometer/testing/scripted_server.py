@@ -1,7 +1,7 @@
 """A real HTTP server that answers by a script: which bytes, when, and how the connection ends.
 
-It stands in for an inference server where a test must know the truth. Nothing here is measured by it: for exact pacing
-at high rates use a compiled server.
+It replaces an inference server in tests that must know the truth. Its pacing is not exact: for high rates use a
+compiled server.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import msgspec
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Bytes to send as they are."""
+    """Bytes to send unchanged."""
 
     data: bytes
 
@@ -37,7 +37,7 @@ Step = Send | Wait | Close
 
 
 class Received(msgspec.Struct, frozen=True):
-    """A request as it came: `body` decoded from JSON, {} where there was none."""
+    """A received request: `body` decoded from JSON, {} if it had none."""
 
     method: str
     path: str
@@ -52,9 +52,8 @@ ScriptedAnswer = Callable[[Received], Iterable[Step]]
 class ScriptedServer:
     """Listens and answers each request by `answer`; keeps every request in `received`.
 
-    On `port` (0: a free one) of `host` (`::1` for IPv6), or on the Unix socket `unix_path`; with `tls`, a server-side
-    context, it speaks TLS. Without `reads_body` it answers once it has a request's head: the body is left unread,
-    and {}.
+    It listens on `port` (0: a free one) of `host` (`::1` for IPv6), or on the Unix socket `unix_path`; with `tls`, a
+    server-side context, it speaks TLS. Without `reads_body` it answers after a request's head, and `body` is {}.
     """
 
     def __init__(
@@ -162,12 +161,12 @@ def chunk(data: bytes) -> bytes:
 
 
 def event(value: object) -> bytes:
-    """One server-sent event: a JSON value, or text as it is."""
+    """One server-sent event: a JSON value, or text unchanged."""
     return b"data: " + (value.encode() if isinstance(value, str) else json.dumps(value).encode()) + b"\n\n"
 
 
 def whole(status: int, body: str, content_type: str = "application/json") -> Send:
-    """A complete answer that is no stream."""
+    """A complete answer in one piece, not a stream."""
     data = body.encode()
     head = f"HTTP/1.1 {status} Scripted\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}\r\n\r\n"
     return Send(head.encode() + data)

@@ -1,8 +1,8 @@
-"""Studies whose truth is known: trials of two arms drawn from a model of what varies, for testing the statistics.
+"""Simulated studies with known truth: trials of two arms drawn from a model of the variation, to test the statistics.
 
-Times are lognormal around a prompt's own: an arm bears on prompts unequally (`prompt_spread`), a request varies by
-itself (`noise`), and the machine has a speed of its own in every trial (`trial_spread`) that wanders from trial to
-trial (`walk`) and may go one way (`trend`, per trial). The order of trials is a study's own.
+Times are lognormal around a time for each prompt. The effect of an arm differs between prompts (`prompt_spread`), each
+request varies (`noise`), and the machine's speed differs between trials (`trial_spread`), wanders from trial to trial
+(`walk`) and may drift (`trend`, per trial). The order of trials is that of a real study.
 """
 
 import msgspec
@@ -23,7 +23,7 @@ _TOKENS = 100
 
 
 class SimulatedMachine(msgspec.Struct, frozen=True):
-    """What varies, as standard deviations of logarithms."""
+    """The sources of variation, as standard deviations of logarithms."""
 
     prompts: int = 30
     prompt_spread: float = 0.0
@@ -36,7 +36,7 @@ class SimulatedMachine(msgspec.Struct, frozen=True):
 def study(
     machine: SimulatedMachine, trials: int, rng: np.random.Generator, *, slow_down: float = 0.0, looked_at: bool = False
 ) -> Comparison:
-    """Arms `a` and `b` of so many trials; every time of `b` is longer by the factor 1 + `slow_down`."""
+    """Arms `a` and `b` with `trials` trials each; every time of `b` is longer by the factor 1 + `slow_down`."""
     return compare(summaries(machine, trials, rng, slow_down=slow_down), looked_at=looked_at)
 
 
@@ -83,8 +83,8 @@ def _summary(arm: str, number: int, ttft_s: np.ndarray, tpot_s: np.ndarray) -> T
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """Of many studies, by metric: how often the verdict was that there is a difference, by the level of each metric by
-    itself, and how often the interval held the truth."""
+    """Shares of many studies, by metric: `different`, in which the metric's own test found a difference; `covered`, in
+    which the interval held the truth."""
 
     studies: int
     different: dict[str, float]
@@ -96,7 +96,7 @@ class Rates(msgspec.Struct, frozen=True):
 
 
 def rates(machine: SimulatedMachine, trials: int, studies: int, seed: int, *, slow_down: float = 0.0) -> Rates:
-    """Of so many studies. The truth of a metric is the factor that was built in: upwards for times, downwards for
+    """Rates over `studies` simulated studies. The truth of a metric is the built-in factor: up for times, down for
     rates."""
     rng = np.random.default_rng(seed)
     different, covered = dict.fromkeys(KEYS, 0), dict.fromkeys(KEYS, 0)

@@ -1,5 +1,7 @@
-"""The built-in coding set: 72 conversations written for this project, frozen, in 8 languages
-and 4 kinds of task; the seed decides which and in what order."""
+"""The built-in coding set: 72 conversations in 8 languages and 4 kinds of task, written for this project.
+
+The set never changes. The seed decides which conversations are used, and in which order.
+"""
 
 import hashlib
 import importlib.resources
@@ -15,7 +17,7 @@ NAME = "coding.json"
 
 
 class BuiltinCoding:
-    """The workload. Every request is asked for at most `max_tokens` tokens."""
+    """The workload. Every request asks for at most `max_tokens` tokens."""
 
     settings: ClassVar = Builtin
 

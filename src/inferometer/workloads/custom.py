@@ -1,4 +1,4 @@
-"""Prompts from a JSON or JSONL file of your own, or of a Hugging Face data set that was saved as such a file."""
+"""Prompts from your own JSON or JSONL file, or from a Hugging Face data set saved as such a file."""
 
 import hashlib
 import random
@@ -16,7 +16,7 @@ from inferometer.workloads.sharegpt import MOST_CHARACTERS, _read
 _SPARE = 8
 _MAX_TOKENS = 256
 _TEXTS = ("prompt", "question", "problem", "query", "text")
-"""Fields that hold the prompt as one text, the first that is there."""
+"""Fields that may hold the prompt as one text; the first that exists is used."""
 _ROLES = {"human": "user", "gpt": "assistant"}
 
 
@@ -40,7 +40,7 @@ class Custom(WorkloadSettings, frozen=True, tag="custom"):
 
 
 class CustomFile:
-    """The workload. Raises DatasetUnusable where the file cannot serve."""
+    """The workload. Raises DatasetUnusable if the file cannot be used."""
 
     settings: ClassVar = Custom
 
@@ -75,7 +75,7 @@ class CustomFile:
 
 
 def entries(data: bytes, name: str) -> list[dict[str, Any]]:
-    """The objects of a JSON array, or of one object a line. Raises DatasetUnusable."""
+    """The objects of a JSON array or of JSONL. Raises DatasetUnusable for anything else."""
     if data[:4] in (b"PAR1", b"ARRO"):
         raise DatasetUnusable(
             f"{name} is a Parquet or Arrow file, which is not read. Save it as JSONL:\n"
@@ -95,7 +95,7 @@ def entries(data: bytes, name: str) -> list[dict[str, Any]]:
 
 
 def _told(entry: dict[str, Any]) -> tuple[tuple[Message, ...], int] | None:
-    """The messages of an entry, and the output tokens it asks for; None where it has no prompt, as with null or ""."""
+    """The messages of an entry and its output length; None if it has no prompt (null or "", for example)."""
     messages = _messages(entry)
     if not messages or not any(one.role == "user" and one.content.strip() for one in messages):
         return None
@@ -119,13 +119,13 @@ def _messages(entry: dict[str, Any]) -> tuple[Message, ...]:
         given = entry.get("input")
         return (Message("user", f"{instruction}\n{given}" if isinstance(given, str) and given else instruction),)
     text = next((entry[field] for field in _TEXTS if isinstance(entry.get(field), str)), None)
-    if text is None and isinstance(entry.get("prompt"), list):  # a chat, as some sets have it
+    if text is None and isinstance(entry.get("prompt"), list):  # some data sets store a chat here
         return _until_answer(cast("list[Any]", entry["prompt"]), "role", "content")
     return () if text is None else (Message("user", text),)
 
 
 def _until_answer(turns: list[Any], role: str, content: str) -> tuple[Message, ...]:
-    """The turns before the first answer; none of them without text."""
+    """The turns before the first answer, without empty ones."""
     found: list[Message] = []
     for turn in turns:
         fields = cast("dict[str, Any]", turn) if isinstance(turn, dict) else {}

@@ -1,4 +1,4 @@
-"""Prompts of made-up words with lengths drawn from a range, as vLLM's data set `random`."""
+"""Prompts of made-up words with lengths drawn from a range, like vLLM's data set `random`."""
 
 import math
 import random

@@ -1,8 +1,9 @@
 """Prompts of a ShareGPT file, sampled exactly as vLLM 0.6.5's benchmark_serving.py samples them.
 
 Rules (vLLM 0.6.5, `sample_sharegpt_requests`): keep conversations of at least two turns; take the first two turns as
-prompt and answer, whoever spoke; shuffle with Python's generator and the seed; walk in that order and leave out prompts
-or answers under 4 tokens, prompts over 1024 and sums over 2048, until enough are found. Too few: fewer requests.
+prompt and answer, whoever spoke; shuffle with Python's generator and the seed. In that order, skip prompts and answers
+under 4 tokens, prompts over 1024 and sums over 2048, until enough are found. If too few are left, there are fewer
+requests.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ MIN_TOKENS = 4
 MAX_PROMPT_TOKENS = 1024
 MAX_TOTAL_TOKENS = 2048
 MOST_CHARACTERS = 16 * 1024**2
-"""Of one turn: a hundred times what any context takes."""
+"""Limit for one turn: 100 times the largest context."""
 MOST_FILE_BYTES = 4 * 1024**3
 _BYTES_PER_TOKEN = 4
 _SPARE = 8
@@ -45,7 +46,7 @@ class ShareGpt(WorkloadSettings, frozen=True, tag="sharegpt"):
 
 
 class ShareGptFile:
-    """A workload of one file. Raises DatasetUnusable where the file cannot serve."""
+    """The workload. Raises DatasetUnusable if the file cannot be used."""
 
     settings: ClassVar = ShareGpt
 
@@ -101,7 +102,7 @@ def sample(
     counter: TokenCounter | None,
     source: tuple[tuple[str, str], ...] = (),
 ) -> Sampled:
-    """`spec.num_prompts` requests of `pairs` and a few to spare, in the shuffled order."""
+    """`spec.num_prompts` requests from `pairs` and a few spare ones, in shuffled order."""
     order = list(range(len(pairs)))
     random.Random(seed).shuffle(order)
     found: list[Request] = []
@@ -124,7 +125,7 @@ def sample(
 def _request(
     index: int, prompt: str, answer: str, fixed_output: int | None, counter: TokenCounter | None
 ) -> Request | None:
-    """The request of one conversation; None where vLLM's length rules leave it out."""
+    """The request of one conversation; None if vLLM's length rules exclude it."""
     if counter is None:
         output = fixed_output or max(MIN_TOKENS, len(answer.encode()) // _BYTES_PER_TOKEN)
         return user_request(f"sharegpt-{index}", prompt, max_tokens=output)
@@ -167,11 +168,11 @@ def _read(path: Path) -> bytes:
 
 
 def _text(value: Any) -> str:
-    """A turn's text; a number or a list, as some files have, as Python writes it. Raises TypeError for a number that it
-    does not write."""
+    """A turn's text. Some files have a number or a list here: its Python form. Raises TypeError for a number that is
+    too long for one."""
     try:
         return str(value)
-    except ValueError as error:  # of more than some thousand digits
+    except ValueError as error:  # a number of several thousand digits
         raise TypeError(error) from error
 
 

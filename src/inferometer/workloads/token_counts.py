@@ -49,7 +49,7 @@ class ServerTokenizer:
         self._is_vllm = False
 
     def count(self, text: str, special: bool) -> int:
-        """Raises OSError or ValueError where the server has no such thing."""
+        """Raises OSError or ValueError if the server has no /tokenize."""
         if not self._is_vllm:
             try:
                 tokens = self._ask({"content": text, "add_special": special})["tokens"]
@@ -57,10 +57,10 @@ class ServerTokenizer:
                 tokens = None
             if isinstance(tokens, list):
                 return len(cast("list[Any]", tokens))
-            self._is_vllm = True  # vLLM wants `prompt` and says so with an error
+            self._is_vllm = True  # vLLM requires `prompt` and answered with an error
         count = self._ask({"model": self._model, "prompt": text, "add_special_tokens": special})["count"]
         if not isinstance(count, int):
-            raise ValueError("the server's count of tokens is no number")
+            raise ValueError("the server's token count is not a number")
         return count
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class ServerTokenizer:
 
 
 def server_counter(endpoint: Endpoint) -> ServerTokenizer | None:
-    """The server's own tokenizer; None where it has none to offer. Raises nothing."""
+    """The server's own tokenizer; None if it offers none. Raises nothing."""
     counter = ServerTokenizer(endpoint)
     try:
         usable = counter.count("one two", special=False) > 0
@@ -89,9 +89,9 @@ def server_counter(endpoint: Endpoint) -> ServerTokenizer | None:
 
 @contextmanager
 def counter_for(name: str, endpoint: Endpoint) -> Iterator[TokenCounter | None]:
-    """The counter that a spec's `tokenizer` names: `server`, `none`, or a tokenizer's name or place.
+    """The counter that a spec's `tokenizer` names: `server`, `none`, or a tokenizer's name or path.
 
-    A server without one gives None. Raises RequestWrong for a tokenizer that is not to be had.
+    None for a server without a tokenizer. Raises RequestWrong for a tokenizer that cannot be loaded.
     """
     if name == "none":
         yield None

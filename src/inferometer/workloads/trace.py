@@ -1,10 +1,10 @@
-"""Requests of a recorded trace: lengths and times are the trace's own, the texts are made up.
+"""Requests of a recorded trace: lengths and times come from the trace, the texts are made up.
 
-Two layouts are known, told apart by the names of their columns, in any case: Mooncake's jsonl (`timestamp` in ms,
-`input_length`, `output_length`, and `hash_ids`, one for each block of the prompt) and BurstGPT's csv (`Timestamp` in s,
-`Request tokens`, `Response tokens`). A prompt is made of common words, drawn from the seed. No two share their first
-three words, but for blocks of equal hash ids: those are of equal text, so that a prefix cache finds what it found when
-the trace was recorded.
+Two layouts are known. They are recognised by their column names (upper or lower case): Mooncake's jsonl (`timestamp` in
+ms, `input_length`, `output_length`, and `hash_ids`, one for each block of the prompt) and BurstGPT's csv (`Timestamp`
+in s, `Request tokens`, `Response tokens`). Prompts consist of common words, drawn with the seed. No two prompts share
+their first three words, except for blocks with equal hash ids: these have equal text, so that a prefix cache has the
+same hits as when the trace was recorded.
 """
 
 import csv
@@ -34,20 +34,20 @@ _WORDS = """
     raw red rid row run sad sat saw say sea see set sex she sit six sky son sun tag tap tax tea ten the tie tip too top
     toy try two use van via war was way web wet who why win yes yet you zip
 """.split()
-"""Of three letters, so that a word and its blank are 4 characters; most tokenizers have the two as one token."""
+"""Words of three letters: with its blank, a word has 4 characters and is one token in most tokenizers."""
 
-_LEAST_WORDS = 64  # so that three words tell some hundred thousand prompts apart
+_LEAST_WORDS = 64  # three such words distinguish 260,000 prompts
 MOST_LINE_CHARACTERS = 4 * 1024**2
 MOST_TOKENS = 16 * 1024**2
-"""Of a prompt or an answer: more than any context takes, and prompts are made as long as the trace says."""
+"""Limit for a prompt or an answer: more than any context holds. Prompts are built in memory at this length."""
 MOST_SECONDS = 1e11
-"""Of a time: in seconds or ms from 1970, it lies within three thousand years."""
+"""Limit for a time: about 3,000 years in seconds."""
 _FILLERS = (" a", ".", ",", "a", "1", "!")
 
 
 class TraceRow(msgspec.Struct, frozen=True):
-    """One request of a trace. `recorded_ns` from the trace's own zero. `block_ids`: of the blocks at the prompt's
-    beginning, in order; empty where the trace tells none."""
+    """One request of a trace. `recorded_ns`: time since the trace's own zero. `block_ids`: the blocks at the
+    beginning of the prompt, in order; empty if the trace has none."""
 
     line: int
     recorded_ns: int
@@ -77,7 +77,7 @@ class Trace(WorkloadSettings, frozen=True, tag="trace"):
 
 
 class TraceFile:
-    """The workload. Its file is read as soon as this is made, before any engine is started. Raises DatasetUnusable."""
+    """The workload. The constructor reads the file, before any engine starts, and raises DatasetUnusable."""
 
     settings: ClassVar = Trace
 
@@ -102,7 +102,7 @@ class TraceFile:
         )
 
     def sample(self, seed: int, counter: TokenCounter | None) -> Sampled:
-        """The trace's requests in its order, with its times. None to spare: they would share blocks with the others."""
+        """The trace's requests in its order, with its times. No spare ones: they would share blocks with the others."""
         requests = made_requests(self._rows, seed, counter, self._spec.block_tokens, "trace")
         recorded_ns = tuple(row.recorded_ns for row in self._rows)
         return Sampled(requests, (), tuple(self._notes(requests, counter)), self._source, recorded_ns)
@@ -134,7 +134,7 @@ class TraceFile:
 
 
 class _Layout(msgspec.Struct, frozen=True):
-    """Names of the columns, as their tool writes them, and the unit of its times."""
+    """Column names as the tool writes them, and the unit of its times."""
 
     asked: str
     prompt: str
@@ -148,11 +148,11 @@ _LAYOUTS = (
     _Layout("Timestamp", "Request tokens", "Response tokens", "s", NS_PER_S),
 )
 
-_Cells = dict[str, Any]  # by plain column name; what the file holds, checked in `_row`
+_Cells = dict[str, Any]  # by plain column name; the values are checked in `_row`
 
 
 def rows(data: bytes, name: str, block_tokens: int = 512) -> Iterator[TraceRow]:
-    """The requests in the file's order. Raises DatasetUnusable, with the line, on coming to one that is no good."""
+    """The requests in the file's order. Raises DatasetUnusable with the line number at the first invalid one."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -178,8 +178,8 @@ def _json_lines(text: str, name: str) -> Iterator[tuple[int, _Cells]]:
             continue
         if len(line) > MOST_LINE_CHARACTERS:
             raise DatasetUnusable(
-                f"{name}, line {number} has {len(line):,} characters; more than {MOST_LINE_CHARACTERS:,} is no "
-                "request. Is it one JSON object a line?"
+                f"{name}, line {number} has {len(line):,} characters; more than {MOST_LINE_CHARACTERS:,} is not "
+                "a request. Is it one JSON object a line?"
             )
         try:
             found = msgspec.json.decode(line)
@@ -235,18 +235,18 @@ def _count(cells: Mapping[str, Any], column: str, place: str) -> int:
         raise DatasetUnusable(f"{place}: {column} is {shown}; it must be a count of tokens, 0 or more.")
     if found > MOST_TOKENS:
         shown = _shown(cells, column)
-        raise DatasetUnusable(f"{place}: {column} is {shown}; more than {MOST_TOKENS:,} tokens are no request.")
+        raise DatasetUnusable(f"{place}: {column} is {shown}; the limit is {MOST_TOKENS:,} tokens.")
     return int(found)
 
 
 def _shown(cells: Mapping[str, Any], column: str) -> str:
-    """The beginning of what a cell holds."""
+    """The beginning of a cell's content."""
     value = cells[_plain(column)]
     return repr(sanitize(value, 100)) if isinstance(value, str) else sanitize(msgspec.json.encode(value).decode(), 100)
 
 
 def _number(value: Any) -> float | None:
-    """A finite number out of JSON, or out of a csv's text; None for anything else."""
+    """A finite number from JSON, or from the text of a csv cell; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -257,7 +257,7 @@ def _number(value: Any) -> float | None:
 
 
 def _block_ids(cells: Mapping[str, Any], prompt_tokens: int, block_tokens: int, place: str) -> tuple[int, ...]:
-    """Raises DatasetUnusable where there are not as many as the prompt has blocks; a last part of one may have none."""
+    """Raises DatasetUnusable if their number does not match the prompt's blocks; a partial last block may lack one."""
     try:
         found = msgspec.convert(cells.get("hash ids") or (), tuple[int, ...])
     except msgspec.ValidationError as error:
@@ -277,8 +277,8 @@ def _block_ids(cells: Mapping[str, Any], prompt_tokens: int, block_tokens: int, 
 def made_requests(
     rows: Sequence[TraceRow], seed: int, counter: TokenCounter | None, block_tokens: int, kind: str
 ) -> tuple[Request, ...]:
-    """Requests of the rows' lengths, of made-up words, in their order; the same seed gives the same words. `kind`
-    begins each request's id."""
+    """Requests with the rows' lengths, in the rows' order, made of random words; the same seed gives the same words.
+    Request ids begin with `kind`."""
     words, tokens_per_word = (_WORDS, 1.0) if counter is None else _words_for(counter)
     stories = _Stories(seed, words, round(block_tokens / tokens_per_word))
     return tuple(
@@ -288,7 +288,7 @@ def made_requests(
 
 
 class _Stories:
-    """Endless texts out of `words`, each drawn for itself; `block_words` are in a block."""
+    """Endless texts made of `words`, each drawn separately. `block_words`: words in one block."""
 
     def __init__(self, seed: int, words: Iterable[str], block_words: int) -> None:
         self._seed = seed
@@ -298,14 +298,14 @@ class _Stories:
         self._numbers: dict[int, int] = {}
 
     def of(self, number: int, row: TraceRow) -> Iterator[str]:
-        """The words of the trace's request `number`: its blocks', and then its own without end."""
+        """The words of request `number`: those of its blocks, then endless words."""
         for block_id in row.block_ids:
             block = self._numbers.setdefault(block_id, len(self._numbers))
             yield from itertools.islice(self._story(2 * block), self._block_words)
         yield from self._story(2 * number + 1)
 
     def _story(self, number: int) -> Iterator[str]:
-        """Three words that are `number`'s own, the last digit first so that neighbours differ at once, then chance."""
+        """Three words that encode `number`, last digit first so that neighbours differ at once; then random words."""
         base = len(self._words)
         yield from (self._words[number // base**digit % base] for digit in range(3))
         rng = random.Random(f"{self._seed} {number}")
@@ -324,7 +324,7 @@ def _request(
 
 
 def _words_for(counter: TokenCounter) -> tuple[Sequence[str], float]:
-    """Words that are one token each after a blank, where there are enough; else all, and the tokens of each."""
+    """Words that are one token each after a blank, if there are enough; else all words, and their mean tokens."""
     tokens = counter.count(" ".join(_WORDS), special=False)
     if tokens != len(_WORDS):
         alone = counter.count("the", special=False)
@@ -336,8 +336,8 @@ def _words_for(counter: TokenCounter) -> tuple[Sequence[str], float]:
 
 
 def _fitted(story: Iterator[str], tokens: int, counter: TokenCounter, tokens_per_word: float) -> tuple[str, int]:
-    """As much of the story as has `tokens` tokens, special ones too, and how many it has: another number where none
-    fits, as with one that is less than what the tokenizer puts around a text by itself."""
+    """The beginning of the story with `tokens` tokens, special ones included, and its exact count. The count differs if
+    no text fits, for example if `tokens` is less than the tokenizer's own special tokens."""
     words: list[str] = []
     counts: dict[int, int] = {}
 
