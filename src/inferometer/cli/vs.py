@@ -183,7 +183,7 @@ def _spec(
 
 def _swept(setups: Sequence[str], sweeps: Sequence[str]) -> list[str]:
     """The set-ups with each combination of the values of `NAME=VALUE,VALUE`. Raises RequestWrong."""
-    found = list(setups)
+    found: list[str] = list(setups)
     for text in sweeps:
         name, equals, values = text.partition("=")
         name, place = name.strip(), f"{{{name.strip()}}}"
