@@ -43,7 +43,7 @@ def test_a_count_that_the_text_or_the_limit_refutes_is_named(usage: TokenUsage, 
 
 
 def test_more_tokens_than_bytes_are_refuted_without_a_limit_too():
-    record = answer("Yes", usage=TokenUsage(12, 30))
+    record = answer("Yes", usage=TokenUsage(12, 60))
     assert about(record, user_request("r", "Is it?")) == {"output_tokens"}
 
 

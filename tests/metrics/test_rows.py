@@ -113,19 +113,19 @@ def test_a_failed_request_has_no_timing(dialect, outcome):
 
 
 def test_each_dialect_asks_its_own_counter_first():
-    counted = record(*SCRIPT, usage=TokenUsage(70, 30), our_tokens=50, prompt_tokens=60)
-    assert _counts(counted, "inferometer") == (30, 70)
-    assert _counts(counted, "vllm-0.33") == (30, 70)
+    counted = record(*SCRIPT, usage=TokenUsage(70, 20), our_tokens=50, prompt_tokens=60)
+    assert _counts(counted, "inferometer") == (20, 70)
+    assert _counts(counted, "vllm-0.33") == (20, 70)
     assert _counts(counted, "vllm-0.6.5") == (50, 60)
 
 
 def test_where_the_first_counter_is_silent_the_next_is_asked():
-    by_usage = record(*SCRIPT, usage=TokenUsage(70, 30))
-    assert _counts(by_usage, "vllm-0.6.5") == (30, 70)
+    by_usage = record(*SCRIPT, usage=TokenUsage(70, 20))
+    assert _counts(by_usage, "vllm-0.6.5") == (20, 70)
     by_us = record(*SCRIPT, our_tokens=50, prompt_tokens=60, usage=TokenUsage(None, 0))
     assert _counts(by_us, "vllm-0.33") == (50, 60)
-    by_timings = record(*SCRIPT, timings=ServerTimings(cache_n=8, prompt_n=12, predicted_n=31), our_tokens=50)
-    assert _counts(by_timings, "inferometer") == (31, 20)
+    by_timings = record(*SCRIPT, timings=ServerTimings(cache_n=8, prompt_n=12, predicted_n=21), our_tokens=50)
+    assert _counts(by_timings, "inferometer") == (21, 20)
     assert _counts(record(*SCRIPT), "inferometer") == (2, None)  # two events brought output
     assert _counts(record(*SCRIPT), "vllm-0.6.5") == (None, None)
 

@@ -243,7 +243,8 @@ class Sample(msgspec.Struct, frozen=True):
 
 class Finding(msgspec.Struct, frozen=True):
     """Something that bears on whether a result may be believed: `message` says what with its evidence, `action` what to
-    do about it. `arm` "" is all of them, `trial` None all of the arm's."""
+    do about it. `arm` "" is all of them, `trial` None all of the arm's. `withholds`: the inputs (`metrics.row_inputs`)
+    whose rows get no verdict; an invalid finding without any withholds all verdicts of its arm."""
 
     severity: Literal["note", "warning", "invalid"]
     code: str
@@ -251,6 +252,7 @@ class Finding(msgspec.Struct, frozen=True):
     action: str = ""
     arm: str = ""
     trial: int | None = None
+    withholds: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:

@@ -17,8 +17,10 @@ from inferometer.core.request import Request
 Fact = Literal["output_tokens", "prompt_tokens", "cached_tokens", "draft_counts", "first_token", "token_times"]
 """What a number is about. `metrics.row_inputs` says which rows rest on it."""
 
-UNSEEN_TOKENS = 8
-"""Tokens that an answer may have beyond its text: an end token, a role's header, marks around a thought."""
+UNSEEN_TOKENS = 24
+"""Tokens that an answer may have beyond its text: an end token, a role's header, marks of channels and thoughts."""
+UNSEEN_TOOL_TOKENS = 64
+"""Tokens around a tool call that its name and arguments do not show."""
 TEMPLATE_TOKENS = 512
 """Tokens that a chat template may add to a prompt: a date, a default system prompt, rules for tools. Templates in use
 add up to about 300."""
@@ -37,6 +39,7 @@ BLANK_LEAST_NS = 50_000_000
 that begins with a line break continues at its usual pace; a blank that only keeps the connection open does not."""
 
 _DONE_CODE = bytes([KINDS.index("done")])
+_TOOL_CODE = bytes([KINDS.index("tool")])
 
 
 class Contradiction(msgspec.Struct, frozen=True):
@@ -87,7 +90,8 @@ def _output_count(record: RequestRecord, request: Request | None, count: int) ->
     said = f"reports {count} output tokens"
     if count <= 0:
         return f"{said} for {size} bytes of text"
-    if count > size + UNSEEN_TOKENS:
+    unseen = UNSEEN_TOKENS + UNSEEN_TOOL_TOKENS * events.kinds.count(_TOOL_CODE)
+    if count > size + unseen:
         return f"{said} for {size} bytes of text: a token has at least one byte"
     if request is not None and request.max_tokens is not None and count > request.max_tokens + 1:
         return f"{said}, and the request allowed {request.max_tokens}"

@@ -12,6 +12,8 @@ import numpy as np
 
 from inferometer.base.units import NS_PER_S
 from inferometer.core.record import RequestRecord, Trial
+from inferometer.core.request import Request
+from inferometer.metrics.consistency import Contradiction
 from inferometer.metrics.request_timing import MetricDialect, RequestTiming
 from inferometer.metrics.statistics import Floats, Resampling, Series, resampling
 
@@ -19,10 +21,13 @@ _T = TypeVar("_T")
 
 
 class RequestView(msgspec.Struct, frozen=True):
-    """A record and its timing; `timing` None: the request failed, as the dialect sees it."""
+    """A record and its timing; `timing` None: the request failed, as the dialect sees it. `asked`: its prompt and
+    limit, where these are known; `contradictions`: its numbers that a known fact refutes."""
 
     record: RequestRecord
     timing: RequestTiming | None
+    asked: Request | None = None
+    contradictions: tuple[Contradiction, ...] = ()
     known: list[Any] = []  # what was computed once of this request (`remembered`)
 
     def remembered(self, of: Callable[[RequestRecord], _T]) -> _T:

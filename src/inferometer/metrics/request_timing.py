@@ -11,7 +11,9 @@ from typing import Literal, cast
 import msgspec
 
 from inferometer.core.record import OUTPUT_KINDS, Event, Events, RequestRecord
+from inferometer.core.request import Request
 from inferometer.core.spec import Api
+from inferometer.metrics.consistency import refuted
 
 MetricDialect = Literal["inferometer", "vllm-0.6.5", "vllm-0.33"]
 
@@ -43,7 +45,10 @@ class RequestTiming(msgspec.Struct, frozen=True):
 
 
 def request_timing(
-    record: RequestRecord, dialect: MetricDialect = "inferometer", api: Api = "openai-chat"
+    record: RequestRecord,
+    dialect: MetricDialect = "inferometer",
+    api: Api = "openai-chat",
+    asked: Request | None = None,
 ) -> RequestTiming | None:
     """The times and token counts of one request by a dialect's rules; None where it failed by them.
 
@@ -62,8 +67,8 @@ def request_timing(
     if times is None:
         return None
     first_ns, gaps_ns, end_ns = times
-    output_tokens, output_source = _first_known(_output_counts(record, dialect))
-    prompt_tokens, prompt_source = _first_known(_prompt_counts(record, dialect))
+    output_tokens, output_source = _first_known(_output_counts(record, dialect, asked))
+    prompt_tokens, prompt_source = _first_known(_prompt_counts(record, dialect, asked))
     return RequestTiming(
         ttft_ns=first_ns - record.sent_ns,
         itl_ns=tuple(gaps_ns),
@@ -126,8 +131,8 @@ def _times_065(record: RequestRecord, sent_ns: int, api: Api) -> _Times | None:
 _Count = tuple[int | None, TokenSource]
 
 
-def _output_counts(record: RequestRecord, dialect: MetricDialect) -> list[_Count]:
-    """Who counted the output, the dialect's first choice first."""
+def _output_counts(record: RequestRecord, dialect: MetricDialect, asked: Request | None) -> list[_Count]:
+    """Who counted the output, the dialect's first choice first; by our own rules without what a known fact refutes."""
     by_usage: _Count = (record.usage.completion_tokens if record.usage else None, "usage")
     by_us: _Count = (record.our_tokens, "our tokenizer")
     if dialect == "vllm-0.6.5":
@@ -138,12 +143,12 @@ def _output_counts(record: RequestRecord, dialect: MetricDialect) -> list[_Count
     by_ids: _Count = (sum(cast("Events", record.events).tokens) or None, "token ids")
     known: list[_Count] = [by_usage, by_timings, by_ids, by_us]
     if any(count is not None for count, _ in known):
-        return known
+        return [one for one in known if not refuted(record, asked, "output_tokens", one[0])]
     return [(len(record.outputs_ns), "output events")]
 
 
-def _prompt_counts(record: RequestRecord, dialect: MetricDialect) -> list[_Count]:
-    """Who counted the prompt, the dialect's first choice first."""
+def _prompt_counts(record: RequestRecord, dialect: MetricDialect, asked: Request | None) -> list[_Count]:
+    """Who counted the prompt, the dialect's first choice first; by our own rules without what a known fact refutes."""
     by_usage: _Count = (record.usage.prompt_tokens if record.usage else None, "usage")
     by_us: _Count = (record.prompt_tokens, "our tokenizer")
     if dialect == "vllm-0.6.5":
@@ -155,7 +160,8 @@ def _prompt_counts(record: RequestRecord, dialect: MetricDialect) -> list[_Count
     if timings is not None and timings.prompt_n is not None and timings.cache_n is not None:
         read = timings.prompt_n + timings.cache_n
     by_timings: _Count = (read, "timings")
-    return [by_usage, by_timings, by_us]
+    known = [by_usage, by_timings, by_us]
+    return [one for one in known if not refuted(record, asked, "prompt_tokens", one[0])]
 
 
 def _first_known(counts: Iterable[_Count]) -> tuple[int | None, TokenSource | None]:

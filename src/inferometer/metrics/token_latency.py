@@ -13,6 +13,7 @@ from typing import cast
 import msgspec
 
 from inferometer.core.record import Events, RequestRecord
+from inferometer.core.request import Request
 from inferometer.metrics.request_timing import TokenSource, request_timing
 
 BURST_GAP_NS = 1_000_000
@@ -64,9 +65,9 @@ class Delivery(msgspec.Struct, frozen=True):
         return [gap_ns for gap_ns in gaps_ns if gap_ns > limit_ns]
 
 
-def delivery(record: RequestRecord) -> Delivery | None:
-    """How the output of a request came; None where it failed."""
-    timing = request_timing(record)
+def delivery(record: RequestRecord, asked: Request | None = None) -> Delivery | None:
+    """How the output of a request came; None where it failed. `asked`: its prompt and limit."""
+    timing = request_timing(record, asked=asked)
     if timing is None:
         return None
     stamps_ns, chars, told = cast("Events", record.events).outputs()

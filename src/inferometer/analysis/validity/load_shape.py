@@ -1,6 +1,7 @@
 """Load shape: did the server keep up with the schedule, and was the asked concurrency reached?"""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from statistics import fmean
 
 import msgspec
@@ -10,6 +11,7 @@ from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, each
 from inferometer.core.record import Finding, RequestRecord
 from inferometer.metrics.measures import TrialView
+from inferometer.metrics.statistics import Floats
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -35,20 +37,19 @@ def backlog(trial: TrialView) -> Backlog | None:
     records = [request.record for request in trial.requests if request.record.due_ns is not None]
     if len(records) < thresholds.SATURATION_LEAST_REQUESTS:
         return None
-    rows = sorted((record.due_ns or 0, record.done_ns) for record in records)
-    due, done = np.array(rows, np.int64).T
-    span_ns, total_ns = int(due[-1] - due[0]), int(done.max() - due[0])
+    rows: Floats = np.array(sorted((record.due_ns or 0, record.done_ns) for record in records), np.float64)
+    due, done = rows[:, 0], rows[:, 1]
+    span_ns, total_ns = float(due[-1] - due[0]), float(done.max() - due[0])
     if span_ns <= 0:
         return None
-    finished = np.searchsorted(np.sort(done), due, side="right")
-    waiting = np.arange(len(due)) - finished
+    waiting: Floats = np.arange(len(due), dtype=np.float64) - np.searchsorted(np.sort(done), due, side="right")
     quarter = len(due) // 4
     return Backlog(
         first=float(waiting[:quarter].mean()),
         second=float(waiting[quarter : 2 * quarter].mean()),
         last=float(waiting[-quarter:].mean()),
         span_s=span_ns / 1e9,
-        drain_s=(int(done.max()) - int(due[-1])) / 1e9,
+        drain_s=float(done.max() - due[-1]) / 1e9,
         latency_s=float(np.percentile((done - due)[: len(due) // 2], 75)) / 1e9,
         arriving_per_s=(len(due) - 1) / (span_ns / 1e9),
         served_per_s=len(due) / (total_ns / 1e9),
@@ -109,7 +110,7 @@ def _share_at(trial: TrialView, concurrency: int) -> float | None:
     edges = sorted(_edges(sent))
     began, ended = edges[0][0], edges[-1][0]
     held = under_way = 0
-    for (at_ns, change), (next_ns, _) in zip(edges, edges[1:], strict=False):
+    for (at_ns, change), (next_ns, _) in pairwise(edges):
         under_way += change
         held += next_ns - at_ns if under_way >= concurrency else 0
     return held / (ended - began) if ended > began else None
