@@ -104,3 +104,16 @@ CONCURRENCY_SHARE = 0.8
 CONCURRENCY_LEAST_SHARE = 0.5
 """The share of a closed loop's time at the asked concurrency: ten prompts for each stream leave 80% to 90%; below half
 of it the result is one of start and end."""
+
+CANNED_SHARE = 0.5
+CANNED_LEAST_PROMPTS = 4
+CANNED_LEAST_CHARACTERS = 32
+"""One answer of 32 characters and more to over half of four different prompts: `Yes`, a label or a small JSON object
+may be right for many prompts, a sentence is not."""
+ERROR_SHARE = 0.02
+ERROR_MOST_CHARACTERS = 400
+"""One error in fifty answers: a model may quote an error where it was asked to, and then it writes more."""
+LENGTH_RATIO = 1.33
+LENGTH_LEVEL = 0.01
+"""Answers of three quarters of the length, prompt by prompt and not by chance (a sign test at 1%): another quantisation
+changes words, not by a third how much is said."""
