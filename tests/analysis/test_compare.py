@@ -9,7 +9,7 @@ import pytest
 
 from inferometer.analysis.compare import Comparison, compare, difference_percent
 from inferometer.core.record import Finding
-from inferometer.metrics.rows import TrialSummary
+from inferometer.metrics.summary import TrialSummary
 
 
 def summary(arm: str, number: int = 1, *, notes=(), state: Any = "done", memory=None, study: Any = "", **values: Any):

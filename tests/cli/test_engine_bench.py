@@ -59,7 +59,7 @@ def test_without_a_llama_bench_the_embedded_engine_is_measured(tiny: Path, tmp_p
     ]
     assert {(cell[0], cell[4], cell[-1]) for cell in cells} == {("qwen2 ?B Q8_0", "1", "server")}
     assert "by llama.cpp's own timings" in done.stdout
-    assert "qwen2 ?B Q8_0 is no real model but a stand-in 3x256, random weights of seed 1." in done.stdout
+    assert "qwen2 ?B Q8_0 is not a real model but a stand-in 3x256, random weights of seed 1." in done.stdout
     assert (out / "rows.md").read_text() == done.stdout
     kept = json.loads((out / "rows.json").read_text())
     assert [len(row["samples_ns"]) for row in kept["rows"]] == [2] * 8

@@ -8,7 +8,7 @@ import pytest
 from inferometer.core.record import Trial
 from inferometer.foreign import readers
 from inferometer.foreign.foreign_run import ForeignRun
-from inferometer.metrics.rows import summarize
+from inferometer.metrics.summary import summarize
 
 RECORDED = Path(__file__).parent / "recorded"
 

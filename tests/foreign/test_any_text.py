@@ -13,7 +13,8 @@ from inferometer.core.record import Trial
 from inferometer.foreign import readers
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.readers import READERS
-from inferometer.metrics.rows import metric_rows, summarize
+from inferometer.metrics.rows import metric_rows
+from inferometer.metrics.summary import summarize
 
 RECORDED = {
     path.name: path.read_text()

@@ -7,7 +7,7 @@ from inferometer.analysis.compare import Comparison, compare
 from inferometer.core.record import Event, RequestRecord, TokenUsage
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.foreign_trials import one_run_notes, percentiles_of, trial_of, unlike_work, with_chunk_gaps
-from inferometer.metrics.rows import TrialSummary
+from inferometer.metrics.summary import TrialSummary
 
 MS = 1_000_000
 

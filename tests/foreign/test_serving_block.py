@@ -5,7 +5,9 @@ import pytest
 from inferometer.foreign.document import runs_of
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.serving_block import memory_beneath
-from inferometer.metrics.rows import METRICS, MetricDialect, TrialSummary
+from inferometer.metrics.request_timing import MetricDialect
+from inferometer.metrics.rows import METRICS
+from inferometer.metrics.summary import TrialSummary
 from inferometer.report.vllm_block import serving_block
 
 SGLANG = """

@@ -4,7 +4,7 @@ import pytest
 
 from inferometer.core.record import Event, Fact, RequestRecord, Sample, ServerTimings, TokenUsage, Trial
 from inferometer.metrics import acceptance
-from inferometer.metrics.rows import summarize, view
+from inferometer.metrics.summary import summarize, view
 
 MS = 1_000_000
 
@@ -46,7 +46,7 @@ def test_counters_count_as_differences_over_the_plan():
 def test_a_counter_that_was_set_back_or_read_once_tells_nothing():
     back = (Sample(1, "/metrics", acceptance.DRAFTED, 900), Sample(9, "/metrics", acceptance.DRAFTED, 3))
     for samples in (back, back[:1], ()):
-        assert acceptance.drafted_counted(view(trial(record(3, 10), samples=samples))) is None
+        assert acceptance.drafted_by_counter(view(trial(record(3, 10), samples=samples))) is None
 
 
 def test_timings_of_requests_go_before_counters():

@@ -25,7 +25,9 @@ def test_the_devices_own_counter_is_read_at_the_plans_start_and_end():
     # 2000 J at 10 s; 200 J a second from 12 s on: 3800 J at 20 s
     assert energy_j(trial(*counter, *power)) == pytest.approx(1800)
     assert mean_power_w(trial(*counter, *power)) == pytest.approx(180)
-    assert energy_notes(trial(*counter)) == ["Energy: of GPU 0 A alone, idle power included; the device's own counter"]
+    assert energy_notes(trial(*counter)) == [
+        "Energy: GPU 0 A only, idle power included; from the device's energy counter"
+    ]
 
 
 def test_without_a_counter_it_is_the_integral_of_power():

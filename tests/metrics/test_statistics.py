@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferometer.metrics import statistics
-from inferometer.metrics.statistics import Series, Spread
+from inferometer.metrics.statistics import Series, VarianceComponents
 
 RNG = np.random.default_rng(7)
 
@@ -59,14 +59,14 @@ def test_two_trials_of_as_many_requests_are_drawn_alike():
 @pytest.mark.parametrize(("percent", "least"), [(50, 6), (90, 36), (95, 72), (99, 368), (1, 368)])
 def test_a_percentile_needs_as_many_values_as_its_rule_says(percent, least):
     """0.99^368 = 0.02476 and 0.99^367 = 0.02501: the largest of 368 lies beyond the P99 with 97.5%."""
-    assert statistics.least_count(percent) == least
+    assert statistics.minimum_count(percent) == least
 
 
 # --- intervals ------------------------------------------------------------------------------------
 
 
-def spread(trials_variance, prompts_variance, *, trials=3, prompts=31, mean=0.0) -> Spread:
-    return Spread(mean, trials, trials_variance, trials - 1, prompts_variance, prompts - 1)
+def spread(trials_variance, prompts_variance, *, trials=3, prompts=31, mean=0.0) -> VarianceComponents:
+    return VarianceComponents(mean, trials, trials_variance, trials - 1, prompts_variance, prompts - 1)
 
 
 def test_one_part_alone_has_students_quantile():
@@ -82,9 +82,9 @@ def test_two_parts_add_as_squares():
 def test_prompts_that_bear_on_the_arms_unequally_are_a_part_that_no_trial_removes():
     """Replicates that are the same in every trial are all the prompts'; those that differ are noise of the trials."""
     shared = RNG.normal(0, 0.1, 999)
-    alike = statistics.spread([0.0, 0.0, 0.0], [shared] * 3, prompts=50)
+    alike = statistics.variance_components([0.0, 0.0, 0.0], [shared] * 3, prompts=50)
     assert alike.prompts_variance == pytest.approx(0.01 * 50 / 49, rel=0.1)
-    apart = statistics.spread([0.0, 0.0, 0.0], [RNG.normal(0, 0.1, 999) for _ in range(3)], prompts=50)
+    apart = statistics.variance_components([0.0, 0.0, 0.0], [RNG.normal(0, 0.1, 999) for _ in range(3)], prompts=50)
     assert apart.prompts_variance < 0.002
 
 
@@ -98,9 +98,9 @@ def test_the_level_at_which_the_interval_reaches_zero_is_the_p_value():
 
 def test_trials_that_are_no_pairs_have_welchs_degrees_of_freedom():
     # variances of the means 1 and 4 with 2 and 4 degrees: (1 + 4)² / (1/2 + 16/4) = 25 / 4.5
-    one = Spread(1.0, 3, 1.0, 2, None, 1)
-    other = Spread(3.0, 5, 4.0, 4, None, 1)
-    found = statistics.unpaired(one, other, None)
+    one = VarianceComponents(1.0, 3, 1.0, 2, None, 1)
+    other = VarianceComponents(3.0, 5, 4.0, 4, None, 1)
+    found = statistics.unpaired_difference(one, other, None)
     assert (found.mean, found.trials_variance) == (2.0, 5.0)
     assert found.trials_freedom == pytest.approx(25 / 4.5)
 
@@ -125,8 +125,8 @@ def test_looking_after_every_round_errs_in_fewer_than_5_of_100_studies():
         points = rng.normal(0, 0.02, 20)
         states = {"anytime": False, "student": False}
         for count in range(3, 21):
-            found = statistics.spread(points[:count].tolist(), None, 1)
-            states["anytime"] |= abs(found.mean) > statistics.half_width(found, looked_at=True)
+            found = statistics.variance_components(points[:count].tolist(), None, 1)
+            states["anytime"] |= abs(found.mean) > statistics.half_width(found, sequential=True)
             states["student"] |= abs(found.mean) > statistics.half_width(found)
         for name, state in states.items():
             ever[name] += state
@@ -139,29 +139,33 @@ def test_looking_after_every_round_errs_in_fewer_than_5_of_100_studies():
 
 def test_more_trials_show_less_and_prompts_set_the_limit():
     found = spread(0.01**2 / 3, None)
-    assert statistics.detectable(found, 10) < statistics.detectable(found, 5) < statistics.detectable(found, 3)
-    assert statistics.trials_to_show(found, 0.05) == 3
-    assert statistics.trials_to_show(spread(0.01**2 / 3, 0.02**2), 0.05) is None  # prompts alone: 0.02 · (2.04 + 0.85)
+    assert (
+        statistics.detectable_difference(found, 10)
+        < statistics.detectable_difference(found, 5)
+        < statistics.detectable_difference(found, 3)
+    )
+    assert statistics.trials_needed(found, 0.05) == 3
+    assert statistics.trials_needed(spread(0.01**2 / 3, 0.02**2), 0.05) is None  # prompts alone: 0.02 · (2.04 + 0.85)
 
 
 @given(st.integers(2, 60), st.floats(0.001, 0.5))
 def test_no_fewer_trials_would_show_it(trials, effect):
     found = spread(0.02**2 / trials, None, trials=trials)
-    needed = statistics.trials_to_show(found, effect)
+    needed = statistics.trials_needed(found, effect)
     if needed is not None:
-        assert statistics.detectable(found, needed) <= effect
-        assert needed == 2 or statistics.detectable(found, needed - 1) > effect
+        assert statistics.detectable_difference(found, needed) <= effect
+        assert needed == 2 or statistics.detectable_difference(found, needed - 1) > effect
 
 
 def test_the_correction_is_benjaminis_and_hochbergs():
-    assert statistics.corrected([0.01, 0.04, 0.03, 0.8]) == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.8])
-    assert statistics.corrected([]) == []
+    assert statistics.adjusted_p_values([0.01, 0.04, 0.03, 0.8]) == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.8])
+    assert statistics.adjusted_p_values([]) == []
 
 
 # --- tests that validity asks for -----------------------------------------------------------------
 
 
 def test_the_small_tests_are_the_textbooks():
-    assert statistics.fisher_level((3, 1), (1, 3)) == pytest.approx(34 / 70)  # the lady tasting tea, two-sided
-    assert statistics.trend_level([1, 2, 3, 4, 5]) == pytest.approx(2 / 120)
+    assert statistics.fisher_p_value((3, 1), (1, 3)) == pytest.approx(34 / 70)  # the lady tasting tea, two-sided
+    assert statistics.trend_p_value([1, 2, 3, 4, 5]) == pytest.approx(2 / 120)
     assert statistics.robust_line([0, 1, 2, 3, 4], [1, 3, 5, 7, 99]) == pytest.approx((2, 1), abs=1.1)

@@ -6,9 +6,11 @@ import pytest
 
 from inferometer.core.record import Event, RequestRecord, ServerTimings, TokenUsage, Trial
 from inferometer.metrics.measures import RequestView
+from inferometer.metrics.request_measures import chunk_gap_ns, token_gap_ns
 from inferometer.metrics.request_timing import request_timing
-from inferometer.metrics.rows import chunk_gap_ns, stalls, summarize, token_gap_ns, view
+from inferometer.metrics.summary import summarize, view
 from inferometer.metrics.token_latency import delivery
+from inferometer.metrics.trial_measures import stalls
 
 MS = 1_000_000
 

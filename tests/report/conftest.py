@@ -12,7 +12,7 @@ from inferometer.core.plan import Plan, PlanItem
 from inferometer.core.record import Event, Fact, RequestRecord, Sample, ServerTimings, TokenUsage, Trial
 from inferometer.core.request import Request, user_request
 from inferometer.core.spec import Arm, Draft, Spec
-from inferometer.metrics.rows import view
+from inferometer.metrics.summary import view
 from inferometer.report.page import Page
 from inferometer.results.read import page_of
 from inferometer.store import Store

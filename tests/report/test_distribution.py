@@ -4,7 +4,7 @@ import pytest
 
 from inferometer.analysis.compare import Comparison, compare
 from inferometer.analysis.validity import ArmTrials
-from inferometer.metrics.rows import summarize_view
+from inferometer.metrics.summary import summarize_view
 from inferometer.report.page.distribution import BINS, MOST_POINTS, Distribution, distributions
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from inferometer.analysis.compare import compare
 from inferometer.core.request import user_request
-from inferometer.metrics.rows import TrialSummary, summarize_view
+from inferometer.metrics.summary import TrialSummary, summarize_view
 from inferometer.report import drawings
 from inferometer.report.html_page import render
 from inferometer.report.page import Page, page

@@ -9,7 +9,8 @@ import pytest
 
 from inferometer.analysis.compare import Comparison, compare
 from inferometer.core.record import Finding
-from inferometer.metrics.rows import METRICS, TrialSummary
+from inferometer.metrics.rows import METRICS
+from inferometer.metrics.summary import TrialSummary
 from inferometer.report import json_report, markdown, terminal
 from inferometer.report.markdown import pipe_table
 from inferometer.report.table import FIRST_ROWS, Shown, table

@@ -11,7 +11,8 @@ import pytest
 from inferometer.base.units import COUNT_UNITS
 from inferometer.core.record import Event, RequestRecord, TokenUsage, Trial
 from inferometer.core.schedule import Ramp
-from inferometer.metrics.rows import METRICS, TrialSummary, view
+from inferometer.metrics.rows import METRICS
+from inferometer.metrics.summary import TrialSummary, view
 from inferometer.report.vllm_block import ServingArguments, result_filename, result_json, serving_block
 
 MS = 1_000_000

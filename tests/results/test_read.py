@@ -12,7 +12,7 @@ from inferometer.core.plan import Plan, PlanItem
 from inferometer.core.record import Event, Fact, RequestRecord, ServerTimings, TokenUsage, Trial
 from inferometer.core.request import user_request
 from inferometer.core.spec import Arm, Spec
-from inferometer.metrics.rows import view
+from inferometer.metrics.summary import view
 from inferometer.results.read import Study, _speculation, known_metrics
 
 ASKED = PlanItem(0, user_request("r0", "why?", max_tokens=8, prompt_tokens=3), None)

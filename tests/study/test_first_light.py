@@ -165,5 +165,5 @@ def test_a_failed_trial_is_kept_and_the_next_one_runs(tmp_path: Path):
 
 
 def test_the_table_says_that_its_models_are_stand_ins(comparison: Comparison):
-    assert "The model is no real model but a stand-in 3x256, random weights of seed 1" in comparison.notes
-    assert "draft: The draft is no real model but a stand-in 1x64, random weights of seed 1" in comparison.notes
+    assert "The model is not a real model but a stand-in 3x256, random weights of seed 1" in comparison.notes
+    assert "draft: The draft is not a real model but a stand-in 1x64, random weights of seed 1" in comparison.notes

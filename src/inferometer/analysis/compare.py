@@ -16,8 +16,10 @@ from inferometer.analysis.thresholds import BURST_TOKENS
 from inferometer.core.record import Finding
 from inferometer.metrics import statistics
 from inferometer.metrics.acceptance import Speculation
-from inferometer.metrics.rows import Metric, MetricDialect, TrialSummary, is_detail, least_values, metric_rows
-from inferometer.metrics.statistics import Floats, Spread
+from inferometer.metrics.request_timing import MetricDialect
+from inferometer.metrics.rows import Metric, is_detail, metric_rows, minimum_values
+from inferometer.metrics.statistics import Floats, VarianceComponents
+from inferometer.metrics.summary import TrialSummary
 
 PRIMARY = "output_throughput"
 """The metric that a study is about unless it names another."""
@@ -277,7 +279,7 @@ def _estimate(metric: Metric, trials: Sequence[TrialSummary], looked_at: bool) -
     replicates = _replicates(metric, known)
     logs = _is_positive(points, replicates)
     found = _spread(points, replicates, _prompts(known), logs=logs)
-    half = statistics.half_width(found, looked_at=looked_at)
+    half = statistics.half_width(found, sequential=looked_at)
     if half is None or not np.isfinite(half):
         return Estimate(value, None, None, len(known), reason=_ONE_TRIAL)
     low, high = found.mean - half, found.mean + half
@@ -322,11 +324,11 @@ def _difference(
     middle = percent(found.mean)
     known = msgspec.structs.replace(none, percent=middle, ratio=1 + middle / 100, paired=paired)
     reason = _too_few(metric, [*first, *second])
-    half = statistics.half_width(found, looked_at=looked_at)
+    half = statistics.half_width(found, sequential=looked_at)
     if reason or half is None or not np.isfinite(half):
         return msgspec.structs.replace(known, reason=reason or _ONE_TRIAL)
     effect = float(np.log1p(effect_percent / 100)) if logs else effect_percent / 100 * abs(scale)
-    least = statistics.detectable(found)
+    least = statistics.detectable_difference(found)
     of_prompts = statistics.half_width(msgspec.structs.replace(found, trials_variance=None))
     return msgspec.structs.replace(
         known,
@@ -334,9 +336,9 @@ def _difference(
         high_percent=percent(found.mean + half),
         basis=found.basis,
         reason="" if found.trials_variance is not None else _ONE_TRIAL,
-        p_value=statistics.p_value(found, looked_at=looked_at),
+        p_value=statistics.p_value(found, sequential=looked_at),
         detectable_percent=None if least is None else percent(least) if logs else 100 * least / abs(scale),
-        trials_needed=statistics.trials_to_show(found, effect),
+        trials_needed=statistics.trials_needed(found, effect),
         prompts_percent=None if of_prompts is None else percent(of_prompts) if logs else 100 * of_prompts / abs(scale),
     )
 
@@ -358,7 +360,7 @@ def _spread_of_difference(
     *,
     paired: bool,
     logs: bool,
-) -> Spread:
+) -> VarianceComponents:
     """On the log scale where `logs`. Where the arms played other prompts, these are drawn by themselves in each."""
     (before, after), (drawn_before, drawn_after) = (
         [_scaled(np.array(own), logs) for own in points],
@@ -371,15 +373,17 @@ def _spread_of_difference(
         both = zip(drawn_before, drawn_after, strict=False)
         differences = [np.roll(other, shift) - one for one, other in both]
     if paired:
-        return statistics.spread(list(after - before), differences, prompts)
+        return statistics.variance_components(list(after - before), differences, prompts)
     of_prompts = None if differences is None else statistics.prompts_variance(differences, prompts)
-    alone = [statistics.spread(list(own), None, prompts) for own in (before, after)]
-    return statistics.unpaired(alone[0], alone[1], of_prompts)
+    alone = [statistics.variance_components(list(own), None, prompts) for own in (before, after)]
+    return statistics.unpaired_difference(alone[0], alone[1], of_prompts)
 
 
-def _spread(points: Sequence[float], replicates: list[Floats] | None, prompts: int, *, logs: bool) -> Spread:
+def _spread(
+    points: Sequence[float], replicates: list[Floats] | None, prompts: int, *, logs: bool
+) -> VarianceComponents:
     drawn = None if replicates is None else [_scaled(one, logs) for one in replicates]
-    return statistics.spread(list(_scaled(np.array(points), logs)), drawn, prompts)
+    return statistics.variance_components(list(_scaled(np.array(points), logs)), drawn, prompts)
 
 
 def _scaled(values: Floats, logs: bool) -> Floats:
@@ -408,7 +412,7 @@ def _prompts(trials: Sequence[TrialSummary]) -> int:
 def _too_few(metric: Metric, trials: Sequence[TrialSummary]) -> str:
     """Why a percentile of so few values has no interval; "" where it has one or where the count is not known."""
     counts = [trial.counts[metric.key] for trial in trials if metric.key in trial.counts]
-    least = least_values(metric)
+    least = minimum_values(metric)
     if not counts or min(counts) >= least:
         return ""
     return f"{min(counts)} values a trial, and an interval of this percentile needs {least}"
@@ -428,7 +432,7 @@ def _with_verdicts(
         if metric.better is not None and metric.key != primary and found.p_value is not None
     ]
     p_values = [p for r, d in places if (p := judged[r][1].differences[d].p_value) is not None]
-    adjusted = dict(zip(places, statistics.corrected(p_values), strict=True))
+    adjusted = dict(zip(places, statistics.adjusted_p_values(p_values), strict=True))
     rows: list[ComparisonRow] = []
     for r, (metric, row) in enumerate(judged):
         differences = tuple(

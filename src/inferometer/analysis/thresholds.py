@@ -117,3 +117,10 @@ LENGTH_RATIO = 1.33
 LENGTH_LEVEL = 0.01
 """Answers of three quarters of the length, prompt by prompt and not by chance (a sign test at 1%): another quantisation
 changes words, not by a third how much is said."""
+
+STREAM_LEAST_TOKENS = 8
+STREAM_SHARE = 0.2
+STREAM_PIECE_TOKENS = 12
+STREAM_TOKEN_CHARACTERS = 5
+"""Answers of 8 tokens and more of which one in five arrived in one piece, or 12 tokens at a time: a step of a server
+brings one token, or with a draft as many as it accepts. Where nobody counted, 5 characters are taken for a token."""

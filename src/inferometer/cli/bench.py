@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from inferometer.cli.output import RunOptions
     from inferometer.core.schedule import Ramp, Schedule
     from inferometer.core.spec import Api, WorkloadSpec
-    from inferometer.metrics.rows import MetricDialect
+    from inferometer.metrics.request_timing import MetricDialect
     from inferometer.results.read import Study
 
 _ARM = "server"

@@ -25,7 +25,9 @@ from inferometer.cli.report import REPORT, write_page
 from inferometer.core.spec import Spec
 from inferometer.llama_bench.row import BenchRow
 from inferometer.llama_bench.side_by_side import side_by_side, side_by_side_sheet
-from inferometer.metrics.rows import METRICS, MetricDialect, summarize
+from inferometer.metrics.request_timing import MetricDialect
+from inferometer.metrics.rows import METRICS
+from inferometer.metrics.summary import summarize
 from inferometer.report.table import FIRST_ROWS, Shown
 from inferometer.results.read import Study, findings_of, page_of, read_study
 from inferometer.study.loop import run_study

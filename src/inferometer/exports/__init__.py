@@ -21,7 +21,7 @@ from inferometer.exports.parquet import require_pyarrow, write_parquet
 from inferometer.exports.request_table import ExportedTrial, event_table, request_table
 from inferometer.exports.serving import block_of, result_of
 from inferometer.metrics.request_timing import MetricDialect
-from inferometer.metrics.rows import TrialSummary
+from inferometer.metrics.summary import TrialSummary
 from inferometer.report import json_report, markdown
 from inferometer.results.read import Study, comparison_of, read_study
 from inferometer.store import archive

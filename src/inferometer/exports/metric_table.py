@@ -5,7 +5,8 @@ from typing import Any
 
 from inferometer.analysis.compare import Comparison, ComparisonRow, Difference, Estimate
 from inferometer.exports.export_columns import ExportColumn, ExportTable
-from inferometer.metrics.rows import TrialSummary, metric_rows
+from inferometer.metrics.rows import metric_rows
+from inferometer.metrics.summary import TrialSummary
 
 METRIC_COLUMNS = (
     ExportColumn(

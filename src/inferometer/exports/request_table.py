@@ -15,8 +15,8 @@ from inferometer.core.record import KINDS, Events, RequestRecord, ServerTimings,
 from inferometer.core.request import Request
 from inferometer.core.spec import Api
 from inferometer.exports.export_columns import Batch, ColumnKind, ExportColumn, ExportTable
-from inferometer.metrics.request_timing import RequestTiming, request_timing
-from inferometer.metrics.rows import MetricDialect, lateness_ns
+from inferometer.metrics.request_measures import lateness_ns
+from inferometer.metrics.request_timing import MetricDialect, RequestTiming, request_timing
 from inferometer.metrics.token_latency import Delivery, delivery
 
 _REQUESTS_A_BATCH = 1000

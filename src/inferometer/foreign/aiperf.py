@@ -24,7 +24,7 @@ from inferometer.foreign.tool_json import (
     settings,
     text_of,
 )
-from inferometer.metrics.rows import summarize
+from inferometer.metrics.summary import summarize
 
 _LATENCIES = {
     "time_to_first_token": ("ttft",),

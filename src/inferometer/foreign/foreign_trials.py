@@ -9,7 +9,9 @@ import numpy as np
 
 from inferometer.core.record import Finding, Trial
 from inferometer.foreign.foreign_run import ForeignRun
-from inferometer.metrics.rows import MetricDialect, TrialSummary, percentile_word, summarize_view, view
+from inferometer.metrics.request_timing import MetricDialect
+from inferometer.metrics.rows import percentile_word
+from inferometer.metrics.summary import TrialSummary, summarize_view, view
 
 _PERCENTILE = re.compile(r"p(\d+(?:\.\d+)?)_\w+_ms")
 _LATENCY = re.compile(r"(?:mean|median|std|p\d+(?:\.\d+)?)_(\w+)_ms")
@@ -38,7 +40,7 @@ def trial_of(
     if run.of_records:
         trial = Trial(arm, number, "done", 0, run.records)
         with np.errstate(invalid="ignore", divide="ignore"):  # in metrics that the records are not enough for
-            summary = summarize_view(view(trial, dialect), percentiles, draws_again=True)
+            summary = summarize_view(view(trial, dialect), percentiles, with_replicates=True)
     own = {key: value for key, value in summary.values.items() if value is not None and key in run.of_records}
     differs = run.differs | _of_family(run.differs, own)
     if run.dialect == dialect:  # then only what no dialect defines is left: memory

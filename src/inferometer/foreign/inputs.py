@@ -16,7 +16,8 @@ from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.foreign_trials import percentiles_of, trial_of
 from inferometer.foreign.readers import READERS, read
 from inferometer.llama_bench.row import BenchRow
-from inferometer.metrics.rows import MetricDialect, TrialSummary
+from inferometer.metrics.request_timing import MetricDialect
+from inferometer.metrics.summary import TrialSummary
 from inferometer.store import archive
 
 _MOST_BYTES = 128 * BYTES_PER_MIB

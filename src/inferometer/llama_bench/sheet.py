@@ -143,7 +143,7 @@ def _notes(judged: Sequence[Judged]) -> list[str]:
     """One footnote a column and case, in the order of the columns; then what failed."""
     models = {_name(entry.row): entry.model for entry in judged}
     notes = [
-        f"{name} is no real model but a {model.stand_in}."
+        f"{name} is not a real model but a {model.stand_in}."
         for name, model in models.items()
         if model is not None and model.stand_in
     ]

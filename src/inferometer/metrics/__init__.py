@@ -1,1 +1,1 @@
-"""Numbers from records: request timing, measures, rows, memory, energy, acceptance, statistics. Pure."""
+"""Metrics from records: request timing, measures, rows, summaries, memory, energy, acceptance, statistics. Pure."""

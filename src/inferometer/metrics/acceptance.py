@@ -1,7 +1,7 @@
-"""What did speculation accept, what did its steps cost, and what speed-up does that predict?
+"""Speculative decoding: accepted draft tokens, the cost of a step, and the speed-up that these predict.
 
-Counts come from llama.cpp's `timings` of each request where there are any, else from the engine's own counters (vLLM,
-SGLang) as differences over the plan: never from what an engine counted since its start.
+Counts come from llama.cpp's `timings` of each request where it sends them, else from the engine's counters (vLLM,
+SGLang) as differences over the plan, never from the engine's totals since its start.
 """
 
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ STEPS = "spec_steps_total"
 
 
 def drafted(request: RequestView) -> Sequence[float]:
-    """Tokens that the draft proposed, by the server's timings."""
+    """Tokens that the draft model proposed, by the server's timings."""
     timings = _timings(request)
     return [] if timings is None or timings.draft_n is None else [timings.draft_n]
 
 
 def accepted(request: RequestView) -> Sequence[float]:
-    """Of these, what the target kept."""
+    """Draft tokens that the target model accepted, by the server's timings."""
     timings = _timings(request)
     return [] if timings is None or timings.draft_n_accepted is None else [timings.draft_n_accepted]
 
 
 def decoded(request: RequestView) -> Sequence[float]:
-    """Tokens after the first of a request with drafting: the first comes from the prompt's pass."""
+    """Output tokens after the first, of a request with drafting. The first token comes from the prefill."""
     timings = _timings(request)
     if timings is None or timings.draft_n is None or timings.draft_n_accepted is None or timings.predicted_n is None:
         return []
@@ -43,17 +43,16 @@ def decoded(request: RequestView) -> Sequence[float]:
 
 
 def steps(request: RequestView) -> Sequence[float]:
-    """Decode steps of the target: each yields the draft tokens that it accepts and one of its own, so that there are
-    (predicted - 1) - accepted."""
+    """Decode steps of the target model, (predicted - 1) - accepted: each step yields the draft tokens that it accepts
+    and one token of the target."""
     return [tokens - kept for tokens, kept in zip(decoded(request), accepted(request), strict=False)]
 
 
 # --- the trial, by counters -----------------------------------------------------------------------
 
 
-def counted(trial: TrialView, quantity: str) -> float | None:
-    """How far a counter of the engine went from the plan's start to its end; None where it was not read twice, or was
-    set back."""
+def counter_increase(trial: TrialView, quantity: str) -> float | None:
+    """Increase of an engine's counter from the plan's start to its end; None if it was not read twice, or was reset."""
     began_ns = trial.trial.plan_started_ns
     readings = [sample for sample in trial.trial.samples if sample.quantity == quantity]
     if began_ns is None or not readings:
@@ -63,23 +62,25 @@ def counted(trial: TrialView, quantity: str) -> float | None:
     return last.value - first.value if last.at_ns > first.at_ns and last.value >= first.value else None
 
 
-def drafted_counted(trial: TrialView) -> float | None:
-    return counted(trial, DRAFTED)
+def drafted_by_counter(trial: TrialView) -> float | None:
+    """Draft tokens proposed during the plan, by the engine's counter."""
+    return counter_increase(trial, DRAFTED)
 
 
-def accepted_counted(trial: TrialView) -> float | None:
-    return counted(trial, ACCEPTED)
+def accepted_by_counter(trial: TrialView) -> float | None:
+    """Draft tokens accepted during the plan, by the engine's counter."""
+    return counter_increase(trial, ACCEPTED)
 
 
-def rate_counted(trial: TrialView) -> float | None:
-    """Percent."""
-    proposed, kept = drafted_counted(trial), accepted_counted(trial)
+def acceptance_percent_by_counter(trial: TrialView) -> float | None:
+    """Accepted of drafted tokens, percent, by the engine's counters."""
+    proposed, kept = drafted_by_counter(trial), accepted_by_counter(trial)
     return 100 * kept / proposed if proposed and kept is not None else None
 
 
-def length_counted(trial: TrialView) -> float | None:
-    """Tokens per step in which something was drafted, the target's own included: vLLM's acceptance length."""
-    kept, verified = accepted_counted(trial), counted(trial, STEPS)
+def accepted_length_by_counter(trial: TrialView) -> float | None:
+    """Tokens per step that drafted anything, the target's token included: vLLM's acceptance length."""
+    kept, verified = accepted_by_counter(trial), counter_increase(trial, STEPS)
     return 1 + kept / verified if verified and kept is not None else None
 
 
@@ -87,7 +88,7 @@ def length_counted(trial: TrialView) -> float | None:
 
 
 class StepCosts(msgspec.Struct, frozen=True):
-    """What a drafted token and a verifying step cost, ms, and how that is known."""
+    """Time of a drafted token and of a verifying step, ms. `source`: how they were determined."""
 
     draft_token_ms: float
     verify_step_ms: float
@@ -95,10 +96,13 @@ class StepCosts(msgspec.Struct, frozen=True):
 
 
 class Speculation(msgspec.Struct, frozen=True):
-    """An arm with a draft beside the arm without. `tokens_per_step` counts the target's own. `acceptance` is α, the
-    chance of a drafted token to be kept given that those before it were. `predicted` is the speed-up of Leviathan's
-    equation, in which verifying costs one step of the target; `predicted_measured` the one with the verifying step's
-    measured cost; `measured` the ratio of decode times per token. None where it is not known."""
+    """An arm with a draft compared with the arm without one.
+
+    `tokens_per_step` includes the target's token. `acceptance`: α, the probability that a drafted token is accepted
+    given that those before it were. `predicted`: the speed-up by Leviathan's equation, in which verifying costs one
+    step of the target. `predicted_measured`: the speed-up with the measured cost of the verifying step. `measured`: the
+    ratio of decode times per token. None: unknown.
+    """
 
     arm: str
     baseline: str
@@ -115,26 +119,26 @@ class Speculation(msgspec.Struct, frozen=True):
 def speculation(
     arm: str, baseline: str, trials: Sequence[TrialView], baseline_trials: Sequence[TrialView]
 ) -> Speculation | None:
-    """The speed-up that acceptance predicts, beside the measured one; None where nothing was drafted.
+    """The predicted and the measured speed-up of a draft; None if nothing was drafted.
 
     Leviathan, Kalman, Matias 2023, "Fast Inference from Transformers via Speculative Decoding", ICML, Theorem 3.8: with
-    acceptance α, γ tokens drafted a step and a draft token that costs c of the target's step, decoding is faster by
-    (1 - α^(γ+1)) / ((1 - α)(γc + 1)). Its numerator over 1 - α is the expected tokens per step (equation 1); here it is
-    measured, and α is the value that gives it.
+    acceptance α, γ drafted tokens per step and a draft token that costs c of a target step, decoding is faster by the
+    factor (1 - α^(γ+1)) / ((1 - α)(γc + 1)). The numerator over 1 - α is the expected tokens per step (equation 1);
+    here the tokens per step are measured, and α is solved for.
     """
     step_count = _sum(trials, steps)
     proposed = _sum(trials, drafted)
     target_ms = _decode_ms_per_token(baseline_trials)
-    own_ms = _decode_ms_per_token(trials)
-    if not proposed or step_count <= 0 or not target_ms or not own_ms:  # 0 ms: each answer came in one moment
+    arm_ms = _decode_ms_per_token(trials)
+    if not proposed or step_count <= 0 or not target_ms or not arm_ms:  # 0 ms: every answer arrived at once
         return None
     per_step, drafted_per_step = _sum(trials, decoded) / step_count, proposed / step_count
     costs = step_costs(trials)
     predicted = predicted_measured = None
     if costs is not None:
-        drafting = drafted_per_step * costs.draft_token_ms
-        predicted = per_step * target_ms / (drafting + target_ms)
-        predicted_measured = per_step * target_ms / (drafting + costs.verify_step_ms)
+        drafting_ms = drafted_per_step * costs.draft_token_ms
+        predicted = per_step * target_ms / (drafting_ms + target_ms)
+        predicted_measured = per_step * target_ms / (drafting_ms + costs.verify_step_ms)
     return Speculation(
         arm,
         baseline,
@@ -145,27 +149,27 @@ def speculation(
         costs,
         predicted,
         predicted_measured,
-        target_ms / own_ms,
+        target_ms / arm_ms,
     )
 
 
 def acceptance_of(tokens_per_step: float, drafted_per_step: float) -> float | None:
-    """α for which (1 - α^(γ+1)) / (1 - α) tokens come of a step; None where no α does."""
+    """α that solves (1 - α^(γ+1)) / (1 - α) = tokens per step; None if there is no solution in 0 to 1."""
     gamma = drafted_per_step
     if not 1 <= tokens_per_step <= gamma + 1:
         return None
 
-    def beyond(alpha: float) -> float:
+    def excess(alpha: float) -> float:
         expected = gamma + 1 if alpha == 1 else (1 - alpha ** (gamma + 1)) / (1 - alpha)
         return expected - tokens_per_step
 
-    return root(beyond, 0.0, 1.0)
+    return root(excess, 0.0, 1.0)
 
 
 def step_costs(trials: Sequence[TrialView]) -> StepCosts | None:
-    """By the engine's own log of the time that drafting took, where there is one; else by non-negative least squares of
-    the requests' decode times on their steps and drafted tokens, where these two tell one another apart."""
-    rows = [row for trial in trials for request in trial.requests if (row := _row(request)) is not None]
+    """From the engine's log of its drafting time if there is one. Else by non-negative least squares of the requests'
+    decode times on their steps and drafted tokens; None if these two are nearly collinear."""
+    rows = [row for trial in trials for request in trial.requests if (row := _regression_row(request)) is not None]
     if not rows:
         return None
     decode_ms, step_count, proposed = (np.array(column, np.float64) for column in zip(*rows, strict=True))
@@ -176,19 +180,19 @@ def step_costs(trials: Sequence[TrialView]) -> StepCosts | None:
         verify_ms = (decode_ms.sum() - draft_ms * proposed.sum()) / step_count.sum()
         return StepCosts(draft_ms, float(verify_ms), "the engine's log of its drafting") if verify_ms > 0 else None
     design = np.stack([step_count, proposed], axis=1)
-    if len(rows) < 4 or np.linalg.cond(design / design.mean(axis=0)) > MOST_ALIKE:
+    if len(rows) < 4 or np.linalg.cond(design / design.mean(axis=0)) > MAX_CONDITION_NUMBER:
         return None
     (verify_ms, draft_ms), _ = optimize.nnls(design, decode_ms)
     return StepCosts(float(draft_ms), float(verify_ms), "least squares over requests") if verify_ms > 0 else None
 
 
-MOST_ALIKE = 30.0
-"""Condition number above which steps and drafted tokens rise and fall together, so that their costs cannot be told
-apart (Belsley, Kuh, Welsch 1980, Regression Diagnostics, chapter 3)."""
+MAX_CONDITION_NUMBER = 30.0
+"""Above this condition number, steps and drafted tokens are nearly collinear: their costs cannot be separated (Belsley,
+Kuh, Welsch 1980, Regression Diagnostics, chapter 3)."""
 
 
 def _logged_draft_ms(trial: TrialView) -> float | None:
-    """Per drafted token, of the whole engine's life: warm-ups are in both numbers."""
+    """Drafting time per drafted token, over the engine's whole life: both numbers include warm-ups."""
     facts = {fact.name: fact.value for fact in trial.trial.facts}
     try:
         spent, tokens = float(facts["spec_log_draft_ms"]), float(facts["spec_log_drafted_tokens"])
@@ -197,8 +201,8 @@ def _logged_draft_ms(trial: TrialView) -> float | None:
     return spent / tokens if tokens > 0 else None
 
 
-def _row(request: RequestView) -> tuple[float, float, float] | None:
-    """Decode time in ms, steps and drafted tokens of a request."""
+def _regression_row(request: RequestView) -> tuple[float, float, float] | None:
+    """Decode time in ms, steps and drafted tokens of a request; None if any is unknown."""
     step_count, proposed = steps(request), drafted(request)
     if request.timing is None or not step_count or not proposed:
         return None
@@ -206,14 +210,14 @@ def _row(request: RequestView) -> tuple[float, float, float] | None:
 
 
 def _decode_ms_per_token(trials: Sequence[TrialView]) -> float | None:
-    """From the first token to the last, over all requests."""
+    """Time per token from the first token to the last, over all requests; None without such tokens."""
     timings = [timing for trial in trials for timing in trial.timings if (timing.output_tokens or 0) > 1]
     tokens = sum((timing.output_tokens or 0) - 1 for timing in timings)
     return ms(sum(timing.latency_ns - timing.ttft_ns for timing in timings)) / tokens if tokens else None
 
 
-def _sum(trials: Sequence[TrialView], of: Values) -> float:
-    return float(sum(sum(of(request)) for trial in trials for request in trial.requests))
+def _sum(trials: Sequence[TrialView], values_of: Values) -> float:
+    return float(sum(sum(values_of(request)) for trial in trials for request in trial.requests))
 
 
 def _timings(request: RequestView) -> ServerTimings | None:

@@ -1,7 +1,8 @@
-"""How much energy did the engine's devices take for a trial? All that they took, idle power included; GPUs only.
+"""Energy and mean power of the engine's GPUs during a trial, idle power included.
 
-From the start of the plan to the end of its last measured response. A device's own counter of energy is taken where it
-has one, else the integral of its power readings. Over several devices: the sum, known only if it is of each.
+The span is from the start of the plan to the end of its last measured response. A device's energy counter is used if it
+has one, else the integral of its power readings. The energy of several devices is their sum, and known only if the
+energy of each is known.
 """
 
 from collections.abc import Sequence
@@ -12,44 +13,44 @@ from numpy.typing import NDArray
 from inferometer.base.units import NS_PER_S, seconds
 from inferometer.core.record import Sample, Trial
 
-UNREAD_NS = NS_PER_S
-"""So far may the readings begin after the plan's start or end before its end."""
+MAX_UNCOVERED_NS = NS_PER_S
+"""Readings may begin this long after the span's start, and end this long before its end."""
 
 
 def energy_j(trial: Trial) -> float | None:
-    """Of all the engine's devices together; None where one of them told neither energy nor power all through."""
+    """Of all the engine's devices together; None if any of them lacks energy and power readings over the whole span."""
     span = _span(trial)
     devices = _devices(trial.samples)
     if span is None or not devices:
         return None
-    of_each = [_device_energy_j(trial.samples, device, *span) for device in devices]
-    known = [energy for energy in of_each if energy is not None]
-    return sum(known) if len(known) == len(of_each) else None
+    per_device = [_device_energy_j(trial.samples, device, *span) for device in devices]
+    known = [energy for energy in per_device if energy is not None]
+    return sum(known) if len(known) == len(per_device) else None
 
 
 def mean_power_w(trial: Trial) -> float | None:
-    """Of all the engine's devices together, over the same time."""
+    """Of all the engine's devices together, over the same span; None if the energy is unknown."""
     span, energy = _span(trial), energy_j(trial)
     return None if span is None or energy is None else energy / seconds(span[1] - span[0])
 
 
-def per_token(energy: float | None, tokens: int | None) -> float | None:
-    """None where either is unknown, or nothing was generated."""
-    return energy / tokens if energy is not None and tokens else None
+def per_token(energy_j: float | None, tokens: int | None) -> float | None:
+    """Energy per token, J; None if either is unknown, or no token was generated."""
+    return energy_j / tokens if energy_j is not None and tokens else None
 
 
 def energy_notes(trial: Trial) -> list[str]:
-    """Of what the energy is, and from which readings."""
+    """The devices that the energy covers, and the readings that it comes from."""
     if energy_j(trial) is None:
         return []
     devices = _devices(trial.samples)
     counted = [device for device in devices if _series(trial.samples, "energy_j", device) is not None]
-    how = "the device's own counter" if counted == devices else "the integral of its power readings"
-    return [f"Energy: of {', '.join(devices)} alone, idle power included; {how}"]
+    source = "the device's energy counter" if counted == devices else "the integral of its power readings"
+    return [f"Energy: {', '.join(devices)} only, idle power included; from {source}"]
 
 
 def _span(trial: Trial) -> tuple[int, int] | None:
-    """The plan's start, and the end of its last measured response."""
+    """The plan's start and the end of its last measured response, ns; None if unknown or empty."""
     ends_ns = [record.done_ns for record in trial.records if record.measured]
     if trial.plan_started_ns is None or not ends_ns or max(ends_ns) <= trial.plan_started_ns:
         return None
@@ -57,10 +58,10 @@ def _span(trial: Trial) -> tuple[int, int] | None:
 
 
 def _devices(samples: Sequence[Sample]) -> list[str]:
-    """Those on which the engine was seen to hold memory; where that is unknown, those whose power was read."""
-    held = {s.device: None for s in samples if s.quantity == "gpu_memory_bytes" and s.device is not None}
-    read = {s.device: None for s in samples if s.quantity in ("power_w", "energy_j") and s.device is not None}
-    return list(held or read)
+    """Devices on which the engine held memory; if that is unknown, devices whose power or energy was read."""
+    with_memory = {s.device: None for s in samples if s.quantity == "gpu_memory_bytes" and s.device is not None}
+    with_power = {s.device: None for s in samples if s.quantity in ("power_w", "energy_j") and s.device is not None}
+    return list(with_memory or with_power)
 
 
 def _device_energy_j(samples: Sequence[Sample], device: str, from_ns: int, to_ns: int) -> float | None:
@@ -74,11 +75,11 @@ def _device_energy_j(samples: Sequence[Sample], device: str, from_ns: int, to_ns
         at_ns, watts = power
         steps_j = np.diff(at_ns) / NS_PER_S * (watts[1:] + watts[:-1]) / 2
         total_j = np.concatenate(([0.0], np.cumsum(steps_j)))
-    return _at(at_ns, total_j, to_ns) - _at(at_ns, total_j, from_ns)
+    return _value_at(at_ns, total_j, to_ns) - _value_at(at_ns, total_j, from_ns)
 
 
 def _series(samples: Sequence[Sample], quantity: str, device: str) -> tuple[NDArray[np.float64], ...] | None:
-    """Times, ns, and values, in order; None for fewer than two."""
+    """Times, ns, and values, in order; None for fewer than two readings."""
     found = sorted((s.at_ns, s.value) for s in samples if s.quantity == quantity and s.device == device)
     if len(found) < 2:
         return None
@@ -86,11 +87,12 @@ def _series(samples: Sequence[Sample], quantity: str, device: str) -> tuple[NDAr
 
 
 def _covers(at_ns: NDArray[np.float64], from_ns: int, to_ns: int) -> bool:
-    return bool(at_ns[0] <= from_ns + UNREAD_NS and at_ns[-1] >= to_ns - UNREAD_NS)
+    return bool(at_ns[0] <= from_ns + MAX_UNCOVERED_NS and at_ns[-1] >= to_ns - MAX_UNCOVERED_NS)
 
 
-def _at(at_ns: NDArray[np.float64], total_j: NDArray[np.float64], when_ns: int) -> float:
-    """The counter between two readings, and beyond the first and last by the slope there."""
+def _value_at(at_ns: NDArray[np.float64], total_j: NDArray[np.float64], when_ns: int) -> float:
+    """The counter at a time: interpolated between two readings, extrapolated by the slope before the first and after
+    the last."""
     inside = float(np.interp(when_ns, at_ns, total_j))
     for near, far, beyond in ((0, 1, when_ns < at_ns[0]), (-1, -2, when_ns > at_ns[-1])):
         if beyond and at_ns[near] != at_ns[far]:

@@ -1,7 +1,7 @@
-"""How is a trial's number made from its requests, and made again when the prompts are drawn again?
+"""Measures: how a trial's number is computed from its requests, and recomputed for resampled prompts.
 
-A measure gives the value of a trial and its replicates: the values that the trial would have had, had its prompts been
-others of their kind (`stats.Resampling`). From the replicates comes the part of an interval that prompts make.
+A measure gives the value of a trial and its replicates: the values that the trial would have had with other prompts of
+the same kind (`statistics.Resampling`). The replicates give the part of an interval that is due to the prompts.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,53 +21,55 @@ _T = TypeVar("_T")
 
 
 class RequestView(msgspec.Struct, frozen=True):
-    """A record and its timing; `timing` None: the request failed, as the dialect sees it. `asked`: its prompt and
-    limit, where these are known; `contradictions`: its numbers that a known fact refutes."""
+    """A record and its timing; `timing` None: the request failed by the dialect's rules.
+
+    `asked`: its prompt and limit, if known. `contradictions`: its numbers that a known fact refutes.
+    """
 
     record: RequestRecord
     timing: RequestTiming | None
     asked: Request | None = None
     contradictions: tuple[Contradiction, ...] = ()
-    known: list[Any] = []  # what was computed once of this request (`remembered`)
+    cache: list[Any] = []  # the one value that `cached` computed
 
-    def remembered(self, of: Callable[[RequestRecord], _T]) -> _T:
-        """`of(record)`, computed at the first call: of one function only."""
-        if not self.known:
-            self.known.append(of(self.record))
-        return self.known[0]
+    def cached(self, compute: Callable[[RequestRecord], _T]) -> _T:
+        """`compute(record)`, computed at the first call only. Every call must pass the same function."""
+        if not self.cache:
+            self.cache.append(compute(self.record))
+        return self.cache[0]
 
 
 class TrialView(msgspec.Struct, frozen=True):
-    """The measured requests of a trial, in the plan's order, as one dialect sees them: what metrics are made of."""
+    """The measured requests of a trial, in the plan's order, by the rules of one dialect: the input of all metrics."""
 
     trial: Trial
     dialect: MetricDialect
     requests: tuple[RequestView, ...]
-    known: dict[Any, Series] = {}  # what was computed once: several statistics are taken of each series
+    cache: dict[Any, Series] = {}  # several statistics are computed from each series
 
     @property
     def timings(self) -> list[RequestTiming]:
-        """Of the successful requests."""
+        """One per successful request."""
         return [request.timing for request in self.requests if request.timing is not None]
 
-    def series(self, of: "Values") -> Series:
+    def series(self, values_of: "Values") -> Series:
         """All values of all requests."""
-        found = self.known.get(of)
+        found = self.cache.get(values_of)
         if found is None:
-            each = [of(request) for request in self.requests]
-            owners = np.repeat(np.arange(len(each)), [len(values) for values in each])
-            flat = np.array([value for values in each for value in values], np.float64)
-            found = self.known[of] = Series(flat, owners.astype(np.int64), len(each))
+            by_request = [values_of(request) for request in self.requests]
+            positions = np.repeat(np.arange(len(by_request)), [len(values) for values in by_request])
+            flat = np.array([value for values in by_request for value in values], np.float64)
+            found = self.cache[values_of] = Series(flat, positions.astype(np.int64), len(by_request))
         return found
 
 
 Values = Callable[[RequestView], Sequence[float]]
-"""The values of one request: none, one, or many."""
+"""A function that returns the values of one request: none, one, or many."""
 
 
 class Measure(Protocol):
-    """`value` is None where undefined or unknown, never 0 in its place; `replicates` is None where other prompts tell
-    nothing of it."""
+    """`value`: None if undefined or unknown, never 0 instead. `replicates`: None if they cannot be computed from
+    resampled prompts."""
 
     def value(self, trial: TrialView) -> float | None: ...
 
@@ -75,63 +77,63 @@ class Measure(Protocol):
 
 
 class TrialValue(msgspec.Struct, frozen=True):
-    """A number of the trial as a whole."""
+    """A number of the trial as a whole, without replicates."""
 
-    number: Callable[[TrialView], float | None]
+    compute: Callable[[TrialView], float | None]
 
     def value(self, trial: TrialView) -> float | None:
-        return self.number(trial)
+        return self.compute(trial)
 
     def replicates(self, trial: TrialView) -> Floats | None:
         return None
 
 
 class Mean(msgspec.Struct, frozen=True):
-    """The mean of all values of all requests, in units of `per`."""
+    """The mean of all values of all requests, divided by `per`."""
 
-    of: Values
+    values_of: Values
     per: float
 
     def value(self, trial: TrialView) -> float | None:
-        return _statistic(np.mean, self.of, self.per, trial)
+        return _statistic(np.mean, self.values_of, self.per, trial)
 
     def replicates(self, trial: TrialView) -> Floats | None:
-        return _drawn(trial).means(trial.series(self.of)) / self.per
+        return _resampling(trial).means(trial.series(self.values_of)) / self.per
 
 
 class Percentile(msgspec.Struct, frozen=True):
-    """By linear interpolation between the two nearest ranks."""
+    """A percentile by linear interpolation between the two nearest ranks, divided by `per`."""
 
-    of: Values
+    values_of: Values
     percent: float
     per: float
 
     def value(self, trial: TrialView) -> float | None:
-        return _statistic(lambda values: np.percentile(values, self.percent), self.of, self.per, trial)
+        return _statistic(lambda values: np.percentile(values, self.percent), self.values_of, self.per, trial)
 
     def replicates(self, trial: TrialView) -> Floats | None:
-        return _drawn(trial).quantiles(trial.series(self.of), self.percent) / self.per
+        return _resampling(trial).quantiles(trial.series(self.values_of), self.percent) / self.per
 
 
 class Deviation(msgspec.Struct, frozen=True):
-    """The standard deviation of the population, as numpy.std."""
+    """The population's standard deviation, as numpy.std, divided by `per`."""
 
-    of: Values
+    values_of: Values
     per: float
 
     def value(self, trial: TrialView) -> float | None:
-        return _statistic(np.std, self.of, self.per, trial)
+        return _statistic(np.std, self.values_of, self.per, trial)
 
     def replicates(self, trial: TrialView) -> Floats | None:
         return None
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """`total` over the trial's duration, per second. In a closed loop other prompts take another time: the duration is
-    drawn again as the sum of the requests' times."""
+    """`total` over the trial's duration, per second. In a closed loop other prompts take a different time: in the
+    replicates, the duration scales with the sum of the requests' times."""
 
     total: Callable[[TrialView], float | None]
-    of: Values
+    values_of: Values
 
     def value(self, trial: TrialView) -> float | None:
         total, duration = self.total(trial), duration_ns(trial)
@@ -139,13 +141,13 @@ class Rate(msgspec.Struct, frozen=True):
 
     def replicates(self, trial: TrialView) -> Floats | None:
         value = self.value(trial)
-        amount = trial.series(self.of)
+        amount = trial.series(self.values_of)
         if value is None or not amount.values.sum():
             return None
-        found = _drawn(trial).totals(amount) / amount.values.sum()
+        ratio = _resampling(trial).totals(amount) / amount.values.sum()
         with np.errstate(invalid="ignore", divide="ignore"):
-            # of a trial that was cut off, a draw may hold no request that had ended: not a number, and used by nobody
-            return value * found / _times_drawn(trial)
+            # in a trial that was cut off, a resample may hold no request that ended: NaN, which nobody uses
+            return value * ratio / _resampled_time_ratio(trial)
 
 
 class Duration(msgspec.Struct, frozen=True):
@@ -157,30 +159,32 @@ class Duration(msgspec.Struct, frozen=True):
 
     def replicates(self, trial: TrialView) -> Floats | None:
         value = self.value(trial)
-        return None if value is None else value * _times_drawn(trial)
+        return None if value is None else value * _resampled_time_ratio(trial)
 
 
 class Ratio(msgspec.Struct, frozen=True):
-    """A sum over all requests by another, times `scale`; None where the lower one is not above 0."""
+    """One sum over all requests divided by another, times `scale`; None if the denominator is not above 0."""
 
-    upper: Values
-    lower: Values
+    numerator: Values
+    denominator: Values
     scale: float = 1.0
 
     def value(self, trial: TrialView) -> float | None:
-        upper, lower = trial.series(self.upper).values, trial.series(self.lower).values
-        return float(self.scale * upper.sum() / lower.sum()) if len(upper) and lower.sum() > 0 else None
+        above, below = trial.series(self.numerator).values, trial.series(self.denominator).values
+        return float(self.scale * above.sum() / below.sum()) if len(above) and below.sum() > 0 else None
 
     def replicates(self, trial: TrialView) -> Floats | None:
         if self.value(trial) is None:
             return None
-        drawn = _drawn(trial)
+        draws = _resampling(trial)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return self.scale * drawn.totals(trial.series(self.upper)) / drawn.totals(trial.series(self.lower))
+            return (
+                self.scale * draws.totals(trial.series(self.numerator)) / draws.totals(trial.series(self.denominator))
+            )
 
 
 class FirstAvailable(msgspec.Struct, frozen=True):
-    """The first of two measures that is known."""
+    """The first of two measures whose value is known."""
 
     first: Measure
     second: Measure
@@ -195,34 +199,34 @@ class FirstAvailable(msgspec.Struct, frozen=True):
 
 
 def duration_ns(trial: TrialView) -> int | None:
-    """From the start of the plan to the end of the last measured response, failed ones too."""
+    """From the start of the plan to the end of the last measured response, failed requests included."""
     started_ns = trial.trial.plan_started_ns
     if started_ns is None or not trial.requests:
         return None
     return max(request.record.done_ns for request in trial.requests) - started_ns
 
 
-def _statistic(statistic: Callable[[Floats], Any], of: Values, per: float, trial: TrialView) -> float | None:
-    """None where there is nothing to take it of; vLLM's dialects say 0."""
-    values = trial.series(of).values
+def _statistic(statistic: Callable[[Floats], Any], values_of: Values, per: float, trial: TrialView) -> float | None:
+    """None without values; 0 in vLLM's dialects, as vLLM prints it."""
+    values = trial.series(values_of).values
     if not len(values):
         return None if trial.dialect == "inferometer" else 0.0
     return float(statistic(values)) / per
 
 
-def _drawn(trial: TrialView) -> Resampling:
+def _resampling(trial: TrialView) -> Resampling:
     return resampling(len(trial.requests))
 
 
-def _times_drawn(trial: TrialView) -> Floats:
-    """By how much longer or shorter the trial would have been; 1 where the schedule says when requests are due."""
+def _resampled_time_ratio(trial: TrialView) -> Floats:
+    """Resampled over measured duration of the trial; 1 if the schedule sets the time of each request."""
     if any(request.record.due_ns is not None for request in trial.requests):
         return np.ones(1)
-    times = trial.series(_busy_ns)
+    times = trial.series(_request_time_ns)
     total = times.values.sum()
-    return _drawn(trial).totals(times) / total if total else np.ones(1)
+    return _resampling(trial).totals(times) / total if total else np.ones(1)
 
 
-def _busy_ns(request: RequestView) -> Sequence[float]:
+def _request_time_ns(request: RequestView) -> Sequence[float]:
     record = request.record
     return [] if record.sent_ns is None else [record.done_ns - record.sent_ns]

@@ -1,7 +1,8 @@
-"""How much memory did the engine hold at each moment at which it was looked at? Of one quantity, as dense as it can be.
+"""Memory that the engine held over time, from samples of one quantity.
 
-PSS is dear to read, and of a large engine it is read every few seconds only. RSS, which is read ten times a second,
-fills the gaps: RSS less what it counted too much at the PSS readings around, which changes slowly.
+Reading PSS is expensive: of a large engine it is read only every few seconds. RSS is read ten times a second and fills
+the gaps. RSS counts shared pages more than once; this excess changes slowly, so that RSS less the excess at the
+neighbouring PSS readings estimates PSS.
 """
 
 from collections import defaultdict
@@ -11,27 +12,36 @@ import numpy as np
 
 from inferometer.core.record import Sample
 
+_MEMORY_QUANTITIES = ("gpu_memory_bytes", "pss_bytes", "rss_bytes")
+
+
+def memory_quantity(samples: Iterable[Sample]) -> str | None:
+    """The quantity that Memory Usage is made of: GPU memory if it was sampled, else PSS, else RSS; None without any."""
+    sampled = {sample.quantity for sample in samples}
+    return next((quantity for quantity in _MEMORY_QUANTITIES if quantity in sampled), None)
+
 
 def held_bytes(samples: Iterable[Sample], quantity: str | None) -> dict[int, float]:
-    """By time, ns: the sum over processes and devices. Empty where the quantity was never read."""
+    """By time, ns: the sum over processes and devices. Empty if the quantity was never read."""
     samples = tuple(samples)
-    told = _summed(samples, quantity)
-    if quantity != "pss_bytes" or not told:
-        return told
+    readings = _summed(samples, quantity)
+    if quantity != "pss_bytes" or not readings:
+        return readings
     resident = _summed(samples, "rss_bytes")
     if not resident:
-        return told
-    times_ns = np.array(sorted(resident), np.float64)
+        return readings
+    rss_at_ns = np.array(sorted(resident), np.float64)
     rss_bytes = np.array([resident[at_ns] for at_ns in sorted(resident)], np.float64)
-    read_ns = np.array(sorted(told), np.float64)
-    too_much = np.interp(read_ns, times_ns, rss_bytes) - np.array([told[at_ns] for at_ns in sorted(told)], np.float64)
-    filled = rss_bytes - np.interp(times_ns, read_ns, too_much)
-    return {at_ns: float(value) for at_ns, value in zip(sorted(resident), filled, strict=True)} | told
+    pss_at_ns = np.array(sorted(readings), np.float64)
+    pss_bytes = np.array([readings[at_ns] for at_ns in sorted(readings)], np.float64)
+    excess = np.interp(pss_at_ns, rss_at_ns, rss_bytes) - pss_bytes
+    estimated = rss_bytes - np.interp(rss_at_ns, pss_at_ns, excess)
+    return {at_ns: float(value) for at_ns, value in zip(sorted(resident), estimated, strict=True)} | readings
 
 
 def _summed(samples: Iterable[Sample], quantity: str | None) -> dict[int, float]:
-    at_once: defaultdict[int, float] = defaultdict(float)
+    by_time: defaultdict[int, float] = defaultdict(float)
     for sample in samples:
         if sample.quantity == quantity:
-            at_once[sample.at_ns] += sample.value
-    return dict(at_once)
+            by_time[sample.at_ns] += sample.value
+    return dict(by_time)

@@ -1,8 +1,8 @@
-"""What was the engine doing at this moment of a trial: loading, idle, reading a prompt, writing?
+"""Phases of a trial (load, idle, prefill, decode) and the peak of a quantity in each.
 
-By the client's own records, which every engine has: *load* until the engine gave its first token; *prefill* while any
-request has been sent and has brought no output yet; else *decode* while any is under way; else *idle*. Where one
-request is read while others are written, that is prefill: most engines mix the two in one step.
+Phases come from the client's records, so that every engine has them. *load*: until the engine produced its first token.
+*prefill*: while any sent request has no output yet. *decode*: while any other request is in flight. *idle*: otherwise.
+Prefill of one request during the decode of others counts as prefill: most engines mix the two in one step.
 """
 
 from bisect import bisect_right
@@ -16,43 +16,43 @@ from inferometer.core.record import Trial
 Phase = Literal["load", "idle", "prefill", "decode"]
 PHASES: tuple[Phase, ...] = ("load", "idle", "prefill", "decode")
 READY_FACT = "engine_ready_at_ns"
-"""The fact of a trial that says when, in its own time, the engine had given its first token."""
+"""Name of the fact with the time, ns on the trial's clock, at which the engine had produced its first token."""
 
-_Span = tuple[int, int]  # from, to before: ns
+_Span = tuple[int, int]  # start, end (exclusive), ns
 
 
 class Phases(msgspec.Struct, frozen=True):
-    """A trial's spans, each list in order and without overlaps; what is in none of them is idle."""
+    """A trial's spans, each list in order and without overlaps. Times outside all spans are idle."""
 
     ready_ns: int
     prefill: tuple[_Span, ...]
-    under_way: tuple[_Span, ...]
+    in_flight: tuple[_Span, ...]
 
     def at(self, at_ns: int) -> Phase:
-        """Of a time of the trial, ns."""
+        """The phase at a time of the trial, ns."""
         if at_ns < self.ready_ns:
             return "load"
         if _within(self.prefill, at_ns):
             return "prefill"
-        return "decode" if _within(self.under_way, at_ns) else "idle"
+        return "decode" if _within(self.in_flight, at_ns) else "idle"
 
 
 def phases_of(trial: Trial) -> Phases:
-    """Warm-ups count too: the engine works on them. Without the fact of its being ready it is taken for ready: studies
-    of before were sampled only from then on."""
-    told = [fact.value for fact in trial.facts if fact.name == READY_FACT]
+    """Warm-ups count too, because the engine works on them. Without READY_FACT the engine counts as ready from the
+    start: older studies took samples only after it was ready."""
+    ready_ns = [fact.value for fact in trial.facts if fact.name == READY_FACT]
     prefill: list[_Span] = []
-    under_way: list[_Span] = []
+    in_flight: list[_Span] = []
     for record in trial.records:
         if record.sent_ns is not None:
             outputs_ns = record.outputs_ns
             prefill.append((record.sent_ns, outputs_ns[0] if outputs_ns else record.done_ns))
-            under_way.append((record.sent_ns, record.done_ns))
-    return Phases(int(told[0]) if told else 0, _joined(prefill), _joined(under_way))
+            in_flight.append((record.sent_ns, record.done_ns))
+    return Phases(int(ready_ns[0]) if ready_ns else 0, _merged(prefill), _merged(in_flight))
 
 
 def peaks(values: Mapping[int, float], phases: Phases) -> dict[Phase, float]:
-    """The highest of values by time in each phase; no entry for a phase without any."""
+    """The highest value in each phase, of values by time (ns); a phase without values has no entry."""
     highest: dict[Phase, float] = {}
     for at_ns, value in values.items():
         phase = phases.at(at_ns)
@@ -60,15 +60,15 @@ def peaks(values: Mapping[int, float], phases: Phases) -> dict[Phase, float]:
     return highest
 
 
-def _joined(spans: Sequence[_Span]) -> tuple[_Span, ...]:
-    """The same moments in spans that do not touch, in order."""
-    joined: list[_Span] = []
+def _merged(spans: Sequence[_Span]) -> tuple[_Span, ...]:
+    """The union of the spans: in order, without overlap or contact."""
+    merged: list[_Span] = []
     for begin, end in sorted(spans):
-        if joined and begin <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
-            joined.append((begin, end))
-    return tuple(joined)
+            merged.append((begin, end))
+    return tuple(merged)
 
 
 def _within(spans: Sequence[_Span], at_ns: int) -> bool:

@@ -1,7 +1,7 @@
-"""When did one request's tokens come, by whose rules, and who counted them? Our own definitions, and vLLM's.
+"""Times and token counts of one request, by our own definitions or vLLM's.
 
-A *metric dialect* is a tool's set of definitions: our own, or those of vLLM's serving benchmark 0.6.5 or 0.33. The
-events of a record are enough for all of them.
+A *metric dialect* is a tool's set of definitions: our own, or those of vLLM's serving benchmark 0.6.5 or 0.33. All of
+them can be computed from the events of a record.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,12 +20,17 @@ MetricDialect = Literal["inferometer", "vllm-0.6.5", "vllm-0.33"]
 TokenSource = Literal["usage", "timings", "token ids", "our tokenizer", "output events"]
 
 
+MOST_PIECE_CHARACTERS = 12
+"""Pieces of text that are longer on average are not one token each: the vocabularies in use have 4 to 5 characters a
+token in prose, and up to 8 in code."""
+
+
 class RequestTiming(msgspec.Struct, frozen=True):
-    """One successful request as a dialect sees it, from its sending.
+    """Times of one successful request, from its sending, by the rules of a dialect.
 
     `ttft_ns`: to the first event that counts. `itl_ns`: the gaps between events that count, one per chunk and not per
-    token. `latency_ns`: to the end, which our own dialect and 0.33 put at the last event that counts and 0.6.5 at
-    [DONE]. Token counts are None where nobody counted, and their sources with them.
+    token. `latency_ns`: to the end, which is the last event that counts in our own dialect and 0.33, and [DONE] in
+    0.6.5. Token counts and their sources are None if neither the server nor a tokenizer counted.
     """
 
     ttft_ns: int
@@ -35,6 +40,7 @@ class RequestTiming(msgspec.Struct, frozen=True):
     prompt_tokens: int | None
     output_source: TokenSource | None
     prompt_source: TokenSource | None
+    dialect: MetricDialect = "inferometer"
 
     @property
     def tpot_ns(self) -> float | None:
@@ -50,11 +56,11 @@ def request_timing(
     api: Api = "openai-chat",
     asked: Request | None = None,
 ) -> RequestTiming | None:
-    """The times and token counts of one request by a dialect's rules; None where it failed by them.
+    """The times and token counts of one request by a dialect's rules; None if the request failed by these rules.
 
     vLLM's rules are those of its released sources: backend_request_func.py of 0.6.5 and
     vllm/benchmarks/lib/endpoint_request_func.py of 0.33.0. Both start their clock before connecting; ours starts at
-    `sent_ns`, so that connecting is in no dialect's TTFT.
+    `sent_ns`, so that no dialect's TTFT includes connecting.
     """
     if record.sent_ns is None:
         return None
@@ -63,7 +69,7 @@ def request_timing(
     elif dialect == "vllm-0.33":
         times = _times_of(record, _counts_033(api)) if record.outcome in ("ok", "no_tokens") else None
     else:
-        times = _times_at(record.outputs_ns) if record.ok else None
+        times = _times_from(record.outputs_ns) if record.ok else None
     if times is None:
         return None
     first_ns, gaps_ns, end_ns = times
@@ -77,6 +83,7 @@ def request_timing(
         prompt_tokens=prompt_tokens,
         output_source=output_source,
         prompt_source=prompt_source,
+        dialect=dialect,
     )
 
 
@@ -84,34 +91,36 @@ _Times = tuple[int, list[int], int]  # first event that counts, gaps, end
 
 
 def _times_of(record: RequestRecord, counts: Callable[[Event], bool]) -> _Times | None:
-    """From the events that count; None where none does."""
-    return _times_at([event.at_ns for event in record.events if counts(event)])
+    """From the events that count; None if there are none."""
+    return _times_from([event.at_ns for event in record.events if counts(event)])
 
 
-def _times_at(stamps: list[int]) -> _Times | None:
-    return (stamps[0], [after - before for before, after in pairwise(stamps)], stamps[-1]) if stamps else None
+def _times_from(stamps: list[int]) -> _Times | None:
+    if not stamps:
+        return None
+    return stamps[0], [after - before for before, after in pairwise(stamps)], stamps[-1]
 
 
 def _counts_033(api: Api) -> Callable[[Event], bool]:
-    """Chat: content, reasoning and tool calls, and `content: ""` without a role (here: `text` that is empty).
-    Completions: every chunk with choices, empty ones and the finish chunk too."""
+    """Whether an event counts in 0.33. Chat: content, reasoning, tool calls, and `content: ""` without a role (here: an
+    empty `text`). Completions: every chunk with choices, including empty chunks and the finish chunk."""
     kinds = OUTPUT_KINDS if api == "openai-chat" else OUTPUT_KINDS | {"empty", "role"}
     return lambda event: event.kind in kinds
 
 
 def _times_065(record: RequestRecord, sent_ns: int, api: Api) -> _Times | None:
-    """Only text counts; in chat every parsed chunk moves the start of the next gap, so that a gap which ends in an
-    empty chunk is dropped. The end is [DONE]; a stream without it has failed.
+    """Times by the rules of 0.6.5. Only text counts. In chat every parsed chunk moves the start of the next gap, so
+    that a gap which ends in an empty chunk is dropped. The end is [DONE]; a stream without [DONE] failed.
 
-    0.6.5 did not ask for a usage chunk and would fail on one; it is passed over. In chat an answer without text has a
-    TTFT of 0 and counts as a success.
+    0.6.5 did not request a usage chunk and would fail on one; here the usage chunk is ignored. In chat an answer
+    without text has a TTFT of 0 and counts as a success.
     """
     is_chat = api == "openai-chat"
     done_ns = next((event.at_ns for event in record.events if event.kind == "done"), None)
     if done_ns is None or not (record.ok or (is_chat and record.outcome == "no_tokens")):
         return None
     first_ns: int | None = None
-    recent_ns = sent_ns
+    previous_ns = sent_ns
     gaps_ns: list[int] = []
     for event in record.events:
         if event.kind in ("usage", "done", "error"):
@@ -120,9 +129,9 @@ def _times_065(record: RequestRecord, sent_ns: int, api: Api) -> _Times | None:
         if brings_text and first_ns is None:
             first_ns = event.at_ns
         elif brings_text:
-            gaps_ns.append(event.at_ns - recent_ns)
+            gaps_ns.append(event.at_ns - previous_ns)
         if brings_text or is_chat:
-            recent_ns = event.at_ns
+            previous_ns = event.at_ns
     if first_ns is None:
         return (sent_ns, [], done_ns) if is_chat else None
     return first_ns, gaps_ns, done_ns
@@ -132,23 +141,28 @@ _Count = tuple[int | None, TokenSource]
 
 
 def _output_counts(record: RequestRecord, dialect: MetricDialect, asked: Request | None) -> list[_Count]:
-    """Who counted the output, the dialect's first choice first; by our own rules without what a known fact refutes."""
+    """Counts of the output and their sources, in the dialect's order of preference; by our own rules without
+    what a known fact refutes."""
     by_usage: _Count = (record.usage.completion_tokens if record.usage else None, "usage")
     by_us: _Count = (record.our_tokens, "our tokenizer")
     if dialect == "vllm-0.6.5":
         return [by_us, by_usage]
     if dialect == "vllm-0.33":
-        return [(by_usage[0] or None, "usage"), by_us]  # a usage of 0 is counted again
+        return [(by_usage[0] or None, "usage"), by_us]  # a usage of 0 is replaced by the tokenizer's count
     by_timings: _Count = (record.timings.predicted_n if record.timings else None, "timings")
     by_ids: _Count = (sum(cast("Events", record.events).tokens) or None, "token ids")
     known: list[_Count] = [by_usage, by_timings, by_ids, by_us]
     if any(count is not None for count, _ in known):
         return [one for one in known if not refuted(record, asked, "output_tokens", one[0])]
-    return [(len(record.outputs_ns), "output events")]
+    pieces = len(record.outputs_ns)
+    if len(cast("Events", record.events).text) > MOST_PIECE_CHARACTERS * pieces:
+        return []  # pieces this long hold several tokens each
+    return [(pieces, "output events")]
 
 
 def _prompt_counts(record: RequestRecord, dialect: MetricDialect, asked: Request | None) -> list[_Count]:
-    """Who counted the prompt, the dialect's first choice first; by our own rules without what a known fact refutes."""
+    """Counts of the prompt and their sources, in the dialect's order of preference; by our own rules without
+    what a known fact refutes."""
     by_usage: _Count = (record.usage.prompt_tokens if record.usage else None, "usage")
     by_us: _Count = (record.prompt_tokens, "our tokenizer")
     if dialect == "vllm-0.6.5":

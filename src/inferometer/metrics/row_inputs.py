@@ -13,6 +13,7 @@ RowInput = Literal[
     "draft_counts",  # what speculation drafted and accepted
     "first_token",  # when the first token came
     "token_times",  # when the others came
+    "chunk_gaps",  # the gaps between chunks, whatever number of tokens a chunk has
     "latency",  # how long a request took, as the load allowed
     "work",  # that both arms did the same work
     "memory",
@@ -43,6 +44,8 @@ def inputs_of(key: str, group: str) -> frozenset[RowInput]:
         found.add("first_token")
     if group in ("tpot", "itl", "tokens"):
         found.add("token_times")
+    if group == "itl" or "chunk_gap" in key:
+        found.add("chunk_gaps")
     if group in ("ttft", "open_loop") or "e2el" in key:
         found.add("latency")
     if group in ("rate", "ttft", "tpot", "itl", "tokens", "open_loop", "energy") or key == "duration":

@@ -1,9 +1,9 @@
-"""When did each token come, where several come at once? Gaps between bursts, shared by the tokens that they brought.
+"""Inter-token latency per token: gaps between bursts of output, divided by the tokens of each burst.
 
-With speculative decoding an engine accepts several tokens in one step and sends them in one moment: as chunks a few
-microseconds apart (llama.cpp), or as one chunk of several tokens (vLLM, SGLang). Gaps between chunks are then nearly
-all zero, and the few others are whole steps. A *burst* is what one step brought; its gap to the burst before, divided
-by its tokens, is what each of these tokens took.
+With speculative decoding an engine accepts several tokens in one step and sends them at once: as chunks a few
+microseconds apart (llama.cpp), or as one chunk of several tokens (vLLM, SGLang). Most gaps between chunks are then
+nearly zero, and the few others are whole steps. A *burst* is the output of one step. The gap before a burst, divided by
+the tokens of the burst, is the time that each of these tokens took.
 """
 
 from itertools import pairwise
@@ -14,33 +14,48 @@ import msgspec
 
 from inferometer.core.record import Events, RequestRecord
 from inferometer.core.request import Request
-from inferometer.metrics.request_timing import TokenSource, request_timing
+from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS, TokenSource, request_timing
 
 BURST_GAP_NS = 1_000_000
-"""Output less than 1 ms after the one before came with it: a step of a model takes longer, and writing the chunks of
-one step takes microseconds. An engine of more than 1,000 tokens a second and stream is beyond this rule."""
+"""Output less than 1 ms after the previous output belongs to the same burst: a step of a model takes longer, and
+writing the chunks of one step takes microseconds. The rule fails above 1,000 tokens per second and stream."""
 
 STALL_MULTIPLE = 3.0
-"""A gap between bursts of more than three times the request's median one is a stall: steps differ by less, as a batch
-grows or the context does, while a stall is another prompt's prefill, a recomputation or a lost core."""
+"""A gap between bursts longer than three times the request's median gap is a stall. A growing batch or context makes
+steps differ by less; a stall is another prompt's prefill, a recomputation or a lost core."""
+
+
+AT_ONCE_NS = 5_000_000
+AT_ONCE_TOKENS = 3
+"""An answer of three tokens or more that came within 5 ms did not stream: a buffer kept it. A model that writes 1,000
+tokens a second takes 5 ms for five."""
 
 
 class Burst(msgspec.Struct, frozen=True):
-    """What came in one moment: when its last output came, and how many tokens it brought (a share, where only the
-    answer's total is known)."""
+    """Output that arrived at once. `at_ns`: time of its last output. `tokens`: its tokens, an estimated share if only
+    the answer's total is known."""
 
     at_ns: int
     tokens: float
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """The bursts of one answer in order, in columns (see Burst), and who counted their tokens: `shared by length` where
-    chunks bring several tokens and only the answer's total is known. `gaps_ns`: between bursts."""
+    """The bursts of one answer in order, as columns (see Burst). `gaps_ns`: gaps between bursts. `source`: who counted
+    the tokens; `shared by length` if chunks hold several tokens and only the answer's total is known. `span_ns`: from
+    the first output to the last. `characters`: of all output."""
 
     at_ns: tuple[int, ...]
     tokens: tuple[float, ...]
     source: TokenSource | str
     gaps_ns: list[int]
+    span_ns: int = 0
+    characters: int = 0
+
+    @property
+    def at_once(self) -> bool:
+        """Whether an answer of several tokens came in one piece: nothing can be said of its time per token."""
+        tokens = max(sum(self.tokens), self.characters / MOST_PIECE_CHARACTERS)
+        return len(self.at_ns) == 1 and self.span_ns < AT_ONCE_NS and tokens >= AT_ONCE_TOKENS
 
     @property
     def bursts(self) -> tuple[Burst, ...]:
@@ -48,7 +63,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     @property
     def token_gaps_ns(self) -> list[float]:
-        """One per token after the first burst: the gap before its burst, shared by the burst's tokens."""
+        """One per token after the first burst: the gap before its burst, divided by the burst's tokens."""
         found: list[float] = []
         for gap_ns, tokens in zip(self.gaps_ns, self.tokens[1:], strict=True):
             if tokens == 1.0:
@@ -59,22 +74,22 @@ class Delivery(msgspec.Struct, frozen=True):
 
     @property
     def stalls_ns(self) -> list[int]:
-        """The gaps between bursts that are stalls."""
+        """The gaps between bursts that are stalls (`STALL_MULTIPLE`)."""
         gaps_ns = self.gaps_ns
         limit_ns = STALL_MULTIPLE * median(gaps_ns) if gaps_ns else 0.0
         return [gap_ns for gap_ns in gaps_ns if gap_ns > limit_ns]
 
 
 def delivery(record: RequestRecord, asked: Request | None = None) -> Delivery | None:
-    """How the output of a request came; None where it failed. `asked`: its prompt and limit."""
+    """The bursts of a request's output; None if the request failed. `asked`: its prompt and limit."""
     timing = request_timing(record, asked=asked)
     if timing is None:
         return None
-    stamps_ns, chars, told = cast("Events", record.events).outputs()
-    counts, source = _tokens_of_outputs(chars, told, timing.output_tokens, timing.output_source)
+    stamps_ns, chars, stated = cast("Events", record.events).outputs()
+    counts, source = _tokens_of_outputs(chars, stated, timing.output_tokens, timing.output_source)
     gaps_ns = [after - before for before, after in pairwise(stamps_ns)]
-    if not gaps_ns or min(gaps_ns) >= BURST_GAP_NS:  # each by itself, as without speculation
-        return Delivery(tuple(stamps_ns), tuple(counts), source, gaps_ns)
+    if not gaps_ns or min(gaps_ns) >= BURST_GAP_NS:  # every output is a burst, as without speculation
+        return Delivery(tuple(stamps_ns), tuple(counts), source, gaps_ns, sum(gaps_ns), sum(chars))
     at_ns: list[int] = []
     tokens: list[float] = []
     last_ns = -BURST_GAP_NS
@@ -86,16 +101,18 @@ def delivery(record: RequestRecord, asked: Request | None = None) -> Delivery | 
             at_ns.append(stamp_ns)
             tokens.append(count)
         last_ns = stamp_ns
-    return Delivery(tuple(at_ns), tuple(tokens), source, [after - before for before, after in pairwise(at_ns)])
+    between_ns = [after - before for before, after in pairwise(at_ns)]
+    return Delivery(tuple(at_ns), tuple(tokens), source, between_ns, sum(gaps_ns), sum(chars))
 
 
 def _tokens_of_outputs(
-    chars: list[int], told: list[int], total: int | None, source: TokenSource | None
+    chars: list[int], stated: list[int], total: int | None, source: TokenSource | None
 ) -> tuple[list[float], TokenSource | str]:
-    """Tokens of each event that brought output, and who counted. `chars` and `told`: one per such event."""
-    if told and sum(told) and (len(told) == 1 or sum(count > 0 for count in told) > 1):
-        return [float(count) for count in told], "token ids"
-    if total is None or source is None or total <= len(chars) + 1:  # the end token is counted and brings no text
+    """Tokens of each event with output, and who counted them. `chars`: characters, `stated`: tokens that the server
+    states (0 if it does not), one per such event."""
+    if stated and sum(stated) and (len(stated) == 1 or sum(count > 0 for count in stated) > 1):
+        return [float(count) for count in stated], "token ids"
+    if total is None or source is None or total <= len(chars) + 1:  # the end token is counted and has no text
         return [1.0] * len(chars), source or "output events"
     all_chars = sum(chars)
     return [total * count / all_chars if all_chars else 1.0 for count in chars], "shared by length"

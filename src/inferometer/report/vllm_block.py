@@ -11,15 +11,10 @@ import msgspec
 
 from inferometer.base.units import COUNT_UNITS, seconds
 from inferometer.core.schedule import Ramp
-from inferometer.metrics.rows import (
-    MetricDialect,
-    RequestView,
-    TrialSummary,
-    TrialView,
-    metric_rows,
-    percentile_word,
-    summarize_view,
-)
+from inferometer.metrics.measures import RequestView, TrialView
+from inferometer.metrics.request_timing import MetricDialect
+from inferometer.metrics.rows import metric_rows, percentile_word
+from inferometer.metrics.summary import TrialSummary, summarize_view
 
 DEFAULT_SECTIONS = ("ttft", "tpot", "itl")
 

@@ -18,18 +18,11 @@ from inferometer.core.record import Fact, Finding, Trial
 from inferometer.core.spec import Spec, to_yaml
 from inferometer.foreign.foreign_trials import one_run_notes, unlike_work, with_chunk_gaps
 from inferometer.metrics.acceptance import Speculation, speculation
-from inferometer.metrics.rows import (
-    GROUPS,
-    METRICS,
-    METRICS_BY_KEY,
-    MetricDialect,
-    TrialSummary,
-    TrialView,
-    drafted_tokens,
-    summarize,
-    summarize_view,
-    view,
-)
+from inferometer.metrics.measures import TrialView
+from inferometer.metrics.request_timing import MetricDialect
+from inferometer.metrics.rows import GROUPS, METRICS, METRICS_BY_KEY
+from inferometer.metrics.summary import TrialSummary, summarize, summarize_view, view
+from inferometer.metrics.trial_measures import drafted_tokens
 from inferometer.report.page import Page, RunInfo, page
 from inferometer.store import Store, archive
 
@@ -214,7 +207,7 @@ def _compared(
         for case in own:
             summaries += [
                 msgspec.structs.replace(
-                    summarize_view(trial, percentiles, study=home, plan=plan_id or home, draws_again=True),
+                    summarize_view(trial, percentiles, study=home, plan=plan_id or home, with_replicates=True),
                     arm=case.name,
                 )
                 for trial in case.trials

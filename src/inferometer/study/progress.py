@@ -8,7 +8,7 @@ import msgspec
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan
 from inferometer.core.record import RequestRecord, Sample
-from inferometer.metrics.rows import memory_quantity
+from inferometer.metrics.memory import memory_quantity
 
 _STALE_NS = 10_000_000_000
 """A reading older than the newest by so much is of a process that is no more."""

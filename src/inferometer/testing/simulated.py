@@ -14,7 +14,8 @@ from inferometer.core.spec import Arm, Spec
 from inferometer.core.study import trial_order
 from inferometer.metrics.measures import RequestView, TrialView
 from inferometer.metrics.request_timing import RequestTiming
-from inferometer.metrics.rows import METRICS_BY_KEY, TrialSummary
+from inferometer.metrics.rows import METRICS_BY_KEY
+from inferometer.metrics.summary import TrialSummary
 
 KEYS = ("output_throughput", "median_ttft_ms", "mean_tpot_ms")
 _TOKENS = 100

@@ -11,7 +11,7 @@ from inferometer.core.record import Event, Fact, RequestRecord, Sample, TokenUsa
 from inferometer.core.request import user_request
 from inferometer.core.spec import Arm
 from inferometer.metrics.measures import TrialView
-from inferometer.metrics.rows import view
+from inferometer.metrics.summary import view
 
 MS = 1_000_000
 S = 1_000_000_000

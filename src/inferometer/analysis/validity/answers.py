@@ -15,7 +15,7 @@ from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials
 from inferometer.core.record import Finding
 from inferometer.metrics.measures import TrialView
-from inferometer.metrics.statistics import fisher_level
+from inferometer.metrics.statistics import fisher_p_value
 
 _ERROR = re.compile(
     r"""^\W*(?:\{\s*"(?:error|detail)"|(?:internal\s)?(?:server\s)?\w*(?:error|exception)\s*(?:[:!\]\}]|\.?$)
@@ -38,7 +38,7 @@ def canned_answers(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
         found = known.get(case.name)
         if found is None or found.share <= thresholds.CANNED_SHARE:
             continue
-        level = fisher_level((found.alike, found.answers - found.alike), (least.alike, least.answers - least.alike))
+        level = fisher_p_value((found.alike, found.answers - found.alike), (least.alike, least.answers - least.alike))
         alone = found.share - least.share > thresholds.CANNED_SHARE / 2 and level < thresholds.FINISH_LEVEL
         yield case.finding(
             "invalid" if alone else "note",

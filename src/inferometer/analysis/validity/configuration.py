@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from inferometer.analysis.validity.arm_trials import ArmTrials, each
 from inferometer.core.record import Finding
 from inferometer.metrics import acceptance
-from inferometer.metrics import rows as metrics
 from inferometer.metrics.measures import TrialView
+from inferometer.metrics.trial_measures import drafted_tokens
 
 
 @each
@@ -38,7 +38,7 @@ def draft_not_used(case: ArmTrials) -> Iterable[Finding]:
 def _draft_used(trial: TrialView) -> bool | None:
     """By the engine's counts, else by what it says to be in force; None where it says nothing. Builds of 2024 count no
     drafted tokens in their answers, and say in their log that there is a draft."""
-    drafted, counted = metrics.drafted_tokens(trial), acceptance.drafted_counted(trial)
+    drafted, counted = drafted_tokens(trial), acceptance.drafted_by_counter(trial)
     if drafted is not None or counted is not None:
         return bool(drafted or counted)
     in_force = _fact(trial, "in_force_draft")

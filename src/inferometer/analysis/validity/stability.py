@@ -10,9 +10,10 @@ import numpy as np
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, each
 from inferometer.core.record import Finding, Sample
-from inferometer.metrics import rows as metrics
 from inferometer.metrics.measures import RequestView, TrialView
-from inferometer.metrics.statistics import robust_line, trend_level
+from inferometer.metrics.request_measures import cached_tokens
+from inferometer.metrics.rows import METRICS_BY_KEY
+from inferometer.metrics.statistics import robust_line, trend_p_value
 
 
 @each
@@ -57,7 +58,7 @@ def _ttft_residuals(trial: TrialView) -> list[float]:
     """TTFT less what a prompt of its length takes (Theil-Sen line, which a few outliers do not move), around the middle
     TTFT, so that they are times."""
     rows = [
-        (request.timing.ttft_ns, request.timing.prompt_tokens - (metrics.cached_tokens(request.record) or 0))
+        (request.timing.ttft_ns, request.timing.prompt_tokens - (cached_tokens(request.record) or 0))
         for request in _in_order(trial)
         if request.timing and request.timing.prompt_tokens is not None
     ]
@@ -85,7 +86,7 @@ def drift(case: ArmTrials) -> Iterable[Finding]:
             f"({len(drifting)} of {len(changes)} trials).",
             "Heat, clocks or a filling cache: let it settle (`settle:`), and look at clocks and temperatures.",
         )
-    values = [metrics.METRICS_BY_KEY["output_throughput"].value(trial) for trial in case.done]
+    values = [METRICS_BY_KEY["output_throughput"].value(trial) for trial in case.done]
     rates = [rate for rate in values if rate]  # a trial in which nothing succeeded is a matter of `failures`
     if len(rates) > 1 and max(rates) > min(rates) * (1 + thresholds.TRIALS_SPREAD_PERCENT / 100):
         yield case.finding(
@@ -101,7 +102,7 @@ def _trend_percent(values: Sequence[float]) -> float | None:
     """The change from the first to the last by a robust line, where it is one; None where there is no trend."""
     if len(values) < thresholds.DRIFT_LEAST_REQUESTS:
         return None
-    if not trend_level(values) < thresholds.DRIFT_LEVEL:
+    if not trend_p_value(values) < thresholds.DRIFT_LEVEL:
         return None
     slope, intercept = robust_line(range(len(values)), values)
     change = 100 * slope * (len(values) - 1) / intercept if intercept > 0 else 0.0

@@ -13,9 +13,10 @@ from inferometer.analysis.validity.arm_trials import ArmTrials
 from inferometer.core.record import OUTPUT_KINDS, Finding, RequestRecord
 from inferometer.core.request import Message, Request
 from inferometer.core.spec import Sampling
-from inferometer.metrics import rows as metrics
 from inferometer.metrics.measures import RequestView, TrialView
-from inferometer.metrics.statistics import fisher_level
+from inferometer.metrics.request_measures import cached_tokens
+from inferometer.metrics.statistics import fisher_p_value
+from inferometer.metrics.trial_measures import total_output_tokens
 
 
 def other_prompts(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
@@ -73,7 +74,7 @@ def token_totals(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
 
 
 def _mean_total(case: ArmTrials) -> float | None:
-    totals = [total for trial in case.done if (total := metrics.total_output_tokens(trial)) is not None]
+    totals = [total for trial in case.done if (total := total_output_tokens(trial)) is not None]
     return fmean(totals) if totals else None
 
 
@@ -87,7 +88,7 @@ def finish_reasons(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
         for reason in sorted(base | found):
             ours, bases = ((own[reason], own.total() - own[reason]) for own in (found, base))
             mine, theirs = (hits / (hits + rest) for hits, rest in (ours, bases))
-            level = fisher_level(ours, bases)
+            level = fisher_p_value(ours, bases)
             if abs(mine - theirs) > thresholds.FINISH_SHARE and level < thresholds.FINISH_LEVEL:
                 yield case.finding(
                     "warning",
@@ -189,7 +190,7 @@ def common_length(one: str, other: str) -> int:
 
 def _is_less(found: Agreement, control: Agreement) -> bool:
     mine, theirs = ((own.same, own.compared - own.same) for own in (found, control))
-    level = fisher_level(mine, theirs, less=True)
+    level = fisher_p_value(mine, theirs, less=True)
     return control.share - found.share > thresholds.OUTPUT_SHARE and level < thresholds.OUTPUT_LEVEL
 
 
@@ -221,7 +222,7 @@ def degenerate_output(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
     shares = {name: broken_ones / (broken_ones + sound) for name, (broken_ones, sound) in counts.items()}
     best = min(shares, key=lambda name: shares[name])
     for name, share in shares.items():
-        level = fisher_level(counts[name], counts[best])
+        level = fisher_p_value(counts[name], counts[best])
         if share - shares[best] > thresholds.DEGENERATE_EXCESS and level < thresholds.DEGENERATE_LEVEL:
             yield Finding(
                 "invalid",
@@ -285,7 +286,7 @@ def _excess_share(trial: TrialView, implied: dict[int, float]) -> float | None:
     """Cached beyond implied, of all prompt tokens; None where the server told of no cache."""
     excess = total = 0.0
     for request in trial.requests:
-        taken, prompt = metrics.cached_tokens(request.record), request.timing.prompt_tokens if request.timing else None
+        taken, prompt = cached_tokens(request.record), request.timing.prompt_tokens if request.timing else None
         if taken is None or prompt is None:
             continue
         total += prompt

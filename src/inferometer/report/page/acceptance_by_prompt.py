@@ -93,5 +93,5 @@ def _groups(prompts: Sequence[Prompt]) -> list[Group]:
 
 
 def _counted(trial: TrialView) -> tuple[float, float] | None:
-    drafted, kept = acceptance.drafted_counted(trial), acceptance.accepted_counted(trial)
+    drafted, kept = acceptance.drafted_by_counter(trial), acceptance.accepted_by_counter(trial)
     return None if not drafted or kept is None else (drafted, kept)

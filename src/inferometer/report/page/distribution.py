@@ -10,7 +10,8 @@ from inferometer.analysis.compare import Comparison, Difference, Estimate
 from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import NS_PER_MS, seconds
 from inferometer.metrics.measures import RequestView, Values
-from inferometer.metrics.rows import METRICS_BY_KEY, token_gap_ns, tpot_ns, ttft_ns
+from inferometer.metrics.request_measures import token_gap_ns, tpot_ns, ttft_ns
+from inferometer.metrics.rows import METRICS_BY_KEY
 from inferometer.metrics.statistics import Floats
 from inferometer.report.page.same_requests import means, spread_out
 

@@ -12,8 +12,7 @@ from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import NS_PER_S, gib, seconds
 from inferometer.core.record import Sample
 from inferometer.metrics.measures import TrialView
-from inferometer.metrics.memory import held_bytes
-from inferometer.metrics.rows import memory_quantity
+from inferometer.metrics.memory import held_bytes, memory_quantity
 from inferometer.metrics.token_latency import delivery
 
 MOST_BUCKETS = 240
@@ -130,7 +129,7 @@ def _step(at_ns: float, trial: TrialView, width: float) -> int:
 def _tokens(trial: TrialView, width: float) -> dict[int, float]:
     """From the plan's start to its end; the last, broken step is left out unless it is the only one."""
     last = max(_step(request.record.done_ns, trial, width) for request in trial.requests)
-    told = [found for request in trial.requests if (found := request.remembered(delivery)) is not None]
+    told = [found for request in trial.requests if (found := request.cached(delivery)) is not None]
     at_ns = np.array([at_ns for found in told for at_ns in found.at_ns], dtype=np.int64)
     if not len(at_ns):
         return {}

@@ -86,7 +86,7 @@ def _kind(tags: dict[str, str]) -> str:
 
 def _longest_stall_ns(request: RequestView) -> int:
     """0 where there is none."""
-    told = request.remembered(delivery)
+    told = request.cached(delivery)
     if told is None or not told.gaps_ns:
         return 0
     longest_ns = max(told.gaps_ns)
@@ -95,7 +95,7 @@ def _longest_stall_ns(request: RequestView) -> int:
 
 def _lane(arm: str, trial: int, request: RequestView) -> Lane:
     record = request.record
-    told = request.remembered(delivery)
+    told = request.cached(delivery)
     if told is None or record.sent_ns is None or not told.bursts:
         return Lane(arm, trial, record.outcome)
     limit_ns = STALL_MULTIPLE * median(told.gaps_ns) if told.gaps_ns else 0.0

@@ -1,0 +1,143 @@
+"""Measures of one request: its latencies, gaps between chunks and tokens, lateness and token counts.
+
+Each function that takes a `RequestView` returns the values of one request (`measures.Values`): none, one or many.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from inferometer.core.record import RequestRecord
+from inferometer.metrics.measures import RequestView
+from inferometer.metrics.request_timing import RequestTiming
+from inferometer.metrics.token_latency import Delivery, delivery
+
+
+def ttft_ns(request: RequestView) -> Sequence[float]:
+    """To the first token; empty if a known fact says that it was not one."""
+    if request.timing is None or any(one.about == "first_token" for one in request.contradictions):
+        return []
+    return [request.timing.ttft_ns]
+
+
+def tpot_ns(request: RequestView) -> Sequence[float]:
+    """Time per output token of a request with at least two tokens. Every request has the same weight.
+
+    By our own rules the first burst is left out of both the time and the tokens: the tokens that come with the first
+    one took no time of their own. Empty if the answer came all at once.
+    """
+    timing = request.timing
+    if timing is None or timing.tpot_ns is None:
+        return []
+    if timing.dialect != "inferometer":
+        return [timing.tpot_ns]
+    found = request_delivery(request)
+    if found is None or found.at_once or timing.output_tokens is None:
+        return []
+    if len(found.at_ns) < 2:  # more than 1,000 tokens a second
+        return [timing.tpot_ns]
+    tokens = timing.output_tokens - found.tokens[0]
+    return [(found.at_ns[-1] - found.at_ns[0]) / tokens] if tokens > 0 else []
+
+
+def itl_ns(request: RequestView) -> Sequence[float]:
+    """Gaps between the events that count by the dialect: one per chunk, not per token. By our own rules empty if the
+    answer came all at once."""
+    timing = request.timing
+    if timing is None or (timing.dialect == "inferometer" and (d := request_delivery(request)) and d.at_once):
+        return []
+    return timing.itl_ns
+
+
+def latency_ns(request: RequestView) -> Sequence[float]:
+    return [request.timing.latency_ns] if request.timing else []
+
+
+def chunk_gap_ns(request: RequestView) -> Sequence[float]:
+    """Gaps between chunks with output, by our own rules in every dialect: what a screen shows."""
+    stamps = request.record.outputs_ns if request.record.ok else []
+    return [after - before for before, after in pairwise(stamps)]
+
+
+def token_gap_ns(request: RequestView) -> Sequence[float]:
+    """Inter-token latency per token: each gap between bursts, divided by the tokens of the later burst."""
+    found = request_delivery(request)
+    return [] if found is None else found.token_gaps_ns
+
+
+def burst_tokens(request: RequestView) -> Sequence[float]:
+    """Tokens of each burst after the first. The first burst comes from the prefill."""
+    found = request_delivery(request)
+    return [] if found is None else found.tokens[1:]
+
+
+def burst_gap_total_ns(request: RequestView) -> Sequence[float]:
+    """Total of the gaps between bursts."""
+    found = request_delivery(request)
+    return [] if found is None else [sum(found.gaps_ns)]
+
+
+def stall_total_ns(request: RequestView) -> Sequence[float]:
+    """Total of the gaps between bursts that are stalls."""
+    found = request_delivery(request)
+    return [] if found is None else [sum(found.stalls_ns)]
+
+
+def ttft_from_due_ns(request: RequestView) -> Sequence[float]:
+    """From the due time to the first token: what a user waits. Only for requests with a due time."""
+    return [late_ns + timing.ttft_ns for late_ns, timing in _lateness_and_timing(request)]
+
+
+def latency_from_sent_ns(request: RequestView) -> Sequence[float]:
+    """As `latency_ns`, only for requests with a due time: comparable with `latency_from_due_ns`."""
+    return [timing.latency_ns for _, timing in _lateness_and_timing(request)]
+
+
+def latency_from_due_ns(request: RequestView) -> Sequence[float]:
+    """From the due time to the last token: what a user waits."""
+    return [late_ns + timing.latency_ns for late_ns, timing in _lateness_and_timing(request)]
+
+
+def request_lateness_ns(request: RequestView) -> Sequence[float]:
+    """Sent − due, for every request that had a due time and was sent, failed requests included."""
+    late_ns = lateness_ns(request.record)
+    return [] if late_ns is None else [late_ns]
+
+
+def lateness_ns(record: RequestRecord) -> int | None:
+    """From due to sent, ns: the client's delay and the wait for a free slot. None without a due time or if never
+    sent."""
+    if record.due_ns is None or record.sent_ns is None:
+        return None
+    return record.sent_ns - record.due_ns
+
+
+def success(request: RequestView) -> Sequence[float]:
+    """1 for a successful request: the sum is the number of successful requests."""
+    return [1.0] if request.timing else []
+
+
+def output_tokens(request: RequestView) -> Sequence[float]:
+    return [request.timing.output_tokens or 0] if request.timing else []
+
+
+def prompt_and_output_tokens(request: RequestView) -> Sequence[float]:
+    timing = request.timing
+    return [(timing.prompt_tokens or 0) + (timing.output_tokens or 0)] if timing else []
+
+
+def cached_tokens(record: RequestRecord) -> int | None:
+    """Prompt tokens that the server took from its prefix cache; None if the server did not report them."""
+    if record.timings is not None and record.timings.cache_n is not None:
+        return record.timings.cache_n
+    return record.usage.cached_tokens if record.usage else None
+
+
+def request_delivery(request: RequestView) -> Delivery | None:
+    """The bursts of an ok request, computed once per request; None if it failed."""
+    return request.cached(lambda record: delivery(record, request.asked)) if request.record.ok else None
+
+
+def _lateness_and_timing(request: RequestView) -> list[tuple[int, RequestTiming]]:
+    """Lateness and timing of a successful request with a due time; empty for others."""
+    late_ns = lateness_ns(request.record)
+    return [] if late_ns is None or request.timing is None else [(late_ns, request.timing)]

@@ -1,0 +1,141 @@
+"""Summary of a trial: every metric's value, its replicates for intervals, and notes on how it was measured."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from inferometer.core.record import RequestRecord, Trial
+from inferometer.core.request import Request
+from inferometer.core.spec import Api
+from inferometer.metrics.consistency import contradictions
+from inferometer.metrics.energy import energy_notes
+from inferometer.metrics.measures import Percentile, RequestView, TrialView
+from inferometer.metrics.memory import memory_quantity
+from inferometer.metrics.request_timing import MetricDialect, TokenSource, request_timing
+from inferometer.metrics.rows import metric_rows
+from inferometer.metrics.statistics import Floats
+
+
+class TrialSummary(msgspec.Struct, frozen=True):
+    """A trial in numbers: `values` by metric key, and `replicates` of the metrics that depend on prompts (`measures`).
+
+    `counts`: number of values that a percentile is taken from, by metric key. `requests`: number of measured requests.
+    `study` and `number` identify pairs: trials of different arms with the same study and number. `plan`: equal for
+    trials that played the same prompts. `memory_quantity`: the sample that Memory Usage is made of. `tool`: the tool
+    that measured these numbers, "" for our own; `differs`: by metric key, how that tool's definition differs from ours.
+    """
+
+    arm: str
+    number: int
+    values: dict[str, float | None]
+    notes: tuple[str, ...] = ()
+    dialect: MetricDialect = "inferometer"
+    percentiles: tuple[float, ...] = (99,)
+    state: Literal["running", "done", "failed"] = "done"
+    memory_quantity: str | None = None
+    replicates: dict[str, Floats] = {}
+    counts: dict[str, int] = {}
+    requests: int = 0
+    study: str = ""
+    plan: str = ""
+    tool: str = ""
+    differs: dict[str, str] = {}
+
+
+def view(
+    trial: Trial,
+    dialect: MetricDialect = "inferometer",
+    api: Api = "openai-chat",
+    requests: Mapping[int, Request] = {},
+) -> TrialView:
+    """The trial's measured records by the rules of `dialect`. `api`: the API that the requests were sent to.
+    `requests`: what was asked, by index; numbers that the prompt or the limit refutes are found only with it."""
+    measured = sorted((record for record in trial.records if record.measured), key=lambda record: record.index)
+    return TrialView(trial, dialect, tuple(_request_view(r, dialect, api, requests.get(r.index)) for r in measured))
+
+
+def _request_view(record: RequestRecord, dialect: MetricDialect, api: Api, asked: Request | None) -> RequestView:
+    timing = request_timing(record, dialect, api, asked)
+    return RequestView(record, timing, asked, contradictions(record, asked))
+
+
+def summarize(
+    trial: Trial,
+    dialect: MetricDialect = "inferometer",
+    percentiles: Sequence[float] = (99,),
+    api: Api = "openai-chat",
+) -> TrialSummary:
+    """Every metric of a trial, over its measured records."""
+    return summarize_view(view(trial, dialect, api), percentiles)
+
+
+def summarize_view(
+    trial_view: TrialView,
+    percentiles: Sequence[float] = (99,),
+    *,
+    study: str = "",
+    plan: str = "",
+    with_replicates: bool = False,
+) -> TrialSummary:
+    """Every metric of a trial view. `study` and `plan` as in TrialSummary. `with_replicates`: also the replicates,
+    which only a comparison needs."""
+    trial = trial_view.trial
+    rows = metric_rows(percentiles)
+    replicates = {row.key: row.replicates(trial_view) for row in rows} if with_replicates else {}
+    return TrialSummary(
+        arm=trial.arm,
+        number=trial.number,
+        values={row.key: row.value(trial_view) for row in rows},
+        notes=tuple(_notes(trial_view)),
+        dialect=trial_view.dialect,
+        percentiles=tuple(percentiles),
+        state=trial.state,
+        memory_quantity=memory_quantity(trial.samples),
+        replicates={key: found for key, found in replicates.items() if found is not None},
+        counts={
+            row.key: len(trial_view.series(row.measure.values_of).values)
+            for row in rows
+            if isinstance(row.measure, Percentile)
+        },
+        requests=len(trial_view.requests),
+        study=study,
+        plan=plan,
+    )
+
+
+_MEMORY_NOTES = {
+    "gpu_memory_bytes": "Memory Usage: peak GPU memory of the engine's processes",
+    "pss_bytes": "Memory Usage: peak PSS of the engine's process tree",
+    "rss_bytes": "Memory Usage: peak RSS of the engine's process tree; pages shared by processes count more than once",
+}
+
+_SOURCE_WORDS: dict[TokenSource | None, str] = {
+    "usage": "by the server (usage)",
+    "timings": "by the server (timings)",
+    "token ids": "by the server (token ids or counts in its chunks)",
+    "our tokenizer": "by our tokenizer",
+    "output events": "as one token per output event, because no count is available",
+    None: "by nobody: neither the server nor a tokenizer gave a count",
+}
+
+
+def _notes(trial: TrialView) -> Iterable[str]:
+    """The source of each number whose source is not the usual one."""
+    for fact in trial.trial.facts:
+        if fact.name in ("model_name", "draft_name") and fact.value.startswith("stand-in"):
+            yield f"The {fact.name.removesuffix('_name')} is not a real model but a {fact.value}"
+    quantity = memory_quantity(trial.trial.samples)
+    if quantity is not None:
+        yield _MEMORY_NOTES[quantity]
+    yield from energy_notes(trial.trial)
+    expected: TokenSource = "our tokenizer" if trial.dialect == "vllm-0.6.5" else "usage"
+    sources_by_row: dict[str, list[TokenSource | None]] = {
+        "Total input tokens": [timing.prompt_source for timing in trial.timings],
+        "Total generated tokens": [timing.output_source for timing in trial.timings],
+    }
+    for name, sources in sources_by_row.items():
+        for source, count in Counter(sources).items():
+            if source != expected:
+                yield f"{name}: counted {_SOURCE_WORDS[source]} in {count} of {len(trial.timings)} requests"
