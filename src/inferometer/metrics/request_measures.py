@@ -9,7 +9,7 @@ from itertools import pairwise
 from inferometer.core.record import RequestRecord
 from inferometer.metrics.measures import RequestView
 from inferometer.metrics.request_timing import RequestTiming
-from inferometer.metrics.token_latency import Delivery, delivery
+from inferometer.metrics.token_latency import AT_ONCE_NS, Delivery, delivery
 
 
 def ttft_ns(request: RequestView) -> Sequence[float]:
@@ -34,7 +34,7 @@ def tpot_ns(request: RequestView) -> Sequence[float]:
     if found is None or found.at_once or timing.output_tokens is None:
         return []
     if len(found.at_ns) < 2:  # more than 1,000 tokens a second
-        return [timing.tpot_ns]
+        return [timing.tpot_ns] if found.span_ns >= AT_ONCE_NS else []
     tokens = timing.output_tokens - found.tokens[0]
     return [(found.at_ns[-1] - found.at_ns[0]) / tokens] if tokens > 0 else []
 
