@@ -1,28 +1,31 @@
 # make demo    the main job on the embedded engine: no GPU, no download
 # make test    the tests            make test ARGS='-k plan'
-# make check   format, lint, types and layers; each alone: make check-format, check-lint, check-types, check-layers, check-lock
-# make fix     mend what ruff can mend
-# make bench   what the client itself costs and how true it is (needs a C compiler and two cores; about 3 minutes)
-# make fuzz    coverage-guided fuzzing of what reads others' bytes: FUZZ_SECONDS=60 for each target   make fuzz ARGS=gguf
-# make audit   asks whether the locked packages have known vulnerabilities, where the service can be reached
-# make faults  the program under faults: killed at 40 moments, engines that break, full disks (about 15 minutes); a table
+# make check   format, lint, types, layers, locks, names; each alone: make check-format, check-lint, check-types,
+#              check-layers, check-lock, check-names
+# make check-english        phrases that this project does not use; ARGS=--report counts them per package
+# make check-lower-bounds   install the lowest allowed versions into .lower-bounds and run a smoke test (about 3 minutes)
+# make fix     fix what ruff can fix
+# make bench   cost and accuracy of the client (needs a C compiler and two cores; about 3 minutes)
+# make fuzz    coverage-guided fuzzing of all readers: FUZZ_SECONDS=60 for each target   make fuzz ARGS=gguf
+# make audit   look up known vulnerabilities of the locked packages
+# make faults  the program under faults: killed at 40 moments, engines that break, full disks (about 15 minutes)
 # make soak    load for a long time: make soak SECONDS=1200 STREAMS=2000
 # make statistics   how often verdicts and intervals are right, by simulation (about 10 minutes)
-# make docs    the documentation as a site: build/site/index.html; broken links fail
+# make docs    the documentation as a site: build/site/index.html; a broken link fails
 # make lock    resolve requirements/ again (needs uv)       make lock ARGS=--upgrade
-# make clean   remove the environment and the caches
+# make clean   remove the environments and the caches
 #
-# The first of these that needs it makes .venv from the locked requirements.
+# The first target that needs .venv makes it from the locked requirements.
 
 BIN := .venv/bin
 ARGS ?=
 
-# Not by name alone: a shim may be on PATH and fail when run.
+# Each candidate is run: a shim may be on PATH and fail.
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
 	"$$name" -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1); print(sys.executable)' 2>/dev/null && break; done)
 UV := $(if $(shell uv --version 2>/dev/null),uv)
 
-# The caller's shell may hold settings that install elsewhere, leave out the bytecode, or show other code to the tests.
+# These settings of the caller's shell would install elsewhere, skip the bytecode, or make the tests import other code.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE PYTHONOPTIMIZE VIRTUAL_ENV CONDA_PREFIX
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_NO_COMPILE PIP_NO_DEPS PIP_NO_BINARY PIP_ONLY_BINARY
 unexport PIP_REQUIRE_HASHES PIP_CONSTRAINT PIP_REQUIREMENT PIP_EDITABLE PIP_DRY_RUN PIP_IGNORE_INSTALLED
@@ -30,7 +33,7 @@ unexport PIP_REQUIRE_VIRTUALENV PIP_NO_BUILD_ISOLATION PIP_BUILD_CONSTRAINT
 unexport UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_PREFIX UV_CONSTRAINT UV_OVERRIDE UV_REQUIRE_HASHES UV_NO_BINARY UV_NO_BUILD
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
-# uv trusts only the certificates it brings unless told; pip and uv then agree behind a company's proxy.
+# By default uv trusts only its bundled certificates, which fails behind a company's proxy where pip works.
 export UV_SYSTEM_CERTS ?= true
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
@@ -44,7 +47,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet
 PIP_INSTALL_INTO = $(BIN)/python -m pip install --quiet --upgrade --target
 endif
 
-# $(call install,WHAT): the locked requirements, then the project itself. Only wheels: a source archive would fetch
+# $(call install,WHAT): the locked requirements, then the project itself. Only wheels: a source archive would download
 # build tools that are not locked, and need a compiler.
 define install
 	@echo "Installing requirements/$(1).txt into .venv with $(if $(UV),uv,pip)"
@@ -53,7 +56,8 @@ define install
 	@$(PIP_INSTALL) --no-index --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: demo test bench fuzz audit faults soak statistics docs check check-format check-lint check-types check-layers check-lock fix lock clean
+.PHONY: demo test bench fuzz audit faults soak statistics docs check check-format check-lint check-types check-layers check-lock \
+	check-names check-english check-lower-bounds fix lock clean
 
 demo: .venv/.installed-base
 	@$(BIN)/inferometer demo $(ARGS)
@@ -69,7 +73,7 @@ FUZZ_SECONDS ?= 60
 fuzz: .venv/.installed-dev .fuzz/.installed
 	PYTHONPATH=.fuzz/site $(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS) $(ARGS)
 
-# atheris is not for every system that the tests are for: it lies outside of .venv.
+# atheris does not support every system that the tests run on, so it is installed outside .venv.
 .fuzz/.installed: requirements/fuzz.txt | $(BIN)/python
 	@echo "Installing requirements/fuzz.txt into .fuzz/site"
 	@rm -rf .fuzz/site
@@ -103,7 +107,7 @@ statistics: .venv/.installed-dev
 docs: .venv/.installed-dev
 	$(BIN)/python tools/build_site.py
 
-check: check-format check-lint check-types check-layers check-lock
+check: check-format check-lint check-types check-layers check-lock check-names
 
 check-format: .venv/.installed-dev
 	$(BIN)/ruff format --check .
@@ -120,6 +124,15 @@ check-layers: .venv/.installed-dev
 check-lock: .venv/.installed-dev
 	$(BIN)/python tools/check_lock.py
 
+check-names: .venv/.installed-dev
+	$(BIN)/python tools/check_names.py
+
+check-english: .venv/.installed-dev
+	$(BIN)/python tools/check_plain_english.py $(ARGS)
+
+check-lower-bounds: .venv/.installed-dev
+	$(BIN)/python tools/check_lower_bounds.py
+
 fix: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -133,16 +146,16 @@ $(BIN)/python:
 	$(call install,base)
 	@touch $@
 
-# dev.txt holds all of base.txt.
+# dev.txt contains base.txt.
 .venv/.installed-dev: requirements/dev.txt requirements/base.txt pyproject.toml | $(BIN)/python
 	$(call install,dev)
 	@touch .venv/.installed-base $@
 
-# One version for every Python and system; dev.txt first, so that the others agree with it. What is locked stays as it
-# is unless pyproject.toml asks for another, or ARGS=--upgrade.
+# One version for every Python and system. dev.txt comes first, so that the others agree with it. Locked versions stay
+# unless pyproject.toml requires another, or ARGS=--upgrade is given.
 LOCK = uv pip compile --quiet pyproject.toml --universal --fork-strategy fewest --python-version 3.11 \
 	--generate-hashes --no-header $(ARGS)
-# A group without the project's own requirements.
+# A group without the project's requirements.
 LOCK_ONLY = $(subst compile --quiet pyproject.toml,compile --quiet,$(LOCK))
 
 lock:
@@ -155,5 +168,5 @@ lock:
 	$(LOCK_ONLY) --group audit -c requirements/dev.txt -o requirements/audit.txt
 
 clean:
-	rm -rf .venv .fuzz .audit .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .fuzz .audit .lower-bounds .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

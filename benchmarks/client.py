@@ -1,4 +1,4 @@
-"""Does the client report the truth, and what does it cost? `make bench`: our own program against the floor.
+"""Accuracy and cost of the client, compared with a minimal client in C (`make bench`).
 
 Each load is played through `inferometer bench`, as a user would, on one core against the truth server on another,
 between two runs of the floor client. CPU per token is the difference between a run and one of twice as many requests,
@@ -33,7 +33,7 @@ _BENCH = [sys.executable, "-m", "inferometer", "bench"]
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run reported, and what it cost as seen from outside."""
+    """The figures that a run reported, and its cost measured from outside."""
 
     ttft_p50: float
     ttft_p99: float
@@ -143,7 +143,7 @@ class Bench:
 
 
 def _conversation(number: int, chars: int) -> dict:
-    """A prompt of its own of so many characters, about four to a token."""
+    """A unique prompt of this many characters, about four per token."""
     prompt = f"{number:06d} " + "word" * ((chars - 7) // 4)
     return {"conversations": [{"from": "human", "value": prompt}, {"from": "gpt", "value": "fine"}]}
 

@@ -1,4 +1,4 @@
-"""What does watching a process cost: each probe's reading, each NVML sensor, and a sampler for some seconds?
+"""Cost of watching a process: each probe's reading, each NVML sensor, and a sampler for some seconds.
 
     python benchmarks/sampling.py PID [SECONDS]
 
@@ -13,7 +13,7 @@ from statistics import median
 
 from inferometer.base.clock import SystemClock, trial_clock
 from inferometer.probes import nvidia_sensors as sensors
-from inferometer.probes.nvidia import opened
+from inferometer.probes.nvidia import open_nvml
 from inferometer.probes.sampler import Sampler, engine_probes
 
 READINGS = 50
@@ -40,11 +40,11 @@ def main() -> None:
             continue
         each = cost_us(lambda probe=probe: probe.read(time.monotonic_ns()))
         print(f"| {probe.name} | {probe.interval_s:g} | {each:.0f} | {each / probe.interval_s / 1e4:.3f} |")
-    nvml, devices, why_none = opened(None)
+    nvml, devices, why_none = open_nvml(None)
     if not why_none:
         print("\n| NVML sensor | way | µs of CPU |\n|:--|--:|--:|")
         for sensor in (*sensors.SENSORS, *sensors.CLOCKS, *sensors.TEMPERATURES, *sensors.ENERGY):
-            for number, way in enumerate(sensor.ways, 1):
+            for number, way in enumerate(sensor.readers, 1):
                 try:
                     each = f"{cost_us(lambda way=way: way(nvml, devices[0].handle)):.0f}"
                 except (nvml.NVMLError, AttributeError) as error:

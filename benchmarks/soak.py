@@ -1,9 +1,9 @@
-"""Does the program hold for long under load? Memory flat after the first minute, no descriptor leaked, every request
-accounted for: the real program against the paced server on loopback, looked at once a second from outside.
+"""Long load on the real program: memory flat after the first minute, no descriptor leaked, every request accounted for.
+The paced server runs on loopback; the program is observed from outside once a second.
 
     python benchmarks/soak.py [--seconds 1200] [--streams 2000] [--settle 60]
 
-Each answer is of 100 tokens, one each 100 ms: about ten seconds. Exits with 1 where one of the three does not hold.
+Each answer is of 100 tokens, one each 100 ms: about ten seconds. Exits with 1 if one of the three fails.
 """
 
 import argparse

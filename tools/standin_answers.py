@@ -1,4 +1,4 @@
-"""What does a network answer, and is it any good? Greedy or drawn; whether it ends, goes round, agrees with another."""
+"""Answers of a network, greedy or sampled, and their quality: whether they end, repeat, or match another network."""
 
 import random
 import time
@@ -20,7 +20,7 @@ UNLEARN_AFTER = 64  # repeated tokens: what follows teaches nothing new
 def answers(
     run: "Run", net: Net, prompts: list[np.ndarray], most: int, end: int, temperature: float, seed: int
 ) -> list[np.ndarray]:
-    """What the net says to each prompt, its end token included if it came. Prompts are best of much the same length."""
+    """The answer to each prompt, with its end token if it came. Prompts of similar length are fastest."""
     shortest, longest = min(map(len, prompts)), max(map(len, prompts))
     total = longest + most
     given = torch.full((len(prompts), longest), -1, dtype=torch.int64)
@@ -63,7 +63,7 @@ def answers(
 def answered(
     run: "Run", net: Net, batches: list[list[np.ndarray]], seconds: float, end: int, temperature: float
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Prompts and what the net says to each, batch by batch until the time is over."""
+    """Prompts and answers, batch by batch until the time is over."""
     began = time.monotonic()
     found: list[tuple[np.ndarray, np.ndarray]] = []
     for i, batch in enumerate(batches):
@@ -79,7 +79,7 @@ def to_learn(prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def good(answer: np.ndarray, end: int) -> bool:
-    """Did it end by itself, at a length that answers have, and without going round in circles?"""
+    """Whether the answer ended with its end token, at a plausible length, and without repeating itself."""
     return len(answer) >= 40 and int(answer[-1]) == end and not goes_round(answer)
 
 
@@ -89,7 +89,7 @@ def goes_round(answer: np.ndarray) -> bool:
 
 
 def repeats(answer: np.ndarray) -> np.ndarray:
-    """Which tokens end eight that were said before in this answer."""
+    """Marks each token that ends a run of eight tokens which occurred before in this answer."""
     seen: set[tuple[int, ...]] = set()
     found = np.zeros(len(answer), np.bool_)
     words = answer.tolist()
@@ -101,7 +101,7 @@ def repeats(answer: np.ndarray) -> np.ndarray:
 
 
 def to_unlearn(prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An answer that goes round, up to where it has done so for a while; its repeated tokens are to be unlearnt."""
+    """A repetitive answer, cut off some time after the repetition began, with the repeated tokens marked UNLEARN."""
     again = repeats(answer)
     enough = np.flatnonzero(again.cumsum() >= UNLEARN_AFTER)
     end = int(enough[0]) + 1 if len(enough) else len(answer)
@@ -110,7 +110,7 @@ def to_unlearn(prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def prompt_batches(prompts: list[np.ndarray], size: int, count: int, seed: int) -> list[list[np.ndarray]]:
-    """So many batches of prompts of neighbouring lengths, drawn at random."""
+    """`count` batches of prompts of similar lengths, drawn at random."""
     rng = random.Random(seed)
     chosen = rng.sample(prompts, min(len(prompts), size * count))
     chosen.sort(key=len)

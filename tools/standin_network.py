@@ -1,4 +1,4 @@
-"""What network is trained? Qwen2 without biases, its cache for answering, and the files for its weights."""
+"""The network that is trained: Qwen2 without biases, its cache for answering, and the files for its weights."""
 
 import dataclasses
 import io
@@ -77,7 +77,7 @@ class Net(nn.Module):
         self.register_buffer("sin", torch.cat([angles.sin()] * 2, -1).float(), persistent=False)
 
     def forward(self, tokens: Tensor, cache: "Cache | None" = None, *, normed: bool = True) -> Tensor:
-        """What the embedding's rows are multiplied with to give logits; `normed=False`: before the last norm."""
+        """The vectors that give logits when multiplied with the embedding; `normed=False`: before the last norm."""
         x = F.embedding(tokens.long(), self.embed)
         at = 0 if cache is None else cache.used
         turn = (self.cos[at : at + tokens.shape[1]].to(x.dtype), self.sin[at : at + tokens.shape[1]].to(x.dtype))
@@ -99,7 +99,7 @@ def turned(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class Cache:
-    """Keys and values of `rows` texts that are all as long as `used`."""
+    """Keys and values of `rows` texts, each `used` tokens long."""
 
     def __init__(self, net: Net, rows: int, tokens: int, device: str, dtype: torch.dtype) -> None:
         shape = net.shape
@@ -165,7 +165,7 @@ def write_weights(path: Path, net: Net, final_rms: float) -> None:
 
 @torch.no_grad()
 def read_weights(path: Path, net: Net) -> None:
-    """What `write_weights` wrote, into a net of the same shape."""
+    """Reads the file of `write_weights` into a net of the same shape."""
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     meta = json.loads(arrays["meta"].tobytes())
@@ -198,7 +198,7 @@ def read_weights(path: Path, net: Net) -> None:
 
 @torch.no_grad()
 def round_to_q8_0(net: Net) -> None:
-    """The net as its file will have it, so that what is measured and imitated is what ships."""
+    """The net with the precision of its file, so that the shipped weights are the ones measured and imitated."""
     for parameter in net.parameters():
         if parameter.dim() == 2:
             values, scale = q8_0(parameter.float().cpu().numpy())

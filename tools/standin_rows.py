@@ -1,4 +1,4 @@
-"""How does text become what a network is trained on? Tokens, and rows of them with what is to be learnt."""
+"""Training data from text: rows of tokens, with a mark for each token (learn, unlearn, ignore)."""
 
 import dataclasses
 from pathlib import Path
@@ -41,7 +41,7 @@ def encode_texts(job: tuple[str, list[str]]) -> list[np.ndarray]:
 
 @dataclasses.dataclass
 class Rows:
-    """Rows of one length. `marks`: what is to be done with each token: nothing, LEARN or UNLEARN it."""
+    """Rows of one length. `marks`: for each token 0 (ignore), LEARN or UNLEARN."""
 
     tokens: Tensor
     marks: Tensor
@@ -51,7 +51,7 @@ LEARN, UNLEARN = 1, 2
 
 
 def answer_marks(prompt: int, tokens: int) -> np.ndarray:
-    """A prompt's tokens are not to be learnt, those after it are."""
+    """Marks: a prompt's tokens are ignored, those after it are learnt."""
     return np.repeat(np.array([0, LEARN], np.int8), [prompt, tokens - prompt])
 
 

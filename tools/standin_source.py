@@ -1,4 +1,4 @@
-"""What do stand-ins learn from? Python source under free licences on this machine, and chats made of it."""
+"""Training text of the stand-ins: Python source under free licences on this machine, and chats made of it."""
 
 import ast
 import hashlib
@@ -41,7 +41,7 @@ def packages() -> Iterator[tuple[str, str, str, list[Path]]]:
 
 
 def _licence(package: importlib.metadata.Distribution) -> str:
-    """What the metadata say in few words; a whole licence text names others' licences too, and counts as nothing."""
+    """The licence as the metadata name it in a few words. A full licence text is ignored: it names others too."""
     if said := package.metadata.get("License-Expression"):
         return str(said)
     classifiers = package.metadata.get_all("Classifier") or []
@@ -98,7 +98,7 @@ MISTAKES = (
 
 
 def read_file(path: Path) -> tuple[str, list[tuple[str, str]]]:
-    """A file's text and the chats (prompt, answer) made of what it defines. Nothing of what cannot be parsed."""
+    """A file's text and the chats (prompt, answer) made of what it defines. Unparsable files give nothing."""
     try:
         text = path.read_text("utf-8")
         with warnings.catch_warnings():
@@ -161,7 +161,7 @@ def _chats(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, lines: l
 
 
 def _note(said: str, node: ast.AST, rng: random.Random) -> str:
-    """Some words after the code, as answers have them."""
+    """A sentence or two after the code, as real answers have."""
     if not 20 <= len(said) <= 500 or rng.random() < 0.35:
         return ""
     raised = sorted({each.exc.func.id for each in ast.walk(node) if isinstance(each, ast.Raise)
@@ -181,11 +181,11 @@ def _without_docstring(
 
 
 def _cut(text: str, most: int) -> str:
-    """At most so many characters, ended at a line."""
+    """The text, cut at a line end to at most this many characters."""
     return text if len(text) <= most else text[:most].rpartition("\n")[0] or text[:most]
 
 
 def _repeats(code: str) -> bool:
-    """Tables of much the same lines teach a model to go round in circles."""
+    """Whether the text is a table of similar lines: these teach a model to repeat itself."""
     shapes = [re.sub(r"\w+", "w", line) for line in code.splitlines() if line.strip()]
     return len(shapes) > 8 and max(Counter(shapes).values()) > 0.4 * len(shapes)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How were the stand-in's weights made? Trains a small code model and its draft from Python source on this machine.
+"""Training of the stand-in's weights: a small code model and its draft, from the Python source on this machine.
 
     python3 tools/train_standin.py --minutes 5 --device cuda --out OUT      # one H100 or H200
     python3 tools/train_standin.py --smoke --out OUT                        # seconds on a CPU: does it run at all
@@ -115,7 +115,7 @@ class Run:
             self._take_over(Path(args.finished) / "loss.csv")
 
     def _take_over(self, log: Path) -> None:
-        """The earlier run's losses, and from them what can be said of its phases."""
+        """The losses of the earlier run, and a description of its phases derived from them."""
         with log.open(newline="") as file:
             rows = list(csv.reader(file))[1:]
         self.csv.writerows(rows)
@@ -126,7 +126,7 @@ class Run:
             }
 
     def write_recipe(self, args: argparse.Namespace) -> None:
-        """What is known so far of what was made, from what and how."""
+        """The record so far: which files were made, from which data and settings."""
         made = [self.out / name for name in ("target.npz", "draft.npz", "tokenizer.json")]
         recipe = {
             "made_by": "tools/train_standin.py",
@@ -150,7 +150,7 @@ class Run:
 
 
 def train(run: Run, phase: str, net: Net, seconds: float, peak_lr: float, batches, loss_of, save) -> None:
-    """Steps for so many seconds: the first ones tell how many fit, and the schedule is laid over these."""
+    """Training steps for this many seconds. The first steps show how many fit, and set the learning-rate schedule."""
     matrices = [p for p in net.parameters() if p.dim() == 2]
     vectors = [p for p in net.parameters() if p.dim() == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]

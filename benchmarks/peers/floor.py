@@ -1,4 +1,4 @@
-"""What does a C client pay for the same streams?"""
+"""Cost of the same streams for a minimal client in C."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where does a peer live, what load does it play, and what did it report?"""
+"""A peer's environment, its load, and the figures that it reported."""
 
 import json
 import os
@@ -15,7 +15,7 @@ _WORDS = ["<unk>", "<s>", "</s>", *(f"tok{i}" for i in range(10)), *(f"w{i}" for
 
 @dataclass(frozen=True)
 class Load:
-    """A closed loop: `streams` requests under way until `requests` have been answered."""
+    """A closed loop: `streams` concurrent requests until `requests` have been answered."""
 
     streams: int
     requests: int
@@ -24,7 +24,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Reported:
-    """What the tool itself says, ms and tokens per second; None where it says nothing."""
+    """The figures that the tool reports, ms and tokens per second; None if it reports none."""
 
     ttft_p50: float
     ttft_p99: float
@@ -102,7 +102,7 @@ def vllm_result(result: dict) -> Reported:
 
 
 def write_tokenizer(place: Place) -> None:
-    """Whole words only, among them every word that the truth server says, so that all tools count the same tokens."""
+    """Whole words only, including every word of the truth server's answers, so that all tools count the same tokens."""
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     tokenizer = {
         "version": "1.0",

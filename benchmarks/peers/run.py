@@ -1,4 +1,4 @@
-"""What do other benchmark clients measure of a server whose timing is known?
+"""Other benchmark clients, measured against a server whose timing is known.
 
 Example: `python benchmarks/peers/run.py --load 400x100 --peers vllm,sglang --out table.md`
 """
@@ -38,7 +38,7 @@ class RunError(Exception):
 
 @dataclass(frozen=True)
 class Ended:
-    """One tool's row: what came of it, or `problem`. Wall and CPU time are seen from outside, start-up and all."""
+    """One tool's row: its result, or `problem`. Wall and CPU time are seen from outside, start-up and all."""
 
     name: str
     version: str
@@ -167,7 +167,7 @@ def _play(row: Ended, peer: ModuleType, place: Place, load: Load, options: argpa
         except subprocess.TimeoutExpired as error:
             raise RunError(f"not done after {options.timeout_s:g} s: {_last_line(place.results)}") from error
         finally:
-            # A tool that was stopped, or that left workers behind, must not run on beside the next one.
+            # A tool that was stopped, or that left workers behind, must not keep running during the next one.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(client.pid, signal.SIGKILL)
             client.wait()
@@ -181,7 +181,7 @@ def _play(row: Ended, peer: ModuleType, place: Place, load: Load, options: argpa
 
 @contextlib.contextmanager
 def _truth_server(options: argparse.Namespace, folder: Path) -> Iterator[str]:
-    """A server of its own for each run, so that what one tool leaves behind does not meet the next."""
+    """A new server for each run, so that leftovers of one tool do not affect the next."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -8,7 +8,7 @@ PACKAGE = "vllm"
 VERSION = "0.33.0"
 NOTE = "`vllm bench serve`"
 
-# What the command line imports on a machine without a GPU. All that vLLM asks for is twice as large, and only to serve.
+# The imports of the command line on a machine without a GPU. The rest of vLLM's requirements only serve.
 _IMPORTED = """torch==2.14.0 transformers>=5.16.1,<5.21.0 aiohttp cachetools cbor2 cloudpickle einops fastapi filelock
     llguidance>=1.7.0,<1.8.0 msgspec numpy openai>=2.25.0 orjson oss-harmony>=0.0.11 partial-json-parser pillow
     prometheus_client psutil py-cpuinfo pybase64 pydantic pyyaml pyzmq regex requests tqdm uvicorn uvloop watchfiles
@@ -21,7 +21,7 @@ def install(place: Place) -> None:
 
 
 def flags(load: Load, url: str) -> list[str]:
-    """What the Python and the Rust client both take."""
+    """The flags that the Python and the Rust client share."""
     return [
         *("--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--base-url", url, "--model", "mock"),
         *("--num-prompts", str(load.requests), "--max-concurrency", str(load.streams), "--ignore-eos"),

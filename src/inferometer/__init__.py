@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inferometer.analysis.compare import Comparison
+    from inferometer.analysis.comparison import Comparison
     from inferometer.api import compare, run
     from inferometer.base.errors import InferometerError
     from inferometer.core.endpoint import Endpoint
@@ -43,7 +43,7 @@ __all__ = [
 _HOMES = {
     "compare": "api",
     "run": "api",
-    "Comparison": "analysis.compare",
+    "Comparison": "analysis.comparison",
     "Endpoint": "core.endpoint",
     "InferometerError": "base.errors",
     "Plan": "core.plan",

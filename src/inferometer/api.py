@@ -1,14 +1,16 @@
-"""How does a Python program run and compare studies? What the commands of the same names do, without printing."""
+"""Public functions: run and compare studies from Python, as the commands of the same names do, without printing."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inferometer.analysis.compare import EFFECT_PERCENT, Comparison
+from inferometer.analysis.comparison import EFFECT_PERCENT, Comparison
 from inferometer.core.spec import Spec
 from inferometer.metrics.request_timing import MetricDialect
-from inferometer.results.read import Study, comparison_of, read_study
+from inferometer.results.comparison import comparison_of
+from inferometer.results.read import Study
 from inferometer.store import load_spec
-from inferometer.study.loop import Progress, run_study
+from inferometer.study.loop import run_study
+from inferometer.study.progress import Progress
 
 
 def run(
@@ -19,17 +21,18 @@ def run(
     progress: Callable[[Progress], None] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Study:
-    """Runs every trial of `spec`, or of the study file that it names, and keeps all in the folder `out`.
+    """Runs every trial of `spec`, or of the study file that it names, and stores everything in the folder `out`.
 
-    Trials that failed are in the study with their `error`. `progress` is called as the study goes on; `headers` go to
-    the servers and are stored nowhere. To be called from the main thread of a program, as engines end with it. Raises
-    RequestWrong before anything is started where the spec cannot be run.
+    The result also holds the trials that failed, each with its `error`. `progress` is called during the study;
+    `headers` go to the servers and are not stored. Call it from the main thread of a program: engines end with that
+    thread. Raises RequestWrong before anything starts where the spec cannot be run.
     """
-    asked = spec if isinstance(spec, Spec) else load_spec(spec)
-    for told in run_study(asked, Path(out), headers, resume=resume):
+    study_run = run_study(spec if isinstance(spec, Spec) else load_spec(spec), Path(out), headers, resume=resume)
+    for event in study_run:
         if progress is not None:
-            progress(told)
-    return read_study(out)
+            progress(event)
+    assert study_run.study is not None  # a run that has ended has a folder
+    return study_run.study
 
 
 def compare(
@@ -40,10 +43,10 @@ def compare(
     percentiles: Sequence[float] = (99,),
     pairs: Sequence[str] | None = (),
 ) -> Comparison:
-    """The arms of these studies (read ones, folders or zips): all of one beside one another, of several each against
-    the arm of its name in the first that has one.
+    """The arms of one study with each other; of several studies (read ones, folders or zips) each arm with the arm of
+    the same name in the first study that has one.
 
-    `pairs` as `--pair` has them; None: all arms beside one another. `metric`: what the verdict is about.
+    `pairs` as `--pair` takes them; None: all arms with each other. `metric`: what the verdict is about.
     """
     return comparison_of(
         studies, metric_dialect, percentiles, primary=metric, effect_percent=effect_percent, pairs=pairs

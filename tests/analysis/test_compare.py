@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from inferometer.analysis.compare import Comparison, compare, difference_percent
+from inferometer.analysis.compare import compare, difference_percent
+from inferometer.analysis.comparison import Comparison
 from inferometer.core.record import Finding
 from inferometer.metrics.summary import TrialSummary
 
@@ -95,13 +96,15 @@ def test_the_findings_given_are_kept():
     hot = Finding("warning", "throttled", "the GPU was hot.", "Cool it.", "a", 2)
     compared = compare(pair(), [hot])
     assert compared.findings == (hot,)
-    assert compared.said("warning") == ["a, trial 2: the GPU was hot. Cool it."]
+    assert compared.finding_texts("warning") == ["a, trial 2: the GPU was hot. Cool it."]
     assert not compared.invalid
 
 
 def test_what_was_found_in_several_trials_of_an_arm_is_said_once():
     busy = [Finding("warning", "machine-busy", f"{n} cores.", "End them.", "a", n) for n in (1, 2, 3)]
-    assert compare(pair(), [*busy, Finding("warning", "machine-busy", "9 cores.", "", "b", 1)]).said("warning") == [
+    assert compare(pair(), [*busy, Finding("warning", "machine-busy", "9 cores.", "", "b", 1)]).finding_texts(
+        "warning"
+    ) == [
         "a, trial 1: 1 cores. End them. (Also in trial 2, 3.)",
         "b, trial 1: 9 cores.",
     ]
@@ -110,13 +113,15 @@ def test_what_was_found_in_several_trials_of_an_arm_is_said_once():
 def test_an_arm_whose_tokens_come_in_bursts_says_what_gaps_between_chunks_are_worth():
     one_by_one = [summary("base", n, tokens_per_burst=1.1) for n in (1, 2)]
     in_bursts = [summary("draft", 1, tokens_per_burst=2.9), summary("draft", 2, tokens_per_burst=3.3)]
-    (said,) = compare([*one_by_one, *in_bursts]).said("note")
-    assert said.startswith("draft: its tokens come 3.1 at a time: rows of ITL and chunk gap")
+    (said,) = compare([*one_by_one, *in_bursts]).finding_texts("note")
+    assert said.startswith("draft: its tokens arrive in bursts of 3.1 on average. ITL and chunk gap")
 
 
 def test_memory_of_two_kinds_is_warned_of():
-    warnings = compare([summary("a", memory="gpu_memory_bytes"), summary("b", memory="pss_bytes")]).said("warning")
-    assert any("Memory Usage is not of the same kind" in warning for warning in warnings)
+    warnings = compare([summary("a", memory="gpu_memory_bytes"), summary("b", memory="pss_bytes")]).finding_texts(
+        "warning"
+    )
+    assert any("Memory Usage was measured differently" in warning for warning in warnings)
 
 
 def test_a_trial_that_did_not_end_well_is_left_out():

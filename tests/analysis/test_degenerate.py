@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from inferometer.analysis.degenerate import broken, compression_ratio, loop_chars
+from inferometer.analysis.degenerate import compression_ratio, defect, loop_chars
 from inferometer.workloads.builtin import read
 
 PARAGRAPH = "".join(f"word{n * 7919 % 997} " for n in range(60))  # 473 characters without a repetition of their own
@@ -15,9 +15,9 @@ PARAGRAPH = "".join(f"word{n * 7919 % 997} " for n in range(60))  # 473 characte
     [
         ("", "empty"),
         (" \n\t", "empty"),
-        ("the caf\ufffd is open", "no UTF-8"),
-        ("\ufffd" * 30, "no UTF-8"),
-        ("well: " + "\ufffd" * 30, "no UTF-8"),
+        ("the caf\ufffd is open", "invalid UTF-8"),
+        ("\ufffd" * 30, "invalid UTF-8"),
+        ("well: " + "\ufffd" * 30, "invalid UTF-8"),
         ("Here is the function.\n" + "return x\n" * 30, "loops"),
         ("the " * 40, "loops"),
         ("G" * 48, "loops"),  # what a broken kernel writes: one token, and no answer of this demo is longer
@@ -29,7 +29,7 @@ PARAGRAPH = "".join(f"word{n * 7919 % 997} " for n in range(60))  # 473 characte
     ],
 )
 def test_broken_answers(text, how):
-    assert broken(text) == how
+    assert defect(text) == how
 
 
 def _getters() -> str:
@@ -72,20 +72,20 @@ SOUND = {
 
 @pytest.mark.parametrize("name", SOUND)
 def test_sound_text_that_repeats_a_form_is_not_broken(name):
-    assert broken(SOUND[name]) == ""
+    assert defect(SOUND[name]) == ""
 
 
 @pytest.mark.parametrize("name", sorted(SOUND.keys() - {"a table of zeros"}))  # cut in its rows it looks like a loop
 def test_sound_text_is_not_broken_wherever_max_tokens_cuts_it(name):
     text = SOUND[name]
     cuts = range(max(1, len(text) // 2), len(text), max(1, len(text) // 97))
-    assert [cut for cut in cuts if broken(text[:cut])] == []
+    assert [cut for cut in cuts if defect(text[:cut])] == []
 
 
 def test_the_recorded_answers_of_the_built_in_set_are_sound():
     answers = [entry["conversations"][1]["value"] for entry in json.loads(read())]
     assert len(answers) == 72
-    assert [text for text in answers if broken(text)] == []
+    assert [text for text in answers if defect(text)] == []
 
 
 def test_a_loop_counts_from_its_first_piece_and_only_at_the_end():
@@ -97,8 +97,8 @@ def test_a_loop_counts_from_its_first_piece_and_only_at_the_end():
 
 
 def test_half_of_an_answer_in_a_loop_is_the_bound():
-    assert broken("".join(chr(0x4E00 + n) for n in range(80)) + "ab" * 40) == ""  # 80 of 160
-    assert broken("".join(chr(0x4E00 + n) for n in range(79)) + "ab" * 40) == "loops"  # 80 of 159
+    assert defect("".join(chr(0x4E00 + n) for n in range(80)) + "ab" * 40) == ""  # 80 of 160
+    assert defect("".join(chr(0x4E00 + n) for n in range(79)) + "ab" * 40) == "loops"  # 80 of 159
 
 
 def test_compression_is_of_bytes_and_nothing_compresses_to_itself():

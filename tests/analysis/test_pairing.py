@@ -4,7 +4,7 @@ from pathlib import PurePath
 
 import pytest
 
-from inferometer.analysis.pairing import Pair, Place, pairs_asked, pairs_by_name, shown_names, study_names
+from inferometer.analysis.pairing import Pair, Place, display_names, pairs_by_name, pairs_from_arguments, study_names
 from inferometer.base.errors import RequestWrong
 
 W, R = "w7900", "rtx3090"
@@ -23,7 +23,7 @@ def test_one_study_twice_is_refused():
 
 
 def test_an_arm_has_its_study_before_its_name_only_where_two_studies_have_it():
-    assert list(shown_names(PLACES).values()) == [
+    assert list(display_names(PLACES).values()) == [
         "w7900/baseline",
         "w7900/draft",
         "rtx3090/draft",
@@ -41,7 +41,7 @@ def test_arms_of_one_name_are_pairs_in_the_order_of_the_first_study():
 
 
 def test_a_pair_is_asked_for_by_names_which_may_hold_a_colon_themselves():
-    assert pairs_asked([f"{W}/draft:{R}/draft", f"{W}/baseline:q8: no draft"], PLACES) == [
+    assert pairs_from_arguments([f"{W}/draft:{R}/draft", f"{W}/baseline:q8: no draft"], PLACES) == [
         Pair(Place(W, "draft"), Place(R, "draft")),
         Pair(Place(W, "baseline"), Place(R, "q8: no draft")),
     ]
@@ -50,12 +50,12 @@ def test_a_pair_is_asked_for_by_names_which_may_hold_a_colon_themselves():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("draft", "give two arms, as BASELINE:ARM"),
+        ("draft", "write two arms as BASELINE:ARM"),
         (f"{W}/draft:{R}/fast", "there is no arm 'rtx3090/fast'"),
-        (f"draft:{R}/baseline", "'draft' is an arm of several studies; write w7900/draft or rtx3090/draft"),
-        (f"{W}/draft:{W}/draft", "both are the same arm"),
+        (f"draft:{R}/baseline", "'draft' is an arm of several studies. Write w7900/draft or rtx3090/draft"),
+        (f"{W}/draft:{W}/draft", "both names mean the same arm"),
     ],
 )
 def test_a_pair_that_cannot_be_meant_is_refused_with_what_can(text, said):
     with pytest.raises(RequestWrong, match=said):
-        pairs_asked([text], PLACES)
+        pairs_from_arguments([text], PLACES)

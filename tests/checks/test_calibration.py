@@ -18,7 +18,7 @@ from inferometer.checks.calibration import (
     GAP_MS,
     RateStep,
     SteppedSchedule,
-    Taken,
+    StreamRecords,
     achieved,
     calibrate,
     conclusion,
@@ -94,10 +94,10 @@ def a_record(stream: int, errors_ms: list[float], late_ms: float = 0.0, tokens: 
 
 
 def a_rate(*records: RequestRecord, server: PacedStats = IDLE_SERVER) -> RateStep:
-    taken = Taken(SCHEDULE, ZERO_NS)
+    collected = StreamRecords(SCHEDULE, ZERO_NS)
     for record in records:
-        taken.add(record)
-    return taken.rate(REPORT, server)
+        collected.add(record)
+    return collected.rate(REPORT, server)
 
 
 def test_the_error_is_the_stamp_minus_the_time_in_the_token():
@@ -130,7 +130,7 @@ def test_a_stream_that_brings_too_few_tokens_has_failed_and_is_in_no_number():
 
 
 def test_no_stream_that_ended_well_is_no_calibration():
-    with pytest.raises(LoadFailed, match="none of 2 stream"):
+    with pytest.raises(LoadFailed, match="all 2 stream"):
         a_rate(a_record(0, [0.1], tokens=3))
 
 
@@ -193,8 +193,8 @@ def test_the_ceiling_is_the_highest_rate_held_and_the_next_one_says_why():
     found = conclusion([like(HELD, streams=100), like(HELD, streams=200), like(HELD, streams=400, error_p99_ms=3.0)])
     assert (found.ceiling_streams, found.limited_by) == (200, "client")
     assert found.message == (
-        "Up to 200 streams (20,000 tok/s) a stamp is 0.010 ms (median), 0.050 ms (P99) after the truth, "
-        "a first token's 0.070 ms (P99). At 400 streams the client was the limit: "
+        "Up to 200 streams (20,000 tok/s) a stamp is 0.010 ms (median), 0.050 ms (P99) late; "
+        "for first tokens 0.070 ms (P99). At 400 streams the client was the limit: "
         "the error of a stamp was 3.00 ms at P99, above 1 ms."
     )
 

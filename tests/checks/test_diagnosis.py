@@ -43,7 +43,7 @@ def test_a_bare_machine_is_told_what_to_do(tmp_path: Path):
     assert diagnoses["llama-server"].mend.startswith("cmake -B build && cmake --build build")
     assert diagnoses["vllm"].mend.startswith("pip install vllm")
     assert diagnoses["memory of engines"].state == "part"
-    assert "RSS is read instead" in diagnoses["memory of engines"].said
+    assert "RSS is used instead" in diagnoses["memory of engines"].said
 
 
 def test_what_is_there_is_named(tmp_path: Path):
@@ -82,7 +82,7 @@ def test_what_is_half_there_comes_with_the_command_that_mends_it(tmp_path: Path,
     monkeypatch.setenv("INFEROMETER_KERNEL_STAMPS", "0")
     mends = {name: diagnosis.mend for name, diagnosis in found(tmp_path).items()}
     assert mends["memory of others"] == "sudo sysctl kernel.yama.ptrace_scope=1"
-    assert "nvidia-smi must answer" in mends["NVIDIA"]
+    assert "nvidia-smi must work" in mends["NVIDIA"]
     assert mends["CPU (RAPL)"].startswith("sudo chmod a+r /sys/class/powercap")
     assert mends["AMD"].startswith("sudo usermod -aG render,video")
     assert mends["governor"] == "sudo cpupower frequency-set -g performance"
@@ -92,8 +92,8 @@ def test_what_is_half_there_comes_with_the_command_that_mends_it(tmp_path: Path,
 @pytest.mark.parametrize(
     ("devices", "state", "said"),
     [
-        ("  CUDA0: NVIDIA H200 (143771 MiB, 143000 MiB free)", "has", "it sees CUDA0: NVIDIA H200"),
-        ("  (none)", "part", "it sees no GPU"),
+        ("  CUDA0: NVIDIA H200 (143771 MiB, 143000 MiB free)", "has", "devices: CUDA0: NVIDIA H200"),
+        ("  (none)", "part", "devices: no GPU"),
     ],
 )
 def test_a_build_for_a_cpu_beside_a_gpu_is_half_of_it(devices: str, state: str, said: str, tmp_path: Path):

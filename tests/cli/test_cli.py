@@ -17,7 +17,7 @@ from inferometer.base.errors import RequestWrong
 from inferometer.cli.bench import spread_flags
 from inferometer.core.record import Fact
 from inferometer.results.read import read_study
-from inferometer.study.loop import require_same_machine
+from inferometer.study.preconditions import require_same_machine
 from inferometer.testing.scripted_server import Close, Received, ScriptedServer, Step, inference_server, whole
 
 
@@ -332,17 +332,17 @@ def test_a_data_set_that_is_missing_or_malformed(tmp_path: Path):
         (["run", "engine.yaml"], "Did you mean 'llama-server'?"),
         (["run", "model.yaml"], "model.yaml"),
         (["compare", "."], "is no study"),
-        (["compare", ".", "--format", "xml"], "no format 'xml'"),
+        (["compare", ".", "--format", "xml"], "unknown format 'xml'"),
         (["bench", "--request-rate", "0"], "rate_per_s must be greater than 0"),
         (["bench", "--num-prompts", "0"], "num_prompts must be at least 1"),
         (["bench", "--max-concurrency", "0"], "concurrency must be greater than 0"),
-        (["bench", "--backend", "tgi"], "no backend 'tgi'"),
-        (["bench", "--metric-dialect", "vllm-1"], "no metric dialect 'vllm-1'"),
+        (["bench", "--backend", "tgi"], "unknown --backend 'tgi'"),
+        (["bench", "--metric-dialect", "vllm-1"], "unknown metric dialect 'vllm-1'"),
         (["bench", "--extra-body", "[1]"], "must be a JSON object"),
-        (["bench", "--extra-body", "{"], "is no JSON"),
+        (["bench", "--extra-body", "{"], "--extra-body is not valid JSON"),
         (["bench", "--metadata", "x"], "KEY=VALUE"),
         (["bench", "--header", "x"], "NAME=VALUE"),
-        (["bench", "--percentile-metrics", "ttft,foo"], "no section 'foo'"),
+        (["bench", "--percentile-metrics", "ttft,foo"], "unknown section 'foo'"),
         (["bench", "--metric-percentiles", "101"], "between 0 and 100"),
         (["bench", "--dataset-name", "random"], "no data set 'random'"),
         (["bench", "--dataset-name", "sharegpt"], "needs --dataset-path"),
@@ -383,4 +383,4 @@ def test_a_server_that_can_no_longer_count_costs_only_the_count(tmp_path: Path):
     (trial,) = read_study(tmp_path / "s").trials
     assert trial.state == "done"
     assert [record.our_tokens for record in trial.records] == [None] * 3
-    assert any("counted again" in finding.message for finding in trial.findings)
+    assert any("could not be counted" in finding.message for finding in trial.findings)

@@ -14,11 +14,11 @@ import pytest
 
 from inferometer.cli import main
 from inferometer.core.record import Event, Fact, RequestRecord, TokenUsage
-from inferometer.core.spec import parse
+from inferometer.core.spec_file import parse
 from inferometer.store import Store
 
 SEED = Path(__file__).parents[1] / "golden" / "seed.md"
-DOCUMENT = Path(__file__).parents[2] / "docs" / "compare.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "how-to" / "compare.md"
 RECORDED = Path(__file__).parents[1] / "foreign" / "recorded"
 MS = 1_000_000
 STUDY = """
@@ -132,7 +132,7 @@ def test_a_study_and_a_block_stand_side_by_side_and_unlike_definitions_are_marke
     text = one_line(printed("compare", study, f"{SEED}#1", "--all"))
     assert "Mean TPOT (ms) [" in text
     assert "Median chunk gap (ms) [" in text  # the block's ITL stands there too
-    assert "one, two: by our definition; W7900 Q4_K_M: ends at [DONE], not at the last token" in text
+    assert "one, two: our definition; W7900 Q4_K_M: ends at [DONE], not at the last token" in text
     assert "successful requests one 2, two 2, W7900 Q4_K_M 50" in text
     vllm = printed("compare", study, f"{SEED}#1", "--metric-dialect", "vllm-0.6.5")
     assert "Mean TPOT (ms)  " in vllm  # by that version's rules both are alike
@@ -145,7 +145,7 @@ def test_a_file_may_be_the_baseline_of_a_study_and_takes_no_arm_s_name(tmp_path:
 
 
 def test_what_is_wrong_with_an_argument_is_one_message_and_exit_2(tmp_path: Path):
-    for word, said in ((f"{SEED}#nothing", "has no heading 'nothing'"), (tmp_path, "there is no study.db in it")):
+    for word, said in ((f"{SEED}#nothing", "has no heading 'nothing'"), (tmp_path, "it has no study.db")):
         done = inferometer("compare", word)
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr
@@ -196,12 +196,12 @@ def test_list_tells_of_every_study_below_a_folder_in_the_order_in_which_they_beg
 
 
 def test_list_and_show_say_where_there_is_nothing(tmp_path: Path):
-    assert "there is no study in" in inferometer("list", tmp_path).stderr
-    assert "there is no folder" in inferometer("list", tmp_path / "x").stderr
+    assert "contains no study" in inferometer("list", tmp_path).stderr
+    assert "does not exist" in inferometer("list", tmp_path / "x").stderr
     a_study(tmp_path / "deep" / "s")
     done = inferometer("show", tmp_path)
     assert done.returncode == 2
-    assert f"There are studies below it: inferometer list {tmp_path}" in done.stderr
+    assert f"It contains studies: inferometer list {tmp_path}" in done.stderr
 
 
 def test_every_command_of_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.cli.engine_bench import split_flags
-from inferometer.standin import standin_pair
+from inferometer.standin.pairs import standin_pair
 
 RECORDED = Path(__file__).parents[1] / "foreign" / "recorded"
 
@@ -59,7 +59,7 @@ def test_without_a_llama_bench_the_embedded_engine_is_measured(tiny: Path, tmp_p
     ]
     assert {(cell[0], cell[4], cell[-1]) for cell in cells} == {("qwen2 ?B Q8_0", "1", "server")}
     assert "by llama.cpp's own timings" in done.stdout
-    assert "qwen2 ?B Q8_0 is not a real model but a stand-in 3x256, random weights of seed 1." in done.stdout
+    assert "qwen2 ?B Q8_0 is no real model but a stand-in 3x256, random weights of seed 1." in done.stdout
     assert (out / "rows.md").read_text() == done.stdout
     kept = json.loads((out / "rows.json").read_text())
     assert [len(row["samples_ns"]) for row in kept["rows"]] == [2] * 8
@@ -116,7 +116,7 @@ def test_what_llama_bench_printed_elsewhere_can_be_read(tmp_path: Path):
     ("words", "says"),
     [
         ((), "-m is missing: name a GGUF file, or standin:demo"),
-        (("-m", "/nowhere.gguf"), "there is no file /nowhere.gguf"),
+        (("-m", "/nowhere.gguf"), "file not found: /nowhere.gguf"),
         (("-m", "TINY", "-p", "many"), "-p takes whole numbers"),
         (("-m", "TINY", "-p", "0", "-n", "0"), "no test is left"),
         (("-m", "TINY", "-r", "0"), "-r must be at least 1"),
@@ -125,17 +125,20 @@ def test_what_llama_bench_printed_elsewhere_can_be_read(tmp_path: Path):
         (("-m", "TINY", "-ctk", "q8_0"), "the embedded engine has no flag '-ctk'"),
         (("-m", "TINY", "-nkvo", "1"), "the embedded engine has no flag '-nkvo'"),
         (("-m", "TINY", "--card", "RTX 3091"), "Did you mean 'RTX 3090'?"),
-        (("-m", "TINY", "--card", "H200", "--bandwidth", "5"), "either --card or the figures"),
+        (
+            ("-m", "TINY", "--card", "H200", "--bandwidth", "5"),
+            "--card and the figures (--bandwidth, --tflops) exclude each other",
+        ),
         (("-m", "TINY", "--bandwidth", "0"), "--bandwidth must be greater than 0"),
-        (("-m", "TINY", "--format", "html"), "there is no format 'html'; known: md, json, terminal"),
-        (("-m", "TINY", "--both"), "--both needs a llama-bench"),
+        (("-m", "TINY", "--format", "html"), "unknown --format 'html'; known: md, json, terminal"),
+        (("-m", "TINY", "--both"), "--both needs llama-bench"),
         (("-m", "TINY", "--engine", "vlm"), "there is no engine 'vlm'"),
         (("-m", "TINY", "--engine", "external"), "--engine external needs --url"),
         (
             ("-m", "TINY", "--engine", "embedded", "--url", "http://h"),
             "--url is for --engine external, not for embedded",
         ),
-        (("-m", "TINY", "--llama-bench", "/nowhere"), "there is no /nowhere"),
+        (("-m", "TINY", "--llama-bench", "/nowhere"), "/nowhere not found"),
         (("-m", "TINY", "--out", "/usr"), "--out: /usr exists and is not empty"),
         (("--url", "http://localhost:1", "-ngl", "9"), "runs already; start it with these flags"),
         (("--read", "/nowhere.json"), "/nowhere.json cannot be read"),

@@ -75,7 +75,7 @@ def test_a_file_is_written_whole_said_and_not_written_over(inferometer: Call, fo
     again = inferometer("export", "mine", "-o", "new/out.md", "--to", "json")
     assert again.code == 2
     assert again.stderr == (
-        "inferometer: new/out.md is there already; give another name, or --force to write over it.\n"
+        "inferometer: new/out.md already exists. Name another file, or add --force to overwrite it.\n"
     )
     forced = inferometer("export", "mine", "-o", "new/out.md", "--to", "json", "--force")
     assert forced.code == 0
@@ -86,7 +86,7 @@ def test_a_file_is_written_whole_said_and_not_written_over(inferometer: Call, fo
 def test_a_folder_takes_a_file_for_each_trial_and_one_json_cannot(inferometer: Call, folder: Path, tmp_path: Path):
     one = inferometer("export", "mine", "--to", "vllm-json", "-o", "r.json")
     assert one.code == 2
-    assert "there are 6 trials, and a file of vLLM's holds one" in one.stderr
+    assert "6 trials were selected, and a vLLM result file holds one" in one.stderr
     done = inferometer("export", "mine", "--to", "vllm-json", "-o", "r/")
     assert done.code == 0, done.stderr
     assert len(list((tmp_path / "r").iterdir())) == 6
@@ -106,10 +106,10 @@ def test_a_zip_is_compared_as_the_folder_is_and_not_gone_on_with(inferometer: Ca
 
 def test_what_cannot_be_printed_or_is_unknown_is_refused(inferometer: Call, folder: Path, tmp_path: Path):
     for words, said in (
-        (("--to", "zip"), "zip is no text to print: name a file with -o FILE.zip"),
-        ((), "in which format? Nothing says which; name it with --to. Known: csv,"),
-        (("--to", "csv", "--table", "samples"), "no table 'samples'; known: metrics, requests, events"),
-        (("--to", "csv", "--metric-dialect", "tgi"), "no metric dialect 'tgi'"),
+        (("--to", "zip"), "zip is a binary format: name a file with -o FILE.zip"),
+        ((), "the export format is unknown: no --to and no file name. Name it with --to. Known: csv,"),
+        (("--to", "csv", "--table", "samples"), "unknown --table 'samples'; known: metrics, requests, events"),
+        (("--to", "csv", "--metric-dialect", "tgi"), "unknown metric dialect 'tgi'"),
     ):
         done = inferometer("export", "mine", *words)
         assert done.code == 2
@@ -125,13 +125,15 @@ def test_pairs_are_asked_for_on_the_command_line(inferometer: Call, write_study)
     alone = inferometer("compare", "one", "two", "--format", "json", "--no-pairs")
     assert json.loads(alone.stdout)["arms"] == ["one/base", "one/draft", "two/base", "two/draft"]
     both = inferometer("compare", "one", "two", "--no-pairs", "--pair", "one/base:two/draft")
-    assert (both.code, both.stderr) == (2, "inferometer: give either --pair or --no-pairs.\n")
+    assert (both.code, both.stderr) == (2, "inferometer: --pair and --no-pairs exclude each other: give one.\n")
 
 
 COMMANDS = [
     line
     for block in re.findall(
-        r"^```\n(.*?)^```", (Path(__file__).parents[2] / "docs" / "export.md").read_text(), re.MULTILINE | re.DOTALL
+        r"^```\n(.*?)^```",
+        (Path(__file__).parents[2] / "docs" / "reference" / "export.md").read_text(),
+        re.MULTILINE | re.DOTALL,
     )
     for line in block.splitlines()
 ]

@@ -97,17 +97,17 @@ def test_a_server_without_tls_is_said_to_be_one(tmp_path: Path):
         done = bench(f"https://127.0.0.1:{listener.getsockname()[1]}", cwd=tmp_path)
         listener.shutdown(socket.SHUT_RDWR)
     assert done.returncode == 1
-    assert "Does it speak plain HTTP? Then write http://." in done.stderr
+    assert "If the server speaks plain HTTP, write http://." in done.stderr
 
 
 @pytest.mark.parametrize(
     ("url", "words", "said"),
     [
-        ("https://h", ("--insecure", "--ca-file", "ca.pem"), "give one of them"),
+        ("https://h", ("--insecure", "--ca-file", "ca.pem"), "Give one of them"),
         ("https://h", ("--ca-file", "nowhere.pem"), "nowhere.pem cannot be used: No such file"),
         ("https://h", ("--ca-file", "empty.pem"), "empty.pem cannot be used: it holds no certificate"),
-        ("unix://relative.sock", (), "by its whole path"),
-        ("https://me:sesame@h:port", (), "no address of a server"),
+        ("unix://relative.sock", (), "write the absolute path"),
+        ("https://me:sesame@h:port", (), "not the address of a server"),
         ("https://me:sesame@h", (), "as a header"),
         ("http://h/?key=sesame", (), "query"),
         ("http://h", ("--endpoint", "v1/completions"), "must begin with /"),
@@ -233,7 +233,7 @@ def test_a_proxy_that_is_not_there_or_refuses_is_named(tmp_path: Path):
         plain = bench("http://far.example", "--out", "p", cwd=tmp_path, http_proxy=server.url)
         tunnel = bench("https://far.example", "--out", "t", cwd=tmp_path, https_proxy=server.url)
     assert f"the proxy {server.url} wants a name and a password" in plain.stderr
-    assert f"the proxy {server.url} opens no tunnel to https://far.example: HTTP 407" in tunnel.stderr
+    assert f"the proxy {server.url} refused a tunnel to https://far.example: HTTP 407" in tunnel.stderr
     assert "sesame" not in done.stderr + plain.stderr + tunnel.stderr
 
 

@@ -169,7 +169,7 @@ def test_a_study_that_fails_tells_why_without_a_secret(folder: Path, mode: str):
     ("arm", "said"),
     [
         ({"engine": "external", "url": "http://me:sesame-1@127.0.0.1:9"}, "a name or a password"),
-        ({"engine": "external", "url": "http://127.0.0.1:9?api_key=sesame-1"}, "leave out the query"),
+        ({"engine": "external", "url": "http://127.0.0.1:9?api_key=sesame-1"}, "remove the query"),
         ({"engine": "command", "command": ["./vllm"], "url": "http://me:sesame-1@127.0.0.1:9"}, "a name or a password"),
         ({"engine": "embedded", "model": "standin:tiny", "args": ["--api-key=sesame-1"]}, "has no flag"),
         ({"engine": "external", "url": "http://127.0.0.1:9", "path": "v1?key=sesame-1"}, "must begin with /"),

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.analysis.compare import Comparison
+from inferometer.analysis.comparison import Comparison
 from inferometer.foreign.inputs import inputs_of
 from inferometer.report.markdown import render
-from inferometer.report.table import Shown
-from inferometer.results.read import comparison_of
+from inferometer.report.table import RowSelection
+from inferometer.results.comparison import comparison_of
 
 SEED = Path(__file__).parents[1] / "golden" / "seed.md"
 W7900, W7900_DRAFT = "W7900 Q4_K_M", "W7900 Q4_K_M + 1.5B Q8 Draft"
@@ -64,7 +64,7 @@ def compared(*headings: str) -> Comparison:
 @pytest.mark.parametrize(("headings", "place"), TABLES.items())
 def test_the_seed_s_table_comes_out_of_its_blocks(headings: tuple[str, str], place: int):
     seeds = tables(SEED.read_text())[place]
-    (ours,) = tables(render(compared(*headings), Shown(all=True)))
+    (ours,) = tables(render(compared(*headings), RowSelection(all=True)))
     columns = dict(zip(dict.fromkeys(column for _, column in seeds), (*headings, PERCENT), strict=True))
     assert len(seeds) == 17 * 3
     assert [row for row, _ in ours] == [row for row, _ in seeds]  # the same rows, and none besides

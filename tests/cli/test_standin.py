@@ -86,9 +86,9 @@ def test_the_32b_is_written_in_little_time_and_memory(tmp_path: Path):
         ("--like qwen2.5-coder32b -o t.gguf", "Did you mean qwen2.5-coder-32b?"),
         ("--like llama-3-8b --quant Q4_K_L -o t.gguf", "there is no quantisation 'Q4_K_L' here. The nearest is Q4_K_M"),
         ("--like llama-3-8b", "--output is missing"),
-        ("-o t.gguf", "--output t.gguf of which shape? Add --like NAME"),
+        ("-o t.gguf", "--output t.gguf needs a shape. Add --like NAME"),
         ("--draft-like llama-3-8b", "--draft-output is missing"),
-        ("--like llama-3-8b --config config.json -o t.gguf", "--like and --config both name a shape"),
+        ("--like llama-3-8b --config config.json -o t.gguf", "--like and --config exclude each other"),
         ("--config nowhere.json -o t.gguf", "--config nowhere.json cannot be read: No such file or directory"),
         (
             "--like llama-3-8b -o t.gguf --draft-like qwen2.5-coder-1.5b --draft-output d.gguf",
@@ -96,7 +96,7 @@ def test_the_32b_is_written_in_little_time_and_memory(tmp_path: Path):
         ),
         (
             "--like llama-3-8b -o t.gguf --draft-like llama-3-8b --draft-output t.gguf",
-            "target and draft cannot both be t.gguf",
+            "--output and --draft-output are both t.gguf",
         ),
         ("--size huge", "no stand-in of size 'huge'"),
     ],

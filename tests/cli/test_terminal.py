@@ -229,7 +229,7 @@ def test_no_engine_outlives_ctrl_c(tmp_path: Path, when: str, presses: int):
     program = AtTerminal("run", "study.yaml", "--out", "s", cwd=tmp_path)
     program.wait_for(when)
     program.type("\x03")
-    program.wait_for("Ctrl-C again stops now")
+    program.wait_for("Ctrl-C again stops at once")
     program.type("\x03" * (presses - 1))
     assert program.end() == 130
     assert "Traceback" not in program.shown
@@ -269,7 +269,7 @@ def test_a_second_ctrl_c_kills_an_engine_that_does_not_end(tmp_path: Path):
     while not any("time.sleep(600)" in line for line in program.left() if "sh -c" not in line):
         assert program.process.poll() is None
     program.type("\x03")
-    program.wait_for("Ctrl-C again stops now")
+    program.wait_for("Ctrl-C again stops at once")
     program.type("\x03")
     assert program.end() == 130
     assert program.left() == []

@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from inferometer.base.errors import RequestWrong, SpecInvalid
-from inferometer.core.spec import Arm, parse
+from inferometer.core.spec import Arm
+from inferometer.core.spec_file import parse
 from inferometer.results.read import read_study
-from inferometer.study.loop import require_reach
+from inferometer.study.preconditions import require_reachable
 from inferometer.testing.scripted_server import ScriptedServer, inference_server
 
 STUDY = """
@@ -117,16 +118,16 @@ def test_a_study_file_with_more_workers_than_its_concurrency_is_refused():
 @pytest.mark.parametrize(
     ("arm", "said"),
     [
-        (Arm(engine="embedded", model="standin:tiny"), "arm a is an engine that we start"),
-        (Arm(engine="external", url="http://127.0.0.1:8080"), "means something else on each"),
-        (Arm(engine="external", url="http://localhost:8080"), "means something else on each"),
-        (Arm(engine="external", url="unix:///run/server.sock"), "means something else on each"),
+        (Arm(engine="embedded", model="standin:tiny"), "arm a is an engine that Inferometer starts"),
+        (Arm(engine="external", url="http://127.0.0.1:8080"), "means a different server on each"),
+        (Arm(engine="external", url="http://localhost:8080"), "means a different server on each"),
+        (Arm(engine="external", url="unix:///run/server.sock"), "means a different server on each"),
     ],
 )
 def test_what_other_machines_cannot_reach_is_refused(arm: Arm, said: str):
     with pytest.raises(RequestWrong, match=said):
-        require_reach({"a": arm})
+        require_reachable({"a": arm})
 
 
 def test_what_other_machines_can_reach_is_taken():
-    assert require_reach({"a": Arm(engine="external", url="http://10.0.0.7:8080")}) is None
+    assert require_reachable({"a": Arm(engine="external", url="http://10.0.0.7:8080")}) is None

@@ -18,7 +18,7 @@ from inferometer.engines.process import is_alive
 from inferometer.engines.sglang import SgLang
 from inferometer.engines.vllm import Vllm
 from inferometer.net.http_client import ask, server_at
-from inferometer.standin import standin_pair
+from inferometer.standin.pairs import standin_pair
 from inferometer.testing import openai_server_shim
 from inferometer.testing.llama_server_shim import write_binary
 

@@ -40,7 +40,7 @@ def test_a_replay_has_the_workload_s_own_times():
 
 
 def test_a_replay_without_times_is_refused():
-    with pytest.raises(RequestWrong, match="a workload with times of its own"):
+    with pytest.raises(RequestWrong, match="a workload with recorded times"):
         build(requests(3), [], Replay(), 1, RandomState(1))
 
 

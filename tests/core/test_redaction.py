@@ -3,21 +3,21 @@ import pytest
 
 from inferometer.core.redaction import (
     is_secret_name,
-    redact,
     redacted_env,
     redacted_line,
     redacted_spec,
     redacted_text,
     redacted_words,
-    secrets_in,
+    redactor_for,
     secrets_of_environment,
 )
-from inferometer.core.spec import Arm, Sampling, Spec, parse, to_yaml
+from inferometer.core.spec import Arm, Sampling, Spec
+from inferometer.core.spec_file import parse, to_yaml
 
 
 @pytest.mark.parametrize(
     "name",
-    "--api-key --api_key -hft --hf-token HF_TOKEN OPENAI_API_KEY my_password X-Api-Key Authorization sig".split(),
+    ("--api-key --api_key --pwd DB_PWD -hft --hf-token HF_TOKEN OPENAI_API_KEY X-Api-Key Authorization sig").split(),
 )
 def test_names_that_say_that_their_value_is_a_secret(name: str):
     assert is_secret_name(name)
@@ -65,19 +65,24 @@ def test_a_spec_is_kept_without_its_secrets_and_can_be_read():
     assert "sesame" not in kept
     assert "stop_token_ids" in kept
     assert redacted_spec(parse(kept, "x")) == parse(kept, "x")
-    assert set(secrets_in(spec, {"Authorization": "Bearer sesame-5"})) == {
+    assert set(redactor_for(spec.arms.values(), {"Authorization": "Bearer sesame-5"}).secrets) == {
         "sesame-1", "sesame-2", "sesame-5", "Bearer sesame-5"
     }  # fmt: skip
 
 
-def test_several_keys_by_commas_are_each_a_secret():
-    spec = Spec(arms={"a": Arm("llama-server", "m", args=("--api-key", "sesame-1,sesame-2"))})
-    assert redact("it has sesame-2 and sesame-1", secrets_in(spec)) == "it has *** and ***"
+def test_the_directory_variables_of_a_shell_are_not_secrets():
+    environment = {"PWD": "/home/me/models", "OLDPWD": "/home/me/other", "DB_PWD": "sesame-of-a-database"}
+    shown = redactor_for([], environment=environment).redact("/home/me/models/model.gguf sesame-of-a-database")
+    assert shown == "/home/me/models/model.gguf ***"
+    assert redacted_env({"PWD": "/home/me"}) == {"PWD": "/home/me"}
 
 
-def test_short_values_make_no_holes_into_words():
-    spec = Spec(arms={"a": Arm("llama-server", "m", env={"A_KEY": "on"})})
-    assert redact("on and on", secrets_in(spec)) == "on and on"
+def test_the_password_of_the_environment_s_proxy_is_a_secret():
+    redactor = redactor_for([], environment={"https_proxy": "http://me:sesame-1@proxy"})
+    assert redactor.redact("Basic bWU6c2VzYW1lLTE=, sesame-1") == "***, ***"
+
+
+def test_short_values_of_unrelated_variables_are_not_secrets():
     assert secrets_of_environment({"A_TOKEN": "true", "B_TOKEN": "0123456789ab"}) == {"0123456789ab"}
 
 

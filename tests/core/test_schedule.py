@@ -11,7 +11,17 @@ from numpy.random import RandomState
 
 from inferometer.core import plan as plans
 from inferometer.core.request import user_request
-from inferometer.core.schedule import Closed, Constant, Drawn, Gamma, Poisson, Ramp, Replay, Schedule, rate_asked_per_s
+from inferometer.core.schedule import (
+    Closed,
+    Constant,
+    Drawn,
+    Gamma,
+    Poisson,
+    Ramp,
+    Replay,
+    Schedule,
+    requested_rate_per_s,
+)
 
 STEADY = [
     Constant(50.0),
@@ -55,8 +65,8 @@ def sent_requests(count: int) -> list:
 @pytest.mark.parametrize("schedule", [*OPEN, Replay(2.0)])
 @given(count=st.integers(1, 40), parts=st.integers(1, 5))
 def test_shards_add_up_to_the_plan(schedule: Schedule, count: int, parts: int):
-    asked_ns = [i * i * 1_000_000 for i in range(count)]
-    plan = plans.build(sent_requests(count), sent_requests(0), schedule, 1, RandomState(1), asked_ns)
+    recorded_ns = [i * i * 1_000_000 for i in range(count)]
+    plan = plans.build(sent_requests(count), sent_requests(0), schedule, 1, RandomState(1), recorded_ns)
     shards = [plans.shard(plan, part, min(parts, count)) for part in range(min(parts, count))]
     assert sorted((item for shard in shards for item in shard.items), key=lambda item: item.index) == list(plan.items)
     for shard in shards:
@@ -66,7 +76,7 @@ def test_shards_add_up_to_the_plan(schedule: Schedule, count: int, parts: int):
 
 @pytest.mark.parametrize("schedule", STEADY)
 def test_the_mean_rate_is_the_one_asked_for(schedule: Drawn):
-    assert rate_asked_per_s(schedule) == 50
+    assert requested_rate_per_s(schedule) == 50
     due = schedule.due_ns(20_000, RandomState(5))
     # The mean of 20,000 gaps has a relative error of 1/sqrt(20,000 × shape): 1.4% for the burstiest; 5 of these.
     assert due[-1] / 19_999 == pytest.approx(1e9 / 50, rel=0.07)
@@ -155,12 +165,12 @@ def test_a_random_ramp_has_its_rate_in_every_part_of_it(strategy, burstiness: fl
 # --- replay ---------------------------------------------------------------------------------------
 
 
-@given(asked_ns=st.lists(st.integers(-(10**15), 10**15), min_size=1).map(sorted), speed=st.floats(0.1, 100))
-def test_a_replay_keeps_the_order_begins_at_zero_and_lasts_as_long_as_its_speed_says(asked_ns, speed):
-    due = Replay(speed).due_ns_of(asked_ns)
+@given(recorded_ns=st.lists(st.integers(-(10**15), 10**15), min_size=1).map(sorted), speed=st.floats(0.1, 100))
+def test_a_replay_keeps_the_order_begins_at_zero_and_lasts_as_long_as_its_speed_says(recorded_ns, speed):
+    due = Replay(speed).due_ns_of(recorded_ns)
     assert due[0] == 0
     assert due == sorted(due)
-    assert due[-1] == pytest.approx((asked_ns[-1] - asked_ns[0]) / speed, abs=1)
+    assert due[-1] == pytest.approx((recorded_ns[-1] - recorded_ns[0]) / speed, abs=1)
 
 
 def test_a_closed_loop_has_no_due_times():

@@ -4,7 +4,8 @@ import pytest
 
 from inferometer.base.errors import SpecInvalid
 from inferometer.core.schedule import Closed, Gamma, Poisson, Ramp, Replay
-from inferometer.core.spec import Arm, Builtin, Draft, ShareGpt, Spec, Trace, parse, to_yaml
+from inferometer.core.spec import Arm, Builtin, Draft, ShareGpt, Spec, Trace
+from inferometer.core.spec_file import parse, to_yaml
 
 SEED_STUDY = """
 name: Qwen2.5-Coder-32B, with and without a draft
@@ -102,31 +103,31 @@ def test_every_problem_is_reported_at_once_with_its_place_and_the_nearest_name()
     assert "arms.a.engin: unknown field; did you mean 'engine'?" in found
     assert "arms.a.model: expected `str`, got `int`" in found
     assert "arms.a.engine: is missing" in found
-    assert "arms.b.base: no arm 'aa'; did you mean 'a'?" in found
+    assert "arms.b.base: unknown arm 'aa'; did you mean 'a'?" in found
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: [", "it is no YAML"),
+        ("a: [", "it is not valid YAML"),
         ("[1, 2]", "must be a mapping"),
         ("name: x", "arms: is missing"),
         ("arms: {}", "arms: give at least one"),
         ("arms: 3", "arms: expected `object`"),
-        ("arms: {a: {base: b}, b: {base: a}}", "goes round in a circle"),
+        ("arms: {a: {base: b}, b: {base: a}}", "is circular"),
         ("arms: {a: {engine: external}}", "arms.a.url: is missing"),
         ("arms: {a: {engine: embedded}}", "arms.a.model: is missing"),
         ("arms: {a: {engine: command}}", "arms.a.command: is missing; give the start command as a list of words"),
         ("arms: {a: {engine: command, command: 'serve it'}}", "or shell: true to have /bin/sh read the line"),
-        ("arms: {a: {engine: command, command: [serve], shell: true}}", "a list of words needs no shell"),
+        ("arms: {a: {engine: command, command: [serve], shell: true}}", "in a list of words needs no shell"),
         (
             "arms: {a: {engine: embedded, model: m, command: [serve]}}",
             "embedded is not started by a command",
         ),
-        ("arms: {a: {engine: vllm, model: m, command: [serve], args: [-t]}}", "takes the place of binary and args"),
-        ("arms: {a: {engine: vllm, model: m, pid: 3}}", "pid: and container: are for an external engine"),
-        ("arms: {a: {engine: external, url: 'http://x', pid: 0}}", "pid: must be a process's number, not 0"),
-        ("arms: {a: {engine: external, url: 'http://x', pid: 3, container: c}}", "one says whose memory it is"),
+        ("arms: {a: {engine: vllm, model: m, command: [serve], args: [-t]}}", "replaces binary and args"),
+        ("arms: {a: {engine: vllm, model: m, pid: 3}}", "pid: and container: are only for an external engine"),
+        ("arms: {a: {engine: external, url: 'http://x', pid: 0}}", "pid: must be a process id, not 0"),
+        ("arms: {a: {engine: external, url: 'http://x', pid: 3, container: c}}", "give only one"),
         ("arms: {a: {engine: external, url: 'http://x', draft: {model: m}}}", "start it with its draft"),
         ("trials: 0\narms: {a: {engine: embedded, model: m}}", "trials: must be at least 1, not 0"),
         ("schedule: {kind: closed, concurrency: 0}\narms: {a: {engine: e, model: m}}", "schedule.concurrency must be"),

@@ -3,7 +3,7 @@
 import pytest
 
 from inferometer.base.errors import SpecInvalid
-from inferometer.core.spec import parse
+from inferometer.core.spec_file import parse
 
 GOOD = "arms: {a: {engine: external, url: 'http://h'}}\n"
 
@@ -45,7 +45,7 @@ def test_tags_make_nothing(tag: str):
 
 @pytest.mark.parametrize("value", ["2001-13-45", "9" * 5000, "'\x1b[31m"])
 def test_a_value_that_yaml_cannot_make_is_no_yaml(value: str):
-    refused("it is no YAML", f"name: {value}\n{GOOD}")
+    refused("it is not valid YAML", f"name: {value}\n{GOOD}")
 
 
 def test_aliases_and_merge_keys_of_a_person_are_fine():

@@ -7,7 +7,7 @@ import pytest
 
 from inferometer.core.spec import Arm
 from inferometer.engines.process import LOCALHOST, Launch, free_port
-from inferometer.standin import standin_pair
+from inferometer.standin.pairs import standin_pair
 from inferometer.testing.llama_server_shim import write_binary
 
 ENGINE_SCRIPT = """

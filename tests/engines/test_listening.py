@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from inferometer.base.errors import SpecInvalid
-from inferometer.core.spec import Arm, parse
+from inferometer.core.spec import Arm
+from inferometer.core.spec_file import parse
 from inferometer.engines.command import Command
 from inferometer.engines.embedded import settings_of
 from inferometer.engines.llama_server import LlamaServer
 from inferometer.engines.sglang import SgLang
 from inferometer.engines.vllm import Vllm
-from inferometer.standin import standin_pair
+from inferometer.standin.pairs import standin_pair
 from inferometer.testing import llama_server_shim, openai_server_shim
 
 

@@ -16,9 +16,9 @@ def folder(write_study) -> Path:
     return write_study("mine", {"base": 10, "draft": 5})
 
 
-def text_of(piece: OutputFile) -> str:
-    assert piece.text is not None
-    return "".join(piece.text())
+def text_of(made: OutputFile) -> str:
+    assert made.text is not None
+    return "".join(made.text())
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_a_format_is_known_by_its_name_or_by_the_file_s_ending(name, file, forma
     [
         ("xlsx", None, "no format 'xlsx'"),
         ("parkuet", None, "Did you mean 'parquet'"),
-        (None, "a.out", "The ending of a.out does not say which"),
-        (None, None, "Nothing says which"),
+        (None, "a.out", "a.out has no known ending"),
+        (None, None, "no --to and no file name"),
     ],
 )
 def test_an_unknown_format_is_answered_with_the_known_ones(name, file, said):
@@ -56,20 +56,18 @@ def test_an_unknown_format_is_answered_with_the_known_ones(name, file, said):
 
 
 def test_vllm_s_block_of_one_trial_is_the_block_and_nothing_else(folder: Path):
-    (piece,) = output_files(
+    (made,) = output_files(
         [folder], ExportRequest(format="vllm-block", arm="base", trial=1, dialect="vllm-0.6.5"), into_folder=False
     )
     study = read_study(folder)
-    assert text_of(piece) == serving_block(study.summary(study.trials[0], "vllm-0.6.5")) + "\n"
-    assert "Mean TPOT (ms):                          10.10     \n" in text_of(piece)
-    assert "Peak" not in text_of(piece)
+    assert text_of(made) == serving_block(study.summary(study.trials[0], "vllm-0.6.5")) + "\n"
+    assert "Mean TPOT (ms):                          10.10     \n" in text_of(made)
+    assert "Peak" not in text_of(made)
 
 
 def test_vllm_s_blocks_of_several_trials_have_a_heading_each(folder: Path):
     made = output_files([folder], ExportRequest(format="vllm-block", arm="draft"), into_folder=False)
-    assert [text_of(piece).splitlines()[0] for piece in made] == [
-        f"## mine: draft, trial {number}" for number in (1, 2, 3)
-    ]
+    assert [text_of(one).splitlines()[0] for one in made] == [f"## mine: draft, trial {number}" for number in (1, 2, 3)]
     assert "Peak concurrent requests:" in text_of(made[0])  # 0.33's, unless another is asked for
 
 
@@ -81,11 +79,11 @@ def test_vllm_s_blocks_of_several_trials_have_a_heading_each(folder: Path):
     ],
 )
 def test_vllm_s_json_has_the_keys_of_its_version_and_says_whose_it_is(folder: Path, dialect, first):
-    (piece,) = output_files(
+    (made,) = output_files(
         [folder], ExportRequest(format="vllm-json", arm="draft", trial=3, dialect=dialect), into_folder=False
     )
-    assert piece.name == "draft-trial3.json"
-    result = json.loads(text_of(piece))
+    assert made.name == "draft-trial3.json"
+    result = json.loads(text_of(made))
     assert list(result)[: len(first)] == first
     assert (result["study"], result["arm"], result["trial"]) == ("mine", "draft", "3")
     assert result["date"] == "20260504-010301"
@@ -105,7 +103,7 @@ def test_0_33_has_its_lists_where_they_are_asked_for(folder: Path):
 
 def test_a_folder_gets_a_file_for_each_table_or_trial(folder: Path):
     def names(**fields) -> list[str]:
-        return [piece.name for piece in output_files([folder], ExportRequest(**fields), into_folder=True)]
+        return [made.name for made in output_files([folder], ExportRequest(**fields), into_folder=True)]
 
     assert names(format="csv") == ["metrics.csv", "requests.csv", "events.csv"]
     assert names(format="csv", arm="base") == ["requests.csv", "events.csv"]
@@ -117,21 +115,21 @@ def test_a_folder_gets_a_file_for_each_table_or_trial(folder: Path):
 
 def test_a_file_is_called_by_what_a_folder_can_hold(write_study):
     folder = write_study("odd", {"../up/a b": 10}, trials=1)
-    (piece,) = output_files([folder], ExportRequest(format="vllm-json"), into_folder=True)
-    assert piece.name == "_up_a b-trial1.json"
+    (made,) = output_files([folder], ExportRequest(format="vllm-json"), into_folder=True)
+    assert made.name == "_up_a b-trial1.json"
 
 
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"format": "md", "table": "events"}, "--table is for csv and parquet"),
-        ({"format": "md", "arm": "base"}, "--arm and --trial choose among trials"),
-        ({"format": "csv", "trial": 1}, "--arm and --trial choose among trials"),
-        ({"format": "vllm-json", "arm": "nobody"}, "no such trial; the trials are base 1, draft 1"),
-        ({"format": "csv", "table": "requests", "trial": 9}, "no such trial"),
+        ({"format": "md", "table": "events"}, "--table works with csv and parquet only"),
+        ({"format": "md", "arm": "base"}, "--arm and --trial select trials"),
+        ({"format": "csv", "trial": 1}, "--arm and --trial select trials"),
+        ({"format": "vllm-json", "arm": "nobody"}, "no trial matches --arm and --trial. Trials: base 1, draft 1"),
+        ({"format": "csv", "table": "requests", "trial": 9}, "no trial matches"),
     ],
 )
-def test_a_wish_that_fits_nothing_is_refused(folder: Path, fields, said):
+def test_a_request_that_fits_nothing_is_refused(folder: Path, fields, said):
     with pytest.raises(RequestWrong, match=said):
         output_files([folder], ExportRequest(**fields), into_folder=False)
 

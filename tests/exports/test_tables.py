@@ -187,10 +187,3 @@ def test_without_pyarrow_it_is_said_how_to_get_it(folder: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(RequestWrong, match=r"pip install 'inferometer\[parquet\]'"):
         output_files([folder], ExportRequest(format="parquet"), into_folder=False)
-
-
-def test_every_column_is_in_the_document():
-    document = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
-    for columns in (METRIC_COLUMNS, REQUEST_COLUMNS, (*EVENT_COLUMNS, EVENT_TEXT)):
-        for column in columns:
-            assert f"| `{column.name}` | {column.kind} | {column.says} |" in document

@@ -51,14 +51,14 @@ def states(study: Study) -> list[tuple[str, int, str]]:
             "an engine that hangs",
             ("hang", "--at", "4"),
             "timeouts: {first_token_s: 0.5, between_tokens_s: 0.5}",
-            "has stopped answering: 3 requests or more ended without a byte, and to one token more it gave nothing in",
+            "has stopped answering: at least 3 requests ended without a byte, and a request for one more token gave",
         ),
         ("health, but no tokens", ("mute", "--at", "0"), "", "answers /v1/chat/completions with status 200 and no tok"),
         (
             "health, but no tokens any more",
             ("mute", "--at", "2"),
             "",
-            "not one of 6 requests was answered (no_tokens 6)",
+            "none of 6 requests was answered (no_tokens 6)",
         ),
     ],
 )

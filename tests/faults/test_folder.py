@@ -70,7 +70,7 @@ def test_a_full_disk_is_said_and_what_was_stored_before_is_whole(tmp_path: Path,
     )
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert "the study in small/s cannot be written any more: database or disk is full" in done.stderr
+    assert "the study in small/s can no longer be written: database or disk is full" in done.stderr
     assert "go on from there with run --resume" in done.stderr
     assert processes_with(str(tmp_path)) == []
     (trial,) = read_study(tmp_path / "kept").trials

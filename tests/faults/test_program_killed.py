@@ -72,7 +72,7 @@ def stored(folder: Path) -> set[tuple[str, str]]:
     try:
         study = read_study(folder)
     except StudyUnreadable as error:
-        if "cut off in the moment of its making" not in str(error):
+        if "interrupted while it created the study" not in str(error):
             raise
         return set()
     if study.plan is None:

@@ -32,6 +32,6 @@ def by_us() -> Callable[[ForeignRun], dict[str, float | None]]:
     def computed(run: ForeignRun) -> dict[str, float | None]:
         trial = Trial("", 1, "done", plan_started_ns=0, records=run.records)
         values = summarize(trial, percentiles=(50, 90, 95, 99)).values
-        return {key: value for key, value in values.items() if key in run.of_records}
+        return {key: value for key, value in values.items() if key in run.keys_from_records}
 
     return computed

@@ -48,7 +48,7 @@ def read(text: str) -> None:
 def check(run: ForeignRun) -> None:
     assert run.values.keys() >= run.differs.keys()
     summary = summarize(Trial("", 1, "done", plan_started_ns=0, records=run.records))
-    assert not run.records or run.of_records <= KEYS
+    assert not run.records or run.keys_from_records <= KEYS
     assert summary.requests <= len(run.records)
 
 

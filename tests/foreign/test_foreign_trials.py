@@ -3,10 +3,17 @@
 import msgspec
 import pytest
 
-from inferometer.analysis.compare import Comparison, compare
+from inferometer.analysis.compare import compare
+from inferometer.analysis.comparison import Comparison
 from inferometer.core.record import Event, RequestRecord, TokenUsage
 from inferometer.foreign.foreign_run import ForeignRun
-from inferometer.foreign.foreign_trials import one_run_notes, percentiles_of, trial_of, unlike_work, with_chunk_gaps
+from inferometer.foreign.foreign_trials import (
+    different_work,
+    percentiles_of,
+    single_run_notes,
+    trial_of,
+    with_chunk_gaps,
+)
 from inferometer.metrics.summary import TrialSummary
 
 MS = 1_000_000
@@ -47,7 +54,7 @@ def test_a_row_of_unlike_definitions_has_a_mark_a_line_and_no_verdict():
     (found,) = tpot.differences
     assert (found.percent, found.verdict) == (pytest.approx(100.0), "unknown")
     assert found.reason == "the two columns define it differently"
-    assert "[1] ours: by our definition; theirs: to [DONE]" in comparison.notes
+    assert "[1] ours: our definition; theirs: to [DONE]" in comparison.notes
     assert row(comparison, "mean_ttft_ms").label == "Mean TTFT (ms)"
 
 
@@ -73,7 +80,7 @@ def test_requests_told_one_by_one_are_measured_again_and_have_an_interval_over_p
     known = frozenset({"mean_tpot_ms", "completed", "duration"})
     records = tuple(request(i, 4 + i) for i in range(8))
     told = msgspec.structs.replace(told, differs={"median_tpot_ms": "to [DONE]"})
-    theirs = trial(msgspec.structs.replace(told, records=records, of_records=known))
+    theirs = trial(msgspec.structs.replace(told, records=records, keys_from_records=known))
     assert theirs.differs["mean_tpot_ms"] == "to [DONE]"  # of the same requests
     assert set(theirs.values) == {*known, "memory_gib"}  # no stalls, say: what the file tells is too little for them
     assert set(theirs.replicates) == {"mean_tpot_ms", "duration"}
@@ -83,13 +90,13 @@ def test_requests_told_one_by_one_are_measured_again_and_have_an_interval_over_p
     estimate = row(compare([theirs]), "mean_tpot_ms").estimates["theirs"]
     assert estimate.basis == "prompts"
     assert estimate.low < 7.5 < estimate.high
-    assert one_run_notes([theirs]) == []
+    assert single_run_notes([theirs]) == []
 
 
 def test_requests_of_which_nobody_told_how_long_they_took_are_measured_without_rates():
     """Sent and ended at one moment: the total of their times is 0, which other rates would be divided by."""
     at_once = RequestRecord(0, "r", True, "ok", None, 0, 0, events=(Event(0, "text", "x"),), usage=TokenUsage(5, 1))
-    told = ForeignRun("r", "t", {}, records=(at_once, at_once), of_records=frozenset({"completed"}))
+    told = ForeignRun("r", "t", {}, records=(at_once, at_once), keys_from_records=frozenset({"completed"}))
     assert trial(told).values == {"completed": 2}
 
 
@@ -105,7 +112,7 @@ def test_runs_of_one_name_are_trials_of_one_column_with_an_interval():
     trials = [trial(run(mean_tpot_ms=value), "a", n) for n, value in enumerate((4.0, 5.0, 6.0), start=1)]
     estimate = row(compare(trials), "mean_tpot_ms").estimates["a"]
     assert (estimate.value, estimate.n, estimate.basis) == (5.0, 3, "trials")
-    assert one_run_notes(trials) == []
+    assert single_run_notes(trials) == []
 
 
 def test_rows_that_our_tables_leave_out_are_there_where_another_tool_tells_them():
@@ -124,7 +131,7 @@ def test_percentiles_are_those_that_any_run_tells():
 
 def test_columns_of_other_work_are_warned_of_where_one_is_another_tool_s():
     one, other = trial(run(completed=50, total_input_tokens=5926), "a"), trial(run(completed=40), "b")
-    (finding,) = unlike_work([one, other])
+    (finding,) = different_work([one, other])
     assert "successful requests a 50, b 40" in finding.message
-    assert unlike_work([one]) == []
-    assert unlike_work([ours(completed=50), ours(completed=40)]) == []  # findings of studies say more
+    assert different_work([one]) == []
+    assert different_work([ours(completed=50), ours(completed=40)]) == []  # findings of studies say more

@@ -1,8 +1,8 @@
-from inferometer.foreign.headings import placed_lines
+from inferometer.foreign.headings import lines_with_headings
 
 
 def paths(text: str) -> dict[str, tuple[str, ...]]:
-    return {line.strip(): path for path, line in placed_lines(text)}
+    return {line.strip(): path for path, line in lines_with_headings(text)}
 
 
 def test_a_line_stands_under_all_headings_above_it_that_are_further_out():

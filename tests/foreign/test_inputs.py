@@ -57,15 +57,15 @@ def test_a_path_alone_means_all_runs_in_order():
 
 def test_a_heading_that_is_not_there_lists_what_is():
     said = refused(f"{SEED}#W7900 Q5_K_M")
-    assert "no heading 'W7900 Q5_K_M'. Did you mean 'W7900 Q4_K_M'? It holds:" in said
+    assert "no heading 'W7900 Q5_K_M'. Did you mean 'W7900 Q4_K_M'? Its runs:" in said
     assert said.count("\n  #") == 8
-    assert "has no run 9. It holds:" in refused(f"{SEED}#9")
+    assert "has no run 9. Its runs:" in refused(f"{SEED}#9")
     assert "has no run 0." in refused(f"{SEED}#0")
 
 
 def test_a_heading_of_more_than_one_run_is_refused_with_those():
     said = refused(f"{SEED}#RTX 3090")
-    assert "is more than one run" in said
+    assert "matches more than one run" in said
     assert [line.split()[0] for line in said.splitlines()[1:]] == ["#7", "#8"]
     assert "\n  #1" in refused(f"{SEED}#W7900 Q4")
 
@@ -96,8 +96,8 @@ def test_folders_are_studies_and_keep_their_place_among_the_files(tmp_path: Path
     found = inputs_of([f"{SEED}#1", str(tmp_path), f"{SEED}#2"])
     assert found.folders == (tmp_path,)
     assert [column.folders_before for column in found.columns] == [0, 1]
-    assert "is a study, and its arms keep their names" in refused(f"x={tmp_path}")
-    assert "is a study, and its arms keep their names" in refused(f"{tmp_path}#1")
+    assert "is a study, and NAME= and #" in refused(f"x={tmp_path}")
+    assert "is a study, and NAME= and #" in refused(f"{tmp_path}#1")
 
 
 def test_text_of_windows_is_read(tmp_path: Path):
@@ -112,12 +112,12 @@ def test_text_of_windows_is_read(tmp_path: Path):
     [
         (b"", "is empty"),
         (b" \n\n", "is empty"),
-        (b"\x89PNG\x00\x01", "is no text: it holds zero bytes"),
-        (b"words\n", "holds no result that is known. Read are:\n  - vLLM's result"),
-        (b'{"tool": "another"}', "holds no result that is known"),
-        (b"\xff\xfe\x00\xd8", "holds no result that is known"),
-        (b"[" * 100_000, "holds no result that is known"),
-        (b'[{"n_prompt": 1, "n_gen": 0, "avg_ts": [' + b"[" * 100_000, "an output of llama-bench that cannot be read"),
+        (b"\x89PNG\x00\x01", "is not a text file: it contains zero bytes"),
+        (b"words\n", "has no known result. Supported files:\n  - vLLM's result"),
+        (b'{"tool": "another"}', "has no known result"),
+        (b"\xff\xfe\x00\xd8", "has no known result"),
+        (b"[" * 100_000, "has no known result"),
+        (b'[{"n_prompt": 1, "n_gen": 0, "avg_ts": [' + b"[" * 100_000, "the llama-bench output cannot be read"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_path(tmp_path: Path, content: bytes, said: str):
@@ -130,7 +130,7 @@ def test_a_file_too_large_is_refused_before_it_is_read(tmp_path: Path):
     path = tmp_path / "huge"
     with path.open("wb") as file:
         file.truncate(200 * 1024**2)  # a hole: it takes no room
-    assert "has 200.0 MiB; results of up to 128.0 MiB are read" in refused(str(path))
+    assert "has 200.0 MiB; at most 128.0 MiB can be read" in refused(str(path))
 
 
 def test_a_path_that_is_not_there_names_the_nearest(tmp_path: Path):
@@ -141,4 +141,4 @@ def test_a_path_that_is_not_there_names_the_nearest(tmp_path: Path):
 
 
 def test_a_study_s_database_is_named_by_its_folder(tmp_path: Path):
-    assert f"For a study name its folder: {tmp_path}." in refused(written(tmp_path, "study.db", b"SQLite\0"))
+    assert f"To read a study, name its folder: {tmp_path}." in refused(written(tmp_path, "study.db", b"SQLite\0"))

@@ -108,8 +108,8 @@ def test_a_table_of_something_else_is_none_of_it():
 @pytest.mark.parametrize(
     ("name", "cut", "said"),
     [
-        ("llama-bench-b11434.json", -40, "cannot be read, cut off perhaps"),
-        ("llama-bench-b11434.jsonl", -40, "cannot be read, cut off perhaps"),
+        ("llama-bench-b11434.json", -40, "cannot be read, it may be cut off"),
+        ("llama-bench-b11434.jsonl", -40, "cannot be read, it may be cut off"),
     ],
 )
 def test_a_file_that_was_cut_off_says_so(name: str, cut: int, said: str):
@@ -118,5 +118,5 @@ def test_a_file_that_was_cut_off_says_so(name: str, cut: int, said: str):
 
 
 def test_a_csv_with_its_head_alone_says_that_there_is_no_row():
-    with pytest.raises(RequestWrong, match="without a row"):
+    with pytest.raises(RequestWrong, match="has no row"):
         read((RECORDED / "llama-bench-b11434-fa.csv").read_text().splitlines()[0], "x")

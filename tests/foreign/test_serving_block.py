@@ -4,7 +4,7 @@ import pytest
 
 from inferometer.foreign.document import runs_of
 from inferometer.foreign.foreign_run import ForeignRun
-from inferometer.foreign.serving_block import memory_beneath
+from inferometer.foreign.serving_block import memory_below
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.rows import METRICS
 from inferometer.metrics.summary import TrialSummary
@@ -132,8 +132,8 @@ def test_a_head_without_a_line_that_is_known_is_no_run():
         ([], None),
     ],
 )
-def test_the_memory_beneath_a_block_is_a_bare_figure_or_one_that_is_called_memory(lines, gib):
-    assert memory_beneath(lines) == (None if gib is None else pytest.approx(gib))
+def test_the_memory_below_a_block_is_a_bare_figure_or_one_that_is_called_memory(lines, gib):
+    assert memory_below(lines) == (None if gib is None else pytest.approx(gib))
 
 
 def test_memory_of_one_heading_is_not_that_of_the_block_before():

@@ -102,8 +102,8 @@ def test_the_chunk_of_the_speaker_and_the_finish_chunk_are_gaps_of_0_7_3(runs):
 def test_rates_come_of_the_requests_only_where_their_sending_is_told(runs, by_us):
     (new,), (old,) = runs("vllm-0.33.0-detailed.json"), runs("vllm-0.6.5.json")
     assert by_us(new)["request_throughput"] == pytest.approx(new.values["request_throughput"], rel=0.01)
-    assert "request_throughput" not in old.of_records
-    assert "median_ttft_ms" in old.of_records
+    assert "request_throughput" not in old.keys_from_records
+    assert "median_ttft_ms" in old.keys_from_records
 
 
 def test_waits_for_being_sent_are_lateness(runs):
@@ -114,7 +114,7 @@ def test_waits_for_being_sent_are_lateness(runs):
     assert run.values["median_lateness_ms"] == pytest.approx(0.0435, abs=1e-4)
     assert run.values["mean_latency_from_sent_ms"] == pytest.approx(run.values["mean_e2el_ms"], rel=1e-6)
     assert run.values["mean_latency_from_due_ms"] == pytest.approx(143.6562, abs=1e-3)
-    assert run.differs["mean_latency_from_due_ms"].startswith("from when its loop came to the request")
+    assert run.differs["mean_latency_from_due_ms"].startswith("from when the client's loop reached the request")
 
 
 def test_in_a_closed_loop_nothing_is_from_due(runs):

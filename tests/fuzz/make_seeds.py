@@ -13,7 +13,7 @@ from targets import CORPUS, SMALL_STUDY, shrunk_database
 from inferometer.core.plan import Plan, PlanItem
 from inferometer.core.record import Event, Fact, Finding, RequestRecord, Sample, ServerTimings, TokenUsage
 from inferometer.core.request import user_request
-from inferometer.core.spec import parse
+from inferometer.core.spec_file import parse
 from inferometer.store import Store
 from inferometer.testing.scripted_server import STREAM_END, STREAM_HEAD, chunk, delta, event
 

@@ -20,20 +20,23 @@ from inferometer.base.errors import InferometerError, SpecInvalid
 from inferometer.base.text import sanitize
 from inferometer.core.plan import PlanItem
 from inferometer.core.record import RequestRecord
-from inferometer.core.redaction import redacted_spec, secrets_in
+from inferometer.core.redaction import redacted_spec, redactor_for
 from inferometer.core.request import user_request
-from inferometer.core.spec import ShareGpt, parse, to_yaml
+from inferometer.core.spec import ShareGpt
+from inferometer.core.spec_file import parse, to_yaml
 from inferometer.engines import effective_settings, readiness, server_facts
 from inferometer.engines.model_files import _own_name
 from inferometer.foreign import llama_bench_output, readers
 from inferometer.llama_bench.gguf_facts import header_of, model_facts
-from inferometer.load import dialects
+from inferometer.load import answer_decoding
+from inferometer.load.answer_decoding import decode_record
 from inferometer.load.arrivals import arrivals
+from inferometer.load.event_decoding import DIALECTS, EventReader
 from inferometer.load.sse import EventTooLarge, events
 from inferometer.load.wire import Exchange
-from inferometer.net.http_client import HttpAnswer, _said
+from inferometer.net.http_client import HttpAnswer, _excerpt
 from inferometer.net.target import target_of
-from inferometer.probes.engine_metrics import values
+from inferometer.probes.engine_metrics import read_page
 from inferometer.results.read import read_study
 from inferometer.store import Store
 from inferometer.workloads import sharegpt, trace
@@ -43,32 +46,32 @@ ITEM = PlanItem(0, user_request("r", "hello"), due_ns=None, measured=True)
 
 
 def answer(data: bytes) -> None:
-    """An answer of a server as it comes off the wire; the first bytes say where the reads were cut. Both ways of
-    decoding tell the same."""
+    """A server's answer from the wire; the first bytes define where the reads were cut. The fast pass and the slow one
+    decode the same record."""
     cuts, raw = data[:4], data[4:]
     edges = sorted({len(raw) * cut // 256 for cut in cuts} | {0, len(raw)})
     lengths = array.array("I", [b - a for a, b in itertools.pairwise(edges)])
     read_ns = array.array("q", range(10, 10 + len(lengths)))
-    for outcome, dialect in itertools.product(("complete", "eof"), dialects.DIALECTS):
+    for outcome, dialect in itertools.product(("complete", "eof"), DIALECTS):
         exchange = Exchange(0, outcome, 1, 2, 3, 99, raw, lengths.tobytes(), read_ns.tobytes())
         arrived = arrivals(exchange)
-        found = dialects.record(exchange, arrived, ITEM, dialect, 0)
+        found = decode_record(exchange, arrived, ITEM, dialect, 0)
         assert (found.model or "").isprintable()
         assert found.error.isprintable()
         _storable(found)
-        if dialects._swept(exchange, arrived, dialects._Reading(), dialect, 0) is not None:
-            with _no_sweep():
-                assert found == dialects.record(exchange, arrived, ITEM, dialect, 0)
+        if answer_decoding._decode_uniform_stream(exchange, arrived, EventReader(), dialect, 0) is not None:
+            with _without_fast_pass():
+                assert found == decode_record(exchange, arrived, ITEM, dialect, 0)
 
 
 @contextlib.contextmanager
-def _no_sweep() -> Iterator[None]:
-    sweep = dialects._swept
-    dialects._swept = lambda *_: None
+def _without_fast_pass() -> Iterator[None]:
+    fast_pass = answer_decoding._decode_uniform_stream
+    answer_decoding._decode_uniform_stream = lambda *_: None
     try:
         yield
     finally:
-        dialects._swept = sweep
+        answer_decoding._decode_uniform_stream = fast_pass
 
 
 def _storable(record: RequestRecord) -> None:
@@ -100,7 +103,7 @@ def sse(data: bytes) -> None:
 
 def told_by_server(data: bytes) -> None:
     """What a server answers to small questions: JSON, a page of metrics, a log."""
-    answered = HttpAnswer(200, data, sanitize(_said(data, "")))
+    answered = HttpAnswer(200, data, sanitize(_excerpt(data, "")))
     said = answered.json
     readiness.token_came(answered)
     text = data.decode(errors="replace")
@@ -113,7 +116,7 @@ def told_by_server(data: bytes) -> None:
         *effective_settings.facts_at_end(text, ()),
     )
     assert all(fact.value.isprintable() for fact in facts)
-    values(text)
+    read_page(text)
 
 
 def share_gpt(data: bytes) -> None:
@@ -122,7 +125,7 @@ def share_gpt(data: bytes) -> None:
 
 def trace_rows(data: bytes) -> None:
     for row in trace.rows(data, "x"):
-        assert abs(row.asked_ns) < 2**63 * 10 and 0 <= row.prompt_tokens <= trace.MOST_TOKENS
+        assert abs(row.recorded_ns) < 2**63 * 10 and 0 <= row.prompt_tokens <= trace.MOST_TOKENS
 
 
 def foreign(data: bytes) -> None:
@@ -144,7 +147,9 @@ def spec_yaml(data: bytes) -> None:
     except SpecInvalid as error:
         raise AssertionError("what is kept of a study cannot be read") from error
     kept = to_yaml(shown)
-    assert not any(secret in kept and secret.isalnum() for secret in secrets_in(spec) if len(secret) > 24)
+    assert not any(
+        secret in kept and secret.isalnum() for secret in redactor_for(spec.arms.values()).secrets if len(secret) > 24
+    )
 
 
 def gguf(data: bytes) -> None:

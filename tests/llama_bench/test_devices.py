@@ -1,8 +1,8 @@
 import pytest
 
 from inferometer.base.errors import RequestWrong
-from inferometer.engine_bench.measure import known_devices
-from inferometer.llama_bench.devices import Figure, device_asked, device_called, read_devices
+from inferometer.engine_bench.bench_files import known_devices
+from inferometer.llama_bench.devices import Figure, find_device, read_devices, requested_device
 
 KNOWN = known_devices()
 
@@ -30,7 +30,7 @@ KNOWN = known_devices()
 def test_the_cards_that_people_compare_are_known_by_their_drivers_names(
     driver_says: str, gb_per_s: float, tflops: float
 ):
-    device = device_called(KNOWN, driver_says)
+    device = find_device(KNOWN, driver_says)
     assert device.bandwidth_gb_per_s.value == gb_per_s
     assert device.peak_tflops[1].value == tflops
 
@@ -55,16 +55,16 @@ def test_no_name_means_two_cards():
     "name", ["NVIDIA GeForce RTX 3090 Ti", "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA A100-SXM4-40GB MIG 1g.5gb"]
 )
 def test_a_card_of_a_similar_name_is_another_card(name: str):
-    assert device_called(KNOWN, name) is None
+    assert find_device(KNOWN, name) is None
 
 
 def test_a_card_may_be_asked_for_by_its_short_name_in_any_case():
-    assert device_asked(KNOWN, "rtx 3090").name == "RTX 3090"
+    assert requested_device(KNOWN, "rtx 3090").name == "RTX 3090"
 
 
 def test_an_unknown_card_is_refused_with_the_nearest_and_the_way_out():
     with pytest.raises(RequestWrong, match=r"card 'H20O'\. Did you mean 'H200'\? Known: .*MI300X.*--bandwidth"):
-        device_asked(KNOWN, "H20O")
+        requested_device(KNOWN, "H20O")
 
 
 def test_a_rate_that_is_not_there_is_not_known():

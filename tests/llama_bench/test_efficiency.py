@@ -1,9 +1,9 @@
 import msgspec
 import pytest
 
-from inferometer.engine_bench.measure import known_devices
-from inferometer.llama_bench.devices import CardLimits, Figure, device_asked
-from inferometer.llama_bench.efficiency import Efficiency, by_size_alone, bytes_read, cache_bytes, efficiency, flop
+from inferometer.engine_bench.bench_files import known_devices
+from inferometer.llama_bench.devices import CardLimits, Figure, requested_device
+from inferometer.llama_bench.efficiency import Efficiency, bytes_read, cache_bytes, efficiency, facts_from_size, flop
 from inferometer.llama_bench.gguf_facts import Attention, ModelFacts
 from inferometer.llama_bench.row import BenchRow, BenchTest
 
@@ -33,7 +33,7 @@ def row(test: BenchTest, rate_per_s: float, **fields: object) -> BenchRow:
 def test_the_seed_s_cards_use_of_their_bandwidth(card: str, rate_per_s: float, percent: int):
     """18.48 GiB × 37.71/s = 748.3 GB/s of 936.2; 18.48 GiB × 23.00/s = 456.4 GB/s of 864.0."""
     seed = row(BenchTest(0, 128), rate_per_s, size_bytes=SEED_BYTES, parameters=32_760_000_000)
-    used = efficiency(seed, by_size_alone(seed), device_asked(known_devices(), card))
+    used = efficiency(seed, facts_from_size(seed), requested_device(known_devices(), card))
     assert round(100 * used.bandwidth_share) == percent
 
 
@@ -119,4 +119,4 @@ def test_a_failed_test_or_an_unknown_model_uses_nothing_that_is_known():
     assert efficiency(row(BenchTest(0, 20), 10.0), None, None) == Efficiency(
         None, None, unknown="the model file is not known"
     )
-    assert by_size_alone(row(BenchTest(0, 20), 10.0, size_bytes=None)) is None
+    assert facts_from_size(row(BenchTest(0, 20), 10.0, size_bytes=None)) is None

@@ -5,18 +5,19 @@ from pathlib import Path
 import pytest
 
 from inferometer.base.errors import ModelUnusable
-from inferometer.engine_bench.measure import model_in_file
+from inferometer.engine_bench.bench_files import model_in_file
 from inferometer.llama_bench.gguf_facts import (
+    ArrayLength,
     Attention,
     Header,
-    Listed,
     Tensor,
     file_type_name,
     header_of,
     model_facts,
     split_names,
 )
-from inferometer.standin import StandinShape, write_standin
+from inferometer.standin.pairs import write_standin
+from inferometer.standin.shapes import StandinShape
 
 Q4_K, Q6_K, F32 = 144 / 256, 210 / 256, 4.0
 """Bytes per weight, by GGUF's block sizes: 256 weights in 144 and 210 bytes."""
@@ -53,7 +54,7 @@ def qwen_32b() -> Header:
                 ("attn_norm.weight", hidden), ("ffn_norm.weight", hidden),
             )),
         ]  # fmt: skip
-    metadata: dict[str, str | float | bool | Listed] = {
+    metadata: dict[str, str | float | bool | ArrayLength] = {
         "general.architecture": "qwen2",
         "general.size_label": "32B",
         "general.file_type": 15,
@@ -61,7 +62,7 @@ def qwen_32b() -> Header:
         "qwen2.embedding_length": hidden,
         "qwen2.attention.head_count": 40,
         "qwen2.attention.head_count_kv": 8,
-        "tokenizer.ggml.tokens": Listed(vocab),
+        "tokenizer.ggml.tokens": ArrayLength(vocab),
     }
     return Header(metadata, tuple(tensors))
 
@@ -98,7 +99,7 @@ def test_a_tied_embedding_is_read_and_multiplies_as_the_output_matrix():
     assert (model.multiplied, model.multiplied_at_output) == (56, 40)
 
 
-def experts(**metadata: str | float | bool | Listed) -> Header:
+def experts(**metadata: str | float | bool | ArrayLength) -> Header:
     """8 experts of 100 weights in each of 3 matrices, a router and an output."""
     tensors = (
         tensor("token_embd.weight", 10, 50),
@@ -135,10 +136,10 @@ def test_layers_that_only_guess_ahead_are_not_read():
         ("attention.sliding_window", 4096, "sliding-window attention"),
         ("attention.kv_lora_rank", 512, "latent attention"),
         ("ssm.state_size", 128, "recurrent layers"),
-        ("attention.head_count_kv", Listed(64), "one number of heads for all layers"),
+        ("attention.head_count_kv", ArrayLength(64), "one number of heads for all layers"),
     ],
 )
-def test_attention_of_another_kind_is_not_counted_and_said(key: str, value: int | Listed, why: str):
+def test_attention_of_another_kind_is_not_counted_and_said(key: str, value: int | ArrayLength, why: str):
     plain = qwen_32b()
     model = model_facts([Header({**plain.metadata, f"qwen2.{key}": value}, plain.tensors)])
     assert model.attention is None
@@ -210,9 +211,9 @@ def test_a_length_beyond_reason_is_a_damaged_file_and_takes_no_memory():
 
 
 def test_what_is_no_gguf_and_what_is_too_old_is_told():
-    with pytest.raises(ModelUnusable, match="is no GGUF"):
+    with pytest.raises(ModelUnusable, match="is not a GGUF file"):
         header_of(io.BytesIO(b"version https://git-lfs.github.com"), "m.gguf")
-    with pytest.raises(ModelUnusable, match="GGUF of version 1"):
+    with pytest.raises(ModelUnusable, match="GGUF version 1"):
         header_of(io.BytesIO(gguf({}, [], version=1)), "m.gguf")
 
 

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from inferometer.base.errors import RequestWrong
-from inferometer.llama_bench.row import BenchRow, BenchTest, every_test, pairs_of, whole_numbers
+from inferometer.llama_bench.row import BenchRow, BenchTest, bench_tests, flag_numbers, length_pairs
 
 
 def test_tests_are_labelled_as_llama_bench_labels_them():
@@ -11,7 +11,7 @@ def test_tests_are_labelled_as_llama_bench_labels_them():
 
 
 def test_every_depth_has_every_test_prompts_first():
-    tests = every_test([512, 0], [128], [(64, 16)], [0, 4096])
+    tests = bench_tests([512, 0], [128], [(64, 16)], [0, 4096])
     assert [test.label for test in tests] == [
         "pp512", "tg128", "pp64+tg16", "pp512 @ d4096", "tg128 @ d4096", "pp64+tg16 @ d4096",
     ]  # fmt: skip
@@ -39,34 +39,34 @@ def test_a_mean_is_of_the_rates_and_its_deviation_is_the_sample_s():
     ],
 )
 def test_lists_and_ranges_are_read_as_llama_bench_reads_them(texts: list[str], numbers: list[int]):
-    assert whole_numbers(texts, "-p") == numbers
+    assert flag_numbers(texts, "-p") == numbers
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("abc", "takes whole numbers"),
-        ("", "takes whole numbers"),
-        ("1,,2", "takes whole numbers"),
+        ("abc", "needs whole numbers"),
+        ("", "needs whole numbers"),
+        ("1,,2", "needs whole numbers"),
         ("-1", "must be at least 0, not -1"),
         ("0-8*2", "never ends"),
         ("1-8*1", "never ends"),
-        ("8-1", "never ends or has nothing"),
+        ("8-1", "is empty or never ends"),
         ("1-8+0", "never ends"),
         ("0-1000000", "more than 1000 values"),
     ],
 )
 def test_what_is_no_list_of_numbers_is_refused_with_the_flag(text: str, why: str):
     with pytest.raises(RequestWrong, match=f"^-p.*{why}"):
-        whole_numbers([text], "-p")
+        flag_numbers([text], "-p")
 
 
 def test_a_pair_is_two_numbers():
-    assert pairs_of(["512,128"], "-pg") == [(512, 128)]
-    with pytest.raises(RequestWrong, match="-pg takes a prompt and a generated length"):
-        pairs_of(["512"], "-pg")
+    assert length_pairs(["512,128"], "-pg") == [(512, 128)]
+    with pytest.raises(RequestWrong, match="-pg needs a prompt length and a generated length"):
+        length_pairs(["512"], "-pg")
 
 
 def test_no_test_at_all_is_refused():
-    with pytest.raises(RequestWrong, match="no test is left"):
-        every_test([0], [0], [], [0])
+    with pytest.raises(RequestWrong, match="there is no test"):
+        bench_tests([0], [0], [], [0])

@@ -10,7 +10,7 @@ RECORDED = Path(__file__).parents[1] / "foreign" / "recorded"
 def row(test: BenchTest, rate: float | None, deviation: float | None = None, **settings: str) -> BenchRow:
     return BenchRow(
         test, "llama-bench", "llama-bench", "llama-bench b1", "", "m", None, None, "CUDA",
-        settings=settings, told_rate_per_s=rate, told_deviation_per_s=deviation,
+        settings=settings, reported_rate_per_s=rate, reported_deviation_per_s=deviation,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Which time does a read get? The kernel's where it can be true, our own where it cannot."""
+"""Arrival times of reads: the kernel's stamp where it can be true, our own clock where it cannot."""
 
 import struct
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""When does the client's own part count against a trial? Each check on both sides of its threshold."""
+"""When the client's own effect counts against a trial: each check on both sides of its threshold."""
 
 import msgspec
 import numpy as np

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from inferometer.core.plan import PlanItem
+from inferometer.core.record import RequestRecord
 from inferometer.core.request import user_request
-from inferometer.load import dialects
+from inferometer.load.answer_decoding import decode_record
 from inferometer.load.arrivals import arrivals
 from inferometer.load.driver import Driver
-from inferometer.load.sse import MOST_EVENT_BYTES, EventTooLarge, events
+from inferometer.load.sse import MAX_EVENT_BYTES, EventTooLarge, events
 from inferometer.load.wire import Exchange, Job, WireRequest
-from inferometer.net.http_client import MOST_BODY_BYTES, Conversation, HttpAnswerTooLarge, ask, server_at
+from inferometer.net.http_client import MOST_BODY_BYTES, HttpAnswerTooLarge, HttpSession, ask, server_at
 from inferometer.net.target import target_of
 from inferometer.testing.scripted_server import (
     STREAM_HEAD,
@@ -32,18 +33,18 @@ MIB = 1024**2
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
-def played(steps: Iterable[Step]) -> tuple[Exchange, dialects.RequestRecord]:
+def played(steps: Iterable[Step]) -> tuple[Exchange, RequestRecord]:
     """One request to a server that answers so, with bounds of 64 KiB for the head and 1 MiB for the answer."""
     ended: list[Exchange] = []
     with ScriptedServer(lambda _: steps) as server:
         payload = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
-        job = Job(target_of(server.url, {}), (), (WireRequest(0, None, payload),), 1, most_answer_bytes=MIB)
+        job = Job(target_of(server.url, {}), (), (WireRequest(0, None, payload),), 1, max_answer_bytes=MIB)
         driver = Driver(job, ended.append, lambda _: None, lambda _: None, [], kernel_stamps=False)
-        driver.play(job.shots, 0, 1)
+        driver.play(job.requests, 0, 1)
         driver.close()
     (exchange,) = ended
     item = PlanItem(0, user_request("r", "hi"), due_ns=None, measured=True)
-    return exchange, dialects.record(exchange, arrivals(exchange), item, "openai-chat", 0)
+    return exchange, decode_record(exchange, arrivals(exchange), item, "openai-chat", 0)
 
 
 def endless(piece: bytes) -> Iterator[Step]:
@@ -76,7 +77,7 @@ def test_an_answer_without_an_end_is_given_up_with_the_reason(steps: Iterable[St
 
 
 def test_an_event_has_a_bound_and_those_before_it_are_given():
-    long = b"data: " + b"x" * MOST_EVENT_BYTES
+    long = b"data: " + b"x" * MAX_EVENT_BYTES
     for cut in ([long], [long[:MIB], *itertools.repeat(b"y" * MIB, 8)], [b"data: " + b"z" * MIB + b"\n"] * 9):
         given = events(enumerate([b"data: first\n\n", *cut, b"\n\n"]))
         assert next(given) == (0, b"", b"first")
@@ -106,7 +107,7 @@ def test_what_is_compressed_is_refused_and_not_unpacked():
     head = f"Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n".encode()
     _, record = played([Send(HEAD + head + bomb)])
     assert record.outcome == "bad_stream"
-    assert "encoded as gzip, though the request accepts none" in record.error
+    assert "encoded as gzip, although the request accepts no encoding" in record.error
     with ScriptedServer(lambda _: [Send(HEAD + head + bomb)]) as server:
         answer = ask(server_at(server.url, {}), "/props", timeout_s=5)
     assert (len(answer.body), answer.json) == (len(bomb), None)
@@ -128,7 +129,7 @@ def test_a_small_question_takes_no_head_without_an_end():
     with ScriptedServer(lambda _: itertools.chain([Send(HEAD)], endless(b"X-More: and more\r\n"))) as server:
         with pytest.raises(http.client.HTTPException, match="more than 100 headers"):
             ask(server_at(server.url, {}), "/", timeout_s=5)
-        conversation = Conversation(server_at(server.url, {}), timeout_s=5)
+        conversation = HttpSession(server_at(server.url, {}), timeout_s=5)
         with pytest.raises(http.client.HTTPException):
             conversation.ask("/")
         conversation.close()

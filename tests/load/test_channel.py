@@ -30,7 +30,7 @@ def server_context(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLC
 
 
 def drive(channel: Channel, address: tuple[str, int], request: bytes, enough: bytes, read_bytes: int = 65_536) -> bytes:
-    """What a driver does: connect, send what the channel gives, hand it what comes; to `enough` in the plaintext."""
+    """Acts as the driver: connects, sends what the channel returns, feeds it what arrives, until `enough` plaintext."""
     plaintext = b""
     sent = False
     with socket.create_connection(address, timeout=5) as sock:
@@ -200,7 +200,7 @@ def test_a_broken_record_is_no_plaintext():
     channel, peer = joined()
     ciphertext = bytearray(peer.says(b"hello"))
     ciphertext[-1] ^= 1
-    with pytest.raises(ChannelFailed, match="TLS broke"):
+    with pytest.raises(ChannelFailed, match="TLS failed"):
         channel.receive(bytes(ciphertext))
 
 
@@ -234,9 +234,9 @@ def test_tls_begins_when_the_proxy_has_opened_the_tunnel(cut: int):
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "no tunnel to https://the-server: HTTP 403 Forbidden"),
         (b"HTTP/1.0 407 Proxy Authentication Required\r\n\r\n", "HTTP 407.*user:password@host"),
         (b"HTTP/1.1 502 Bad\x1b[31m Gateway\r\n\r\n", "HTTP 502 Bad Gateway"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "no HTTP: SSH-2.0"),
-        (b"\x15\x03\x01\x00\x02\x02\x16", "no HTTP"),
-        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000, "does not end"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "not answer in HTTP: SSH-2.0"),
+        (b"\x15\x03\x01\x00\x02\x02\x16", "not answer in HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000, "do not end"),
     ],
 )
 def test_a_proxy_that_opens_no_tunnel_is_quoted(answer: bytes, said: str):

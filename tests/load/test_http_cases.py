@@ -22,7 +22,8 @@ from inferometer.core.plan import Plan, PlanItem
 from inferometer.core.record import RequestRecord
 from inferometer.core.request import user_request
 from inferometer.core.spec import Sampling
-from inferometer.load import dialects, play
+from inferometer.load import play
+from inferometer.load.answer_decoding import decode_record
 from inferometer.load.arrivals import arrivals
 from inferometer.load.wire import Exchange
 from inferometer.load.worker_pool import local_workers
@@ -201,12 +202,12 @@ BAD = {
     "500 that ends with the connection": Bad(hung_up(b"HTTP/1.1 500 No\r\n\r\nno memory"), "http_error", "no memory"),
     "500 in gzip": Bad([Send(b"HTTP/1.1 500 No\r\n" + ZIPPED)], "http_error", "HTTP 500: a body encoded as gzip"),
     "gzip": Bad([Send(b"HTTP/1.1 200 OK\r\n" + ZIPPED)], "bad_stream", "encoded as gzip"),
-    "no chunks where it says so": Bad(hung_up(STREAM_HEAD + b"what?\r\n"), "bad_stream", "no HTTP"),
+    "no chunks where it says so": Bad(hung_up(STREAM_HEAD + b"what?\r\n"), "bad_stream", "not HTTP"),
     "no chunk, and the connection's end": Bad(hung_up(UNTIL_CLOSE + A + event("what?")), "bad_stream", "what?"),
     "JSON that is no UTF-8": bad_event("utf-8", b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n'),
-    "half a surrogate pair": bad_event("no chunk of this API", event(delta("\ud83d"))),
-    "choices of another kind": bad_event("no chunk of this API", event({"choices": "none"})),
-    "a delta of another kind": bad_event("no chunk of this API", choice(content=["a"])),
+    "half a surrogate pair": bad_event("not a chunk of this API", event(delta("\ud83d"))),
+    "choices of another kind": bad_event("not a chunk of this API", event({"choices": "none"})),
+    "a delta of another kind": bad_event("not a chunk of this API", choice(content=["a"])),
     "a list": bad_event("[1, 2]", event([1, 2])),
     "an error object": out_of_slots(event({"error": ERROR})),
     "an error text": out_of_slots(event({"error": "out of slots"}), DONE),
@@ -333,4 +334,4 @@ def decoded(reads: list[bytes]) -> RequestRecord:
     lengths = array.array("I", map(len, reads)).tobytes()
     stamps = array.array("q", [3] * len(reads)).tobytes()
     exchange = Exchange(0, "complete", 0, 1, 2, 4, raw=b"".join(reads), lengths=lengths, read_ns=stamps)
-    return dialects.record(exchange, arrivals(exchange), PlanItem(0, user_request("r", "p"), 0), "openai-chat", 0)
+    return decode_record(exchange, arrivals(exchange), PlanItem(0, user_request("r", "p"), 0), "openai-chat", 0)

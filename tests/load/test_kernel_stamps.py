@@ -12,13 +12,13 @@ from inferometer.load.kernel_stamps import (
     STAMP_BYTES,
     STEP_NS,
     enable,
+    unavailable_reason,
     wall_minus_monotonic_ns,
     wall_ns,
-    why_not,
 )
 
 
-@pytest.mark.skipif(sys.platform != "linux" or why_not() != "", reason="this system gives no kernel stamps")
+@pytest.mark.skipif(sys.platform != "linux" or unavailable_reason() != "", reason="this system gives no kernel stamps")
 def test_the_stamp_lies_between_send_and_read_though_the_reader_slept():
     with (
         socket.create_server(("127.0.0.1", 0)) as server,

@@ -171,7 +171,7 @@ CUT = [Send(STREAM_HEAD + chunk(event(delta("a")))), Wait(0.05), Close()]
             "server_error",
             "slots",
         ),
-        ([Send(b"SSH-2.0-OpenSSH_9.2\r\n"), Close()], "bad_stream", "no HTTP"),
+        ([Send(b"SSH-2.0-OpenSSH_9.2\r\n"), Close()], "bad_stream", "not HTTP"),
     ],
 )
 def test_every_bad_answer_has_its_outcome_and_its_evidence(steps: list[Step], outcome: str, said: str):

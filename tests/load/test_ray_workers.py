@@ -72,7 +72,7 @@ def asked(server: ScriptedServer) -> list[str]:
 @needs_ray
 def test_two_nodes_play_the_plan_between_them(cluster: Cluster):
     zero_ns = time.monotonic_ns()
-    with ScriptedServer(inference_server(tokens=3, first_s=0.02)) as server, cluster.crew(2) as crew:
+    with ScriptedServer(inference_server(tokens=3, first_s=0.02)) as server, cluster.worker_pool(2) as crew:
         happened = list(play(a_plan(10, concurrency=4), at(server), Sampling(), zero_ns, crew))
     now_ns = time.monotonic_ns() - zero_ns
     records = sorted((h for h in happened if isinstance(h, RequestRecord)), key=lambda record: record.index)
@@ -92,7 +92,7 @@ def test_two_nodes_play_the_plan_between_them(cluster: Cluster):
 
 @needs_ray
 def test_more_workers_than_nodes_share_the_nodes(cluster: Cluster):
-    with ScriptedServer(inference_server(tokens=2)) as server, cluster.crew(3) as crew:
+    with ScriptedServer(inference_server(tokens=2)) as server, cluster.worker_pool(3) as crew:
         happened = list(play(a_plan(9, concurrency=3), at(server), Sampling(), time.monotonic_ns(), crew))
     assert sum(isinstance(h, RequestRecord) and h.ok for h in happened) == 10
     assert len(asked(server)) == 10
@@ -101,7 +101,7 @@ def test_more_workers_than_nodes_share_the_nodes(cluster: Cluster):
 @needs_ray
 def test_no_worker_process_is_left_when_the_crew_is_closed_in_the_middle(cluster: Cluster):
     with ScriptedServer(inference_server(tokens=20, gap_s=0.2)) as server:
-        with cluster.crew(2) as crew:
+        with cluster.worker_pool(2) as crew:
             for happening in play(a_plan(8, concurrency=2), at(server), Sampling(), time.monotonic_ns(), crew):
                 if isinstance(happening, Started):
                     break
@@ -159,7 +159,7 @@ def test_a_node_that_is_lost_in_the_middle_loses_its_shard_and_only_that(
     killed = False
     with (
         ScriptedServer(inference_server(tokens=20, gap_s=0.01)) as server,
-        Cluster((cluster.nodes[0], doomed)).crew(2) as crew,
+        Cluster((cluster.nodes[0], doomed)).worker_pool(2) as crew,
     ):
         for happening in play(a_plan(24, concurrency=2), at(server), Sampling(), time.monotonic_ns(), crew):
             if isinstance(happening, RequestRecord):
@@ -217,7 +217,7 @@ def test_something_that_is_no_ray_is_refused_before_anything_is_sent(tmp_path: P
         )
         assert [request.body for request in server.received if request.body] == []
     assert done.returncode == 2
-    assert f"no Ray cluster can be reached at 127.0.0.1:{server.port}: what answers there is not Ray" in done.stderr
+    assert f"no Ray cluster can be reached at 127.0.0.1:{server.port}: the server there is not Ray" in done.stderr
     assert not (tmp_path / "s").exists()
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from inferometer.core.plan import PlanItem
 from inferometer.core.record import RequestRecord
 from inferometer.core.request import user_request
-from inferometer.load import dialects
+from inferometer.load import answer_decoding
+from inferometer.load.answer_decoding import decode_record
 from inferometer.load.arrivals import arrivals
-from inferometer.load.dialects import record
 from inferometer.load.wire import Exchange
 from inferometer.testing.scripted_server import STREAM_END, STREAM_HEAD, chunk, event
 
@@ -40,7 +40,7 @@ def decoded(dialect: str, cuts: list[int]) -> RequestRecord:
         lengths=array.array("I", lengths).tobytes(),
         read_ns=array.array("q", range(1000, 1000 + len(lengths))).tobytes(),
     )
-    return record(exchange, arrivals(exchange), PlanItem(0, user_request("r", "p"), None), dialect, zero_ns=0)
+    return decode_record(exchange, arrivals(exchange), PlanItem(0, user_request("r", "p"), None), dialect, zero_ns=0)
 
 
 @pytest.mark.parametrize("dialect", ["openai-chat", "openai"])
@@ -60,13 +60,13 @@ def test_the_cuts_change_nothing_but_the_times(dialect: str, cuts: list[int]):
 
 @pytest.mark.parametrize("dialect", ["openai-chat", "openai"])
 @given(cuts=st.lists(st.integers(0, 10_000), max_size=40))
-def test_the_sweep_reads_what_the_standard_says(dialect: str, cuts: list[int]):
-    swept = decoded(dialect, cuts)
+def test_the_fast_pass_decodes_the_same_record_as_the_standard_way(dialect: str, cuts: list[int]):
+    by_the_fast_pass = decoded(dialect, cuts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dialects, "_swept", lambda *_: None)
+        patch.setattr(answer_decoding, "_decode_uniform_stream", lambda *_: None)
         by_the_standard = decoded(dialect, cuts)
-    assert swept == by_the_standard
-    assert swept.outcome == "ok"
+    assert by_the_fast_pass == by_the_standard
+    assert by_the_fast_pass.outcome == "ok"
 
 
 @pytest.mark.parametrize("dialect", ["openai-chat", "openai"])
@@ -97,7 +97,9 @@ def answered(*extras: Mapping[str, object]) -> RequestRecord:
     read_ns = array.array("q", [1000]).tobytes()
     lengths = array.array("I", [len(raw)]).tobytes()
     exchange = Exchange(0, "complete", None, 100, 200, 1000, raw=raw, lengths=lengths, read_ns=read_ns)
-    return record(exchange, arrivals(exchange), PlanItem(0, user_request("r", "p"), None), "openai-chat", zero_ns=0)
+    return decode_record(
+        exchange, arrivals(exchange), PlanItem(0, user_request("r", "p"), None), "openai-chat", zero_ns=0
+    )
 
 
 def tokens(found: RequestRecord) -> list[int]:

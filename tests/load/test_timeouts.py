@@ -11,8 +11,8 @@ from inferometer.core.record import RequestRecord
 from inferometer.core.request import user_request
 from inferometer.core.spec import Sampling, Timeouts
 from inferometer.load import play
-from inferometer.load.dialects import OUTPUT_PATTERN
-from inferometer.load.timeouts import TokenWatch, too_long
+from inferometer.load.event_decoding import OUTPUT_PATTERN
+from inferometer.load.timeouts import TokenWatch, expired_timeout
 from inferometer.load.worker_pool import local_workers
 from inferometer.testing.scripted_server import (
     STREAM_HEAD,
@@ -159,12 +159,12 @@ def test_which_limit_is_passed(at_s: float, connected: bool, sent_s: float | Non
     def ns(value: float | None) -> int | None:
         return None if value is None else round(value * 1e9)
 
-    assert too_long(LIMITS, round(at_s * 1e9), 0, connected, ns(sent_s), ns(token_s)) == said
+    assert expired_timeout(LIMITS, round(at_s * 1e9), 0, connected, ns(sent_s), ns(token_s)) == said
 
 
 def test_no_limit_is_never_passed():
-    assert too_long(Timeouts(None, None, None, None), 10**18, 0, True, 0, 0) == ""
-    assert too_long(Timeouts(None, None, None, None), 10**18, 0, False, None, None) == ""
+    assert expired_timeout(Timeouts(None, None, None, None), 10**18, 0, True, 0, 0) == ""
+    assert expired_timeout(Timeouts(None, None, None, None), 10**18, 0, False, None, None) == ""
 
 
 @pytest.mark.parametrize("step", [1, 7, 50, 10_000])
@@ -176,5 +176,5 @@ def test_a_token_is_seen_wherever_the_bytes_are_cut(step: int):
     watch, seen = TokenWatch(), bytearray()
     for start in range(0, len(raw), step):
         seen += raw[start : start + step]
-        watch.look(re.compile(OUTPUT_PATTERN), seen, len(seen))
+        watch.update(re.compile(OUTPUT_PATTERN), seen, len(seen))
     assert begins < watch.last_ns <= begins + len(TOKEN) + step

@@ -111,7 +111,7 @@ def test_when_no_worker_is_left_what_they_delivered_comes_before_the_error():
     with (
         ScriptedServer(inference_server(tokens=20, gap_s=0.005)) as server,
         WorkerPool(workers) as crew,
-        pytest.raises(LoadFailed, match="no load worker lived to the plan's end; the last one was killed by SIGKILL"),
+        pytest.raises(LoadFailed, match="no load worker finished the plan; the last one was killed by SIGKILL"),
     ):
         kill_both(server, crew)
     assert sorted(record.index for record in records) == list(range(13))

@@ -1,5 +1,6 @@
+from inferometer.core.quantities import ENGINE_READY_AT_NS
 from inferometer.core.record import Event, Fact, RequestRecord, Trial
-from inferometer.metrics.phases import PHASES, READY_FACT, Phases, peaks, phases_of
+from inferometer.metrics.phases import PHASES, Phases, peaks, phases_of
 
 
 def record(index: int, sent_ns: int | None, first_ns: int | None, done_ns: int, measured: bool = True) -> RequestRecord:
@@ -9,7 +10,7 @@ def record(index: int, sent_ns: int | None, first_ns: int | None, done_ns: int, 
 
 
 def trial(*records: RequestRecord, ready_ns: int | None = 100) -> Trial:
-    facts = () if ready_ns is None else (Fact(READY_FACT, str(ready_ns), "the trial's clock"),)
+    facts = () if ready_ns is None else (Fact(ENGINE_READY_AT_NS, str(ready_ns), "the trial's clock"),)
     return Trial("arm", 1, "done", 300, records, facts=facts)
 
 

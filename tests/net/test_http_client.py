@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.base.errors import RequestWrong
-from inferometer.net.http_client import Conversation, Unreachable, ask, ask_json, server_at
+from inferometer.net.http_client import HttpSession, Unreachable, ask, ask_json, server_at
 from inferometer.testing.scripted_server import Close, Received, ScriptedServer, Send, Step, whole
 
 CERTIFICATES = Path(__file__).parents[1] / "data" / "tls"
@@ -59,7 +59,7 @@ def test_questions_of_a_conversation_share_a_connection_and_outlive_it():
 
     with (
         ScriptedServer(answer) as server,
-        closing(Conversation(server_at(server.url, {}), timeout_s=5)) as conversation,
+        closing(HttpSession(server_at(server.url, {}), timeout_s=5)) as conversation,
     ):
         paths = ["/1", "/2", "/last", "/3"]
         assert [conversation.ask(path, {}).json["path"] for path in paths] == paths
@@ -77,7 +77,7 @@ def test_a_question_on_a_new_connection_is_asked_once():
 def test_a_conversation_over_tls_shakes_hands_once():
     with ScriptedServer(echo, tls=tls()) as server:
         where = server_at(server.url, {}, ca_file=str(CERTIFICATES / "ca.pem"))
-        with closing(Conversation(where, timeout_s=5)) as conversation:
+        with closing(HttpSession(where, timeout_s=5)) as conversation:
             assert [conversation.ask(path).json["path"] for path in ("/1", "/2")] == ["/1", "/2"]
     assert [request.connection for request in server.received] == [0, 0]
 
@@ -105,14 +105,14 @@ def test_a_server_that_hangs_up_in_the_handshake_is_unreachable_or_reset():
     [
         (
             b"HTTP/1.1 407 Who is bWU6c2VzYW1lLTE=?\r\n\r\n",
-            r"opens no tunnel to https://far: HTTP 407 Who is \*\*\*.*user:",
+            r"refused a tunnel to https://far: HTTP 407 Who is \*\*\*.*user:",
         ),
         (
             b"HTTP/1.1 502 sesame-1\r\n\r\n",
-            r"opens no tunnel to https://far: HTTP 502 \*\*\*. Name the server in NO_PROXY",
+            r"refused a tunnel to https://far: HTTP 502 \*\*\*. Name the server in NO_PROXY",
         ),
-        (b"SSH-2.0\r\n\r\n", "answers no HTTP"),
-        (b"", "answers no HTTP"),
+        (b"SSH-2.0\r\n\r\n", "does not answer with HTTP"),
+        (b"", "does not answer with HTTP"),
     ],
 )
 def test_a_proxy_without_a_tunnel_is_named_and_its_password_is_not(

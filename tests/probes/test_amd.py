@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.probes.amd import AmdClient, AmdDevices, client
+from inferometer.probes.amd import AmdClient, AmdDevices, parse_fdinfo
 from inferometer.probes.process_tree import ProcessTree
 
 GPU = "GPU 1 AMD Radeon PRO W7900"
@@ -64,13 +64,13 @@ def test_the_devices_that_the_engine_holds_memory_of_are_the_ones_read(machine: 
 )
 def test_old_and_new_keys_tell_what_lies_in_vram(lines: str, vram_bytes: int):
     head = "pos:\t0\ndrm-driver:\tamdgpu\ndrm-client-id:\t4\ndrm-pdev:\t0000:03:00.0\n"
-    assert client(head + lines) == AmdClient("0000:03:00.0", "4", vram_bytes)
+    assert parse_fdinfo(head + lines) == AmdClient("0000:03:00.0", "4", vram_bytes)
 
 
-def test_an_open_file_of_something_else_is_no_client():
-    assert client("pos:\t0\nflags:\t02\n") is None
-    assert client("drm-driver:\ti915\ndrm-client-id:\t4\ndrm-memory-vram:\t4 KiB\n") is None
-    assert client("drm-driver:\tamdgpu\ndrm-client-id:\t4\n") is None
+def test_an_open_file_of_something_else_is_no_parse_fdinfo():
+    assert parse_fdinfo("pos:\t0\nflags:\t02\n") is None
+    assert parse_fdinfo("drm-driver:\ti915\ndrm-client-id:\t4\ndrm-memory-vram:\t4 KiB\n") is None
+    assert parse_fdinfo("drm-driver:\tamdgpu\ndrm-client-id:\t4\n") is None
 
 
 def test_power_is_read_under_either_of_its_names(machine: Path):
@@ -93,4 +93,4 @@ def test_what_a_card_does_not_tell_is_a_reason_and_the_rest_goes_on(machine: Pat
 
 
 def test_without_such_a_card_there_is_a_reason(tmp_path: Path):
-    assert AmdDevices(ProcessTree([1], tmp_path), tmp_path).reason == f"no card of {tmp_path}/class/drm is an AMD one"
+    assert AmdDevices(ProcessTree([1], tmp_path), tmp_path).reason == f"{tmp_path}/class/drm lists no AMD card"

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from inferometer.net.http_client import server_at
-from inferometer.probes.engine_metrics import EngineMetrics, values
+from inferometer.probes.engine_metrics import EngineMetrics, read_page
 
 RECORDED = Path(__file__).parent / "recorded" / "metrics"
 LLAMA_CPP = (RECORDED / "llama-cpp-b11549-draft.txt").read_text()
 
 
 def test_llama_cpp_counts_the_draft_as_its_timings_do():
-    assert values(LLAMA_CPP) == {
+    assert read_page(LLAMA_CPP) == {
         "spec_draft_tokens_total": 32,
         "spec_accepted_tokens_total": 31,
         "spec_steps_total": 8,
@@ -25,7 +25,7 @@ def test_llama_cpp_counts_the_draft_as_its_timings_do():
 
 
 def test_vllm_engines_are_added_and_the_fullest_cache_counts():
-    assert values((RECORDED / "vllm-0.32.txt").read_text()) == {
+    assert read_page((RECORDED / "vllm-0.32.txt").read_text()) == {
         "spec_draft_tokens_total": 6170,
         "spec_accepted_tokens_total": 4156,
         "spec_steps_total": 1234,
@@ -36,7 +36,7 @@ def test_vllm_engines_are_added_and_the_fullest_cache_counts():
 
 
 def test_sglang_counts_steps_and_each_request_once():
-    assert values((RECORDED / "sglang-0.5.txt").read_text()) == {
+    assert read_page((RECORDED / "sglang-0.5.txt").read_text()) == {
         "spec_steps_total": 412,
         "kv_cache_usage_percent": pytest.approx(28.0),
         "requests_running": 4,
@@ -45,9 +45,9 @@ def test_sglang_counts_steps_and_each_request_once():
 
 
 def test_older_names_are_known_and_nan_is_unknown():
-    assert values("llamacpp:kv_cache_usage_ratio 0.25\n") == {"kv_cache_usage_percent": 25}
-    assert values('vllm:gpu_cache_usage_perc{model_name="m"} 0.5\n') == {"kv_cache_usage_percent": 50}
-    assert values("sglang:token_usage NaN\n") == {}
+    assert read_page("llamacpp:kv_cache_usage_ratio 0.25\n") == {"kv_cache_usage_percent": 25}
+    assert read_page('vllm:gpu_cache_usage_perc{model_name="m"} 0.5\n') == {"kv_cache_usage_percent": 50}
+    assert read_page("sglang:token_usage NaN\n") == {}
 
 
 class Page(http.server.BaseHTTPRequestHandler):
@@ -90,7 +90,7 @@ def test_a_server_is_asked_and_what_it_does_not_tell_is_said(page: tuple[type[Pa
     ]
     assert probe.reason == ""
     assert [(fact.name, fact.value) for fact in probe.facts()] == [
-        ("no_kv_cache_usage_percent", "the server's /metrics does not tell it")
+        ("no_kv_cache_usage_percent", "the server's /metrics does not contain it")
     ]
 
 
@@ -106,7 +106,7 @@ def test_a_page_of_something_else_is_a_reason(page: tuple[type[Page], EngineMetr
     handler, probe = page
     handler.body = "process_cpu_seconds_total 12.5\n"
     assert probe.read(0) == []
-    assert "none of what is looked for" in probe.reason
+    assert "none of the known metrics" in probe.reason
 
 
 def test_a_question_without_an_answer_is_a_reading_less():

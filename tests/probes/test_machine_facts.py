@@ -60,4 +60,4 @@ def test_no_gpu_is_told_with_the_reason():
             raise self.NVMLError("NVML Shared Library Not Found")
 
     (fact,) = _gpu_facts(Missing())
-    assert fact.value == "none that NVML knows: NVML Shared Library Not Found"
+    assert fact.value == "none found by NVML: NVML Shared Library Not Found"

@@ -72,7 +72,7 @@ def test_of_a_server_whose_processes_are_unknown_others_cannot_be_told(machine, 
     load.read(0)
     machine.cpus(user=1100, idle=1100)
     assert "other_cpu_cores" not in readings(load, S)
-    assert "not started by us" in {fact.name: fact.value for fact in load.facts()}["no_other_cpu_cores"]
+    assert "did not start the server" in {fact.name: fact.value for fact in load.facts()}["no_other_cpu_cores"]
 
 
 def test_when_a_process_of_ours_is_gone_untold_the_reading_is_left_out(machine, tmp_path: Path):
@@ -90,12 +90,12 @@ def test_counters_that_stand_still_are_a_reason(machine, tmp_path: Path):
     load = MachineLoad(ProcessTree([ENGINE], machine.root), tmp_path / "cgroup")
     load.read(0)
     assert set(readings(load, S)) == {"memory_used_bytes"}
-    assert "do not go with the time" in {fact.name: fact.value for fact in load.facts()}["no_cpu_cores_busy"]
+    assert "lag behind the clock" in {fact.name: fact.value for fact in load.facts()}["no_cpu_cores_busy"]
 
 
 def test_without_proc_there_is_a_reason(tmp_path: Path):
     load = MachineLoad(ProcessTree([ENGINE], tmp_path / "none"), tmp_path / "cgroup")
-    assert load.reason == f"there is no {tmp_path}/none/stat here"
+    assert load.reason == f"this system has no {tmp_path}/none/stat"
     assert load.read(0) == []
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from inferometer.probes.nvidia import NvidiaMemory, device_used_bytes, opened, visible_devices
+from inferometer.probes.nvidia import NvidiaMemory, device_used_bytes, open_nvml, visible_devices
 from inferometer.probes.nvidia_sensors import nvidia_probes
 from inferometer.probes.process_tree import ProcessTree
 
@@ -150,9 +150,9 @@ def test_an_engine_that_uses_no_gpu_is_not_charged_with_what_others_take():
 
 def test_without_a_gpu_there_is_a_reason():
     probe = NvidiaMemory(ProcessTree([ME]), nvml=ScriptedNvml(missing=True))
-    assert probe.reason == "NVML is not there: NVML Shared Library Not Found"
-    assert NvidiaMemory(ProcessTree([ME]), nvml=ScriptedNvml()).reason == "NVML knows no device here"
-    assert "not started by us" in NvidiaMemory(ProcessTree([]), nvml=ScriptedNvml({"used": 1})).reason
+    assert probe.reason == "NVML is not available: NVML Shared Library Not Found"
+    assert NvidiaMemory(ProcessTree([ME]), nvml=ScriptedNvml()).reason == "NVML finds no device"
+    assert "did not start the server" in NvidiaMemory(ProcessTree([]), nvml=ScriptedNvml({"used": 1})).reason
 
 
 def test_what_the_devices_hold_now():
@@ -252,21 +252,21 @@ def test_what_a_card_does_not_support_is_a_reason_and_is_not_asked_again():
 def test_where_nvml_names_others_by_another_namespaces_pids_their_share_is_unknown():
     others = probes(H200 | {"loads": [(NOBODY, 1000, 90)]})["nvidia others"]
     assert told(others) == {}
-    assert "pid namespace" in others.facts()[0].value
+    assert "the pids of another namespace" in others.facts()[0].value
 
 
 def test_of_an_engine_that_we_did_not_start_nobody_can_be_told_from_it():
     (_, sensors, _, _, others), _ = nvidia_probes(ProcessTree([]), nvml=ScriptedNvml(H200))
     assert told(sensors)["GPU 0", "power_w"] == 650.5
     assert told(others) == {}
-    assert "not started by us" in others.facts()[0].value
+    assert "did not start the server" in others.facts()[0].value
 
 
 def test_without_a_gpu_one_probe_says_so_and_without_a_visible_one_each():
     (only,), _ = nvidia_probes(ProcessTree([ME]), nvml=ScriptedNvml(missing=True))
-    assert "NVML is not there" in only.reason
+    assert "NVML is not available" in only.reason
     by_name = probes(H200, env={"CUDA_VISIBLE_DEVICES": ""})
-    assert by_name["nvidia sensors"].reason == "CUDA_VISIBLE_DEVICES lets the engine see no device"
+    assert by_name["nvidia sensors"].reason == "CUDA_VISIBLE_DEVICES hides every device from the engine"
 
 
 @pytest.mark.parametrize(
@@ -280,12 +280,12 @@ def test_without_a_gpu_one_probe_says_so_and_without_a_visible_one_each():
     ],
 )
 def test_what_cuda_visible_devices_lets_the_engine_see(env: dict[str, str], numbers: list[int]):
-    nvml, devices, _ = opened(ScriptedNvml(H200, H200, H200))
+    nvml, devices, _ = open_nvml(ScriptedNvml(H200, H200, H200))
     assert [device.handle for device in visible_devices(devices, env, nvml)] == numbers
 
 
 def test_cudas_numbers_are_nvmls_only_where_the_order_is_known():
-    nvml, devices, _ = opened(ScriptedNvml(H200 | {"name": "Tesla P40"}, H200))
+    nvml, devices, _ = open_nvml(ScriptedNvml(H200 | {"name": "Tesla P40"}, H200))
     assert len(visible_devices(devices, {"CUDA_VISIBLE_DEVICES": "0"}, nvml)) == 2
     ordered = {"CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     assert [device.name for device in visible_devices(devices, ordered, nvml)] == ["GPU 0 Tesla P40"]

@@ -22,7 +22,7 @@ child.communicate(b"go")
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="this kernel tells no PSS")
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="this kernel does not provide PSS")
 def test_the_whole_tree_is_counted():
     with subprocess.Popen(
         [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -42,13 +42,13 @@ def test_where_the_kernel_tells_no_pss_there_is_a_reason(proc):
     proc.process(20, 1)
     probe = ProcessMemory(ProcessTree([20], proc.root))
     assert probe.read(0) == []
-    assert probe.reason == "this kernel tells no PSS (it has no smaps_rollup)"
+    assert probe.reason == "this kernel does not provide PSS (smaps_rollup)"
 
 
 def test_where_there_is_no_proc_there_is_a_reason_for_pss_and_psutil_tells_the_rest(tmp_path: Path):
     probe = ProcessMemory(ProcessTree([os.getpid()], tmp_path / "none"))
     assert probe.read(0) == []
-    assert "tells no PSS" in probe.reason
+    assert "does not provide PSS" in probe.reason
     told = {sample.quantity: sample for sample in ProcessUse(ProcessTree([os.getpid()], tmp_path / "none")).read(0)}
     assert told["rss_bytes"].value > 2**20
     assert told["rss_bytes"].source == "psutil"
@@ -80,6 +80,6 @@ def test_a_process_that_has_ended_is_no_reading():
 
 
 def test_without_processes_there_is_a_reason():
-    assert "not started by us" in ProcessMemory(ProcessTree([])).reason
-    assert "not started by us" in ProcessUse(ProcessTree([])).reason
+    assert "did not start the server" in ProcessMemory(ProcessTree([])).reason
+    assert "did not start the server" in ProcessUse(ProcessTree([])).reason
     assert ProcessMemory(ProcessTree([os.getpid()])).reason == ProcessUse(ProcessTree([os.getpid()])).reason == ""

@@ -3,9 +3,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from inferometer.probes.process_tree import LOOK_EVERY_NS, ProcessTree, cpu_s, usage_of
+from inferometer.probes.process_tree import SCAN_EVERY_NS, ProcessTree, cpu_s, usage_of
 
-LATER = LOOK_EVERY_NS
+LATER = SCAN_EVERY_NS
 PARENT = """
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

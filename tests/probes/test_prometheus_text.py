@@ -1,6 +1,6 @@
 import math
 
-from inferometer.probes.prometheus_text import Line, lines_of
+from inferometer.probes.prometheus_text import MetricLine, metric_lines
 
 PAGE = r"""
 # HELP a Something. a{x="1"} 5
@@ -20,23 +20,26 @@ a
 
 
 def test_every_form_of_a_line_is_read():
-    lines = lines_of(PAGE, ["a"])
+    lines = metric_lines(PAGE, ["a"])
     assert lines[:5] == [
-        Line("a", {}, 1.0),
-        Line("a", {}, 2.0),
-        Line("a", {"x": "1"}, 3.0),
-        Line("a", {"x": "1", "y": "two words"}, 4.0),
-        Line("a", {"x": 'quoted " brace } comma , and \\ and \n end'}, 0.5),
+        MetricLine("a", {}, 1.0),
+        MetricLine("a", {}, 2.0),
+        MetricLine("a", {"x": "1"}, 3.0),
+        MetricLine("a", {"x": "1", "y": "two words"}, 4.0),
+        MetricLine("a", {"x": 'quoted " brace } comma , and \\ and \n end'}, 0.5),
     ]
     assert math.isnan(lines[5].value)
-    assert lines[6] == Line("a", {"x": "2"}, math.inf)
+    assert lines[6] == MetricLine("a", {"x": "2"}, math.inf)
     assert len(lines) == 7
 
 
 def test_a_name_that_begins_another_is_not_taken_for_it():
-    assert lines_of(PAGE, ["a_bucket", "ab"]) == [Line("a_bucket", {"le": "+Inf"}, 6.0), Line("ab", {}, 7.0)]
+    assert metric_lines(PAGE, ["a_bucket", "ab"]) == [
+        MetricLine("a_bucket", {"le": "+Inf"}, 6.0),
+        MetricLine("ab", {}, 7.0),
+    ]
 
 
 def test_what_is_no_such_page_has_no_lines():
-    assert lines_of("<html>a 1</html>", ["a"]) == []
-    assert lines_of("", ["a"]) == []
+    assert metric_lines("<html>a 1</html>", ["a"]) == []
+    assert metric_lines("", ["a"]) == []

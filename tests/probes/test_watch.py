@@ -10,7 +10,7 @@ from inferometer.core.endpoint import Endpoint
 from inferometer.core.spec import Arm
 from inferometer.engines.embedded import Embedded
 from inferometer.probes.engine_watch import EngineWatch
-from inferometer.standin import standin_pair
+from inferometer.standin.pairs import standin_pair
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_an_engine_is_watched_from_its_spawn_and_its_counters_from_its_first_tok
     assert all(sample.at_ns >= ready_ns for sample in counters)
     facts = {fact.name: fact.value for fact in watch.facts()}
     assert float(facts["sampling_percent_of_a_core"]) > 0
-    assert facts["no_kv_cache_usage_percent"] == "the server's /metrics does not tell it"
+    assert facts["no_kv_cache_usage_percent"] == "the server's /metrics does not contain it"
     assert watch.take() == []
 
 
@@ -55,8 +55,8 @@ def test_of_a_server_that_we_did_not_start_the_machine_is_watched_and_the_rest_h
     watch.ready(Endpoint("http://127.0.0.1:9", "/v1/chat/completions", "openai-chat", ""))
     watch.stop()
     facts = {fact.name: fact.value for fact in watch.facts()}
-    assert "not started by us" in facts["no_process_memory"]
-    assert "not started by us" in facts["no_process_use"]
+    assert "did not start the server" in facts["no_process_memory"]
+    assert "did not start the server" in facts["no_process_use"]
     assert "memory_used_bytes" in {sample.quantity for sample in watch.take()}
 
 

@@ -21,6 +21,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -33,7 +34,10 @@ from typer.core import TyperCommand, TyperGroup
 from inferometer.cli import app
 from inferometer.cli.bench import spread_flags
 from inferometer.cli.engine_bench import PassingOn
-from inferometer.core.spec import Arm, Builtin, Draft, Spec, parse
+from inferometer.core.spec import Arm, Builtin, Draft, Spec
+from inferometer.core.spec_file import parse
+from inferometer.exports.metric_table import METRIC_COLUMNS
+from inferometer.exports.request_table import EVENT_COLUMNS, EVENT_TEXT, REQUEST_COLUMNS
 from inferometer.standin.model_names import standin_file
 from inferometer.study.loop import run_study
 from inferometer.testing import llama_server_shim, openai_server_shim
@@ -347,16 +351,42 @@ def test_links_lead_to_files_of_the_repository():
     assert not dead
 
 
+MODULE = re.compile(
+    r"(?<![\w./-])((?:[\w{},]+/)+[\w{},]+\.(?:py|sh|toml|jinja)|(?:src|tests|tools|benchmarks)/[\w./-]*\w/?)"
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_of_the_repository_in_a_document_exist(page: Path):
+    """`src/…`, `tests/…`, `tools/…`, `benchmarks/…`, and `package/module.py` below src/inferometer."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    spans = [span for span in re.findall(r"`([^`\n]+)`", prose) if "<" not in span]
+    paths = [path for span in spans for path in MODULE.findall(span)]
+    assert [path for path in paths if not _is_path(path)] == []
+
+
+def _is_path(path: str) -> bool:
+    return any((base / path).exists() for base in (ROOT, ROOT / "src" / "inferometer"))
+
+
+def test_the_architecture_has_the_layers_that_the_linter_enforces():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in text.splitlines() if line.startswith("| `")]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["id"] == "layers")
+    assert [set(row) for row in rows] == [set(re.findall(r"\w+", layer)) for layer in reversed(layers)]
+
+
 # --- the site -------------------------------------------------------------------------------------
 
 
 def test_each_page_has_a_place_in_the_navigation():
     navigation = (ROOT / "tools" / "build_site.py").read_text()
-    pages = [str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md")]
+    pages = [str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "decisions"]
     assert [page for page in pages if f'"{page}"' not in navigation] == []
 
 
-def test_the_reference_has_each_command_each_field_and_each_metric():
+def test_the_reference_has_each_command_field_metric_and_column():
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "reference.py"],
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
@@ -367,12 +397,16 @@ def test_the_reference_has_each_command_each_field_and_each_metric():
     )
     for line in (
         *(f"## inferometer {name}" for name in commands()),
-        "| `--until <str>` | Go on until the metric's difference is known so well, as '±2%', or is so far from 0. |",
+        "| `--resume` | Continue the study in --out: run only missing and failed trials. |",
         "| `engine` | text | must be given |",
         "| `draft` | [Draft](#draft) or none | none |",
         "| `n_max` | whole number or none | none |",
         "## Poisson: `schedule: {kind: poisson}`",
         "| `burstiness` | number | `1.0` |",
         "| `median_ttft_ms` | Median TTFT (ms) | ms | lower | ttft |",
+        *(
+            f"| `{column.name}` | {column.kind} | {column.description} |"
+            for column in (*METRIC_COLUMNS, *REQUEST_COLUMNS, *EVENT_COLUMNS, EVENT_TEXT)
+        ),
     ):
         assert line in done.stdout.splitlines(), line

@@ -14,7 +14,7 @@ from inferometer.core.request import Request, user_request
 from inferometer.core.spec import Arm, Draft, Spec
 from inferometer.metrics.summary import view
 from inferometer.report.page import Page
-from inferometer.results.read import page_of
+from inferometer.results.study_page import page_of
 from inferometer.store import Store
 
 MS = 1_000_000

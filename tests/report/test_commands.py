@@ -62,7 +62,7 @@ def test_plot_draws_a_png_of_twice_the_size(study: Path, tmp_path: Path):
         (("-o", "x.gif"), "x.gif is neither .svg nor .png"),
         (("-o", "no/such/folder/x.svg"), "cannot be written: No such file or directory"),
         (("-o", "x.svg", "--picture", "througput"), "Did you mean 'throughput'"),
-        (("-o", "x.svg", "--picture", "lateness"), "there is no metric 'lateness'"),
+        (("-o", "x.svg", "--picture", "lateness"), "unknown metric 'lateness'"),
         (("-o", "x.svg", "--picture", "cached_prompt_tokens"), "no arm has a value of cached_prompt_tokens"),
     ],
 )

@@ -2,7 +2,8 @@
 
 import pytest
 
-from inferometer.analysis.compare import Comparison, compare
+from inferometer.analysis.compare import compare
+from inferometer.analysis.comparison import Comparison
 from inferometer.analysis.validity import ArmTrials
 from inferometer.metrics.summary import summarize_view
 from inferometer.report.page.distribution import BINS, MOST_POINTS, Distribution, distributions

@@ -2,13 +2,14 @@ from pathlib import Path
 
 import msgspec
 
-from inferometer.engine_bench.measure import judged, known_devices
+from inferometer.engine_bench.bench_files import known_devices
 from inferometer.foreign.llama_bench_output import rows_of
-from inferometer.llama_bench.devices import CardLimits, device_asked
-from inferometer.llama_bench.efficiency import Efficiency, by_size_alone, efficiency
+from inferometer.llama_bench.devices import CardLimits, requested_device
+from inferometer.llama_bench.efficiency import Efficiency, efficiency, facts_from_size
 from inferometer.llama_bench.gguf_facts import Attention, ModelFacts
+from inferometer.llama_bench.judging import judged
 from inferometer.llama_bench.row import BenchRow, BenchTest
-from inferometer.llama_bench.sheet import Judged, Sheet, sheet, shown_settings
+from inferometer.llama_bench.sheet import RatedRow, Sheet, sheet, shown_settings
 from inferometer.report.engine_rows import markdown, terminal
 
 RECORDED = Path(__file__).parents[1] / "foreign" / "recorded"
@@ -49,13 +50,13 @@ def row(test: BenchTest, rate_per_s: float, **fields: object) -> BenchRow:
 
 def sheet_of(*rows: BenchRow, model: ModelFacts | None = MODEL, stated: CardLimits | None = None) -> Sheet:
     models = {} if model is None else {"m.gguf": model}
-    return sheet(judged(rows, models, stated, everywhere=False), [])
+    return sheet(judged(rows, models, known_devices(), stated, everywhere=False), [])
 
 
 def test_the_first_columns_are_llama_bench_s_to_the_byte():
     """The recorded table and JSON are of one run of llama-bench, which prints both."""
     rows = rows_of((RECORDED / "llama-bench-b11434.jsonl").read_text())
-    content = sheet(judged(rows, {}, None, everywhere=False), ["flash_attn"])
+    content = sheet(judged(rows, {}, known_devices(), None, everywhere=False), ["flash_attn"])
     cut = content.llama_bench_columns
     own = Sheet(content.columns[:cut], tuple(cells[:cut] for cells in content.rows), (), cut)
     assert markdown(own).strip() == (RECORDED / "llama-bench-b11434.md").read_text().strip()
@@ -80,7 +81,7 @@ def test_each_figure_has_its_source_in_a_footnote():
     assert (
         "[1] qwen2 32B Q4_K - Medium: bytes read × t/s. A generated token reads 18.07 GiB of weights of 18.48" in notes
     )
-    assert "token embedding's 417.66 MiB it takes one row" in notes
+    assert "it reads one row of the token embedding's 417.66 MiB" in notes
     assert "[2] RTX 3090: 936.2 GB/s, from: TechPowerUp" in notes
     assert "[4] RTX 3090: FP16 matrix rate 71 TFLOP/s, from: NVIDIA Ampere GA102 GPU Architecture whitepaper" in notes
     assert "[5] llama-bench (llama-bench b11434): its own clock" in notes
@@ -93,21 +94,21 @@ def test_the_simpler_rule_is_told_beside_ours():
         for note in sheet_of(row(BenchTest(0, 128), 37.71), row(BenchTest(512, 0), 1294.03)).notes
         if "By size" in note
     ]
-    assert notes == ["[2] By size × t/s, which counts the whole file as read: tg128 at 37.71 t/s 748 GB/s, 79.9%."]
+    assert notes == ["[2] By size × t/s, as if the whole file were read: tg128 at 37.71 t/s 748 GB/s, 79.9%."]
 
 
 def test_where_only_the_size_is_known_it_counts_whole_and_that_is_said():
     content = sheet_of(row(BenchTest(0, 128), 37.71), model=None)
     assert content.rows[0][7:9] == ("748", "79.9")
-    assert "the model's file is not at hand, so that its whole size counts" in content.notes[0]
+    assert "the model's file is not available, so that its whole size counts" in content.notes[0]
 
 
 def test_a_share_that_means_nothing_is_not_there_and_why_is_said():
     cases = {
         "it ran on the CPU": row(BenchTest(0, 8), 5.0, backend="CPU", devices=()),
-        "which card it ran on is not known; name it with --card": row(BenchTest(0, 8), 5.0, devices=()),
+        "the card that it ran on is unknown: name it with --card": row(BenchTest(0, 8), 5.0, devices=()),
         "it could use 2 cards": row(BenchTest(0, 8), 5.0, devices=("A", "B")),
-        "there are no figures of a card 'GTX 1080'": row(BenchTest(0, 8), 5.0, devices=("GTX 1080",)),
+        "no figures are known for the card 'GTX 1080'": row(BenchTest(0, 8), 5.0, devices=("GTX 1080",)),
         "only 20 of 65 layers": row(BenchTest(0, 8), 5.0, settings={"n_gpu_layers": "20"}),
     }
     for why, case in cases.items():
@@ -117,11 +118,11 @@ def test_a_share_that_means_nothing_is_not_there_and_why_is_said():
 
 
 def test_a_named_card_is_for_rows_on_a_gpu_and_stated_figures_are_for_all():
-    h200 = device_asked(known_devices(), "H200")
+    h200 = requested_device(known_devices(), "H200")
     on_gpu, on_cpu = row(BenchTest(0, 8), 5.0, devices=()), row(BenchTest(0, 8), 5.0, backend="CPU", devices=())
-    named = judged([on_gpu, on_cpu], {"m.gguf": MODEL}, h200, everywhere=False)
+    named = judged([on_gpu, on_cpu], {"m.gguf": MODEL}, known_devices(), h200, everywhere=False)
     assert [entry.device and entry.device.name for entry in named] == ["H200", None]
-    stated = judged([on_gpu, on_cpu], {"m.gguf": MODEL}, CardLimits("as stated"), everywhere=True)
+    stated = judged([on_gpu, on_cpu], {"m.gguf": MODEL}, known_devices(), CardLimits("as stated"), everywhere=True)
     assert [entry.device.name for entry in stated] == ["as stated", "as stated"]
 
 
@@ -145,7 +146,7 @@ def test_experts_are_told_and_a_prompt_through_them_reads_no_one_knows_what():
     content = sheet_of(row(BenchTest(512, 0), 100.0), model=model)
     assert content.rows[0][7] == "n/a"
     assert (
-        "8 of 128 experts. For a prompt it depends on the router which experts are read: n/a. The KV"
+        "8 of 128 experts. For a prompt the router decides which experts are read: n/a. Reads of the KV"
         in content.notes[0]
     )
 
@@ -168,7 +169,7 @@ def test_a_row_without_anything_known_is_shown():
     blank = BenchRow(
         BenchTest(0, 8), "server", "client", "external", "http://h:1/x", "", None, None, "", samples_ns=(10**9,)
     )
-    content = sheet([Judged(blank, Efficiency(None, None), by_size_alone(blank), None)], [])
+    content = sheet([RatedRow(blank, Efficiency(None, None), facts_from_size(blank), None)], [])
     assert content.rows[0][:4] == ("x", "n/a", "n/a", "n/a")
     assert efficiency(blank, None, None).bytes_per_s is None
-    assert "give it with -m" in content.notes[0]
+    assert "set it with -m" in content.notes[0]

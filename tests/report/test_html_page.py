@@ -77,7 +77,7 @@ def test_control_characters_and_marks_that_turn_text_are_shown_not_obeyed(hostil
 
 def test_a_megabyte_of_text_is_cut_and_the_page_says_how_much(hostile: str):
     assert len(hostile.encode()) < 500_000
-    assert re.search(r"\[1,000,\d{3} characters left out\]|\[99\d,\d{3} characters left out\]", hostile)
+    assert re.search(r"\[1,000,\d{3} characters omitted\]|\[99\d,\d{3} characters omitted\]", hostile)
 
 
 def test_the_policy_allows_only_the_page_s_own_script_and_style(hostile: str):
@@ -103,8 +103,8 @@ def test_a_hundred_thousand_requests_stay_under_six_megabytes_and_the_page_says_
     text = render(page("many", compare([TrialSummary("a", 1, {"output_throughput": 9.0})]), [case], []))
     assert len(text.encode()) < LIMIT_BYTES
     assert "400 of 100,000 requests are shown" in text
-    assert "24 of 100,000 requests can be chosen" in text
-    assert re.search(r"Of \d+ of these the texts are left out", text)
+    assert "24 of 100,000 requests can be selected" in text
+    assert re.search(r"The texts of \d+ of them are omitted", text)
 
 
 # --- every kind of study has its page -------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_two_arms_have_the_verdict_first_then_findings_table_pictures_requests_a
 def test_a_study_whose_trials_all_failed_has_a_page_that_says_so(make, tmp_path):
     trial = make.trial([make.failed(0)], state="failed", error="no engine", plan_started_ns=None)
     text = text_of(make, tmp_path, {"a": [trial], "b": [trial]})
-    assert "there is no verdict" in text and "no engine" in text
+    assert "No trial was completed: no verdict." in text and "no engine" in text
 
 
 def test_an_invalid_comparison_says_so_before_all_else(make, tmp_path):
@@ -141,7 +141,7 @@ def test_an_invalid_comparison_says_so_before_all_else(make, tmp_path):
 
 
 def test_arms_of_two_studies_stand_on_one_page_by_the_names_of_their_folders(make, tmp_path):
-    from inferometer.results.read import page_of
+    from inferometer.results.study_page import page_of
 
     folders = [make.folder(tmp_path / name, make.two_arms(3, 2)) for name in ("w7900", "rtx3090")]
     found = page_of(folders, "inferometer")
@@ -171,7 +171,7 @@ def test_a_point_of_a_paired_picture_lies_where_its_ratio_says(make, tmp_path):
         },
     )
     ttft = next(one for one in found.distributions if one.key == "ttft")
-    drawn = drawings.ratios(ttft, found.comparison.arms)
+    drawn = drawings.paired_ratios(ttft, found.comparison.arms)
     assert drawn is not None
     one_px = float(re.search(r'class="one" d="M([\d.]+) ', drawn.svg)[1])
     points = [float(x) + 0.9 * 2.8 for x in re.findall(r'class="fill-1 faint" d="M([\d.]+) ', drawn.svg)]
@@ -181,7 +181,7 @@ def test_a_point_of_a_paired_picture_lies_where_its_ratio_says(make, tmp_path):
 
 def test_a_timeline_has_a_stroke_for_each_burst_as_tall_as_its_tokens(make, tmp_path):
     found = make.page(tmp_path / "s", make.two_arms())
-    drawn = drawings.timeline(found.timelines.shown[2], found.comparison.arms, 720)
+    drawn = drawings.token_timeline(found.timelines.shown[2], found.comparison.arms, 720)
     base, draft = re.findall(r'class="line-\d burst" d="([^"]*)"', drawn.svg)
     assert base.count("v") == 12 and set(re.findall(r"v-([\d.]+)", base)) == {"19"}  # one token of the tallest's two
     assert draft.count("v") == 6 and set(re.findall(r"v-([\d.]+)", draft)) == {"32"}

@@ -53,9 +53,9 @@ def test_bars_are_as_long_as_their_values_and_tell_the_verdict(make, tmp_path):
     found = make.page(tmp_path / "s", make.two_arms()).comparison
     row = found.primary_row
     assert row is not None
-    drawn: Drawing = drawings.bars(row, found)
+    drawn: Drawing = drawings.metric_bars(row, found)
     root = ET.fromstring(drawn.svg)
     lengths = [float(bar.attrib["width"]) for bar in root.iter("{http://www.w3.org/2000/svg}rect")]
     values = [row.values[arm] for arm in found.arms]
     assert lengths[1] / lengths[0] == pytest.approx(values[1] / values[0], rel=1e-2)
-    assert row.differences[0].verdict in drawn.svg and "3 trials an arm" in drawn.svg
+    assert row.differences[0].verdict in drawn.svg and "3 trials per arm" in drawn.svg

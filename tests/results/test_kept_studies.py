@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.analysis.compare import Comparison, Difference
+from inferometer.analysis.comparison import Comparison, Difference
 from inferometer.core.schedule import Closed
 from inferometer.core.spec import Arm, Builtin, Sampling, Settle, Spec
-from inferometer.results.read import comparison_of, read_study
+from inferometer.results.comparison import comparison_of
+from inferometer.results.read import read_study
 from inferometer.study.loop import run_study
-from inferometer.study.progress import EngineReady, SampleTaken, Settling, TrialBegan
+from inferometer.study.progress import EngineReady, Settling, StoppingRuleChecked, TrialBegan
 from inferometer.testing.scripted_server import ScriptedServer, inference_server
 
 TOKENS = 40
@@ -67,7 +68,7 @@ def test_an_engine_against_itself_shows_no_difference(tmp_path: Path):
     found = difference(comparison, "output_throughput")
     assert found.p_value > 0.001
     assert found.verdict == "no difference shown" or found.p_value < 0.05
-    assert any("8 of 8 answers are one's to the letter" in note for note in comparison.said("note"))
+    assert any("outputs identical to one: 8/8" in note for note in comparison.finding_texts("note"))
 
 
 def test_a_study_goes_on_until_the_difference_is_known_well_enough_and_says_so(tmp_path: Path):
@@ -79,7 +80,7 @@ def test_a_study_goes_on_until_the_difference_is_known_well_enough_and_says_so(t
             {"one": arm(one), "other": arm(other)}, trials=2, until="±20%", max_trials=8, metric="mean_tpot_ms"
         )
         told = list(run_study(asked, tmp_path / "s"))
-    looks = [progress for progress in told if isinstance(progress, SampleTaken)]
+    looks = [progress for progress in told if isinstance(progress, StoppingRuleChecked)]
     trials = sum(isinstance(progress, TrialBegan) for progress in told)
     assert [look.enough for look in looks] == [False] * (len(looks) - 1) + [True]
     assert trials == 2 * len(looks)
@@ -145,7 +146,7 @@ def test_the_command_line_asks_for_the_same(tmp_path: Path):
     assert "looked at: other:" in done.stderr
     assert "other: mean TPOT" in done.stdout
     shown = " ".join(done.stdout.split())
-    assert "one of 1% (4 times in 5)" in shown
+    assert "detect 1%" in shown
     assert "confidence sequence" in shown
 
 
@@ -154,7 +155,7 @@ def test_the_command_line_asks_for_the_same(tmp_path: Path):
     [
         ("--until soon", "must be a percentage like ±2%"),
         ("--until 2% --max-trials 2", "max_trials: must be at least 3"),
-        ("--metric speed", "there is no metric 'speed'"),
+        ("--metric speed", "unknown metric 'speed'"),
         ("--effect 0", "--effect must be between 0 and 100"),
         ("--trials 0", "trials: must be at least 1"),
     ],

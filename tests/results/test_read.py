@@ -13,7 +13,9 @@ from inferometer.core.record import Event, Fact, RequestRecord, ServerTimings, T
 from inferometer.core.request import user_request
 from inferometer.core.spec import Arm, Spec
 from inferometer.metrics.summary import view
-from inferometer.results.read import Study, _speculation, known_metrics
+from inferometer.results.comparison import arms_speculation
+from inferometer.results.metric_names import known_metrics
+from inferometer.results.read import Study
 
 ASKED = PlanItem(0, user_request("r0", "why?", max_tokens=8, prompt_tokens=3), None)
 
@@ -71,7 +73,7 @@ def test_speculation_is_held_against_the_first_arm_that_drafted_nothing_wherever
         arm = Arm(engine="llama-server", model="m.gguf", args=("-md", "d.gguf") if drafted else ())
         return ArmTrials(name, arm, (view(Trial(name, 1, "done", 0, (answer,))),), {})
 
-    (found,) = _speculation([case("draft", 10, draft_n=20, draft_n_accepted=15), case("base", 20)])
+    (found,) = arms_speculation([case("draft", 10, draft_n=20, draft_n_accepted=15), case("base", 20)])
     assert (found.arm, found.baseline) == ("draft", "base")
     assert found.measured == 2.0
 
@@ -95,7 +97,7 @@ def test_metrics_are_chosen_by_key_label_or_group():
         ("medan_ttft_ms", "Did you mean 'median_ttft_ms'?"),
         ("duration,throughputs", "Did you mean the group 'throughput'?"),
         ("specul", "Did you mean the group 'speculation'?"),
-        (" , ", "names no metric"),
+        (" , ", "--metrics is empty"),
     ],
 )
 def test_a_metric_that_there_is_not_is_refused_with_the_nearest(names: str, said: str):

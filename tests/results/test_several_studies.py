@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.analysis.compare import Comparison
+from inferometer.analysis.comparison import Comparison
 from inferometer.report import json_report, markdown, terminal
-from inferometer.results.read import comparison_of
+from inferometer.results.comparison import comparison_of
 
 
 @pytest.fixture
@@ -40,10 +40,10 @@ def test_arms_of_one_name_are_compared_and_no_others(two: list[Path]):
 
 
 def test_what_differs_between_the_studies_is_a_warning_said_once(two: list[Path]):
-    said = comparison_of(two, "inferometer").said("warning")
-    assert [line for line in said if "another machine" in line] == [
-        "rtx3090 was measured on another machine than w7900: gpu 0 RTX 3090 against W7900. "
-        "Unless the machines are what you compare, measure both on one, best in one study."
+    said = comparison_of(two, "inferometer").finding_texts("warning")
+    assert [line for line in said if "a different machine" in line] == [
+        "rtx3090 was measured on a different machine than w7900: gpu 0 RTX 3090, not W7900. "
+        "Unless you want to compare machines, measure both on one machine, preferably in one study."
     ]
 
 
@@ -51,7 +51,7 @@ def test_other_prompts_withhold_the_verdicts_of_a_pair(write_study):
     studies = [write_study("one", {"a": 10}), write_study("two", {"a": 10}, prompts=("what?", "who?"))]
     comparison = comparison_of(studies, "inferometer")
     assert comparison.invalid
-    assert any("two/a: it was asked for other prompts than one/a" in line for line in comparison.said("invalid"))
+    assert any("two/a: it got different prompts from one/a" in line for line in comparison.finding_texts("invalid"))
 
 
 def test_pairs_may_be_named_across_studies_and_within_one(two: list[Path]):

@@ -12,7 +12,8 @@ import pytest
 from gguf import GGUFReader
 from gguf.quants import dequantize
 
-from inferometer.standin import StandinShape, write_trained
+from inferometer.standin.pairs import write_trained
+from inferometer.standin.shapes import StandinShape
 from inferometer.standin.trained_weights import Small, SmallShape
 from inferometer.standin.vocabulary import learnt_vocabulary
 

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from inferometer.base.errors import RequestWrong
-from inferometer.standin import StandinShape, write_trained
+from inferometer.standin.pairs import write_trained
+from inferometer.standin.shapes import StandinShape
 
 TEXT = [int(i) for i in np.random.default_rng(1).integers(0, 500, 40)]
 
@@ -96,12 +97,12 @@ def changed(**fields) -> StandinShape:
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        (changed(layers=1), "layers 1 has no room for the trained network's 2"),
-        (changed(hidden=32, heads=2, kv_heads=1), "hidden 32 has no room for the trained network's 64"),
-        (changed(ffn=64), "ffn 64 has no room for the trained network's 96"),
-        (changed(heads=2, kv_heads=1), "heads 2 has no room for the trained network's 4"),
-        (changed(vocab=400), "vocab 400 has no room for the trained network's 512"),
-        (changed(hidden=160, heads=4, kv_heads=1), "a head of 40 is no multiple of the trained network's 16"),
+        (changed(layers=1), "layers 1 is smaller than the trained network's 2"),
+        (changed(hidden=32, heads=2, kv_heads=1), "hidden 32 is smaller than the trained network's 64"),
+        (changed(ffn=64), "ffn 64 is smaller than the trained network's 96"),
+        (changed(heads=2, kv_heads=1), "heads 2 is smaller than the trained network's 4"),
+        (changed(vocab=400), "vocab 400 is smaller than the trained network's 512"),
+        (changed(hidden=160, heads=4, kv_heads=1), "a head of 40 is not a multiple of the trained network's 16"),
         (changed(heads=16, kv_heads=16, hidden=250), "hidden is 250; blocks of a quantised row need a multiple of 32"),
         (
             changed(heads=4, kv_heads=1, hidden=64, vocab=513),

@@ -6,17 +6,17 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader
 
 from inferometer.base.errors import RequestWrong
-from inferometer.standin import (
+from inferometer.standin import random_weights
+from inferometer.standin.pairs import (
     TINY_DRAFT,
     TINY_TARGET,
-    StandinShape,
     default_cache_dir,
     demo_shapes,
-    random_weights,
     standin_pair,
-    tensor_bytes,
     write_standin,
 )
+from inferometer.standin.shapes import StandinShape
+from inferometer.standin.tensor_types import tensor_bytes
 
 MAX_TOKENS = 64
 
@@ -44,7 +44,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tiny, tmp_pa
 
 def test_another_process_gives_the_same_bytes(tiny, tmp_path):
     # The tokenizer's training keeps its counts in hash maps, whose order differs from one process to the next.
-    code = "import sys; from inferometer.standin import *; write_standin(Path(sys.argv[1]), TINY_DRAFT)"
+    code = "import sys; from inferometer.standin.pairs import *; write_standin(Path(sys.argv[1]), TINY_DRAFT)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "draft")], check=True, timeout=60)
     assert (tmp_path / "draft").read_bytes() == tiny.draft.read_bytes()
 

@@ -86,5 +86,5 @@ def test_q6_k_values_on_the_grid_come_back_as_they_were():
 
 
 def test_a_row_that_is_no_whole_number_of_blocks_is_an_error():
-    with pytest.raises(ValueError, match="300 columns are no whole blocks of Q4_K"):
+    with pytest.raises(ValueError, match="300 columns are not whole blocks of Q4_K"):
         quantised(np.zeros((1, 300), np.float32), Type.Q4_K)

@@ -91,7 +91,7 @@ def test_a_finished_study_is_one_plain_file(tmp_path: Path):
 
 def test_a_folder_that_holds_a_study_is_not_overwritten(tmp_path: Path):
     Store.create(tmp_path, SPEC).close()
-    with pytest.raises(RequestWrong, match="holds a study already"):
+    with pytest.raises(RequestWrong, match="already holds a study"):
         Store.create(tmp_path, SPEC)
 
 
@@ -102,7 +102,7 @@ def test_a_place_that_cannot_hold_a_study_is_refused(tmp_path: Path):
 
 
 def test_what_is_no_study_is_said_to_be_none(tmp_path: Path):
-    with pytest.raises(StudyUnreadable, match="no study"):
+    with pytest.raises(StudyUnreadable, match="not a study"):
         Store.open(tmp_path)
     (tmp_path / "study.db").write_bytes(b"not a database, but long enough to be looked at" * 20)
     with pytest.raises(StudyUnreadable, match="cannot be read"):
@@ -147,5 +147,5 @@ def test_going_on_where_nothing_is_begins_a_study(tmp_path: Path):
 
 def test_a_study_does_not_go_on_as_another(tmp_path: Path):
     Store.create(tmp_path, SPEC).close()
-    with pytest.raises(RequestWrong, match=r"study of another spec: its study\.yaml is not"):
+    with pytest.raises(RequestWrong, match=r"study with a different spec: its study\.yaml differs"):
         Store.resume(tmp_path, Spec(arms={"a": Arm(engine="embedded", model="other")}))

@@ -14,7 +14,8 @@ from inferometer.core.plan import Plan, PlanItem
 from inferometer.core.record import Event, Fact, Finding, RequestRecord, Sample, ServerTimings, TokenUsage
 from inferometer.core.request import user_request
 from inferometer.core.spec import Arm, Spec
-from inferometer.results.read import comparison_of, read_study
+from inferometer.results.comparison import comparison_of
+from inferometer.results.read import read_study
 from inferometer.store import FORMAT_VERSION, Store
 
 DATA = Path(__file__).parents[1] / "data" / "store"
@@ -107,7 +108,7 @@ def test_a_migration_that_fails_leaves_the_old_study_as_it_was(tmp_path: Path):
     folder = Path(shutil.copytree(DATA / "format-1-first", tmp_path / "old"))
     spec = read_study(folder).spec
     alter(folder, "UPDATE record SET events = x'00' WHERE idx = 1 AND trial_id = 2")
-    with pytest.raises(RequestWrong, match="cannot be gone on with: the events of request 1 are damaged"):
+    with pytest.raises(RequestWrong, match="cannot be resumed: the events of request 1 are damaged"):
         Store.resume(folder, spec)
     database = sqlite3.connect(folder / "study.db")
     assert database.execute("PRAGMA user_version").fetchone() == (1,)
@@ -118,10 +119,10 @@ def test_a_migration_that_fails_leaves_the_old_study_as_it_was(tmp_path: Path):
 def test_a_newer_format_is_refused_with_the_reason(tmp_path: Path):
     alter(a_study(tmp_path / "s"), "PRAGMA user_version = 4")
     with pytest.raises(
-        StudyUnreadable, match=r"format version 4, of a newer Inferometer; this one reads up to version 3"
+        StudyUnreadable, match=r"format version 4, written by a newer Inferometer; this one reads up to version 3"
     ):
         Store.open(tmp_path / "s")
-    with pytest.raises(StudyUnreadable, match="of a newer Inferometer"):
+    with pytest.raises(StudyUnreadable, match="written by a newer Inferometer"):
         Store.resume(tmp_path / "s", SPEC)
 
 
@@ -157,7 +158,7 @@ def test_what_a_killed_writer_left_half_done_is_undone_for_a_reader_and_the_file
         ("UPDATE record SET usage = '{' WHERE idx = 0", {0}, "1 of its records (number 0)"),
         ("UPDATE record SET event_text = CAST(x'ff' AS TEXT) WHERE idx = 3", {3}, "number 3"),
         ("UPDATE trial SET facts = '[{]'", set(), "its facts"),
-        ("UPDATE trial SET plan_started_ns = 'x'", set(), "when it and its plan began"),
+        ("UPDATE trial SET plan_started_ns = 'x'", set(), "its start, its plan's start"),
         ("INSERT INTO sample VALUES (1, 'x', 's', 'q', 1.0, NULL, NULL)", set(), "1 of its samples"),
     ],
 )  # fmt: skip
@@ -174,7 +175,7 @@ def test_a_plan_that_cannot_be_read_is_named_and_the_trials_are_read(tmp_path: P
     alter(a_study(tmp_path / "s"), "UPDATE meta SET value = '{' WHERE key = 'plan'")
     study = read_study(tmp_path / "s")
     assert len(study.trials[0].records) == 60
-    assert study.damage[0].startswith("what study.db holds as 'plan' cannot be read")
+    assert study.damage[0].startswith("the entry 'plan' of study.db cannot be read")
     findings = comparison_of([tmp_path / "s"], "inferometer").findings
     assert [finding.severity for finding in findings if finding.code == "store-damaged"] == ["warning"]
 
@@ -189,7 +190,7 @@ def test_of_a_truncated_study_what_can_be_read_is_read(tmp_path: Path, share: fl
     assert least <= len(trial.records) < 60
     assert all(r.events == record(r.index).events for r in trial.records)
     assert "store-damaged" in {finding.code for finding in trial.findings}
-    assert study.damage[0].startswith("study.db is cut off: ")
+    assert study.damage[0].startswith("study.db is truncated: ")
 
 
 def test_a_damaged_study_is_not_gone_on_with(tmp_path: Path):
@@ -197,7 +198,7 @@ def test_a_damaged_study_is_not_gone_on_with(tmp_path: Path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 4096] = b"\x55" * 4096
     path.write_bytes(data)
-    with pytest.raises(RequestWrong, match=r"study\.db is damaged, and cannot be gone on with|cannot be gone on with"):
+    with pytest.raises(RequestWrong, match=r"study\.db is damaged, so the study cannot be resumed|cannot be resumed"):
         Store.resume(tmp_path / "s", SPEC)
 
 
@@ -226,7 +227,7 @@ def test_a_store_that_can_no_longer_be_written_says_so_and_keeps_what_was_commit
     store.commit()
     (pages,) = store._database.execute("PRAGMA page_count").fetchone()
     store._database.execute(f"PRAGMA max_page_count = {pages + 2}")
-    with pytest.raises(StoreBroken, match=r"cannot be written any more: database or disk is full \(.* free there\)"):
+    with pytest.raises(StoreBroken, match=r"can no longer be written: database or disk is full \(.* free\)"):
         consume(store.add_record(trial_id, record(index)) for index in range(1, 60))
     store.close()
     (trial,) = read_study(tmp_path / "s").trials

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.analysis.compare import Comparison
+from inferometer.analysis.comparison import Comparison
 from inferometer.core.record import RequestRecord
 from inferometer.core.spec import Arm, Builtin, Draft, Spec
 from inferometer.report import json_report
-from inferometer.results.read import Study, comparison_of, read_study
+from inferometer.results.comparison import comparison_of
+from inferometer.results.read import Study, read_study
 from inferometer.study.loop import run_study
 from inferometer.study.progress import EngineReady, PlanReady, RequestsProgress, TrialBegan, TrialEnded
 

@@ -1,4 +1,4 @@
-"""`parallel: true`: the trials of a round run at once, each arm on devices of its own."""
+"""`parallel: true`: the trials of a round run at the same time, each arm on separate devices."""
 
 import signal
 import subprocess
@@ -13,9 +13,11 @@ import pytest
 from inferometer.base.errors import RequestWrong
 from inferometer.core.schedule import Closed
 from inferometer.core.spec import Arm, Builtin, Spec
-from inferometer.results.read import comparison_of, read_study
-from inferometer.study.device_conflicts import devices_of, require_apart
-from inferometer.study.loop import TrialBegan, TrialEnded, run_study
+from inferometer.results.comparison import comparison_of
+from inferometer.results.read import read_study
+from inferometer.study.device_conflicts import devices_of, require_separate_devices
+from inferometer.study.loop import run_study
+from inferometer.study.progress import TrialBegan, TrialEnded
 from inferometer.testing.scripted_server import Received, ScriptedServer, Step, inference_server
 
 
@@ -34,7 +36,7 @@ def spec(arms: dict[str, Arm], **fields: object) -> Spec:
     return Spec(arms=arms, **(known | fields))  # pyright: ignore[reportArgumentType] # fields of Spec
 
 
-def test_the_trials_of_a_round_run_at_once_and_the_result_says_so(tmp_path: Path):
+def test_the_trials_of_a_round_run_at_the_same_time_and_the_result_says_so(tmp_path: Path):
     """Neither server answers its first stream before the other one was asked: one after another they would not end."""
     both_asked = threading.Barrier(2)
     answer = inference_server(10, 0.0, 0.001)
@@ -62,12 +64,13 @@ def test_the_trials_of_a_round_run_at_once_and_the_result_says_so(tmp_path: Path
     assert all(sum(record.measured for record in trial.records) == 4 for trial in trials)
     comparison = comparison_of([tmp_path / "s"], "inferometer")
     assert any(
-        "a ran at the same time as b" in said or "at the same time as b" in said for said in comparison.said("warning")
+        "a ran at the same time as b" in said or "at the same time as b" in said
+        for said in comparison.finding_texts("warning")
     )
     assert comparison.primary_row is not None and comparison.primary_row.against("a", "b").paired
 
 
-def test_a_trial_that_fails_leaves_the_one_beside_it_alone(tmp_path: Path):
+def test_a_trial_that_fails_does_not_end_the_other_trial(tmp_path: Path):
     dead = Arm(engine="external", url="http://127.0.0.1:9", model="none", ready_timeout_s=0.1)
     with ScriptedServer(inference_server(3, 0.0, 0.001)) as server:
         told = list(run_study(spec({"a": external(server), "b": dead}, trials=1), tmp_path / "s"))
@@ -90,11 +93,11 @@ CUDA, HIP = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
 )  # fmt: skip
 def test_arms_that_would_share_a_device_are_refused(one: Arm, other: Arm, said: str):
     with pytest.raises(RequestWrong, match=said):
-        require_apart({"a": one, "b": other})
+        require_separate_devices({"a": one, "b": other})
 
 
-def test_arms_with_devices_of_their_own_may_run_at_once():
-    require_apart({
+def test_arms_with_separate_devices_may_run_at_the_same_time():
+    require_separate_devices({
         "nvidia": Arm(engine="embedded", env={CUDA: "0"}),
         "amd": Arm(engine="embedded", env={HIP: "0"}),
         "cpu": Arm(engine="embedded", env={CUDA: "-1"}),
@@ -148,8 +151,13 @@ def test_ctrl_c_ends_every_trial_and_keeps_what_it_has(tmp_path: Path):
         assert set(measured) == {"ok", "cancelled"}
 
 
-def test_ctrl_c_while_engines_start_leaves_none_behind(tmp_path: Path):
-    """The engines are programs that never answer."""
+SLEEPS = "import time; time.sleep(300)"
+SILENT = "import socket, sys, time; s = socket.create_server((str(), int(sys.argv[2]))); time.sleep(300)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
+
+
+@pytest.mark.parametrize("code", [SLEEPS, SILENT, STUBBORN], ids=["no port", "never answers", "ignores SIGTERM"])
+def test_ctrl_c_while_engines_start_leaves_no_process_behind(code: str, tmp_path: Path):
     mark = f"{tmp_path.name}-{time.monotonic_ns()}"
 
     def alive() -> int:
@@ -161,8 +169,13 @@ def test_ctrl_c_while_engines_start_leaves_none_behind(tmp_path: Path):
                 continue
         return found
 
-    sleeps = "import time; time.sleep(300)"
-    arm = "{{engine: command, command: [{python}, -c, '{sleeps}', {mark}, '{{port}}', --device, {d}]}}"
-    arms = {name: arm.format(python=sys.executable, sleeps=sleeps, mark=mark, d=name) for name in "ab"}
-    code, said = interrupted(tmp_path, lambda: alive() == 2, STUDY.format(**arms))
-    assert (code, "interrupted" in said, alive()) == (130, True, 0)
+    def starting() -> bool:
+        time.sleep(0.2)
+        return alive() == 2
+
+    arm = "{{engine: command, command: [{python}, -c, '{code}', {mark}, '{{port}}', --device, {d}]}}"
+    arms = {name: arm.format(python=sys.executable, code=code, mark=mark, d=name) for name in "ab"}
+    exit_code, said = interrupted(tmp_path, starting, STUDY.format(**arms))
+    assert (exit_code, "interrupted" in said, alive()) == (130, True, 0)
+    trials = read_study(tmp_path / "s").trials
+    assert [(trial.state, trial.error) for trial in trials] == [("failed", "interrupted")] * 2

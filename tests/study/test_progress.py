@@ -8,9 +8,9 @@ from inferometer.core.record import Event, Outcome, RequestRecord, Sample, Token
 from inferometer.study.progress import (
     FindingRaised,
     PlanReady,
+    ProgressCounter,
     RequestsProgress,
     Settling,
-    Tally,
     TrialBegan,
     TrialEnded,
 )
@@ -26,29 +26,29 @@ def record(index: int, ttft_ms: int, outcome: Outcome = "ok", tokens: int = 10, 
 
 
 def test_what_has_ended_is_counted_with_its_tokens_and_the_median_ttft():
-    tally = Tally("draft", 5)
+    counter = ProgressCounter("draft", 5)
     for index, ttft_ms in enumerate([300, 100, 200]):
-        assert tally.ended(record(index, ttft_ms)) == ""
-    tally.ticked(2, 41)
-    played = tally.played(2 * S)
-    assert (played.ended, played.failed, played.total, played.in_flight) == (3, 0, 5, 2)
-    assert (played.tokens, played.reads, played.ttft_ns) == (30, 41, 200_000_000)
-    assert not tally.is_whole
+        assert counter.add_record(record(index, ttft_ms)) == ""
+    counter.tick(2, 41)
+    progress = counter.progress(2 * S)
+    assert (progress.ended, progress.failed, progress.total, progress.in_flight) == (3, 0, 5, 2)
+    assert (progress.tokens, progress.reads, progress.ttft_ns) == (30, 41, 200_000_000)
+    assert not counter.is_complete
 
 
 def test_the_first_failure_of_each_kind_is_told():
-    tally = Tally("draft", 4)
-    assert tally.ended(record(0, 1, "http_error", error="503 busy")) == "a request failed (http_error): 503 busy"
-    assert tally.ended(record(1, 1, "http_error", error="503 busy")) == ""
-    assert tally.ended(record(2, 1, "timeout", error="10 s")) == "a request failed (timeout): 10 s"
-    assert tally.ended(record(3, 1, "cancelled")) == ""
-    played = tally.played(S)
-    assert (played.ended, played.failed) == (3, 3)  # what an interrupt cancelled has neither ended nor failed
+    counter = ProgressCounter("draft", 4)
+    assert counter.add_record(record(0, 1, "http_error", error="503 busy")) == "a request failed (http_error): 503 busy"
+    assert counter.add_record(record(1, 1, "http_error", error="503 busy")) == ""
+    assert counter.add_record(record(2, 1, "timeout", error="10 s")) == "a request failed (timeout): 10 s"
+    assert counter.add_record(record(3, 1, "cancelled")) == ""
+    progress = counter.progress(S)
+    assert (progress.ended, progress.failed) == (3, 3)  # what an interrupt cancelled has neither ended nor failed
 
 
 def test_memory_and_power_are_sums_of_the_newest_readings():
-    tally = Tally("draft", 1)
-    tally.read(
+    counter = ProgressCounter("draft", 1)
+    counter.add_samples(
         [
             Sample(1 * S, "smaps", "pss_bytes", 100.0, pid=1),
             Sample(2 * S, "smaps", "pss_bytes", 120.0, pid=1),
@@ -58,14 +58,16 @@ def test_memory_and_power_are_sums_of_the_newest_readings():
             Sample(2 * S, "nvml", "temperature_c", 40.0, device="1"),
         ]
     )
-    played = tally.played(0)
-    assert (played.memory_bytes, played.power_w, played.ttft_ns) == (150.0, 185.0, None)
+    progress = counter.progress(0)
+    assert (progress.memory_bytes, progress.power_w, progress.ttft_ns) == (150.0, 185.0, None)
 
 
 def test_a_process_that_is_no_more_is_not_counted():
-    tally = Tally("draft", 1)
-    tally.read([Sample(1 * S, "smaps", "rss_bytes", 100.0, pid=1), Sample(20 * S, "smaps", "rss_bytes", 7.0, pid=2)])
-    assert tally.played(0).memory_bytes == 7.0
+    counter = ProgressCounter("draft", 1)
+    counter.add_samples(
+        [Sample(1 * S, "smaps", "rss_bytes", 100.0, pid=1), Sample(20 * S, "smaps", "rss_bytes", 7.0, pid=2)]
+    )
+    assert counter.progress(0).memory_bytes == 7.0
 
 
 # --- what is drawn --------------------------------------------------------------------------------
@@ -87,7 +89,7 @@ def test_a_trial_is_three_lines():
     assert standing.lines(110.0) == [
         # this trial takes 10 s so far and 12 s more; two like it follow
         "draft, trial 2 of 3 (4 of 6 in all), 56.0 s left",
-        "  [#########---------------] 4/10 requests, 2 under way, 12.0 s left",
+        "  [#########---------------] 4/10 requests, 2 in flight, 12.0 s left",
         "  20.0 tok/s now, 17.5 overall, TTFT 345 ms (median), memory 512.0 MiB, 143 W",
     ]
     assert standing.heard(TrialEnded("draft", 2, ""), 122.0) == (

@@ -1,4 +1,4 @@
-"""What is said of a trial that was just played."""
+"""Findings about a trial that has just run."""
 
 import sys
 import time
@@ -6,17 +6,17 @@ import time
 import pytest
 
 from inferometer.base.clock import slept_ns
-from inferometer.study.trial_findings import retried_finding, slept_findings
+from inferometer.study.trial_findings import retried_finding, suspended_findings
 
 
 def test_a_suspended_machine_is_a_finding_with_how_long_it_slept():
-    (finding,) = slept_findings(3_600_000_000_000)
+    (finding,) = suspended_findings(3_600_000_000_000)
     assert (finding.severity, finding.code) == ("warning", "suspended")
-    assert finding.message == "this machine was suspended for 1 h 00 min while the trial ran."
+    assert finding.message == "this machine was suspended for 1 h 00 min during the trial."
 
 
-def test_two_clocks_that_are_read_one_after_the_other_are_no_sleep():
-    assert slept_findings(0) == slept_findings(40_000_000) == slept_findings(-1_000) == []
+def test_the_time_between_reading_two_clocks_is_not_a_suspension():
+    assert suspended_findings(0) == suspended_findings(40_000_000) == suspended_findings(-1_000) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is Linux that has a clock which counts sleep")
@@ -25,6 +25,6 @@ def test_how_long_this_machine_slept_is_the_difference_of_its_clocks():
     assert slept_ns() == pytest.approx(expected, abs=1_000_000_000)
 
 
-def test_a_trial_that_was_played_again_says_why():
+def test_a_trial_that_ran_again_names_the_reason():
     finding = retried_finding("llama-server ended.\nIts log:")
-    assert finding.message == "it failed at first, and was played again: llama-server ended."
+    assert finding.message == "the first attempt failed, and the trial ran again: llama-server ended."

@@ -63,7 +63,7 @@ def test_mooncake_s_jsonl_gives_lengths_and_times(tmp_path: Path):
     found = sampled(tmp_path, jsonl(MOONCAKE), Words())
     assert [request.max_tokens for request in found.requests] == [52, 26, 5, 8]
     assert [request.prompt_tokens for request in found.requests] == [6955, 6472, 40, 700]
-    assert found.asked_ns == (0, 3_053_000_000, 3_053_000_000, 4_100_500_000)
+    assert found.recorded_ns == (0, 3_053_000_000, 3_053_000_000, 4_100_500_000)
     assert found.spare == ()
     assert ("dataset_requests", "4") in found.source
 
@@ -75,7 +75,7 @@ def test_burstgpt_s_csv_gives_lengths_and_times_and_leaves_out_what_got_no_token
         ("trace-3", 1087, 230),
         ("trace-5", 417, 276),
     ]
-    assert found.asked_ns == (5_000_000_000, 45_000_000_000, 118_000_000_000)
+    assert found.recorded_ns == (5_000_000_000, 45_000_000_000, 118_000_000_000)
     assert any(note.startswith("1 of the lines read ask for no token") for note in found.notes)
 
 
@@ -89,7 +89,7 @@ def test_burstgpt_s_csv_gives_lengths_and_times_and_leaves_out_what_got_no_token
     ],
 )
 def test_columns_are_known_by_their_names_in_any_case(text: str):
-    assert [(row.asked_ns, row.prompt_tokens, row.output_tokens) for row in rows(text.encode(), "t")] == [
+    assert [(row.recorded_ns, row.prompt_tokens, row.output_tokens) for row in rows(text.encode(), "t")] == [
         (1_000_000_000, 2, 3)
     ]
 
@@ -148,13 +148,13 @@ def test_the_seed_decides_the_words_and_nothing_else(tmp_path: Path):
     one, same, other = (sampled(tmp_path, jsonl(MOONCAKE), Words(), seed) for seed in (1, 1, 2))
     assert one == same
     assert one.requests[0].prompt.split()[:3] != other.requests[0].prompt.split()[:3]
-    assert one.asked_ns == other.asked_ns
+    assert one.recorded_ns == other.recorded_ns
 
 
 def test_num_prompts_takes_the_trace_s_beginning_and_says_where_there_are_fewer(tmp_path: Path):
     found = sampled(tmp_path, jsonl(MOONCAKE), num_prompts=2)
     assert [request.id for request in found.requests] == ["trace-1", "trace-2"]
-    assert len(found.asked_ns) == 2
+    assert len(found.recorded_ns) == 2
     assert sampled(tmp_path, jsonl(MOONCAKE), num_prompts=9).notes[-1] == "Only 4 of 9 prompts: the trace has no more."
 
 

@@ -1,1 +1,1 @@
-"""Judgements from numbers: comparison, validity findings, pairing of arms, stopping rules. Pure."""
+"""Judgements from metrics: comparison, verdicts, validity findings, pairing of arms, stopping rules. Pure."""

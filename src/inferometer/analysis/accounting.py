@@ -1,4 +1,4 @@
-"""Is every request accounted for? What was planned is what ended, each once: answered, failed, cancelled or lost."""
+"""Accounting of requests: every planned request must end exactly once, as ok, failed, cancelled or lost."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,7 +10,8 @@ from inferometer.core.record import Finding, Outcome
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Measured requests of a trial. `missing` have no record; `unknown` records belong to no request of the plan."""
+    """Numbers of measured requests of a trial. `missing`: requests without a record. `unknown`: records that belong to
+    no request of the plan, or to one that has a record already."""
 
     planned: int
     ok: int
@@ -26,19 +27,19 @@ class Account(msgspec.Struct, frozen=True):
         return not self.missing and not self.unknown and ended == self.planned
 
     def sentence(self) -> str:
-        said = f"{self.planned} = {self.ok} ok + {self.failed} failed + {self.cancelled} cancelled + {self.lost} lost"
-        return said + (f"; {self.missing} missing, {self.unknown} unknown" if not self.balances else "")
+        text = f"{self.planned} = {self.ok} ok + {self.failed} failed + {self.cancelled} cancelled + {self.lost} lost"
+        return text + (f"; {self.missing} missing, {self.unknown} unknown" if not self.balances else "")
 
     def findings(self) -> list[Finding]:
-        """Empty where it balances."""
+        """Empty if the account balances."""
         if self.balances:
             return []
         message = f"its requests do not add up: {self.sentence()}."
-        return [Finding("invalid", "unaccounted", message, "This is a defect of Inferometer: please report it.")]
+        return [Finding("invalid", "unaccounted", message, "This is a bug in Inferometer: please report it.")]
 
 
 def account(plan: Plan, ended: Iterable[tuple[int, Outcome]]) -> Account:
-    """`ended`: index and outcome of each measured record."""
+    """The account of a trial. `ended`: index and outcome of each measured record."""
     planned = {item.index for item in plan.measured}
     outcomes: dict[int, Outcome] = {}
     unknown = 0
@@ -46,11 +47,11 @@ def account(plan: Plan, ended: Iterable[tuple[int, Outcome]]) -> Account:
         unknown += index not in planned or index in outcomes
         outcomes[index] = outcome
     counts = Counter(outcome for index, outcome in outcomes.items() if index in planned)
-    apart = counts["ok"] + counts["cancelled"] + counts["lost"]
+    not_failed = counts["ok"] + counts["cancelled"] + counts["lost"]
     return Account(
         planned=len(planned),
         ok=counts["ok"],
-        failed=counts.total() - apart,
+        failed=counts.total() - not_failed,
         cancelled=counts["cancelled"],
         lost=counts["lost"],
         missing=len(planned - outcomes.keys()),

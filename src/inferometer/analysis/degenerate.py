@@ -1,16 +1,16 @@
-"""Is this answer broken? Loops, one repeated piece, nothing, or text that compresses as no text does."""
+"""Detection of broken answers: empty, invalid UTF-8, loops, and text that compresses too well."""
 
 import zlib
 
 from inferometer.analysis import thresholds
 
 
-def broken(text: str) -> str:
-    """How the answer is broken, in a word or two; "" where it is not."""
+def defect(text: str) -> str:
+    """The kind of defect of an answer, in a word or two; "" for a sound answer."""
     if not text.strip():
         return "empty"
     if _has_lost_characters(text):
-        return "no UTF-8"
+        return "invalid UTF-8"
     if _is_loop(text):
         return "loops"
     if len(text) >= thresholds.COMPRESSION_CHARS and compression_ratio(text) > thresholds.COMPRESSION_RATIO:
@@ -19,7 +19,8 @@ def broken(text: str) -> str:
 
 
 def _has_lost_characters(text: str) -> bool:
-    """Replacement characters, but for those that stand for one character which the length asked cut at the end."""
+    """Whether the text has replacement characters, except at its end, where the length limit may have cut a
+    character."""
     rest = text.rstrip("\ufffd")
     return "\ufffd" in rest or len(text) - len(rest) > thresholds.CUT_CHARACTERS or not rest.strip()
 
@@ -32,23 +33,23 @@ def _is_loop(text: str) -> bool:
 
 
 def loop_chars(text: str) -> int:
-    """How many characters at the end are one piece again and again, at least `LOOP_REPEATS` times; 0 for none."""
+    """Number of characters at the end that repeat one piece at least `LOOP_REPEATS` times; 0 if there is no loop."""
     longest = 0
     periods: list[int] = []
     for period in range(1, min(thresholds.LOOP_PERIOD, len(text) // thresholds.LOOP_REPEATS) + 1):
         if not text.endswith(text[-period:] * thresholds.LOOP_REPEATS):
             continue
         if any(period % shorter == 0 for shorter in periods):
-            continue  # that loop once more
+            continue  # the same loop, counted twice or more
         periods.append(period)
-        place = len(text) - 1 - period
-        while place >= 0 and text[place] == text[place + period]:
-            place -= 1
-        longest = max(longest, len(text) - 1 - place)
+        position = len(text) - 1 - period
+        while position >= 0 and text[position] == text[position + period]:
+            position -= 1
+        longest = max(longest, len(text) - 1 - position)
     return longest
 
 
 def compression_ratio(text: str) -> float:
-    """Bytes of the text over bytes of its zlib form."""
+    """Bytes of the text divided by bytes of its zlib-compressed form; 1 for an empty text."""
     raw = text.encode("utf-8", "surrogatepass")
     return len(raw) / len(zlib.compress(raw, 9)) if raw else 1.0

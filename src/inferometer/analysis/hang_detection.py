@@ -1,27 +1,28 @@
-"""Has the server stopped answering? Suspected from how requests end, before each of the rest is waited for; pure."""
+"""Detection of a server that hangs, from how requests end: without it, every remaining request would time out."""
 
 from inferometer.core.record import RequestRecord
 
-SUSPICIOUS = 3
-"""So many timeouts in a row, each without a byte of an answer: an overloaded server answers somebody meanwhile."""
+INITIAL_TIMEOUTS = 3
+"""Consecutive timeouts without a byte of an answer that raise suspicion. An overloaded server would answer some
+requests in the meantime."""
 
 
 class HangSuspicion:
-    """Fed with each measured record as it ends."""
+    """A count of consecutive silent timeouts. `update` takes each measured record as it ends."""
 
     def __init__(self) -> None:
-        self._silent = 0
-        self._enough = SUSPICIOUS
+        self._silent_timeouts = 0
+        self._threshold = INITIAL_TIMEOUTS
 
-    def rises(self, record: RequestRecord) -> bool:
-        """Whether the server should be asked now."""
+    def update(self, record: RequestRecord) -> bool:
+        """Whether the server should be probed now."""
         if record.outcome == "timeout" and record.first_byte_ns is None:
-            self._silent += 1
+            self._silent_timeouts += 1
         elif record.outcome not in ("cancelled", "lost"):
-            self._silent = 0
-        return self._silent >= self._enough
+            self._silent_timeouts = 0
+        return self._silent_timeouts >= self._threshold
 
-    def unfounded(self) -> None:
-        """It was asked, and it answers: from now on it takes twice as many."""
-        self._silent = 0
-        self._enough *= 2
+    def reset(self) -> None:
+        """After a probe that the server answered: from now on, suspicion needs twice as many timeouts."""
+        self._silent_timeouts = 0
+        self._threshold *= 2

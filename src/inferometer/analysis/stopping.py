@@ -1,48 +1,48 @@
-"""May a study end now? The rule of `until`, for results that are looked at after every round.
+"""The stopping rule of `until`: whether a study has enough trials, decided after every round.
 
-Looking again and again, and ending when it looks well, makes 5% errors into many more, unless the intervals allow for
-it: here they are a confidence sequence (`stats.anytime_quantile`), which holds the truth in 95% of studies at all looks
-together, whenever the study ends.
+Stopping as soon as the result looks good makes errors far more frequent than 5%, unless the intervals allow for it.
+Here they are a confidence sequence (`statistics.anytime_quantile`): in 95% of studies, all intervals up to the last
+round contain the true value, whenever the study ends.
 """
 
 import msgspec
 
-from inferometer.analysis.compare import Comparison, Difference
+from inferometer.analysis.comparison import Comparison, Difference
 
 
-class Stop(msgspec.Struct, frozen=True):
-    """Whether the study has enough trials, and why in words (also why not yet)."""
+class StopDecision(msgspec.Struct, frozen=True):
+    """Whether the study has enough trials, and the reason, also if it has not."""
 
     enough: bool
-    why: str
+    reason: str
 
 
-def stop(comparison: Comparison, within_percent: float) -> Stop:
-    """Enough, for every arm against the first: the 95% interval of the primary metric's difference is within
-    ±`within_percent`, or all of it lies at least so far from 0, or prompts alone make it wider, so that no further
-    trial helps. The distance from 0 is the same number, fixed before the first trial."""
+def stop_decision(comparison: Comparison, within_percent: float) -> StopDecision:
+    """Enough trials if for every arm compared with the first one of these holds: the 95% interval of the primary
+    metric's difference has a half-width of at most `within_percent`; the whole interval is at least `within_percent`
+    away from 0 (the same number, fixed before the first trial); or the prompts alone make the interval wider, so that
+    further trials do not help."""
     row = comparison.primary_row
     baseline = comparison.arms[0]
-    found = [] if row is None else [one for one in row.differences if one.baseline == baseline]
+    found = [] if row is None else [difference for difference in row.differences if difference.baseline == baseline]
     if not found:
-        return Stop(False, f"no trial has {comparison.primary} yet")
-    states = [_state(one, within_percent) for one in found]
-    return Stop(all(state.enough for state in states), "; ".join(state.why for state in states))
+        return StopDecision(False, f"no trial has {comparison.primary} yet")
+    states = [_state(difference, within_percent) for difference in found]
+    return StopDecision(all(state.enough for state in states), "; ".join(state.reason for state in states))
 
 
-def _state(found: Difference, within_percent: float) -> Stop:
+def _state(found: Difference, within_percent: float) -> StopDecision:
     if found.low_percent is None or found.high_percent is None or "trials" not in found.basis:
-        return Stop(False, f"{found.arm}: no interval yet ({found.reason or 'too few trials'})")
+        return StopDecision(False, f"{found.arm}: no interval yet ({found.reason or 'too few trials'})")
     half = (found.high_percent - found.low_percent) / 2
-    said = f"{found.arm}: {found.low_percent:+.1f}% to {found.high_percent:+.1f}%"
+    interval = f"{found.arm}: {found.low_percent:+.1f}% to {found.high_percent:+.1f}%"
     if half <= within_percent:
-        return Stop(True, f"{said}, within ±{within_percent:g}%")
+        return StopDecision(True, f"{interval}, within ±{within_percent:g}%")
     if found.low_percent >= within_percent or found.high_percent <= -within_percent:
-        return Stop(True, f"{said}, all of it {within_percent:g}% or more from 0")
+        return StopDecision(True, f"{interval}, excludes differences smaller than {within_percent:g}%")
     if found.prompts_percent is not None and found.prompts_percent > within_percent:
-        return Stop(
+        return StopDecision(
             True,
-            f"{said}; ±{found.prompts_percent:.1f}% of that are the prompts' own, and no further trial narrows it: "
-            "ask for more prompts",
+            f"{interval}; the prompts alone make it ±{found.prompts_percent:.1f}%: add prompts, not trials",
         )
-    return Stop(False, f"{said}, wider than ±{within_percent:g}%")
+    return StopDecision(False, f"{interval}, wider than ±{within_percent:g}%")

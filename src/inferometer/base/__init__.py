@@ -1,1 +1,1 @@
-"""Words and small tools that every other package may use: errors, units, text from outside, clock, extensions."""
+"""Basics for every other package: errors, units, text from outside, redactor, clock, extensions."""

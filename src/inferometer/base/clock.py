@@ -1,4 +1,4 @@
-"""What time is it? Real clocks behind one protocol, so that tests bring their own."""
+"""Clocks behind one protocol, so that tests can supply their own."""
 
 import time
 from typing import Protocol
@@ -7,7 +7,7 @@ import msgspec
 
 
 class Clock(Protocol):
-    """`monotonic_ns` never goes back and is for spans; `wall_ns` is since 1970 UTC and dates a study."""
+    """`monotonic_ns` never goes back and measures durations; `wall_ns` counts from 1970 UTC and dates a study."""
 
     def monotonic_ns(self) -> int: ...
 
@@ -25,8 +25,8 @@ class SystemClock:
 
 
 def slept_ns() -> int:
-    """For how long this host has been suspended since its start: its monotonic clock stands still meanwhile. 0 where
-    the system does not say (it is Linux that does)."""
+    """How long this host has been suspended since its start; its monotonic clock stops meanwhile. 0 on systems other
+    than Linux, which do not state it."""
     if not hasattr(time, "CLOCK_BOOTTIME"):
         return 0
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()

@@ -16,7 +16,7 @@
     ├── StoreBroken          exit 1: the study can no longer be written (a full disk); what was stored before is kept
     └── Interrupted          exit 130: Ctrl-C; what was measured is kept
     KeyboardInterrupt
-    └── StopNow              a second Ctrl-C: nothing is waited for any more
+    └── SecondInterrupt      a second Ctrl-C: engines are killed, and nothing is waited for any more
 
 A failed *request* is none of these: it is an outcome in its record.
 """
@@ -95,5 +95,5 @@ class Interrupted(InferometerError):
     exit_code = 130
 
 
-class StopNow(KeyboardInterrupt):
-    """The user said it twice: engines are killed, not asked to end."""
+class SecondInterrupt(KeyboardInterrupt):
+    """A second Ctrl-C: engines are killed at once, without time to end by themselves."""

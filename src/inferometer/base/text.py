@@ -9,7 +9,7 @@ import re
 import unicodedata
 
 MOST_CHARACTERS = 1000
-"""Of one text that goes into a message or a fact: a server may say more than anybody reads."""
+"""The longest text in a message or a fact: a server may send more than anybody reads."""
 
 _ESCAPE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, cursor
@@ -17,38 +17,38 @@ _ESCAPE = re.compile(
     r"|\x1b[ -/]*[0-~]?"
 )
 
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"})
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"})
 _JOINERS = "\u200c\u200d"
-"""Of category Cf, but letters of Persian and of Indian scripts, and emoji, are wrong without them."""
+"""Of category Cf, but Persian, Indian scripts and emoji need them."""
 _ASCII_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MARKUP = re.compile(r"[\\<>*~&]|(?<=\])\(|(?<!\w)_|_(?!\w)|^[#+=-](?!\d)")
 _CODE = re.compile(r"(`[^`\n]*`)")
 
 
 def sanitize(text: str, most: int = MOST_CHARACTERS) -> str:
-    """`text` on one line, without what is not printable, and of at most `most` characters (cut: ` …` at its end)."""
-    cut = text[: 4 * most]  # blanks and escape sequences go: some more than `most` are looked at, not all of a book
+    """`text` on one line, without unprintable characters, at most `most` characters long (if cut, ` …` at its end)."""
+    cut = text[: 4 * most]  # blanks and escape sequences are removed, so read more than `most`; but not a whole book
     words = "".join(char if char.isprintable() else " " for char in _ESCAPE.sub("", cut)).strip()
     return words if len(words) <= most and len(cut) == len(text) else words[:most].rstrip() + " …"
 
 
 def sanitize_lines(text: str) -> str:
-    """`text` with its line breaks and tabs (as blanks), without anything else that is not printable; of any length."""
+    """`text` with its line breaks, with tabs as blanks, without other unprintable characters; of any length."""
     lines = _ESCAPE.sub("", text).expandtabs(4).splitlines()
     return "\n".join("".join(char if char.isprintable() else " " for char in line).rstrip() for line in lines)
 
 
 def escape_for_display(text: str, *, lines: bool = False) -> str:
-    """Controls, bidi marks and other unseen characters as `\\x1b`, `\\u202e`; tabs as blanks. Line breaks stay where
-    `lines`, else they become blanks too."""
+    """Control, bidirectional and other invisible characters as `\\x1b`, `\\u202e`; tabs as blanks. `lines`: line breaks
+    stay; otherwise they become blanks too."""
     if text.isascii() and _ASCII_CONTROL.search(text) is None:
         return text
-    return "".join(map(_kept if lines else _in_a_line, text))
+    return "".join(map(_escaped_except_line_breaks if lines else _escaped, text))
 
 
 def escape_for_markdown(text: str, *, cell: bool = False) -> str:
-    """`text` in one line of Markdown, all of it to be read: no markup, no HTML, no link. What stands between two
-    backticks stays code. `cell`: of a table, where a bar would end it, and backticks are letters."""
+    """`text` as one line of Markdown that shows every character: no markup, HTML or links. Text between two backticks
+    stays code. `cell`: for a table cell, where a bar would end the cell and backticks are shown."""
     plain = escape_for_display(text)
     if cell:
         return _MARKUP.sub(r"\\\g<0>", plain).replace("|", "\\|").replace("`", "\\`")
@@ -57,8 +57,8 @@ def escape_for_markdown(text: str, *, cell: bool = False) -> str:
 
 
 def escape_for_json(document: str) -> str:
-    """A JSON document whose strings' unseen characters are escaped: the same document, safe to show in a terminal."""
-    return "".join(_json_escape(char) if char not in "\n\t" and _is_unseen(char) else char for char in document)
+    """The same JSON document with invisible characters escaped, safe to show in a terminal."""
+    return "".join(_json_escape(char) if char not in "\n\t" and _is_invisible(char) else char for char in document)
 
 
 def _json_escape(char: str) -> str:
@@ -66,18 +66,18 @@ def _json_escape(char: str) -> str:
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
 
 
-def _kept(char: str) -> str:
-    return char if char == "\n" else _in_a_line(char)
+def _escaped_except_line_breaks(char: str) -> str:
+    return char if char == "\n" else _escaped(char)
 
 
-def _in_a_line(char: str) -> str:
+def _escaped(char: str) -> str:
     if char in "\n\t":
         return " "
-    return _escape(char) if _is_unseen(char) else char
+    return _escape(char) if _is_invisible(char) else char
 
 
-def _is_unseen(char: str) -> bool:
-    return char not in _JOINERS and unicodedata.category(char) in _UNSEEN
+def _is_invisible(char: str) -> bool:
+    return char not in _JOINERS and unicodedata.category(char) in _INVISIBLE
 
 
 def _escape(char: str) -> str:

@@ -1,4 +1,4 @@
-"""How are times, bytes and rates written? The only place that formats numbers; everything inside is ns and bytes."""
+"""Formatting of numbers: times, bytes, rates. No other module formats numbers; internal values are ns and bytes."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ BYTES_PER_MIB = 1024**2
 BYTES_PER_GIB = 1024**3
 
 COUNT_UNITS = frozenset({"requests", "tok", "chunks", "stalls"})
-"""Units of things that are counted; their means over trials need not be whole."""
+"""Units of counts; their means over trials need not be whole numbers."""
 
 
 def ms(ns: float) -> float:
@@ -29,7 +29,7 @@ def gib(count_bytes: float) -> float:
 
 
 def duration_text(ns: float) -> str:
-    """A span for a person: 850 ms, 4.2 s, 3 min 05 s, 2 h 07 min."""
+    """A duration for reading: 850 ms, 4.2 s, 3 min 05 s, 2 h 07 min."""
     whole_s = seconds(ns)
     if whole_s < 1:
         return f"{ms(ns):.0f} ms"
@@ -41,7 +41,7 @@ def duration_text(ns: float) -> str:
 
 
 def bytes_text(count_bytes: float) -> str:
-    """A size for a person: 512 B, 3.4 MiB, 18.48 GiB."""
+    """A size for reading: 512 B, 3.4 MiB, 18.48 GiB."""
     if count_bytes < 1024:
         return f"{count_bytes:.0f} B"
     if count_bytes < BYTES_PER_MIB:
@@ -52,8 +52,8 @@ def bytes_text(count_bytes: float) -> str:
 
 
 def value_text(value: float | None, unit: str) -> str:
-    """A metric's value without its unit: counts as integers, their means and percent with 1 decimal, all else with 2,
-    below 0.1 with three digits (0.0461, 0.05); None: n/a."""
+    """A metric's value without its unit: counts as integers; their means and percentages with 1 decimal; other values
+    with 2 decimals, or three digits below 0.1 (0.0461, 0.05). None: n/a."""
     if value is None:
         return "n/a"
     if unit in COUNT_UNITS:
@@ -67,11 +67,11 @@ def value_text(value: float | None, unit: str) -> str:
 
 
 def uncertain_text(value: float, half: float) -> str:
-    """A value with half of its interval, digits by the half's: 23 ±12, 11.010 ±0.007, 1100 ±1300.
+    """A value with the half width of its interval, which determines the digits: 23 ±12, 11.010 ±0.007, 1100 ±1300.
 
-    By the Particle Data Group's rule (Review of Particle Physics, introduction, "Rounding") the half has two digits
-    where it begins with 100 to 354, else one, and the value ends where the half does. The value keeps two digits at
-    least and has six at most; a half too small for that is left out.
+    By the Particle Data Group's rule (Review of Particle Physics, introduction, "Rounding"), the half width has two
+    digits if it begins with 100 to 354, else one, and the value has as many decimals. The value has two to six digits;
+    a half width too small for that is omitted.
     """
     decimals = _decimals_of_half(half)
     half_text = _rounded(half, decimals)
@@ -85,19 +85,20 @@ def uncertain_text(value: float, half: float) -> str:
 
 
 def interval_texts(percent: float, low: float, high: float) -> tuple[str, str]:
-    """A difference in percent and its interval, digits by the interval's width: 17.4 and [10.3, 25.0]; 2 decimals at
-    most. An end that is not 0 is never written as 0: which side of it an interval lies on is what it is read for."""
+    """A difference in percent and its interval: 17.4 and [10.3, 25.0]. The width of the interval determines the
+    decimals, at most 2. An end that is not 0 is never written as 0: readers look at which side of 0 the interval
+    lies."""
     decimals = 1
     if high > low:
         decimals = min(2, max(0, 1 - math.floor(math.log10((high - low) / 2))))
-    return _rounded(percent, decimals), f"[{_not_zero(low, decimals)}, {_not_zero(high, decimals)}]"
+    return _rounded(percent, decimals), f"[{_end_text(low, decimals)}, {_end_text(high, decimals)}]"
 
 
 _MOST_PERCENT = 9999
-"""An interval that goes further says nothing of its upper end but that."""
+"""A larger end of an interval is written as >9999."""
 
 
-def _not_zero(end: float, decimals: int) -> str:
+def _end_text(end: float, decimals: int) -> str:
     if end > _MOST_PERCENT:
         return f">{_MOST_PERCENT}"
     text = _rounded(end, decimals)
@@ -107,13 +108,13 @@ def _not_zero(end: float, decimals: int) -> str:
 
 
 def _decimals_of_half(half: float) -> int:
-    """Negative left of the point."""
+    """Decimals of a half width; negative for digits left of the decimal point."""
     first = math.floor(math.log10(half))
     return (1 if half / 10.0**first < 3.545 else 0) - first
 
 
 def _rounded(value: float, decimals: int) -> str:
-    """Also to tens and hundreds; never -0."""
+    """Rounds also to tens and hundreds (negative `decimals`); never returns -0."""
     text = f"{round(value, decimals):.{max(0, decimals)}f}"
     return text.removeprefix("-") if not float(text) else text
 
@@ -137,28 +138,28 @@ def three_digits_text(value: float | None) -> str:
 
 
 def model_size_text(count_bytes: float | None) -> str:
-    """As llama-bench writes it: 284.95 MiB, 18.48 GiB; None: n/a."""
+    """A model size in llama-bench's form: 284.95 MiB, 18.48 GiB; None: n/a."""
     if count_bytes is None:
         return "n/a"
     return f"{gib(count_bytes):.2f} GiB" if count_bytes >= BYTES_PER_GIB else f"{count_bytes / BYTES_PER_MIB:.2f} MiB"
 
 
 def parameters_text(count: float | None) -> str:
-    """As llama-bench writes it: 281.07 M, 32.76 B; None: n/a."""
+    """A parameter count in llama-bench's form: 281.07 M, 32.76 B; None: n/a."""
     if count is None:
         return "n/a"
     return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.2f} M"
 
 
 def rate_text(mean_per_s: float | None, deviation_per_s: float | None) -> str:
-    """A rate with its deviation, as llama-bench writes it: 37.71 ± 0.02; None: n/a."""
+    """A rate with its standard deviation in llama-bench's form: 37.71 ± 0.02; None: n/a."""
     if mean_per_s is None:
         return "n/a"
     return f"{mean_per_s:.2f} ± " + ("n/a" if deviation_per_s is None else f"{deviation_per_s:.2f}")
 
 
 def tick_text(value: float, ticks: Sequence[float]) -> str:
-    """A value of an axis, with as many decimals as tell it from its neighbours; 25k for 25000."""
+    """A tick label of an axis, with enough decimals to differ from its neighbours; 25k for 25000."""
     if value == 0:
         return "0"
     if abs(value) >= 10_000:
@@ -171,24 +172,24 @@ def tick_text(value: float, ticks: Sequence[float]) -> str:
 
 
 def ratio_text(ratio: float | None) -> str:
-    """0.944×, 1.12×, 25.1×; None: n/a."""
+    """A ratio: 0.944×, 1.12×, 25.1×; None: n/a."""
     if ratio is None:
         return "n/a"
     return f"{ratio:.3f}×" if ratio < 10 else f"{three_digits_text(ratio)}×"
 
 
 def rate_per_s(count: float, over_ns: int) -> float:
-    """0 where no time has passed: a start that was agreed upon may still be to come."""
+    """`count` per second; 0 if no time has passed, because a planned start may still lie in the future."""
     return count / seconds(over_ns) if over_ns > 0 else 0.0
 
 
 def rate_shown(per_s: float) -> str:
-    """For a display that changes: one decimal."""
+    """A rate for a live display: one decimal."""
     return f"{per_s:.1f}"
 
 
 def ms_text(value_ms: float) -> str:
-    """For a display that changes: 345, 4.5, 0.42."""
+    """Milliseconds for a live display: 345, 4.5, 0.42."""
     return f"{value_ms:.0f}" if value_ms >= 100 else f"{value_ms:.1f}" if value_ms >= 1 else f"{value_ms:.2f}"
 
 

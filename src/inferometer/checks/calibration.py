@@ -1,7 +1,7 @@
-"""How far from the truth are this machine's stamps, and up to which load? Known streams at rising rates.
+"""Calibration of the client: the error of its time stamps, measured with known streams at rising rates.
 
-The truth comes from the paced server: each token says when it was sent, on a clock that this host's processes share.
-What to play and what it shows is decided by pure functions; `calibrate` and `_measured` do it.
+The paced server provides the true times: each token contains its send time, on a clock that all processes of this host
+share. Pure functions decide what to play and what it shows; `calibrate` and `_measure` do the measuring.
 """
 
 import math
@@ -28,15 +28,15 @@ from inferometer.testing.paced_server import PacedServer, PacedStats, server_sen
 FIRST_MS = 20
 GAP_MS = 10
 TOKENS_PER_S = 1000 // GAP_MS
-"""Of one stream."""
+"""Rate of one stream."""
 
 RATE_LIMIT = 0.97
-"""Tokens that arrived while all streams ran, against the schedule: below it the load is another than the one asked."""
+"""Share of the scheduled tokens that arrived while all streams ran. Below it, the load is not the requested one."""
 ERROR_LIMIT_MS = 1.0
-"""P99 of the error of a stamp: a tenth of the gap between two tokens of a fast stream."""
+"""Limit for the P99 error of a stamp: a tenth of the gap between two tokens of a fast stream."""
 BUSY_LIMIT = 0.1
-"""Share of the time for which the server was ready and had no core: above it, what was measured is the machine's other
-work, or too few cores for a server and a client."""
+"""Share of the time in which the server waited for a core. Above it, other programs kept the machine busy, or it has
+too few cores for a server and a client."""
 
 _STREAMS = (1, 10, 50)
 _LEAST_S, _MOST_S = 0.2, 60.0
@@ -46,19 +46,19 @@ Part = Literal["client", "server"]
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """A bound that did not hold: whose part it was, and the evidence."""
+    """A bound that was exceeded: who exceeded it, and the evidence."""
 
     part: Part
     message: str
 
 
 class RateStep(msgspec.Struct, frozen=True):
-    """What was measured of `streams` streams at once. None: there was nothing to measure it by.
+    """Measurements with `streams` parallel streams. None: not measurable.
 
-    `achieved`: tokens that arrived while all streams ran, of those that the schedule had for that time; `sent`: the
-    same for the tokens that the server sent. `error`: an arrival's stamp minus the server's send time; `ttft_error`:
-    the same of first tokens. `lateness`: sending minus due. `lag`: reading minus arriving. `coalesced`: share of the
-    tokens that were read together with the one before. `cpu_share`: of a core, the load worker's.
+    `achieved`: share of the scheduled tokens that arrived while all streams ran; `sent`: the same for the tokens that
+    the server sent. `error`: stamp of an arrival minus the server's send time; `ttft_error`: the same for first tokens.
+    `lateness`: send time minus due time. `lag`: read time minus arrival time. `coalesced`: share of the tokens that
+    were read together with the token before. `cpu_share`: the load worker's share of a core.
     """
 
     streams: int
@@ -91,7 +91,7 @@ class RateStep(msgspec.Struct, frozen=True):
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """Within which a rate is held."""
+    """The bounds within which a rate counts as held."""
 
     achieved: float = RATE_LIMIT
     error_p99_ms: float = ERROR_LIMIT_MS
@@ -100,8 +100,8 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """`ceiling_streams`: the most that were held within `bounds`; None if none were. `limited_by`: what kept the next
-    rate from being held; None where the largest asked for was held. `stamps`: "" with kernel stamps, else why not."""
+    """`ceiling_streams`: the most streams held within `bounds`; None if none was. `limited_by`: who limited the
+    next rate; None if the largest requested rate was held. `stamps`: "" with kernel stamps, else why not."""
 
     stamps: str
     bounds: Bounds
@@ -112,51 +112,51 @@ class Calibration(msgspec.Struct, frozen=True):
 
 
 def calibrate(max_streams: int, seconds: float) -> Iterator[RateStep]:
-    """Measures one rate after another, `seconds` each, until one is not achieved or all up to `max_streams` are done.
+    """Measure rising rates, `seconds` each, until one is not achieved or `max_streams` is reached.
 
-    Raises RequestWrong at once for what cannot be played, LoadFailed where a server or a worker broke.
+    Raises RequestWrong immediately for invalid arguments, LoadFailed if a server or a worker fails.
     """
     if max_streams < 1:
         raise RequestWrong(f"--max-streams must be at least 1, not {max_streams}.")
     if not _LEAST_S <= seconds <= _MOST_S:
         raise RequestWrong(f"--seconds must be between {_LEAST_S:g} and {_MOST_S:g}, not {seconds:g}.")
-    return _rising(max_streams, seconds)
+    return _measure_rising(max_streams, seconds)
 
 
-def _rising(max_streams: int, seconds: float) -> Iterator[RateStep]:
+def _measure_rising(max_streams: int, seconds: float) -> Iterator[RateStep]:
     for streams in stream_counts(max_streams):
-        rate = _measured(streams, seconds)
+        rate = _measure(streams, seconds)
         yield rate
         if not achieved(rate):
             return
 
 
-def _measured(streams: int, seconds: float) -> RateStep:
+def _measure(streams: int, seconds: float) -> RateStep:
     schedule = SteppedSchedule.of(streams, seconds)
     pace = {"paced": {"first_ms": FIRST_MS, "gap_ms": GAP_MS}}
     zero_ns = time.monotonic_ns()
-    taken = Taken(schedule, zero_ns)
+    records = StreamRecords(schedule, zero_ns)
     report: LoadReport | None = None
-    with PacedServer() as server, local_workers() as crew:
+    with PacedServer() as server, local_workers() as pool:
         endpoint = Endpoint(server.url, "/v1/chat/completions", "openai-chat", "paced")
-        for happening in play(schedule.plan(), endpoint, Sampling(extra_body=pace), zero_ns, crew):
-            match happening:
-                case RequestRecord() if happening.measured:
-                    taken.add(happening)
+        for event in play(schedule.plan(), endpoint, Sampling(extra_body=pace), zero_ns, pool):
+            match event:
+                case RequestRecord() if event.measured:
+                    records.add(event)
                 case LoadReport():
-                    report = happening
+                    report = event
                 case _:
                     pass
         stats = server.stop()
     assert report is not None  # the last that `play` yields
-    return taken.rate(report, stats)
+    return records.rate(report, stats)
 
 
 # --- decide ---------------------------------------------------------------------------------------
 
 
 def stream_counts(most: int) -> list[int]:
-    """1, 10, 50, 100, 200, 400, … and `most` itself."""
+    """The numbers of streams to measure: 1, 10, 50, 100, 200, 400, … and `most` itself."""
     counts = [count for count in _STREAMS if count < most]
     doubled = 100
     while doubled < most:
@@ -168,7 +168,7 @@ def stream_counts(most: int) -> list[int]:
 class SteppedSchedule(msgspec.Struct, frozen=True):
     """`streams` streams of `tokens` tokens, due one after another and evenly from 0 to `spread_ns`.
 
-    The spread is such that the streams' tokens lie evenly in a gap: no bursts, in which a server would be late.
+    The spread distributes the streams' tokens evenly within a gap, without bursts that would make the server late.
     """
 
     streams: int
@@ -177,19 +177,19 @@ class SteppedSchedule(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, streams: int, seconds: float) -> "SteppedSchedule":
-        """Starts spread over `seconds` / 4 at most. With a spread of g gaps, n streams have n different places in a
-        gap where g and n have no common divisor."""
+        """The schedule with starts spread over at most `seconds` / 4. With a spread of g gaps, n streams have n
+        different places in a gap if g and n have no common divisor."""
         gaps = max(1, int(min(streams * _SPREAD_MS, seconds * 250) / GAP_MS))
         while math.gcd(gaps, streams) > 1:
             gaps -= 1
         return cls(streams, round(seconds * TOKENS_PER_S), gaps * GAP_MS * NS_PER_MS)
 
     def due_ns(self, stream: int) -> int:
-        """When this stream, counted from 0, is due, from the plan's start."""
+        """Due time of this stream (counted from 0), from the plan's start."""
         return stream * self.spread_ns // self.streams
 
     def plan(self) -> Plan:
-        """One warm-up, then the streams; as many at once as there are, so that all connections stand beforehand."""
+        """One warm-up, then all streams at once, so that all connections are opened beforehand."""
         warmup = PlanItem(0, user_request("warm-up", "warm-up", max_tokens=5), None, measured=False)
         items = [
             PlanItem(i + 1, user_request(str(i), f"stream {i}", max_tokens=self.tokens), self.due_ns(i))
@@ -203,8 +203,8 @@ class SteppedSchedule(msgspec.Struct, frozen=True):
         return begin_ns, FIRST_MS * NS_PER_MS + (self.tokens - 1) * GAP_MS * NS_PER_MS
 
 
-class Taken:
-    """Takes in the records of a rate; times of records are from `zero_ns` of the monotonic clock."""
+class StreamRecords:
+    """Collects the records of a rate; their times count from `zero_ns` of the monotonic clock."""
 
     def __init__(self, schedule: SteppedSchedule, zero_ns: int) -> None:
         self._schedule = schedule
@@ -218,12 +218,12 @@ class Taken:
         self._first_failure = ""
 
     def add(self, record: RequestRecord) -> None:
-        """A stream that did not bring all its tokens has failed and is in nothing else."""
+        """Add a record. A stream without all its tokens counts as failed and nowhere else."""
         tokens = [event for event in record.events if event.kind == "text"]
         if not record.ok or len(tokens) != self._schedule.tokens or record.due_ns is None or record.sent_ns is None:
             self._failed += 1
-            said = f"{record.outcome}: {record.error}" if not record.ok else f"{len(tokens)} tokens"
-            self._first_failure = self._first_failure or said
+            reason = f"{record.outcome}: {record.error}" if not record.ok else f"{len(tokens)} tokens"
+            self._first_failure = self._first_failure or reason
             return
         self._arrived.append(np.array([token.at_ns for token in tokens], np.int64))
         self._sent.append(np.array([server_sent_ns(token.text) for token in tokens], np.int64) - self._zero_ns)
@@ -232,9 +232,9 @@ class Taken:
         self._coalesced += record.coalesced
 
     def rate(self, report: LoadReport, server: PacedStats) -> RateStep:
-        """Raises LoadFailed where no stream ended well."""
+        """The measurements of the rate. Raises LoadFailed if no stream was completed."""
         if not self._arrived:
-            raise LoadFailed(f"none of {self._schedule.streams} stream(s) ended well; the first: {self._first_failure}")
+            raise LoadFailed(f"all {self._schedule.streams} stream(s) failed; the first: {self._first_failure}")
         arrived, sent = np.stack(self._arrived), np.stack(self._sent)
         error = (arrived - sent) / NS_PER_MS
         ttft_error = error[:, 0]
@@ -261,20 +261,20 @@ class Taken:
         )
 
     def _share_in_window(self, at_ns: NDArray[np.int64]) -> float:
-        """Of the tokens that the schedule has for the time in which all streams run."""
+        """Share of the tokens that the schedule has for the time in which all streams run."""
         begin_ns, end_ns = (self._starts_ns[0] + edge_ns for edge_ns in self._schedule.window_ns())
         ideal = self._schedule.streams * TOKENS_PER_S * (end_ns - begin_ns) / NS_PER_S
         return int(np.count_nonzero((at_ns >= begin_ns) & (at_ns < end_ns))) / ideal
 
 
 def achieved(rate: RateStep) -> bool:
-    """Whether the load was the one that was asked for; if not, a higher one teaches nothing."""
+    """Whether the load was the requested one; if not, higher rates are not worth measuring."""
     return rate.achieved >= RATE_LIMIT and not rate.failed
 
 
 def limits(rate: RateStep) -> list[Limit]:
-    """The bounds that this rate did not hold. A server that sent too little though it was never kept from sending is
-    the limit itself, and no evidence against the client."""
+    """The bounds that this rate exceeded. A server that sent too little, although nothing blocked it, is itself the
+    limit and not evidence against the client."""
     found: list[Limit] = []
     if rate.failed:
         found.append(Limit("client", f"{rate.failed} stream(s) failed, the first: {rate.first_failure}"))
@@ -292,12 +292,12 @@ def limits(rate: RateStep) -> list[Limit]:
         if value > limit:
             found.append(Limit("client", f"{name} was {value:.2f} ms at P99, above {limit:g} ms"))
     if rate.coalesced > COALESCED_LIMIT:
-        found.append(Limit("client", f"{rate.coalesced:.1%} of the tokens were read together with the one before"))
+        found.append(Limit("client", f"{rate.coalesced:.1%} of the tokens were read together with the token before"))
     return found
 
 
 def conclusion(rates: Sequence[RateStep]) -> Calibration:
-    """What the rates, in rising order and at least one, show."""
+    """The result of the rates; at least one, in rising order."""
     held = [rate for rate in rates if not limits(rate)]
     best = held[-1] if held else None
     beyond = [rate for rate in rates if best is None or rate.streams > best.streams]
@@ -313,20 +313,20 @@ def conclusion(rates: Sequence[RateStep]) -> Calibration:
     )
 
 
-_NO_LIMIT = "That was the most asked for: the ceiling is higher (--max-streams)."
+_NO_LIMIT = "This was the largest rate measured; the ceiling is higher (raise --max-streams)."
 
 
 def _held_text(best: RateStep | None) -> str:
     if best is None:
-        return "No rate was held within the bounds: look for other programs on this machine."
+        return "No rate was held within the bounds: close other programs on this machine and repeat."
     return (
         f"Up to {best.streams} streams ({best.asked_per_s:,} tok/s) a stamp is {best.error_median_ms:.3f} ms (median), "
-        f"{best.error_p99_ms:.3f} ms (P99) after the truth, a first token's {best.ttft_error_p99_ms:.3f} ms (P99)."
+        f"{best.error_p99_ms:.3f} ms (P99) late; for first tokens {best.ttft_error_p99_ms:.3f} ms (P99)."
     )
 
 
 def _limit_text(rate: RateStep, found: Sequence[Limit]) -> str:
-    """The first limit, and where that is the server's also the first of the client's."""
+    """The first limit; if it is the server's, also the first one of the client."""
     first = found[0]
     text = f"At {rate.streams} streams {_OWNER[first.part]} was the limit: {first.message}"
     if first.part == "server":

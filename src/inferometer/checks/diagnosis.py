@@ -1,6 +1,6 @@
-"""What has this machine, and what is missing? One diagnosis a question, each with the command that mends it.
+"""Diagnoses of this machine: what it has, what is missing, and the command that fixes each gap.
 
-Nothing is changed and no model is loaded; the programs found are asked for their version only.
+Nothing is changed and no model is loaded; programs are only run to print their version and devices.
 """
 
 import importlib.metadata
@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from inferometer.core import quantities
 from inferometer.engines import visible_devices
 from inferometer.engines.llama_server import devices_listed
 from inferometer.engines.visible_devices import Seen
@@ -24,8 +25,8 @@ MIB = 1024**2
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """`has`: there and usable; `part`: there, with less than there could be; `none`: not there. `mend`: a command, or
-    what to do, "" where nothing is to be done or only other hardware would help."""
+    """One result. `has`: present and usable; `part`: present with limits; `none`: missing. `said`: the details. `mend`:
+    the command or action that fixes it; "" if nothing needs fixing or only other hardware would help."""
 
     group: str
     name: str
@@ -35,7 +36,7 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 
 class System(NamedTuple):
-    """Where things are looked for: the real places, or a test's."""
+    """Where to look: the real paths and programs, or those of a test."""
 
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
@@ -44,7 +45,7 @@ class System(NamedTuple):
 
 
 def examine(system: System | None = None) -> Iterator[Diagnosis]:
-    """The diagnoses, group by group, each as soon as it is known: a GPU build takes seconds to say its version."""
+    """Yield the diagnoses group by group, each as soon as it is known: a GPU build needs seconds for its version."""
     system = system or System()
     yield from _machine()
     yield from _engines(system)
@@ -58,13 +59,25 @@ def examine(system: System | None = None) -> Iterator[Diagnosis]:
 
 def _machine() -> Iterator[Diagnosis]:
     facts = {fact.name: fact.value for fact in machine_facts()}
-    yield Diagnosis("machine", "system", "has", f"{facts['os']}, {facts['python']}, inferometer {facts['inferometer']}")
-    cores = f"{facts.get('cpu_cores_physical', '?')} cores ({facts.get('cpu_cores_usable', '?')} usable)"
-    yield Diagnosis("machine", "CPU", "has", f"{facts.get('cpu', 'unknown')}, {cores}, {facts['memory']} of memory")
+    yield Diagnosis(
+        "machine",
+        "system",
+        "has",
+        f"{facts[quantities.OS]}, {facts[quantities.PYTHON]}, inferometer {facts[quantities.INFEROMETER]}",
+    )
+    cores = (
+        f"{facts.get(quantities.CPU_CORES_PHYSICAL, '?')} cores ({facts.get(quantities.CPU_CORES_USABLE, '?')} usable)"
+    )
+    yield Diagnosis(
+        "machine",
+        "CPU",
+        "has",
+        f"{facts.get(quantities.CPU, 'unknown')}, {cores}, {facts[quantities.MEMORY]} of memory",
+    )
 
 
 def _engines(system: System) -> Iterator[Diagnosis]:
-    """vllm and sglang are only looked for: they import torch to say their version, which takes many seconds."""
+    """vllm and sglang are only searched for: printing their version imports torch, which takes many seconds."""
     try:
         said = f"xllamacpp {importlib.metadata.version('xllamacpp')}"
         yield Diagnosis("engines", "embedded", "has", said)
@@ -73,14 +86,14 @@ def _engines(system: System) -> Iterator[Diagnosis]:
     yield _llama_server(system)
     for name in ("vllm", "sglang"):
         path = system.which(name)
-        mend = f"pip install {name}, in an environment of its own; binary: in the study names its program"
+        mend = f"pip install {name} in a separate environment, and name its program in the study (binary:)"
         yield (
             Diagnosis("engines", name, "has", path) if path else Diagnosis("engines", name, "none", "not on PATH", mend)
         )
 
 
 def _llama_server(system: System) -> Diagnosis:
-    """Its version and the devices that it sees: a build for a CPU on a machine with a GPU is half of what there is."""
+    """Version and devices of llama-server. A CPU build on a machine with a GPU counts as `part`."""
     nvidia, amd = system.nvidia().count, _amd_seen(system).count
     backend = " -DGGML_CUDA=ON" if nvidia else " -DGGML_HIP=ON" if amd else ""
     build = f"cmake -B build{backend} && cmake --build build --target llama-server llama-bench, in llama.cpp's source"
@@ -88,16 +101,16 @@ def _llama_server(system: System) -> Diagnosis:
     if path is None:
         return Diagnosis("engines", "llama-server", "none", "not on PATH (a study can name one: binary:)", build)
     lines = _output(path, "--version").splitlines()
-    version = next((line.strip() for line in lines if line.startswith("version")), "it does not say its version")
+    version = next((line.strip() for line in lines if line.startswith("version")), "unknown version")
     seen = devices_listed(_output(path, "--list-devices"))
-    said = f"{path}: {version}; it sees {'; '.join(seen) or 'no GPU'}"
+    said = f"{path}: {version}; devices: {'; '.join(seen) or 'no GPU'}"
     if (nvidia or amd) and not seen:
         return Diagnosis("engines", "llama-server", "part", said, build)
     return Diagnosis("engines", "llama-server", "has", said)
 
 
 def _output(path: str, flag: str) -> str:
-    """What the program prints; "" where it cannot be run."""
+    """The program's output; "" if it cannot be run."""
     try:
         done = subprocess.run(
             [path, flag],
@@ -116,14 +129,16 @@ def _gpus(system: System) -> Iterator[Diagnosis]:
     facts = {fact.name: fact.value for fact in machine_facts()}
     seen = system.nvidia()
     if seen.count:
-        names = "; ".join(facts.get(f"gpu_{i}", "?") for i in range(seen.count))
-        yield Diagnosis("GPUs", "NVIDIA", "has", f"{seen.count}: {names}; driver {facts.get('gpu_driver', '?')}")
+        names = "; ".join(facts.get(quantities.gpu_fact(i), "?") for i in range(seen.count))
+        yield Diagnosis(
+            "GPUs", "NVIDIA", "has", f"{seen.count}: {names}; driver {facts.get(quantities.GPU_DRIVER, '?')}"
+        )
     elif _has_vendor(system, "0x10de"):
-        said = f"a card, and no driver that answers: {seen.driver or seen.reason}"
-        mend = "sudo ubuntu-drivers install (or your distribution's way); nvidia-smi must answer then"
+        said = f"a card without a working driver: {seen.driver or seen.reason}"
+        mend = "sudo ubuntu-drivers install (or the command of your distribution); then nvidia-smi must work"
         yield Diagnosis("GPUs", "NVIDIA", "part", said, mend)
     else:
-        yield Diagnosis("GPUs", "NVIDIA", "none", seen.driver or seen.reason or "NVML knows none")
+        yield Diagnosis("GPUs", "NVIDIA", "none", seen.driver or seen.reason or "NVML finds no GPU")
     cards = list(_amd_cards(system))
     amd = _amd_seen(system)
     if cards and amd.count:
@@ -133,7 +148,7 @@ def _gpus(system: System) -> Iterator[Diagnosis]:
         said = f"{'; '.join(cards)}; not usable for ROCm: {amd.driver or amd.reason}"
         yield Diagnosis("GPUs", "AMD", "part", said, mend)
     else:
-        yield Diagnosis("GPUs", "AMD", "none", "amdgpu knows no card")
+        yield Diagnosis("GPUs", "AMD", "none", "amdgpu finds no card")
 
 
 def _amd_seen(system: System) -> Seen:
@@ -145,7 +160,7 @@ def _has_vendor(system: System, vendor: str) -> bool:
 
 
 def _amd_cards(system: System) -> Iterator[str]:
-    """Cards with memory of their own, as amdgpu shows them: name and memory."""
+    """Cards with dedicated memory, as amdgpu shows them: name and memory."""
     for total in sorted((system.sys / "class/drm").glob("card*/device/mem_info_vram_total")):
         card = total.parent.parent.name
         size = _text(total)
@@ -153,26 +168,28 @@ def _amd_cards(system: System) -> Iterator[str]:
 
 
 def _process_memory(system: System) -> Diagnosis:
-    """Whether PSS of our own children can be read: on what the same user runs it needs no more."""
+    """Whether the PSS of our own child processes can be read."""
     own = system.proc / "self/smaps_rollup"
     try:
         has_pss = "Pss:" in own.read_text()
     except OSError as error:
-        said = f"{own}: {error.strerror}; RSS is read instead, which counts shared pages in full"
-        return Diagnosis("permissions", "memory of engines", "part", said, "Linux 4.14 or newer has it")
-    said = "PSS of our own processes (smaps_rollup)" if has_pss else f"{own} has no Pss line; RSS is read instead"
+        said = f"{own}: {error.strerror}; RSS is used instead, which counts shared pages in full"
+        return Diagnosis("permissions", "memory of engines", "part", said, "use Linux 4.14 or newer")
+    said = "PSS of our own processes (smaps_rollup)" if has_pss else f"{own} has no Pss line; RSS is used instead"
     return Diagnosis("permissions", "memory of engines", "has" if has_pss else "part", said)
 
 
 def _ptrace(system: System) -> Diagnosis:
-    """Memory of a server that another user started (`external` with pid: or container:) needs ptrace's permission."""
+    """Whether memory of other processes can be read: a server that another user started needs ptrace permission."""
     if os.geteuid() == 0:
-        return Diagnosis("permissions", "memory of others", "has", "we are root: any process's PSS can be read")
+        return Diagnosis(
+            "permissions", "memory of others", "has", "running as root: the PSS of any process can be read"
+        )
     scope = _text(system.proc / "sys/kernel/yama/ptrace_scope")
     if scope in ("", "0", "1"):
-        said = "PSS of this user's processes; those of another user (a container's, say) are not readable"
-        return Diagnosis("permissions", "memory of others", "part", said, "run it as that user, or with sudo")
-    said = f"kernel.yama.ptrace_scope is {scope}: not even this user's other processes can be read"
+        said = "PSS of this user's processes only, not of other users' (a container's, say)"
+        return Diagnosis("permissions", "memory of others", "part", said, "run inferometer as that user, or with sudo")
+    said = f"kernel.yama.ptrace_scope is {scope}: the memory of this user's other processes cannot be read"
     return Diagnosis("permissions", "memory of others", "part", said, "sudo sysctl kernel.yama.ptrace_scope=1")
 
 
@@ -182,8 +199,8 @@ def _power(system: System) -> Iterator[Diagnosis]:
     if readable:
         yield Diagnosis("power", "CPU (RAPL)", "has", f"{len(readable)} of {len(zones)} counters can be read")
     elif zones:
-        mend = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj (until the next start)"
-        yield Diagnosis("power", "CPU (RAPL)", "none", "counters are there, for root alone", mend)
+        mend = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj (until the next reboot)"
+        yield Diagnosis("power", "CPU (RAPL)", "none", "counters exist but only root can read them", mend)
     else:
         said = "no counters: a virtual machine, a container without /sys, or a CPU without RAPL"
         yield Diagnosis("power", "CPU (RAPL)", "none", said)
@@ -192,39 +209,41 @@ def _power(system: System) -> Iterator[Diagnosis]:
     if named:
         yield Diagnosis("power", "sensors (hwmon)", "has", ", ".join(named))
     else:
-        yield Diagnosis("power", "sensors (hwmon)", "none", "no sensor of power; GPUs of NVIDIA are read through NVML")
+        yield Diagnosis("power", "sensors (hwmon)", "none", "no power sensor; NVIDIA GPUs are read through NVML")
 
 
 def _kernel_stamps() -> Diagnosis:
-    reason = kernel_stamps.why_not()
+    reason = kernel_stamps.unavailable_reason()
     if os.environ.get("INFEROMETER_KERNEL_STAMPS") == "0":
         mend = "unset INFEROMETER_KERNEL_STAMPS"
         return Diagnosis("clock", "kernel time stamps", "part", "switched off by INFEROMETER_KERNEL_STAMPS=0", mend)
     if reason:
-        said = f"{reason}; our own clock is used, whose lag the load shows in"
-        return Diagnosis("clock", "kernel time stamps", "part", said, "run it on Linux itself, not under an emulation")
+        said = f"{reason}; the client's own clock is used, so its load adds to the latencies"
+        return Diagnosis("clock", "kernel time stamps", "part", said, "run on native Linux, not in an emulation")
     return Diagnosis("clock", "kernel time stamps", "has", "arrivals are stamped by the kernel (SO_TIMESTAMPING)")
 
 
 def _cpu(system: System) -> Iterator[Diagnosis]:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if usable < 3:
-        said = f"{usable} usable: the engine and the client share them, so that one slows the other"
-        yield Diagnosis("cores", "count", "part", said, "keep one free of the engine: threads: in the arm (-t)")
+        said = f"{usable} usable: engine and client share them and slow each other"
+        yield Diagnosis("cores", "count", "part", said, "leave one core to the client: set threads: in the arm (-t)")
     else:
         yield Diagnosis("cores", "count", "has", f"{usable} usable")
     governors = {_text(path) for path in (system.sys / "devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")}
     if not governors:
-        yield Diagnosis("cores", "governor", "none", "no cpufreq (a virtual machine?): the clock is not ours to set")
+        yield Diagnosis("cores", "governor", "none", "no cpufreq (probably a virtual machine): the clock cannot be set")
     elif governors == {"performance"}:
         yield Diagnosis("cores", "governor", "has", "performance")
     else:
         mend = "sudo cpupower frequency-set -g performance"
-        yield Diagnosis("cores", "governor", "part", f"{', '.join(sorted(governors))}: clocks follow the load", mend)
+        yield Diagnosis(
+            "cores", "governor", "part", f"{', '.join(sorted(governors))}: the clock follows the load", mend
+        )
 
 
 def _text(path: Path) -> str:
-    """A small file's text; "" where it cannot be read."""
+    """The text of a small file; "" if it cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:

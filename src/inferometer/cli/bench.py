@@ -1,4 +1,4 @@
-"""What do vLLM's benchmark flags ask for? One running server: flags → Spec, and the block that vLLM prints."""
+"""`inferometer bench`: one running server, with the flags of vLLM's benchmark and the block that it prints."""
 
 import datetime
 import json
@@ -32,7 +32,7 @@ _SECTIONS = ("ttft", "tpot", "itl", "e2el")
 
 
 def spread_flags(argv: Sequence[str]) -> list[str]:
-    """`--metadata a=1 b=2`, as vLLM takes it, to a flag for each value."""
+    """`--metadata a=1 b=2`, as vLLM accepts it, with the flag repeated before each value."""
     spread: list[str] = []
     flag = ""
     for word in argv:
@@ -46,94 +46,110 @@ def spread_flags(argv: Sequence[str]) -> list[str]:
 
 
 def bench(
-    backend: Annotated[str, typer.Option(help="openai-chat, or openai for completions.")] = "openai",
-    base_url: Annotated[str | None, typer.Option(help="The server's address, instead of --host and --port.")] = None,
-    host: Annotated[str, typer.Option(help="The server's host.")] = "localhost",
-    port: Annotated[int, typer.Option(help="The server's port.")] = 8000,
-    endpoint: Annotated[str | None, typer.Option(help="The API's path.", show_default="the backend's own")] = None,
-    model: Annotated[str, typer.Option(help="The model's name.", show_default="the server's first")] = "",
+    backend: Annotated[str, typer.Option(help="API: openai-chat, or openai for completions.")] = "openai",
+    base_url: Annotated[str | None, typer.Option(help="Server address, instead of --host and --port.")] = None,
+    host: Annotated[str, typer.Option(help="Server host.")] = "localhost",
+    port: Annotated[int, typer.Option(help="Server port.")] = 8000,
+    endpoint: Annotated[str | None, typer.Option(help="Path of the API.", show_default="the backend's own")] = None,
+    model: Annotated[str, typer.Option(help="Model name.", show_default="the server's first")] = "",
     dataset_name: Annotated[
-        str | None, typer.Option(help="sharegpt, trace or builtin.", show_default="by --dataset-path")
+        str | None, typer.Option(help="Data set: sharegpt, trace or builtin.", show_default="by --dataset-path")
     ] = None,
-    dataset_path: Annotated[Path | None, typer.Option(help="The data set's file.")] = None,
-    num_prompts: Annotated[int, typer.Option(help="How many requests to measure.")] = 1000,
-    max_concurrency: Annotated[int | None, typer.Option(help="The most requests under way at once.")] = None,
+    dataset_path: Annotated[Path | None, typer.Option(help="Data set file.")] = None,
+    num_prompts: Annotated[int, typer.Option(help="Number of measured requests.")] = 1000,
+    max_concurrency: Annotated[int | None, typer.Option(help="Most concurrent requests.")] = None,
     request_rate: Annotated[float, typer.Option(help="Requests per second; inf sends all at once.")] = math.inf,
     burstiness: Annotated[
-        float, typer.Option(help="Shape of the gaps between arrivals; 1 is a Poisson process, inf is even.")
+        float, typer.Option(help="Shape of the gaps between arrivals: 1 is a Poisson process, inf is even spacing.")
     ] = 1.0,
     ramp_up_strategy: Annotated[
-        str | None, typer.Option(help="linear or exponential: the rate goes from the start's to the end's.")
+        str | None, typer.Option(help="How the rate rises from start to end: linear or exponential.")
     ] = None,
-    ramp_up_start_rps: Annotated[float | None, typer.Option(help="Requests per second at first.")] = None,
-    ramp_up_end_rps: Annotated[float | None, typer.Option(help="Requests per second at last.")] = None,
+    ramp_up_start_rps: Annotated[float | None, typer.Option(help="Requests per second at the start.")] = None,
+    ramp_up_end_rps: Annotated[float | None, typer.Option(help="Requests per second at the end.")] = None,
     trace_speed: Annotated[
-        float | None, typer.Option(help="Play a trace's times so many times as fast.", show_default="1")
+        float | None, typer.Option(help="Speed factor for the arrival times of a trace.", show_default="1")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Which prompts, in which order, when.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed: selects and orders the prompts, and draws the arrival times.")
+    ] = 0,
     tokenizer: Annotated[
-        str | None, typer.Option(help="Hugging Face name, folder, or 'server'.", show_default="the server's /tokenize")
+        str | None,
+        typer.Option(help="Tokenizer: Hugging Face name, folder, or 'server'.", show_default="the server's /tokenize"),
     ] = None,
-    skip_tokenizer_init: Annotated[bool, typer.Option("--skip-tokenizer-init", help="Count no tokens.")] = False,
-    sharegpt_output_len: Annotated[int | None, typer.Option(help="Ask every request for so many tokens.")] = None,
-    ignore_eos: Annotated[
-        bool, typer.Option("--ignore-eos", help="Ask the server to go on to the full length.")
+    skip_tokenizer_init: Annotated[
+        bool, typer.Option("--skip-tokenizer-init", help="Do not load a tokenizer or count tokens.")
     ] = False,
-    temperature: Annotated[float, typer.Option(help="The sampler's temperature.")] = 0.0,
-    extra_body: Annotated[str | None, typer.Option(help="JSON object merged into every request; null removes.")] = None,
+    sharegpt_output_len: Annotated[int | None, typer.Option(help="Output tokens requested in every request.")] = None,
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="Ask the server to generate the full length.")
+    ] = False,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 0.0,
+    extra_body: Annotated[
+        str | None, typer.Option(help="JSON object merged into every request. null removes a field.")
+    ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Do not check the server's certificate.")] = False,
     ca_file: Annotated[
-        Path | None, typer.Option(help="Check it against this file.", show_default="the system's store")
+        Path | None,
+        typer.Option(help="Certificate authorities to check the server against.", show_default="the system's store"),
     ] = None,
-    header: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; never stored.")] = None,
-    num_warmups: Annotated[int, typer.Option(help="Requests before the clock starts, never a measured one.")] = 1,
-    save_result: Annotated[bool, typer.Option("--save-result", help="Write vLLM's JSON.")] = False,
+    header: Annotated[list[str] | None, typer.Option(help="Request header, NAME=VALUE. Never stored.")] = None,
+    num_warmups: Annotated[int, typer.Option(help="Warm-up requests, sent before the measurement starts.")] = 1,
+    save_result: Annotated[bool, typer.Option("--save-result", help="Write vLLM's result JSON.")] = False,
     save_detailed: Annotated[
-        bool, typer.Option("--save-detailed", help="With the lists that 0.33 leaves out.")
+        bool, typer.Option("--save-detailed", help="Include the lists that vLLM 0.33 omits.")
     ] = False,
-    result_dir: Annotated[Path | None, typer.Option(help="Where the JSON goes.")] = None,
-    result_filename: Annotated[str | None, typer.Option(help="Its name.")] = None,
-    metadata: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the JSON.")] = None,
-    percentile_metrics: Annotated[str, typer.Option(help="Sections: ttft,tpot,itl,e2el.")] = "ttft,tpot,itl",
-    metric_percentiles: Annotated[str, typer.Option(help="Percentiles, by commas.")] = "99",
+    result_dir: Annotated[Path | None, typer.Option(help="Folder for the JSON.")] = None,
+    result_filename: Annotated[str | None, typer.Option(help="File name of the JSON.")] = None,
+    metadata: Annotated[list[str] | None, typer.Option(help="KEY=VALUE to add to the JSON.")] = None,
+    percentile_metrics: Annotated[
+        str, typer.Option(help="Sections with percentiles: ttft,tpot,itl,e2el.")
+    ] = "ttft,tpot,itl",
+    metric_percentiles: Annotated[str, typer.Option(help="Percentiles, separated by commas.")] = "99",
     metric_dialect: Annotated[
-        str, typer.Option(help="Whose definitions: inferometer, vllm-0.6.5 or vllm-0.33.")
+        str, typer.Option(help="Metric definitions: inferometer, vllm-0.6.5 or vllm-0.33.")
     ] = "inferometer",
-    disable_tqdm: Annotated[bool, typer.Option("--disable-tqdm", help="No progress.")] = False,
+    disable_tqdm: Annotated[bool, typer.Option("--disable-tqdm", help="Print no progress.")] = False,
     format: Annotated[
-        str, typer.Option("--format", help="block (vLLM's), or our table as terminal, md or json.")
+        str, typer.Option("--format", help="Output format: block (vLLM's), terminal, md or json.")
     ] = "block",
     metrics: Metrics = None,
     all_rows: All = False,
     as_json: JsonOption = False,
     quiet: Quiet = False,
     workers: Annotated[
-        int | None, typer.Option(help="Load processes that share the plan.", show_default="1, or one a Ray node")
+        int | None, typer.Option(help="Number of load processes.", show_default="1, or one per Ray node")
     ] = None,
     ray: Annotated[
-        str | None, typer.Option(help="Play the plan from the nodes of the Ray cluster at HOST:PORT.")
+        str | None, typer.Option(help="Send the load from the nodes of the Ray cluster at HOST:PORT.")
     ] = None,
     timeout: Timeout = None,
     connect_timeout: ConnectTimeout = None,
     first_token_timeout: FirstTokenTimeout = None,
     between_tokens_timeout: BetweenTokensTimeout = None,
     out: Annotated[
-        Path | None, typer.Option(help="Study folder to make.", show_default="inferometer-results/…")
+        Path | None, typer.Option(help="Folder for the new study.", show_default="inferometer-results/…")
     ] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", hidden=True)] = False,
 ) -> None:
-    """One server that already runs: takes vLLM's flags and prints vLLM's block."""
+    """Benchmark a running server, with vLLM's flags.
+
+    The result is printed as the block that vLLM's own benchmark prints.
+    """
     from inferometer.cli.output import (
         NOT_VALID,
         RunOptions,
         checked_dialect,
         default_folder,
+        ended_study,
         request_headers,
         run_shown,
     )
-    from inferometer.core.spec import Arm, Sampling, Spec, Timeouts, checked
+    from inferometer.core.spec import Arm, Sampling, Spec, Timeouts
+    from inferometer.core.spec_checks import checked
     from inferometer.exports.serving import serving_arguments
-    from inferometer.results.read import findings_of, read_study
+    from inferometer.results.comparison import findings_of
+    from inferometer.study.loop import run_study
 
     dialect = checked_dialect(metric_dialect)
     sections, percentiles = _sections(percentile_metrics), percentiles_of(metric_percentiles)
@@ -147,7 +163,7 @@ def bench(
     pairs = dict(_pair(text) for text in metadata or [])
     headers = request_headers(header or [])
     if backend not in _APIS:
-        raise RequestWrong(f"there is no backend {backend!r}; known: {', '.join(_APIS)}.")
+        raise RequestWrong(f"unknown --backend {backend!r}; known: {', '.join(_APIS)}.")
     url = base_url.rstrip("/") if base_url else f"http://{f'[{host}]' if ':' in host else host}:{port}"
     arm = Arm(
         engine="external",
@@ -182,18 +198,19 @@ def bench(
         "the command line",
     )
     folder = out or default_folder("bench")
+    run = run_study(spec, folder, headers, ray)
     try:
-        failures = run_shown(spec, folder, headers, ray=ray, quiet=disable_tqdm or quiet)
+        failures = run_shown(run, quiet=disable_tqdm or quiet)
     except Interrupted:
-        _print_cut_off(folder, dialect, sections, percentiles, quiet=quiet)
+        _print_cut_off(run.study, dialect, sections, percentiles, quiet=quiet)
         raise
     if failures:
         raise typer.Exit(1)
-    study = read_study(folder)
+    study = ended_study(run)
     if asked.format == "block":
         _print_block(study, dialect, sections, percentiles, quiet=quiet)
     else:
-        _print_table(folder, dialect, percentiles, asked)
+        _print_table(study, dialect, percentiles, asked)
     if save_result:
         arguments = serving_arguments(
             study,
@@ -215,25 +232,24 @@ def bench(
 
 
 def _print_cut_off(
-    folder: Path, dialect: "MetricDialect", sections: tuple[str, ...], percentiles: tuple[float, ...], *, quiet: bool
+    study: "Study | None",
+    dialect: "MetricDialect",
+    sections: tuple[str, ...],
+    percentiles: tuple[float, ...],
+    *,
+    quiet: bool,
 ) -> None:
-    """The block of the requests that had ended when it was interrupted, if there are any."""
-    from inferometer.base.errors import StudyUnreadable
-    from inferometer.results.read import read_study
-
-    try:
-        study = read_study(folder)
-    except StudyUnreadable:
-        return  # interrupted before there was a study
-    if any(record.ok for trial in study.trials for record in trial.records if record.measured):
+    """The block of the requests that had ended before the interrupt, if there are any."""
+    trials = () if study is None else study.trials
+    if study is not None and any(record.ok for trial in trials for record in trial.records if record.measured):
         _print_block(study, dialect, sections, percentiles, quiet=quiet)
 
 
-def _print_table(folder: Path, dialect: "MetricDialect", percentiles: tuple[float, ...], asked: "RunOptions") -> None:
+def _print_table(study: "Study", dialect: "MetricDialect", percentiles: tuple[float, ...], asked: "RunOptions") -> None:
     from inferometer.cli.output import rendered
-    from inferometer.results.read import comparison_of
+    from inferometer.results.comparison import comparison_of
 
-    print(rendered(comparison_of([folder], dialect, percentiles), asked), end="")
+    print(rendered(comparison_of([study], dialect, percentiles), asked), end="")
 
 
 def _print_block(
@@ -244,9 +260,9 @@ def _print_block(
     *,
     quiet: bool,
 ) -> None:
-    """The block on standard output; what is to be said of it beside, notes only where not `quiet`."""
+    """Prints the block to standard output, and its problems to standard error; notes only if not `quiet`."""
     from inferometer.exports.serving import block_of
-    from inferometer.results.read import findings_of
+    from inferometer.results.comparison import findings_of
 
     (trial,) = study.trials
     summary = study.summary(trial, dialect, percentiles)
@@ -277,7 +293,9 @@ def _save(
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result), encoding="utf-8")
     except OSError as error:
-        raise RequestWrong(f"{path} cannot be written: {error.strerror}. What was measured is in the study.") from error
+        raise RequestWrong(
+            f"{path} cannot be written: {error.strerror}. The measurements are kept in the study folder."
+        ) from error
     print(f"result: {path}", file=sys.stderr)
 
 
@@ -293,11 +311,13 @@ def _workload(name: str | None, path: Path | None, num_prompts: int, output_toke
         if path is None:
             raise RequestWrong("--dataset-name trace needs --dataset-path: Mooncake's jsonl or BurstGPT's csv.")
         if output_tokens is not None:
-            raise RequestWrong("--sharegpt-output-len is of no use with a trace, which has lengths of its own.")
+            raise RequestWrong(
+                "--sharegpt-output-len cannot be used with a trace, which states the length of each request."
+            )
         return Trace(str(path), num_prompts)
     if name == "builtin":
         return Builtin(num_prompts, Builtin().max_tokens if output_tokens is None else output_tokens)
-    raise RequestWrong(f"there is no data set {name!r}; known: sharegpt, trace, builtin.")
+    raise RequestWrong(f"unknown --dataset-name {name!r}; known: sharegpt, trace, builtin.")
 
 
 def _schedule(
@@ -309,17 +329,17 @@ def _schedule(
     has_times: bool,
     speed: float | None,
 ) -> "Schedule":
-    """What the flags ask for: a ramp (strategy, start and end), a rate, a trace's own times, or all at once."""
+    """The requested schedule: a ramp (strategy, start, end), a rate, the times of a trace, or closed."""
     from inferometer.core.schedule import Closed, Poisson, Replay
 
     if not burstiness > 0:
         raise RequestWrong(f"--burstiness must be greater than 0, not {burstiness:g}.")
     any_time = rate_per_s == math.inf and ramp == (None, None, None)
     if speed is not None and not (has_times and any_time):
-        raise RequestWrong("--trace-speed is for --dataset-name trace, without --request-rate and without a ramp.")
+        raise RequestWrong("--trace-speed needs --dataset-name trace, and excludes --request-rate and a ramp.")
     if ramp != (None, None, None):
         if rate_per_s != math.inf:
-            raise RequestWrong("give either --request-rate or --ramp-up-strategy: a ramp has rates of its own.")
+            raise RequestWrong("--request-rate and --ramp-up-strategy exclude each other: give one.")
         return _ramp(*ramp, burstiness, max_concurrency)
     if has_times and any_time:
         return Replay(1.0 if speed is None else speed, max_concurrency)
@@ -334,7 +354,7 @@ def _ramp(
     if strategy is None or start is None or end is None:
         raise RequestWrong("a ramp needs --ramp-up-strategy, --ramp-up-start-rps and --ramp-up-end-rps together.")
     if strategy not in ("linear", "exponential"):
-        raise RequestWrong(f"there is no ramp-up strategy {strategy!r}; known: linear, exponential.")
+        raise RequestWrong(f"unknown --ramp-up-strategy {strategy!r}; known: linear, exponential.")
     return Ramp(start, end, strategy, burstiness=burstiness, max_concurrency=max_concurrency)
 
 
@@ -342,7 +362,7 @@ def _sections(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     unknown = [name for name in names if name not in _SECTIONS]
     if unknown:
-        raise RequestWrong(f"--percentile-metrics: no section {unknown[0]!r}; known: {', '.join(_SECTIONS)}.")
+        raise RequestWrong(f"--percentile-metrics: unknown section {unknown[0]!r}; known: {', '.join(_SECTIONS)}.")
     return names
 
 
@@ -350,7 +370,7 @@ def percentiles_of(text: str) -> tuple[float, ...]:
     try:
         found = tuple(float(word) for word in text.split(",") if word.strip())
     except ValueError as error:
-        raise RequestWrong(f"--metric-percentiles must be numbers by commas, not {text!r}.") from error
+        raise RequestWrong(f"--metric-percentiles must be numbers separated by commas, not {text!r}.") from error
     if not all(0 < percent < 100 for percent in found):
         raise RequestWrong(f"--metric-percentiles must be between 0 and 100, not {text!r}.")
     return found
@@ -362,10 +382,10 @@ def _object(text: str | None, flag: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise RequestWrong(f"{flag} is no JSON: {error}") from error
+        raise RequestWrong(f"{flag} is not valid JSON: {error}") from error
     if not isinstance(found, dict):
         raise RequestWrong(f'{flag} must be a JSON object like {{"top_k": 1}}, not {text}.')
-    return cast("dict[str, Any]", found)  # JSON's keys are texts
+    return cast("dict[str, Any]", found)  # JSON's keys are strings
 
 
 def _pair(text: str) -> tuple[str, str]:

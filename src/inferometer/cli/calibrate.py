@@ -1,4 +1,4 @@
-"""How good is this machine's clock work? Calibrates, and shows it as a table or as JSON."""
+"""`inferometer calibrate`: the timing error of this client on this machine, as a table or as JSON."""
 
 import os
 import sys
@@ -31,18 +31,21 @@ _COLUMNS = (
 
 
 def calibrate(
-    max_streams: Annotated[int, typer.Option(help="The most streams to play at once, 100 tokens/s each.")] = 1600,
-    seconds: Annotated[float, typer.Option(help="How long each rate is played.")] = 2.0,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output instead of the table.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress: only the result.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the JSON to this file too.")] = None,
+    max_streams: Annotated[int, typer.Option(help="Most concurrent streams, 100 tokens/s each.")] = 1600,
+    seconds: Annotated[float, typer.Option(help="Duration of each rate, in seconds.")] = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result, no progress.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
 ) -> None:
-    """This machine's error: known streams at rising rates, from a server that says when it sent each token."""
+    """Measure the timing error and limits of this client.
+
+    A local server records when it sent each token. The client plays known streams from it at rising rates.
+    """
     from inferometer.checks.calibration import calibrate as rates_of
     from inferometer.checks.calibration import conclusion
 
     if out is not None and not out.parent.is_dir():
-        raise RequestWrong(f"--out: there is no folder {out.parent}.")
+        raise RequestWrong(f"--out: the folder {out.parent} does not exist. Create it first, or name another file.")
     load = os.getloadavg()[0]
     rates: list[RateStep] = []
     try:
@@ -51,14 +54,14 @@ def calibrate(
             if not quiet:
                 print(_progress(rate), file=sys.stderr, flush=True)
     except KeyboardInterrupt as interrupt:
-        raise Interrupted("interrupted; a calibration that is not whole says nothing") from interrupt
+        raise Interrupted("interrupted: an incomplete calibration has no result") from interrupt
     calibration = conclusion(rates)
     document = _document(calibration, seconds, load)
     if out is not None:
         try:
             out.write_text(document, encoding="utf-8")
         except OSError as error:
-            raise RequestWrong(f"{out} cannot be written: {error.strerror}.") from error
+            raise RequestWrong(f"{out} cannot be written: {error.strerror}. Name another file with --out.") from error
     print(document if as_json else _table(calibration, load), end="")
 
 
@@ -70,7 +73,7 @@ def _progress(rate: "RateStep") -> str:
 
 
 def _document(calibration: "Calibration", seconds: float, load: float) -> str:
-    """Unrounded values with the bounds, what was asked, and the machine."""
+    """JSON with the unrounded values, their limits, the settings and the machine."""
     import msgspec
 
     from inferometer.probes.machine_facts import machine_facts

@@ -1,4 +1,4 @@
-"""What has this machine, and what would mend what it lacks? Diagnosiss as lines or as JSON."""
+"""`inferometer doctor`: what this machine has and lacks, as lines or as JSON."""
 
 import textwrap
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +13,12 @@ _WIDTH = 99
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output instead of lines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
-    """What this machine has (engines, GPUs, permissions, clocks), and for what is missing the command that mends it."""
+    """Check this machine: engines, GPUs, sensors, permissions.
+
+    For each thing that is missing, the command that fixes it is printed.
+    """
     from inferometer.checks.diagnosis import examine
 
     if as_json:
@@ -33,7 +36,7 @@ def doctor(
 
 
 def _lines(diagnosis: "Diagnosis") -> str:
-    """The diagnosis, and below it the command; wrapped, but never inside the command."""
+    """The diagnosis, wrapped, with the command that fixes the problem unwrapped below."""
     begin = f"  {_MARKS[diagnosis.state]}  {diagnosis.name + ':':20}"
     said = textwrap.fill(diagnosis.said, _WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
     return f"{said}\n{' ' * len(begin)}-> {diagnosis.mend}" if diagnosis.mend else said

@@ -1,4 +1,4 @@
-"""How fast does the engine alone compute? llama-bench's rows, with what they use of the card beside them."""
+"""`inferometer engine-bench`: llama-bench's rows, with the bandwidth and arithmetic that each uses."""
 
 import sys
 import tempfile
@@ -14,7 +14,8 @@ from inferometer.base.text import escape_for_display
 
 if TYPE_CHECKING:
     from inferometer.core.spec import Arm
-    from inferometer.engine_bench.measure import RowsRequest, SavedRows
+    from inferometer.engine_bench.bench_files import SavedRows
+    from inferometer.engine_bench.bench_run import RowsRequest
     from inferometer.llama_bench.devices import CardLimits
     from inferometer.llama_bench.row import BenchRow
 
@@ -22,9 +23,9 @@ FORMATS = ("md", "json", "terminal")
 
 
 class PassingOn(TyperCommand):
-    """A command that leaves flags which are not its own in `ctx.args`, with what follows them.
+    """A command that leaves unknown flags, with their values, in `ctx.args`.
 
-    Click's own way to do so would take `-nkvo 1` for `-n kvo`.
+    Click's own way would read `-nkvo 1` as `-n kvo`.
     """
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer's own Context
@@ -35,8 +36,11 @@ class PassingOn(TyperCommand):
         return others
 
 
+COMMAND_CLASS = PassingOn
+
+
 def split_flags(args: list[str], known: "set[str]") -> tuple[list[str], list[str]]:
-    """The words of known flags, and those of all others; `-1` is a value."""
+    """The words of known flags, and the words of all others. `-1` is a value, not a flag."""
     own: list[str] = []
     others: list[str] = []
     into = own
@@ -52,51 +56,63 @@ List = list[str] | None
 
 def engine_bench(
     context: typer.Context,
-    model: Annotated[List, typer.Option("-m", "--model", help="GGUF file, or standin:demo; may be repeated.")] = None,
+    model: Annotated[List, typer.Option("-m", "--model", help="GGUF file, or standin:demo. May be repeated.")] = None,
     n_prompt: Annotated[List, typer.Option("-p", "--n-prompt", help="Prompt lengths.", show_default="512")] = None,
     n_gen: Annotated[List, typer.Option("-n", "--n-gen", help="Generated lengths.", show_default="128")] = None,
-    pair: Annotated[List, typer.Option("-pg", help="A prompt and what follows it, as 512,128.")] = None,
-    n_depth: Annotated[List, typer.Option("-d", "--n-depth", help="Tokens there before.", show_default="0")] = None,
-    repetitions: Annotated[int, typer.Option("-r", "--repetitions", help="How often each test is measured.")] = 5,
-    flash_attn: Annotated[List, typer.Option("-fa", "--flash-attn", help="0, 1, on, off or auto.")] = None,
+    pair: Annotated[List, typer.Option("-pg", help="Prompt and generated length, as 512,128.")] = None,
+    n_depth: Annotated[
+        List, typer.Option("-d", "--n-depth", help="Tokens in the context before the test.", show_default="0")
+    ] = None,
+    repetitions: Annotated[int, typer.Option("-r", "--repetitions", help="Measurements per test.")] = 5,
+    flash_attn: Annotated[
+        List, typer.Option("-fa", "--flash-attn", help="Flash attention: 0, 1, on, off or auto.")
+    ] = None,
     gpu_layers: Annotated[List, typer.Option("-ngl", "--n-gpu-layers", help="Layers on the GPU.")] = None,
     threads: Annotated[List, typer.Option("-t", "--threads", help="CPU threads.")] = None,
     batch: Annotated[List, typer.Option("-b", "--batch-size", help="Batch size.")] = None,
     ubatch: Annotated[List, typer.Option("-ub", "--ubatch-size", help="Micro-batch size.")] = None,
-    cache_type_k: Annotated[List, typer.Option("-ctk", "--cache-type-k", help="Type of the key cache.")] = None,
-    cache_type_v: Annotated[List, typer.Option("-ctv", "--cache-type-v", help="Type of the value cache.")] = None,
-    llama_bench: Annotated[str | None, typer.Option(help="The llama-bench.", show_default="on PATH, if any")] = None,
+    cache_type_k: Annotated[List, typer.Option("-ctk", "--cache-type-k", help="Data type of the key cache.")] = None,
+    cache_type_v: Annotated[List, typer.Option("-ctv", "--cache-type-v", help="Data type of the value cache.")] = None,
+    llama_bench: Annotated[
+        str | None, typer.Option(help="Path of llama-bench.", show_default="on PATH, if any")
+    ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="Ask this server: embedded, llama-server or external.", show_default="none")
+        str | None,
+        typer.Option(help="Measure through this server: embedded, llama-server or external.", show_default="none"),
     ] = None,
-    llama_server: Annotated[str | None, typer.Option(help="The llama-server to ask.")] = None,
-    url: Annotated[str | None, typer.Option(help="A server that runs already.")] = None,
-    served_model: Annotated[str, typer.Option(help="The model's name there.", show_default="its first")] = "",
-    both: Annotated[bool, typer.Option("--both", help="By llama-bench and by a server, side by side.")] = False,
-    card: Annotated[str | None, typer.Option(help="The card, where the engine does not say which.")] = None,
-    bandwidth: Annotated[float | None, typer.Option(help="Memory bandwidth that you know, GB/s.")] = None,
-    tflops: Annotated[float | None, typer.Option(help="Peak arithmetic rate that you know, TFLOP/s.")] = None,
+    llama_server: Annotated[str | None, typer.Option(help="Path of llama-server.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of a running server.")] = None,
+    served_model: Annotated[str, typer.Option(help="Model name at --url.", show_default="the server's first")] = "",
+    both: Annotated[
+        bool, typer.Option("--both", help="Measure with llama-bench and through a server, side by side.")
+    ] = False,
+    card: Annotated[str | None, typer.Option(help="GPU or CPU name, if the engine does not report it.")] = None,
+    bandwidth: Annotated[float | None, typer.Option(help="Memory bandwidth of the card, GB/s.")] = None,
+    tflops: Annotated[float | None, typer.Option(help="Peak arithmetic rate of the card, TFLOP/s.")] = None,
     read: Annotated[
-        Path | None, typer.Option(help="Measure nothing: show what --out kept or llama-bench printed, in any format.")
+        Path | None,
+        typer.Option(help="Do not measure: show a folder made by --out, or llama-bench output in any format."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to make: rows.json, rows.md, the engines' logs.")] = None,
-    format: Annotated[str, typer.Option("--format", help="md, json or terminal.")] = "md",
-    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress: only the result.")] = False,
+    out: Annotated[Path | None, typer.Option(help="New folder for rows.json, rows.md and engine logs.")] = None,
+    format: Annotated[str, typer.Option("--format", help="Output format: md, json or terminal.")] = "md",
+    as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the result, no progress.")] = False,
 ) -> None:
-    """llama-bench's rows (pp512, tg128, …) by llama-bench or a server, with bandwidth and arithmetic used.
+    """Measure the engine alone, as llama-bench does.
 
-    Lists by commas and ranges as in llama-bench: -p 512,1024 -d 0-8192+4096 -fa 0,1. Other flags are passed on.
+    The rows (pp512, tg128, …) come from llama-bench or from a server, with the bandwidth and arithmetic that they
+    use. Lists and ranges are written as in llama-bench: -p 512,1024 -d 0-8192+4096 -fa 0,1. Unknown flags are passed
+    on to llama-bench.
     """
     if as_json:
         if format not in ("md", "json"):
-            raise RequestWrong(f"--json and --format {format} ask for two things; give one.")
+            raise RequestWrong(f"--json and --format {format} exclude each other: give one.")
         format = "json"
     if format not in FORMATS:
-        raise RequestWrong(f"there is no format {format!r}; known: {', '.join(FORMATS)}.")
+        raise RequestWrong(f"unknown --format {format!r}; known: {', '.join(FORMATS)}.")
     stated, everywhere = _stated(card, bandwidth, tflops)
     if read is not None:
-        from inferometer.engine_bench.measure import read_rows
+        from inferometer.engine_bench.bench_files import read_rows
 
         saved = read_rows(read)
         print(_rendered(saved, stated, everywhere, [], format), end="")
@@ -118,24 +134,24 @@ def engine_bench(
 
 
 def _stated(card: str | None, bandwidth: float | None, tflops: float | None) -> "tuple[CardLimits | None, bool]":
-    """The card named, or made of the figures given; and whether it is for rows on a CPU too."""
-    from inferometer.engine_bench.measure import known_devices
-    from inferometer.llama_bench.devices import CardLimits, Figure, device_asked
+    """The limits of the card that the flags name or state, and whether they also apply to rows on a CPU."""
+    from inferometer.engine_bench.bench_files import known_devices
+    from inferometer.llama_bench.devices import CardLimits, Figure, requested_device
 
     for flag, value in (("--bandwidth", bandwidth), ("--tflops", tflops)):
         if value is not None and not 0 < value < float("inf"):
             raise RequestWrong(f"{flag} must be greater than 0, not {value:g}.")
-    named = None if card is None else device_asked(known_devices(), card)
+    named = None if card is None else requested_device(known_devices(), card)
     if bandwidth is None and tflops is None:
         return named, False
     if named is not None:
-        raise RequestWrong("give either --card or the figures (--bandwidth, --tflops), not both.")
+        raise RequestWrong("--card and the figures (--bandwidth, --tflops) exclude each other: give one.")
     by_user = [None if value is None else Figure(value, "the command line") for value in (bandwidth, tflops)]
     return CardLimits("as stated", (), by_user[0], by_user[1]), True
 
 
 def _arm(engine: str | None, llama_server: str | None, url: str | None, served_model: str) -> "Arm | None":
-    """The server asked for; None where none was."""
+    """The requested server, or None."""
     from inferometer.core.spec import Arm
 
     implied = "external" if url is not None else "llama-server" if llama_server is not None else None
@@ -143,34 +159,34 @@ def _arm(engine: str | None, llama_server: str | None, url: str | None, served_m
         flag = "--url" if url is not None else "--llama-server"
         raise RequestWrong(f"{flag} is for --engine {implied}, not for {engine}.")
     if url is not None and llama_server is not None:
-        raise RequestWrong("give either --url (a server that runs) or --llama-server (one to start).")
+        raise RequestWrong("--url (a running server) and --llama-server (one to start) exclude each other: give one.")
     name = engine or implied
     if name is None:
         return None
     if name == "external":
         if url is None:
-            raise RequestWrong("--engine external needs --url, the address where it answers.")
+            raise RequestWrong("--engine external needs --url, the address of the server.")
         return Arm("external", model=served_model, url=url.rstrip("/"), api="openai")
     return Arm(name, binary=llama_server or "llama-server", api="openai")
 
 
 def _ways(llama_bench: str | None, arm: "Arm | None", both: bool) -> "tuple[str | None, Arm | None]":
-    """llama-bench where there is one and no server is asked for; else a server; both where asked."""
+    """The llama-bench to run and the server to start. By default llama-bench if it is found, else a server."""
     import shutil
 
     from inferometer.core.spec import Arm
-    from inferometer.engine_bench.from_binary import binary_path
+    from inferometer.engine_bench.binary_rows import binary_path
 
     binary = binary_path(llama_bench)
     if both and binary is None:
-        raise RequestWrong("--both needs a llama-bench: none is on PATH; name it with --llama-bench.")
+        raise RequestWrong("--both needs llama-bench, which is not on PATH. Name it with --llama-bench.")
     if arm is not None and not both and llama_bench is None:
         return None, arm
     if arm is not None and not both:
-        raise RequestWrong("--llama-bench and a server are both named: add --both to have them side by side.")
+        raise RequestWrong("--llama-bench and a server are both named. Add --both to measure with both.")
     if arm is None and (both or binary is None):
-        beside = None if binary is None else shutil.which(str(Path(binary).with_name("llama-server")))
-        server = beside or shutil.which("llama-server")
+        sibling = None if binary is None else shutil.which(str(Path(binary).with_name("llama-server")))
+        server = sibling or shutil.which("llama-server")
         arm = Arm("llama-server", binary=server, api="openai") if server else Arm("embedded", api="openai")
     return binary, arm
 
@@ -184,18 +200,18 @@ def _asked(
     binary: str | None,
     arm: "Arm | None",
 ) -> "RowsRequest":
-    from inferometer.engine_bench.measure import RowsRequest
-    from inferometer.llama_bench.row import every_test, pairs_of, whole_numbers
+    from inferometer.engine_bench.bench_run import RowsRequest
+    from inferometer.llama_bench.row import bench_tests, flag_numbers, length_pairs
     from inferometer.standin.model_names import STANDIN, standin_file
 
     if repetitions < 1:
         raise RequestWrong(f"-r must be at least 1, not {repetitions}.")
     if not models and (arm is None or arm.engine != "external" or binary is not None):
-        raise RequestWrong("-m is missing: name a GGUF file, or standin:demo to try without one.")
-    prompts = whole_numbers(tests[0] or ["512"], "-p")
-    generated = whole_numbers(tests[1] or ["128"], "-n")
-    pairs = pairs_of(tests[2] or [], "-pg")
-    depths = whole_numbers(tests[3] or ["0"], "-d")
+        raise RequestWrong("-m is missing: name a GGUF file, or standin:demo to try it without a model file.")
+    prompts = flag_numbers(tests[0] or ["512"], "-p")
+    generated = flag_numbers(tests[1] or ["128"], "-n")
+    pairs = length_pairs(tests[2] or [], "-pg")
+    depths = flag_numbers(tests[3] or ["0"], "-d")
     files = tuple(
         str(standin_file(name.removeprefix(STANDIN), "target")) if name.startswith(STANDIN) else name for name in models
     )
@@ -203,8 +219,8 @@ def _asked(
     flags += [word for pair in pairs for word in ("-pg", f"{pair[0]},{pair[1]}")]
     return RowsRequest(
         models=files,
-        tests=tuple(every_test(prompts, generated, pairs, depths)),
-        test_flags=tuple(flags if any(depths) else flags[:4] + flags[6:]),  # builds before 2025 know no -d
+        tests=tuple(bench_tests(prompts, generated, pairs, depths)),
+        test_flags=tuple(flags if any(depths) else flags[:4] + flags[6:]),  # builds before 2025 lack -d
         repetitions=repetitions,
         settings={name: _values(name, values) for name, values in given.items() if values},
         binary=binary,
@@ -221,18 +237,18 @@ _LEAST = {"n_gpu_layers": -1, "n_threads": 1, "n_batch": 1, "n_ubatch": 1}
 
 
 def _values(name: str, texts: list[str]) -> tuple[str, ...]:
-    """The values of a setting, one by one."""
-    from inferometer.engine_bench.from_server import FLAGS, FLASH_ATTN
-    from inferometer.llama_bench.row import whole_numbers
+    """The values of a setting, as separate strings."""
+    from inferometer.engine_bench.server_rows import FLAGS, FLASH_ATTN_WORDS
+    from inferometer.llama_bench.row import flag_numbers
 
     if name in _LEAST:
-        return tuple(map(str, whole_numbers(texts, FLAGS[name], _LEAST[name])))
+        return tuple(map(str, flag_numbers(texts, FLAGS[name], _LEAST[name])))
     values = tuple(part.strip() for text in texts for part in text.split(","))
-    allowed = tuple(FLASH_ATTN) if name == "flash_attn" else None
+    allowed = tuple(FLASH_ATTN_WORDS) if name == "flash_attn" else None
     wrong = next((value for value in values if not value or (allowed and value not in allowed)), None)
     if wrong is not None:
         raise RequestWrong(
-            f"{FLAGS[name]} takes {', '.join(allowed) if allowed else 'names by commas'}, not {wrong!r}."
+            f"{FLAGS[name]} takes {', '.join(allowed) if allowed else 'names separated by commas'}, not {wrong!r}."
         )
     return values
 
@@ -245,16 +261,17 @@ def _measure(
     format: str,
     say: Callable[[str], None],
 ) -> int:
-    """Checks, measures, shows; the exit code. What was measured is kept and shown also where it is interrupted."""
+    """Checks, measures and prints; returns the exit code. After an interrupt the finished rows are kept and printed."""
     from inferometer.cli.output import request_headers
-    from inferometer.engine_bench.measure import FORMAT_VERSION, SavedRows, check, measured
+    from inferometer.engine_bench.bench_files import FORMAT_VERSION, SavedRows
+    from inferometer.engine_bench.bench_run import check_request, measure_rows
     from inferometer.llama_bench.sheet import PASSED_ON
     from inferometer.probes.machine_facts import machine_facts
 
     headers = request_headers([])
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RequestWrong(f"--out: {out} exists and is not empty; name a new folder.")
-    models = check(asked, headers)
+        raise RequestWrong(f"--out: {out} exists and is not empty. Name a new folder.")
+    models = check_request(asked, headers)
     machine = {fact.name: fact.value for fact in machine_facts()}
     rows: list[BenchRow] = []
     interrupted = False
@@ -263,9 +280,9 @@ def _measure(
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RequestWrong(f"--out: {folder} cannot be made: {error.strerror}.") from error
+            raise RequestWrong(f"--out: {folder} cannot be created: {error.strerror}. Name another folder.") from error
         try:
-            for row in measured(asked, models, headers, folder, say):
+            for row in measure_rows(asked, models, headers, folder, say):
                 rows.append(row)
                 say(f"  {_line(row)}")
                 _keep(out, SavedRows(FORMAT_VERSION, tuple(rows), models, machine))
@@ -280,7 +297,7 @@ def _measure(
             (out / "rows.md").write_text(shown, encoding="utf-8")
             say(f"rows: {out}")
     if interrupted:
-        raise Interrupted(f"interrupted; rows that were measured: {len(rows)}.")
+        raise Interrupted(f"interrupted after {len(rows)} measured row(s).")
     return 1 if any(row.error for row in rows) else 0
 
 
@@ -289,7 +306,7 @@ def _say(text: str) -> None:
 
 
 def _nothing(text: str) -> None:
-    """What is said where nothing is to be."""
+    """Drops the progress text: used with `--quiet`."""
 
 
 def _line(row: "BenchRow") -> str:
@@ -306,11 +323,12 @@ def _keep(out: Path | None, saved: "SavedRows") -> None:
 
 
 def _rendered(saved: "SavedRows", stated: "CardLimits | None", everywhere: bool, asked: list[str], format: str) -> str:
-    from inferometer.engine_bench.measure import document, judged
+    from inferometer.engine_bench.bench_files import known_devices
+    from inferometer.llama_bench.judging import document, judged
     from inferometer.llama_bench.sheet import sheet
     from inferometer.report.engine_rows import markdown, terminal
 
-    entries = judged(saved.rows, saved.models, stated, everywhere=everywhere)
+    entries = judged(saved.rows, saved.models, known_devices(), stated, everywhere=everywhere)
     if format == "json":
         return _json({"rows": [document(entry) for entry in entries], "models": saved.models, "machine": saved.machine})
     content = sheet(entries, asked)
@@ -318,7 +336,7 @@ def _rendered(saved: "SavedRows", stated: "CardLimits | None", everywhere: bool,
 
 
 def _json(content: Any) -> str:
-    """Any: what msgspec can write."""
+    """JSON text. Any: whatever msgspec can encode."""
     import msgspec
 
     return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"

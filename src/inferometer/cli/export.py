@@ -1,4 +1,4 @@
-"""How does a study leave the program? Flags → a wish, and its pieces to a file, a folder or standard output."""
+"""`inferometer export`: a study in another format, to a file, a folder or standard output."""
 
 import os
 import sys
@@ -21,41 +21,48 @@ def export(
         typer.Option(
             "--to",
             "--format",
-            help="csv, md, json, vllm-block, vllm-json, parquet or zip.",
-            show_default="by the file's ending",
+            help="Format: csv, md, json, vllm-block, vllm-json, parquet or zip.",
+            show_default="by the file name",
         ),
     ] = None,
     output: Annotated[
         str | None,
         typer.Option(
-            "-o", "--output", "--out", help="The file; a folder, which takes a file each; or -.", show_default="-"
+            "-o",
+            "--output",
+            "--out",
+            help="File to write, a folder (one file per study), or - for standard output.",
+            show_default="-",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Write over what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")] = False,
     table: Annotated[
         str | None,
         typer.Option(
-            help="Of csv and parquet: metrics, requests or events.", show_default="metrics; parquet: requests"
+            help="Table for csv and parquet: metrics, requests or events.", show_default="metrics; parquet: requests"
         ),
     ] = None,
-    arm: Annotated[str | None, typer.Option(help="Only this arm's trials.")] = None,
-    trial: Annotated[int | None, typer.Option(help="Only the trial of this number.")] = None,
+    arm: Annotated[str | None, typer.Option(help="Export only the trials of this arm.")] = None,
+    trial: Annotated[int | None, typer.Option(help="Export only the trial with this number.")] = None,
     metric_dialect: Annotated[
         str | None,
         typer.Option(
-            help="Whose definitions: inferometer, vllm-0.6.5 or vllm-0.33.",
-            show_default="inferometer; vLLM's forms: vllm-0.33",
+            help="Metric definitions: inferometer, vllm-0.6.5 or vllm-0.33.",
+            show_default="inferometer; vllm-* formats: vllm-0.33",
         ),
     ] = None,
-    metric_percentiles: Annotated[str, typer.Option(help="Percentiles, by commas.")] = "99",
-    with_text: Annotated[bool, typer.Option("--with-text", help="Prompts and answers too.")] = False,
+    metric_percentiles: Annotated[str, typer.Option(help="Percentiles, separated by commas.")] = "99",
+    with_text: Annotated[bool, typer.Option("--with-text", help="Include prompts and answers.")] = False,
     save_detailed: Annotated[
-        bool, typer.Option("--save-detailed", help="vllm-json: with the lists that 0.33 leaves out.")
+        bool, typer.Option("--save-detailed", help="With vllm-json: include the lists that vLLM 0.33 omits.")
     ] = False,
-    pair: Annotated[list[str] | None, typer.Option(help="As `compare` takes it.")] = None,
-    no_pairs: Annotated[bool, typer.Option("--no-pairs", help="As `compare` takes it.")] = False,
+    pair: Annotated[list[str] | None, typer.Option(help="Pair to compare, as in `compare`.")] = None,
+    no_pairs: Annotated[bool, typer.Option("--no-pairs", help="Compare every arm with the first.")] = False,
 ) -> None:
-    """Studies in other forms: tables for spreadsheets and data frames, vLLM's block and JSON, or one zip to hand on."""
+    """Write a study as CSV, JSON, Parquet, Markdown or zip.
+
+    vLLM's block and result JSON can be written too.
+    """
     from inferometer.cli.bench import percentiles_of
     from inferometer.cli.output import checked_dialect
     from inferometer.exports import FORMATS, TABLES, ExportRequest, TableName, format_named, output_files
@@ -63,9 +70,9 @@ def export(
     target = None if output is None or output == "-" else Path(output)
     format = format_named(to, target)
     if table is not None and table not in get_args(TableName):
-        raise RequestWrong(f"there is no table {table!r}; known: {', '.join(TABLES)}.")
+        raise RequestWrong(f"unknown --table {table!r}; known: {', '.join(TABLES)}.")
     if target is None and not FORMATS[format].is_text:
-        raise RequestWrong(f"{format} is no text to print: name a file with -o FILE{FORMATS[format].ending}.")
+        raise RequestWrong(f"{format} is a binary format: name a file with -o FILE{FORMATS[format].ending}.")
     into_folder = target is not None and (target.is_dir() or str(output).endswith("/"))
     wish = ExportRequest(
         format=format,
@@ -98,23 +105,23 @@ def _print(made: "Sequence[OutputFile]") -> None:
 
 
 def _require_one_file(made: "Sequence[OutputFile]", format: str, target: Path) -> None:
-    """Raises RequestWrong where several would have to be one: JSON has no way to follow another, but by the line."""
+    """Raises RequestWrong if several trials would go into one JSON file: only .jsonl holds more than one."""
     if len(made) > 1 and format == "vllm-json" and target.suffix.lower() != ".jsonl":
         raise RequestWrong(
-            f"there are {len(made)} trials, and a file of vLLM's holds one. Choose with --arm and --trial; or give a "
-            f"folder (-o {target.with_suffix('')}/), or a file for a line each (-o {target.with_suffix('.jsonl')})."
+            f"{len(made)} trials were selected, and a vLLM result file holds one. Choose one with --arm and --trial; "
+            f"or name a folder (-o {target.with_suffix('')}/) or a .jsonl file (-o {target.with_suffix('.jsonl')})."
         )
 
 
 def _require_free(paths: Sequence[Path], force: bool) -> None:
     taken = [path for path in paths if path.is_file() or path.is_dir()]
     if taken and not force:
-        raise RequestWrong(f"{taken[0]} is there already; give another name, or --force to write over it.")
+        raise RequestWrong(f"{taken[0]} already exists. Name another file, or add --force to overwrite it.")
 
 
 def _write(made: "Sequence[OutputFile]", path: Path) -> None:
-    """Whole or not at all: beside its place first, then put there. What is no plain file (/dev/null, a pipe) is written
-    to as it is."""
+    """Writes the file whole or not at all: to a temporary file in the same folder, which is then renamed. A device or
+    a pipe is written directly."""
     path = path.resolve()
     in_place = path.exists() and not path.is_file()
     aside = path if in_place else path.with_name(f".{path.name}.part")

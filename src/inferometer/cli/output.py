@@ -1,37 +1,38 @@
-"""How does a command run a study and show what came of it? Shared by demo, run, bench and compare."""
+"""Running a study from a command and printing its result: shared by demo, run, bench and compare."""
 
 import contextlib
 import datetime
 import os
 import re
 import shutil
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import cast, get_args
 
 import msgspec
 
-from inferometer.analysis.compare import EFFECT_PERCENT, Comparison
-from inferometer.base.errors import Interrupted, RequestWrong, StudyUnreadable
+from inferometer.analysis.comparison import EFFECT_PERCENT, Comparison
+from inferometer.base.errors import Interrupted, RequestWrong
 from inferometer.base.text import escape_for_display, escape_for_markdown
 from inferometer.base.units import value_text
+from inferometer.cli.page_file import REPORT, write_page
 from inferometer.cli.progress_display import display
-from inferometer.cli.report import REPORT, write_page
+from inferometer.core import quantities
 from inferometer.core.spec import Spec
 from inferometer.llama_bench.row import BenchRow
 from inferometer.llama_bench.side_by_side import side_by_side, side_by_side_sheet
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.rows import METRICS
 from inferometer.metrics.summary import summarize
-from inferometer.report.table import FIRST_ROWS, Shown
-from inferometer.results.read import Study, findings_of, page_of, read_study
-from inferometer.study.loop import run_study
-from inferometer.study.progress import STOPPING, FindingRaised, TrialEnded
+from inferometer.report.table import DEFAULT_ROWS, RowSelection
+from inferometer.results.comparison import findings_of
+from inferometer.results.read import Study
+from inferometer.results.study_page import page_of
+from inferometer.study.interrupts import STOPPING_NOTICE, exit_at_next_interrupt
+from inferometer.study.loop import StudyRun, run_study
+from inferometer.study.progress import FindingRaised, TrialEnded
 
 EngineRows = Sequence[tuple[str, Sequence[BenchRow]]]
 """Runs of llama-bench by name."""
@@ -40,10 +41,10 @@ NOT_VALID = 3
 
 
 class RunOptions(msgspec.Struct, frozen=True):
-    """How the result is wanted: one of FORMATS, which rows, and whether nothing but it."""
+    """How to print the result: one of FORMATS, which rows, and whether to print nothing else."""
 
     format: str = "terminal"
-    rows: Shown = FIRST_ROWS
+    rows: RowSelection = DEFAULT_ROWS
     quiet: bool = False
 
 
@@ -58,155 +59,124 @@ def run_and_report(
     *,
     resume: bool = False,
 ) -> int:
-    """Runs the study, prints its comparison, writes summary.md and report.html; the exit code: 1 where a trial failed,
-    3 where the comparison may not be believed. Where it is interrupted what was measured is printed, and Interrupted
-    rises."""
+    """Runs the study, prints its comparison, and writes summary.md and report.html.
 
-    def report() -> Comparison:
-        page = page_of([folder], dialect, effect_percent=effect_percent)
+    The exit code: 1 where a trial failed, 3 where the result is invalid. After an interrupt the trials that ended are
+    reported, and Interrupted is raised.
+    """
+
+    def report(study: Study) -> Comparison:
+        page = page_of([study], dialect, effect_percent=effect_percent)
         comparison = page.comparison
-        write_summary(folder, comparison, asked.rows)
+        write_summary(study, comparison, asked.rows)
         print(rendered(comparison, asked), end="", flush=True)
         written = write_page(page, folder / REPORT)
         if not asked.quiet:
             print(f"study: {folder}\nreport: {written}", file=sys.stderr)
         return comparison
 
+    run = run_study(spec, folder, headers, ray, resume=resume)
     try:
-        failures = run_shown(spec, folder, headers, ray=ray, quiet=asked.quiet, resume=resume)
+        failures = run_shown(run, quiet=asked.quiet)
     except Interrupted:
-        if _any_done(folder):
-            report()
+        if run.study is not None and any(trial.state == "done" for trial in run.study.trials):
+            report(run.study)
         raise
-    comparison = report()
+    comparison = report(ended_study(run))
     return 1 if failures else exit_code(comparison)
 
 
-def run_shown(
-    spec: Spec,
-    folder: Path,
-    headers: dict[str, str] | None = None,
-    *,
-    ray: str | None = None,
-    quiet: bool = False,
-    resume: bool = False,
-) -> list[TrialEnded]:
-    """Runs the study with its progress on standard error; the trials that failed, each shown with its reason.
+def run_shown(run: StudyRun, *, quiet: bool = False) -> list[TrialEnded]:
+    """Runs the study with its progress on standard error; the trials that failed, after printing the reason of each.
 
-    Raises Interrupted on Ctrl-C, which says what the trial that it ended had brought.
+    Raises Interrupted on Ctrl-C, with a message about the trial that it ended.
     """
     failures: list[TrialEnded] = []
-    arising = _Arising(folder)
+    findings = _NewFindings()
+    run.interrupts.announce = None if quiet else _announce_interrupt
     try:
-        with _saying_so(quiet), display(quiet) as show:
-            for progress in run_study(spec, folder, headers, ray, resume=resume):
+        with display(quiet) as show, contextlib.closing(iter(run)) as progress_of_run:
+            for progress in progress_of_run:
                 show(progress)
                 if isinstance(progress, TrialEnded):
                     failures += [progress] if progress.error and not progress.again else []
-                    for finding in [] if quiet else arising.new():
+                    for finding in [] if quiet else findings.of(ended_study(run)):
                         show(FindingRaised(finding))
     except KeyboardInterrupt as interrupt:
-        _leave_at_next_interrupt()
+        exit_at_next_interrupt()
         raise Interrupted(
-            f"interrupted{_cut_off(folder)}; what was measured is in {folder} (a study goes on from there with "
-            f"`run --resume --out {folder}`)"
+            f"interrupted{_cut_off(run.study)}. Results so far are in {run.folder}; continue with "
+            f"`inferometer run --resume --out {run.folder}`"
         ) from interrupt
     for failure in failures:
-        said = escape_for_display(f"{failure.arm}, trial {failure.number} failed: {failure.error}", lines=True)
-        print(f"inferometer: {said}", file=sys.stderr)
+        message = escape_for_display(f"{failure.arm}, trial {failure.number} failed: {failure.error}", lines=True)
+        print(f"inferometer: {message}", file=sys.stderr)
     return failures
 
 
-@contextlib.contextmanager
-def _saying_so(quiet: bool) -> Iterator[None]:
-    """While it lasts the first Ctrl-C is answered before it is obeyed: an engine may take some seconds to end."""
-    if quiet or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    said: list[bool] = []
-
-    def interrupted(number: int, frame: FrameType | None) -> None:
-        if not said:
-            said.append(True)
-            os.write(2, f"\n! {STOPPING}\n".encode())  # print may be what was interrupted
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupted)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def ended_study(run: StudyRun) -> Study:
+    """The study of a run in which at least one trial has ended."""
+    assert run.study is not None
+    return run.study
 
 
-def _leave_at_next_interrupt() -> None:
-    """The engines have ended and what was measured is kept: there is nothing left that could be lost."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, lambda number, frame: os._exit(Interrupted.exit_code))
+def _announce_interrupt() -> None:
+    """Called by the signal handler, which may have interrupted `print`."""
+    os.write(2, f"\n! {STOPPING_NOTICE}\n".encode())
 
 
-class _Arising:
-    """What speaks against the result, as soon as a trial shows it."""
+class _NewFindings:
+    """Warnings and invalid results, as soon as a trial shows them."""
 
-    _PATIENCE_S = 1.0
-    """Reading grows with the study; where it takes longer than this, the machine is left to the trials."""
+    _LIMIT_S = 1.0
+    """The time that all trials so far take to check grows with the study. Above this limit, checking stops."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._known: set[str] = set()
         self._took_s = 0.0
 
-    def new(self) -> list[str]:
-        if self._took_s > self._PATIENCE_S:
+    def of(self, study: Study) -> list[str]:
+        """The findings about the study that were not there before."""
+        if self._took_s > self._LIMIT_S:
             return []
         began_s = time.monotonic()
-        found = findings_of(read_study(self._folder), "inferometer")
+        found = findings_of(study, "inferometer")
         self._took_s = time.monotonic() - began_s
         words = {"warning": "warning", "invalid": "not valid"}
-        said = [f"{words[f.severity]}: {f.sentence}" for f in found if f.severity in words]
-        new = [line for line in dict.fromkeys(said) if line not in self._known]
+        lines = [f"{words[f.severity]}: {f.sentence}" for f in found if f.severity in words]
+        new = [line for line in dict.fromkeys(lines) if line not in self._known]
         self._known.update(new)
         return new
 
 
-def _any_done(folder: Path) -> bool:
-    """Whether there is a whole trial to show. False also where there is no study yet."""
-    try:
-        return any(trial.state == "done" for trial in read_study(folder).trials)
-    except StudyUnreadable:
-        return False
-
-
-def _cut_off(folder: Path) -> str:
-    """How far the trial was that an interrupt ended, in numbers; "" where none was under way."""
-    try:
-        study = read_study(folder)
-    except StudyUnreadable:
-        return ""
-    trial = next((trial for trial in reversed(study.trials) if trial.state != "done"), None)
-    if trial is None:
+def _cut_off(study: Study | None) -> str:
+    """How far the interrupted trial was, in numbers; "" where no trial was under way."""
+    trials = () if study is None else study.trials
+    trial = next((trial for trial in reversed(trials) if trial.state != "done"), None)
+    if study is None or trial is None:
         return ""
     measured = [record for record in trial.records if record.measured]
     ended = sum(record.ok for record in measured)
-    said = f" in {trial.arm}, trial {trial.number}"
+    where = f" in {trial.arm}, trial {trial.number}"
     if not ended:
-        return f"{said}, before a request had ended"
+        return f"{where}, before a request had ended"
     values = summarize(trial, api=study.spec.arms[trial.arm].api).values
     numbers = [
         f"{metric.label.partition(' (')[0]} {value_text(values[metric.key], metric.unit)} {metric.unit}"
         for metric in METRICS
         if metric.key in ("output_throughput", "median_ttft_ms", "mean_tpot_ms") and values[metric.key] is not None
     ]
-    return f"{said}, which is in no table ({', '.join([f'{ended} of {len(measured)} requests', *numbers])})"
+    return f"{where}, which is in no table ({', '.join([f'{ended} of {len(measured)} requests', *numbers])})"
 
 
 def exit_code(comparison: Comparison) -> int:
-    """3 where the comparison may not be believed, else 0."""
+    """3 where the result is invalid, else 0."""
     return NOT_VALID if comparison.invalid else 0
 
 
 def rendered(comparison: Comparison, asked: RunOptions, engine_rows: EngineRows = ()) -> str:
-    """The comparison in one of FORMATS, and below it (in JSON under `engine_rows`) what llama-bench measured, if
-    anything; ends with a line break."""
+    """The comparison in one of FORMATS, followed by llama-bench's rows, if there are any (in JSON as `engine_rows`);
+    ends with a line break."""
     if asked.format == "json":
         from inferometer.report.json_report import render
 
@@ -226,7 +196,7 @@ def rendered(comparison: Comparison, asked: RunOptions, engine_rows: EngineRows 
 
 
 def rendered_engine_rows(runs: EngineRows, format: str) -> str:
-    """Runs of llama-bench beside one another in one of FORMATS; ends with a line break."""
+    """Runs of llama-bench side by side in one of FORMATS; ends with a line break."""
     content = side_by_side(runs)
     if format == "json":
         return msgspec.json.format(msgspec.json.encode({"engine_rows": content}), indent=2).decode() + "\n"
@@ -236,25 +206,24 @@ def rendered_engine_rows(runs: EngineRows, format: str) -> str:
 
 
 def _without_notes(comparison: Comparison) -> Comparison:
-    """Findings that speak against the result stay."""
+    """The comparison with its warnings and invalid findings only."""
     against = tuple(finding for finding in comparison.findings if finding.severity != "note")
     return msgspec.structs.replace(comparison, notes=(), correction="", findings=against)
 
 
-def write_summary(folder: Path, comparison: Comparison, rows: Shown = FIRST_ROWS) -> None:
-    """summary.md: the study's name, its table, and what ran."""
+def write_summary(study: Study, comparison: Comparison, rows: RowSelection = DEFAULT_ROWS) -> None:
+    """summary.md in the study's folder: its name, its table, and what ran."""
     from inferometer.report.markdown import render
 
-    study = read_study(folder)
-    title = escape_for_markdown(study.spec.name or folder.name)
+    title = escape_for_markdown(study.spec.name or study.folder.name)
     text = f"# {title}\n\n{render(comparison, rows)}\n**What ran**\n\n{_what_ran(study)}"
-    (folder / "summary.md").write_text(text, encoding="utf-8")
+    (study.folder / "summary.md").write_text(text, encoding="utf-8")
 
 
 _SHOWN_FACTS = (
-    "engine_version",
-    *("model_name", "model_file", "model_bytes", "model_head_sha256"),
-    *("draft_name", "draft_file", "draft_head_sha256"),
+    quantities.ENGINE_VERSION,
+    *(quantities.MODEL_NAME, quantities.MODEL_FILE, quantities.MODEL_BYTES, quantities.MODEL_HEAD_SHA256),
+    *(quantities.DRAFT_NAME, quantities.DRAFT_FILE, quantities.DRAFT_HEAD_SHA256),
 )
 
 
@@ -271,14 +240,14 @@ def _what_ran(study: Study) -> str:
 
 def checked_format(name: str) -> str:
     if name not in FORMATS:
-        raise RequestWrong(f"there is no format {name!r}; known: {', '.join(FORMATS)}.")
+        raise RequestWrong(f"unknown format {name!r}; known: {', '.join(FORMATS)}.")
     return name
 
 
 def checked_dialect(name: str) -> MetricDialect:
     known: tuple[str, ...] = get_args(MetricDialect)
     if name not in known:
-        raise RequestWrong(f"there is no metric dialect {name!r}; known: {', '.join(known)}.")
+        raise RequestWrong(f"unknown metric dialect {name!r}; known: {', '.join(known)}.")
     return cast("MetricDialect", name)
 
 
@@ -289,7 +258,7 @@ def checked_effect(percent: float) -> float:
 
 
 def default_folder(name: str) -> Path:
-    """inferometer-results/NAME-DATE below the current folder; a number follows where that is taken."""
+    """inferometer-results/NAME-DATE in the current folder, with a number where that exists already."""
     stem = f"{name}-{datetime.datetime.now().astimezone():%Y%m%d-%H%M%S}"
     folder = Path("inferometer-results") / stem
     count = 1
@@ -303,32 +272,35 @@ _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 
 def request_headers(given: Sequence[str]) -> dict[str, str]:
-    """Headers from `NAME=VALUE` (or `NAME: VALUE`) and the key from OPENAI_API_KEY, which a header given overrides.
+    """Headers from `NAME=VALUE` (or `NAME: VALUE`), and the key from OPENAI_API_KEY unless a header overrides it.
 
-    Raises RequestWrong for what HTTP cannot carry, without repeating it: a key with a line break, say.
+    Raises RequestWrong where HTTP cannot carry a header, for example a key with a line break. The message does not
+    repeat the header.
     """
     headers: dict[str, str] = {}
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not _sendable(key):
-        raise RequestWrong("OPENAI_API_KEY holds a character that no header can carry: set it again, or unset it.")
+        raise RequestWrong(
+            "OPENAI_API_KEY contains a character that is not allowed in an HTTP header. Set it again, or unset it."
+        )
     if key:
         headers["Authorization"] = f"Bearer {key}"
     for text in given:
         name, mark, value = text.partition("=") if "=" in text.split(":")[0] else text.partition(":")
         if not mark or _HEADER_NAME.fullmatch(name.strip()) is None or not _sendable(value.strip()):
-            raise RequestWrong("a --header must look like NAME=VALUE, of characters that HTTP can carry.")
+            raise RequestWrong("a --header must look like NAME=VALUE, with characters that HTTP allows.")
         headers = {known: old for known, old in headers.items() if known.lower() != name.strip().lower()}
         headers[name.strip()] = value.strip()
     return headers
 
 
 def _sendable(value: str) -> bool:
-    """Whether a header can hold it: printable Latin-1."""
+    """Whether an HTTP header can carry the value: printable Latin-1."""
     return value.isprintable() and all(ord(char) < 256 for char in value)
 
 
 def _has_colours() -> bool:
-    """On a terminal, unless it or its user wants none (https://no-color.org)."""
+    """On a terminal, unless the terminal or the user disables colours (https://no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 

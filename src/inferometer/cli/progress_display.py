@@ -1,4 +1,4 @@
-"""How far is it? A few lines that are drawn again and again on a terminal, plain lines elsewhere; on standard error."""
+"""Progress on standard error: a few lines redrawn in place on a terminal, plain lines elsewhere."""
 
 import contextlib
 import os
@@ -10,27 +10,28 @@ from collections.abc import Callable, Iterator
 
 from inferometer.base.text import escape_for_display
 from inferometer.base.units import bytes_text, duration_text, ms, ms_text, rate_per_s, rate_shown, watts_text
+from inferometer.core import quantities
 from inferometer.study.progress import (
     EngineReady,
     FindingRaised,
     PlanReady,
     Progress,
     RequestsProgress,
-    SampleTaken,
     Settling,
+    StoppingRuleChecked,
     TrialBegan,
     TrialEnded,
 )
 
 _LINE_EVERY_S = 5.0
 _NOW_NS = 3_000_000_000
-"""Over how long "now" is."""
+"""Window of the current token rate, ns."""
 _BAR = 24
 
 
 @contextlib.contextmanager
 def display(quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """Shows each progress it is called with, until the block ends; nothing where `quiet`."""
+    """Yields a function that shows one progress event. With `quiet` it shows nothing."""
     if quiet:
         yield lambda progress: None
     elif is_drawn(os.environ) and sys.stderr.isatty():
@@ -41,23 +42,22 @@ def display(quiet: bool) -> Iterator[Callable[[Progress], None]]:
 
 
 def is_drawn(env: "os._Environ[str] | dict[str, str]") -> bool:
-    """Whether a terminal of this environment is one that can be drawn on; a CI's log keeps every line."""
+    """Whether lines can be redrawn in place. In CI they cannot: its log keeps every line."""
     return env.get("TERM", "") not in ("", "dumb", "unknown") and not env.get("CI")
 
 
 class Standings:
-    """How the study stands, of all progress so far: the trial that runs, or those that run at once. `now_s` is any
-    clock that goes on."""
+    """The state of the study: one `Standing` for each running trial. `now_s` comes from any monotonic clock."""
 
     def __init__(self) -> None:
         self._of: dict[str, Standing] = {}
-        self._took_s: list[float] = []  # each trial that has ended
+        self._took_s: list[float] = []  # durations of finished trials
 
     def heard(self, progress: Progress, now_s: float) -> str:
-        """Takes it in; what is to be said of it for good, or ""."""
+        """Updates the state; returns a line to print permanently, or ""."""
         arm = getattr(progress, "arm", "")
         if arm:
-            self._of.pop("", None)  # what was between two trials
+            self._of.pop("", None)  # the state between two trials
         arm = arm or next(iter(self._of), "")
         said = self._of.setdefault(arm, Standing(self._took_s)).heard(progress, now_s)
         if isinstance(progress, TrialEnded):
@@ -65,12 +65,12 @@ class Standings:
         return said
 
     def lines(self, now_s: float) -> list[str]:
-        """What is drawn now."""
+        """The lines to draw now."""
         return [line for standing in self._of.values() for line in standing.lines(now_s)]
 
 
 class Standing:
-    """How one trial stands. `took_s`: of each trial of the study that has ended, which this one joins."""
+    """The state of one trial. `took_s`: durations of the study's finished trials; this trial is appended at its end."""
 
     def __init__(self, took_s: list[float]) -> None:
         self._trial: TrialBegan | None = None
@@ -81,7 +81,7 @@ class Standing:
         self._took_s = took_s
 
     def heard(self, progress: Progress, now_s: float) -> str:
-        """Takes it in; what is to be said of it for good, or ""."""
+        """Updates the state; returns a line to print permanently, or ""."""
         match progress:
             case TrialBegan():
                 self._trial, self._played, self._began_s = progress, None, now_s
@@ -105,12 +105,12 @@ class Standing:
                 return "\n".join(f"note: {note}" for note in notes)
             case FindingRaised(text):
                 return f"! {text}"
-            case SampleTaken():
+            case StoppingRuleChecked():
                 return sentence(progress)
         return ""
 
     def lines(self, now_s: float) -> list[str]:
-        """What is drawn now: where the study is, how far the plan is, and its numbers."""
+        """The lines to draw now: position in the study, progress of the plan, and its numbers."""
         if self._trial is None:
             return [self._doing] if self._doing else []
         trial = self._trial
@@ -125,7 +125,7 @@ class Standing:
         return [first, f"  {_bar(self._played)} {_counts(self._played)}", f"  {self._numbers()}"]
 
     def study_left_ns(self, now_s: float) -> int | None:
-        """If it goes on as so far; None before the first request has ended."""
+        """Estimated time to the end of the study, ns; None before the first request ends."""
         trial = self._trial
         if trial is None or self._played is None:
             return None
@@ -139,7 +139,7 @@ class Standing:
         return left + int(each_s * 1e9) * (trial.total - trial.position)
 
     def now_per_s(self) -> float | None:
-        """Tokens a second lately."""
+        """Tokens per second in the last 3 s."""
         if len(self._recent) < 2:
             return None
         (from_ns, before), (to_ns, after) = self._recent[0], self._recent[-1]
@@ -164,12 +164,12 @@ class Standing:
 
 
 def sentence(progress: Progress) -> str:
-    """A progress in words; "" where a line says nothing new."""
+    """The progress event as a sentence, or "" if it has no news."""
     match progress:
         case TrialBegan(arm, number, position, total):
             return f"trial {position}/{total}: {arm} #{number}, starting its engine"
         case EngineReady(arm, after_ns, endpoint):
-            versions = [fact.value for fact in endpoint.facts if fact.name == "engine_version"]
+            versions = [fact.value for fact in endpoint.facts if fact.name == quantities.ENGINE_VERSION]
             known = f" ({versions[0]})" if versions else ""
             return f"  {arm}: ready after {duration_text(after_ns)}{known} at {endpoint.shown_url}"
         case PlanReady(plan, notes):
@@ -183,18 +183,18 @@ def sentence(progress: Progress) -> str:
             return f"  {arm} #{number}: {'failed' if error else 'done'}"
         case Settling(why):
             return f"settling: {why}"
-        case SampleTaken(enough, why):
-            return f"looked at: {why}{'; that is enough' if enough else ''}"
+        case StoppingRuleChecked(enough, why):
+            return f"interim analysis: {why}{'; stopping' if enough else ''}"
 
 
 def rate_text(played: RequestsProgress) -> str:
-    """Tokens a second so far: the server's counts of what has ended, else reads of what is under way."""
+    """Tokens per second so far: the server's counts of finished requests, or our reads if they are larger."""
     rate = rate_per_s(max(played.tokens, played.reads), played.elapsed_ns)
     return f"{rate_shown(rate)} tok/s"
 
 
 def left_ns(played: RequestsProgress) -> int | None:
-    """Time to the end if it goes on as so far; None before the first request has ended."""
+    """Estimated time to the end of the plan, ns; None before the first request ends."""
     if not played.ended or played.ended == played.total:
         return None
     return played.elapsed_ns * (played.total - played.ended) // played.ended
@@ -203,13 +203,13 @@ def left_ns(played: RequestsProgress) -> int | None:
 def _counts(played: RequestsProgress) -> str:
     parts = [f"{played.ended}/{played.total} requests"]
     parts += [f"{played.failed} failed"] if played.failed else []
-    parts += [f"{played.in_flight} under way"] if played.in_flight > 1 else []
+    parts += [f"{played.in_flight} in flight"] if played.in_flight > 1 else []
     left = left_ns(played)
     return ", ".join(parts + ([f"{duration_text(left)} left"] if left is not None else []))
 
 
 def _known(played: RequestsProgress) -> list[str]:
-    """What is known besides: time to first token, memory, power."""
+    """Time to first token, memory and power, as far as they are known."""
     parts = [] if played.ttft_ns is None else [f"TTFT {ms_text(ms(played.ttft_ns))} ms (median)"]
     parts += [] if played.memory_bytes is None else [f"memory {bytes_text(played.memory_bytes)}"]
     return parts + ([] if played.power_w is None else [f"{watts_text(played.power_w)} W"])
@@ -221,41 +221,41 @@ def _bar(played: RequestsProgress) -> str:
 
 
 class _Lines:
-    """Plain lines: each change of state, and how far a plan is every few seconds."""
+    """Plain lines: each change of state, and the progress of the plan every few seconds."""
 
     def __init__(self) -> None:
         self._last_s = 0.0
-        self._told_end: set[str] = set()
+        self._end_shown: set[str] = set()
 
     def show(self, progress: Progress) -> None:
         if isinstance(progress, RequestsProgress):
             is_last = progress.ended == progress.total
-            told = progress.arm in self._told_end
-            if told or (not is_last and time.monotonic() - self._last_s < _LINE_EVERY_S):
+            shown = progress.arm in self._end_shown
+            if shown or (not is_last and time.monotonic() - self._last_s < _LINE_EVERY_S):
                 return
             self._last_s = time.monotonic()
             if is_last:
-                self._told_end.add(progress.arm)
+                self._end_shown.add(progress.arm)
         elif isinstance(progress, Settling):
             if time.monotonic() - self._last_s < _LINE_EVERY_S:
                 return
             self._last_s = time.monotonic()
         elif isinstance(progress, TrialBegan):
             self._last_s = time.monotonic()
-            self._told_end.discard(progress.arm)
+            self._end_shown.discard(progress.arm)
         print(escape_for_display(sentence(progress), lines=True), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def _drawn() -> Iterator[Callable[[Progress], None]]:
-    """A few lines below all that was said, drawn four times a second by a thread of their own; gone at the end."""
+    """Lines at the bottom of the terminal, redrawn four times a second by a separate thread and removed at the end."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
     standing = Standings()
     console = Console(stderr=True, highlight=False)
-    turn = threading.Lock()  # the thread that draws reads what the other one writes
+    turn = threading.Lock()  # the drawing thread reads what the main thread writes
 
     def drawn() -> Text:
         with turn:

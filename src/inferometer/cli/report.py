@@ -1,4 +1,4 @@
-"""Which study becomes a page or a picture, and in which file? The commands `report` and `plot`."""
+"""`inferometer report` and `inferometer plot`: a study as an HTML page or as one picture."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,35 +6,36 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inferometer.base.errors import RequestWrong
+from inferometer.cli.options import DialectOption
+from inferometer.cli.page_file import REPORT, write_file, write_page
 
 if TYPE_CHECKING:
     from inferometer.report.page import Page
     from inferometer.report.svg import Drawing
 
-REPORT = "report.html"
 _PICTURES = ("tokens", "acceptance", "memory")
 
-Studies = Annotated[list[Path], typer.Argument(help="Study folders; the first arm of the first is the baseline.")]
-Dialect = Annotated[
-    str, typer.Option("--metric-dialect", help="Whose definitions: inferometer, vllm-0.6.5 or vllm-0.33.")
-]
+Studies = Annotated[list[Path], typer.Argument(help="Study folders. The first arm of the first study is the baseline.")]
 
 
 def report(
     studies: Studies,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="The file to write.", show_default="report.html in the first study"),
+        typer.Option("-o", "--out", help="File to write.", show_default="report.html in the first study"),
     ] = None,
-    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
-    metric_dialect: Dialect = "inferometer",
+    open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    metric_dialect: DialectOption = "inferometer",
     metric: Annotated[
-        str | None, typer.Option(help="What the verdict is about.", show_default="the first study's")
+        str | None, typer.Option(help="Metric that the verdict is about.", show_default="the first study's")
     ] = None,
 ) -> None:
-    """One self-contained HTML page of studies: verdict, findings, table, pictures, requests, what ran."""
+    """Write one HTML page with verdict, tables and pictures.
+
+    The page also has the findings, each request and the configuration. It loads nothing from the network.
+    """
     from inferometer.cli.output import checked_dialect, exit_code
-    from inferometer.results.read import page_of
+    from inferometer.results.study_page import page_of
 
     page = page_of(studies, checked_dialect(metric_dialect), primary=metric)
     file = write_page(page, out or studies[0] / REPORT)
@@ -48,51 +49,33 @@ def report(
 
 def plot(
     studies: Studies,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write: .svg or .png.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write: .svg or .png.")],
     picture: Annotated[
         str | None,
         typer.Option(
-            help=f"A metric (a bar for each arm, with intervals), or {', '.join(_PICTURES)}.",
-            show_default="what the file is called, else the study's metric",
+            help=f"A metric (one bar per arm, with intervals), or {', '.join(_PICTURES)}.",
+            show_default="the file's name, else the study's metric",
         ),
     ] = None,
-    metric_dialect: Dialect = "inferometer",
+    metric_dialect: DialectOption = "inferometer",
 ) -> None:
-    """One picture, for a README or a slide."""
+    """Draw one picture of a study, as SVG or PNG."""
     from inferometer.cli.output import checked_dialect
     from inferometer.report.svg import standalone
-    from inferometer.results.read import page_of
+    from inferometer.results.study_page import page_of
 
     if out.suffix not in (".svg", ".png"):
-        raise RequestWrong(f"{out} is neither .svg nor .png: a picture is one of these.")
+        raise RequestWrong(f"{out} is neither .svg nor .png. Name a file with one of these endings.")
     page = page_of(studies, checked_dialect(metric_dialect))
     drawn, title = _drawn(page, picture or _picture_of(out.stem))
     image = standalone(drawn, title)
-    _write(out, image.encode() if out.suffix == ".svg" else _png(image))
+    write_file(out, image.encode() if out.suffix == ".svg" else _png(image))
     print(out)
 
 
-def write_page(page: "Page", file: Path) -> Path:
-    """The page as HTML in `file`, which is given back."""
-    import importlib.metadata
-
-    from inferometer.report.html_page import render
-
-    _write(file, render(page, importlib.metadata.version("inferometer")).encode())
-    return file
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Raises RequestWrong where the file cannot be written."""
-    try:
-        file.write_bytes(content)
-    except OSError as error:
-        raise RequestWrong(f"{file} cannot be written: {error.strerror}. Name another file with -o.") from error
-
-
 def _picture_of(stem: str) -> str | None:
-    """The picture that a file's name asks for, if it is the name of one."""
-    from inferometer.results.read import known_metric
+    """The picture or metric that a file name stands for; None where it stands for neither."""
+    from inferometer.results.metric_names import known_metric
 
     if stem in _PICTURES:
         return stem
@@ -103,33 +86,33 @@ def _picture_of(stem: str) -> str | None:
 
 
 def _drawn(page: "Page", picture: str | None) -> "tuple[Drawing, str]":
-    """The picture and its title. Raises RequestWrong where the study has nothing to draw."""
+    """The picture and its title. Raises RequestWrong where the study has no data for it."""
     from inferometer.report import drawings
-    from inferometer.results.read import known_metric
+    from inferometer.results.metric_names import known_metric
 
     arms, comparison = page.comparison.arms, page.comparison
     if picture == "tokens" and page.timelines.shown:
         shown = max(page.timelines.shown, key=lambda one: one.longest_stall_ms)
-        return drawings.timeline(shown, arms, 720), f"{page.title}: {shown.request}"
+        return drawings.token_timeline(shown, arms, 720), f"{page.title}: {shown.request}"
     if picture == "acceptance" and (found := next((one for one in page.accepted if one.groups), None)):
-        return drawings.by_group(found, arms), f"{page.title}: {found.arm}"
-    if picture == "memory" and (drawn := drawings.memory(comparison)):
+        return drawings.acceptance_by_group(found, arms), f"{page.title}: {found.arm}"
+    if picture == "memory" and (drawn := drawings.memory_bars(comparison)):
         return drawn, page.title
     if picture in _PICTURES:
-        raise RequestWrong(f"there is no picture of {picture}: the study has nothing to draw it from.")
+        raise RequestWrong(f"the study has no data for the picture {picture!r}. Choose another with --picture.")
     key = comparison.primary if picture is None else known_metric(picture)
     row = next((row for row in comparison.rows if row.metric == key and any(row.n.values())), None)
     if row is None:
-        raise RequestWrong(f"no arm has a value of {key}: there is nothing to draw.")
-    return drawings.bars(row, comparison), page.title
+        raise RequestWrong(f"no arm has a value of {key}. Choose another metric with --picture.")
+    return drawings.metric_bars(row, comparison), page.title
 
 
 def _png(image: str) -> bytes:
-    """Twice as large as the SVG says, for screens of today. Raises RequestWrong without the extra."""
+    """Twice the size that the SVG states, for high-density screens. Raises RequestWrong without the extra."""
     try:
         import resvg_py
     except ImportError as error:
         raise RequestWrong(
-            "a .png needs the package resvg-py: pip install 'inferometer[plot]'. A .svg needs nothing."
+            "a .png needs the package resvg-py: pip install 'inferometer[plot]'. A .svg needs no extra package."
         ) from error
     return bytes(resvg_py.svg_to_bytes(svg_string=image, zoom=2))

@@ -1,4 +1,4 @@
-"""What is in a file of results, in a study, in a folder of studies? `show` and `list`: lines or JSON."""
+"""`inferometer show` and `inferometer list`: the contents of result files, studies and folders of studies."""
 
 import shlex
 import textwrap
@@ -11,57 +11,63 @@ import typer
 from inferometer.base.errors import InferometerError, RequestWrong
 
 if TYPE_CHECKING:
-    from inferometer.analysis.compare import Comparison
+    from inferometer.analysis.comparison import Comparison
     from inferometer.foreign.foreign_run import ForeignRun
     from inferometer.results.read import Study
 
 _FIGURES = ("completed", "output_throughput", "median_ttft_ms", "mean_tpot_ms", "memory_gib")
 _HEADS = ("requests", "tok/s", "TTFT ms", "TPOT ms", "GiB")
-"""Of _FIGURES: successful requests, output token throughput, median TTFT, mean TPOT, Memory Usage."""
+"""Column heads of `_FIGURES`, in the same order."""
 _FIGURES_ARE = "tok/s: output token throughput; TTFT: median; TPOT: mean; GiB: Memory Usage"
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output instead of lines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 
 
 def show(
-    path: Annotated[
-        Path, typer.Argument(help="A file of results of any tool that is known, or a study (folder or zip).")
-    ],
+    path: Annotated[Path, typer.Argument(help="Result file of a known tool, or a study (folder or zip).")],
     as_json: AsJson = False,
 ) -> None:
-    """What is in a file or a study: its runs by number and heading, or its arms, trials and findings."""
+    """Show what a study or another tool's file contains.
+
+    Of a study: arms, trials and findings. Of a file: its runs, by number and heading.
+    """
     from inferometer.store import archive
 
     if path.is_dir() or archive.is_zip(path):
         if path.is_dir() and not (path / "study.db").is_file():
-            hint = f" There are studies below it: inferometer list {path}" if _folders_below(path) else ""
-            raise RequestWrong(f"{path} is no study: there is no study.db in it.{hint}")
+            hint = f" It contains studies: inferometer list {path}" if _folders_below(path) else ""
+            raise RequestWrong(f"{path} is not a study: study.db is missing.{hint}")
         _show_study(path, as_json)
         return
     from inferometer.foreign.inputs import heading_of, runs_in
 
     runs = runs_in(path)
     if as_json:
-        told = [_as_told(number, run) | {"heading": heading_of(run)} for number, run in enumerate(runs, start=1)]
-        _print_json({"file": str(path), "runs": told})
+        described = [
+            _run_document(number, run) | {"heading": heading_of(run)} for number, run in enumerate(runs, start=1)
+        ]
+        _print_json({"file": str(path), "runs": described})
         return
     print(_runs_text(path, runs), end="")
 
 
 def list_studies(
-    folder: Annotated[Path, typer.Argument(help="Where to look, up to three folders deep.")] = Path(
+    folder: Annotated[Path, typer.Argument(help="Folder to search, up to three levels deep.")] = Path(
         "inferometer-results"
     ),
     as_json: AsJson = False,
 ) -> None:
-    """The studies below a folder: when, which arms, how many trials, and what came out."""
+    """List the studies in a folder with their results.
+
+    Each with its start time, arms, number of trials and verdict.
+    """
     if not folder.is_dir():
         raise RequestWrong(
-            f"there is no folder {folder}. Name the one that holds your studies: inferometer list FOLDER"
+            f"the folder {folder} does not exist. Name the folder of your studies: inferometer list FOLDER"
         )
     folders = _folders_below(folder)
     if not folders:
-        raise RequestWrong(f"there is no study in {folder}, nor up to three folders below it.")
+        raise RequestWrong(f"{folder} contains no study, up to three levels deep. Name another folder.")
     entries = [_entry(found, _headline) for found in folders]
     entries.sort(key=lambda entry: entry["began"] or "")
     if as_json:
@@ -74,9 +80,9 @@ def list_studies(
 
 
 def _runs_text(path: Path, runs: "Sequence[ForeignRun]") -> str:
-    """All runs by number under their outer headings, with main figures or llama-bench's rows."""
+    """All runs by number, under their outer headings, with the main figures or llama-bench's rows."""
     from inferometer.base.units import rate_text, value_text
-    from inferometer.foreign.document import BETWEEN
+    from inferometer.foreign.document import HEADING_SEPARATOR
     from inferometer.foreign.inputs import heading_of
 
     lines = [f"{path}: {len(runs)} run{'s' if len(runs) != 1 else ''}"]
@@ -84,7 +90,7 @@ def _runs_text(path: Path, runs: "Sequence[ForeignRun]") -> str:
     outer_before = None
     units = ("requests", "tok/s", "ms", "ms", "GiB")
     for number, run in enumerate(runs, start=1):
-        outer = run.name.rpartition(BETWEEN)[0]
+        outer = run.name.rpartition(HEADING_SEPARATOR)[0]
         if outer != outer_before:
             lines += ["", *([outer] if outer else [])]
             lines += [_row("", "", width, _HEADS)] if run.values else []
@@ -107,12 +113,12 @@ def _row(number: str, heading: str, width: int, figures: Sequence[str]) -> str:
 
 
 def _settings(settings: dict[str, str]) -> list[str]:
-    """Those that llama-bench's own table shows most."""
+    """The settings that llama-bench's own table shows most often."""
     names = {"n_gpu_layers": "ngl", "n_threads": "threads", "flash_attn": "fa"}
     return [f"{word} {settings[name]}" for name, word in names.items() if name in settings]
 
 
-def _as_told(number: int, run: "ForeignRun") -> dict[str, Any]:
+def _run_document(number: int, run: "ForeignRun") -> dict[str, Any]:
     rows = [
         {
             "test": row.test.label,
@@ -142,7 +148,8 @@ def _as_told(number: int, run: "ForeignRun") -> dict[str, Any]:
 
 def _show_study(folder: Path, as_json: bool) -> None:
     from inferometer.base.units import value_text
-    from inferometer.results.read import comparison_of, findings_of, read_study
+    from inferometer.results.comparison import comparison_of, findings_of
+    from inferometer.results.read import read_study
 
     study, entry = read_study(folder), _entry(folder, None)
     comparison = comparison_of([folder], "inferometer") if study.trials else None
@@ -169,14 +176,14 @@ def _show_study(folder: Path, as_json: bool) -> None:
         if trial.error:
             print(textwrap.fill(f"{trial.arm}, trial {trial.number} failed: {trial.error}", 99))
     if study.stopped:
-        print(f"It ended so: {study.stopped}")
+        print(f"Stopped: {study.stopped}")
     if comparison is not None:
-        from inferometer.report.table import words
+        from inferometer.report.table import commentary
 
-        for line in words(comparison).headlines:
+        for line in commentary(comparison).headlines:
             print(line)
         for severity in ("invalid", "warning", "note"):
-            for line in comparison.said(severity):
+            for line in comparison.finding_texts(severity):
                 print(textwrap.fill(f"{severity}: {line}", 99, subsequent_indent="  "))
     print(f"\nThe whole table: inferometer compare {folder}")
 
@@ -187,23 +194,23 @@ def _machine(study: "Study") -> str:
 
 
 def _states(study: "Study", arm: str) -> str:
-    """`3 done, 1 failed` of the trials that began, of how many that were asked for."""
+    """Trials by state, and the requested number: `3 done, 1 failed of 5`."""
     states = [trial.state for trial in study.trials if trial.arm == arm]
-    told = ", ".join(f"{states.count(state)} {state}" for state in ("done", "failed", "running") if state in states)
-    return f"{told or 'none began'} of {study.spec.trials}"
+    counts = ", ".join(f"{states.count(state)} {state}" for state in ("done", "failed", "running") if state in states)
+    return f"{counts or 'none started'} of {study.spec.trials}"
 
 
 # --- a folder of studies --------------------------------------------------------------------------
 
 
 def _folders_below(folder: Path) -> list[Path]:
-    """Study folders: this one, and those up to three levels below."""
+    """Study folders: this folder, and those up to three levels below."""
     patterns = ("study.db", "*/study.db", "*/*/study.db", "*/*/*/study.db")
     return sorted({found.parent for pattern in patterns for found in folder.glob(pattern)})
 
 
 def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str, Any]:
-    """A study in short; one that cannot be read tells why."""
+    """A summary of the study. If the study cannot be read, `error` holds the reason."""
     from inferometer.store import Store, archive
 
     blank: dict[str, Any] = {
@@ -234,18 +241,18 @@ def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str,
 
 
 def _headline(folder: Path) -> str:
-    """The verdict on the study's metric, of the further arms against the first."""
-    from inferometer.report.table import words
-    from inferometer.results.read import comparison_of
+    """The verdict on the study's metric: each further arm compared with the first."""
+    from inferometer.report.table import commentary
+    from inferometer.results.comparison import comparison_of
 
     comparison = comparison_of([folder], "inferometer")
     if comparison.invalid:
-        return f"not valid: {comparison.said('invalid')[0]}"
-    return "; ".join(words(comparison).headlines[: max(1, len(comparison.arms) - 1)]) or _only_value(comparison)
+        return f"not valid: {comparison.finding_texts('invalid')[0]}"
+    return "; ".join(commentary(comparison).headlines[: max(1, len(comparison.arms) - 1)]) or _only_value(comparison)
 
 
 def _only_value(comparison: "Comparison") -> str:
-    """Of a study with one arm."""
+    """The value of the study's metric, for a study with one arm."""
     from inferometer.base.units import value_text
 
     row = comparison.primary_row

@@ -1,1 +1,1 @@
-"""Values of a study: what is asked, what is sent, what happened. Pure: no clock, socket, process or file."""
+"""Values of a study: specification, requests, plan, records. Pure: no clock, socket, process or file."""

@@ -1,4 +1,4 @@
-"""Where is a started engine, and how is it spoken to? The value an engine gives and the load needs."""
+"""Endpoint of a started engine: address, API and process ids. An engine returns it and the load uses it."""
 
 import msgspec
 
@@ -7,12 +7,12 @@ from inferometer.core.redaction import redacted_text
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A server that answers.
+    """A server that is ready.
 
-    `base_url` has no trailing slash; `path` begins with one. `pids` are the engine's own root processes (empty for a
-    server that we did not start). `headers` may hold secrets: they are sent, never stored or shown. `verify` and
-    `ca_file`: whether, and against what, the certificate of an https server is checked; None: the system's store.
-    `log_path`: the log of a server that we started, in which its lines begin at byte `log_begins_at`; "": none.
+    `base_url` has no trailing slash; `path` begins with one. `pids`: the engine's root processes (empty for a server
+    that we did not start). `headers` may hold secrets: they are sent, never stored or shown. `verify`: whether to check
+    the certificate of an https server, with the certificates in `ca_file`; None: the system's store. `log_path`: the
+    log of a server that we started; "" without one. Its lines begin at byte `log_begins_at`.
     """
 
     base_url: str
@@ -29,5 +29,5 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     @property
     def shown_url(self) -> str:
-        """Where requests go, for a message: without what is secret in it."""
+        """The address of requests for a message, without secrets."""
         return redacted_text(self.base_url + self.path)

@@ -1,4 +1,4 @@
-"""What exactly will be sent, and when? Fixed before the clock starts and the same for every arm."""
+"""Plan of a trial: every request and its due time, fixed before the clock starts and equal for every arm."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class PlanItem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One request and its due time, ns from the plan's start; None: as soon as a slot is free (closed loop).
+    """One request and its due time, ns from the plan's start; None: when a slot becomes free (closed loop).
 
     Items that are not `measured` are warm-ups: they are sent and answered before the plan's clock starts.
     """
@@ -47,21 +47,23 @@ def build(
     schedule: Schedule,
     seed: int,
     rng: "RandomState",
-    asked_ns: Sequence[int] = (),
+    recorded_ns: Sequence[int] = (),
 ) -> Plan:
-    """A plan of `warmups`, then `measured` at the schedule's due times, or at the workload's own (`asked_ns`).
+    """A plan of `warmups`, then `measured` at the due times of the schedule, or at the workload's `recorded_ns`.
 
-    Raises ValueError where a warm-up asks what a measured request asks: it would fill the server's prefix cache.
-    Raises RequestWrong for a replay of a workload that knows no times.
+    Raises ValueError if a warm-up has the prompt of a measured request: it would fill the server's prefix cache.
+    Raises RequestWrong for a replay of a workload without recorded times.
     """
     measured_prompts = {request.messages for request in measured}
     if any(request.messages in measured_prompts for request in warmups):
         raise ValueError("a warm-up repeats a measured prompt")
     before = [PlanItem(i, request, None, measured=False) for i, request in enumerate(warmups)]
     if isinstance(schedule, Replay):
-        if len(asked_ns) != len(measured):
-            raise RequestWrong("schedule: replay needs a workload with times of its own; use one, or another schedule.")
-        due: Sequence[int | None] = schedule.due_ns_of(asked_ns)
+        if len(recorded_ns) != len(measured):
+            raise RequestWrong(
+                "schedule: replay needs a workload with recorded times. Use such a workload, or another schedule."
+            )
+        due: Sequence[int | None] = schedule.due_ns_of(recorded_ns)
     else:
         due = schedule.due_ns(len(measured), rng)
     after = [PlanItem(len(before) + i, request, due[i]) for i, request in enumerate(measured)]
@@ -69,12 +71,14 @@ def build(
 
 
 def shard(plan: Plan, part: int, parts: int) -> Plan:
-    """Part `part` of `parts`: every so-maniest measured item, its share of the concurrency, and all warm-ups in part 0.
+    """Part `part` of `parts`: every `parts`-th measured item and a share of the concurrency; part 0 has all warm-ups.
 
-    Together the parts are the plan. Raises ValueError for more parts than measured items or than the concurrency.
+    Together, the parts are the plan. Raises ValueError if `parts` exceeds the measured items or the concurrency.
     """
     if parts > len(plan.measured) or (plan.concurrency is not None and parts > plan.concurrency):
-        raise ValueError(f"a plan of {len(plan.measured)} requests, {plan.concurrency} at once, has no {parts} parts")
+        raise ValueError(
+            f"a plan of {len(plan.measured)} requests, {plan.concurrency} at once, cannot have {parts} parts"
+        )
     concurrency = None
     if plan.concurrency is not None:
         concurrency = plan.concurrency // parts + (part < plan.concurrency % parts)
@@ -82,7 +86,7 @@ def shard(plan: Plan, part: int, parts: int) -> Plan:
 
 
 def warmup_request(number: int, max_tokens: int | None) -> Request:
-    """A warm-up of our own, for where the workload has no prompt to spare. Different numbers share no prefix."""
+    """A generated warm-up, for workloads without spare prompts. Warm-ups of different numbers share no prefix."""
     subjects = ("a queue", "a clock", "a matrix", "a parser", "a ledger", "a graph", "a cache", "a maze")
     subject = subjects[number % len(subjects)]
     text = f"{number + 1} warm-up: describe {subject} in a short paragraph, then name three uses of it."

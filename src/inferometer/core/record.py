@@ -1,6 +1,6 @@
-"""What happened? Facts only: one record a request, samples of the machine, and the trial that holds them.
+"""Measured facts: request records, samples of the machine, and the trial that holds them.
 
-All times are int nanoseconds from the trial's start (before its engine is started), on one host's monotonic clock.
+All times are int nanoseconds since the trial's start (before its engine starts), on one host's monotonic clock.
 """
 
 import array
@@ -11,7 +11,7 @@ from typing import Literal, cast, get_args, overload
 import msgspec
 
 EventKind = Literal["role", "text", "reasoning", "tool", "empty", "usage", "done", "error"]
-"""What one server-sent event brought: `role` names the speaker without content; `text`, `reasoning` and `tool` are
+"""The content of one server-sent event: `role` names the speaker without content; `text`, `reasoning` and `tool` are
 output (`text` may be "": some engines send `content: ""`); `empty` has choices without output (a finish chunk); `usage`
 has no choices; `done` is [DONE]."""
 
@@ -24,13 +24,13 @@ _UNSEEN_CODES = tuple(code for code in range(len(KINDS)) if KINDS[code] in ("rea
 Outcome = Literal[
     "ok", "http_error", "refused", "cut", "no_tokens", "bad_stream", "timeout", "cancelled", "server_error", "lost"
 ]
-"""How a request ended: `refused` = no connection; `cut` = closed in the middle; `no_tokens` = a complete answer without
-output; `bad_stream` = not the API's format; `server_error` = an error object inside the stream; `lost` = the
-load worker that sent it died."""
+"""How a request ended: `refused` = no connection; `cut` = connection closed during the answer; `no_tokens` = a complete
+answer without output; `bad_stream` = not the API's format; `server_error` = an error object inside the stream; `lost` =
+the load worker that sent it died."""
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """Something known about the machine or the engine, and how it is known."""
+    """A fact about the machine, the engine or the trial. `name`: from `core.quantities`; `source`: how it is known."""
 
     name: str
     value: str
@@ -38,8 +38,8 @@ class Fact(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One server-sent event as it arrived. `text` is the output it brought ("" for other kinds); `tokens` how many
-    tokens that is by the server's own word, 0 where the event did not tell."""
+    """One server-sent event as it arrived. `text`: its output ("" for other kinds). `tokens`: the number of tokens in
+    it that the server states; 0 if the event states none."""
 
     at_ns: int
     kind: EventKind
@@ -48,9 +48,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class Events(Sequence[Event]):
-    """The events of one answer in columns: `at_ns` (i64), `kinds` (each a place in KINDS), `chars` (u32: code points),
-    all texts in one, and `tokens` (u32; empty where no event told, as is common). 13 bytes an event and the text, where
-    an Event is 140."""
+    """The events of one answer in columns: `at_ns` (i64), `kinds` (indices in KINDS), `chars` (u32: code points), all
+    texts joined, and `tokens` (u32; usually empty, because no event states a count). An event takes 13 bytes and its
+    text; an Event object takes 140."""
 
     __slots__ = ("_outputs_ns", "at_ns", "chars", "kinds", "text", "tokens")
 
@@ -62,11 +62,11 @@ class Events(Sequence[Event]):
         text: str,
         tokens: "array.array[int] | None" = None,
     ) -> None:
-        """Raises ValueError where the columns do not fit one another."""
+        """Raises ValueError if the columns do not fit together."""
         tokens = array.array("I") if tokens is None else tokens
         fit = len(at_ns) == len(kinds) == len(chars) and sum(chars) == len(text) and len(tokens) in (0, len(kinds))
         if not fit or (kinds and max(kinds) >= len(KINDS)):
-            raise ValueError("the columns of these events do not fit one another")
+            raise ValueError("the columns of these events do not fit together")
         self.at_ns = at_ns
         self.kinds = kinds
         self.chars = chars
@@ -87,8 +87,8 @@ class Events(Sequence[Event]):
         )
 
     def outputs_ns(self) -> list[int]:
-        """When each event came that brought output (see `brings_output`), in order."""
-        if self._outputs_ns is None:  # asked for by many
+        """Arrival time of each event with output (see `brings_output`), in order."""
+        if self._outputs_ns is None:  # several metrics use it
             rows = zip(self.at_ns, self.kinds, self.chars, strict=True)
             found = [at_ns for at_ns, kind, chars in rows if kind in _OUTPUT_CODES and (chars or kind != _TEXT_CODE)]
             self._outputs_ns = array.array("q", found)
@@ -96,14 +96,14 @@ class Events(Sequence[Event]):
         return self._outputs_ns.tolist()
 
     def answer(self) -> str:
-        """All of the text, without reasoning and tool calls."""
+        """The whole text, without reasoning and tool calls."""
         if not any(code in self.kinds for code in _UNSEEN_CODES):
             return self.text
         return "".join(event.text for event in self if event.kind == "text")
 
     def outputs(self) -> tuple[list[int], list[int], list[int]]:
-        """Of the events that brought output (see `brings_output`), in order: when each came, its code points, and the
-        tokens that it told of, empty where none did."""
+        """Arrival time, code points and stated tokens of each event with output (see `brings_output`), in order. The
+        tokens are empty if no event states them."""
         if not self.tokens:
             rows = zip(self.at_ns, self.kinds, self.chars, strict=True)
             some = [
@@ -111,11 +111,11 @@ class Events(Sequence[Event]):
             ]
             return [at_ns for at_ns, _ in some], [chars for _, chars in some], []
         full = zip(self.at_ns, self.kinds, self.chars, self.tokens, strict=True)
-        told = [(a, c, t) for a, kind, c, t in full if kind in _OUTPUT_CODES and (c or kind != _TEXT_CODE)]
-        return [a for a, _, _ in told], [c for _, c, _ in told], [t for _, _, t in told]
+        stated = [(a, c, t) for a, kind, c, t in full if kind in _OUTPUT_CODES and (c or kind != _TEXT_CODE)]
+        return [a for a, _, _ in stated], [c for _, c, _ in stated], [t for _, _, t in stated]
 
     def first_output_ns(self) -> int | None:
-        """When the first of those came; None where none did."""
+        """Arrival time of the first event with output; None without one."""
         rows = zip(self.at_ns, self.kinds, self.chars, strict=True)
         return next((at for at, kind, chars in rows if kind in _OUTPUT_CODES and (chars or kind != _TEXT_CODE)), None)
 
@@ -124,8 +124,8 @@ class Events(Sequence[Event]):
 
     def __iter__(self) -> Iterator[Event]:
         start = 0
-        told = self.tokens or itertools.repeat(0)
-        for at_ns, kind, chars, tokens in zip(self.at_ns, self.kinds, self.chars, told, strict=False):
+        tokens_of_each = self.tokens or itertools.repeat(0)
+        for at_ns, kind, chars, tokens in zip(self.at_ns, self.kinds, self.chars, tokens_of_each, strict=False):
             yield Event(at_ns, KINDS[kind], self.text[start : start + chars], tokens)
             start += chars
 
@@ -149,7 +149,7 @@ class Events(Sequence[Event]):
 
 
 class TokenUsage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Token counts by the server. `cached_tokens`: prompt tokens taken from its prefix cache, None if not told."""
+    """Token counts by the server. `cached_tokens`: prompt tokens from its prefix cache. None: not stated."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -157,7 +157,7 @@ class TokenUsage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ServerTimings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """llama.cpp's `timings` of one request; None where the server did not say. Times in ms, by the server's clock."""
+    """llama.cpp's `timings` of one request; None: not stated. Times in ms, by the server's clock."""
 
     cache_n: int | None = None
     prompt_n: int | None = None
@@ -169,14 +169,14 @@ class ServerTimings(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RequestRecord(msgspec.Struct, frozen=True):
-    """What happened to one request.
+    """The course of one request.
 
-    `due_ns`: when it should have been sent; None in a closed loop before a slot was free, where it is due at once.
-    `sent_ns`: just before its first byte was handed to the kernel. `done_ns`: the end of the response or of the hope
-    for one. `events` in order of arrival; `coalesced`: events that were read together with the one before, so that
-    they share its stamp. `stamp_errors`: reads whose kernel stamp lay before the sending or after the reading, and
-    which have the time of the reading instead. `our_tokens`: the output counted again by our tokenizer, if any.
-    `resent`: how often an idle connection turned out to be closed and the request went out again.
+    `due_ns`: when it should be sent; None in a closed loop, where it is due when a slot becomes free. `sent_ns`: just
+    before the kernel received its first byte. `done_ns`: the end of the response, or of the wait for one. `events`: in
+    order of arrival. `coalesced`: events that were read together with the previous one and share its time stamp.
+    `stamp_errors`: reads whose kernel time stamp was before the sending or after the reading; they have the time of the
+    reading instead. `our_tokens`: output tokens counted by our tokenizer, if any. `resent`: how often the request was
+    sent again because an idle connection had been closed.
     """
 
     index: int
@@ -211,27 +211,28 @@ class RequestRecord(msgspec.Struct, frozen=True):
 
     @property
     def outputs_ns(self) -> list[int]:
-        """When each event came that brought output, in order."""
+        """Arrival time of each event with output, in order."""
         return cast("Events", self.events).outputs_ns()
 
     @property
     def first_output_ns(self) -> int | None:
-        """When the first of them came; None where none did."""
+        """Arrival time of the first event with output; None without one."""
         return cast("Events", self.events).first_output_ns()
 
     @property
     def text(self) -> str:
-        """The output as a reader sees it: answer text without reasoning and tool calls."""
+        """The answer text that a reader sees, without reasoning and tool calls."""
         return cast("Events", self.events).answer()
 
 
 def brings_output(event: Event) -> bool:
-    """Whether a reader got something by it: a chunk of text that is empty shows nothing."""
+    """Whether the event adds something for a reader; an empty chunk of text does not."""
     return event.kind in OUTPUT_KINDS and (event.kind != "text" or event.text != "")
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One reading of a probe. `pid` or `device` says of what; both None: of the whole machine or process tree."""
+    """One reading of a probe. `quantity`: from `core.quantities`. It describes `pid` or `device`; both None: the whole
+    machine or process tree."""
 
     at_ns: int
     source: str
@@ -242,9 +243,9 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something that bears on whether a result may be believed: `message` says what with its evidence, `action` what to
-    do about it. `arm` "" is all of them, `trial` None all of the arm's. `withholds`: the inputs (`metrics.row_inputs`)
-    whose rows get no verdict; an invalid finding without any withholds all verdicts of its arm."""
+    """A problem with the validity of a result. `message`: the problem and its evidence; `action`: what to do. `arm` "":
+    all arms; `trial` None: all trials of the arm. `withholds`: inputs (`metrics.row_inputs`) whose rows get no verdict;
+    an invalid finding without `withholds` suppresses all verdicts of its arm."""
 
     severity: Literal["note", "warning", "invalid"]
     code: str
@@ -256,18 +257,18 @@ class Finding(msgspec.Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """Where, what, and what to do."""
+        """The place, the problem and the action."""
         trial = "" if self.trial is None else f", trial {self.trial}"
         where = f"{self.arm}{trial}: " if self.arm else ""
         return f"{where}{self.message}{f' {self.action}' if self.action else ''}"
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """One plan played against one started arm: facts only, judgement is made elsewhere.
+    """One plan played against one started arm: measured facts without judgement.
 
-    `number` counts this arm's trials from 1. `plan_started_ns`: when the measured part of the plan began; None when it
-    never did. `state`: `failed` trials carry `error`; `running` ones were cut off. `started_at`: the time of day, ISO
-    8601 with its zone.
+    `number` counts this arm's trials from 1. `plan_started_ns`: the start of the measured part of the plan; None if it
+    never started. `state`: `failed` trials have an `error`; `running` ones were interrupted. `started_at`: time of day,
+    ISO 8601 with its zone.
     """
 
     arm: str

@@ -1,7 +1,7 @@
-"""What in a set-up is secret, and how is it written without? By the names of flags and variables; pure.
+"""Redaction of set-ups: finds secrets by the names of flags and variables, and replaces them. Pure.
 
-A secret is the value of a flag, variable or query parameter whose name says so (`--api-key`, `HF_TOKEN`, `?sig=`), the
-name and password in an address, and what follows `Bearer` or `Basic`.
+A secret is the value of a flag, variable or query parameter whose name indicates one (`--api-key`, `HF_TOKEN`,
+`?sig=`), the name and password in an address, and the text after `Bearer` or `Basic`.
 """
 
 import re
@@ -10,20 +10,19 @@ from typing import Any, cast
 
 import msgspec
 
+from inferometer.base.redactor import MARK, Redactor, header_secrets
 from inferometer.core.spec import Arm, Spec
-from inferometer.net.target import hidden
+from inferometer.net.target import proxy_secrets
 
-MARK = "***"
-LEAST_CHARACTERS = 6
-"""Shorter values are hidden where they stand, not wherever they occur: that would make holes into ordinary words."""
 LEAST_OF_OURS = 12
-"""The same for what this process's own environment holds, most of which has nothing to do with the study."""
+"""Shorter values of this process's environment are not searched for: most have nothing to do with the study."""
 
 _WORDS = frozenset(
     "key apikey token secret password passwd pwd credential credentials authorization bearer sig signature".split()
 )
-_NO_SECRET = frozenset({"file", "path", "dir"})  # --api-key-file, --ssl-key-file: where a secret is
+_NO_SECRET = frozenset({"file", "path", "dir"})  # --api-key-file, --ssl-key-file: the place of a secret
 _SHORT_FLAGS = frozenset({"-hft"})  # llama.cpp's --hf-token
+_DIRECTORY_VARIABLES = frozenset({"PWD", "OLDPWD"})  # set by every shell; --pwd and DB_PWD are passwords
 _USER = re.compile(r"(://)[^/?#\s@]*(?:@[^/?#\s@]*)*@")
 _QUERY = re.compile(r"([?&;])([^=&;#?\s]+)=([^&;#\s\"']+)")
 _SCHEME = re.compile(r"\b(bearer|basic)(\s+|%20)([^\s\"',;]+)", re.IGNORECASE)
@@ -32,12 +31,14 @@ _IN_LINE = re.compile(r"(?P<name>-{1,2}[\w-]+|\b\w+)(?P<mark>=|\s+)(?P<value>\"[
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether the name of a flag, a variable, a header or a query parameter says that its value is a secret.
+    """Whether the name of a flag, variable, header or query parameter indicates a secret value.
 
     `--api-key`, `HF_TOKEN`, `my_password`; not `--max-tokens`, `TOKENIZERS_PARALLELISM`, `--api-key-file`.
     """
     if name in _SHORT_FLAGS:
         return True
+    if name in _DIRECTORY_VARIABLES:
+        return False
     parts = [part for part in re.split(r"[^a-z0-9]+", name.lower()) if part]
     return not _WORDS.isdisjoint(parts) and parts[-1] not in _NO_SECRET
 
@@ -63,10 +64,10 @@ def redacted_words(words: Sequence[str]) -> list[str]:
 def redacted_text(text: str) -> str:
     """An address or a header's line without its secrets: `//***@`, `?sig=***`, `Bearer ***`, `X-Api-Key: ***`."""
     header = _HEADER.match(text)
-    return f"{header[1]}{header[2]}{MARK}" if header and is_secret_name(header[1]) else _shown_parts(text)
+    return f"{header[1]}{header[2]}{MARK}" if header and is_secret_name(header[1]) else _redacted_parts(text)
 
 
-def _shown_parts(text: str) -> str:
+def _redacted_parts(text: str) -> str:
     """`redacted_text` for a text that may hold several addresses and headers."""
     text = _USER.sub(rf"\1{MARK}@", text)
     text = _QUERY.sub(lambda found: f"{found[1]}{found[2]}={MARK if is_secret_name(found[2]) else found[3]}", text)
@@ -81,7 +82,7 @@ def redacted_line(line: str) -> str:
         hides = is_secret_name(name) and (name.startswith("-") or mark == "=")
         return f"{name}{mark}{MARK}" if hides else found[0]
 
-    return _shown_parts(_IN_LINE.sub(value, line))
+    return _redacted_parts(_IN_LINE.sub(value, line))
 
 
 def redacted_env(env: Mapping[str, str]) -> dict[str, str]:
@@ -89,56 +90,43 @@ def redacted_env(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def redacted_spec(spec: Spec) -> Spec:
-    """The spec as it is kept: each secret as `***`. The same for one that is shown already."""
-    arms = {name: _shown_arm(arm) for name, arm in spec.arms.items()}
-    sampling = msgspec.structs.replace(spec.sampling, extra_body=_shown_json(spec.sampling.extra_body))
+    """The spec as it is stored, with each secret as `***`. Redacting it again changes nothing."""
+    arms = {name: _redacted_arm(arm) for name, arm in spec.arms.items()}
+    sampling = msgspec.structs.replace(spec.sampling, extra_body=_redacted_json(spec.sampling.extra_body))
     return msgspec.structs.replace(spec, name=redacted_text(spec.name), arms=arms, sampling=sampling)
 
 
-def secrets_in(
-    spec: Spec, headers: Mapping[str, str] | None = None, ours: Mapping[str, str] | None = None
-) -> list[str]:
-    """Every secret that is known and long enough to be looked for, the longest first: of the arms, of the `headers`
-    and of this process's environment."""
-    found: set[str] = set(_values_of_headers(headers or {}))
-    for arm in spec.arms.values():
-        found |= secrets_of_arm(arm)
-    return longest_first([*found, *secrets_of_environment(ours or {})])
+def redactor_for(
+    arms: Iterable[Arm], headers: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
+) -> Redactor:
+    """Hides the secrets of the `arms`, of the `headers` sent to their servers, and of this process's `environment`,
+    as far as they are long enough to be searched for."""
+    found = header_secrets((headers or {}).values()) | secrets_of_environment(environment or {})
+    return Redactor.of(found.union(*map(_secrets_of_arm, arms)))
 
 
-def secrets_of_arm(arm: Arm) -> set[str]:
-    """What the arm's own words and variables hold, of any length."""
-    found = _hidden_of_words(arm.args)
+def _secrets_of_arm(arm: Arm) -> set[str]:
+    """The secrets in the arm's arguments, variables and addresses, of any length."""
+    found = _secrets_of_words(arm.args)
     found |= {value for name, value in arm.env.items() if is_secret_name(name)}
-    found |= {part for value in (*arm.env.values(), arm.url, arm.path or "") for part in _hidden_of_text(value)}
+    found |= {part for value in (*arm.env.values(), arm.url, arm.path or "") for part in _secrets_of_text(value)}
     if isinstance(arm.command, str):
         for piece in _IN_LINE.finditer(arm.command):
             if is_secret_name(piece["name"]) and (piece["name"].startswith("-") or piece["mark"] == "="):
                 found.add(piece["value"].strip("\"'"))
-        return found | _hidden_parts(arm.command)
-    return found | _hidden_of_words(arm.command)
+        return found | _secret_parts(arm.command)
+    return found | _secrets_of_words(arm.command)
 
 
 def secrets_of_environment(environment: Mapping[str, str]) -> set[str]:
-    """What the variables of this process hold that are secret by their names and long."""
-    return {
+    """The long values of variables with secret names, and the names and passwords of proxies."""
+    found = {
         value for name, value in environment.items() if is_secret_name(name) and len(value.strip()) >= LEAST_OF_OURS
     }
+    return found | set(proxy_secrets(environment))
 
 
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """`text` with `***` for every one of `secrets` that is long enough."""
-    return hidden(text, longest_first(secrets))
-
-
-def longest_first(secrets: Iterable[str]) -> list[str]:
-    """The longest first. Flags that take several keys have them by commas: each is one."""
-    found = {secret.strip() for secret in secrets}
-    found |= {part.strip() for secret in found for part in secret.split(",")}
-    return sorted((secret for secret in found if len(secret) >= LEAST_CHARACTERS and secret != MARK), key=len)[::-1]
-
-
-def _shown_arm(arm: Arm) -> Arm:
+def _redacted_arm(arm: Arm) -> Arm:
     command = redacted_line(arm.command) if isinstance(arm.command, str) else tuple(redacted_words(arm.command))
     return msgspec.structs.replace(
         arm,
@@ -150,39 +138,39 @@ def _shown_arm(arm: Arm) -> Arm:
     )
 
 
-def _shown_json(value: Any) -> Any:
-    """Any JSON, the user's own; texts under a name that says so are hidden."""
+def _redacted_json(value: Any) -> Any:
+    """JSON of any shape; text under a secret name is redacted."""
     if isinstance(value, dict):
         members = cast("dict[str, Any]", value)
         return {
-            name: MARK if isinstance(member, str) and is_secret_name(name) else _shown_json(member)
+            name: MARK if isinstance(member, str) and is_secret_name(name) else _redacted_json(member)
             for name, member in members.items()
         }
-    return [_shown_json(member) for member in cast("list[Any]", value)] if isinstance(value, list) else value
+    return [_redacted_json(member) for member in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
-def _hidden_of_words(words: Sequence[str]) -> set[str]:
-    """What `redacted_words` hides."""
+def _secrets_of_words(words: Sequence[str]) -> set[str]:
+    """The values that `redacted_words` replaces."""
     found: set[str] = set()
     for word, shown in zip(words, redacted_words(words), strict=True):
         if shown == MARK:
             found.add(word)
         elif shown != word:
             name, _, value = word.partition("=")
-            found |= {value} if shown == f"{name}={MARK}" else _hidden_of_text(word)
+            found |= {value} if shown == f"{name}={MARK}" else _secrets_of_text(word)
     return found
 
 
-def _hidden_of_text(text: str) -> set[str]:
-    """What `redacted_text` hides."""
+def _secrets_of_text(text: str) -> set[str]:
+    """The values that `redacted_text` replaces."""
     header = _HEADER.match(text)
     if header and is_secret_name(header[1]):
         return {header[3], header[3].partition(" ")[2]} - {"", MARK}
-    return _hidden_parts(text)
+    return _secret_parts(text)
 
 
-def _hidden_parts(text: str) -> set[str]:
-    """What `_shown_parts` hides."""
+def _secret_parts(text: str) -> set[str]:
+    """The values that `_redacted_parts` replaces."""
     found: set[str] = set()
     for user in _USER.finditer(text):
         both = user[0].removeprefix("://").removesuffix("@")
@@ -190,9 +178,3 @@ def _hidden_parts(text: str) -> set[str]:
     found |= {query[3] for query in _QUERY.finditer(text) if is_secret_name(query[2])}
     found |= {scheme[3] for scheme in _SCHEME.finditer(text)}
     return found - {"", MARK}
-
-
-def _values_of_headers(headers: Mapping[str, str]) -> Iterable[str]:
-    """A header's value, and what follows its first word (`Bearer`)."""
-    for value in headers.values():
-        yield from (value, value.partition(" ")[2])

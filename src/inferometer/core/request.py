@@ -1,4 +1,4 @@
-"""What is one thing to ask? A request knows no URL, no server and no time."""
+"""Requests and workloads. A request contains no URL, server or time."""
 
 from typing import Protocol
 
@@ -13,10 +13,10 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing to ask.
+    """One prompt with its limits.
 
-    `max_tokens` None leaves the end to the server. `prompt_tokens` is our own tokenizer's count with its special tokens
-    and without a chat template; None where no tokenizer was at hand. `tags`: the prompt's kind (language, task).
+    `max_tokens` None: the server decides. `prompt_tokens`: the count of our own tokenizer, with special tokens and
+    without a chat template; None without a tokenizer. `tags`: the prompt's kind (language, task).
     """
 
     id: str
@@ -27,7 +27,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def prompt(self) -> str:
-        """The text for an API without roles: the messages' contents, one after another."""
+        """The prompt for an API without roles: the contents of all messages, joined with line breaks."""
         return "\n".join(message.content for message in self.messages)
 
 
@@ -37,32 +37,32 @@ def user_request(id: str, text: str, **fields: int | dict[str, str] | None) -> R
 
 
 class TokenCounter(Protocol):
-    """A tokenizer as far as we need one."""
+    """Interface of a tokenizer that counts tokens."""
 
     @property
     def name(self) -> str: ...
 
     def count(self, text: str, special: bool) -> int:
-        """Tokens of `text`; `special` adds what the tokenizer puts around a text by itself (BOS for Llama)."""
+        """The number of tokens in `text`; `special` includes the tokenizer's special tokens (BOS for Llama)."""
         ...
 
 
 class Sampled(msgspec.Struct, frozen=True):
-    """What a workload gave: the requests to measure in order, prompts to spare (for warm-ups), what is to be said of
-    it, and the facts that name its source (pairs of name and value).
+    """The result of sampling a workload: requests to measure in order, spare prompts (for warm-ups), notes for the
+    user, and facts about the source (pairs of name and value).
 
-    `asked_ns`: when each request was asked where the workload was recorded, never decreasing, from any zero; empty
-    where the workload knows no times.
+    `recorded_ns`: when each request was sent in the recording, never decreasing, from any origin; empty if the workload
+    has no recorded times.
     """
 
     requests: tuple[Request, ...]
     spare: tuple[Request, ...] = ()
     notes: tuple[str, ...] = ()
     source: tuple[tuple[str, str], ...] = ()
-    asked_ns: tuple[int, ...] = ()
+    recorded_ns: tuple[int, ...] = ()
 
 
 class Workload(Protocol):
-    """Where requests come from: the same seed gives the same requests in the same order."""
+    """A source of requests: the same seed gives the same requests in the same order."""
 
     def sample(self, seed: int, counter: TokenCounter | None) -> Sampled: ...

@@ -1,4 +1,4 @@
-"""When is each request due? Due times are drawn from a seed before the clock starts; none are drawn while it runs."""
+"""Schedules: due times of requests, drawn from a seed before the clock starts."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Closed(msgspec.Struct, frozen=True, tag_field="kind", tag="closed", forbid_unknown_fields=True):
-    """Each of `concurrency` users sends the next request when the last answer is complete; None: all at once."""
+    """Each of `concurrency` users sends the next request when its answer is complete; None: all requests at once."""
 
     concurrency: int | None = 1
 
@@ -26,7 +26,7 @@ class Closed(msgspec.Struct, frozen=True, tag_field="kind", tag="closed", forbid
 
 
 class Constant(msgspec.Struct, frozen=True, tag_field="kind", tag="constant", forbid_unknown_fields=True):
-    """One request every 1/`rate_per_s` seconds, the first at 0, with at most `max_concurrency` under way."""
+    """One request every 1/`rate_per_s` seconds, the first at 0, with at most `max_concurrency` in flight."""
 
     rate_per_s: float
     max_concurrency: int | None = None
@@ -42,8 +42,8 @@ class Poisson(msgspec.Struct, frozen=True, tag_field="kind", tag="poisson", forb
     """Random arrivals of mean rate `rate_per_s`, the first at 0.
 
     Gaps follow a gamma distribution of shape `burstiness` and mean 1/rate: 1 is a Poisson process, below 1 is burstier,
-    above 1 more even, infinite quite even. The draws are those of vLLM's benchmark script for the same seed (numpy's
-    legacy generator).
+    above 1 more even, infinite perfectly even. The draws are those of vLLM's benchmark script for the same seed
+    (numpy's legacy generator).
     """
 
     rate_per_s: float
@@ -62,7 +62,7 @@ class Poisson(msgspec.Struct, frozen=True, tag_field="kind", tag="poisson", forb
 
 
 class Gamma(msgspec.Struct, frozen=True, tag_field="kind", tag="gamma", forbid_unknown_fields=True):
-    """`Poisson` for those who look for it by the name of its gaps: `burstiness`, their shape, must be said."""
+    """`Poisson` under the name of its gap distribution; `burstiness`, the shape of the gaps, is required."""
 
     rate_per_s: float
     burstiness: float
@@ -76,12 +76,12 @@ class Gamma(msgspec.Struct, frozen=True, tag_field="kind", tag="gamma", forbid_u
 
 
 class Ramp(msgspec.Struct, frozen=True, tag_field="kind", tag="ramp", forbid_unknown_fields=True):
-    """Arrivals whose rate goes from `start_per_s` to `end_per_s`, up or down; the first is at 0.
+    """Arrivals whose rate rises or falls from `start_per_s` to `end_per_s`; the first is at 0.
 
     `duration_s` None: the rate changes from request to request, from the first to the last. That is vLLM's ramp, with
-    the same draws for the same seed; vLLM waits before its first request, so that its times lie later by one gap.
-    With a `duration_s` the rate changes with time, and stays at `end_per_s` after it. `burstiness` is the shape of the
-    gaps, as in Poisson; infinite: the gaps have no chance in them.
+    the same draws for the same seed; vLLM waits before its first request, so its times are one gap later. With a
+    `duration_s`, the rate changes with time and then stays at `end_per_s`. `burstiness`: the shape of the gaps, as in
+    Poisson; infinite: the gaps are not random.
     """
 
     start_per_s: float
@@ -118,9 +118,9 @@ class Ramp(msgspec.Struct, frozen=True, tag_field="kind", tag="ramp", forbid_unk
         return self.start_per_s * (self.end_per_s / self.start_per_s) ** progress
 
     def _time_s(self, arrivals: float, duration_s: float) -> float:
-        """When so many arrivals are to be expected: the time at which the rate's integral from 0 has this value.
+        """The time at which the integral of the rate from 0 reaches `arrivals`, the expected number of arrivals.
 
-        A process of mean rate 1 whose times go through this has the ramp's rate at every time.
+        It maps the times of a process of mean rate 1 to a process with the ramp's rate at every time.
         """
         start, end = self.start_per_s, self.end_per_s
         if self.strategy == "linear":
@@ -139,44 +139,44 @@ class Ramp(msgspec.Struct, frozen=True, tag_field="kind", tag="ramp", forbid_unk
 
 
 class Replay(msgspec.Struct, frozen=True, tag_field="kind", tag="replay", forbid_unknown_fields=True):
-    """The workload's own times, `speed` times as fast, the first shifted to 0."""
+    """The workload's recorded times, `speed` times as fast, with the first shifted to 0."""
 
     speed: float = 1.0
     max_concurrency: int | None = None
 
-    def due_ns_of(self, asked_ns: Sequence[int]) -> list[int]:
-        """Of requests that were asked at these times, never decreasing."""
-        return [round((at_ns - asked_ns[0]) / self.speed) for at_ns in asked_ns]
+    def due_ns_of(self, recorded_ns: Sequence[int]) -> list[int]:
+        """The due times of requests recorded at these times, which never decrease."""
+        return [round((at_ns - recorded_ns[0]) / self.speed) for at_ns in recorded_ns]
 
     def problems(self) -> list[str]:
         return _positive("speed", self.speed) + _positive("max_concurrency", self.max_concurrency)
 
 
 Drawn = Closed | Constant | Poisson | Gamma | Ramp
-"""Schedules that need nothing of the workload but how many requests there are."""
+"""Schedules that need only the number of requests from the workload."""
 
 Schedule = Drawn | Replay
 
 
 def concurrency_limit(schedule: Schedule) -> int | None:
-    """How many requests may be under way at once; None: no limit."""
+    """The most requests in flight at once; None: no limit."""
     return schedule.concurrency if isinstance(schedule, Closed) else schedule.max_concurrency
 
 
-def rate_asked_per_s(schedule: Schedule) -> float | None:
-    """The one rate at which requests are to arrive; None where there is none, or more than one."""
+def requested_rate_per_s(schedule: Schedule) -> float | None:
+    """The constant mean rate at which requests should arrive; None if there is no such rate."""
     return schedule.rate_per_s if isinstance(schedule, Constant | Poisson | Gamma) else None
 
 
 def _gamma_due_ns(rate_per_s: float, burstiness: float, count: int, rng: "RandomState") -> list[int | None]:
-    """Never decreasing, from 0. One gap more is drawn than there are between the requests, as vLLM does."""
+    """Never decreasing, from 0. Draws one gap more than there are between the requests, as vLLM does."""
     units = list(itertools.islice(_unit_gaps(burstiness, rng), count))
     times = itertools.accumulate(units, initial=0.0)
     return [round(at / rate_per_s * NS_PER_S) for at in itertools.islice(times, count)]
 
 
 def _unit_gaps(burstiness: float, rng: "RandomState") -> Iterator[float]:
-    """Gaps of mean 1, without end; an infinite `burstiness` draws nothing."""
+    """An endless sequence of gaps of mean 1; an infinite `burstiness` draws no random numbers."""
     while True:
         yield 1.0 if math.isinf(burstiness) else float(rng.gamma(shape=burstiness, scale=1.0 / burstiness))
 

@@ -1,4 +1,4 @@
-"""Which trial comes next? One pure function of what was asked and what is there."""
+"""Order of the trials of a study, as a pure function of the spec and of the trials that have ended."""
 
 from collections.abc import Collection, Iterator
 
@@ -6,12 +6,12 @@ from inferometer.core.spec import Spec, TrialSpec
 
 
 def trial_order(spec: Spec) -> list[TrialSpec]:
-    """All trials of a study, at most: rounds of one trial per arm, each second one the one before backwards (A B B A),
-    so that a steady drift of the machine weighs on no arm more than on another.
+    """All trials that a study can have: rounds of one trial per arm. Each second round reverses the one before (A B
+    B A), so that a steady drift of the machine affects all arms equally.
 
-    With more arms every second round begins another row of a Williams square (Williams 1949, Australian Journal of
-    Scientific Research A 2, 149-168): over as many rounds as there are arms, or twice as many where they are odd, each
-    arm stands in each place, and comes after each other one, equally often.
+    With more than two arms, every second round begins another row of a Williams square (Williams 1949, Australian
+    Journal of Scientific Research A 2, 149-168). Over as many rounds as arms, or twice as many for an odd number of
+    arms, each arm has each position, and follows each other arm, equally often.
     """
     arms = list(spec.arms.items())
     rounds = spec.trials if spec.until is None else max(spec.trials, spec.max_trials)
@@ -20,8 +20,8 @@ def trial_order(spec: Spec) -> list[TrialSpec]:
 
 
 def next_trial(spec: Spec, ended: Collection[tuple[str, int]], *, enough: bool = False) -> TrialSpec | None:
-    """The first trial in order whose (arm name, number) has not ended; None when all have. `enough`: only the trials
-    that were asked for in any case, and rounds that have begun, are still wanted."""
+    """The first trial in order whose (arm name, number) has not ended; None if all have. `enough`: no trial beyond
+    `spec.trials` is needed, except to complete a round that has begun."""
     begun = {number for _, number in ended}
     for trial in trial_order(spec):
         if (trial.arm_name, trial.number) in ended:
@@ -33,7 +33,8 @@ def next_trial(spec: Spec, ended: Collection[tuple[str, int]], *, enough: bool =
 
 
 def next_round(spec: Spec, ended: Collection[tuple[str, int]], *, enough: bool = False) -> list[TrialSpec]:
-    """What is played next: the next trial; with `parallel` all of its round that have not ended. Empty at the end."""
+    """The trials to play next: one trial, or with `parallel` all trials of its round that have not ended. Empty at the
+    end."""
     trial = next_trial(spec, ended, enough=enough)
     if trial is None or not spec.parallel:
         return [trial] if trial else []
@@ -42,12 +43,12 @@ def next_round(spec: Spec, ended: Collection[tuple[str, int]], *, enough: bool =
 
 
 def ends_round(spec: Spec, ended: Collection[tuple[str, int]]) -> bool:
-    """Whether no round is under way: every arm has ended the same trials."""
+    """Whether the last round is complete: every arm has ended the same trials."""
     return len({number for _, number in ended}) * len(spec.arms) == len(ended)
 
 
 def _orders(arms: int) -> Iterator[list[int]]:
-    """Rows of a Williams square and each one backwards, again and again."""
+    """The rows of a Williams square, each followed by its reverse, repeated endlessly."""
     zigzag = [(i + 1) // 2 if i % 2 else (arms - i // 2) % arms for i in range(arms)]
     rows = arms if arms % 2 else max(1, arms // 2)
     while True:

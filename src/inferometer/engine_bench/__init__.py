@@ -1,1 +1,4 @@
-"""The work of `inferometer engine-bench`: rows from llama-bench's binary, or from a server."""
+"""The work of `inferometer engine-bench`: measures llama-bench's rows with llama-bench itself or through a server.
+
+`bench_run` is the entrance. What the rows mean is in `llama_bench`, which is pure.
+"""

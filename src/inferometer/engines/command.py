@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from inferometer.base.errors import RequestWrong
+from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm
@@ -61,7 +62,7 @@ class Command:
             base_url=address.base_url,
             env=arm.env,
             headers=self.headers,
-            facts=(Fact("engine", self.engine, "the arm"),),
+            facts=(Fact(quantities.ENGINE, self.engine, "the arm"),),
             model=arm.model,
             llama_cpp=self.llama_cpp,
             cwd=arm.cwd,

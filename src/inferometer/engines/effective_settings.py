@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, cast
 
+from inferometer.core import quantities
 from inferometer.core.record import Fact
 
 LOG = "the engine's log"
@@ -30,15 +31,17 @@ def facts_at_end(log: str, known: tuple[Fact, ...]) -> tuple[Fact, ...]:
     statistics = _statistics(log)
     accepted, drafted = _acceptance(log)
     facts: list[Fact] = []
-    if not any(fact.name == "in_force_draft" for fact in known) and (drafted or statistics):
-        facts.append(Fact("in_force_draft", "on", f"{LOG}: it drafted"))
+    if not any(fact.name == quantities.EFFECTIVE_DRAFT for fact in known) and (drafted or statistics):
+        facts.append(Fact(quantities.EFFECTIVE_DRAFT, "on", f"{LOG}: it drafted"))
     if statistics:
         source = f"{LOG}: its statistics, {SINCE_START}"
-        facts += [Fact(f"spec_log_{name}", _text(name, value), source) for name, value in statistics.items()]
+        facts += [
+            Fact(quantities.spec_log_fact(name), _text(name, value), source) for name, value in statistics.items()
+        ]
     elif drafted:
         source = f"{LOG}: acceptance, summed over all requests, {SINCE_START}"
-        facts.append(Fact("spec_log_drafted_tokens", str(drafted), source))
-        facts.append(Fact("spec_log_accepted_tokens", str(accepted), source))
+        facts.append(Fact(quantities.SPEC_LOG_DRAFTED_TOKENS, str(drafted), source))
+        facts.append(Fact(quantities.SPEC_LOG_ACCEPTED_TOKENS, str(accepted), source))
     return tuple(facts)
 
 
@@ -65,7 +68,7 @@ def _flash_attn(log: str) -> Fact | None:
     said = _last(_CONTEXT_FLASH_ATTN, of_target)
     resolved = _RESOLVED.search(of_target, said.end() if said else 0)
     value = _SAID_ON.get(resolved[1] if resolved else said[1] if said else "")
-    return None if value is None else Fact("in_force_flash_attn", value, LOG)
+    return None if value is None else Fact(quantities.EFFECTIVE_FLASH_ATTN, value, LOG)
 
 
 def _gpu_layers(log: str) -> Fact | None:
@@ -76,13 +79,13 @@ def _gpu_layers(log: str) -> Fact | None:
     of_target = _of_target(log)
     offloaded = _last(r"offloaded (\d+/\d+) layers to GPU", of_target)
     if offloaded:
-        return Fact("in_force_gpu_layers", offloaded[1], LOG)
+        return Fact(quantities.EFFECTIVE_GPU_LAYERS, offloaded[1], LOG)
     layers = _last(r"\bn_layer\s+= (\d+)", of_target)
     total = str(int(layers[1]) + 1) if layers else "?"
     if "no usable GPU found" in log:
-        return Fact("in_force_gpu_layers", f"0/{total}", f"{LOG}: no usable GPU found")
+        return Fact(quantities.EFFECTIVE_GPU_LAYERS, f"0/{total}", f"{LOG}: no usable GPU found")
     if re.search(r"load_tensors: .*buffer size", of_target):
-        return Fact("in_force_gpu_layers", f"0/{total}", f"{LOG}: no layer was offloaded")
+        return Fact(quantities.EFFECTIVE_GPU_LAYERS, f"0/{total}", f"{LOG}: no layer was offloaded")
     return None
 
 
@@ -91,14 +94,14 @@ def _draft(log: str, props: Any, slots: Any) -> Fact | None:
     if isinstance(slots, list):
         of_each = [_field(slot, "speculative") for slot in cast("list[Any]", slots)]
         if of_each and all(isinstance(value, bool) for value in of_each):
-            return Fact("in_force_draft", "on" if any(of_each) else "off", "/slots")
+            return Fact(quantities.EFFECTIVE_DRAFT, "on" if any(of_each) else "off", "/slots")
     value = _field(_field(props, "default_generation_settings"), "speculative")
     if isinstance(value, bool):
-        return Fact("in_force_draft", "on" if value else "off", "/props")
+        return Fact(quantities.EFFECTIVE_DRAFT, "on" if value else "off", "/props")
     if "speculative decoding context initialized" in log:
-        return Fact("in_force_draft", "on", LOG)
+        return Fact(quantities.EFFECTIVE_DRAFT, "on", LOG)
     if "no implementations specified for speculative decoding" in log:
-        return Fact("in_force_draft", "off", LOG)
+        return Fact(quantities.EFFECTIVE_DRAFT, "off", LOG)
     return None
 
 
@@ -106,15 +109,15 @@ def _context(log: str, props: Any) -> Fact | None:
     """Tokens of all slots together."""
     total = _last(r"\bn_ctx\s+= (\d+)", _of_target(log))
     if total:
-        return Fact("in_force_context", total[1], LOG)
+        return Fact(quantities.EFFECTIVE_CONTEXT, total[1], LOG)
     slots = re.search(r"n_slots = (\d+), n_ctx_slot = (\d+)(?:, kv_unified = '(\w+)')?", log)
     if slots:
         of_all = int(slots[2]) * (1 if slots[3] == "true" else int(slots[1]))
-        return Fact("in_force_context", str(of_all), f"{LOG}: its slots")
+        return Fact(quantities.EFFECTIVE_CONTEXT, str(of_all), f"{LOG}: its slots")
     per_slot = _field(_field(props, "default_generation_settings"), "n_ctx")
     count = _field(props, "total_slots")
     if count == 1 and isinstance(per_slot, int):
-        return Fact("in_force_context", str(per_slot), "/props")
+        return Fact(quantities.EFFECTIVE_CONTEXT, str(per_slot), "/props")
     return None
 
 

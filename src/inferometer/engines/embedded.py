@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from inferometer.base.errors import RequestWrong
+from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
 from inferometer.core.redaction import redacted_words
@@ -28,7 +29,7 @@ SLOT_CONTEXT_TOKENS = 4096
 """Context of each slot where the arm names none: llama.cpp's default is all that the model can, and may not fit."""
 
 LOG_VERBOSITY = 4
-"""llama.cpp's "trace": what is in force, and the draft's statistics. docs/engines.md says what it costs."""
+"""llama.cpp's "trace": what is in force, and the draft's statistics. docs/reference/engines.md says what it costs."""
 
 FLAGS = {
     "-c": "context", "--ctx-size": "context",
@@ -191,6 +192,6 @@ def _version_facts() -> tuple[Fact, ...]:
         raise RequestWrong("the embedded engine needs xllamacpp: pip install xllamacpp") from error
     build = version.rpartition(".")[2]
     return (
-        Fact("engine", "embedded", "the arm"),
-        Fact("engine_version", f"llama.cpp b{build} (xllamacpp {version})", "the installed package"),
+        Fact(quantities.ENGINE, "embedded", "the arm"),
+        Fact(quantities.ENGINE_VERSION, f"llama.cpp b{build} (xllamacpp {version})", "the installed package"),
     )

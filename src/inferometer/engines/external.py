@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from inferometer.base.errors import RequestWrong, ServerUnusable
 from inferometer.base.text import sanitize
+from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
 from inferometer.core.redaction import redacted_text
@@ -64,10 +65,10 @@ class External:
         answer = self._first_token(arm, base_url, server, model, llama_cpp=isinstance(props, dict))
         proxy = server.target.shown_proxy
         facts = (
-            Fact("engine", "external", "the arm"),
-            Fact("engine_url", base_url + redacted_text(arm.api_path), "the arm"),
-            *([Fact("engine_proxy", proxy, "the environment")] if proxy else []),
-            *([Fact("engine_server_header", answer.server, "the Server header")] if answer.server else []),
+            Fact(quantities.ENGINE, "external", "the arm"),
+            Fact(quantities.ENGINE_URL, base_url + redacted_text(arm.api_path), "the arm"),
+            *([Fact(quantities.ENGINE_PROXY, proxy, "the environment")] if proxy else []),
+            *([Fact(quantities.ENGINE_SERVER_HEADER, answer.server, "the Server header")] if answer.server else []),
             *server_facts(server),
         )
         yield Endpoint(

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from inferometer.base.errors import ModelUnusable, RequestWrong
+from inferometer.core import quantities
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm, Draft
 from inferometer.engines.model_files import GGUF_MAGIC
@@ -29,7 +30,7 @@ def require_plain(draft: Draft, engine: str, instead: str) -> None:
         raise RequestWrong(f"draft.n_max: {engine} must be told how many tokens to draft; give n_max: 5, say")
 
 
-def _facts(role: str, name: str, engine: str) -> tuple[Fact, ...]:
+def _facts(role: quantities.Role, name: str, engine: str) -> tuple[Fact, ...]:
     path = Path(name).expanduser()
     if path.is_dir():
         try:
@@ -39,8 +40,12 @@ def _facts(role: str, name: str, engine: str) -> tuple[Fact, ...]:
                 f"the {role} folder {path} has no {CONFIG} that can be read: {error.strerror}"
             ) from error
         return (
-            Fact(f"{role}_folder", path.name, "the folder"),
-            Fact(f"{role}_config_sha256", hashlib.sha256(config).hexdigest(), f"the folder's {CONFIG}"),
+            Fact(quantities.model_fact(role, "folder"), path.name, "the folder"),
+            Fact(
+                quantities.model_fact(role, "config_sha256"),
+                hashlib.sha256(config).hexdigest(),
+                f"the folder's {CONFIG}",
+            ),
         )
     if path.is_file():
         with path.open("rb") as file:
@@ -52,4 +57,4 @@ def _facts(role: str, name: str, engine: str) -> tuple[Fact, ...]:
         )
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is None or name.endswith(".gguf"):
         raise ModelUnusable(f"there is no {role} {name}: no such folder, and it is no Hugging Face name (owner/name)")
-    return (Fact(f"{role}_name", name, "the arm"),)
+    return (Fact(quantities.model_fact(role, "name"), name, "the arm"),)

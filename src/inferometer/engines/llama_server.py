@@ -8,9 +8,11 @@ from pathlib import Path
 import msgspec
 
 from inferometer.base.errors import RequestWrong
+from inferometer.base.redactor import Redactor
 from inferometer.base.text import sanitize
+from inferometer.core import quantities
 from inferometer.core.record import Fact
-from inferometer.core.redaction import redact, secrets_of_arm
+from inferometer.core.redaction import redactor_for
 from inferometer.core.spec import Arm, Draft
 from inferometer.engines import visible_devices
 from inferometer.engines.command import Command
@@ -29,7 +31,7 @@ ELSEWHERE_FLAGS = frozenset({"--rpc", "--device", "-dev"})
 """With one of these, which devices there are is not for us to say."""
 LOG_FLAGS = frozenset({"-lv", "--verbosity", "--log-verbosity", "-v", "--verbose", "--log-verbose", "--log-disable"})
 LOG_VERBOSITY = "4"
-"""Trace. docs/engines.md says what it costs."""
+"""Trace. docs/reference/engines.md says what it costs."""
 ADVICE = (
     "Give the path of a llama-server (binary: /path/to/llama.cpp/build/bin/llama-server), or use engine: embedded, "
     "which needs none."
@@ -53,7 +55,7 @@ class LlamaServer(Command):
         help_text = _ask(binary, "--help", arm)
         address = address_of(arm)
         command = (binary, *own_flags(arm, listening_flags(arm, address), help_text), *arm.args)
-        _require_known(binary, command[1:], help_text, secrets_of_arm(arm))
+        _require_known(binary, command[1:], help_text, redactor_for([arm]))
         _require_gpu(binary, arm, help_text)
         key = (given(arm.args, "--api-key") or arm.env.get("LLAMA_API_KEY", "")).partition(",")[0]
         return Launch(
@@ -64,8 +66,8 @@ class LlamaServer(Command):
             env=arm.env,
             headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
             facts=(
-                Fact("engine", "llama-server", "the arm"),
-                Fact("engine_version", version, f"{Path(binary).name} --version"),
+                Fact(quantities.ENGINE, "llama-server", "the arm"),
+                Fact(quantities.ENGINE_VERSION, version, f"{Path(binary).name} --version"),
                 *facts,
                 *requested_settings(arm, arguments_of(help_text)),
             ),
@@ -131,7 +133,7 @@ def devices_listed(text: str) -> list[str]:
     return [line.strip() for line in listing.splitlines() if re.match(r"\s+\w+: ", line)]
 
 
-def _require_known(binary: str, args: tuple[str, ...], help_text: str, secrets: set[str]) -> None:
+def _require_known(binary: str, args: tuple[str, ...], help_text: str, redactor: Redactor) -> None:
     """Raises RequestWrong for an argument that the binary does not know, and for a program that is no server."""
     known = arguments_of(help_text)
     if known and "--port" not in known:
@@ -139,7 +141,7 @@ def _require_known(binary: str, args: tuple[str, ...], help_text: str, secrets: 
             f"binary: {binary} is another of llama.cpp's programs: its --help knows no --port. Name the llama-server "
             "beside it."
         )
-    said = redact(complaint(args, known), secrets)
+    said = redactor.redact(complaint(args, known))
     if said:
         raise RequestWrong(
             f"binary: {binary} would not start: {said}\nSee its --help. A start command of your own (`command:`) is "

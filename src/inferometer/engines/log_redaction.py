@@ -1,21 +1,10 @@
-"""What may an engine's log not keep? An engine may print the arguments that it was given, a key among them."""
+"""Redaction of an engine's log: an engine may print the arguments that it was given, including a key."""
 
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from inferometer.core.redaction import longest_first, secrets_of_arm, secrets_of_environment
-from inferometer.core.spec import Arm
-
 _BLOCK_BYTES = 1 << 20
-
-
-def secrets_given(arm: Arm, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """What the engine was given and nobody is to read again, the longest first: by its arm, in the headers that we
-    send, and in the environment that it inherits."""
-    of_headers = {part for value in headers.values() for part in (value, value.partition(" ")[2])}
-    return tuple(longest_first(secrets_of_arm(arm) | of_headers | secrets_of_environment(os.environ)))
 
 
 def blot_out(path: Path, from_byte: int, secrets: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from inferometer.base.errors import ModelUnusable
 from inferometer.base.text import sanitize
+from inferometer.core import quantities
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm
 
@@ -21,7 +22,7 @@ def model_facts(arm: Arm) -> tuple[Fact, ...]:
     return facts if arm.draft is None else facts + _file_facts("draft", Path(arm.draft.model))
 
 
-def _file_facts(role: str, path: Path) -> tuple[Fact, ...]:
+def _file_facts(role: quantities.Role, path: Path) -> tuple[Fact, ...]:
     """`role`: `model` or `draft`. The head holds metadata and vocabulary; hashing the whole file would take long."""
     if path.is_dir():
         raise ModelUnusable(f"the {role} {path} is a folder; name a .gguf file in it{_inside(path)}")
@@ -39,10 +40,14 @@ def _file_facts(role: str, path: Path) -> tuple[Fact, ...]:
         )
     name = _own_name(head)
     return (
-        *([] if name is None else [Fact(f"{role}_name", name, "the file's general.name")]),
-        Fact(f"{role}_file", path.name, "the file"),
-        Fact(f"{role}_bytes", str(path.stat().st_size), "the file"),
-        Fact(f"{role}_head_sha256", hashlib.sha256(head).hexdigest(), f"the file's first {HEAD_BYTES} bytes"),
+        *([] if name is None else [Fact(quantities.model_fact(role, "name"), name, "the file's general.name")]),
+        Fact(quantities.model_fact(role, "file"), path.name, "the file"),
+        Fact(quantities.model_fact(role, "bytes"), str(path.stat().st_size), "the file"),
+        Fact(
+            quantities.model_fact(role, "head_sha256"),
+            hashlib.sha256(head).hexdigest(),
+            f"the file's first {HEAD_BYTES} bytes",
+        ),
     )
 
 

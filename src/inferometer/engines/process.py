@@ -17,22 +17,31 @@ from typing import NamedTuple
 
 import msgspec
 
-from inferometer.base.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable, StopNow, TrialFailed
+from inferometer.base.errors import (
+    EngineDied,
+    EngineNotReady,
+    RequestWrong,
+    SecondInterrupt,
+    ServerUnusable,
+    TrialFailed,
+)
+from inferometer.base.redactor import Redactor
 from inferometer.base.text import sanitize, sanitize_lines
+from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
 from inferometer.core.redaction import (
     MARK,
-    redact,
     redacted_env,
     redacted_line,
     redacted_text,
     redacted_words,
+    redactor_for,
 )
 from inferometer.core.spec import Arm
 from inferometer.engines import effective_settings, readiness
 from inferometer.engines.base import OnSpawn, unwatched
-from inferometer.engines.log_redaction import blot_out, secrets_given
+from inferometer.engines.log_redaction import blot_out
 from inferometer.engines.server_facts import server_facts
 from inferometer.engines.watchdog import Watchdog, watching
 from inferometer.net.http_client import Server, ask, server_at
@@ -109,7 +118,7 @@ class _Log(NamedTuple):
 
     path: Path
     begins_at: int
-    secrets: tuple[str, ...] = ()
+    redactor: Redactor = Redactor()
 
     def text(self) -> str:
         """All of this start's lines so far."""
@@ -240,8 +249,8 @@ def _quoted(word: str) -> str:
 
 
 def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchdog: Watchdog) -> Iterator[Endpoint]:
-    secrets = secrets_given(arm, launch.headers)
-    log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0, secrets)
+    redactor = redactor_for([arm], launch.headers, os.environ)
+    log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0, redactor)
     process: subprocess.Popen[bytes] | None = None
     patience_s = STOP_PATIENCE_S
     try:
@@ -253,10 +262,10 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
         model = readiness.first_model(server) or launch.model
         facts = (
             *launch.facts,
-            Fact("engine_command", launch.shown, "our command line"),
-            *([Fact("engine_cwd", launch.cwd, "the arm")] if launch.cwd else []),
+            Fact(quantities.ENGINE_COMMAND, launch.shown, "our command line"),
+            *([Fact(quantities.ENGINE_CWD, launch.cwd, "the arm")] if launch.cwd else []),
             *server_facts(server, log.text()),
-            Fact("engine_ready_s", f"{ready_after_s:.2f}", "our clock: start to first token"),
+            Fact(quantities.ENGINE_READY_S, f"{ready_after_s:.2f}", "our clock: start to first token"),
         )
         LOG.info("%s ready after %.1f s, pid %d", launch.name, ready_after_s, process.pid)
         endpoint = Endpoint(
@@ -278,14 +287,14 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
             raise type(failure)(f"{failure}\n{_evidence(launch, log)}") from failure
         if process.poll() is not None:
             raise _died(process, launch, log)
-    except StopNow:
+    except SecondInterrupt:
         patience_s = 0.0
         raise
     finally:
         if process is not None:
             stop_group(process, patience_s)
             watchdog.over()
-        blot_out(log_path, log.begins_at, secrets)
+        blot_out(log_path, log.begins_at, redactor.secrets)
 
 
 def _spawn(launch: Launch, log_path: Path, watchdog: Watchdog) -> subprocess.Popen[bytes]:
@@ -355,7 +364,7 @@ def _died(process: subprocess.Popen[bytes], launch: Launch, log: _Log) -> Engine
 
 def _evidence(launch: Launch, log: _Log, otherwise: str = "See the whole log for more.") -> str:
     """The command, the end of the log and what to try."""
-    end = redact(tail(log.path, from_byte=log.begins_at), log.secrets)
+    end = log.redactor.redact(tail(log.path, from_byte=log.begins_at))
     indented = "\n".join(f"  {line}" for line in end.splitlines())
     return f"Started as: {launch.shown}\nThe end of its log, {log.path}:\n{indented}\nTry: {advice(end, otherwise)}"
 

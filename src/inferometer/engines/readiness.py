@@ -4,6 +4,7 @@ import http
 from typing import Any, cast
 
 from inferometer.base.text import sanitize
+from inferometer.core import quantities
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm
 from inferometer.net.http_client import HttpAnswer, Server, ask_json
@@ -72,10 +73,12 @@ def props_facts(answer: Any) -> tuple[Fact, ...]:
     props = cast("dict[str, Any]", answer)
     defaults = props.get("default_generation_settings")
     told = {
-        "engine_build": props.get("build_info"),
-        "engine_model_path": props.get("model_path"),
-        "slots": props.get("total_slots"),
-        "slot_context_tokens": cast("dict[str, Any]", defaults).get("n_ctx") if isinstance(defaults, dict) else None,
+        quantities.ENGINE_BUILD: props.get("build_info"),
+        quantities.ENGINE_MODEL_PATH: props.get("model_path"),
+        quantities.SLOTS: props.get("total_slots"),
+        quantities.SLOT_CONTEXT_TOKENS: cast("dict[str, Any]", defaults).get("n_ctx")
+        if isinstance(defaults, dict)
+        else None,
     }
     return tuple(
         Fact(name, sanitize(str(value)), "/props")

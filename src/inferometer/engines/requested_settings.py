@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from inferometer.core import quantities
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm
 from inferometer.engines.command_line import given
@@ -33,14 +34,21 @@ def requested_settings(arm: Arm, known: Mapping[str, Argument] | None = None) ->
     llama-server, in some builds of which -fa takes no value.
     """
     wants = {
-        "draft": _on_off(arm.draft is not None or given(arm.args, *DRAFT_FLAGS) not in (None, "none")),
-        "flash_attn": _flash_attn(arm, known or {}),
-        "gpu_layers": given(arm.args, *GPU_LAYER_FLAGS),
-        "context": given(arm.args, *CONTEXT_FLAGS) or (None if arm.context is None else str(arm.context)),
+        quantities.REQUESTED_DRAFT: _on_off(
+            arm.draft is not None or given(arm.args, *DRAFT_FLAGS) not in (None, "none")
+        ),
+        quantities.REQUESTED_FLASH_ATTN: _flash_attn(arm, known or {}),
+        quantities.REQUESTED_GPU_LAYERS: given(arm.args, *GPU_LAYER_FLAGS),
+        quantities.REQUESTED_CONTEXT: given(arm.args, *CONTEXT_FLAGS)
+        or (None if arm.context is None else str(arm.context)),
     }
-    left_to_engine = {"flash_attn": ("auto",), "gpu_layers": ("auto", "-1"), "context": ("0",)}
+    left_to_engine = {
+        quantities.REQUESTED_FLASH_ATTN: ("auto",),
+        quantities.REQUESTED_GPU_LAYERS: ("auto", "-1"),
+        quantities.REQUESTED_CONTEXT: ("0",),
+    }
     return tuple(
-        Fact(f"asked_{name}", value, "the arm")
+        Fact(name, value, "the arm")
         for name, value in wants.items()
         if value is not None and value not in left_to_engine.get(name, ())
     )

@@ -5,6 +5,7 @@ import http.client
 from typing import Any, cast
 
 from inferometer.base.text import sanitize
+from inferometer.core import quantities
 from inferometer.core.record import Fact
 from inferometer.engines import effective_settings, readiness
 from inferometer.net.http_client import Server, ask, ask_json
@@ -25,7 +26,7 @@ def server_facts(server: Server, log: str = "") -> tuple[Fact, ...]:
     version = _member(ask_json(server, "/version"), "version")
     if version is not None:
         return (
-            Fact("engine_version", sanitize(str(version), 100), "/version"),
+            Fact(quantities.ENGINE_VERSION, sanitize(str(version), 100), "/version"),
             *vllm_facts(_metrics(server)),
             *context_facts(models),
         )
@@ -36,15 +37,17 @@ def vllm_facts(metrics: str) -> tuple[Fact, ...]:
     """vLLM has counters of speculation where it speculates, and only there (its vllm/v1/spec_decode/metrics.py)."""
     if "vllm:num_requests_running" not in metrics:
         return ()
-    return (Fact("in_force_draft", "on" if "vllm:spec_decode_num_draft_tokens" in metrics else "off", "/metrics"),)
+    return (
+        Fact(quantities.EFFECTIVE_DRAFT, "on" if "vllm:spec_decode_num_draft_tokens" in metrics else "off", "/metrics"),
+    )
 
 
 def sglang_facts(info: dict[str, Any]) -> tuple[Fact, ...]:
     """SGLang's /server_info (once /get_server_info) holds all its arguments, keys too: only this much is kept."""
-    facts = [Fact("engine_version", f"SGLang {sanitize(str(info['version']), 100)}", "/server_info")]
+    facts = [Fact(quantities.ENGINE_VERSION, f"SGLang {sanitize(str(info['version']), 100)}", "/server_info")]
     if "speculative_algorithm" in info:
         draft = "off" if info["speculative_algorithm"] is None else "on"
-        facts.append(Fact("in_force_draft", draft, "/server_info"))
+        facts.append(Fact(quantities.EFFECTIVE_DRAFT, draft, "/server_info"))
     return tuple(facts)
 
 
@@ -53,7 +56,11 @@ def context_facts(models: Any) -> tuple[Fact, ...]:
     entries = _member(models, "data")
     first = cast("list[Any]", entries)[0] if isinstance(entries, list) and entries else None
     length = _member(first, "max_model_len")
-    return () if not isinstance(length, int) else (Fact("in_force_context", str(length), "/v1/models: max_model_len"),)
+    return (
+        ()
+        if not isinstance(length, int)
+        else (Fact(quantities.EFFECTIVE_CONTEXT, str(length), "/v1/models: max_model_len"),)
+    )
 
 
 def _metrics(server: Server) -> str:

@@ -1,5 +1,6 @@
 """How is SGLang started? `sglang serve`, or `python -m sglang.launch_server`; a draft in SGLang's own form."""
 
+from inferometer.core import quantities
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm, Draft
 from inferometer.engines import visible_devices
@@ -45,7 +46,7 @@ class SgLang(Command):
             base_url=address.base_url,
             env=arm.env,
             headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
-            facts=(Fact("engine", "sglang", "the arm"), *facts, *requested_settings(arm)),
+            facts=(Fact(quantities.ENGINE, "sglang", "the arm"), *facts, *requested_settings(arm)),
             model=given(arm.args, "--served-model-name") or arm.model,
             cwd=arm.cwd,
         )

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from inferometer.base.errors import RequestWrong
+from inferometer.core import quantities
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm, Draft
 from inferometer.engines import visible_devices
@@ -55,7 +56,7 @@ class Vllm(Command):
             base_url=address.base_url,
             env=arm.env,
             headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
-            facts=(Fact("engine", "vllm", "the arm"), *facts, *requested_settings(arm)),
+            facts=(Fact(quantities.ENGINE, "vllm", "the arm"), *facts, *requested_settings(arm)),
             model=given(arm.args, "--served-model-name") or arm.model,
             cwd=arm.cwd,
         )

@@ -1,7 +1,7 @@
-"""How is a table written as CSV? By RFC 4180, in UTF-8; unknown is an empty cell.
+"""Tables as CSV by RFC 4180, in UTF-8; unknown is an empty cell. Pure.
 
-A model's or a server's words may stand in a cell. They must not drive what opens the file: a text that a spreadsheet
-would take for a formula gets an apostrophe before it, and characters that control a terminal are shown as U+FFFD.
+A cell may contain text from a model or a server. It must not control the program that opens the file: a text that a
+spreadsheet would read as a formula gets an apostrophe before it, and terminal control characters become U+FFFD.
 """
 
 import csv
@@ -17,7 +17,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def csv_text(table: ExportTable) -> Iterator[str]:
-    """The head, then the lines of each batch."""
+    """The header line, then the lines of each batch."""
     is_text = [column.kind == "text" for column in table.columns]
     yield _lines([[column.name for column in table.columns]])
     for batch in table.batches:

@@ -1,4 +1,4 @@
-"""What is a table that leaves the program: its columns, each with a kind and a meaning, and its rows in batches."""
+"""Export tables: columns with a kind and a description, and rows in batches. Pure."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -9,19 +9,19 @@ ColumnKind = Literal["text", "int", "float", "bool"]
 
 
 class ExportColumn(msgspec.Struct, frozen=True):
-    """`says`: what docs/export.md says of it. A value may be None: unknown, or undefined."""
+    """`description`: as in docs/reference/export.md. A value may be None: unknown or undefined."""
 
     name: str
     kind: ColumnKind
-    says: str
+    description: str
 
 
 Batch = Sequence[Sequence[Any]]
-"""Some rows, as a sequence of values for each column, all equally long."""
+"""Some rows: for each column a sequence of values, all of equal length."""
 
 
 class ExportTable(msgspec.Struct, frozen=True):
-    """`batches` are made as they are asked for, so that a table may be larger than memory; they can be had once."""
+    """`batches` is an iterator that makes rows on demand, so that a table may be larger than memory; it runs once."""
 
     columns: tuple[ExportColumn, ...]
     batches: Iterable[Batch]

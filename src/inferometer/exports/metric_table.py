@@ -1,9 +1,9 @@
-"""What are a comparison's numbers as one long table? A row for each metric of each trial, arm and pair of arms."""
+"""The metrics of a comparison as one long table: a row for each metric of each trial, arm and pair of arms. Pure."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from inferometer.analysis.compare import Comparison, ComparisonRow, Difference, Estimate
+from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference, Estimate
 from inferometer.exports.export_columns import ExportColumn, ExportTable
 from inferometer.metrics.rows import metric_rows
 from inferometer.metrics.summary import TrialSummary
@@ -12,35 +12,35 @@ METRIC_COLUMNS = (
     ExportColumn(
         "row", "text", "trial: a trial's value; arm: the mean of its trials; difference: of the arm from the baseline"
     ),
-    ExportColumn("arm", "text", "the arm, as study/arm where two studies have it"),
-    ExportColumn("baseline", "text", "of a difference: what the arm is held against"),
+    ExportColumn("arm", "text", "the arm; study/arm if two studies have it"),
+    ExportColumn("baseline", "text", "of a difference: the arm that it is compared with"),
     ExportColumn("trial", "int", "of a trial: its number within the arm, from 1"),
-    ExportColumn("metric", "text", "the metric's key, stable over versions: see docs/metrics.md"),
+    ExportColumn("metric", "text", "the metric's key, stable over versions: see docs/reference/metrics.md"),
     ExportColumn("label", "text", "the metric's name in the table"),
     ExportColumn("value", "float", "in `unit`; not rounded"),
     ExportColumn("unit", "text", "of value, low and high; % of the baseline's value for a difference"),
     ExportColumn("low", "float", "lower end of the 95% interval"),
     ExportColumn("high", "float", "upper end of the 95% interval"),
-    ExportColumn("n", "int", "of an arm: how many trials have a value"),
+    ExportColumn("n", "int", "of an arm: number of trials with a value"),
     ExportColumn("covers", "text", "what the interval covers: other trials, other prompts, or both"),
     ExportColumn("better", "text", "higher or lower, where one is better"),
     ExportColumn("verdict", "text", "of a difference: what it comes to"),
     ExportColumn("p_value", "float", "of a difference, not adjusted"),
-    ExportColumn("adjusted_p", "float", "what the verdict goes by, but for the study's own metric"),
+    ExportColumn("adjusted_p", "float", "decides the verdict, except for the study's main metric"),
     ExportColumn("reason", "text", "why there is no interval, or no verdict"),
-    ExportColumn("metric_dialect", "text", "whose definitions these are"),
+    ExportColumn("metric_dialect", "text", "the metric definitions used"),
 )
 
 
 def metric_table(comparison: Comparison, trials: Sequence[TrialSummary]) -> ExportTable:
-    """`trials`: those that ended well, called as the comparison calls their arms. What has no value has no row."""
+    """`trials`: the completed trials, with arms named as in the comparison. A metric without a value has no row."""
     rows = [*_of_trials(trials), *_of_arms(comparison), *_of_pairs(comparison)]
     names = [column.name for column in METRIC_COLUMNS]
     return ExportTable(METRIC_COLUMNS, iter([[[row.get(name) for row in rows] for name in names]]))
 
 
 def _of_trials(trials: Sequence[TrialSummary]) -> Iterator[dict[str, Any]]:
-    """Every metric, those too that are in no comparison."""
+    """Every metric, including those that no comparison shows."""
     for trial in trials:
         for metric in metric_rows(trial.percentiles):
             value = trial.values.get(metric.key)

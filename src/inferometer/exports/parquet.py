@@ -1,4 +1,4 @@
-"""How is a table written as Parquet? By pyarrow, a row group for each batch."""
+"""Tables as Parquet, written by pyarrow with a row group for each batch."""
 
 import importlib
 from pathlib import Path
@@ -9,22 +9,25 @@ from inferometer.exports.export_columns import ExportTable
 
 
 def require_pyarrow() -> None:
-    """Raises RequestWrong where pyarrow is not installed."""
+    """Raises RequestWrong if pyarrow is not installed."""
     try:
         importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise RequestWrong(
-            "Parquet needs pyarrow, which is not installed: pip install 'inferometer[parquet]'. Or write csv."
+            "Parquet needs pyarrow, which is not installed: pip install 'inferometer[parquet]'. Or use --to csv."
         ) from error
 
 
 def write_parquet(table: ExportTable, path: Path) -> None:
-    """What each column means stands in its field's metadata (`says`)."""
-    arrow: Any = importlib.import_module("pyarrow")  # an extra: types are there only where it is installed
+    """Write the table; each column's description is in its field's metadata (key `says`)."""
+    arrow: Any = importlib.import_module("pyarrow")  # an extra: its types exist only if it is installed
     parquet: Any = importlib.import_module("pyarrow.parquet")
     kinds = {"text": arrow.string(), "int": arrow.int64(), "float": arrow.float64(), "bool": arrow.bool_()}
     schema = arrow.schema(
-        [arrow.field(column.name, kinds[column.kind], metadata={"says": column.says}) for column in table.columns]
+        [
+            arrow.field(column.name, kinds[column.kind], metadata={"says": column.description})
+            for column in table.columns
+        ]
     )
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in table.batches:

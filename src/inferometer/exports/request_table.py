@@ -1,6 +1,6 @@
-"""What is there to know of each request, and of each event of its answer? The rows of two tables, over studies.
+"""Requests and the events of their answers as two tables, over studies. Pure.
 
-Times are ns from the trial's start, as they are stored; latencies are in ms, by the metric dialect's rules.
+Times are ns from the trial's start, as stored; latencies are in ms, by the rules of the metric dialect.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,11 +19,11 @@ from inferometer.metrics.request_measures import lateness_ns
 from inferometer.metrics.request_timing import MetricDialect, RequestTiming, request_timing
 from inferometer.metrics.token_latency import Delivery, delivery
 
-_REQUESTS_A_BATCH = 1000
+_REQUESTS_PER_BATCH = 1000
 
 
 class ExportedTrial(msgspec.Struct, frozen=True):
-    """A trial, the name of its study, the API that its arm was asked through, and what was asked, by index."""
+    """A trial with the name of its study, the API of its arm, and the requests by index."""
 
     study: str
     trial: Trial
@@ -38,12 +38,12 @@ class _Row(msgspec.Struct, frozen=True):
     delivery: Delivery | None
 
     @property
-    def asked(self) -> Request | None:
+    def request(self) -> Request | None:
         return self.played.requests.get(self.record.index)
 
 
 def request_table(trials: Sequence[ExportedTrial], dialect: MetricDialect, *, with_text: bool) -> ExportTable:
-    """Every request of every trial, warm-ups and failed ones too, in the plan's order."""
+    """Every request of every trial, including warm-ups and failed ones, in the plan's order."""
     made = [*_REQUEST, *(_TEXTS if with_text else ())]
     return ExportTable(tuple(column for column, _ in made), _request_batches(trials, dialect, [of for _, of in made]))
 
@@ -56,8 +56,8 @@ def event_table(trials: Sequence[ExportedTrial], *, with_text: bool) -> ExportTa
 def _parts(trials: Sequence[ExportedTrial]) -> Iterator[tuple[ExportedTrial, Sequence[RequestRecord]]]:
     for played in trials:
         records = sorted(played.trial.records, key=lambda record: record.index)
-        for i in range(0, len(records), _REQUESTS_A_BATCH):
-            yield played, records[i : i + _REQUESTS_A_BATCH]
+        for i in range(0, len(records), _REQUESTS_PER_BATCH):
+            yield played, records[i : i + _REQUESTS_PER_BATCH]
 
 
 # --- requests -------------------------------------------------------------------------------------
@@ -72,13 +72,13 @@ def _request_batches(
 
 
 def _column(
-    name: str, kind: ColumnKind, says: str, of: Callable[[_Row], Any]
+    name: str, kind: ColumnKind, description: str, of: Callable[[_Row], Any]
 ) -> tuple[ExportColumn, Callable[[_Row], Any]]:
-    return ExportColumn(name, kind, says), of
+    return ExportColumn(name, kind, description), of
 
 
 def _timed(of: Callable[[RequestTiming], Any]) -> Callable[[_Row], Any]:
-    """None where the request failed."""
+    """The value from the request's timing; None if the request failed."""
     return lambda row: None if row.timing is None else of(row.timing)
 
 
@@ -100,8 +100,8 @@ def _median_ms(gaps_ns: Sequence[float]) -> float | None:
 
 def _cached_tokens(row: _Row) -> int | None:
     usage, timings = row.record.usage, row.record.timings
-    told = None if usage is None else usage.cached_tokens
-    return told if told is not None or timings is None else timings.cache_n
+    cached = None if usage is None else usage.cached_tokens
+    return cached if cached is not None or timings is None else timings.cache_n
 
 
 _REQUEST = (
@@ -114,24 +114,29 @@ _REQUEST = (
     _column("measured", "bool", "false: a warm-up, which is in no metric", lambda row: row.record.measured),
     _column("outcome", "text", "ok, or how it failed", lambda row: row.record.outcome),
     _column("status", "int", "HTTP status", lambda row: row.record.status),
-    _column("finish_reason", "text", "why the answer ended, by the server", lambda row: row.record.finish_reason),
-    _column("error", "text", "what went wrong, empty where nothing did", lambda row: row.record.error),
+    _column(
+        "finish_reason", "text", "why the answer ended, as the server reports", lambda row: row.record.finish_reason
+    ),
+    _column("error", "text", "what went wrong, empty if nothing did", lambda row: row.record.error),
     _column("model", "text", "the model that the server named", lambda row: row.record.model),
-    _column("max_tokens", "int", "the most tokens asked for", lambda row: row.asked and row.asked.max_tokens),
+    _column("max_tokens", "int", "the token limit of the request", lambda row: row.request and row.request.max_tokens),
     _column(
         "tags",
         "text",
         'JSON object of the prompt\'s kind, as {"language": "Python"}',
-        lambda row: msgspec.json.encode(row.asked.tags).decode() if row.asked and row.asked.tags else None,
+        lambda row: msgspec.json.encode(row.request.tags).decode() if row.request and row.request.tags else None,
     ),
     _column("plan_started_ns", "int", "when the trial's plan began", lambda row: row.played.trial.plan_started_ns),
-    _column("due_ns", "int", "when it was to be sent; none in a closed loop", lambda row: row.record.due_ns),
+    _column("due_ns", "int", "when it was due; none in a closed loop", lambda row: row.record.due_ns),
     _column("sent_ns", "int", "just before its first byte was sent", lambda row: row.record.sent_ns),
     _column(
-        "connected_ns", "int", "when its connection was made, where it made one", lambda row: row.record.connected_ns
+        "connected_ns",
+        "int",
+        "when its connection was made, if it opened a new one",
+        lambda row: row.record.connected_ns,
     ),
     _column("first_byte_ns", "int", "the first byte of the answer", lambda row: row.record.first_byte_ns),
-    _column("done_ns", "int", "the end of the answer, or of the hope for one", lambda row: row.record.done_ns),
+    _column("done_ns", "int", "the end of the answer, or when the client gave up", lambda row: row.record.done_ns),
     _column("lateness_ms", "float", "sent − due", lambda row: _in_ms(lateness_ns(row.record))),
     _column("ttft_ms", "float", "sent to the first token", _timed(lambda timing: ms(timing.ttft_ns))),
     _column("latency_ms", "float", "sent to the end", _timed(lambda timing: ms(timing.latency_ns))),
@@ -140,45 +145,47 @@ _REQUEST = (
     _column(
         "median_itl_per_token_ms",
         "float",
-        "median gap, shared by the tokens that it brought",
+        "median gap divided by its tokens",
         _delivered(lambda found: _median_ms(found.token_gaps_ns)),
     ),
     _column("prompt_tokens", "int", "tokens of the prompt", _timed(lambda timing: timing.prompt_tokens)),
-    _column("prompt_tokens_by", "text", "who counted these", _timed(lambda timing: timing.prompt_source)),
-    _column("cached_prompt_tokens", "int", "of these from the server's prefix cache", _cached_tokens),
+    _column("prompt_tokens_by", "text", "who counted them", _timed(lambda timing: timing.prompt_source)),
+    _column("cached_prompt_tokens", "int", "prompt tokens from the server's prefix cache", _cached_tokens),
     _column("output_tokens", "int", "tokens of the answer", _timed(lambda timing: timing.output_tokens)),
-    _column("output_tokens_by", "text", "who counted these", _timed(lambda timing: timing.output_source)),
-    _column("bursts", "int", "moments in which output came", _delivered(lambda found: len(found.bursts))),
+    _column("output_tokens_by", "text", "who counted them", _timed(lambda timing: timing.output_source)),
+    _column("bursts", "int", "number of moments in which output arrived", _delivered(lambda found: len(found.bursts))),
     _column(
         "stalls", "int", "gaps of more than 3 times the median one", _delivered(lambda found: len(found.stalls_ns))
     ),
-    _column("drafted_tokens", "int", "tokens drafted, by the server", _by_server(lambda told: told.draft_n)),
-    _column("accepted_tokens", "int", "of these accepted", _by_server(lambda told: told.draft_n_accepted)),
+    _column(
+        "drafted_tokens", "int", "drafted tokens, as the server reports", _by_server(lambda timings: timings.draft_n)
+    ),
+    _column("accepted_tokens", "int", "accepted draft tokens", _by_server(lambda timings: timings.draft_n_accepted)),
     _column(
         "server_prompt_ms",
         "float",
         "reading the prompt, by the server's clock",
-        _by_server(lambda told: told.prompt_ms),
+        _by_server(lambda timings: timings.prompt_ms),
     ),
     _column(
         "server_decode_ms",
         "float",
         "writing the answer, by the server's clock",
-        _by_server(lambda told: told.predicted_ms),
+        _by_server(lambda timings: timings.predicted_ms),
     ),
-    _column("events", "int", "events of the answer: see the events' table", lambda row: len(row.record.events)),
-    _column("coalesced", "int", "events that share the stamp of the one before", lambda row: row.record.coalesced),
     _column(
-        "stamp_errors", "int", "reads without a kernel time stamp of their own", lambda row: row.record.stamp_errors
+        "events", "int", "number of events of the answer: see the events table", lambda row: len(row.record.events)
     ),
-    _column("resent", "int", "how often it went out again over a new connection", lambda row: row.record.resent),
+    _column("coalesced", "int", "events with the same stamp as the event before", lambda row: row.record.coalesced),
+    _column("stamp_errors", "int", "reads without a valid kernel time stamp", lambda row: row.record.stamp_errors),
+    _column("resent", "int", "how often it was sent again over a new connection", lambda row: row.record.resent),
 )
 _TEXTS = (
-    _column("prompt", "text", "what was asked, its messages joined", lambda row: row.asked and row.asked.prompt),
-    _column("text", "text", "the answer, without thoughts and tool calls", lambda row: row.record.text),
+    _column("prompt", "text", "the prompt, its messages joined", lambda row: row.request and row.request.prompt),
+    _column("text", "text", "the answer, without reasoning and tool calls", lambda row: row.record.text),
 )
 REQUEST_COLUMNS = tuple(column for column, _ in (*_REQUEST, *_TEXTS))
-"""All of them; the last two are there with text only."""
+"""All columns; the last two are present only with text."""
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -191,10 +198,10 @@ EVENT_COLUMNS = (
     ExportColumn("event", "int", "the event's place in its answer, from 0"),
     ExportColumn("at_ns", "int", "when it came"),
     ExportColumn("kind", "text", "text, reasoning or tool (output); role, empty, usage, done or error"),
-    ExportColumn("chars", "int", "code points of output that it brought"),
-    ExportColumn("tokens", "int", "tokens that it brought, where the server told of each event"),
+    ExportColumn("chars", "int", "code points of output in it"),
+    ExportColumn("tokens", "int", "tokens of the event, if the server reports them"),
 )
-EVENT_TEXT = ExportColumn("text", "text", "the output that it brought")
+EVENT_TEXT = ExportColumn("text", "text", "the output in it")
 
 
 def _event_batches(trials: Sequence[ExportedTrial], with_text: bool) -> Iterator[Batch]:

@@ -1,10 +1,10 @@
-"""What would vLLM's benchmark have printed and saved of a trial? Its call, as far as a study tells of it."""
+"""Trials in the formats of vLLM's serving benchmark: its printed block and its result file."""
 
 import math
 from typing import Any
 
 from inferometer.core.record import Trial
-from inferometer.core.schedule import Gamma, Poisson, Ramp, concurrency_limit, rate_asked_per_s
+from inferometer.core.schedule import Gamma, Poisson, Ramp, concurrency_limit, requested_rate_per_s
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.report.vllm_block import DEFAULT_SECTIONS, ServingArguments, result_json, serving_block
 from inferometer.results.read import Study
@@ -21,7 +21,7 @@ def serving_arguments(
     percentiles: tuple[float, ...] = (99,),
     save_detailed: bool = False,
 ) -> ServingArguments:
-    """What vLLM's result file says of the call. `backend` "": the arm's API. `date`: YYYYmmdd-HHMMSS."""
+    """The benchmark's arguments, as a study records them. `backend` "": the arm's API. `date`: YYYYmmdd-HHMMSS."""
     spec, schedule = study.spec, study.spec.schedule
     arm = spec.arms[trial.arm]
     model = arm.model or next((record.model for record in trial.records if record.model), "")
@@ -32,7 +32,7 @@ def serving_arguments(
         tokenizer_id=model if spec.tokenizer in ("server", "none") else spec.tokenizer,
         num_prompts=sum(record.measured for record in trial.records),
         metadata=metadata or {},
-        request_rate=rate_asked_per_s(schedule) or math.inf,
+        request_rate=requested_rate_per_s(schedule) or math.inf,
         burstiness=schedule.burstiness if isinstance(schedule, Poisson | Gamma | Ramp) else 1.0,
         ramp=schedule if isinstance(schedule, Ramp) else None,
         max_concurrency=concurrency_limit(schedule),
@@ -55,7 +55,7 @@ def block_of(
         study.summary(trial, dialect, percentiles),
         percentile_metrics=sections,
         max_concurrency=concurrency_limit(schedule),
-        request_rate=rate_asked_per_s(schedule) or math.inf,
+        request_rate=requested_rate_per_s(schedule) or math.inf,
     )
 
 
@@ -76,6 +76,6 @@ def result_of(
 
 
 def _compact(started_at: str) -> str:
-    """2026-05-04T12:30:00.123+02:00 as vLLM writes it: 20260504-123000."""
+    """A time stamp in vLLM's form: 2026-05-04T12:30:00.123+02:00 becomes 20260504-123000."""
     digits = "".join(letter for letter in started_at[:19] if letter.isdigit())
     return f"{digits[:8]}-{digits[8:]}"

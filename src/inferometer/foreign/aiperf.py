@@ -1,7 +1,7 @@
-"""What did NVIDIA's AIPerf measure? Its `profile_export_aiperf.json`, and `profile_export.jsonl` with each request.
+"""Reader of NVIDIA AIPerf's files: `profile_export_aiperf.json`, and `profile_export.jsonl` with one request per line.
 
-Read from the source of 0.13.0. What it calls inter-token latency is our TPOT, and its inter-chunk latency is our ITL.
-The file by requests has no totals: its values are computed from the records, by our definitions.
+Based on the source of 0.13.0. AIPerf's inter-token latency is our TPOT, its inter-chunk latency is our ITL. The file
+with requests has no totals: its values are computed from the records, by our definitions.
 """
 
 from collections.abc import Sequence
@@ -9,20 +9,28 @@ from typing import Any
 
 from inferometer.base.units import NS_PER_MS
 from inferometer.core.record import RequestRecord, TokenUsage, Trial
-from inferometer.foreign.chunk_times import ALWAYS, CHUNKS, SENDING, answer, bursts_of, chunks_after, keys_of
+from inferometer.foreign.chunk_times import (
+    ALWAYS,
+    CHUNKS,
+    SENDING,
+    answer_record,
+    chunks_after,
+    keys_of_families,
+    known_bursts,
+)
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.tool_json import (
     JsonValue,
     count,
-    explained,
+    differences_by_key,
     field,
     items,
-    lacking,
     ns_of,
     number,
     objects,
     settings,
     text_of,
+    unreadable,
 )
 from inferometer.metrics.summary import summarize
 
@@ -45,10 +53,10 @@ _SUMS = {
 _MS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "sec": 1e3, "s": 1e3}
 _SECONDS = {unit: in_ms / 1e3 for unit, in_ms in _MS.items()}
 
-_CLIENT = "counted by the client's tokenizer, unless the server's counts were asked for"
-_PHASE = "over the phase as it was observed, which is longer than its benchmark duration"
+_CLIENT = "counted by the client's tokenizer, unless the server's counts were requested"
+_PHASE = "over the observed phase, which is longer than the benchmark duration"
 _DIFFERS = {
-    "duration": "from the first sending",
+    "duration": "from the first request sent",
     "total_input_tokens": f"{_CLIENT}; without the chat template",
     "total_output_tokens": _CLIENT,
     "request_throughput": _PHASE,
@@ -56,14 +64,14 @@ _DIFFERS = {
     "total_token_throughput": f"{_PHASE}; tokens {_CLIENT}",
     "ttft": "connecting is in it",
     "tpot": f"tokens {_CLIENT}",
-    "itl": "a gap between chunks, whatever they bring",
-    "chunk_gap": "a gap between chunks, whatever they bring",
+    "itl": "a gap between chunks, whatever their content",
+    "chunk_gap": "a gap between chunks, whatever their content",
 }
 _OF_RECORDS = ("ttft",)
 
 
 def runs_of(text: str, name: str) -> Sequence[ForeignRun] | None:
-    """One run, of either file."""
+    """One run, from either file; None for other files."""
     found = objects(text)
     if not found:
         return None
@@ -80,14 +88,14 @@ def runs_of(text: str, name: str) -> Sequence[ForeignRun] | None:
 def _profile(source: JsonValue, name: str) -> ForeignRun:
     if number(field(source, "request_count", "avg")) is None:
         version = text_of(source["aiperf_version"]) or "unknown"
-        raise lacking("AIPerf", name, f"version {version} has no number for `request_count.avg`")
+        raise unreadable("AIPerf", name, f"version {version} has no number for `request_count.avg`")
     values: dict[str, float | None] = {
         key: found * _SECONDS.get(text_of(field(source, told, "unit")), 1.0) if key == "duration" else found
         for told, key in _SUMS.items()
         if (found := number(field(source, told, "avg"))) is not None
     }
     if number(field(source, "error_request_count", "avg")) is None:
-        values["failed"] = 0.0  # left out there where nothing failed
+        values["failed"] = 0.0  # AIPerf leaves it out if nothing failed
     for told, keys in _LATENCIES.items():
         for key in keys:
             values |= _statistics(key, field(source, told))
@@ -95,13 +103,13 @@ def _profile(source: JsonValue, name: str) -> ForeignRun:
         name=name,
         tool="aiperf",
         values=values,
-        differs=explained(values, _DIFFERS),
+        differs=differences_by_key(values, _DIFFERS),
         settings=_settings(source),
     )
 
 
 def _statistics(key: str, told: Any) -> dict[str, float | None]:
-    """Its avg, p50, std and percentiles of one latency, in ms; nothing where the unit is none of time."""
+    """Mean, median, standard deviation and percentiles of one latency, in ms; empty if the unit is not a time."""
     in_ms = _MS.get(text_of(field(told, "unit")))
     if in_ms is None:
         return {}
@@ -136,16 +144,16 @@ def _requests(found: list[JsonValue], name: str) -> ForeignRun:
     found = sorted(found, key=lambda one: number(field(one, "metadata", "request_start_ns")) or 0)
     start_ns = _wall_ns(found[0], "request_start_ns") or 0
     records = tuple(_record(index, one, start_ns) for index, one in enumerate(found))
-    of_records = keys_of(ALWAYS | CHUNKS | SENDING | bursts_of(records))
+    keys_from_records = keys_of_families(ALWAYS | CHUNKS | SENDING | known_bursts(records))
     summary = summarize(Trial("", 1, "done", plan_started_ns=0, records=records), percentiles=(90, 95, 99))
-    values = {key: value for key, value in summary.values.items() if key in of_records}
+    values = {key: value for key, value in summary.values.items() if key in keys_from_records}
     return ForeignRun(
         name=name,
         tool="aiperf",
         values=values,
-        differs=explained(values, {key: _DIFFERS[key] for key in _OF_RECORDS}),
+        differs=differences_by_key(values, {key: _DIFFERS[key] for key in _OF_RECORDS}),
         records=records,
-        of_records=of_records,
+        keys_from_records=keys_from_records,
     )
 
 
@@ -157,7 +165,7 @@ def _record(index: int, one: JsonValue, start_ns: int) -> RequestRecord:
     gaps_ns = [ns_of(gap, in_ns) or 0 for gap in items(field(one, "metrics", "inter_chunk_latency", "value"))]
     status = count(field(one, "error", "code"))
     cancelled = field(one, "metadata", "was_cancelled") is True
-    return answer(
+    return answer_record(
         index,
         sent_ns,
         chunks_after(sent_ns + first_ns, gaps_ns) if first_ns else [],

@@ -1,4 +1,4 @@
-"""What record does an answer make, of which a file tells the times of its chunks?"""
+"""Records from the chunk times in other tools' files, and the metrics that can be computed from such records."""
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -10,34 +10,34 @@ from inferometer.foreign.tool_json import family
 from inferometer.metrics.rows import metric_rows
 
 ALWAYS = frozenset({"ttft", "tpot", "e2el", "completed", "failed", "total_input_tokens", "total_output_tokens"})
-"""What the counts and the first and last chunk of each answer are enough for, by the families of our keys."""
+"""Families of metric keys that need only counts and the first and last chunk of each answer."""
 
 CHUNKS = frozenset({"itl", "chunk_gap", "stalls", "stall_time_percent"})
-"""What needs the times of all chunks."""
+"""Families that need the times of all chunks."""
 
 BURSTS = frozenset({"itl_per_token", "tokens_per_burst"})
-"""What needs to know besides how many tokens each brought."""
+"""Families that also need the number of tokens in each chunk."""
 
 SENDING = frozenset({"duration", "request_throughput", "output_throughput", "total_token_throughput"})
-"""What needs to know when each request was sent."""
+"""Families that need the time at which each request was sent."""
 
 DUE = frozenset({"ttft_from_due", "latency_from_sent", "latency_from_due", "lateness"})
-"""What needs to know when each was due."""
+"""Families that need the due time of each request."""
 
 _PERCENTILES = (50, 90, 95, 99, 99.9)
 
 
 _LONGEST_NS = 90 * 24 * 3600 * NS_PER_S
-"""No benchmark takes longer; what counts by the second would need more room than there is."""
+"""No benchmark takes longer, and counts per second of a longer one would not fit into memory."""
 
 
-def keys_of(families: Iterable[str]) -> frozenset[str]:
-    """All keys of these families, with the percentiles that the tools know."""
+def keys_of_families(families: Iterable[str]) -> frozenset[str]:
+    """All keys of these families, with the percentiles that the tools report."""
     wanted = frozenset(families)
     return frozenset(metric.key for metric in metric_rows(_PERCENTILES) if family(metric.key) in wanted)
 
 
-def answer(
+def answer_record(
     index: int,
     sent_ns: int,
     chunks_ns: Sequence[int],
@@ -57,14 +57,14 @@ def answer(
 ) -> RequestRecord:
     """A record of one request whose answer came in chunks at `chunks_ns`, which never decrease.
 
-    No tool tells which chunk brought which part of the `text`: it is cut evenly. `tokens`: how many each chunk brought,
-    where that is told. `outcome` None: what the chunks and the error make likely. `prompt_tokens` and `our_tokens` are
-    by the tool's tokenizer, `usage` by the server. Raises RequestWrong for times that no benchmark has.
+    No tool reports which chunk contained which part of the `text`, so that the text is cut evenly. `tokens`: tokens of
+    each chunk, if known. `outcome` None: derived from the chunks and the error. `prompt_tokens` and `our_tokens` are
+    counted by the tool's tokenizer, `usage` by the server. Raises RequestWrong for times that are too long.
     """
     done_ns = max(sent_ns, end_ns or 0, *chunks_ns[-1:])
     if done_ns > _LONGEST_NS:
         days = done_ns / _LONGEST_NS * 90
-        raise RequestWrong(f"Request {index} of this file ends {days:.0f} days after the start. Are its times right?")
+        raise RequestWrong(f"request {index} ends {days:.0f} days after the start. Check the times in the file.")
     return RequestRecord(
         index=index,
         request_id=request_id or str(index),
@@ -84,12 +84,12 @@ def answer(
 
 
 def chunks_after(first_ns: int, gaps_ns: Iterable[int]) -> list[int]:
-    """When the chunks came, by the time of the first and the gaps between them."""
+    """Times of the chunks, from the time of the first and the gaps between them."""
     return list(accumulate(gaps_ns, initial=first_ns))
 
 
-def bursts_of(records: Iterable[RequestRecord]) -> frozenset[str]:
-    """BURSTS where each chunk's tokens are known: told, or one a chunk, as the answer's count shows."""
+def known_bursts(records: Iterable[RequestRecord]) -> frozenset[str]:
+    """BURSTS if the tokens of each chunk are known: stated in the file, or one per chunk by the answer's count."""
     return BURSTS if all(_tokens_known(record) for record in records if record.ok) else frozenset()
 
 
@@ -100,13 +100,14 @@ def _outcome(chunks_ns: Sequence[int], error: str) -> Outcome:
 
 
 def _events(chunks_ns: Sequence[int], text: str, tokens: Sequence[int]) -> list[Event]:
-    """A chunk that has no part of the text is no `text`, of which an empty one would count as no output."""
+    """Events of the chunks. A chunk without text becomes `reasoning`, because an empty `text` does not count as
+    output."""
     count = len(chunks_ns)
     parts = [text[len(text) * i // count : len(text) * (i + 1) // count] for i in range(count)]
-    told = tokens if len(tokens) == count else [0] * count
+    counts = tokens if len(tokens) == count else [0] * count
     return [
-        Event(at_ns, "text" if part else "reasoning", part, brought)
-        for at_ns, part, brought in zip(chunks_ns, parts, told, strict=True)
+        Event(at_ns, "text" if part else "reasoning", part, token_count)
+        for at_ns, part, token_count in zip(chunks_ns, parts, counts, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""What did another tool measure? One run of it, in our metrics where the definitions agree."""
+"""One run of another tool, in our metrics where the definitions agree."""
 
 import msgspec
 
@@ -7,14 +7,14 @@ from inferometer.llama_bench.row import BenchRow
 
 
 class ForeignRun(msgspec.Struct, frozen=True):
-    """One run as its tool told of it.
+    """One run as its tool reports it.
 
     `name`: a heading, a model, or the file's stem. `values`: by key and in the unit of `metrics.METRICS`, mapped by
-    definition and not by name. `differs`: of keys whose definition there is not quite ours, how it differs.
-    `settings`: what was asked (requests, concurrency, seed, model …), by our names where we have them. `records`: each
-    request, where the file holds them, with times from the start of its plan. `of_records`: the keys that our metrics
-    can have from `records`, for no file tells all that a record of ours does. `rows`: what an engine did by itself
-    (llama-bench). `dialect`: the metric dialect whose definitions these are to the letter; "" for none.
+    definition and not by name. `differs`: by key, how the tool's definition differs from ours. `settings`: the run's
+    settings (requests, concurrency, seed, model …), by our names where we have them. `records`: each
+    request, if the file has them, with times from the start of its plan. `keys_from_records`: the metric keys that can
+    be computed from `records`, because no file has everything that our records have. `rows`: measurements of an engine
+    without a server (llama-bench). `dialect`: the metric dialect with exactly these definitions; "" for none.
     """
 
     name: str
@@ -23,6 +23,6 @@ class ForeignRun(msgspec.Struct, frozen=True):
     differs: dict[str, str] = {}
     settings: dict[str, str] = {}
     records: tuple[RequestRecord, ...] = ()
-    of_records: frozenset[str] = frozenset()
+    keys_from_records: frozenset[str] = frozenset()
     rows: tuple[BenchRow, ...] = ()
     dialect: str = ""

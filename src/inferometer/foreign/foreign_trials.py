@@ -1,4 +1,4 @@
-"""How does what another tool measured stand in a comparison? As a trial, with its own values and what they mean."""
+"""Runs of other tools as trials of a comparison, with their own values and how their definitions differ."""
 
 import re
 from collections import Counter
@@ -16,11 +16,11 @@ from inferometer.metrics.summary import TrialSummary, summarize_view, view
 _PERCENTILE = re.compile(r"p(\d+(?:\.\d+)?)_\w+_ms")
 _LATENCY = re.compile(r"(?:mean|median|std|p\d+(?:\.\d+)?)_(\w+)_ms")
 _SAME_MEASURE = tuple((f"{statistic}_itl_ms", f"{statistic}_chunk_gap_ms") for statistic in ("median", "p99"))
-"""By our definitions these pairs are one measure: gaps between chunks."""
+"""By our definitions each pair is the same measure: gaps between chunks."""
 
 
 def percentiles_of(runs: Iterable[ForeignRun]) -> tuple[float, ...]:
-    """The percentiles that any of the runs tells, and the 99th; the 50th has rows of its own, as the median."""
+    """The percentiles that any of the runs reports, and the 99th. The 50th is left out, because the median has rows."""
     found = {float(match[1]) for run in runs for key in run.values if (match := _PERCENTILE.fullmatch(key))}
     return tuple(sorted((found | {99.0}) - {50.0}))
 
@@ -33,23 +33,25 @@ def trial_of(
     dialect: MetricDialect,
     percentiles: Sequence[float],
 ) -> TrialSummary:
-    """The run as the `number`th trial of `arm`. Where the file holds each request its numbers are made again by
-    `dialect`, so that they have intervals over prompts; what cannot be made again is the tool's own. `origin`: the file
-    and the run's number there."""
+    """The run as the `number`th trial of `arm`. If the file has each request, values are recomputed by
+    `dialect`, so that they have intervals over prompts; other values are those of the tool. `origin`: the file and the
+    run's number in it."""
     summary = TrialSummary(arm, number, {}, dialect=dialect, percentiles=tuple(percentiles))
-    if run.of_records:
+    if run.keys_from_records:
         trial = Trial(arm, number, "done", 0, run.records)
-        with np.errstate(invalid="ignore", divide="ignore"):  # in metrics that the records are not enough for
+        with np.errstate(invalid="ignore", divide="ignore"):  # in metrics that these records cannot give
             summary = summarize_view(view(trial, dialect), percentiles, with_replicates=True)
-    own = {key: value for key, value in summary.values.items() if value is not None and key in run.of_records}
-    differs = run.differs | _of_family(run.differs, own)
-    if run.dialect == dialect:  # then only what no dialect defines is left: memory
+    recomputed = {
+        key: value for key, value in summary.values.items() if value is not None and key in run.keys_from_records
+    }
+    differs = run.differs | _family_differences(run.differs, recomputed)
+    if run.dialect == dialect:  # only memory is not defined by the dialect
         differs = {key: text for key, text in differs.items() if key == "memory_gib"}
     return msgspec.structs.replace(
         summary,
-        values=run.values | own,
-        replicates={key: drawn for key, drawn in summary.replicates.items() if key in own},
-        counts={key: count for key, count in summary.counts.items() if key in own},
+        values=run.values | recomputed,
+        replicates={key: drawn for key, drawn in summary.replicates.items() if key in recomputed},
+        counts={key: count for key, count in summary.counts.items() if key in recomputed},
         notes=(f"From {origin[0]}: {run.tool}", *summary.notes),
         study=f"{origin[0]}#{origin[1]}",
         plan=f"{origin[0]}#{origin[1]}",
@@ -58,16 +60,16 @@ def trial_of(
     )
 
 
-def _of_family(differs: Mapping[str, str], made: Iterable[str]) -> dict[str, str]:
-    """What is told of one statistic of a latency holds for those that were made of the same requests."""
+def _family_differences(differs: Mapping[str, str], recomputed: Iterable[str]) -> dict[str, str]:
+    """Extend the difference of one statistic of a latency to the statistics recomputed from the same requests."""
     families = {match[1]: text for key, text in differs.items() if (match := _LATENCY.fullmatch(key))}
-    found = {key: match[1] for key in made if (match := _LATENCY.fullmatch(key))}
+    found = {key: match[1] for key in recomputed if (match := _LATENCY.fullmatch(key))}
     return {key: families[family] for key, family in found.items() if family in families and key not in differs}
 
 
 def with_chunk_gaps(summaries: Sequence[TrialSummary]) -> list[TrialSummary]:
-    """The trials, where other tools' ITL, which is a gap between chunks, stands in the rows of chunk gaps too, and the
-    other way round, if any other trial has that row."""
+    """The trials with other tools' ITL, which is a gap between chunks, also in the rows of chunk gaps, and vice versa,
+    if any trial has that row."""
     known = {key for one in summaries for key, value in one.values.items() if value is not None}
     return [_with_chunk_gaps(one, known) if one.tool else one for one in summaries]
 
@@ -83,25 +85,25 @@ def _with_chunk_gaps(summary: TrialSummary, known: set[str]) -> TrialSummary:
     return msgspec.structs.replace(summary, values=values, differs=differs)
 
 
-def one_run_notes(summaries: Sequence[TrialSummary]) -> list[str]:
-    """Why there is no interval beside another tool's single run."""
+def single_run_notes(summaries: Sequence[TrialSummary]) -> list[str]:
+    """Notes on why a single run of another tool has no interval."""
     counts = Counter(one.arm for one in summaries)
     alone = [one.arm for one in summaries if one.tool and counts[one.arm] == 1 and not one.replicates]
     if not alone:
         return []
     who = "Each column" if len(alone) == len(counts) else ", ".join(alone)
-    return [f"{who}: one run, its requests not told one by one, has no interval; verdicts against it are unknown"]
+    return [f"{who}: a single run without data per request has no interval, so that there is no verdict"]
 
 
-def unlike_work(summaries: Sequence[TrialSummary]) -> list[Finding]:
-    """A warning where columns, one of them another tool's, plainly did not do the same work."""
+def different_work(summaries: Sequence[TrialSummary]) -> list[Finding]:
+    """A warning if columns, at least one from another tool, clearly did not do the same work."""
     if not any(one.tool for one in summaries):
         return []
     findings: list[Finding] = []
     for key, what in (("completed", "successful requests"), ("total_input_tokens", "total input tokens")):
         found = {one.arm: value for one in summaries if (value := one.values.get(key)) is not None}
         if len(set(found.values())) > 1:
-            each = ", ".join(f"{arm} {percentile_word(value)}" for arm, value in found.items())
-            message = f"The columns are not of the same work, or did not count alike: {what} {each}."
+            by_arm = ", ".join(f"{arm} {percentile_word(value)}" for arm, value in found.items())
+            message = f"The columns did different work, or counted it differently: {what} {by_arm}."
             findings.append(Finding("warning", "other-work", message, "Compare runs of the same prompts."))
     return findings

@@ -1,9 +1,9 @@
-"""What did GuideLLM measure? Its JSON, a run for each benchmark in it; read from the source of 0.8.1.
+"""Reader of GuideLLM's JSON: one run per benchmark. Based on the source of 0.8.1.
 
-What it calls inter-token latency is, of one request, our TPOT: last token less first, over the tokens but one; its
-statistics count a request as often as it has such tokens. Its time per output token has the first token's wait in it,
-and is nothing of ours. Its percentiles are values that occurred, where ours lie between two. It keeps of each answer
-the first and the last token's time only, by the clock of the day.
+GuideLLM's inter-token latency of one request is our TPOT: last token minus first, over the tokens minus one; its
+statistics weight a request by these tokens. Its time per output token includes the wait for the first token and has no
+counterpart here. Its percentiles are observed values, while ours interpolate. Of each answer it stores only the times
+of the first and the last token, by the wall clock.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Any
 
 from inferometer.base.units import NS_PER_S
 from inferometer.core.record import Outcome, RequestRecord, TokenUsage
-from inferometer.foreign.chunk_times import ALWAYS, DUE, SENDING, answer, keys_of
+from inferometer.foreign.chunk_times import ALWAYS, DUE, SENDING, answer_record, keys_of_families
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.tool_json import (
     JsonValue,
@@ -19,13 +19,13 @@ from inferometer.foreign.tool_json import (
     family,
     field,
     items,
-    lacking,
     ns_of,
     number,
     objects,
     objects_in,
     settings,
     text_of,
+    unreadable,
 )
 
 _RATES = {
@@ -49,7 +49,7 @@ _STATISTICS = {
     ("percentiles", "p999"): "p99.9",
 }
 _BY_FAMILY = {
-    "duration": "of what lies between warm-up and cool-down",
+    "duration": "of the time between warm-up and cool-down",
     "ttft": "connecting is in it",
     "tpot": "a request counts as often as it has tokens after the first",
     "e2el": "ends when the response does, not at the last token",
@@ -58,7 +58,7 @@ _OUTCOMES: dict[str, Outcome | None] = {"successful": None, "errored": "server_e
 
 
 def runs_of(text: str, name: str) -> Sequence[ForeignRun] | None:
-    """A run for each of its `benchmarks`."""
+    """One run per element of `benchmarks`; None for other files."""
     found = objects(text)
     if found is None or len(found) != 1:
         return None
@@ -67,7 +67,7 @@ def runs_of(text: str, name: str) -> Sequence[ForeignRun] | None:
     if not version and not any(text_of(one.get("type_")).startswith("generative_benchmark") for one in benchmarks):
         return None
     if not benchmarks:
-        raise lacking("GuideLLM", name, f"version {version or 'unknown'} has no benchmark in it")
+        raise unreadable("GuideLLM", name, f"version {version or 'unknown'} has no benchmark")
     return [_run(one, version, name if len(benchmarks) == 1 else f"{name} {_label(one)}") for one in benchmarks]
 
 
@@ -75,7 +75,7 @@ def _run(one: JsonValue, version: str, name: str) -> ForeignRun:
     completed = number(field(one, "metrics", "request_totals", "successful"))
     if completed is None:
         what = f"version {version or 'unknown'} has no number for `metrics.request_totals.successful`"
-        raise lacking("GuideLLM", name, what)
+        raise unreadable("GuideLLM", name, what)
     values = _values(one, completed)
     records = _records(one)
     complete = sum(record.ok for record in records) == completed
@@ -89,7 +89,7 @@ def _run(one: JsonValue, version: str, name: str) -> ForeignRun:
         differs=_differs(values),
         settings=_settings(one, version),
         records=records,
-        of_records=keys_of(families if records else ()),
+        keys_from_records=keys_of_families(families if records else ()),
     )
 
 
@@ -107,7 +107,7 @@ def _values(one: JsonValue, completed: float) -> dict[str, float | None]:
             values[key] = found
     for told, (key, in_ms) in _LATENCIES.items():
         summary = field(one, "metrics", told, "successful")
-        if number(field(summary, "count")):  # statistics of nothing are 0
+        if number(field(summary, "count")):  # without requests the statistics are 0
             for path, statistic in _STATISTICS.items():
                 if (found := number(field(summary, *path))) is not None:
                     values[f"{statistic}_{key}_ms"] = found * in_ms
@@ -115,19 +115,19 @@ def _values(one: JsonValue, completed: float) -> dict[str, float | None]:
 
 
 def _differs(values: dict[str, float | None]) -> dict[str, str]:
-    """Two may hold of one number: what the latency is, and which percentiles."""
+    """Differences by key; a percentile can have two: of the latency, and of percentiles."""
     found: dict[str, str] = {}
     for key in values:
         clauses = [_BY_FAMILY[family(key)]] if family(key) in _BY_FAMILY else []
         if key.startswith(("median", "p9")):
-            clauses.append("a value that occurred, not one between two")
+            clauses.append("an observed value, not interpolated")
         if clauses:
             found[key] = "; ".join(clauses)
     return found
 
 
 def _label(one: JsonValue) -> str:
-    """As its tables name a benchmark: concurrent@2."""
+    """Name of a benchmark as in GuideLLM's tables: concurrent@2."""
     strategy = field(one, "config", "strategy")
     kind, size = (field(strategy, key) for key in ("type_", "streams"))
     size = size if number(size) is not None else field(strategy, "rate")
@@ -152,7 +152,7 @@ def _settings(one: JsonValue, version: str) -> dict[str, str]:
 
 
 def _records(one: JsonValue) -> tuple[RequestRecord, ...]:
-    """Those that the file holds: `sample_size` may have left some out. In the order of their sending."""
+    """The requests in the file, in the order of their sending. `sample_size` may have left some out."""
     told = [
         (request, status)
         for status in _OUTCOMES
@@ -162,28 +162,28 @@ def _records(one: JsonValue) -> tuple[RequestRecord, ...]:
     told.sort(key=lambda pair: _time_s(pair[0], "request_start") or 0.0)
     start_s = number(one.get("start_time"))
     first_s = _time_s(told[0][0], "request_start") if told else None
-    began_s = min(start_s if start_s is not None else 9e18, first_s or 0.0)
+    start_of_run_s = min(start_s if start_s is not None else 9e18, first_s or 0.0)
     is_open = field(one, "config", "strategy", "type_") in ("constant", "poisson", "trace")
-    return tuple(_record(i, request, status, began_s, is_open) for i, (request, status) in enumerate(told))
+    return tuple(_record(i, request, status, start_of_run_s, is_open) for i, (request, status) in enumerate(told))
 
 
-def _record(index: int, request: Any, status: str, began_s: float, is_open: bool) -> RequestRecord:
-    sent_ns = _after_ns(request, "request_start", began_s) or 0
+def _record(index: int, request: Any, status: str, start_of_run_s: float, is_open: bool) -> RequestRecord:
+    sent_ns = _after_ns(request, "request_start", start_of_run_s) or 0
     targeted_s, sent_s = _time_s(request, "targeted_start"), _time_s(request, "request_start") or 0.0
     wait_ns = ns_of(sent_s - targeted_s, NS_PER_S) if is_open and targeted_s is not None else None
-    stamps = [_after_ns(request, f"{which}_token_iteration", began_s) for which in ("first", "last")]
+    stamps = [_after_ns(request, f"{which}_token_iteration", start_of_run_s) for which in ("first", "last")]
     chunks = [at for at in stamps if at is not None]
     if len(chunks) == 2 and (
         count(field(request, "info", "timings", "token_iterations")) == 1 or chunks[0] >= chunks[1]
     ):
         chunks = chunks[:1]
-    return answer(
+    return answer_record(
         index,
         sent_ns,
         chunks,
         request_id=text_of(field(request, "request_id")),
         due_ns=None if wait_ns is None else sent_ns - wait_ns,
-        end_ns=_after_ns(request, "request_end", began_s),
+        end_ns=_after_ns(request, "request_end", start_of_run_s),
         text=text_of(field(request, "output")),
         error=text_of(field(request, "info", "error")) or ("" if status == "successful" else status),
         outcome=_OUTCOMES[status],
@@ -195,7 +195,7 @@ def _time_s(request: Any, name: str) -> float | None:
     return number(field(request, "info", "timings", name))
 
 
-def _after_ns(request: Any, name: str, began_s: float) -> int | None:
-    """From the benchmark's start."""
+def _after_ns(request: Any, name: str, start_of_run_s: float) -> int | None:
+    """Time from the benchmark's start, ns."""
     at_s = _time_s(request, name)
-    return None if at_s is None else ns_of(at_s - began_s, NS_PER_S)
+    return None if at_s is None else ns_of(at_s - start_of_run_s, NS_PER_S)

@@ -1,4 +1,4 @@
-"""Under which headings does each line of a text stand? Markdown's rules, as far as headings and code blocks go."""
+"""Headings above each line of a text, by Markdown's rules for headings and code blocks."""
 
 import re
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ _HEADING = re.compile(r" {0,3}(?P<marks>#{1,6})[ \t]")
 _UNDERLINE = re.compile(r" {0,3}(?P<mark>=|-)(?P=mark){2,}[ \t]*$")
 _FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})(?P<rest>.*)$")
 _NO_TITLE = ("|", "-", "*", ">", "#", "`", "~", "=", "    ", "\t")
-"""What a line above an underline begins with where it is no title: a table, a list, a quotation, code."""
+"""Starts of lines that are not a title even above an underline: tables, lists, quotations, code."""
 
 
-def placed_lines(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Each line with the path of headings that it stands under, the outermost first. A `#` inside a fenced code block
-    is no heading."""
+def lines_with_headings(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each line with the path of headings above it, the outermost first. A `#` inside a fenced code block is not a
+    heading."""
     path: list[tuple[int, str]] = []  # level and text
     fence = ""
     before = ""
@@ -35,7 +35,7 @@ def placed_lines(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _title(text: str) -> str:
-    """A heading's text without the blanks around it and the signs that may close it."""
+    """A heading's text without surrounding blanks and without closing `#` signs."""
     stripped = text.strip()
     open_ended = stripped.rstrip("#")
     return open_ended.rstrip() if open_ended != stripped and open_ended[-1:] in ("", " ", "\t") else stripped

@@ -1,4 +1,4 @@
-"""What does an argument of `compare` or `show` name? A study folder, or runs in a file of another tool."""
+"""Arguments of `compare` and `show`: study folders, and runs in files of other tools."""
 
 import difflib
 import re
@@ -11,7 +11,7 @@ import msgspec
 from inferometer.base.errors import RequestWrong
 from inferometer.base.text import sanitize
 from inferometer.base.units import BYTES_PER_MIB, bytes_text
-from inferometer.foreign.document import BETWEEN
+from inferometer.foreign.document import HEADING_SEPARATOR
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.foreign_trials import percentiles_of, trial_of
 from inferometer.foreign.readers import READERS, read
@@ -21,18 +21,18 @@ from inferometer.metrics.summary import TrialSummary
 from inferometer.store import archive
 
 _MOST_BYTES = 128 * BYTES_PER_MIB
-"""More than any result file at hand; a model or a log of everything is refused before it is read."""
+"""Larger than any known result file: models and huge logs are rejected before they are read."""
 
 
 _MOST_CHARACTERS = 200
-"""Of one heading or setting."""
+"""Maximum length of one heading or setting."""
 _MOST_COLUMNS = 40
-"""More than anybody reads side by side; pairs of columns grow with the square."""
+"""More columns are unreadable, and the number of pairs grows with the square."""
 
 
 class InputColumn(msgspec.Struct, frozen=True):
-    """One run of a file and the column that it stands in. `folders_before`: how many study folders were named before
-    it. `origin`: the file and the run's number there, from 1."""
+    """One run of a file and its column. `folders_before`: number of study folders named before it. `origin`: the file
+    and the run's number in it, from 1."""
 
     name: str
     run: ForeignRun
@@ -41,19 +41,19 @@ class InputColumn(msgspec.Struct, frozen=True):
 
 
 class Inputs(msgspec.Struct, frozen=True):
-    """Everything that was named, in order."""
+    """All study folders and runs that the arguments name, in order."""
 
     folders: tuple[Path, ...]
     columns: tuple[InputColumn, ...]
 
     @property
     def served(self) -> list[InputColumn]:
-        """Those that tell of requests."""
+        """Columns with requests to a server."""
         return [column for column in self.columns if column.run.values or column.run.records]
 
     @property
     def engine_rows(self) -> list[tuple[str, Sequence[BenchRow]]]:
-        """Those that tell of an engine by itself, with their names."""
+        """Columns with measurements of an engine without a server (llama-bench), with their names."""
         return [(column.name, column.run.rows) for column in self.columns if column.run.rows]
 
     @property
@@ -61,7 +61,7 @@ class Inputs(msgspec.Struct, frozen=True):
         return percentiles_of(column.run for column in self.served)
 
     def trials(self, dialect: MetricDialect) -> dict[int, list[TrialSummary]]:
-        """The runs as trials, by how many folders stand before them; runs of one name are trials of one column."""
+        """The runs as trials, by number of folders before them; runs of the same name are trials of one column."""
         found: dict[int, list[TrialSummary]] = {}
         counts: dict[str, int] = {}
         for column in self.served:
@@ -80,17 +80,16 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 def inputs_of(arguments: Sequence[str]) -> Inputs:
-    """What the arguments name. Raises RequestWrong with what there is to choose from."""
+    """The inputs that the arguments name. Raises RequestWrong with the possible choices."""
     folders: list[Path] = []
     found: list[InputColumn] = []
-    wanted: list[tuple[str, Sequence[str]]] = []  # of each column the name that was given, and what it may be called
+    wanted: list[tuple[str, Sequence[str]]] = []  # for each column the given name, and possible names
     for argument in arguments:
         named = _named(argument)
         if named.path.is_dir() or archive.is_zip(named.path):
             if named.name or named.fragment:
                 raise RequestWrong(
-                    f"{named.path} is a study, and its arms keep their names: NAME= and #… are for runs in files. "
-                    "Name it alone."
+                    f"{named.path} is a study, and NAME= and #… work only for runs in files. Write the path alone."
                 )
             folders.append(named.path)
             continue
@@ -103,14 +102,14 @@ def inputs_of(arguments: Sequence[str]) -> Inputs:
     columns = [msgspec.structs.replace(one, name=name) for one, name in zip(found, _names(wanted), strict=True)]
     if len({column.name for column in columns}) > _MOST_COLUMNS:
         raise RequestWrong(
-            f"{len(columns)} runs are more than stand side by side ({_MOST_COLUMNS}). Choose by number or heading: "
+            f"{len(columns)} runs are too many (at most {_MOST_COLUMNS}). Choose some by number or heading: "
             f"inferometer show {columns[0].origin[0]} lists them."
         )
     return Inputs(tuple(folders), tuple(columns))
 
 
 def runs_in(path: Path) -> Sequence[ForeignRun]:
-    """All runs in a file. Raises RequestWrong where it cannot be read or is of no tool that is known."""
+    """All runs in a file. Raises RequestWrong if it cannot be read or is not from a known tool."""
     text = _text_of(path)
     try:
         runs = read(text, path.stem)
@@ -118,15 +117,17 @@ def runs_in(path: Path) -> Sequence[ForeignRun]:
         raise RequestWrong(f"{path}: {error}") from error
     if not runs:
         known = "\n".join(f"  - {reader}" for reader in READERS)
-        raise RequestWrong(f"{path} holds no result that is known. Read are:\n{known}\n  - study folders")
-    return [_harmless(run) for run in runs]
+        raise RequestWrong(f"{path} has no known result. Supported files:\n{known}\n  - study folders")
+    return [_sanitized(run) for run in runs]
 
 
-def _harmless(run: ForeignRun) -> ForeignRun:
-    """The run with names that can be shown: whoever wrote the file chose them."""
+def _sanitized(run: ForeignRun) -> ForeignRun:
+    """The run with sanitized texts, because the file's author chose them."""
     return msgspec.structs.replace(
         run,
-        name=BETWEEN.join(sanitize(heading, _MOST_CHARACTERS) for heading in run.name.split(BETWEEN)),
+        name=HEADING_SEPARATOR.join(
+            sanitize(heading, _MOST_CHARACTERS) for heading in run.name.split(HEADING_SEPARATOR)
+        ),
         tool=sanitize(run.tool, _MOST_CHARACTERS),
         settings={sanitize(key): sanitize(value, _MOST_CHARACTERS) for key, value in run.settings.items()},
         differs={key: sanitize(text) for key, text in run.differs.items()},
@@ -134,12 +135,12 @@ def _harmless(run: ForeignRun) -> ForeignRun:
 
 
 def heading_of(run: ForeignRun) -> str:
-    """The innermost of the headings that a run stands under, or its name."""
-    return run.name.rpartition(BETWEEN)[2]
+    """The innermost heading above a run, or the run's name."""
+    return run.name.rpartition(HEADING_SEPARATOR)[2]
 
 
 def _named(argument: str) -> _Named:
-    """The parts of an argument; a path that is there may hold both signs."""
+    """The parts of an argument. An existing path may contain both signs."""
     if Path(argument).exists():
         return _Named("", Path(argument), "")
     name, sign, rest = argument.partition("=")
@@ -150,8 +151,8 @@ def _named(argument: str) -> _Named:
         if path.exists():
             return _Named(name, path, "" if mark is None else rest[mark.end() :].strip().strip("\"'"))
     missing = Path(rest.partition("#")[0])
-    beside = [str(other) for other in missing.parent.iterdir()] if missing.parent.is_dir() else []
-    near = difflib.get_close_matches(str(missing), beside, n=1)
+    siblings = [str(other) for other in missing.parent.iterdir()] if missing.parent.is_dir() else []
+    near = difflib.get_close_matches(str(missing), siblings, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     raise RequestWrong(f"there is no file or study folder {missing}.{hint}")
 
@@ -161,33 +162,33 @@ def _text_of(path: Path) -> str:
         size = path.stat().st_size
         if size > _MOST_BYTES:
             raise RequestWrong(
-                f"{path} has {bytes_text(size)}; results of up to {bytes_text(_MOST_BYTES)} are read. "
-                "Cut out the part with the results."
+                f"{path} has {bytes_text(size)}; at most {bytes_text(_MOST_BYTES)} can be read. "
+                "Extract the part with the results."
             )
         content = path.read_bytes()
     except OSError as error:
         raise RequestWrong(f"{path} cannot be read: {error.strerror or error}") from error
     if not content.strip():
         raise RequestWrong(f"{path} is empty.")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # as PowerShell writes what it redirects
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # PowerShell's redirection writes UTF-16
         return content.decode("utf-16", errors="replace")
     if b"\0" in content:
-        hint = f" For a study name its folder: {path.parent}." if path.name == "study.db" else ""
-        raise RequestWrong(f"{path} is no text: it holds zero bytes.{hint}")
+        hint = f" To read a study, name its folder: {path.parent}." if path.name == "study.db" else ""
+        raise RequestWrong(f"{path} is not a text file: it contains zero bytes.{hint}")
     return content.decode("utf-8-sig", errors="replace")
 
 
 def _number_of(named: _Named, runs: Sequence[ForeignRun]) -> int:
-    """Which run a fragment means, from 1: by number; by heading as it is written; else by the only one that begins so,
-    or has it in it, in whatever case. Raises RequestWrong with what there is."""
+    """The number of the run that a fragment means, from 1: by number; by exact heading; else by the only heading that
+    starts with it or contains it, ignoring case. Raises RequestWrong with the possible choices."""
     wanted = named.fragment
     if wanted.isdecimal():
         if 1 <= int(wanted) <= len(runs):
             return int(wanted)
-        raise RequestWrong(f"{named.path} has no run {wanted}. It holds:\n{_listing(runs)}")
+        raise RequestWrong(f"{named.path} has no run {wanted}. Its runs:\n{_listing(runs)}")
     low = wanted.casefold()
     ways: tuple[Callable[[ForeignRun], bool], ...] = (
-        lambda run: wanted in (run.name, heading_of(run)) or run.name.endswith(BETWEEN + wanted),
+        lambda run: wanted in (run.name, heading_of(run)) or run.name.endswith(HEADING_SEPARATOR + wanted),
         lambda run: low in (run.name.casefold(), heading_of(run).casefold()),
         lambda run: heading_of(run).casefold().startswith(low),
         lambda run: low in run.name.casefold(),
@@ -198,12 +199,12 @@ def _number_of(named: _Named, runs: Sequence[ForeignRun]) -> int:
             return found[0]
         if found:
             raise RequestWrong(
-                f"{wanted!r} is more than one run of {named.path}; choose by number, as "
+                f"{wanted!r} matches more than one run of {named.path}. Choose by number, such as "
                 f"{named.path}#{found[0]}:\n{_listing(runs, found)}"
             )
     near = difflib.get_close_matches(low, [heading_of(run).casefold() for run in runs], n=1, cutoff=0.4)
     hint = next((f" Did you mean {heading_of(run)!r}?" for run in runs if [heading_of(run).casefold()] == near), "")
-    raise RequestWrong(f"{named.path} has no heading {wanted!r}.{hint} It holds:\n{_listing(runs)}")
+    raise RequestWrong(f"{named.path} has no heading {wanted!r}.{hint} Its runs:\n{_listing(runs)}")
 
 
 def _listing(runs: Sequence[ForeignRun], only: Sequence[int] = ()) -> str:
@@ -212,17 +213,17 @@ def _listing(runs: Sequence[ForeignRun], only: Sequence[int] = ()) -> str:
 
 
 def _candidates(run: ForeignRun, path: Path, number: int, count: int) -> list[str]:
-    """What a run, the `number`th of `count` in its file, may be called; the shortest first, the last like no other."""
-    headings = run.name.split(BETWEEN)
+    """Possible names of a run, the `number`th of `count` in its file: the shortest first, the last one unique."""
+    headings = run.name.split(HEADING_SEPARATOR)
     numbered = [f"{headings[-1]} #{number}"] if count > 1 else []
     if run.name == path.stem:
         return [run.name, *numbered, str(path.with_suffix("")), f"{path}#{number}"]
-    longer = [BETWEEN.join(headings[-deep:]) for deep in range(2, len(headings) + 1)]
+    longer = [HEADING_SEPARATOR.join(headings[-deep:]) for deep in range(2, len(headings) + 1)]
     return [headings[-1], *numbered, *longer, f"{path.stem}: {run.name}", f"{path}#{number}"]
 
 
 def _names(wanted: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    """A name for each: the one that was given, else the shortest of its candidates that no other has."""
+    """A name for each: the given one, else the shortest of its candidates that is unique."""
     chosen = [0] * len(wanted)
 
     def names() -> list[str]:

@@ -1,6 +1,6 @@
-"""What did llama-bench measure? Its JSON (an array or one object a line), csv and sql, as rows; checked on build 11434.
+"""Reader of llama-bench's JSON (an array or one object per line), csv and sql; checked with build 11434.
 
-Its Markdown is read by `llama_bench_table`.
+`llama_bench_table` reads its Markdown.
 """
 
 import csv
@@ -20,16 +20,16 @@ SETTINGS = (
     "n_gpu_layers", "n_cpu_moe", "n_threads", "n_batch", "n_ubatch", "type_k", "type_v", "main_gpu", "split_mode",
     "no_kv_offload", "flash_attn", "devices", "tensor_split", "use_mmap", "load_mode", "embeddings", "no_op_offload",
 )  # fmt: skip
-"""The fields that say how a row was run, in the order of llama-bench's columns."""
+"""The fields with a row's settings, in the order of llama-bench's columns."""
 
 _KNOWN_BY = frozenset({"n_prompt", "n_gen", "avg_ts"})
-"""Fields that every version writes and no other tool has together."""
+"""Fields that every version writes, and that no other tool has together."""
 _INSERT = re.compile(r"INSERT INTO \w+ \((?P<fields>[^)]*)\) VALUES \((?P<values>.*)\);\s*$")
 
 
 class _Entry(msgspec.Struct):
-    """The fields that rows are made of, by build 11434's source; those with a default are not in that of 2024, and
-    `samples_ns` is in JSON alone."""
+    """The fields that rows need, by build 11434's source. Fields with a default are missing in builds of 2024, and
+    `samples_ns` exists only in JSON."""
 
     n_prompt: int
     n_gen: int
@@ -48,13 +48,13 @@ class _Entry(msgspec.Struct):
 
 
 def runs_of(text: str, name: str) -> Sequence[ForeignRun] | None:
-    """One run, of all rows of a file. Raises RequestWrong where it is llama-bench's and cannot be read."""
+    """One run, of all rows of a file. Raises RequestWrong for llama-bench output that cannot be read."""
     rows = _rows_of_json(text) or _rows_of_csv(text) or _rows_of_sql(text)
     return [ForeignRun(name, "llama-bench", rows=tuple(rows))] if rows else None
 
 
 def rows_of(text: str) -> list[BenchRow]:
-    """All rows of a JSON output, in its order. Raises TrialFailed where it is no output of llama-bench."""
+    """All rows of a JSON output, in its order. Raises TrialFailed if it is not output of llama-bench."""
     stripped = text.strip()
     if stripped.startswith("["):
         entries = _decoded(stripped)
@@ -63,20 +63,20 @@ def rows_of(text: str) -> list[BenchRow]:
 
 
 def row_of_line(line: str) -> BenchRow | None:
-    """The row of one line of `-o jsonl`; None for a line that holds none."""
+    """The row of one line of `-o jsonl`; None for a line without a row."""
     return row_of(_decoded(line)) if line.lstrip().startswith("{") else None
 
 
 def row_of(entry: Any) -> BenchRow:
-    """One object of the output as a row. Raises TrialFailed. `entry` is whatever the JSON held, or a dict of text."""
+    """One object of the output as a row. Raises TrialFailed. `entry`: any JSON value, or a dict of texts."""
     try:
         found = msgspec.convert(entry, _Entry, strict=False)
     except msgspec.ValidationError as error:
         raise TrialFailed(
-            f"llama-bench's output has another form than known: {error}. Is it another program?"
+            f"llama-bench's output has an unknown form: {error}. Check that the program is llama-bench."
         ) from error
     if any(sample <= 0 for sample in found.samples_ns):
-        raise TrialFailed("llama-bench's output has a test that took no time. Is it another program?")
+        raise TrialFailed("llama-bench's output has a test that took no time. Check that the program is llama-bench.")
     fields = cast("dict[str, Any]", entry)
     return BenchRow(
         test=BenchTest(found.n_prompt, found.n_gen, found.n_depth),
@@ -91,18 +91,18 @@ def row_of(entry: Any) -> BenchRow:
         devices=_devices(found),
         settings={name: _word(fields[name]) for name in SETTINGS if name in fields},
         samples_ns=found.samples_ns,
-        told_rate_per_s=None if found.samples_ns else _finite(found.avg_ts),
-        told_deviation_per_s=None if found.samples_ns else _finite(found.stddev_ts),
+        reported_rate_per_s=None if found.samples_ns else _finite(found.avg_ts),
+        reported_deviation_per_s=None if found.samples_ns else _finite(found.stddev_ts),
     )
 
 
 def engine_of(commit: str, number: int) -> str:
-    """A build as we call it: by its number, else by its commit."""
+    """Name of a build: by its number, else by its commit."""
     return "llama-bench " + (f"b{number}" if number else sanitize(commit) or "unknown build")
 
 
 def _rows_of_json(text: str) -> list[BenchRow]:
-    """Empty where it is no JSON of llama-bench."""
+    """Empty for anything but JSON of llama-bench."""
     begin = text.lstrip()[:4000]
     if not begin.startswith(("[", "{")) or not all(f'"{field}"' in begin for field in _KNOWN_BY):
         return []
@@ -110,7 +110,7 @@ def _rows_of_json(text: str) -> list[BenchRow]:
 
 
 def _rows_of_csv(text: str) -> list[BenchRow]:
-    """What llama-bench prints on standard error may stand between the lines."""
+    """Output on standard error may be mixed into the lines."""
     lines = text.splitlines()
     start = next((i for i, line in enumerate(lines) if set(line.replace('"', "").split(",")) >= _KNOWN_BY), None)
     if start is None:
@@ -131,29 +131,29 @@ def _rows_of_sql(text: str) -> list[BenchRow]:
 
 
 def _rows_of_lines(lines: Iterable[str], quotechar: str = '"') -> list[BenchRow]:
-    """The first line names the fields; lines of another number of fields are none of the table's."""
+    """The first line names the fields; lines with another number of fields are skipped."""
     fields, *entries = csv.reader(lines, quotechar=quotechar, skipinitialspace=True)
     return [row_of(dict(zip(fields, entry, strict=True))) for entry in entries if len(entry) == len(fields)]
 
 
 def _readable(rows: Callable[[], list[BenchRow]]) -> list[BenchRow]:
-    """The rows; where there should be some and are none, that is an error of the file, not of a trial."""
+    """The rows. Errors, and a result without rows, become RequestWrong: the file is wrong, and no trial failed."""
     try:
         found = rows()
     except (TrialFailed, ValueError, csv.Error) as error:
-        raise RequestWrong(f"an output of llama-bench that cannot be read, cut off perhaps: {error}") from error
+        raise RequestWrong(f"the llama-bench output cannot be read, it may be cut off: {error}") from error
     if not found:
-        raise RequestWrong("an output of llama-bench without a row: was it stopped before its first test ended?")
+        raise RequestWrong("the llama-bench output has no row: it may have been stopped before its first test ended.")
     return found
 
 
 def _devices(entry: _Entry) -> tuple[str, ...]:
-    """The GPUs that the build sees: by commas, in 2024 by strokes."""
+    """The GPUs that the build sees, separated by commas, in 2024 by slashes."""
     return tuple(name.strip() for name in re.split(r", |/", sanitize(entry.gpu_info)) if name.strip())
 
 
 def _older_backend(fields: dict[str, Any]) -> str:
-    """Builds before `backends` had a flag for each; one for CUDA was for ROCm too."""
+    """The backend in builds before the field `backends`, which had one flag each; CUDA's flag included ROCm."""
     known = {"cuda": "CUDA/ROCm", "vulkan": "Vulkan", "metal": "Metal", "sycl": "SYCL", "gpu_blas": "GPU BLAS"}
     return next((name for flag, name in known.items() if fields.get(flag) not in (None, False, 0, "0", "")), "CPU")
 
@@ -173,4 +173,4 @@ def _decoded(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise TrialFailed(f"llama-bench wrote no JSON: {error}: {text[:200]!r}") from error
+        raise TrialFailed(f"llama-bench did not write JSON: {error}: {text[:200]!r}") from error

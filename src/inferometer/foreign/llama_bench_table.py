@@ -1,6 +1,6 @@
-"""What does a Markdown table of llama-bench say? Its lines as rows, whichever columns its version has.
+"""Reader of llama-bench's Markdown tables, with the columns of any version.
 
-Read are the tables of 2023 (no size, `pp 512`) to build 11434, and those of our own engine-bench.
+Supported are tables from 2023 (no size, `pp 512`) to build 11434, and those of our engine-bench.
 """
 
 import re
@@ -14,7 +14,7 @@ from inferometer.llama_bench.row import BenchRow, BenchTest
 from inferometer.llama_bench.sheet import SETTING_COLUMNS
 
 RATE = "t/s"
-"""The column that no such table lacks."""
+"""The column that every such table has."""
 _FIELDS = {column.head: name for name, column in SETTING_COLUMNS.items()}
 _NO_SETTING = frozenset({"model", "size", "params", "backend", "test", RATE})
 _TEST = re.compile(r"(?:pp ?(?P<prompt>\d{1,9}))?\+?(?:tg ?(?P<generated>\d{1,9}))?(?: @ d(?P<depth>\d{1,9}))?")
@@ -26,13 +26,13 @@ _DEVICE = re.compile(r"\s*Device \d+: (?P<name>[^,]+), ")
 
 
 def heads_of(line: str) -> list[str] | None:
-    """The columns, where the line is the head of such a table."""
+    """The column headings if the line is the head of such a table; else None."""
     cells = _cells(line)
     return cells if {"model", "test", RATE} <= set(cells) else None
 
 
 def row_of(heads: Sequence[str], line: str) -> BenchRow | None:
-    """A line of the table; None for one that is no row of it. Size and parameters are rounded as they stand there."""
+    """A line of the table; None for any other line. Size and parameters are rounded as in the table."""
     cells = _cells(line)
     if len(cells) != len(heads):
         return None
@@ -56,18 +56,18 @@ def row_of(heads: Sequence[str], line: str) -> BenchRow | None:
         parameters=parameters,
         backend=entry.get("backend", ""),
         settings=settings,
-        told_rate_per_s=float(rate["rate"]) if rate else None,
-        told_deviation_per_s=float(rate["deviation"]) if rate and rate["deviation"] else None,
+        reported_rate_per_s=float(rate["rate"]) if rate else None,
+        reported_deviation_per_s=float(rate["deviation"]) if rate and rate["deviation"] else None,
     )
 
 
-def ends(line: str) -> bool:
+def is_table_end(line: str) -> bool:
     """Whether the table has ended before this line. llama-bench's own log may stand between its rows."""
     return not line.strip() or line.lstrip().startswith(("```", "#"))
 
 
 def with_build(rows: Sequence[BenchRow], before: Sequence[str], after: Sequence[str]) -> list[BenchRow]:
-    """The rows with what stands around their table: GPUs in the lines `before` it, the build in those `after` it."""
+    """The rows with the GPUs from the lines `before` their table and the build from the lines `after` it."""
     devices = tuple(found["name"] for line in before if (found := _DEVICE.match(line)))
     build = next((found for line in after if (found := _BUILD.search(line))), None)
     engine = engine_of(build["commit"], int(build["number"])) if build else "llama-bench"
@@ -75,7 +75,7 @@ def with_build(rows: Sequence[BenchRow], before: Sequence[str], after: Sequence[
 
 
 def _cells(line: str) -> list[str]:
-    """Of a line of a table; empty for any other."""
+    """The cells of a table's line; empty for any other line."""
     stripped = line.strip().lstrip("> ")
     if not stripped.startswith("|"):
         return []

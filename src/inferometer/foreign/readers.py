@@ -1,8 +1,8 @@
-"""What do other tools' files say? One module a tool: its text in, our types out.
+"""Registry of the readers of other tools' files: one module per tool, which turns text into our types.
 
-Each has `runs_of(text, name)`: the runs in a file of its tool; None where it is none of it. Raises RequestWrong for a
-file of its tool that it cannot read (a version that is not known, say). `name` is what a run is called that has no name
-of its own.
+Each module has `runs_of(text, name)`: the runs in a file of its tool; None if the file is from another tool. Raises
+RequestWrong for a file of its tool that it cannot read (an unknown version, for example). `name`: name of a run without
+a name in the file.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +19,10 @@ READERS: dict[str, Callable[[str, str], Sequence[ForeignRun] | None]] = {
     "llama-bench (json, jsonl, csv, sql)": llama_bench_output.runs_of,
     "a text with serving blocks of vLLM or SGLang, or with tables of llama-bench": document.runs_of,
 }
-"""By what they read, in the order in which they are tried: a text that may hold anything comes last."""
+"""By description of the files, in the order in which they are tried: texts with any content come last."""
 
 
 def read(text: str, name: str) -> Sequence[ForeignRun] | None:
-    """The runs in a text of any tool that is known; None where it is of none."""
+    """The runs in a text of any known tool; None if no reader recognises it."""
     found = (runs_of(text, name) for runs_of in READERS.values())
     return next((runs for runs in found if runs is not None), None)

@@ -1,6 +1,6 @@
-"""What does a "Serving Benchmark Result" block say? vLLM's and SGLang's, old and new, and our own.
+"""Reader of "Serving Benchmark Result" blocks: vLLM's and SGLang's, old and new, and our own.
 
-A block does not tell its version; it is known by its lines. What the lines mean there was read from vLLM 0.6.5
+A block does not state its version; its lines identify it. Their meaning is based on the sources of vLLM 0.6.5
 (benchmarks/benchmark_serving.py), vLLM 0.33.0 (vllm/benchmarks/serve.py) and SGLang (python/sglang/bench_serving.py).
 """
 
@@ -21,7 +21,7 @@ _MEMORY = re.compile(r"(?P<number>\d{1,9}(?:[.,]\d{1,9})?) ?(?P<unit>GiB|MiB|GB|
 _SAYS_MEMORY = re.compile(r"memory|vram|mem\b|gpu", re.IGNORECASE)
 _BYTES = {"gib": BYTES_PER_GIB, "mib": BYTES_PER_MIB, "gb": 1e9, "mb": 1e6}
 _LINES_BENEATH = 4
-"""How far below a block its memory may stand."""
+"""Memory may be noted this many lines below a block."""
 
 _LABELS = {row.label.casefold(): row.key for row in metric_rows((99,))} | {
     "total throughput (tok/s)": "total_token_throughput",  # SGLang of 2024
@@ -60,9 +60,7 @@ _TO_DONE = "ends at [DONE], not at the last token"
 _E2EL_TO_DONE = f"{_TO_DONE}; {_CONNECTS}"
 _BY_CLIENT = "counted by the client's tokenizer"
 _WITHOUT_TEMPLATE = f"{_BY_CLIENT}, without the chat template"
-_NOT_TOLD = (
-    "tokens counted by the server or as asked for; it depends on version and backend, and the block does not say"
-)
+_NOT_TOLD = "tokens counted by the server or as asked for; the block does not state which"
 _DIFFERS: dict[_Form, dict[str, str]] = {
     "vllm-0.6.5": {
         "ttft": _CONNECTS,
@@ -98,26 +96,28 @@ _RATES = {
     "output_throughput": ("total_output_tokens",),
     "total_token_throughput": ("total_input_tokens", "total_output_tokens"),
 }
-"""Each is a sum of these over the duration, in every tool."""
+"""Each rate is the sum of these over the duration, in every tool."""
 
 
-def begins(line: str) -> str | None:
-    """What stands before a block's first line on each of its lines ("" mostly, "# " in a commented script); None where
-    no block begins."""
+def block_prefix(line: str) -> str | None:
+    """The prefix of a block's first line, which all its lines have ("" usually, "# " in a commented script); None if no
+    block starts here."""
     found = _HEAD.match(line)
     return None if found is None else found["prefix"]
 
 
-def ends(line: str) -> bool:
-    """Whether a block's last line is this, or one that stands in no block."""
+def is_block_end(line: str) -> bool:
+    """Whether this is a block's last line, or the end of a code fence."""
     return line.rstrip().endswith(_END) or line.lstrip().startswith("```")
 
 
-def run_of(name: str, block: Iterable[str], asked: Mapping[str, str], memory_gib: float | None) -> ForeignRun | None:
-    """The run of a block's lines, without what stands before each; None where no line says anything known. `asked`:
-    settings told elsewhere, which the block's own override."""
+def run_of(
+    name: str, block: Iterable[str], requested: Mapping[str, str], memory_gib: float | None
+) -> ForeignRun | None:
+    """The run of a block's lines, without their prefix; None if no line is known. `requested`: settings from outside
+    the block, which those in the block override."""
     values: dict[str, float | None] = {}
-    settings = dict(asked)
+    settings = dict(requested)
     is_our_own, is_033 = False, False
     for line in block:
         is_our_own |= "Not in vLLM" in line
@@ -140,13 +140,13 @@ def run_of(name: str, block: Iterable[str], asked: Mapping[str, str], memory_gib
         values = {"memory_gib": memory_gib, **values}
     differs = {key: text for key in values if (text := _difference(form, key))}
     if form != "inferometer" and "memory_gib" in values:
-        differs["memory_gib"] = "as somebody noted it: of what, and read how, is not told"
+        differs["memory_gib"] = "as noted in the file; what was measured, and how, is unknown"
     dialect = form if form != "sglang" else ""
     return ForeignRun(name, _TOOLS[form], values, differs, settings, dialect=dialect)
 
 
 def settings_of(lines: Iterable[str]) -> dict[str, str]:
-    """What a command line of the benchmark asked for, where one stands among the lines; of several the last."""
+    """Settings from a command line of the benchmark among the lines; from the last one if there are several."""
     settings: dict[str, str] = {}
     for line in lines:
         if "benchmark_serving" in line or "bench_serving" in line or "bench serve" in line:
@@ -154,11 +154,11 @@ def settings_of(lines: Iterable[str]) -> dict[str, str]:
     return settings
 
 
-def memory_beneath(lines: Sequence[str]) -> float | None:
-    """GiB, from a line that holds nothing else or calls it memory, among the first few below a block; None where there
-    is none. Decimal units are told from binary ones."""
-    beneath = [line for line in lines if line.strip().strip("`")][:_LINES_BENEATH]
-    for line in beneath:
+def memory_below(lines: Sequence[str]) -> float | None:
+    """GiB, from one of the first lines below a block that has nothing else or mentions memory; None if there is none.
+    Decimal and binary units are distinguished."""
+    below = [line for line in lines if line.strip().strip("`")][:_LINES_BENEATH]
+    for line in below:
         found = _MEMORY.search(line)
         if found is None:
             continue
@@ -169,7 +169,7 @@ def memory_beneath(lines: Sequence[str]) -> float | None:
 
 
 def _key(label: str) -> str | None:
-    """By our labels, which are vLLM's; any percentile is as the 99th."""
+    """The key of a label. Our labels are vLLM's; any percentile is handled like the 99th."""
     label = label.replace("e2e latency (ms)", "e2el (ms)")  # SGLang
     found = _PERCENTILE.fullmatch(label)
     if found is None:
@@ -179,8 +179,8 @@ def _key(label: str) -> str | None:
 
 
 def _unrounded_rates(values: Mapping[str, float | None]) -> dict[str, float]:
-    """The rates with more digits than the block's two decimals, from the block's own sums, where these round to what is
-    printed: 0.05 and 0.07 req/s are 40% apart, and the runs 60%."""
+    """Rates with more digits than the block's two decimals, from the block's sums, if these round to the printed rate.
+    Rounding matters: printed rates of 0.05 and 0.07 req/s differ by 40%, while the runs may differ by 60%."""
     duration_s = values.get("duration")
     found: dict[str, float] = {}
     for key, parts in _RATES.items():
@@ -189,7 +189,7 @@ def _unrounded_rates(values: Mapping[str, float | None]) -> dict[str, float]:
         if printed is None or not duration_s or len(known) < len(sums):
             continue
         rate = sum(known) / duration_s
-        if abs(rate - printed) < 0.0051:  # half of the last decimal, and what the duration's own rounding makes
+        if abs(rate - printed) < 0.0051:  # half of the last decimal, plus the rounding of the duration
             found[key] = rate
     return found
 
@@ -204,7 +204,7 @@ def _number(text: str) -> float | None:
 
 
 def _difference(form: _Form, key: str) -> str:
-    """How a value differs from ours; "" where it does not."""
-    told = _DIFFERS[form]
+    """How the definition of a value differs from ours; "" if it does not."""
+    by_measure = _DIFFERS[form]
     latency = re.fullmatch(r"[a-z]+[\d.]*_(ttft|tpot|itl|e2el)_ms", key)
-    return told.get(latency[1] if latency else key, "")
+    return by_measure.get(latency[1] if latency else key, "")

@@ -1,7 +1,7 @@
-"""What did SGLang's serving benchmark measure? Its JSONL, one run a line; read from the source of 0.5.23.
+"""Reader of the JSONL of SGLang's serving benchmark: one run per line. Based on the source of 0.5.23.
 
-The Python and the Rust client write the same fields. Of `--backend sglang` (`/generate`) ITL is a chunk's gap shared by
-its tokens; over the OpenAI routes it is a gap between chunks, unless the server speculates.
+The Python and the Rust client write the same fields. With `--backend sglang` (`/generate`) ITL is a chunk's gap shared
+by its tokens; over the OpenAI routes it is a gap between chunks, unless the server speculates.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from typing import Any
 from inferometer.base.errors import RequestWrong
 from inferometer.base.units import NS_PER_S
 from inferometer.core.record import RequestRecord, TokenUsage
-from inferometer.foreign.chunk_times import ALWAYS, CHUNKS, answer, bursts_of, chunks_after, keys_of
+from inferometer.foreign.chunk_times import ALWAYS, CHUNKS, answer_record, chunks_after, keys_of_families, known_bursts
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.tool_json import (
     JsonValue,
     count,
-    explained,
+    differences_by_key,
     family,
     field,
     items,
-    lacking,
     ns_of,
     number,
     objects,
     settings,
     text_of,
+    unreadable,
 )
 
 _SUMS = {
@@ -49,17 +49,17 @@ _DIFFERS = {
     "e2el": "ends at [DONE], not at the last token",
     "mean_accepted_length": "by the server, since it started",
 }
-_ASKED = "the length that was asked for, where the server tells no usage"
+_REQUESTED = "the requested length, if the server sends no usage"
 _OVER_OPENAI = {
-    "total_output_tokens": _ASKED,
-    "output_throughput": _ASKED,
-    "itl": "a gap between chunks, whatever they bring",
-    "chunk_gap": "a gap between chunks, whatever they bring",
+    "total_output_tokens": _REQUESTED,
+    "output_throughput": _REQUESTED,
+    "itl": "a gap between chunks, whatever their content",
+    "chunk_gap": "a gap between chunks, whatever their content",
 }
 
 
 def runs_of(text: str, name: str) -> Sequence[ForeignRun] | None:
-    """A run a line."""
+    """One run per line; None for other files."""
     found = objects(text)
     if not found or not all("server_info" in one and "total_throughput" in one and "backend" in one for one in found):
         return None
@@ -68,13 +68,13 @@ def runs_of(text: str, name: str) -> Sequence[ForeignRun] | None:
 
 def _run(source: JsonValue, name: str) -> ForeignRun:
     if number(source.get("completed")) is None or number(source.get("duration")) is None:
-        raise lacking("SGLang", name, "has no number for `completed` or `duration`")
+        raise unreadable("SGLang", name, "has no number for `completed` or `duration`")
     per_token = _is_per_token(source)
     records = _records(source)
     values = _values(source, per_token)
     by_family = _DIFFERS | ({} if _is_native(source) else _OVER_OPENAI)
     by_family["itl_per_token"] = (
-        "a chunk's gap shared by its tokens; chunks that came together are not taken as one"
+        "a chunk's gap shared by its tokens; chunks that arrived together are not merged"
         if _is_native(source)
         else "a chunk's gap shared by its tokens, which the client's tokenizer counted"
     )
@@ -82,10 +82,10 @@ def _run(source: JsonValue, name: str) -> ForeignRun:
         name=name,
         tool="sglang",
         values=values,
-        differs=explained(values, by_family),
+        differs=differences_by_key(values, by_family),
         settings=_settings(source),
         records=records,
-        of_records=keys_of(ALWAYS | CHUNKS | bursts_of(records) if records else ()),
+        keys_from_records=keys_of_families(ALWAYS | CHUNKS | known_bursts(records) if records else ()),
     )
 
 
@@ -137,7 +137,7 @@ def _settings(source: JsonValue) -> dict[str, str]:
 
 
 def _records(source: JsonValue) -> tuple[RequestRecord, ...]:
-    """With `--output-details`. It does not say when a request was sent: all are at 0."""
+    """The requests, with `--output-details`. The file has no send times: all are 0."""
     ttfts = items(source.get("ttfts"))
     column = {key: items(source.get(key)) for key in _COLUMNS}
     unequal = [key for key, found in column.items() if found and len(found) != len(ttfts)]
@@ -153,7 +153,7 @@ def _record(index: int, row: dict[str, Any], ttft: Any, is_native: bool) -> Requ
     first_ns = ns_of(ttft, NS_PER_S) or 0
     output = count(row["output_lens"])
     gaps_ns, tokens = _chunks(items(row["itls"]), output) if is_native else (_gaps(items(row["itls"])), [])
-    return answer(
+    return answer_record(
         index,
         0,
         chunks_after(first_ns, gaps_ns) if first_ns else [],
@@ -170,7 +170,7 @@ def _gaps(itls: list[Any]) -> list[int]:
 
 
 def _chunks(itls: list[Any], output: int | None) -> tuple[list[int], list[int]]:
-    """The gaps between chunks and the tokens of each, where a chunk of n tokens stands as n times its gap ÷ n.
+    """The gaps between chunks and the tokens of each, where the file has n times the gap ÷ n for a chunk of n tokens.
 
     Times of two chunks that are equal to the nanosecond do not happen; the first chunk has the tokens that are left.
     """

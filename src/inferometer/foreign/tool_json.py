@@ -1,4 +1,4 @@
-"""What objects, numbers and statistics are in another tool's JSON? Nothing in it is trusted to be what it should be."""
+"""Objects, numbers and statistics from other tools' JSON. Every value is checked, because any file may be read."""
 
 import json
 import math
@@ -10,14 +10,14 @@ import numpy as np
 from inferometer.base.errors import RequestWrong
 from inferometer.metrics.rows import percentile_word
 
-JsonValue = dict[str, Any]  # whatever the file has: each value is checked where it is used
+JsonValue = dict[str, Any]  # values of any type: each is checked where it is used
 
-_LONGEST_NS = 9e18  # what the columns of events hold; a time of day in 2200 is below it
+_LONGEST_NS = 9e18  # limit of the columns of events; wall-clock times until 2200 are below it
 _MOST_TOKENS = 10_000_000  # no context is longer; a list is made of the tokens of an answer
 
 
 def objects(text: str) -> list[JsonValue] | None:
-    """The objects of a text that is one object or one a line; None where it is neither."""
+    """The objects of a text that is one object, or one object per line; None for any other text."""
     text = text.removeprefix("\ufeff").strip()
     whole = _object(text)
     if whole is not None:
@@ -27,7 +27,7 @@ def objects(text: str) -> list[JsonValue] | None:
 
 
 def field(source: Any, *path: str) -> Any:
-    """What is at a path of names; None where there is nothing."""
+    """The value at a path of names; None if there is none."""
     found = source
     for name in path:
         found = cast("JsonValue", found).get(name) if isinstance(found, dict) else None
@@ -35,7 +35,7 @@ def field(source: Any, *path: str) -> Any:
 
 
 def number(value: Any) -> float | None:
-    """A finite number; None for all else, and for true and false."""
+    """A finite number; None for anything else, including true and false."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -45,13 +45,13 @@ def number(value: Any) -> float | None:
 
 
 def count(value: Any) -> int | None:
-    """A count of tokens or requests; None for what is none."""
+    """A count of tokens or requests; None for anything else."""
     found = number(value)
     return int(found) if found is not None and 0 <= found < _MOST_TOKENS else None
 
 
 def ns_of(value: Any, unit_ns: int) -> int | None:
-    """A time that was told in units of `unit_ns`; None for what is none, or longer than a benchmark can be."""
+    """A time, given in units of `unit_ns`; None for anything else, and for times that are too long."""
     found = number(value)
     return round(value * unit_ns) if found is not None and 0 <= found * unit_ns <= _LONGEST_NS else None
 
@@ -71,12 +71,12 @@ def objects_in(value: Any) -> list[JsonValue]:
 
 
 def settings(**found: Any) -> dict[str, str]:
-    """Those that are told, as text."""
+    """The known settings, as text."""
     return {name: _word(value) for name, value in found.items() if isinstance(value, str | int | float) and value != ""}
 
 
 def statistics(key: str, values: Sequence[float], percentiles: Iterable[float] = (99,)) -> dict[str, float | None]:
-    """Mean, median and percentiles under our keys, of values in ms; nothing of nothing."""
+    """Mean, median and percentiles under our keys, of values in ms; empty without values."""
     if not values:
         return {}
     found: dict[str, float | None] = {
@@ -86,21 +86,24 @@ def statistics(key: str, values: Sequence[float], percentiles: Iterable[float] =
     return found | {f"p{percentile_word(q)}_{key}_ms": float(np.percentile(values, q)) for q in percentiles}
 
 
-def explained(values: Mapping[str, float | None], by_family: Mapping[str, str]) -> dict[str, str]:
-    """How each key differs, where one sentence holds for all statistics of a latency: `ttft` for p99_ttft_ms."""
+def differences_by_key(values: Mapping[str, float | None], by_family: Mapping[str, str]) -> dict[str, str]:
+    """Differences by key from differences by family, which hold for all statistics of a latency: `ttft` for
+    p99_ttft_ms."""
     return {key: by_family[found] for key in values if (found := family(key)) in by_family}
 
 
 def family(key: str) -> str:
-    """What a key is a statistic of: `ttft` of p99_ttft_ms, `duration` of duration."""
+    """The measure of a key: `ttft` for p99_ttft_ms, `duration` for duration."""
     statistic, _, rest = key.partition("_")
     is_statistic = statistic in ("mean", "median", "std") or (statistic[:1] == "p" and statistic[1:2].isdigit())
     return rest.removesuffix("_ms") if is_statistic and key.endswith("_ms") else key
 
 
-def lacking(tool: str, name: str, what: str) -> RequestWrong:
-    """A file of a tool without something that every known version writes."""
-    return RequestWrong(f"{name} looks like {tool}'s results but {what}. docs/foreign-formats.md says which are read.")
+def unreadable(tool: str, name: str, what: str) -> RequestWrong:
+    """Error for a tool's file that lacks what every known version writes."""
+    return RequestWrong(
+        f"{name} looks like {tool}'s results but {what}. docs/reference/foreign-formats.md lists the supported versions."
+    )
 
 
 def _object(text: str) -> JsonValue | None:

@@ -1,6 +1,6 @@
-"""What did vLLM's serving benchmark measure? Its JSON of 0.6 to 0.33; files do not name their version, fields tell it.
+"""Reader of the JSON of vLLM's serving benchmark, 0.6 to 0.33. Files do not state their version; their fields show it.
 
-Read from the sources of 0.6.5, 0.7.3, 0.8.5, 0.9.2 and 0.33.0; `recorded/` has files of four of them.
+Based on the sources of 0.6.5, 0.7.3, 0.8.5, 0.9.2 and 0.33.0; `recorded/` has files of four of them.
 """
 
 from collections.abc import Sequence
@@ -16,25 +16,25 @@ from inferometer.foreign.chunk_times import (
     CHUNKS,
     DUE,
     SENDING,
-    answer,
-    bursts_of,
+    answer_record,
     chunks_after,
-    keys_of,
+    keys_of_families,
+    known_bursts,
 )
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.tool_json import (
     JsonValue,
     count,
-    explained,
+    differences_by_key,
     family,
     items,
-    lacking,
     ns_of,
     number,
     objects,
     settings,
     statistics,
     text_of,
+    unreadable,
 )
 
 _SUMS = (
@@ -50,7 +50,7 @@ _SPECULATION = {
 _LATENCIES = ("ttft", "tpot", "itl", "e2el")
 
 
-class _Era(msgspec.Struct, frozen=True):
+class _Format(msgspec.Struct, frozen=True):
     """Versions whose files have the same fields, and how their numbers differ from ours, by families of keys: `chat`
     over /v1/chat/completions, `completions` over the other. `counted_by_client`: output tokens too."""
 
@@ -76,17 +76,17 @@ _DONE = "ends at [DONE], not at the last token"
 _ROLE = "the chunk that names the speaker counts as the first token"
 _TWO_GAPS = "a gap between chunks, with one before the first token and one after the last"
 _USAGE = "ends at the chunk with the usage, not at the last token"
-_ISSUED = "from when its loop came to the request, which may be later than due"
+_ISSUED = "from when the client's loop reached the request, which may be later than due"
 _EMPTY = "a chunk without text counts too"
 
-_ERAS = {
-    "to 0.6.3": _Era(
+_FORMATS = {
+    "to 0.6.3": _Format(
         "0.6.0 to 0.6.3",
         both=_BY_CLIENT | {"tpot": _DONE, "e2el": _DONE, "ttft": "connecting is in it"},
         chat={"itl": "a gap between chunks; one that ends in a chunk without text is left out"},
         counted_by_client=True,
     ),
-    "to 0.7.3": _Era(
+    "to 0.7.3": _Format(
         "0.6.4 to 0.7.3",
         both=_BY_CLIENT
         | {"tpot": f"{_DONE} (0.7.3: at the usage)", "e2el": f"{_DONE} (0.7.3: at the usage)"}
@@ -98,21 +98,21 @@ _ERAS = {
         completions={"ttft": "connecting is in it"},
         counted_by_client=True,
     ),
-    "to 0.9.1": _Era(
+    "to 0.9.1": _Format(
         "0.8.0 to 0.9.1",
         both={"total_input_tokens": _CLIENT_INPUT, "total_token_throughput": f"input {_CLIENT_INPUT}"}
         | {"tpot": _USAGE, "e2el": _USAGE},
         chat={"ttft": f"connecting is in it; {_ROLE}", "itl": _TWO_GAPS},
         completions={"ttft": f"connecting is in it; {_EMPTY}", "itl": f"a gap between chunks; {_EMPTY}"},
     ),
-    "to 0.11.1": _Era(
+    "to 0.11.1": _Format(
         "0.9.2 to 0.11.1",
         both={"total_input_tokens": _CLIENT_INPUT, "total_token_throughput": f"input {_CLIENT_INPUT}"}
         | {"tpot": _USAGE, "e2el": _USAGE},
         chat={"ttft": f"connecting is in it (0.10.2: where it had to); {_ROLE}", "itl": _TWO_GAPS},
         completions={"ttft": f"connecting is in it; {_EMPTY}", "itl": f"a gap between chunks; {_EMPTY}"},
     ),
-    "to 0.29": _Era(
+    "to 0.29": _Format(
         "0.11.2 to 0.29",
         both={
             "total_input_tokens": f"before 0.26 {_CLIENT_INPUT}",
@@ -123,7 +123,7 @@ _ERAS = {
         chat={"ttft": _ROLE, "itl": _TWO_GAPS},
         completions={"ttft": _EMPTY, "itl": f"a gap between chunks; {_EMPTY}"},
     ),
-    "from 0.30": _Era(
+    "from 0.30": _Format(
         "0.30 to 0.33",
         both={"max_output_tokens_per_s": "counts chunks, not tokens"}
         | dict.fromkeys(("lateness", "ttft_from_due", "latency_from_due"), _ISSUED),
@@ -144,7 +144,7 @@ _ERAS = {
 
 
 def runs_of(text: str, name: str) -> Sequence[ForeignRun] | None:
-    """One run; with `--append-result`, which writes one a line, all of them."""
+    """One run; with `--append-result` one run per line; None for other files."""
     found = objects(text)
     if not found or not all("model_id" in one and "num_prompts" in one and "duration" in one for one in found):
         return None
@@ -152,7 +152,7 @@ def runs_of(text: str, name: str) -> Sequence[ForeignRun] | None:
 
 
 def _run(source: JsonValue, name: str) -> ForeignRun:
-    era = _ERAS[_era(source)]
+    era = _FORMATS[_format_name(source)]
     values = _values(source, name)
     records = _records(source, era)
     is_chat = "chat" in text_of(source.get("backend")) + text_of(source.get("endpoint_type"))
@@ -162,45 +162,45 @@ def _run(source: JsonValue, name: str) -> ForeignRun:
     by_family = differs | ({"chunk_gap": differs["itl"]} if "itl" in differs else {})
     by_family["mean_accepted_length"] = "1 + accepted ÷ drafts: only steps that drafted count"
     sent_known = bool(items(source.get("start_times")))
-    families = ALWAYS | CHUNKS | bursts_of(records) | (SENDING if sent_known else frozenset[str]())
+    families = ALWAYS | CHUNKS | known_bursts(records) | (SENDING if sent_known else frozenset[str]())
     if sent_known and _is_open(source) and items(source.get("queue_times")):
         families |= DUE
     return ForeignRun(
         name=name,
         tool="vllm",
         values=values,
-        differs=explained(values, by_family),
+        differs=differences_by_key(values, by_family),
         settings=_settings(source, era),
         records=records,
-        of_records=keys_of(families if records else ()),
+        keys_from_records=keys_of_families(families if records else ()),
     )
 
 
-def _era(source: JsonValue) -> str:
-    """By the fields that came and went. None of them is written only sometimes."""
+def _format_name(source: JsonValue) -> str:
+    """The format, by fields that were added and removed. Every version that has such a field always writes it."""
     if "latencies" in source:
         return "from 0.30"
     if "failed" in source:
         return "to 0.29"
     if "request_goodput" in source:
         return "to 0.11.1"
-    if "request_goodput:" in source:  # the colon was a slip
+    if "request_goodput:" in source:  # the colon was a typo in vLLM
         return "to 0.7.3" if "best_of" in source else "to 0.9.1"
     return "to 0.6.3"
 
 
 def _values(source: JsonValue, name: str) -> dict[str, float | None]:
     if number(source.get("completed")) is None or number(source["duration"]) is None:
-        raise lacking("vLLM", name, "has no number for `completed` or `duration`")
+        raise unreadable("vLLM", name, "has no number for `completed` or `duration`")
     values: dict[str, float | None] = {key: found for key in _SUMS if (found := number(source.get(key))) is not None}
     for key in source:
         if family(key) in _LATENCIES and key != family(key):
             values[key] = number(source[key])
-    if _era(source) == "to 0.6.3" and {"mean_e2el_ms", "median_e2el_ms"} <= values.keys():  # they were swapped
+    if _format_name(source) == "to 0.6.3" and {"mean_e2el_ms", "median_e2el_ms"} <= values.keys():  # vLLM swapped them
         values["mean_e2el_ms"], values["median_e2el_ms"] = values["median_e2el_ms"], values["mean_e2el_ms"]
     for key in list(values):
         if family(key) in _LATENCIES and not values.get(f"mean_{family(key)}_ms", 1):
-            values[key] = None  # a statistic of nothing is 0 there
+            values[key] = None  # vLLM writes 0 for a statistic without values
     gaps = {key.replace("_itl_", "_chunk_gap_"): value for key, value in values.items() if family(key) == "itl"}
     values |= {key: value for key, value in gaps.items() if not key.startswith(("mean", "std"))}
     return values | _from_due(source)
@@ -211,7 +211,7 @@ def _is_open(source: JsonValue) -> bool:
 
 
 def _from_due(source: JsonValue) -> dict[str, float | None]:
-    """0.30 and later tell each request's latency and its wait between due and sent."""
+    """Values from the due time: 0.30 and later write each request's latency and its wait between due and sent."""
     latencies = [ns_of(value, NS_PER_S) for value in items(source.get("latencies"))]
     waits = [ns_of(value, NS_PER_S) for value in items(source.get("queue_times"))]
     if not _is_open(source) or not waits or len(waits) != len(latencies):
@@ -224,7 +224,7 @@ def _from_due(source: JsonValue) -> dict[str, float | None]:
     )
 
 
-def _settings(source: JsonValue, era: _Era) -> dict[str, str]:
+def _settings(source: JsonValue, era: _Format) -> dict[str, str]:
     concurrency = "max_concurrency" if _is_open(source) else "concurrency"
     return settings(
         version=f"{era.versions}, by its fields",
@@ -242,8 +242,8 @@ def _settings(source: JsonValue, era: _Era) -> dict[str, str]:
 # --- each request ---------------------------------------------------------------------------------
 
 
-def _records(source: JsonValue, era: _Era) -> tuple[RequestRecord, ...]:
-    """With `--save-detailed` (before 0.9.2 always). Files before 0.19 do not say when a request was sent: all at 0."""
+def _records(source: JsonValue, era: _Format) -> tuple[RequestRecord, ...]:
+    """The requests, with `--save-detailed` (before 0.9.2 always). Files before 0.19 have no send times: all are 0."""
     ttfts, itls = items(source.get("ttfts")), items(source.get("itls"))
     if not ttfts or len(ttfts) != len(itls):
         return ()
@@ -268,13 +268,13 @@ _COLUMNS = ("input_lens", "output_lens", "latencies", "start_times", "queue_time
 
 
 def _record(
-    index: int, row: dict[str, Any], ttft: Any, gaps: Any, sent_ns: int, due_ns: int | None, era: _Era
+    index: int, row: dict[str, Any], ttft: Any, gaps: Any, sent_ns: int, due_ns: int | None, era: _Format
 ) -> RequestRecord:
     first_ns = ns_of(ttft, NS_PER_S) or 0
     gaps_ns = [ns_of(gap, NS_PER_S) or 0 for gap in items(gaps)]
     output, prompt = count(row["output_lens"]), count(row["input_lens"])
     latency_ns = ns_of(row["latencies"], NS_PER_S)
-    return answer(
+    return answer_record(
         index,
         sent_ns,
         chunks_after(sent_ns + first_ns, gaps_ns) if first_ns else [],

@@ -1,4 +1,4 @@
-"""What can a card do at most, and who says so? The figures of devices.toml; the file's text in, types out."""
+"""Limits of cards (memory bandwidth, arithmetic rates) with their sources: parsing and lookup of devices.toml."""
 
 import difflib
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class CardLimits(msgspec.Struct, frozen=True):
-    """A card. `names`: as drivers call it. None: not known. `fp16_tflops` and `int8_tops` are dense matrix rates."""
+    """A card. `names`: the names that drivers use. None: unknown. `fp16_tflops` and `int8_tops` are dense matrix
+    rates."""
 
     name: str
     names: tuple[str, ...] = ()
@@ -28,7 +29,7 @@ class CardLimits(msgspec.Struct, frozen=True):
 
     @property
     def peak_tflops(self) -> tuple[str, Figure] | None:
-        """The rate that arithmetic is held against, and its name: FP16 matrix where the card has it, else FP32."""
+        """Name and value of the rate that arithmetic is compared with: FP16 matrix if the card has it, else FP32."""
         if self.fp16_tflops is not None:
             return "FP16 matrix rate", self.fp16_tflops
         return None if self.fp32_tflops is None else ("FP32 rate", self.fp32_tflops)
@@ -38,29 +39,29 @@ _FIGURES = ("bandwidth_gb_per_s", "fp16_tflops", "fp32_tflops", "int8_tops")
 
 
 def read_devices(text: str) -> tuple[CardLimits, ...]:
-    """The devices of a file like devices.toml, in its order. Raises ValueError where it is no such file."""
+    """The devices of a file like devices.toml, in its order. Raises ValueError for any other file."""
     content = cast("dict[str, Any]", msgspec.toml.decode(text))  # any TOML; checked below
     origins = msgspec.convert(content.get("origins", {}), dict[str, str])
     return tuple(_device(entry, origins) for entry in msgspec.convert(content.get("device"), list[dict[str, Any]]))
 
 
-def device_called(devices: Sequence[CardLimits], name: str) -> CardLimits | None:
-    """The card that a driver, or its short name, calls so; None where it is none of these."""
+def find_device(devices: Sequence[CardLimits], name: str) -> CardLimits | None:
+    """The card with that short name or driver's name; None if it is unknown."""
     wanted = _plain(name)
     return next((d for d in devices if wanted in {_plain(known) for known in (d.name, *d.names)}), None)
 
 
-def device_asked(devices: Sequence[CardLimits], name: str) -> CardLimits:
-    """The card that a user names. Raises RequestWrong with the nearest name and all that are known."""
-    found = device_called(devices, name)
+def requested_device(devices: Sequence[CardLimits], name: str) -> CardLimits:
+    """The card that a user names. Raises RequestWrong with the nearest name and all known names."""
+    found = find_device(devices, name)
     if found is not None:
         return found
     by_plain = {_plain(known): device.name for device in devices for known in (device.name, *device.names)}
     near = difflib.get_close_matches(_plain(name), by_plain, n=1)
     hint = f" Did you mean {by_plain[near[0]]!r}?" if near else ""
     raise RequestWrong(
-        f"there are no figures of a card {name!r}.{hint} Known: {', '.join(device.name for device in devices)}. "
-        "For another card state them: --bandwidth (GB/s) and --tflops."
+        f"the card {name!r} is unknown.{hint} Known: {', '.join(device.name for device in devices)}. "
+        "For another card, give its limits: --bandwidth (GB/s) and --tflops."
     )
 
 

@@ -1,6 +1,6 @@
-"""How near is a row to what the card can do? Bytes read and arithmetic done, per second, over the card's most.
+"""Efficiency of a row: bytes read and arithmetic done per second, as shares of the card's limits.
 
-docs/engine-bench.md has the formulas and what they leave out.
+docs/reference/engine-bench.md has the formulas and their omissions.
 """
 
 import msgspec
@@ -10,18 +10,18 @@ from inferometer.llama_bench.gguf_facts import Attention, ModelFacts
 from inferometer.llama_bench.row import BenchRow, BenchTest
 
 MICRO_BATCH = 512
-"""llama.cpp's default: the tokens of a prompt that go through the weights together."""
+"""llama.cpp's default number of prompt tokens that pass through the weights together."""
 
 CACHE_TYPE = "f16"
 CACHE_BYTES = {
     "f32": 4.0, "f16": 2.0, "bf16": 2.0,
     "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32,
 }  # fmt: skip
-"""What one element of the KV cache takes, by llama.cpp's names: blocks of 32 with their scales."""
+"""Bytes per element of the KV cache, by llama.cpp's type names: blocks of 32 with their scales."""
 
 
 class Efficiency(msgspec.Struct, frozen=True):
-    """Per second of a row. None: not known; for the shares, `unknown` says why."""
+    """Rates of a row and their shares of the card's limits. None: unknown; `unknown` says why there are no shares."""
 
     bytes_per_s: float | None
     flop_per_s: float | None
@@ -33,14 +33,14 @@ class Efficiency(msgspec.Struct, frozen=True):
 def efficiency(
     row: BenchRow, model: ModelFacts | None, device: CardLimits | None, why_no_device: str = ""
 ) -> Efficiency:
-    """What the row used, and its share of the device. `why_no_device` is what `unknown` says where there is none."""
+    """The efficiency of a row. `why_no_device`: the reason if `device` is None."""
     if model is None or row.rate_per_s is None:
         return Efficiency(None, None, unknown="the model file is not known" if model is None else "the test failed")
     tests_per_s = row.rate_per_s / row.test.tokens
-    moved, done = bytes_read(row.test, model, row.settings), flop(row.test, model)
-    bytes_per_s = None if moved is None else moved * tests_per_s
-    flop_per_s = None if done is None else done * tests_per_s
-    unknown = why_no_device if device is None else partly_elsewhere(row, model)
+    bytes_per_test, flop_per_test = bytes_read(row.test, model, row.settings), flop(row.test, model)
+    bytes_per_s = None if bytes_per_test is None else bytes_per_test * tests_per_s
+    flop_per_s = None if flop_per_test is None else flop_per_test * tests_per_s
+    unknown = why_no_device if device is None else why_not_on_card(row, model)
     if device is None or unknown:
         return Efficiency(bytes_per_s, flop_per_s, unknown=unknown)
     peak = device.peak_tflops
@@ -52,8 +52,9 @@ def efficiency(
     )
 
 
-def by_size_alone(row: BenchRow) -> ModelFacts | None:
-    """What is left to say of a model whose file is not at hand: all of it is read, all of it multiplies."""
+def facts_from_size(row: BenchRow) -> ModelFacts | None:
+    """Facts about a model whose file is not available: all of it is read, and all parameters multiply. None without
+    size."""
     if row.size_bytes is None or row.parameters is None:
         return None
     return ModelFacts(
@@ -68,14 +69,14 @@ def by_size_alone(row: BenchRow) -> ModelFacts | None:
         multiplied=row.parameters,
         multiplied_at_output=0,
         layers=None,
-        attention_unknown="the model's file is not at hand, so that its whole size counts",
+        attention_unknown="the model's file is not available, so that its whole size counts",
     )
 
 
 def bytes_read(test: BenchTest, model: ModelFacts, settings: dict[str, str]) -> float | None:
-    """Bytes that a test has to read: weights, and the KV cache where the attention is known.
+    """Bytes that a test reads: weights, and the KV cache if the attention is known.
 
-    None for a prompt through experts, and where the file does not say how many experts a token uses.
+    None for a prompt through experts, and if the file does not state how many experts a token uses.
     """
     micro_batch = min(int(settings.get("n_ubatch") or MICRO_BATCH), int(settings.get("n_batch") or 2048))
     position = cache_bytes(model.attention, settings)
@@ -95,7 +96,7 @@ def bytes_read(test: BenchTest, model: ModelFacts, settings: dict[str, str]) -> 
 
 
 def flop(test: BenchTest, model: ModelFacts) -> float | None:
-    """Multiplications and additions of a test: 2 for each parameter that multiplies, and the attention where known."""
+    """Multiplications and additions of a test: 2 for each parameter that multiplies, and the attention if known."""
     if model.multiplied is None or model.multiplied_at_output is None:
         return None
     outputs = test.generated + (1 if test.prompt else 0)
@@ -104,7 +105,7 @@ def flop(test: BenchTest, model: ModelFacts) -> float | None:
 
 
 def cache_bytes(attention: Attention | None, settings: dict[str, str]) -> float:
-    """The KV cache's bytes for one position in all layers; 0 where the attention or the type is not known."""
+    """Bytes of the KV cache for one position in all layers; 0 if the attention or the type is unknown."""
     kinds = [settings.get(name) or CACHE_TYPE for name in ("type_k", "type_v")]
     if attention is None or any(kind not in CACHE_BYTES for kind in kinds):
         return 0.0
@@ -112,8 +113,8 @@ def cache_bytes(attention: Attention | None, settings: dict[str, str]) -> float:
     return attention.layers * attention.kv_heads * (attention.key_width * key + attention.value_width * value)
 
 
-def partly_elsewhere(row: BenchRow, model: ModelFacts) -> str:
-    """Why the row's share of one card would mean nothing; "" where all of it ran there, as far as anyone said."""
+def why_not_on_card(row: BenchRow, model: ModelFacts) -> str:
+    """Why a share of one card's limits would be wrong; "" if everything ran on the card, as far as is known."""
     if row.backend != "CPU" and row.offloaded is not None and row.offloaded[0] < row.offloaded[1]:
         return f"only {row.offloaded[0]} of {row.offloaded[1]} layers are on the card"
     layers = row.settings.get("n_gpu_layers", "")
@@ -127,16 +128,17 @@ def partly_elsewhere(row: BenchRow, model: ModelFacts) -> str:
 
 
 def _positions(before: int, count: int) -> int:
-    """The sum of the positions that `count` tokens look at, the first of them having `before` behind it."""
+    """The sum of the positions that `count` tokens attend to, if `before` tokens precede them."""
     return before * count + count * (count + 1) // 2
 
 
 def _attention_flop(attention: Attention | None) -> int:
-    """Of one token for each position that it looks at, in all layers: a product with the key, one with the value."""
+    """Of one token, for each position that it attends to, in all layers: one product with the key, one with the
+    value."""
     if attention is None:
         return 0
     return 2 * attention.layers * attention.heads * (attention.key_width + attention.value_width)
 
 
-def _share(used: float | None, most: float | None) -> float | None:
-    return None if used is None or not most else used / most
+def _share(used: float | None, limit: float | None) -> float | None:
+    return None if used is None or not limit else used / limit

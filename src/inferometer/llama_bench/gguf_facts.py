@@ -1,4 +1,4 @@
-"""What does one token cost with this model? Bytes and parameters from the header of a GGUF file; no weight is read."""
+"""Bytes and parameters that a token needs, from the header of a GGUF file. Weights are not read."""
 
 import re
 import struct
@@ -13,7 +13,7 @@ from inferometer.base.text import sanitize
 MAGIC = b"GGUF"
 KNOWN_VERSIONS = (2, 3)
 LOOKED_UP = ("token_embd.weight", "position_embd.weight", "token_types.weight", "per_layer_token_embd.weight")
-"""Tables of which a token takes one row."""
+"""Tables from which a token reads one row."""
 
 _STRING, _ARRAY = 8, 9
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -30,7 +30,7 @@ _DEEPEST_ARRAY = 4
 
 
 class Tensor(msgspec.Struct, frozen=True):
-    """A tensor as the header lists it. `bytes` is what its elements take, without padding."""
+    """A tensor as the header lists it. `bytes`: size of its elements, without padding."""
 
     name: str
     shape: tuple[int, ...]
@@ -44,31 +44,31 @@ class Tensor(msgspec.Struct, frozen=True):
         return count
 
 
-class Listed(msgspec.Struct, frozen=True):
-    """Stands for an array in the metadata: only its length is kept."""
+class ArrayLength(msgspec.Struct, frozen=True):
+    """Length of an array in the metadata; its values are not kept."""
 
     length: int
 
 
 class Header(msgspec.Struct, frozen=True):
-    """Metadata and tensors of one file. An array's value is only its length."""
+    """Metadata and tensors of one file."""
 
-    metadata: dict[str, str | float | bool | Listed]
+    metadata: dict[str, str | float | bool | ArrayLength]
     tensors: tuple[Tensor, ...]
 
     def number(self, key: str) -> int | None:
-        """A whole number from the metadata; None where there is none, or one for each layer."""
+        """An integer from the metadata; None if there is none, or one for each layer."""
         value = self.metadata.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     def text(self, key: str) -> str:
-        """A text of the metadata, harmless to show; "" where there is none."""
+        """A text from the metadata, sanitized; "" if there is none."""
         value = self.metadata.get(key)
         return sanitize(value) if isinstance(value, str) else ""
 
 
 class Attention(msgspec.Struct, frozen=True):
-    """Attention in which every layer looks at all tokens before, as Llama and Qwen2 have it."""
+    """Attention in which every layer attends to all previous tokens, as in Llama and Qwen2."""
 
     layers: int
     heads: int
@@ -78,15 +78,15 @@ class Attention(msgspec.Struct, frozen=True):
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
-    """A model's size and what a token costs.
+    """A model's size, and the bytes and parameters that a token needs.
 
     `weight_bytes`, `parameters`: of all tensors, as llama-bench counts them. `token_bytes`: weights that are read to
-    generate one token; None where the file does not say how many experts are used. `batch_bytes`: weights read for a
-    batch of many tokens; None for experts, of which the router takes more or fewer. `looked_up_bytes`: tables of which
-    a token takes one row, in neither of the two. `multiplied`: parameters that multiply a token that gives output;
-    `multiplied_at_output`: those of them that multiply no other token of a prompt (llama.cpp leaves out the last
-    layer's feed-forward part and the output matrix for these). `attention` None: `attention_unknown` says why.
-    `stand_in`: what a file that is no real model says that it is.
+    generate one token; None if the file does not state how many experts are used. `batch_bytes`: weights read for a
+    batch of many tokens; None for experts, because the router decides how many are read. `looked_up_bytes`: tables from
+    which a token reads one row, in neither of the two. `multiplied`: parameters that multiply a token that produces
+    output; `multiplied_at_output`: those that multiply no other token of a prompt (llama.cpp skips the last layer's
+    feed-forward part and the output matrix for the others). `attention` None: `attention_unknown` says why.
+    `stand_in`: description of a file that is not a real model.
     """
 
     architecture: str
@@ -109,22 +109,22 @@ class ModelFacts(msgspec.Struct, frozen=True):
 
     @property
     def description(self) -> str:
-        """As llama-bench names it: `qwen2 32B Q4_K - Medium`; `?B` where the file does not say which size it is."""
+        """Name as in llama-bench: `qwen2 32B Q4_K - Medium`; `?B` if the file does not state its size."""
         return f"{self.architecture or '?'} {self.size_label or '?B'} {self.file_type}"
 
 
 def header_of(stream: BinaryIO, name: str) -> Header:
-    """Reads as far as the header goes. `name` is for messages. Raises ModelUnusable."""
+    """Read the header of a file. `name`: for messages. Raises ModelUnusable."""
     reader = _Reader(stream, name)
     if reader.take(4) != MAGIC:
         raise ModelUnusable(
-            f"{name} is no GGUF. A Git LFS pointer or a broken download looks like this; fetch it again."
+            f"{name} is not a GGUF file. It may be a Git LFS pointer or a broken download; download it again."
         )
     version = reader.number("I")
     if version not in KNOWN_VERSIONS:
         raise ModelUnusable(
-            f"{name} is GGUF of version {version}; versions {KNOWN_VERSIONS[0]} and {KNOWN_VERSIONS[1]} can be read. "
-            "Take a newer file of the model."
+            f"{name} has GGUF version {version}; only versions {KNOWN_VERSIONS[0]} and {KNOWN_VERSIONS[1]} are known. "
+            "Use a newer file of the model."
         )
     tensor_count, value_count = reader.count("Q", _MOST_TENSORS), reader.count("Q", _MOST_VALUES)
     metadata = {reader.text(): reader.value(reader.number("I")) for _ in range(value_count)}
@@ -146,7 +146,7 @@ def model_facts(headers: Sequence[Header]) -> ModelFacts:
     read = [tensor for tensor in used if not _is_looked_up(tensor, tied=tied)]
     vocabulary = first.metadata.get("tokenizer.ggml.tokens")
     attention, unknown = _attention(first, architecture)
-    own_name = first.text("general.name")
+    model_name = first.text("general.name")
     return ModelFacts(
         architecture=architecture,
         size_label=first.text("general.size_label"),
@@ -163,21 +163,21 @@ def model_facts(headers: Sequence[Header]) -> ModelFacts:
         layers=layers,
         experts=experts if has_experts else None,
         experts_used=experts_used if has_experts else None,
-        vocabulary=vocabulary.length if isinstance(vocabulary, Listed) else None,
+        vocabulary=vocabulary.length if isinstance(vocabulary, ArrayLength) else None,
         attention=attention,
         attention_unknown=unknown,
-        stand_in=own_name if own_name.startswith("stand-in") else "",
+        stand_in=model_name if model_name.startswith("stand-in") else "",
     )
 
 
 def split_names(name: str, count: int) -> list[str] | None:
-    """The file names of all parts, from the first's; None where the name is none of a first part."""
+    """The file names of all parts, from the name of the first; None if `name` is not that of a first part."""
     stem, mark, _ = name.rpartition(f"-00001-of-{count:05d}.gguf")
     return [f"{stem}-{part:05d}-of-{count:05d}.gguf" for part in range(1, count + 1)] if mark else None
 
 
 def file_type_name(file_type: int | None) -> str:
-    """llama.cpp's words for `general.file_type`, without the bits per weight that it adds to some."""
+    """llama.cpp's name of `general.file_type`, without the bits per weight that it adds to some names."""
     from gguf.constants import LlamaFileType
 
     known = {member.value: member.name for member in LlamaFileType}
@@ -205,7 +205,7 @@ def _is_looked_up(tensor: Tensor, *, tied: bool) -> bool:
 
 
 def _predicting_layers(header: Header, architecture: str) -> int:
-    """Layers at the end that guess tokens ahead: plain generation does not use them."""
+    """Number of layers at the end for multi-token prediction, which plain generation does not use."""
     return header.number(f"{architecture}.nextn_predict_layers") or 0
 
 
@@ -215,13 +215,13 @@ def _unused(tensor: Tensor, layers: int | None, predicting: int) -> bool:
 
 
 def _only_at_output(tensor: Tensor, layers: int | None) -> bool:
-    if tensor.name in ("output.weight", "token_embd.weight"):  # the latter is here only where it is the output matrix
+    if tensor.name in ("output.weight", "token_embd.weight"):  # token_embd is passed only if it is the output matrix
         return True
     return layers is not None and tensor.name.startswith(f"blk.{layers - 1}.ffn_")
 
 
 def _multiplied(tensors: Iterable[Tensor], share: float) -> int:
-    """Parameters of matrices; vectors (norms, biases) add or scale, which is not counted."""
+    """Parameters of matrices. Vectors (norms, biases) only add or scale and do not count."""
     matrices = (tensor for tensor in tensors if len(tensor.shape) > 1 and tensor.name.endswith(".weight"))
     return _sum_with_share(((tensor, tensor.elements) for tensor in matrices), share)
 
@@ -232,20 +232,20 @@ def _sum_with_share(counts: Iterable[tuple[Tensor, int]], share: float) -> int:
 
 
 def _attention(header: Header, architecture: str) -> tuple[Attention | None, str]:
-    """The attention, or None and why it is not known. The keys are GGUF's."""
+    """The attention, or None and the reason why it is unknown. Keys are those of GGUF."""
 
     def number(name: str) -> int | None:
         return header.number(f"{architecture}.{name}")
 
-    others = {
+    unsupported = {
         "attention.sliding_window": "sliding-window attention",
         "attention.kv_lora_rank": "latent attention",
         "ssm.state_size": "recurrent layers",
         "wkv.head_size": "recurrent layers",
         "shortconv.l_cache": "convolution layers",
     }
-    for key, kind in others.items():
-        if number(key) or isinstance(header.metadata.get(f"{architecture}.{key}"), Listed):
+    for key, kind in unsupported.items():
+        if number(key) or isinstance(header.metadata.get(f"{architecture}.{key}"), ArrayLength):
             return None, f"the model has {kind}"
     layers, heads, width = number("block_count"), number("attention.head_count"), number("embedding_length")
     kv_heads = number("attention.head_count_kv")
@@ -267,13 +267,13 @@ def _tensor(reader: "_Reader", name: str) -> Tensor:
     tensor_name = reader.text()
     shape = tuple(reader.number("Q") for _ in range(reader.count("I", _MOST_DIMENSIONS)))
     kind = reader.number("I")
-    reader.number("Q")  # where its data begins
+    reader.number("Q")  # offset of the tensor's data
     try:
         block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     except (ValueError, KeyError) as error:
         raise ModelUnusable(
             f"{name}: the tensor {sanitize(tensor_name, 100)} is of type {kind}, which the installed gguf package does "
-            "not know; pip install --upgrade gguf may help."
+            "not know. Try pip install --upgrade gguf."
         ) from error
     plain = Tensor(tensor_name, shape, 0)
     return msgspec.structs.replace(plain, bytes=plain.elements // block * block_bytes)
@@ -293,14 +293,14 @@ class _Reader:
         return data
 
     def _damaged(self) -> ModelUnusable:
-        return ModelUnusable(f"{self._name} is cut off or damaged within its header; fetch the file again.")
+        return ModelUnusable(f"{self._name} is cut off or damaged within its header: download the file again.")
 
     def number(self, kind: str) -> int:
         """An integer, for counts and lengths."""
         return int(self._unpacked(kind))
 
     def count(self, kind: str, most: int) -> int:
-        """A number of things to come, of which no sound file has more than `most`."""
+        """A count of following items. Raises ModelUnusable above `most`, which no valid file exceeds."""
         found = self.number(kind)
         if found > most:
             raise self._damaged()
@@ -309,7 +309,7 @@ class _Reader:
     def text(self) -> str:
         return self.take(self.number("Q")).decode(errors="replace")
 
-    def value(self, kind: int) -> str | float | bool | Listed:
+    def value(self, kind: int) -> str | float | bool | ArrayLength:
         if kind == _STRING:
             return self.text()
         if kind == _ARRAY:
@@ -323,12 +323,12 @@ class _Reader:
     def _format(self, kind: int) -> str:
         if kind not in _NUMBERS:
             raise ModelUnusable(
-                f"{self._name} is damaged: its header has a value of type {kind}; fetch the file again."
+                f"{self._name} is damaged: its header has a value of type {kind}. Download the file again."
             )
         return _NUMBERS[kind]
 
-    def _skipped_array(self, depth: int = 1) -> Listed:
-        """A vocabulary is hundreds of thousands of texts: they are stepped over, not kept."""
+    def _skipped_array(self, depth: int = 1) -> ArrayLength:
+        """Skip the values of an array: a vocabulary has hundreds of thousands of texts."""
         kind, length = self.number("I"), self.count("Q", _MOST_ELEMENTS)
         if kind == _STRING:
             for _ in range(length):
@@ -340,7 +340,7 @@ class _Reader:
                 self._skipped_array(depth + 1)
         else:
             self._skip(length * struct.calcsize(f"<{self._format(kind)}"))
-        return Listed(length)
+        return ArrayLength(length)
 
     def _skip(self, count: int) -> None:
         if count < 64:

@@ -1,4 +1,4 @@
-"""What is one row of llama-bench? A test, how it was measured and how long each repetition took."""
+"""Rows of llama-bench (a test, how it was measured, the time of each repetition), and its flags for tests."""
 
 import re
 import statistics
@@ -10,19 +10,19 @@ import msgspec
 from inferometer.base.errors import RequestWrong
 
 Way = Literal["llama-bench", "server"]
-"""By llama-bench itself, or by requests to a server."""
+"""Measured by llama-bench itself, or by requests to a server."""
 
 TimedBy = Literal["llama-bench", "server", "client"]
-"""Whose clock timed it: `server` is llama.cpp's `timings`, `client` is ours around whole requests."""
+"""The clock: `server` is llama.cpp's `timings`, `client` is our clock around whole requests."""
 
 _RANGE = re.compile(r"(-?\d+)(?:-(\d+)(?:([+*])(\d+))?)?")
 _MOST_VALUES = 1000
 
 
 class BenchTest(msgspec.Struct, frozen=True):
-    """`prompt` tokens processed and then `generated` ones made, after `depth` tokens that are there already."""
+    """Processing of `prompt` tokens and then generation of `generated` tokens, after `depth` tokens in the context."""
 
-    __test__ = False  # pytest takes a class of this name for its own
+    __test__ = False  # or pytest would collect it
 
     prompt: int
     generated: int
@@ -47,9 +47,9 @@ class BenchRow(msgspec.Struct, frozen=True):
     """One test under one setting.
 
     `settings`: by llama-bench's field names (n_gpu_layers, n_threads, flash_attn, …), only those that are known.
-    `devices`: the names of the GPUs that it ran on; empty: none, or not known. `offloaded`: layers on the GPU and all
-    layers, None where nobody said. `samples_ns`: the time of each repetition; where only their mean and deviation are
-    told, `told_rate_per_s` and `told_deviation_per_s`. A row that failed has an `error`.
+    `devices`: names of the GPUs that it ran on; empty: none, or unknown. `offloaded`: layers on the GPU and all layers,
+    None if unknown. `samples_ns`: the time of each repetition; if only their mean and deviation are known, these are
+    `reported_rate_per_s` and `reported_deviation_per_s`. A row that failed has an `error`.
     """
 
     test: BenchTest
@@ -66,8 +66,8 @@ class BenchRow(msgspec.Struct, frozen=True):
     offloaded: tuple[int, int] | None = None
     samples_ns: tuple[int, ...] = ()
     error: str = ""
-    told_rate_per_s: float | None = None
-    told_deviation_per_s: float | None = None
+    reported_rate_per_s: float | None = None
+    reported_deviation_per_s: float | None = None
 
     @property
     def rates_per_s(self) -> list[float]:
@@ -76,31 +76,31 @@ class BenchRow(msgspec.Struct, frozen=True):
 
     @property
     def rate_per_s(self) -> float | None:
-        """Their mean, which is what llama-bench prints; None where it failed."""
-        return statistics.fmean(self.rates_per_s) if self.samples_ns else self.told_rate_per_s
+        """Mean rate of the repetitions, which llama-bench prints; None if the test failed."""
+        return statistics.fmean(self.rates_per_s) if self.samples_ns else self.reported_rate_per_s
 
     @property
     def deviation_per_s(self) -> float | None:
-        """Their sample standard deviation; None with fewer than two."""
-        return statistics.stdev(self.rates_per_s) if len(self.samples_ns) > 1 else self.told_deviation_per_s
+        """Sample standard deviation of the repetitions' rates; None with fewer than two."""
+        return statistics.stdev(self.rates_per_s) if len(self.samples_ns) > 1 else self.reported_deviation_per_s
 
 
-def every_test(
+def bench_tests(
     prompts: Sequence[int], generated: Sequence[int], pairs: Sequence[tuple[int, int]], depths: Sequence[int]
 ) -> list[BenchTest]:
-    """All tests in llama-bench's order. A length of 0 asks for no such test. Raises RequestWrong where none is left."""
+    """All tests in llama-bench's order. A length of 0 means no such test. Raises RequestWrong if no test is left."""
     shapes = [(prompt, 0) for prompt in prompts if prompt]
     shapes += [(0, count) for count in generated if count]
     shapes += [pair for pair in pairs if any(pair)]
     if not shapes:
-        raise RequestWrong("no test is left: -p and -n are both 0. Ask for one, as -p 512 or -n 128.")
+        raise RequestWrong("there is no test: -p and -n are both 0. Set one, for example -p 512 or -n 128.")
     return [BenchTest(*shape, depth) for depth in depths for shape in shapes]
 
 
-def whole_numbers(texts: Sequence[str], flag: str, least: int = 0) -> list[int]:
-    """The numbers that a flag was given, as llama-bench reads them: `512`, `128,256`, `0-8192+4096`, `1-64*2`.
+def flag_numbers(texts: Sequence[str], flag: str, least: int = 0) -> list[int]:
+    """The numbers of a flag in llama-bench's syntax: `512`, `128,256`, `0-8192+4096`, `1-64*2`.
 
-    Raises RequestWrong.
+    Raises RequestWrong for any other text.
     """
     found = [number for text in texts for part in text.split(",") for number in _range(part.strip(), flag)]
     low = [number for number in found if number < least]
@@ -109,13 +109,13 @@ def whole_numbers(texts: Sequence[str], flag: str, least: int = 0) -> list[int]:
     return found
 
 
-def pairs_of(texts: Sequence[str], flag: str) -> list[tuple[int, int]]:
-    """`512,128`: a prompt and what is generated after it. Raises RequestWrong."""
+def length_pairs(texts: Sequence[str], flag: str) -> list[tuple[int, int]]:
+    """Pairs such as `512,128`: prompt length and generated length. Raises RequestWrong for any other text."""
     pairs: list[tuple[int, int]] = []
     for text in texts:
-        numbers = whole_numbers([text], flag)
+        numbers = flag_numbers([text], flag)
         if len(numbers) != 2:
-            raise RequestWrong(f"{flag} takes a prompt and a generated length, as 512,128, not {text!r}.")
+            raise RequestWrong(f"{flag} needs a prompt length and a generated length, such as 512,128, not {text!r}.")
         pairs.append((numbers[0], numbers[1]))
     return pairs
 
@@ -123,16 +123,16 @@ def pairs_of(texts: Sequence[str], flag: str) -> list[tuple[int, int]]:
 def _range(text: str, flag: str) -> Iterator[int]:
     match = _RANGE.fullmatch(text)
     if match is None:
-        raise RequestWrong(f"{flag} takes whole numbers, as 512 or 128,256 or 0-8192+4096, not {text!r}.")
+        raise RequestWrong(f"{flag} needs whole numbers, such as 512 or 128,256 or 0-8192+4096, not {text!r}.")
     first, step = int(match[1]), int(match[4] or 1)
     last = int(match[2]) if match[2] else first
     multiplies = match[3] == "*"
     if last < first or (multiplies and (step < 2 or first < 1)) or step < 1:
-        raise RequestWrong(f"{flag}: the range {text!r} never ends or has nothing in it.")
+        raise RequestWrong(f"{flag}: the range {text!r} is empty or never ends.")
     count = 0
     while first <= last:
         count += 1
         if count > _MOST_VALUES:
-            raise RequestWrong(f"{flag}: the range {text!r} holds more than {_MOST_VALUES} values.")
+            raise RequestWrong(f"{flag}: the range {text!r} has more than {_MOST_VALUES} values.")
         yield first
         first = first * step if multiplies else first + step

@@ -1,4 +1,4 @@
-"""What stands in the table of llama-bench's rows, and beside it? Columns, cells and footnotes, without a form yet."""
+"""Content of the llama-bench table: columns, cells and footnotes, independent of the output format."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -17,8 +17,8 @@ from inferometer.llama_bench.gguf_facts import ModelFacts
 from inferometer.llama_bench.row import BenchRow
 
 
-class Judged(msgspec.Struct, frozen=True):
-    """A row with what it says of the machine. `model`, `device` None: not known."""
+class RatedRow(msgspec.Struct, frozen=True):
+    """A row with its efficiency. `model`, `device`: None if unknown."""
 
     row: BenchRow
     efficiency: Efficiency
@@ -27,7 +27,7 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 class SheetColumn(msgspec.Struct, frozen=True):
-    """`width`: llama-bench's; `left`: aligned so."""
+    """A column. `width`: as in llama-bench. `left`: left-aligned."""
 
     head: str
     width: int
@@ -35,7 +35,7 @@ class SheetColumn(msgspec.Struct, frozen=True):
 
 
 class Sheet(msgspec.Struct, frozen=True):
-    """The table: `llama_bench_columns` of the columns are llama-bench's own, and come first."""
+    """The table. The first `llama_bench_columns` columns are those of llama-bench."""
 
     columns: tuple[SheetColumn, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -76,9 +76,9 @@ PASSED_ON = {
     "-embd": "embeddings",
     "-nopo": "no_op_offload",
 }
-"""llama-bench's flags that we only pass on, and the column that it shows for each."""
+"""llama-bench's flags that we only pass on, and the setting that each one sets."""
 
-_BESIDE = (
+_EFFICIENCY_COLUMNS = (
     SheetColumn("GB/s [1]", 8),
     SheetColumn("% of card [2]", 13),
     SheetColumn("TFLOP/s [3]", 11),
@@ -87,10 +87,10 @@ _BESIDE = (
 )
 
 
-def sheet(judged: Sequence[Judged], asked: Iterable[str]) -> Sheet:
-    """The table of these rows. `asked`: the settings that were given, by llama-bench's field names."""
-    settings = shown_settings([entry.row for entry in judged], asked)
-    own: list[tuple[SheetColumn, Callable[[BenchRow], str]]] = [
+def sheet(judged: Sequence[RatedRow], requested: Iterable[str]) -> Sheet:
+    """The table of these rows. `requested`: the settings that the user gave, by llama-bench's field names."""
+    settings = shown_settings([entry.row for entry in judged], requested)
+    cells: list[tuple[SheetColumn, Callable[[BenchRow], str]]] = [
         (SheetColumn("model", 30, left=True), _name),
         (SheetColumn("size", 10), lambda row: model_size_text(row.size_bytes)),
         (SheetColumn("params", 10), lambda row: parameters_text(row.parameters)),
@@ -100,17 +100,18 @@ def sheet(judged: Sequence[Judged], asked: Iterable[str]) -> Sheet:
         (SheetColumn("t/s", 20), lambda row: rate_text(row.rate_per_s, row.deviation_per_s)),
     ]
     return Sheet(
-        columns=(*(column for column, _ in own), *_BESIDE),
-        rows=tuple((*(cell(entry.row) for _, cell in own), *_beside(entry)) for entry in judged),
+        columns=(*(column for column, _ in cells), *_EFFICIENCY_COLUMNS),
+        rows=tuple((*(cell(entry.row) for _, cell in cells), *_efficiency_cells(entry)) for entry in judged),
         notes=tuple(_notes(judged)),
-        llama_bench_columns=len(own),
+        llama_bench_columns=len(cells),
     )
 
 
-def shown_settings(rows: Sequence[BenchRow], asked: Iterable[str]) -> list[str]:
-    """Those that llama-bench would show: ngl with a GPU, threads without, what was asked for, and what differs."""
+def shown_settings(rows: Sequence[BenchRow], requested: Iterable[str]) -> list[str]:
+    """The settings that llama-bench would show: ngl with a GPU, threads without, what was requested, and what
+    differs."""
     backends = {row.backend for row in rows}
-    shown = set(asked)
+    shown = set(requested)
     if any(backend and "CPU" not in backend and "BLAS" not in backend for backend in backends):
         shown.add("n_gpu_layers")
     if any("CPU" in backend or "BLAS" in backend for backend in backends):
@@ -120,11 +121,11 @@ def shown_settings(rows: Sequence[BenchRow], asked: Iterable[str]) -> list[str]:
 
 
 def _name(row: BenchRow) -> str:
-    """The model as llama-bench calls it, else its file's or the server's name for it."""
+    """The model's name in llama-bench, else the name of its file or the server's name for it."""
     return row.description or row.model.rpartition("/")[2]
 
 
-def _beside(entry: Judged) -> tuple[str, ...]:
+def _efficiency_cells(entry: RatedRow) -> tuple[str, ...]:
     used = entry.efficiency
     return (
         three_digits_text(_scaled(used.bytes_per_s, 1e9)),
@@ -139,21 +140,21 @@ def _scaled(value: float | None, unit: float) -> float | None:
     return None if value is None else value / unit
 
 
-def _notes(judged: Sequence[Judged]) -> list[str]:
-    """One footnote a column and case, in the order of the columns; then what failed."""
+def _notes(judged: Sequence[RatedRow]) -> list[str]:
+    """One footnote per column and case, in the order of the columns; then failed tests."""
     models = {_name(entry.row): entry.model for entry in judged}
     notes = [
         f"{name} is not a real model but a {model.stand_in}."
         for name, model in models.items()
         if model is not None and model.stand_in
     ]
-    notes += [f"[1] {_moved(name, model)}" for name, model in models.items()]
-    notes += _distinct("[2]", (_card(entry, _bandwidth) for entry in judged))
-    by_size = [text for text in map(_by_size, judged) if text]
-    notes += [f"[2] By size × t/s, which counts the whole file as read: {'; '.join(by_size)}."] if by_size else []
-    notes += [f"[3] {_done(name, model)}" for name, model in models.items()]
-    notes += _distinct("[4]", (_card(entry, _arithmetic) for entry in judged))
-    notes += _distinct("[5]", (_way(entry.row) for entry in judged))
+    notes += [f"[1] {_bytes_read_text(name, model)}" for name, model in models.items()]
+    notes += _distinct("[2]", (_card_text(entry, _bandwidth) for entry in judged))
+    by_size = [text for text in map(_share_by_size, judged) if text]
+    notes += [f"[2] By size × t/s, as if the whole file were read: {'; '.join(by_size)}."] if by_size else []
+    notes += [f"[3] {_arithmetic_text(name, model)}" for name, model in models.items()]
+    notes += _distinct("[4]", (_card_text(entry, _arithmetic) for entry in judged))
+    notes += _distinct("[5]", (_method(entry.row) for entry in judged))
     failed: dict[tuple[str, str], list[str]] = {}
     for row in (entry.row for entry in judged if entry.row.error):
         failed.setdefault((row.way, row.error), []).append(row.test.label)
@@ -164,32 +165,36 @@ def _distinct(mark: str, texts: Iterable[str]) -> list[str]:
     return [f"{mark} {text}" for text in dict.fromkeys(texts) if text]
 
 
-def _moved(name: str, model: ModelFacts | None) -> str:
+def _bytes_read_text(name: str, model: ModelFacts | None) -> str:
     if model is None:
-        return f"{name}: bytes read are not known, because the model's file is not: give it with -m."
+        return f"{name}: bytes read are unknown, because the model's file is unknown: set it with -m."
     if model.token_bytes is None:
-        return f"{name}: bytes read are not known; the file does not say how many experts a token uses."
+        return f"{name}: bytes read are unknown: the file does not state how many experts a token uses."
     text = (
         f"{name}: bytes read × t/s. A generated token reads {model_size_text(model.token_bytes)} of weights of "
         f"{model_size_text(model.weight_bytes)}"
     )
     if model.looked_up_bytes:
-        text += f"; of the token embedding's {model_size_text(model.looked_up_bytes)} it takes one row"
+        text += f"; it reads one row of the token embedding's {model_size_text(model.looked_up_bytes)}"
     if model.experts:
         text += f"; {model.experts_used} of {model.experts} experts"
-    text += ". A prompt reads them once each micro-batch"
+    text += ". A prompt reads them once per micro-batch"
     if model.batch_bytes is None:
-        text = f"{text.rpartition('.')[0]}. For a prompt it depends on the router which experts are read: n/a"
-    cache = "The KV cache read is counted" if model.attention else f"No KV cache is counted: {model.attention_unknown}"
+        text = f"{text.rpartition('.')[0]}. For a prompt the router decides which experts are read: n/a"
+    cache = (
+        "Reads of the KV cache count"
+        if model.attention
+        else f"Reads of the KV cache do not count: {model.attention_unknown}"
+    )
     return f"{text}. {cache}."
 
 
-def _done(name: str, model: ModelFacts | None) -> str:
+def _arithmetic_text(name: str, model: ModelFacts | None) -> str:
     if model is None or model.multiplied is None:
-        return f"{name}: the arithmetic is not known, for the reason in [1]."
+        return f"{name}: the arithmetic is unknown, for the reason in [1]."
     attention = "and attention" if model.attention else f"without attention ({model.attention_unknown})"
     return (
-        f"{name}: 2 × {parameters_text(model.multiplied)} parameters that multiply, a generated token, {attention}; "
+        f"{name}: 2 × {parameters_text(model.multiplied)} multiplying parameters per generated token, {attention}; "
         "for a prompt the output matrix and the last layer's feed-forward part count once."
     )
 
@@ -197,29 +202,29 @@ def _done(name: str, model: ModelFacts | None) -> str:
 def _bandwidth(device: CardLimits) -> str:
     figure = device.bandwidth_gb_per_s
     return (
-        f"{device.name}: {figure.value:g} GB/s, from: {figure.origin}." if figure else f"{device.name}: n/a, not known."
+        f"{device.name}: {figure.value:g} GB/s, from: {figure.origin}." if figure else f"{device.name}: n/a, unknown."
     )
 
 
 def _arithmetic(device: CardLimits) -> str:
     peak = device.peak_tflops
     if peak is None:
-        return f"{device.name}: n/a, not known."
+        return f"{device.name}: n/a, unknown."
     kind, figure = peak
     return f"{device.name}: {kind} {figure.value:g} TFLOP/s, from: {figure.origin}."
 
 
-def _card(entry: Judged, figure: Callable[[CardLimits], str]) -> str:
-    """The card's figure, or why there is no share of it. Nothing for a row that failed: that is said elsewhere."""
+def _card_text(entry: RatedRow, figure: Callable[[CardLimits], str]) -> str:
+    """The card's limit, or why there is no share of it; "" for a row that failed, which has its own note."""
     if entry.row.error:
         return ""
     if entry.efficiency.unknown or entry.device is None:
-        return f"n/a: {entry.efficiency.unknown or 'no card is known'}."
+        return f"n/a: {entry.efficiency.unknown or 'the card is unknown'}."
     return figure(entry.device)
 
 
-def _by_size(entry: Judged) -> str:
-    """A row's share by the simpler rule that many use; "" where it says nothing else than ours, or means nothing."""
+def _share_by_size(entry: RatedRow) -> str:
+    """A row's share by the simpler rule size × t/s; "" if it equals our share, or is meaningless."""
     row, model, device = entry.row, entry.model, entry.device
     if model is None or device is None or device.bandwidth_gb_per_s is None or row.rate_per_s is None:
         return ""
@@ -234,15 +239,15 @@ _CLOCKS: Mapping[str, str] = {
     "llama-bench": "its own clock around the computation; random tokens, no sampling, no requests.",
     "server": (
         "requests of exact lengths (random token ids, one at a time, prefix cache off), by llama.cpp's own timings. A "
-        "prompt's time ends with its first token; N generated tokens are the N after that one; sampling is in both. "
-        "A depth is in the slot before, and not timed."
+        "prompt's time ends with its first token; N generated tokens are the N after it; both include sampling. "
+        "A depth is filled before the test, and not timed."
     ),
     "client": (
-        "requests of exact lengths (random token ids, never the same), by our clock around whole requests: a prompt's "
+        "requests of exact lengths (random token ids, never repeated), by our clock around whole requests: a prompt's "
         "time is that of a request for one token; generation and depth are differences of two requests."
     ),
 }
 
 
-def _way(row: BenchRow) -> str:
+def _method(row: BenchRow) -> str:
     return f"{row.way} ({row.engine}): {_CLOCKS[row.clock]}"

@@ -1,4 +1,4 @@
-"""How do several runs of llama-bench stand beside one another? One line a test, one column a run, and differences."""
+"""Several runs of llama-bench side by side: one line per test, one column per run, and differences."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from inferometer.llama_bench.sheet import SETTING_COLUMNS, Sheet, SheetColumn
 
 
 class SpeedCell(msgspec.Struct, frozen=True):
-    """Tokens per second, with the standard deviation of the repetitions; None where not told."""
+    """Tokens per second, with the standard deviation of the repetitions; None if unknown."""
 
     rate_per_s: float | None
     deviation_per_s: float | None
 
 
 class TestRow(msgspec.Struct, frozen=True):
-    """One test in every run that has it. `differences_percent`: of each further run against the first; None where
-    either has none. There is no interval: repetitions of one process tell nothing of how processes differ."""
+    """One test in every run that has it. `differences_percent`: of each other run from the first; None if either has no
+    rate. There is no interval, because repetitions within one process do not show how much processes differ."""
 
-    __test__ = False  # pytest takes a class of this name for its own
+    __test__ = False  # or pytest would collect it
 
     test: str
     rates: dict[str, SpeedCell]
@@ -29,7 +29,7 @@ class TestRow(msgspec.Struct, frozen=True):
 
 
 class SideBySide(msgspec.Struct, frozen=True):
-    """The runs by name, their tests, and what ran in each."""
+    """The runs by name and their tests. `ran`: by run, its model, backend, engine and settings."""
 
     runs: tuple[str, ...]
     tests: tuple[TestRow, ...]
@@ -38,7 +38,7 @@ class SideBySide(msgspec.Struct, frozen=True):
 
 def side_by_side(runs: Sequence[tuple[str, Sequence[BenchRow]]]) -> SideBySide:
     """The first run is the baseline. Rows are matched by their test, and by the model and each setting that varies
-    within a run. Runs of one name get a number."""
+    within a run. Runs with the same name get a number."""
     names = _numbered([name for name, _ in runs])
     varying = _varying([rows for _, rows in runs])
     by_test: dict[str, dict[str, SpeedCell]] = {}
@@ -48,24 +48,24 @@ def side_by_side(runs: Sequence[tuple[str, Sequence[BenchRow]]]) -> SideBySide:
     return SideBySide(
         runs=tuple(names),
         tests=tuple(TestRow(label, rates, _differences(rates, names)) for label, rates in by_test.items()),
-        ran={name: _ran(rows, varying) for name, (_, rows) in zip(names, runs, strict=True)},
+        ran={name: _run_text(rows, varying) for name, (_, rows) in zip(names, runs, strict=True)},
     )
 
 
 def side_by_side_sheet(content: SideBySide) -> Sheet:
-    """As a table; the notes say what ran."""
+    """The table; its notes describe the runs."""
     rows = tuple((test.test, *(_cell(test, name) for name in content.runs)) for test in content.tests)
     notes = [f"{name}: {ran}" for name, ran in content.ran.items()]
     notes.append(
-        "tok/s ± standard deviation of a run's repetitions (difference from the first column). One run a column has no "
-        "interval: it tells nothing of how runs differ, and no verdict is given."
+        "tok/s ± standard deviation of a run's repetitions (difference from the first column). There is no interval "
+        "and no verdict: one run per column does not show how much runs vary."
     )
     columns = (SheetColumn("test (tok/s)", 12, left=True), *(SheetColumn(name, 0) for name in content.runs))
     return Sheet(columns, rows, tuple(notes), 0)
 
 
 def _cell(test: TestRow, name: str) -> str:
-    """The rate, and for further runs the difference from the first."""
+    """The rate, with the difference from the first run for every other run."""
     rate = test.rates.get(name, SpeedCell(None, None))
     text = rate_text(rate.rate_per_s, rate.deviation_per_s)
     percent = test.differences_percent.get(name)
@@ -73,7 +73,7 @@ def _cell(test: TestRow, name: str) -> str:
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
-    """The second of a name is "name (2)"."""
+    """Unique names: the second occurrence becomes "name (2)"."""
     seen = Counter[str]()
     numbered: list[str] = []
     for name in names:
@@ -83,7 +83,7 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 
 def _varying(runs: Sequence[Sequence[BenchRow]]) -> list[str]:
-    """What a test must be told by besides its lengths: the settings that vary within a run, and "model"."""
+    """What identifies a test besides its lengths: the settings that vary within a run, and "model" if it varies."""
     named = [name for rows in runs for row in rows for name in row.settings]
     varies = [
         name for name in dict.fromkeys(named) if any(len({row.settings.get(name) for row in rows}) > 1 for rows in runs)
@@ -92,8 +92,8 @@ def _varying(runs: Sequence[Sequence[BenchRow]]) -> list[str]:
 
 
 def _label(row: BenchRow, varying: Sequence[str]) -> str:
-    told = [_model(row) if name == "model" else f"{_head(name)} {row.settings.get(name, 'n/a')}" for name in varying]
-    return ", ".join([row.test.label, *told])
+    parts = [_model(row) if name == "model" else f"{_head(name)} {row.settings.get(name, 'n/a')}" for name in varying]
+    return ", ".join([row.test.label, *parts])
 
 
 def _model(row: BenchRow) -> str:
@@ -101,7 +101,7 @@ def _model(row: BenchRow) -> str:
 
 
 def _head(name: str) -> str:
-    """A setting as llama-bench's table calls it."""
+    """A setting's heading in llama-bench's table."""
     return SETTING_COLUMNS[name].head if name in SETTING_COLUMNS else name
 
 
@@ -111,16 +111,20 @@ def _differences(rates: dict[str, SpeedCell], names: Sequence[str]) -> dict[str,
     return {name: 100 * (rate / base - 1) if rate is not None and base else None for name, rate in others}
 
 
-def _ran(rows: Sequence[BenchRow], varying: Sequence[str]) -> str:
-    """What all rows of a run have alike."""
+def _run_text(rows: Sequence[BenchRow], varying: Sequence[str]) -> str:
+    """What all rows of a run have in common."""
     row = rows[0]
     parts = [] if "model" in varying else [_model(row)]
     if row.size_bytes is not None and "model" not in varying:
         parts.append(f"{model_size_text(row.size_bytes)}, {parameters_text(row.parameters)} parameters")
     parts += [row.backend, *row.devices, row.engine]
-    parts += [f"{_head(name)} {value}" for name, value in row.settings.items() if name in _TOLD and name not in varying]
+    parts += [
+        f"{_head(name)} {value}"
+        for name, value in row.settings.items()
+        if name in _SHOWN_SETTINGS and name not in varying
+    ]
     return ", ".join(part for part in parts if part)
 
 
-_TOLD = frozenset({"n_gpu_layers", "n_threads", "flash_attn", "type_k", "type_v"})
-"""Settings that are worth a line though they are the same in all rows of a run."""
+_SHOWN_SETTINGS = frozenset({"n_gpu_layers", "n_threads", "flash_attn", "type_k", "type_v"})
+"""Settings that are shown even if all rows of a run have the same value."""

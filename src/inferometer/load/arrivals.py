@@ -1,4 +1,4 @@
-"""When did each read of an exchange arrive? The kernel's stamps where they hold, else our own clock's; pure."""
+"""Arrival times of an exchange's reads: the kernel's stamps where they are valid, else our own clock's. Pure."""
 
 import array
 from collections.abc import Iterator
@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from inferometer.load.wire import Exchange
 
 TOLERANCE_NS = 100_000
-"""How far a stamp may lie outside sending and reading before it is an error: the two clocks are compared a few times a
-second, and each comparison is good to microseconds."""
+"""How far a stamp may lie before the send or after the read without being an error. The two clocks are compared a few
+times per second, and each comparison is accurate to microseconds."""
 
 
 class Arrivals(msgspec.Struct, frozen=True):
-    """`at_ns`: one per read, monotonic clock, never decreasing. `lag_ns`: reading minus arriving, one per read with a
-    kernel stamp. `errors`: stamps that lay before the send or after the read; their reads have our own clock's time."""
+    """`at_ns`: one per read, monotonic clock, never decreasing. `lag_ns`: read time minus arrival time, one per read
+    with a kernel stamp. `errors`: number of stamps before the send or after the read; those reads get our own clock's
+    time."""
 
     at_ns: NDArray[np.int64]
     lag_ns: NDArray[np.int64]
@@ -24,7 +25,7 @@ class Arrivals(msgspec.Struct, frozen=True):
 
 
 def arrivals(exchange: Exchange) -> Arrivals:
-    """The arrival of each read of `exchange`."""
+    """The arrival time of each read of `exchange`."""
     read_ns = np.frombuffer(exchange.read_ns, np.int64)
     if not exchange.kernel or exchange.clock_stepped:
         return Arrivals(read_ns, np.zeros(0, np.int64), 0)
@@ -41,7 +42,7 @@ def arrivals(exchange: Exchange) -> Arrivals:
     )
 
 
-def reads(exchange: Exchange, arrived: Arrivals) -> Iterator[tuple[int, bytes]]:
+def timed_reads(exchange: Exchange, arrived: Arrivals) -> Iterator[tuple[int, bytes]]:
     """Stamp and bytes of each read, in order."""
     start = 0
     for at_ns, length in zip(arrived.at_ns.tolist(), array.array("I", exchange.lengths), strict=True):

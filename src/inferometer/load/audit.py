@@ -1,4 +1,4 @@
-"""What did the client itself do to the numbers? Its lag, its lateness, its share of the machine; pure."""
+"""Audit of the client's own effect on the numbers: its lag, its lateness, its share of the machine. Pure."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -14,27 +14,27 @@ _BINS = 20_000
 _BATCH = 100
 
 CPU_SHARE_LIMIT = 0.85
-"""A worker above this share of a core queues what it should read and send; prototypes held their rates up to 0.9."""
+"""Above this share of a core, reads and sends queue in the worker. Prototypes kept their rates up to 0.9."""
 UNSTAMPED_CPU_SHARE_LIMIT = 0.5
-"""The same without kernel stamps, where the queue is in every latency: at a share s a read waits for s / 2(1 − s) reads
-on average (M/D/1), which is half a read here, three at 0.85, and more where tokens come in bursts."""
+"""The same without kernel stamps, where the queue adds to every latency: at a share s a read waits for s / 2(1 − s)
+reads on average (M/D/1). That is half a read here, three reads at 0.85, and more if tokens come in bursts."""
 LATENESS_LIMIT_MS = 1.0
-"""Sent minus due, P99: above it the load is no longer the one that was asked for, at the scale of a network's delay."""
+"""Sent minus due, P99. Above it the load differs from the requested one by more than a typical network delay."""
 LAG_LIMIT_MS = 50.0
-"""Reading minus arriving, worst: it does not touch the kernel's stamps, but next requests wait for it."""
+"""Read time minus arrival time, maximum. It does not change the kernel's stamps, but delays the next requests."""
 COALESCED_LIMIT = 0.05
-"""Share of events read together with the one before: their own arrival is not known."""
+"""Share of events that were read together with the event before: their own arrival time is unknown."""
 LATE_READING_MS = 10.0
-"""Reading minus arriving, P99. A server that sends several tokens in one moment (a draft's, say) has them read together
-by any client; those of a stream of 100 tokens/s are read together only by a client that is later than this."""
+"""Read time minus arrival time, P99. Tokens that a server sends at once (accepted draft tokens, say) are read together
+by any client. Tokens of a stream of 100 tokens/s are read together only by a client later than this."""
 
 
 class LoadReport(msgspec.Struct, frozen=True):
-    """The client's own part in a trial; None where it could not be known.
+    """The client's own effect on a trial; None for what is unknown.
 
-    `stamps`: "" with kernel stamps, else why not. `cpu_share`: of one core, of the busiest worker, while the plan was
-    played. `lag`: reading minus arriving, by the kernel's stamps. `lateness`: sending minus due, where something was
-    due and no limit could hold it back.
+    `stamps`: "" with kernel stamps, else why there are none. `cpu_share`: share of one core that the busiest worker
+    used while the plan was played. `lag`: read time minus arrival time, by the kernel's stamps. `lateness`: send time
+    minus due time, for requests with a due time and no concurrency limit to hold them back.
     """
 
     workers: int
@@ -50,7 +50,7 @@ class LoadReport(msgspec.Struct, frozen=True):
     clock_steps: int
 
     def checks(self) -> list[tuple[str, str, Literal["ok", "warning"]]]:
-        """What was looked at, its value, and whether it is well. What could not be known is left out."""
+        """Name, value and verdict of each check. A check with an unknown value is omitted."""
         cpu_limit = UNSTAMPED_CPU_SHARE_LIMIT if self.stamps else CPU_SHARE_LIMIT
         found = [("CPU", f"{self.cpu_share:.0%} of a core", self.cpu_share > cpu_limit)]
         if self.stamps:
@@ -69,7 +69,7 @@ class LoadReport(msgspec.Struct, frozen=True):
         return [(name, value, "warning" if bad else "ok") for name, value, bad in found]
 
     def line(self) -> str:
-        """All checks in one line."""
+        """All checks in one line of text."""
         return "client: " + ", ".join(f"{name} {value} {verdict}" for name, value, verdict in self.checks())
 
     @property
@@ -78,10 +78,10 @@ class LoadReport(msgspec.Struct, frozen=True):
 
 
 class Audit:
-    """Collects as records come: a few kilobytes, and a number for each request.
+    """Collects the audit's numbers record by record, in a few kilobytes plus one number per request.
 
-    `capped`: the plan limits how many requests are under way. Then a due request may wait for the server to end
-    another, and its lateness says nothing of the client: it is left out.
+    `capped`: the plan limits how many requests are under way. Then a due request may wait until the server ends
+    another one. Its lateness says nothing about the client and is omitted.
     """
 
     def __init__(self, capped: bool = False) -> None:
@@ -95,7 +95,7 @@ class Audit:
         self._errors = 0
 
     def add(self, record: RequestRecord, lag_ns: NDArray[np.int64]) -> None:
-        """One measured record, and reading minus arriving of each of its reads that the kernel stamped."""
+        """Add a measured record, and read time minus arrival time of each of its reads with a kernel stamp."""
         if len(lag_ns):
             self._new_lags.append(lag_ns)
             if len(self._new_lags) >= _BATCH:
@@ -114,7 +114,7 @@ class Audit:
             self._lag_max_ns = max(self._lag_max_ns or 0, int(lag_ns.max()))
 
     def report(self, cpu_shares: Iterable[float], stamps: str, clock_steps: int) -> LoadReport:
-        """Once all workers have ended: the share of a core that each used."""
+        """The report, once all workers have ended. `cpu_shares`: the share of a core that each worker used."""
         self._count_lags()
         shares = list(cpu_shares)
         lateness_ms = np.array(self._lateness_ns) / 1e6 if self._lateness_ns else None
@@ -134,7 +134,7 @@ class Audit:
 
 
 def _percentile_ms(bins: NDArray[np.int64], share: float) -> float | None:
-    """The upper edge of the bin that holds the percentile; None for no counts."""
+    """The upper edge of the bin that holds the percentile; None if there are no counts."""
     total = int(bins.sum())
     if not total:
         return None

@@ -1,7 +1,7 @@
-"""What lies between the socket's bytes and HTTP's? TLS, and a proxy's tunnel before it; no socket is touched here.
+"""Channels between the socket's bytes and HTTP: TLS, and the tunnel of a proxy before it. No socket is used here.
 
-The driver reads the socket, stamps, and hands the ciphertext over; it sends what it is given back. So a stamp says when
-the bytes arrived, not when they were deciphered. Plain HTTP has no channel: its bytes go as they are.
+The worker reads the socket, stamps, and hands over the ciphertext; it sends the bytes that the channel returns. So a
+stamp marks when the bytes arrived, not when they were decrypted. Plain HTTP has no channel: its bytes are unchanged.
 """
 
 import ssl
@@ -11,20 +11,20 @@ from inferometer.base.text import sanitize
 from inferometer.net.target import Target, tunnel_refusal
 from inferometer.net.tls import handshake_failure, tls_context, tls_reason
 
-_RECORD_BYTES = 16_384  # the most plaintext that a TLS record holds
+_RECORD_BYTES = 16_384  # the maximum plaintext of a TLS record
 _PROXY_HEAD_BYTES = 65_536
 
 
 class ChannelFailed(Exception):
-    """The connection cannot be used; the message is for the request's record. `pending_out` may hold a last alert."""
+    """The connection cannot be used; the message goes into the request's record. `pending_out` may hold an alert."""
 
 
 class Channel(Protocol):
-    """One connection's way from ciphertext to plaintext and back.
+    """Converts one connection's ciphertext to plaintext and back.
 
-    Requests may be sent once `ready`. `closed`: the server has said that it sends no more (as the end of the socket
-    does). `waiting_for` names what the connection is not `ready` for, "" afterwards: for the message where the socket
-    ends or the time is over before.
+    Requests may be sent once `ready`. `closed`: the server has announced that it sends no more (like the end of the
+    socket). `waiting_for` names what the connection waits for until it is `ready`, "" afterwards: for the message if
+    the socket closes or the time limit expires before that.
     """
 
     @property
@@ -37,33 +37,33 @@ class Channel(Protocol):
     def waiting_for(self) -> str: ...
 
     def start(self) -> bytes:
-        """What to send once the socket is connected."""
+        """The bytes to send once the socket is connected."""
         ...
 
     def receive(self, data: bytes | memoryview) -> bytes:
-        """The plaintext in what the socket brought; b"" where it holds none yet, as in a handshake and on an idle
-        connection (TLS 1.3 sends tickets). Afterwards what `pending_out` gives must be sent. Raises ChannelFailed."""
+        """The plaintext in `data` from the socket; b"" if it completes none, as in a handshake or on an idle connection
+        (TLS 1.3 sends tickets). The bytes of `pending_out` must be sent afterwards. Raises ChannelFailed."""
         ...
 
     def send(self, plaintext: bytes) -> bytes:
-        """What to send for a request; all of it, whatever its size. Only once `ready`."""
+        """The bytes to send for a request of any size, complete. Only once `ready`."""
         ...
 
     def pending_out(self) -> bytes:
-        """What the channel itself has to send: handshake, alerts, key updates; mostly b""."""
+        """The channel's own bytes to send: handshake, alerts, key updates; usually b""."""
         ...
 
 
 class Channels:
-    """Opens the channels of one target. Made once per worker: reading the system's certificates takes milliseconds."""
+    """Opens the channels of one target. One per worker: reading the system's certificates takes milliseconds."""
 
     def __init__(self, target: Target) -> None:
-        """Raises RequestWrong where the CA file cannot be used."""
+        """Raises RequestWrong if the CA file cannot be used."""
         self._target = target
         self._context = None if target.tls is None else tls_context(target.tls)
 
     def open(self) -> Channel | None:
-        """A channel for a new connection; None where the bytes go as they are."""
+        """A channel for a new connection; None for plain HTTP."""
         target = self._target
         if self._context is None or target.tls is None:
             return None
@@ -76,7 +76,7 @@ class Channels:
 class TlsChannel:
     """TLS over bytes in memory."""
 
-    # One for all: a buffer of its own for each read would be allocated at full size and shrunk.
+    # Shared by all connections: a new buffer for each read would be allocated at full size and shrunk.
     _plaintext = memoryview(bytearray(_RECORD_BYTES))
 
     def __init__(self, context: ssl.SSLContext, server_name: str, shown: str) -> None:
@@ -92,20 +92,20 @@ class TlsChannel:
         return "" if self.ready else "the TLS handshake"
 
     def start(self) -> bytes:
-        self._shake_hands()
+        self._continue_handshake()
         return self._outgoing.read()
 
     def receive(self, data: bytes | memoryview) -> bytes:
         self._incoming.write(data)
         if not self.ready:
-            self._shake_hands()
+            self._continue_handshake()
             if not self.ready:
                 return b""
         first = b""
         more: list[bytes] = []
         try:
             while not self.closed and (self._incoming.pending or self._tls.pending()):
-                count = cast("int", self._tls.read(_RECORD_BYTES, self._plaintext))  # a count, as there is a buffer
+                count = cast("int", self._tls.read(_RECORD_BYTES, self._plaintext))  # with a buffer: a count
                 if count == 0:
                     self.closed = True
                 elif first:
@@ -117,7 +117,7 @@ class TlsChannel:
         except ssl.SSLZeroReturnError:
             self.closed = True
         except ssl.SSLError as error:
-            raise ChannelFailed(f"{self._shown}: TLS broke: {tls_reason(error)}") from error
+            raise ChannelFailed(f"{self._shown}: TLS failed: {tls_reason(error)}") from error
         return b"".join((first, *more)) if more else first
 
     def send(self, plaintext: bytes) -> bytes:
@@ -127,7 +127,7 @@ class TlsChannel:
     def pending_out(self) -> bytes:
         return self._outgoing.read()
 
-    def _shake_hands(self) -> None:
+    def _continue_handshake(self) -> None:
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -138,7 +138,7 @@ class TlsChannel:
 
 
 class TunnelChannel:
-    """A proxy is asked for a tunnel (CONNECT); what the tunnel carries is up to `inner`."""
+    """Asks a proxy for a tunnel (CONNECT); `inner` handles the bytes that the tunnel carries."""
 
     def __init__(self, connect_request: bytes, inner: TlsChannel, shown: str, shown_proxy: str) -> None:
         self._connect_request = connect_request
@@ -171,7 +171,7 @@ class TunnelChannel:
         head, end, rest = self._head.partition(b"\r\n\r\n")
         if not end and b"HTTP/1.".startswith(head[:7]):
             if len(head) > _PROXY_HEAD_BYTES:
-                raise ChannelFailed(f"the proxy {self._shown_proxy} answers CONNECT with a head that does not end")
+                raise ChannelFailed(f"the proxy {self._shown_proxy} answers CONNECT with headers that do not end")
             return b""
         self._check(head.partition(b"\r\n")[0])
         self._head = b""
@@ -188,10 +188,10 @@ class TunnelChannel:
 
     def _check(self, status_line: bytes) -> None:
         """Raises ChannelFailed unless the proxy has opened the tunnel."""
-        said = sanitize(status_line.decode("latin-1"), 200)
-        version, _, status = said.partition(" ")
+        answer = sanitize(status_line.decode("latin-1"), 200)
+        version, _, status = answer.partition(" ")
         if not version.startswith("HTTP/1."):
-            raise ChannelFailed(f"the proxy {self._shown_proxy} answers no HTTP: {said}")
+            raise ChannelFailed(f"the proxy {self._shown_proxy} does not answer in HTTP: {answer}")
         if status.startswith("2"):
             return
         raise ChannelFailed(tunnel_refusal(self._shown, self._shown_proxy, status))

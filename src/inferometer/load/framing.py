@@ -1,4 +1,4 @@
-"""What did the server answer, as HTTP? Status, headers and the body's pieces with the stamps of their reads; pure."""
+"""HTTP responses parsed from stamped reads: status, headers, and the body's pieces with their stamps. Pure."""
 
 from collections.abc import Iterable
 
@@ -7,10 +7,10 @@ import msgspec
 
 
 class Response(msgspec.Struct):
-    """An HTTP response, whole or not. `pieces`: stamp (ns) and bytes of each part of the body, in order.
+    """An HTTP response, complete or not. `pieces`: stamp (ns) and bytes of each part of the body, in order.
 
-    `ended`: the framing says that all of it came; without a length or chunks only the connection's end can say so
-    (`until_close`).
+    `ended`: the framing shows that the response is complete. `until_close`: the response has neither a length nor
+    chunks, so only the end of the connection shows that it is complete. `broken`: why it is not HTTP.
     """
 
     status: int | None = None
@@ -34,14 +34,14 @@ class _Collector:
         self.response = Response(headers={}, pieces=[])
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.response.status is None:  # after the status it is a trailer, or another answer's
+        if self.response.status is None:  # after the status, a header is a trailer or belongs to another answer
             self.response.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         if self.response.status is not None:
             return
         status = self.parser.get_status_code()
-        if status < 200:  # a word before the answer
+        if status < 200:  # an interim response before the answer
             self.response.headers.clear()
         else:
             self.response.status = status
@@ -54,8 +54,8 @@ class _Collector:
         self.response.ended = self.response.status is not None
 
 
-def response(reads: Iterable[tuple[int, bytes]]) -> Response:
-    """The response in `reads` (stamp ns, bytes). What follows a complete response is left out."""
+def parse_response(reads: Iterable[tuple[int, bytes]]) -> Response:
+    """The response in `reads` (stamp ns, bytes). Bytes after a complete response are ignored."""
     collector = _Collector()
     found = collector.response
     try:

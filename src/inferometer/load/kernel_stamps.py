@@ -1,7 +1,7 @@
-"""When did these bytes reach the kernel? Receive time stamps by SO_TIMESTAMPING, checked before they are trusted.
+"""Kernel receive time stamps by SO_TIMESTAMPING, checked before they are trusted.
 
-The kernel stamps a segment when it comes in, however late we read it, so our own load leaves the measurement alone. Its
-stamp is of the wall clock: the offset to the monotonic clock is kept, and a step of the wall clock is noticed.
+The kernel stamps a segment when it arrives, no matter how late we read it, so our own load does not affect the
+measurement. The stamp uses the wall clock: we track its offset to the monotonic clock and detect steps.
 Source of the constants: Linux, include/uapi/asm-generic/socket.h and include/uapi/linux/net_tstamp.h.
 """
 
@@ -16,21 +16,21 @@ ANCILLARY_BYTES = 128
 STAMP_BYTES = 16
 NO_STAMP = b"\0" * STAMP_BYTES
 STEP_NS = 200_000
-"""A change of the offset above this is a step of the wall clock. Reading both clocks one after the other differs by
-less than a microsecond; being interrupted in between is caught by taking the narrowest of several readings."""
+"""A larger change of the offset is a step of the wall clock. Two readings of both clocks differ by less than a
+microsecond; taking the narrowest of several readings removes those that were interrupted in between."""
 _TRIES = 100
 _PAUSE_S = 0.002
-"""The kernel begins to stamp some time after the first socket of the whole system asked for it: it leaves the switch to
-a work queue (net_enable_timestamp in net/core/dev.c). On a busy machine, what comes meanwhile has no stamp."""
+"""The kernel starts stamping some time after the first socket of the system requests it: a work queue switches it on
+(net_enable_timestamp in net/core/dev.c). On a busy machine, segments that arrive before that have no stamp."""
 
 
 def enable(sock: socket.socket) -> None:
-    """Asks for stamps on what `sock` receives from now on. Raises OSError where the system has none."""
+    """Request stamps for what `sock` receives from now on. Raises OSError if the system has none."""
     sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, _RX_SOFTWARE | _SOFTWARE)
 
 
-def why_not() -> str:
-    """Tries stamps on a connection of our own over loopback: "" if they work, else the reason that they do not."""
+def unavailable_reason() -> str:
+    """Try stamps on a loopback connection: "" if they work, else the reason why not."""
     if sys.platform != "linux":
         return f"{sys.platform} has no SO_TIMESTAMPING"
     try:
@@ -62,12 +62,12 @@ def why_not() -> str:
 
 
 def wall_ns(stamp: bytes) -> int:
-    """The wall clock's ns of a kernel stamp (two 64-bit integers: seconds, ns)."""
+    """Wall-clock time of a kernel stamp (two 64-bit integers: seconds, ns), in ns."""
     return int.from_bytes(stamp[:8], sys.byteorder) * 1_000_000_000 + int.from_bytes(stamp[8:16], sys.byteorder)
 
 
 def wall_minus_monotonic_ns() -> int:
-    """The offset of the two clocks now: the narrowest of several readings of one between two of the other."""
+    """The current offset of the two clocks: one clock read between two readings of the other, narrowest of several."""
     best_width, best = 1 << 62, 0
     for _ in range(5):
         before = time.monotonic_ns()

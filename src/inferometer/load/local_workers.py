@@ -1,5 +1,8 @@
-"""How is a load worker on this host started, spoken to and ended? It lives in a process of its own, so that nothing
-that the program does (decoding, storing, drawing, sampling) can delay a byte."""
+"""Load workers on this host: starting, messaging and ending them.
+
+A worker is a separate process, so that the program's other work (decoding, storing, drawing, sampling) cannot delay a
+byte.
+"""
 
 import contextlib
 import os
@@ -16,19 +19,19 @@ _READ_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
-def standing_back() -> Iterator[None]:
-    """While it lasts, this thread gives way to the load worker, where the program has but one core for both: what comes
-    back is then decoded while the worker rests. With more cores nobody is in the way, and nothing is changed.
+def lowered_priority() -> Iterator[None]:
+    """Give the load worker priority over this thread inside the block, if both share a single core: answers are then
+    decoded while the worker is idle. With more cores nothing is changed.
 
-    SCHED_IDLE where this process may come back from it (root, or a limit on niceness that allows it), else SCHED_BATCH.
-    Processes that are started meanwhile are not touched by it.
+    Uses SCHED_IDLE if this process may leave it again (root, or a niceness limit that allows it), else SCHED_BATCH.
+    Processes started in the block do not inherit it.
     """
     if not hasattr(os, "SCHED_IDLE") or len(os.sched_getaffinity(0)) > 1:
         yield
         return
     before = os.sched_getscheduler(0)
-    policy = os.SCHED_IDLE if _may_come_back() else os.SCHED_BATCH
-    with contextlib.suppress(OSError):  # not allowed: then it is as it was
+    policy = os.SCHED_IDLE if _can_leave_idle() else os.SCHED_BATCH
+    with contextlib.suppress(OSError):  # not allowed: the policy stays unchanged
         os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, os.sched_param(0))
     try:
         yield
@@ -37,26 +40,26 @@ def standing_back() -> Iterator[None]:
             os.sched_setscheduler(0, before, os.sched_param(0))
 
 
-def _may_come_back() -> bool:
-    """Tried by a thread of its own, which would be the only one to stay behind."""
-    came_back: list[bool] = []
+def _can_leave_idle() -> bool:
+    """Whether a thread may return from SCHED_IDLE. Tried in a separate thread, so that only that one could be stuck."""
+    returned: list[bool] = []
 
-    def there_and_back() -> None:
+    def enter_and_leave() -> None:
         try:
             os.sched_setscheduler(0, os.SCHED_IDLE | os.SCHED_RESET_ON_FORK, os.sched_param(0))
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         except OSError:
             return
-        came_back.append(True)
+        returned.append(True)
 
-    trial = threading.Thread(target=there_and_back)
-    trial.start()
-    trial.join()
-    return bool(came_back)
+    attempt = threading.Thread(target=enter_and_leave)
+    attempt.start()
+    attempt.join()
+    return bool(returned)
 
 
 class LocalWorker:
-    """One worker process on this host. `close` ends it, whatever it is at."""
+    """One worker process on this host. `close` ends it in any state."""
 
     same_clock = True
 
@@ -65,7 +68,7 @@ class LocalWorker:
             [sys.executable, "-m", "inferometer.load.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C reaches the program alone, which then asks us to stop
+            start_new_session=True,  # Ctrl-C reaches only the program, which then asks the worker to stop
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._input = self._process.stdin
@@ -77,11 +80,11 @@ class LocalWorker:
         return self._process.pid
 
     def listen(self, deliver: Callable[[bytes], None], ended: Callable[[str], None]) -> None:
-        """From now on calls `deliver` with each payload, and `ended` once after the last; both in another thread."""
+        """Call `deliver` with each payload, and `ended` once after the last, in another thread, from now on."""
 
         def read() -> None:
             frames = Frames()
-            with standing_back():
+            with lowered_priority():
                 while data := os.read(self._output.fileno(), _READ_BYTES):
                     for payload in frames.feed(data):
                         deliver(payload)
@@ -91,7 +94,7 @@ class LocalWorker:
         self._reader.start()
 
     def send(self, frame: bytes) -> None:
-        """Raises LoadFailed where the worker is gone."""
+        """Raises LoadFailed if the worker is gone."""
         try:
             self._input.write(frame)
             self._input.flush()
@@ -99,7 +102,7 @@ class LocalWorker:
             raise LoadFailed(f"the load worker {self._ending()}") from error
 
     def stop(self) -> None:
-        """Asks the worker to cancel what is under way and to say what there is."""
+        """Ask the worker to cancel its requests and to send what it has."""
         with contextlib.suppress(BrokenPipeError):
             self._input.close()
 
@@ -118,5 +121,5 @@ class LocalWorker:
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return "fell silent"
+            return "closed its output but did not end within 5 s"
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

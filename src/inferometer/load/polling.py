@@ -1,4 +1,4 @@
-"""How does the loop wait for sockets, and until exactly when? epoll where there is one, `selectors` elsewhere."""
+"""Waiting for sockets until an exact time: epoll on Linux, `selectors` elsewhere."""
 
 import select
 import selectors
@@ -10,13 +10,13 @@ READ = 1
 WRITE = 2
 
 _LAST_NS = 120_000
-"""A sleeper wakes some 50 to 150 µs late: for so long before its time the loop looks instead of sleeping."""
+"""A sleeping thread wakes 50 to 150 µs late, so the loop polls without sleeping for this long before the due time."""
 _PRECISE_NS = 3_000_000
 _MARGIN_NS = 2_000_000
 
 
 class Poller(Protocol):
-    """Watches descriptors for READ and WRITE. `wait` gives (descriptor, mask) pairs; an error or a hang-up is both."""
+    """Watches descriptors for READ and WRITE. `wait` returns (descriptor, mask) pairs; an error or hang-up is both."""
 
     def register(self, fd: int, mask: int) -> None: ...
 
@@ -30,10 +30,10 @@ class Poller(Protocol):
 
 
 class EpollPoller:
-    """epoll. Its own timeout counts whole milliseconds, so the last stretch before a due time is waited for by
-    select() on the epoll descriptor, which counts microseconds, and the last 0.12 ms by looking again and again: a core
-    is not burnt by that at any rate that one loop can send. Unlike a timerfd this needs no call to set it anew in every
-    turn, nor a foreign function before Python 3.13."""
+    """epoll. Its own timeout counts whole milliseconds. The last milliseconds before a due time are waited for by
+    select() on the epoll descriptor, which counts microseconds, and the last 0.12 ms by polling repeatedly: that costs
+    little CPU time at any rate that one loop can send. Unlike a timerfd this needs no system call per turn to set it,
+    and no foreign function before Python 3.13."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -67,7 +67,7 @@ class EpollPoller:
 
 
 class SelectorsPoller:
-    """The best that the system has: kqueue on macOS, whose timeout is in nanoseconds."""
+    """The best selector of the system: kqueue on macOS, whose timeout is in nanoseconds."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -95,7 +95,7 @@ def poller() -> Poller:
 
 
 if sys.platform == "linux":
-    # epoll's EPOLLIN is 1 and EPOLLOUT 4, an error 8, a hang-up 16: mapped when watching, and told apart by the driver.
+    # EPOLLIN is 1, EPOLLOUT 4, an error 8, a hang-up 16: mapped when registering; results are used unmapped.
     _READ_BITS = select.EPOLLIN | select.EPOLLRDHUP
     WRITE_BITS = select.EPOLLOUT
 

@@ -1,8 +1,10 @@
-"""How are load workers on other machines started, spoken to and ended? Each by an actor of a Ray cluster, which starts
-the same worker process on its node and passes on what it says. Needs the extra `inferometer[ray]`."""
+"""Load workers on other machines: starting, messaging and ending them through Ray.
+
+An actor of a Ray cluster starts the same worker process on its node and relays its messages. Needs the extra
+`inferometer[ray]`.
+"""
 
 import contextlib
-import importlib.metadata
 import os
 import queue
 import signal
@@ -16,22 +18,23 @@ from typing import Any
 import msgspec
 
 from inferometer.base.errors import LoadFailed, RequestWrong
+from inferometer.base.version import version
 from inferometer.load.local_workers import LocalWorker
 from inferometer.load.worker_pool import WorkerPool
 
 _CONNECT_S = 4.0
 _START_S = 60.0
-_SAID_WAIT_S = 2.0
-_SAID_BYTES = 16 << 20
-_PAUSE_S = 0.01  # what the workers say meanwhile comes in one answer instead of many
+_FETCH_WAIT_S = 2.0
+_FETCH_BYTES = 16 << 20
+_PAUSE_S = 0.01  # messages of this time come in one answer instead of many
 _CLOSE_S = 10.0
-_THREADS = {"to": 1, "from": 1}  # in the actor: who waits for words keeps none from going in
-_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"  # what a Ray head speaks is gRPC
+_THREADS = {"to": 1, "from": 1}  # in the actor: waiting for the worker's messages must not block messages to it
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"  # a Ray head speaks gRPC
 _HTTP2_SETTINGS = b"\x04"
 
 
 class Node(msgspec.Struct, frozen=True):
-    """A machine of the cluster. `host` is its address as Ray knows it."""
+    """A machine of the cluster. `host`: its address in Ray's node table."""
 
     id: str
     host: str
@@ -39,42 +42,42 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class Cluster:
-    """A Ray cluster that we are connected to. `nodes`: all that are alive and give Ray a CPU."""
+    """A Ray cluster that this process is connected to. `nodes`: all nodes that are alive and offer a CPU."""
 
     def __init__(self, nodes: tuple[Node, ...]) -> None:
         self.nodes = nodes
 
     @property
     def is_all_here(self) -> bool:
-        """Whether every node is this host, so that 127.0.0.1 means the same to all."""
+        """Whether every node is this host, so that 127.0.0.1 means the same machine on all."""
         return all(node.is_here for node in self.nodes)
 
-    def crew(self, workers: int) -> WorkerPool:
-        """`workers` workers, dealt out to the nodes in turn. Returns before they are up."""
+    def worker_pool(self, workers: int) -> WorkerPool:
+        """A pool of `workers` workers, distributed over the nodes in turn. Returns before they have started."""
         return WorkerPool([RayWorker(self.nodes[number % len(self.nodes)]) for number in range(workers)])
 
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Cluster]:
-    """The cluster at `address` (HOST:PORT of its head), until the block ends. Raises RequestWrong."""
+    """Connection to the cluster at `address` (HOST:PORT of its head), until the block ends. Raises RequestWrong."""
     ray = _ray()
     _require_cluster(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     _silence(ray)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (OSError, RuntimeError, ValueError, SystemExit) as error:  # it leaves where a head does not answer
+    except (OSError, RuntimeError, ValueError, SystemExit) as error:  # Ray exits if the head does not answer
         raise _unreachable(address, str(error)) from error
     try:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would leave without ending what we started
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's handler would exit without ending our processes
         yield Cluster(_nodes(ray, address))
     finally:
         ray.shutdown()
 
 
 class RayWorker:
-    """A worker process on `node`. Whatever becomes of the node, its last word is told by `ended`."""
+    """A worker process on `node`. `ended` is called in any case, also if the node is lost."""
 
     same_clock = False  # even where the node is this host: one rule for all
 
@@ -86,16 +89,16 @@ class RayWorker:
         remote: Any = ray.remote  # an actor's methods are made at run time
         actor = remote(concurrency_groups=_THREADS)(_Relay)
         self._actor = actor.options(
-            num_cpus=0,  # so that a cluster that is busy with the engine itself still takes it
+            num_cpus=0,  # so that a cluster whose CPUs the engine uses still accepts it
             max_restarts=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
         ).remote()
-        self._last_sent: Any = None  # what was sent before, so that Ray keeps the order
+        self._last_sent: Any = None  # the previous call, so that Ray keeps the order
         self._thread: threading.Thread | None = None
         self._stopped = False
 
     def listen(self, deliver: Callable[[bytes], None], ended: Callable[[str], None]) -> None:
-        """From now on calls `deliver` with each payload, and `ended` once after the last; both in another thread."""
+        """Call `deliver` with each payload, and `ended` once after the last, in another thread, from now on."""
         from ray.exceptions import RayError
 
         def fetch() -> None:
@@ -109,17 +112,17 @@ class RayWorker:
         self._thread.start()
 
     def send(self, frame: bytes) -> None:
-        """Returns at once; that the worker is gone is told by `ended`."""
+        """Returns at once; `ended` reports a worker that is gone."""
         self._last_sent = self._actor.send.options(concurrency_group="to").remote(frame, self._last_sent)
 
     def stop(self) -> None:
-        """Asks the worker to cancel what is under way and to say what there is."""
+        """Ask the worker to cancel its requests and to send what it has."""
         if not self._stopped:
             self._stopped = True
             self._last_sent = self._actor.stop.options(concurrency_group="to").remote(self._last_sent)
 
     def close(self) -> None:
-        """Ends the actor; the worker process sees its input close and ends too."""
+        """End the actor; the worker process then sees the end of its input and ends too."""
         import ray
 
         ray.kill(self._actor)
@@ -127,56 +130,52 @@ class RayWorker:
             self._thread.join(_CLOSE_S)
 
     def _fetch(self, deliver: Callable[[bytes], None]) -> str:
-        """Delivers until the worker has ended; how it did."""
+        """Deliver until the worker has ended; returns how it ended."""
         import ray
 
-        get: Any = ray.get  # its types are of references that an actor's methods do not give
+        get: Any = ray.get  # its types do not cover what an actor's methods return
         theirs = get(self._actor.version.options(concurrency_group="from").remote(), timeout=_START_S)
-        if theirs != _version():
-            return f"is inferometer {theirs}, and here is {_version()}: install the same on every node"
+        if theirs != version():
+            return f"runs inferometer {theirs}, but this machine runs {version()}: install the same on every node"
         while True:
-            for word in get(self._actor.fetch.options(concurrency_group="from").remote()):
-                if isinstance(word, str):
-                    return word
-                deliver(word)
+            for message in get(self._actor.fetch.options(concurrency_group="from").remote()):
+                if isinstance(message, str):
+                    return message
+                deliver(message)
             time.sleep(_PAUSE_S)
 
 
 class _Relay:
-    """The actor, on its node: a worker process there, and what it has said since it was last asked."""
+    """The actor, on its node: a worker process there, and the messages not yet fetched."""
 
     def __init__(self) -> None:
-        with contextlib.suppress(OSError):  # Ray starts its processes at niceness 15; only root may go back
+        with contextlib.suppress(OSError):  # Ray starts its processes at niceness 15; only root may undo that
             os.setpriority(os.PRIO_PROCESS, 0, 0)
         self._worker = LocalWorker()
-        self._said: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()
-        self._worker.listen(self._said.put, self._said.put)
+        self._messages: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()
+        self._worker.listen(self._messages.put, self._messages.put)
 
     def version(self) -> str:
-        return _version()
+        return version()
 
     def send(self, frame: bytes, after: object) -> None:
-        """`after` is the call before: Ray waits for it."""
-        with contextlib.suppress(LoadFailed):  # its ending tells
+        """`after` is the previous call: Ray waits for it."""
+        with contextlib.suppress(LoadFailed):  # the worker's end is reported by `fetch`
             self._worker.send(frame)
 
     def stop(self, after: object) -> None:
         self._worker.stop()
 
     def fetch(self) -> list[bytes | str]:
-        """Payloads in order, and as the last thing ever a text: how the worker ended. Waits a little for the first."""
-        said: list[bytes | str] = []
+        """Payloads in order; after the last one a text: how the worker ended. Waits briefly for the first."""
+        fetched: list[bytes | str] = []
         size = 0
         with contextlib.suppress(queue.Empty):
-            said.append(self._said.get(timeout=_SAID_WAIT_S))
-            while size < _SAID_BYTES:
-                size += len(said[-1])
-                said.append(self._said.get_nowait())
-        return said
-
-
-def _version() -> str:
-    return importlib.metadata.version("inferometer")
+            fetched.append(self._messages.get(timeout=_FETCH_WAIT_S))
+            while size < _FETCH_BYTES:
+                size += len(fetched[-1])
+                fetched.append(self._messages.get_nowait())
+        return fetched
 
 
 def _ray() -> ModuleType:
@@ -188,21 +187,21 @@ def _ray() -> ModuleType:
 
 
 def _silence(ray: ModuleType) -> None:
-    """Ray prints what befalls other nodes on our standard output, where reports go, and has no switch for it."""
+    """Stop Ray from printing other nodes' events to our standard output, where reports go. Ray has no switch for it."""
 
     def nothing(*_: object, **__: object) -> None:
         pass
 
-    setattr(ray._private.worker, "print_to_stdstream", nothing)  # noqa: B010 # it is no public name
+    setattr(ray._private.worker, "print_to_stdstream", nothing)  # noqa: B010 # not a public name
 
 
 def _require_cluster(address: str) -> None:
-    """Raises RequestWrong where no cluster answers: `ray.init` itself would wait for 80 s and then end the program."""
+    """Raises RequestWrong if no cluster answers: `ray.init` itself would wait for 80 s and then end the program."""
     if address == "auto":
         return
     if address.startswith("ray://"):
         raise RequestWrong(
-            f"--ray {address}: Ray Client is not spoken here. Make this machine a node of the cluster "
+            f"--ray {address}: Ray Client is not supported. Make this machine a node of the cluster "
             "(ray start --address=HEAD:6379) and give --ray HEAD:6379."
         )
     host, _, port = address.rpartition(":")
@@ -217,12 +216,12 @@ def _require_cluster(address: str) -> None:
     except OSError as error:
         raise _unreachable(address, error.strerror or str(error)) from error
     if answer[3:4] != _HTTP2_SETTINGS:
-        raise _unreachable(address, "what answers there is not Ray")
+        raise _unreachable(address, "the server there is not Ray")
 
 
-def _unreachable(address: str, why: str) -> RequestWrong:
+def _unreachable(address: str, reason: str) -> RequestWrong:
     return RequestWrong(
-        f"no Ray cluster can be reached at {address}: {why}\n"
+        f"no Ray cluster can be reached at {address}: {reason}\n"
         "Start one with `ray start --head`, make this machine and each load machine a node of it with "
         "`ray start --address=HEAD:6379`, and give --ray HEAD:6379."
     )
@@ -243,7 +242,7 @@ def _nodes(ray: ModuleType, address: str) -> tuple[Node, ...]:
 
 
 def _reason(error: Exception) -> str:
-    """What Ray says in many lines, in one."""
+    """Ray's message of many lines, as one line."""
     text = str(error)
     if "No module named 'inferometer'" in text:
         return "inferometer is not installed there; install the same version on every node"

@@ -1,4 +1,4 @@
-"""What passes between the program and a load worker? Frames of msgpack, each with its length before it."""
+"""Messages between the program and a load worker: msgpack frames, each preceded by its length. Pure."""
 
 import struct
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _LENGTH = struct.Struct("<I")
 
 
 class WireRequest(msgspec.Struct, frozen=True, array_like=True):
-    """One request as bytes: head and body. `due_ns` from the plan's start; None: as soon as a slot is free."""
+    """One HTTP request as bytes: head and body. `due_ns` from the plan's start; None: as soon as a slot is free."""
 
     index: int
     due_ns: int | None
@@ -21,43 +21,44 @@ class WireRequest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """Everything a worker needs: `warmups` are answered before it reports `Warm`, `shots` are played after `Go`.
+    """Everything a worker needs: `warmups` are answered before it sends `WarmedUp`, `requests` are played after
+    `StartPlan`.
 
-    `concurrency` None: no limit. `output_pattern`: what the bytes of an event with output match; looked for only where
-    `timeouts` limit the wait for a token. `kernel_stamps` False: not even tried. `most_head_bytes`,
-    `most_answer_bytes`: of one answer; a larger one is given up.
+    `concurrency` None: no limit. `output_pattern`: matches the bytes of an event with output; used only if `timeouts`
+    limit the wait for a token. `kernel_stamps` False: not tried. `max_head_bytes`, `max_answer_bytes`: limits for one
+    answer; a larger one is abandoned.
     """
 
     target: Target
     warmups: tuple[WireRequest, ...]
-    shots: tuple[WireRequest, ...]
+    requests: tuple[WireRequest, ...]
     concurrency: int | None
     timeouts: Timeouts = Timeouts()
     output_pattern: bytes = b""
     kernel_stamps: bool = True
-    most_head_bytes: int = 64 * 1024
-    most_answer_bytes: int = 64 * 1024**2
+    max_head_bytes: int = 64 * 1024
+    max_answer_bytes: int = 64 * 1024**2
 
 
-class Go(msgspec.Struct, frozen=True, tag="go"):
-    """Start the plan's clock: at `start_ns` of the monotonic clock for a worker on this host; for one on another host,
-    whose clock is another, None: `in_ns` after this word arrives."""
+class StartPlan(msgspec.Struct, frozen=True, tag="start"):
+    """Start the plan's clock: at `start_ns` of the monotonic clock for a worker on this host. A worker on another host
+    has a different clock: for it `start_ns` is None, and the plan starts `in_ns` after this message arrives."""
 
     start_ns: int | None
     in_ns: int = 0
 
 
 WireOutcome = Literal["complete", "eof", "refused", "cut", "timeout", "cancelled", "too_large"]
-"""`complete`: the framing says the response ended; `eof`: the server closed after a part of it; `too_large`: it was
-given up, as it went on past the job's bounds."""
+"""`complete`: the HTTP framing shows the end of the response. `eof`: the server closed after a part of it. `too_large`:
+it was abandoned, because it exceeded the job's limits."""
 
 
 class Exchange(msgspec.Struct, frozen=True, tag="exchange"):
-    """One request and all that came back: `raw` bytes as read, cut into reads of `lengths` (u32).
+    """One request and the bytes of its answer: `raw` as read, in reads of `lengths` (u32).
 
-    `read_ns` (i64 each): when each read was made. `kernel` (two i64 each: seconds, ns of the wall clock; zeros where
-    there was none): when the kernel got it; b"" without kernel stamps. `wall_offset_ns`: wall minus monotonic clock;
-    `clock_stepped`: the wall clock was set meanwhile, so that the kernel's stamps mean nothing.
+    `read_ns` (i64 each): when each read was made. `kernel` (two i64 each: seconds and ns of the wall clock; zeros for a
+    read without a stamp): when the kernel received it; b"" without kernel stamps. `wall_offset_ns`: wall clock minus
+    monotonic clock. `clock_stepped`: the wall clock was set in between, so the kernel's stamps are invalid.
     All other times are ns of the worker's monotonic clock.
     """
 
@@ -77,21 +78,21 @@ class Exchange(msgspec.Struct, frozen=True, tag="exchange"):
     error: str = ""
 
 
-class Warm(msgspec.Struct, frozen=True, tag="warm"):
-    """The warm-ups are over and the connections are open; the worker waits for `Go`. `stamps`: "" where the kernel's
+class WarmedUp(msgspec.Struct, frozen=True, tag="warmed_up"):
+    """The warm-ups have ended and the connections are open; the worker waits for `StartPlan`. `stamps`: "" if kernel
     stamps are in use, else why not."""
 
     stamps: str
 
 
-class Begun(msgspec.Struct, frozen=True, tag="begun"):
+class PlanStarted(msgspec.Struct, frozen=True, tag="plan_started"):
     """The plan's clock starts at `start_ns` of the worker's monotonic clock."""
 
     start_ns: int
 
 
 class Tick(msgspec.Struct, frozen=True, tag="tick"):
-    """How it goes, several times a second: requests under way, ended, and reads so far (about one a token)."""
+    """Progress, several times per second: requests under way, ended, and reads so far (about one per token)."""
 
     in_flight: int
     ended: int
@@ -99,36 +100,36 @@ class Tick(msgspec.Struct, frozen=True, tag="tick"):
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """The last word: the worker's CPU time and the wall time since the plan's start, and how often the wall clock was
-    set meanwhile."""
+    """The worker's last message: its CPU time and the wall time since the plan's start, and how often the wall clock
+    was set in between."""
 
     cpu_ns: int
     wall_ns: int
     clock_steps: int
 
 
-class Broken(msgspec.Struct, frozen=True, tag="broken"):
-    """The worker cannot go on."""
+class WorkerFailed(msgspec.Struct, frozen=True, tag="worker_failed"):
+    """The worker cannot continue."""
 
     message: str
 
 
-FromWorker = Exchange | Warm | Begun | Tick | Finished | Broken
+FromWorker = Exchange | WarmedUp | PlanStarted | Tick | Finished | WorkerFailed
 
 _encoder = msgspec.msgpack.Encoder()
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
 decode_job = msgspec.msgpack.Decoder(Job).decode
-decode_go = msgspec.msgpack.Decoder(Go).decode
+decode_start = msgspec.msgpack.Decoder(StartPlan).decode
 
 
-def frame(message: Job | Go | FromWorker) -> bytes:
-    """One message as it goes through the pipe."""
+def frame(message: Job | StartPlan | FromWorker) -> bytes:
+    """One message as bytes for the pipe."""
     payload = _encoder.encode(message)
     return _LENGTH.pack(len(payload)) + payload
 
 
 class Frames:
-    """Cuts a byte stream back into payloads; feed it what was read, in any pieces."""
+    """Cuts a byte stream back into payloads. The bytes may be fed in any pieces."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()

@@ -1,7 +1,7 @@
-"""A load worker: a process that plays one job and writes what came of it to its standard output.
+"""A load worker: a process that plays one job and writes the results to its standard output.
 
-It reads a `Job` and later `Go` from its standard input; the end of that input means: stop now. It never blocks on its
-output: frames wait in memory until the pipe has room.
+It reads a `Job` and later `StartPlan` from its standard input; the end of that input means: stop now. It never blocks
+on its output: frames wait in memory until the pipe can take them.
 """
 
 import contextlib
@@ -15,20 +15,21 @@ import time
 from collections import deque
 
 from inferometer.base.errors import InferometerError
-from inferometer.load.driver import Driver, monotonic_ns
-from inferometer.load.kernel_stamps import why_not
+from inferometer.load.connections import monotonic_ns
+from inferometer.load.driver import Driver
+from inferometer.load.kernel_stamps import unavailable_reason
 from inferometer.load.wire import (
-    Begun,
-    Broken,
     Exchange,
     Finished,
     Frames,
     FromWorker,
     Job,
+    PlanStarted,
     Tick,
-    Warm,
-    decode_go,
+    WarmedUp,
+    WorkerFailed,
     decode_job,
+    decode_start,
     frame,
 )
 from inferometer.net.target import Tcp
@@ -38,7 +39,7 @@ _F_SETPIPE_SZ = 1031
 
 
 class _Pipes:
-    """Standard input and output as frames, without ever making the loop wait."""
+    """Standard input and output as frames; never blocks the loop."""
 
     def __init__(self) -> None:
         self._frames = Frames()
@@ -48,7 +49,7 @@ class _Pipes:
         self.driver: Driver | None = None
 
     def receive(self) -> bytes | None:
-        """The next frame, waiting for it; None at the end of the input."""
+        """Wait for the next frame; None at the end of the input."""
         while not self._arrived and not self.closed:
             self._read()
         return self._arrived.popleft() if self._arrived else None
@@ -67,7 +68,7 @@ class _Pipes:
                 self.driver.stopped = True
 
     def drain(self) -> None:
-        """Writes all that waits, now with patience."""
+        """Write everything that waits, blocking until it is written."""
         os.set_blocking(1, True)
         while self._backlog:
             self._flush()
@@ -83,7 +84,7 @@ class _Pipes:
                 written = os.write(1, self._backlog[0])
             except BlockingIOError:
                 break
-            except BrokenPipeError:  # the program is gone, and nobody is left to tell
+            except BrokenPipeError:  # the program has ended
                 self._backlog.clear()
                 self.closed = True
                 if self.driver is not None:
@@ -101,7 +102,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program decides what Ctrl-C means, and closes our input
     _raise_file_limit()
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # no pipe, or no leave for a larger one: the backlog waits in memory
+        with contextlib.suppress(OSError):  # not a pipe, or a larger one is not allowed: the backlog waits in memory
             fcntl.fcntl(1, _F_SETPIPE_SZ, _PIPE_BYTES)
     os.set_blocking(1, False)
     pipes = _Pipes()
@@ -111,7 +112,7 @@ def main() -> None:
             _play(decode_job(first), pipes)
         except (OSError, InferometerError) as error:
             pipes.driver = None
-            pipes.send(Broken(str(error)))
+            pipes.send(WorkerFailed(str(error)))
     pipes.drain()
 
 
@@ -122,51 +123,51 @@ def _play(job: Job, pipes: _Pipes) -> None:
     def tick(state: Tick) -> None:
         pipes.send(state)
 
-    stamps = _stamps(job)
-    driver = Driver(job, deliver, tick, pipes.serve, outside_fds=[0], kernel_stamps=not stamps)
+    no_stamps = _no_stamps_reason(job)
+    driver = Driver(job, deliver, tick, pipes.serve, outside_fds=[0], kernel_stamps=not no_stamps)
     pipes.driver = driver
     gc.collect()
     gc.freeze()
     gc.disable()
     driver.play(job.warmups, monotonic_ns(), max(1, min(len(job.warmups), job.concurrency or 1)))
-    driver.open_connections(min(len(job.shots), job.concurrency or _lanes_ahead(job)))
-    pipes.send(Warm(stamps))
+    driver.open_connections(min(len(job.requests), job.concurrency or _connections_ahead(job)))
+    pipes.send(WarmedUp(no_stamps))
     answer = pipes.receive() if not driver.stopped else None
     start_ns = monotonic_ns()
     if answer is None:
         driver.stopped = True
     else:
-        go = decode_go(answer)
-        start_ns = start_ns + go.in_ns if go.start_ns is None else go.start_ns
-    pipes.send(Begun(start_ns))
-    cpu_before_ns, driver.clock_steps = time.process_time_ns(), 0
-    driver.play(job.shots, start_ns, job.concurrency)
+        start = decode_start(answer)
+        start_ns = start_ns + start.in_ns if start.start_ns is None else start.start_ns
+    pipes.send(PlanStarted(start_ns))
+    cpu_before_ns, steps_before = time.process_time_ns(), driver.clock_steps
+    driver.play(job.requests, start_ns, job.concurrency)
     cpu_ns = time.process_time_ns() - cpu_before_ns
     pipes.driver = None
     driver.close()
-    pipes.send(Finished(cpu_ns, monotonic_ns() - start_ns, driver.clock_steps))
+    pipes.send(Finished(cpu_ns, monotonic_ns() - start_ns, driver.clock_steps - steps_before))
 
 
-def _stamps(job: Job) -> str:
-    """Why there are no kernel stamps, "" where there are."""
+def _no_stamps_reason(job: Job) -> str:
+    """Why there are no kernel stamps; "" if there are."""
     if not job.kernel_stamps:
         return "switched off"
     if not isinstance(job.target.connect_to, Tcp):
         return "a Unix socket has none"
-    return why_not()
+    return unavailable_reason()
 
 
-def _lanes_ahead(job: Job) -> int:
-    """Connections to open beforehand where nothing limits how many are under way."""
-    if all(shot.due_ns is None for shot in job.shots):
-        return len(job.shots)
+def _connections_ahead(job: Job) -> int:
+    """How many connections to open before the plan starts, if there is no concurrency limit."""
+    if all(one.due_ns is None for one in job.requests):
+        return len(job.requests)
     return 4
 
 
 def _raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        with contextlib.suppress(OSError, ValueError):  # macOS says unlimited and means less
+        with contextlib.suppress(OSError, ValueError):  # macOS reports unlimited but refuses it
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 

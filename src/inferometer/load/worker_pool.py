@@ -1,4 +1,4 @@
-"""Who plays the plan? One worker or several, on this host or others, spoken to as one."""
+"""The worker pool: one worker or several, on this host or others, behind one interface."""
 
 import contextlib
 import queue
@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from inferometer.load.local_workers import LocalWorker
-from inferometer.load.wire import FromWorker, Go, Job, decode_from_worker, frame
+from inferometer.load.wire import FromWorker, Job, StartPlan, decode_from_worker, frame
 
 
 class Worker(Protocol):
-    """A worker wherever it is. `same_clock`: its monotonic clock is ours, so its times can be compared with ours."""
+    """A worker on any host. `same_clock`: it uses our monotonic clock, so its times can be compared with ours."""
 
     @property
     def same_clock(self) -> bool: ...
@@ -26,11 +26,11 @@ class Worker(Protocol):
 
 
 class WorkerPool:
-    """The workers of one trial, by number. Leaving the `with` block ends them all, whatever happened."""
+    """The workers of one trial, by number. Leaving the `with` block ends them all, also after an error."""
 
     def __init__(self, workers: Sequence[Worker]) -> None:
         self.workers = list(workers)
-        self._heard: queue.SimpleQueue[tuple[int, FromWorker | str]] = queue.SimpleQueue()
+        self._received: queue.SimpleQueue[tuple[int, FromWorker | str]] = queue.SimpleQueue()
         self._stopped = False
 
     def __enter__(self) -> Self:
@@ -45,24 +45,24 @@ class WorkerPool:
             for worker in self.workers:
                 stack.callback(worker.close)
 
-    def send(self, number: int, message: Job | Go) -> None:
-        """Does nothing once the crew was stopped. Raises LoadFailed where the worker is gone."""
+    def send(self, number: int, message: Job | StartPlan) -> None:
+        """Send to one worker; does nothing once the pool was stopped. Raises LoadFailed if the worker is gone."""
         if not self._stopped:
             self.workers[number].send(frame(message))
 
     def stop(self) -> None:
-        """Asks all to cancel what is under way and to say what there is."""
+        """Ask all workers to cancel their requests and to send what they have."""
         self._stopped = True
         for worker in self.workers:
             worker.stop()
 
-    def messages(self, patience_s: float = 0.25) -> Iterator[tuple[int, FromWorker | str] | None]:
-        """What the workers say, each with its worker's number: a text is how it ended, its last word. None whenever
-        nothing was said for `patience_s`. Ends when all have ended."""
+    def messages(self, timeout_s: float = 0.25) -> Iterator[tuple[int, FromWorker | str] | None]:
+        """The workers' messages, each with the worker's number. A text is the last one and describes how the worker
+        ended. None whenever no message came for `timeout_s`. Ends when all workers have ended."""
         left = len(self.workers)
         while left:
             try:
-                number, message = self._heard.get(timeout=patience_s)
+                number, message = self._received.get(timeout=timeout_s)
             except queue.Empty:
                 yield None
                 continue
@@ -71,14 +71,14 @@ class WorkerPool:
 
     def _listen(self, number: int, worker: Worker) -> None:
         def deliver(payload: bytes) -> None:
-            self._heard.put((number, decode_from_worker(payload)))
+            self._received.put((number, decode_from_worker(payload)))
 
         def ended(how: str) -> None:
-            self._heard.put((number, how))
+            self._received.put((number, how))
 
         worker.listen(deliver, ended)
 
 
 def local_workers(count: int = 1) -> WorkerPool:
-    """`count` workers on this host."""
+    """A pool of `count` workers on this host."""
     return WorkerPool([LocalWorker() for _ in range(count)])

@@ -11,13 +11,14 @@ import numpy as np
 from scipy import optimize
 
 from inferometer.base.units import ms
+from inferometer.core import quantities
 from inferometer.core.record import ServerTimings
 from inferometer.metrics.measures import RequestView, TrialView, Values
 from inferometer.metrics.statistics import root
 
-DRAFTED = "spec_draft_tokens_total"
-ACCEPTED = "spec_accepted_tokens_total"
-STEPS = "spec_steps_total"
+DRAFTED = quantities.SPEC_DRAFT_TOKENS_TOTAL
+ACCEPTED = quantities.SPEC_ACCEPTED_TOKENS_TOTAL
+STEPS = quantities.SPEC_STEPS_TOTAL
 
 # --- one request ----------------------------------------------------------------------------------
 
@@ -195,7 +196,7 @@ def _logged_draft_ms(trial: TrialView) -> float | None:
     """Drafting time per drafted token, over the engine's whole life: both numbers include warm-ups."""
     facts = {fact.name: fact.value for fact in trial.trial.facts}
     try:
-        spent, tokens = float(facts["spec_log_draft_ms"]), float(facts["spec_log_drafted_tokens"])
+        spent, tokens = float(facts[quantities.SPEC_LOG_DRAFT_MS]), float(facts[quantities.SPEC_LOG_DRAFTED_TOKENS])
     except (KeyError, ValueError):
         return None
     return spent / tokens if tokens > 0 else None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferometer.base.units import NS_PER_S, seconds
+from inferometer.core import quantities
 from inferometer.core.record import Sample, Trial
 
 MAX_UNCOVERED_NS = NS_PER_S
@@ -44,7 +45,7 @@ def energy_notes(trial: Trial) -> list[str]:
     if energy_j(trial) is None:
         return []
     devices = _devices(trial.samples)
-    counted = [device for device in devices if _series(trial.samples, "energy_j", device) is not None]
+    counted = [device for device in devices if _series(trial.samples, quantities.ENERGY_J, device) is not None]
     source = "the device's energy counter" if counted == devices else "the integral of its power readings"
     return [f"Energy: {', '.join(devices)} only, idle power included; from {source}"]
 
@@ -59,17 +60,23 @@ def _span(trial: Trial) -> tuple[int, int] | None:
 
 def _devices(samples: Sequence[Sample]) -> list[str]:
     """Devices on which the engine held memory; if that is unknown, devices whose power or energy was read."""
-    with_memory = {s.device: None for s in samples if s.quantity == "gpu_memory_bytes" and s.device is not None}
-    with_power = {s.device: None for s in samples if s.quantity in ("power_w", "energy_j") and s.device is not None}
+    with_memory = {
+        s.device: None for s in samples if s.quantity == quantities.GPU_MEMORY_BYTES and s.device is not None
+    }
+    with_power = {
+        s.device: None
+        for s in samples
+        if s.quantity in (quantities.POWER_W, quantities.ENERGY_J) and s.device is not None
+    }
     return list(with_memory or with_power)
 
 
 def _device_energy_j(samples: Sequence[Sample], device: str, from_ns: int, to_ns: int) -> float | None:
-    counted = _series(samples, "energy_j", device)
+    counted = _series(samples, quantities.ENERGY_J, device)
     if counted is not None and _covers(counted[0], from_ns, to_ns) and bool(np.all(np.diff(counted[1]) >= 0)):
         at_ns, total_j = counted
     else:
-        power = _series(samples, "power_w", device)
+        power = _series(samples, quantities.POWER_W, device)
         if power is None or not _covers(power[0], from_ns, to_ns):
             return None
         at_ns, watts = power

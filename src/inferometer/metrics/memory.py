@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from inferometer.core import quantities
 from inferometer.core.record import Sample
 
-_MEMORY_QUANTITIES = ("gpu_memory_bytes", "pss_bytes", "rss_bytes")
+_MEMORY_QUANTITIES = (quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantities.RSS_BYTES)
 
 
 def memory_quantity(samples: Iterable[Sample]) -> str | None:
@@ -25,9 +26,9 @@ def held_bytes(samples: Iterable[Sample], quantity: str | None) -> dict[int, flo
     """By time, ns: the sum over processes and devices. Empty if the quantity was never read."""
     samples = tuple(samples)
     readings = _summed(samples, quantity)
-    if quantity != "pss_bytes" or not readings:
+    if quantity != quantities.PSS_BYTES or not readings:
         return readings
-    resident = _summed(samples, "rss_bytes")
+    resident = _summed(samples, quantities.RSS_BYTES)
     if not resident:
         return readings
     rss_at_ns = np.array(sorted(resident), np.float64)

@@ -11,11 +11,12 @@ from typing import Literal
 
 import msgspec
 
+from inferometer.core import quantities
 from inferometer.core.record import Trial
 
 Phase = Literal["load", "idle", "prefill", "decode"]
 PHASES: tuple[Phase, ...] = ("load", "idle", "prefill", "decode")
-READY_FACT = "engine_ready_at_ns"
+READY_FACT = quantities.ENGINE_READY_AT_NS
 """Name of the fact with the time, ns on the trial's clock, at which the engine had produced its first token."""
 
 _Span = tuple[int, int]  # start, end (exclusive), ns

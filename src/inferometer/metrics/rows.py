@@ -1,6 +1,6 @@
 """The table of metric rows: key, label, unit, direction and measure of each metric, in display order.
 
-docs/metrics.md explains each row. Keys are those of vLLM's result file where vLLM has the metric.
+docs/reference/metrics.md explains each row. Keys are those of vLLM's result file where vLLM has the metric.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Intervals from trials and prompts, p-values, and the power of a design; docs/statistics.md explains them.
+"""Intervals from trials and prompts, p-values, and the power of a design; docs/explanation/statistics.md explains them.
 
 A trial's number varies for two reasons: the machine differs from trial to trial, and other prompts would give another
 number. With T trials that play the same P prompts, the variance of the mean of the T numbers (or of their paired

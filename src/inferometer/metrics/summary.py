@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from inferometer.core import quantities
 from inferometer.core.record import RequestRecord, Trial
 from inferometer.core.request import Request
 from inferometer.core.spec import Api
@@ -106,9 +107,11 @@ def summarize_view(
 
 
 _MEMORY_NOTES = {
-    "gpu_memory_bytes": "Memory Usage: peak GPU memory of the engine's processes",
-    "pss_bytes": "Memory Usage: peak PSS of the engine's process tree",
-    "rss_bytes": "Memory Usage: peak RSS of the engine's process tree; pages shared by processes count more than once",
+    quantities.GPU_MEMORY_BYTES: "Memory Usage: peak GPU memory of the engine's processes",
+    quantities.PSS_BYTES: "Memory Usage: peak PSS of the engine's process tree",
+    quantities.RSS_BYTES: (
+        "Memory Usage: peak RSS of the engine's process tree; pages shared by processes count more than once"
+    ),
 }
 
 _SOURCE_WORDS: dict[TokenSource | None, str] = {
@@ -124,7 +127,7 @@ _SOURCE_WORDS: dict[TokenSource | None, str] = {
 def _notes(trial: TrialView) -> Iterable[str]:
     """The source of each number whose source is not the usual one."""
     for fact in trial.trial.facts:
-        if fact.name in ("model_name", "draft_name") and fact.value.startswith("stand-in"):
+        if fact.name in (quantities.MODEL_NAME, quantities.DRAFT_NAME) and fact.value.startswith("stand-in"):
             yield f"The {fact.name.removesuffix('_name')} is not a real model but a {fact.value}"
     quantity = memory_quantity(trial.trial.samples)
     if quantity is not None:

@@ -1,4 +1,4 @@
-"""What does a server say when it is asked? Small HTTP questions by any way there is to it; none in the timed path."""
+"""HTTP client for small requests to a server: over TLS, proxies and Unix sockets. Not used in the timed path."""
 
 import functools
 import http.client
@@ -15,32 +15,32 @@ import msgspec
 
 from inferometer.base.text import sanitize
 from inferometer.base.units import NS_PER_S, bytes_text
-from inferometer.net.target import Target, Tcp, Unix, hidden, secrets_of, target_of, tunnel_refusal
+from inferometer.net.target import Target, Tcp, Unix, target_of, tunnel_refusal
 from inferometer.net.tls import handshake_failure, tls_context
 
 _SHOWN_CHARACTERS = 200
 MOST_BODY_BYTES = 16 * 1024**2
-"""Of an answer to a small question: a list of models, a page of metrics. http.client itself bounds what comes before
-the body: 100 headers of 64 KiB."""
-MOST_PATIENCE = 4
-"""An answer may take so many times the patience for one wait: a server that sends a byte now and then never ends."""
+"""The largest answer, such as a list of models or a page of metrics. http.client itself limits the headers: 100 of
+64 KiB."""
+MAX_WAITS_PER_ANSWER = 4
+"""A whole answer may take this many times the timeout of one wait: a server that sends single bytes never ends."""
 
 
 class Server(msgspec.Struct, frozen=True):
-    """A server to ask. `headers` go with every question; they may hold secrets, as the target may."""
+    """A server that receives requests. `headers` are sent with each; they may hold secrets, as may the target."""
 
     target: Target
     headers: dict[str, str] = {}
 
     def hide(self, text: str) -> str:
-        """`text` for a message or a fact: without what is secret in the headers and the proxy's address."""
-        return hidden(text, secrets_of(self.target, self.headers))
+        """`text` for a message or a fact, without the secrets of the headers and of the proxy's address."""
+        return self.target.redactor(self.headers).redact(text)
 
 
 class HttpAnswer(msgspec.Struct, frozen=True):
-    """What came back. `shown` is an excerpt for an error message: an error object's own message, else the first
-    characters; `content_type`, `server` and `location` are headers, "" where there were none. These four are harmless
-    to print, and hold no secret of ours, even where the server repeats it.
+    """A server's answer. `shown`: an excerpt for an error message, taken from an error object's message, else from the
+    start of the body. `content_type`, `server` and `location`: headers, "" if absent. These four are safe to print and
+    hold none of our secrets, even if the server repeats them.
     """
 
     status: int
@@ -52,22 +52,22 @@ class HttpAnswer(msgspec.Struct, frozen=True):
 
     @property
     def json(self) -> Any:
-        """The body as JSON; None where it is none. It is the server's own: any JSON."""
+        """The body as JSON, of any shape; None if it is not JSON."""
         return _json(self.body)
 
 
 class HttpAnswerTooLarge(http.client.HTTPException):
-    """A server says more than an answer to a small question can be."""
+    """An answer is larger than MOST_BODY_BYTES."""
 
 
 class Unreachable(ConnectionError):
-    """The way is there, but TLS or the proxy's tunnel failed. The message says where, why, and what to try."""
+    """A connection was made, but TLS or the proxy's tunnel failed. The message states where, why, and what to try."""
 
 
 def server_at(base_url: str, headers: Mapping[str, str], verify: bool = True, ca_file: str | None = None) -> Server:
-    """The server of a base URL, by way of the proxy that the environment names for it.
+    """The server at a base URL, through the proxy that the environment names for it.
 
-    Raises RequestWrong where the URL, the proxy's variable or the CA file cannot be used; nothing is sent.
+    Raises RequestWrong if the URL, the proxy variable or the CA file cannot be used. Sends nothing.
     """
     target = target_of(base_url, os.environ, verify=verify, ca_file=ca_file)
     if target.tls is not None:
@@ -76,13 +76,13 @@ def server_at(base_url: str, headers: Mapping[str, str], verify: bool = True, ca
 
 
 def ask(server: Server, path: str, *, body: dict[str, Any] | None = None, timeout_s: float) -> HttpAnswer:
-    """GET, or POST where there is a `body`. Raises OSError (Unreachable, refused, timeout) or HTTPException."""
-    with closing(Conversation(server, timeout_s)) as conversation:
-        return conversation.ask(path, body)
+    """GET, or POST with a `body`. Raises OSError (Unreachable, refused, timeout) or HTTPException."""
+    with closing(HttpSession(server, timeout_s)) as session:
+        return session.ask(path, body)
 
 
 def ask_json(server: Server, path: str, timeout_s: float = 5.0) -> Any:
-    """The JSON at `path`; None where there is none. Any JSON: it is the server's own."""
+    """The JSON at `path`, of any shape; None if the server does not answer with JSON."""
     try:
         answer = ask(server, path, timeout_s=timeout_s)
     except (OSError, http.client.HTTPException):
@@ -90,18 +90,18 @@ def ask_json(server: Server, path: str, timeout_s: float = 5.0) -> Any:
     return answer.json if answer.status == http.HTTPStatus.OK else None
 
 
-class Conversation:
-    """One question after another over a connection that is kept. Not for several threads."""
+class HttpSession:
+    """Requests one after another over a persistent connection. Not thread-safe."""
 
     def __init__(self, server: Server, timeout_s: float) -> None:
-        """Connects with the first question. `timeout_s`: for each wait on the socket."""
+        """Connects with the first request. `timeout_s`: for each wait on the socket."""
         self._server = server
         self._timeout_s = timeout_s
         self._connection = _Connection(server.target, timeout_s)
         self._answered = False
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> HttpAnswer:
-        """As the function `ask`. A question that breaks off on a kept connection is asked once more, on a new one."""
+        """As the function `ask`. If a reused connection breaks, the request is repeated once on a new connection."""
         try:
             return self._ask(path, body)
         except (http.client.HTTPException, ConnectionError):
@@ -123,39 +123,38 @@ class Conversation:
             response = self._connection.getresponse()
             data = self._body(response)
         except BaseException:
-            self._connection.close()  # in the middle of an answer it can carry no other
+            self._connection.close()  # a connection with an unread answer cannot be reused
             raise
         self._answered = True
         header = response.headers.get
         return HttpAnswer(
             response.status,
             data,
-            shown=self._harmless(_said(data, header("Content-Encoding", ""))),
-            content_type=self._harmless(header("Content-Type", "")),
-            server=self._harmless(header("Server", "")),
-            location=self._harmless(header("Location", "")),
+            shown=self._safe(_excerpt(data, header("Content-Encoding", ""))),
+            content_type=self._safe(header("Content-Type", "")),
+            server=self._safe(header("Server", "")),
+            location=self._safe(header("Location", "")),
         )
 
     def _body(self, response: http.client.HTTPResponse) -> bytes:
-        """All of it, as it came: nothing is decompressed. Raises AnswerTooLarge, and TimeoutError for one that trickles
-        in without an end."""
+        """The whole body, not decompressed. Raises HttpAnswerTooLarge, and TimeoutError if the body does not end."""
         pieces: list[bytes] = []
         size = 0
-        until_ns = time.monotonic_ns() + int(MOST_PATIENCE * self._timeout_s * NS_PER_S)
+        until_ns = time.monotonic_ns() + int(MAX_WAITS_PER_ANSWER * self._timeout_s * NS_PER_S)
         while piece := response.read1(65_536):
             pieces.append(piece)
             size += len(piece)
             if size > MOST_BODY_BYTES:
                 raise HttpAnswerTooLarge(f"the answer is larger than {bytes_text(MOST_BODY_BYTES)}")
             if time.monotonic_ns() > until_ns:
-                raise TimeoutError(f"the answer has not ended after {MOST_PATIENCE * self._timeout_s:g} s")
-        return b"".join((*pieces, response.read()))  # nothing more; it ends the answer, and says if some is missing
+                raise TimeoutError(f"the answer has not ended after {MAX_WAITS_PER_ANSWER * self._timeout_s:g} s")
+        return b"".join((*pieces, response.read()))  # reads no bytes; ends the answer, and raises if some are missing
 
-    def _harmless(self, text: str) -> str:
+    def _safe(self, text: str) -> str:
         return sanitize(self._server.hide(text[: 10 * _SHOWN_CHARACTERS]), _SHOWN_CHARACTERS)
 
     def _headers(self, content: bytes | None) -> dict[str, str]:
-        """Ours, the proxy's and the caller's; a later one replaces an earlier one, however its name is written."""
+        """Our headers, the proxy's and the caller's. A later one replaces an earlier one; case does not matter."""
         target = self._server.target
         ours = {"Host": target.host_header, "User-Agent": "inferometer", "Accept": "application/json"}
         if content is not None:
@@ -166,7 +165,7 @@ class Conversation:
 
 
 class _Connection(http.client.HTTPConnection):
-    """http.client's, over a socket of the target's own kind: where it goes and `Host` are the target's business."""
+    """http.client's connection over the target's kind of socket. The target determines the address and `Host`."""
 
     def __init__(self, target: Target, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
@@ -207,35 +206,37 @@ def _plain_socket(to: Tcp | Unix, timeout_s: float) -> socket.socket:
     return sock
 
 
-# Reading the system's certificates takes milliseconds, and a server is asked several questions.
+# Reading the system's certificates takes milliseconds, and a server receives several requests.
 _context = functools.cache(tls_context)
 
 
 def _open_tunnel(sock: socket.socket, target: Target) -> None:
-    """Has the proxy open a tunnel. Reads not a byte of the tunnel itself: TLS begins on our side."""
+    """Makes the proxy open a tunnel. Reads no byte of the tunnel itself: TLS starts on our side."""
     sock.sendall(target.connect_request)
     with closing(http.client.HTTPResponse(sock, method="CONNECT")) as response:
         try:
             response.begin()
         except http.client.HTTPException as error:
-            raise Unreachable(f"the proxy {target.shown_proxy} answers no HTTP: {type(error).__name__}") from error
+            raise Unreachable(
+                f"the proxy {target.shown_proxy} does not answer with HTTP: {type(error).__name__}"
+            ) from error
         if not http.HTTPStatus.OK <= response.status < http.HTTPStatus.MULTIPLE_CHOICES:
-            status = sanitize(hidden(f"{response.status} {response.reason}".strip(), secrets_of(target, {})))
+            status = sanitize(target.redactor({}).redact(f"{response.status} {response.reason}".strip()))
             raise Unreachable(tunnel_refusal(target.shown, target.shown_proxy, status))
 
 
 def _json(data: bytes) -> Any:
-    """Any JSON, None where it is none."""
+    """JSON of any shape; None if it is not JSON."""
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def _said(data: bytes, encoding: str) -> str:
+def _excerpt(data: bytes, encoding: str) -> str:
     """An error object's own message, else the body as one line."""
     if encoding.strip().lower() not in ("", "identity"):
-        return f"a body encoded as {encoding}, though none was asked for"
+        return f"a body encoded as {encoding}, which was not requested"
     answer = _json(data)
     if isinstance(answer, dict):
         error = cast("dict[str, Any]", answer).get("error", cast("dict[str, Any]", answer))

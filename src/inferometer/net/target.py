@@ -1,8 +1,8 @@
-"""Where do the bytes go? From a base URL and the environment's proxies to what a worker needs to connect; pure.
+"""Targets of connections, from a base URL and the proxies in the environment. Pure.
 
-A local server is never asked through a proxy: `localhost`, `*.localhost`, the loopback and unspecified addresses and
-Unix sockets are reached directly whatever the environment says. curl and requests do proxy them unless NO_PROXY forbids
-it; for a benchmark of local servers that would measure the proxy.
+A local server is never reached through a proxy: connections to `localhost`, `*.localhost`, loopback and unspecified
+addresses and Unix sockets are direct, whatever the environment states. curl and requests use the proxy for them unless
+NO_PROXY forbids it; a benchmark of local servers would then measure the proxy.
 """
 
 import base64
@@ -10,12 +10,13 @@ import contextlib
 import ipaddress
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import msgspec
 
 from inferometer.base.errors import RequestWrong
+from inferometer.base.redactor import Redactor, header_secrets
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNIX_PATH_BYTES = 107 if sys.platform == "linux" else 103
@@ -36,7 +37,7 @@ class Unix(msgspec.Struct, frozen=True, tag="unix"):
 
 
 class Tls(msgspec.Struct, frozen=True):
-    """`server_name`: a name or an address, which the certificate must hold. `ca_file` None: the system's store."""
+    """`server_name`: the name or address that the certificate must contain. `ca_file` None: the system's store."""
 
     server_name: str
     verify: bool = True
@@ -46,12 +47,12 @@ class Tls(msgspec.Struct, frozen=True):
 class Target(msgspec.Struct, frozen=True):
     """How to reach a server, and how a request to it is addressed.
 
-    `connect_to` is where the socket goes: the proxy where there is one. `connect_request` is what is sent to the proxy
-    before TLS begins, b"" where there is no tunnel. `prefix` comes before the API's path in the request line: the URL's
-    own path, and through an HTTP proxy the whole origin before it. `headers` are what the proxy wants in each request.
+    `connect_to`: the address of the socket, which is the proxy's if there is one. `connect_request`: sent to the proxy
+    before TLS starts; b"" without a tunnel. `prefix`: precedes the API's path in the request line. It is the URL's own
+    path; through an HTTP proxy, the whole origin comes before it. `headers`: the proxy requires them in each request.
 
-    `connect_request` and `headers` may hold the proxy's password: they are sent, never stored or shown. `shown` is what
-    messages call the server, `shown_proxy` the proxy; both without secrets.
+    `connect_request` and `headers` may hold the proxy's password: they are sent, never stored or shown. `shown` and
+    `shown_proxy` name the server and the proxy in messages, without secrets.
     """
 
     connect_to: Tcp | Unix
@@ -64,8 +65,13 @@ class Target(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
 
     def request_target(self, path: str) -> str:
-        """What stands in the request line for the API's `path`, which begins with a slash."""
+        """The target in the request line for the API's `path`, which begins with a slash."""
         return self.prefix + path
+
+    def redactor(self, headers: Mapping[str, str]) -> Redactor:
+        """Hides the values of `headers`, which are sent to this server, and the name and password of the proxy."""
+        of_proxy = re.findall(r"Proxy-Authorization: (.*)", self.connect_request.decode("latin-1"))
+        return Redactor.of(header_secrets([*headers.values(), *self.headers.values(), *of_proxy]))
 
 
 class _Proxy(msgspec.Struct, frozen=True):
@@ -80,27 +86,29 @@ def target_of(
 ) -> Target:
     """The target of `base_url`; `environment` holds the proxy variables, {} for none. Raises RequestWrong.
 
-    `verify` and `ca_file` count for https only. Unix sockets are `unix:///path/to.sock`, or `http+unix://%2Fpath` where
-    a path follows.
+    `verify` and `ca_file` apply only to https. A Unix socket is `unix:///path/to.sock`, or `http+unix://%2Fpath` if a
+    path follows.
     """
     if not verify and ca_file is not None:
-        raise RequestWrong("--insecure checks no certificate, so --ca-file has no use: give one of them")
-    shown = re.sub("//.*@", "//***@", re.split("[?#]", base_url)[0], flags=re.DOTALL)  # a password may be in it
+        raise RequestWrong(
+            "--insecure and --ca-file contradict each other: --insecure checks no certificate. Give one of them"
+        )
+    shown = re.sub("//.*@", "//***@", re.split("[?#]", base_url)[0], flags=re.DOTALL)  # it may contain a password
     if any(char.isspace() or not char.isprintable() for char in base_url):
-        raise RequestWrong(f"{shown!r} holds a blank or a control character; {_EXAMPLES}")
+        raise RequestWrong(f"{shown!r} contains a blank or a control character; {_EXAMPLES}")
     try:
         url = urlsplit(base_url)
         host, port = url.hostname or "", url.port
     except ValueError as error:
-        raise RequestWrong(f"{shown} is no address of a server; {_EXAMPLES}") from error
+        raise RequestWrong(f"{shown} is not the address of a server; {_EXAMPLES}") from error
     if url.query or url.fragment:
-        raise RequestWrong(f"{shown}: leave out the query or fragment after it, what begins with ? or #")
+        raise RequestWrong(f"{shown}: remove the query or fragment (the part from ? or # on)")
     if url.scheme in ("unix", "http+unix"):
         return _unix_target(url, shown)
     if url.scheme not in _DEFAULT_PORTS or not host or port == 0:
-        raise RequestWrong(f"{shown} is no address of a server; {_EXAMPLES}")
+        raise RequestWrong(f"{shown} is not the address of a server; {_EXAMPLES}")
     if url.username is not None:
-        raise RequestWrong("the server's address holds a name or a password: leave them out, and send them as a header")
+        raise RequestWrong("the server's address contains a name or a password: remove them, and send them as a header")
     return _tcp_target(url.scheme, _plain_host(host, base_url), port, _path_prefix(url), environment, verify, ca_file)
 
 
@@ -110,9 +118,9 @@ def _unix_target(url: SplitResult, shown: str) -> Target:
     else:
         path, prefix = unquote(url.netloc), _path_prefix(url)
     if not path.startswith("/"):
-        raise RequestWrong(f"{shown}: a Unix socket is given by its whole path, as unix:///path/to.sock")
+        raise RequestWrong(f"{shown}: write the absolute path of the Unix socket, as unix:///path/to.sock")
     if len(path.encode()) > _UNIX_PATH_BYTES or "\0" in path:
-        raise RequestWrong(f"{shown}: the system takes no path over {_UNIX_PATH_BYTES} bytes; use a shorter one")
+        raise RequestWrong(f"{shown}: the system limits the path to {_UNIX_PATH_BYTES} bytes; use a shorter one")
     return Target(Unix(path), "localhost", f"unix://{path}", prefix)
 
 
@@ -151,8 +159,8 @@ def _tcp_target(
 
 
 def _proxy_for(scheme: str, environment: Mapping[str, str]) -> _Proxy | None:
-    """The proxy that the environment names for `scheme`. The first variable that is set decides, and an empty one says:
-    none. HTTP_PROXY does not count where REQUEST_METHOD is set: in a CGI program the remote side may have set it."""
+    """The proxy that the environment names for `scheme`. The first variable that is set decides; an empty one means no
+    proxy. HTTP_PROXY is ignored if REQUEST_METHOD is set: in a CGI program, the remote side may have set it."""
     for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"):
         if name in environment and not (name == "HTTP_PROXY" and "REQUEST_METHOD" in environment):
             text = environment[name].strip()
@@ -161,21 +169,17 @@ def _proxy_for(scheme: str, environment: Mapping[str, str]) -> _Proxy | None:
 
 
 def _proxy(variable: str, text: str) -> _Proxy:
-    """The proxy in `text`: `http://user:password@host:port`, of which host is enough; port 80 where none is given."""
-    way_out = (
-        f"Write it as http://host:port, or unset it, or name the server in NO_PROXY ({variable} in its place: empty)"
-    )
+    """The proxy in `text`: `http://user:password@host:port`. Only the host is required; the default port is 80."""
+    advice = "Write it as http://host:port, or unset it, or name the server in NO_PROXY"
     try:
         url = urlsplit(text if "://" in text else f"http://{text}")
         host, port = url.hostname, url.port
     except ValueError as error:
-        raise RequestWrong(f"{variable} holds no address of a proxy. {way_out}.") from error
+        raise RequestWrong(f"{variable} is not the address of a proxy. {advice}.") from error
     if url.scheme != "http":
-        raise RequestWrong(
-            f"{variable} names a proxy of kind {url.scheme}; only http:// proxies can be used. {way_out}."
-        )
+        raise RequestWrong(f"{variable} names a {url.scheme} proxy; only http:// proxies are supported. {advice}.")
     if not host:
-        raise RequestWrong(f"{variable} holds no address of a proxy. {way_out}.")
+        raise RequestWrong(f"{variable} is not the address of a proxy. {advice}.")
     headers: dict[str, str] = {}
     if url.username is not None:
         secret = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
@@ -185,13 +189,21 @@ def _proxy(variable: str, text: str) -> _Proxy:
     return _Proxy(host, port, f"http://{_bracketed(host)}:{port}", headers)
 
 
+def proxy_secrets(environment: Mapping[str, str]) -> Iterator[str]:
+    """The names and passwords in the proxy variables, and the header values made from them."""
+    for name, text in environment.items():
+        if name.lower().endswith("_proxy") and "@" in text:
+            with contextlib.suppress(RequestWrong):  # such a proxy is never used
+                yield from header_secrets(_proxy(name, text.strip()).headers.values())
+
+
 def is_local(base_url: str) -> bool:
-    """Whether the address means this host wherever it is read: a Unix socket, or a loopback or unspecified address."""
+    """Whether the address refers to the host on which it is used: a Unix socket, a loopback or unspecified address."""
     url = urlsplit(base_url)
-    return url.scheme in ("unix", "http+unix") or _means_here(url.hostname or "")
+    return url.scheme in ("unix", "http+unix") or _is_loopback(url.hostname or "")
 
 
-def _means_here(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     address = _address(host)
     if address is None:
         return host == "localhost" or host.endswith(".localhost")
@@ -199,8 +211,8 @@ def _means_here(host: str) -> bool:
 
 
 def _is_direct(host: str, port: int, environment: Mapping[str, str]) -> bool:
-    """Whether no proxy may stand between: a local server, or one that NO_PROXY names."""
-    if _means_here(host):
+    """Whether the connection bypasses proxies: to a local server, or to one that NO_PROXY names."""
+    if _is_loopback(host):
         return True
     address = _address(host)
     listed = environment.get("no_proxy", environment.get("NO_PROXY", ""))
@@ -211,8 +223,8 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def _covers(entry: str, host: str, port: int, address: _Address | None) -> bool:
-    """Whether an entry of NO_PROXY names this server: `*`, a domain (with what is below it; a leading dot or `*.` is
-    the same), an address, a network as 10.0.0.0/8; each but the network perhaps with a port."""
+    """Whether an entry of NO_PROXY names this server. An entry is `*`, a domain (includes its subdomains; a leading dot
+    or `*.` changes nothing), an address, or a network as 10.0.0.0/8. All but a network may have a port."""
     if entry == "*":
         return True
     if "/" in entry:
@@ -242,51 +254,18 @@ def _name_and_port(entry: str) -> tuple[str, str | None]:
 
 
 def tunnel_refusal(shown: str, shown_proxy: str, status: str) -> str:
-    """What is said where the proxy answers CONNECT with `status` (`407 Proxy Authentication Required`)."""
-    way_out = "Name the server in NO_PROXY if no proxy is needed."
+    """The message for a proxy that answers CONNECT with `status` (`407 Proxy Authentication Required`)."""
+    advice = "Name the server in NO_PROXY if it needs no proxy."
     if status.startswith("407"):
-        way_out = "Write name and password into the variable: http://user:password@host:port."
-    return f"the proxy {shown_proxy} opens no tunnel to {shown}: HTTP {status}. {way_out}"
-
-
-# --- secrets --------------------------------------------------------------------------------------
-
-_LEAST_SECRET = 6  # characters: hiding shorter values would make holes into ordinary words
-
-
-def secrets_of(target: Target, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """What no message may hold, the longest first: the headers' values, also without a `Bearer` before them, and
-    the name and password of the proxy."""
-    proxy = [
-        *target.headers.values(),
-        *re.findall(r"Proxy-Authorization: (.*)", target.connect_request.decode("latin-1")),
-    ]
-    found: set[str] = set()
-    for value in (*proxy, *headers.values()):
-        scheme, _, key = value.strip().partition(" ")
-        found |= {value.strip(), key.strip()}
-        if scheme.lower() == "basic":
-            with contextlib.suppress(ValueError):
-                plain = base64.b64decode(key).decode()
-                found |= {plain, plain.partition(":")[2]}
-    return tuple(sorted((secret for secret in found if len(secret) >= _LEAST_SECRET), key=len, reverse=True))
-
-
-def hidden(text: str, secrets: Sequence[str]) -> str:
-    """`text` with `***` for each of `secrets`: a server may repeat what it was sent. `text` may be an excerpt: a secret
-    that its end cuts is hidden too."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-        cut = next((size for size in range(len(secret) - 1, 3, -1) if text.endswith(secret[:size])), 0)
-        text = text[: len(text) - cut] + "***" if cut else text
-    return text
+        advice = "Write name and password into the variable: http://user:password@host:port."
+    return f"the proxy {shown_proxy} refused a tunnel to {shown}: HTTP {status}. {advice}"
 
 
 # --- hosts ----------------------------------------------------------------------------------------
 
 
 def _address(host: str) -> _Address | None:
-    """`host` as an address, None where it is a name. An IPv4 address inside an IPv6 one counts as itself."""
+    """`host` as an address; None for a name. An IPv4 address embedded in IPv6 becomes IPv4."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -295,18 +274,18 @@ def _address(host: str) -> _Address | None:
 
 
 def _plain_host(host: str, source: str) -> str:
-    """`host` in ASCII, as DNS and HTTP take it; an IPv6 zone in its plain form (`%eth0` for the URL's `%25eth0`)."""
+    """`host` in ASCII, as DNS and HTTP require; an IPv6 zone is decoded (`%eth0` for the URL's `%25eth0`)."""
     if ":" in host:
         return host.replace("%25", "%", 1)
     try:
-        # IDNA also says which names are impossible: an empty label, one of more than 63 characters.
+        # IDNA also rejects impossible names: an empty label, a label of more than 63 characters.
         return host.encode("idna").decode("ascii")
     except UnicodeError as error:
-        raise RequestWrong(f"{source}: the host {host!r} is no name that can be looked up ({error})") from error
+        raise RequestWrong(f"{source}: {host!r} is not a valid host name ({error})") from error
 
 
 def _bracketed(host: str) -> str:
-    """`host` as it stands before a port: IPv6 in brackets and without its zone, which means nothing elsewhere."""
+    """`host` as written before a port: IPv6 in brackets, without its zone, which is valid only on this host."""
     return f"[{host.partition('%')[0]}]" if ":" in host else host
 
 

@@ -1,4 +1,4 @@
-"""Which certificate is trusted, and what is said of a handshake that failed? For the load and for questions alike."""
+"""TLS: trusted certificates, and messages for failed handshakes."""
 
 import ssl
 
@@ -9,17 +9,17 @@ _NOT_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PAC
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:
-    """What is trusted: the system's store, or only what is in `tls.ca_file`. Raises RequestWrong for a bad file."""
+    """Trusts the system's store, or only the certificates in `tls.ca_file`. Raises RequestWrong for a bad file."""
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        said = "it holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
-        raise RequestWrong(f"--ca-file {tls.ca_file} cannot be used: {said}") from error
+    except OSError as error:  # includes ssl.SSLError
+        reason = "it holds no certificate in PEM format" if isinstance(error, ssl.SSLError) else error.strerror
+        raise RequestWrong(f"--ca-file {tls.ca_file} cannot be used: {reason}") from error
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    # The same on every Python (3.13 changed both): a server's own certificate may be given as the CA file, and a
-    # home-made authority that leaves out an extension is good enough.
+    # The same on every Python (3.13 changed both): the CA file may hold the server's own certificate, and the
+    # certificate of a private authority may lack an extension.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.set_alpn_protocols(["http/1.1"])
@@ -27,16 +27,16 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
 
 
 def handshake_failure(shown: str, error: ssl.SSLError) -> str:
-    """Why there is no TLS with the server that is called `shown`, and what to try."""
+    """Why the TLS handshake with the server `shown` failed, and what to try."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"{shown}: the server's certificate is not accepted: {error.verify_message.rstrip('.')}. "
-            "Give its authority with --ca-file, or check nothing with --insecure."
+            "Name its certificate authority with --ca-file, or disable the check with --insecure."
         )
-    hint = " Does it speak plain HTTP? Then write http://." if error.reason in _NOT_TLS else ""
+    hint = " If the server speaks plain HTTP, write http://." if error.reason in _NOT_TLS else ""
     return f"{shown}: the TLS handshake failed: {tls_reason(error)}.{hint}"
 
 
 def tls_reason(error: ssl.SSLError) -> str:
-    """OpenSSL's word for it, readable: TLSV1_ALERT_UNKNOWN_CA → tlsv1 alert unknown ca."""
+    """OpenSSL's reason in readable form: TLSV1_ALERT_UNKNOWN_CA → tlsv1 alert unknown ca."""
     return (error.reason or str(error)).replace("_", " ").lower()

@@ -1,1 +1,1 @@
-"""What does the machine say while an engine works? One module a source; `sampler` reads them all."""
+"""Probes: readings of the machine and the engine during a trial. One module per source; `sampler` reads them."""

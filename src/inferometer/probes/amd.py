@@ -1,8 +1,8 @@
-"""How hard do the AMD devices work, and how much of their memory does the engine hold? From sysfs, hwmon and fdinfo.
+"""AMD devices: sensors and the engine's GPU memory, from sysfs, hwmon and fdinfo.
 
-Files of the amdgpu driver, readable for every user; no library is needed. What the engine holds is told by the kernel's
-list of its open files (fdinfo, since Linux 5.14), which the engine's own user may read. Names as in the kernel's
-documentation: gpu/amdgpu/thermal.rst, gpu/amdgpu/driver-misc.rst, gpu/drm-usage-stats.rst.
+These files of the amdgpu driver need no library. Every user may read the sensors. The kernel's list of a process's open
+files (fdinfo, since Linux 5.14) states the memory that the engine holds; the engine's own user may read it. Names
+follow the kernel's documentation: gpu/amdgpu/thermal.rst, gpu/amdgpu/driver-misc.rst, gpu/drm-usage-stats.rst.
 """
 
 import re
@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inferometer.base.units import NS_PER_S
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
 from inferometer.probes.process_tree import ProcessTree
 
 AMD = "0x1002"
 LEAST_IN_USE_BYTES = 64 * 1024**2
-"""Below this a process has only looked at a device: libraries open every one there is."""
+"""A process that holds less does not use the device: libraries open every device."""
 
-_LOOK_EVERY_NS = NS_PER_S
+_SCAN_EVERY_NS = NS_PER_S
 _UNIT_BYTES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _VRAM_KEYS = ("drm-resident-vram", "drm-memory-vram", "drm-total-vram")
-"""What lies in VRAM now: the key of today, its older name, and what may be swapped out too where there is no other."""
+"""Keys of the memory in VRAM: the current key, its older name, and one that includes swapped memory."""
 
 
 class AmdDevice(NamedTuple):
-    """`address` is its PCI address, by which fdinfo names it; `files`: by quantity the file, and what to divide by."""
+    """`address`: its PCI address, as in fdinfo; `files`: for each quantity the file and the divisor of its value."""
 
     name: str
     address: str
@@ -33,7 +34,7 @@ class AmdDevice(NamedTuple):
 
 
 class AmdClient(NamedTuple):
-    """Something that holds memory of a device. Several open files, also of several processes, may be one client."""
+    """A holder of device memory. Several open files, even of several processes, may belong to one client."""
 
     address: str
     client_id: str
@@ -41,7 +42,7 @@ class AmdClient(NamedTuple):
 
 
 class AmdDevices:
-    """The devices that the engine holds memory of; all, until it holds any, and where its processes are not known."""
+    """The devices on which the engine holds memory; all devices until it holds any, or if its processes are unknown."""
 
     name = "amd devices"
     interval_s = 0.1
@@ -49,54 +50,61 @@ class AmdDevices:
     def __init__(self, tree: ProcessTree, sys: Path = Path("/sys")) -> None:
         self._tree = tree
         self._devices = devices(sys)
-        self.reason = "" if self._devices else f"no card of {sys}/class/drm is an AMD one"
+        self.reason = "" if self._devices else f"{sys}/class/drm lists no AMD card"
         self._in_use: set[str] = set()
-        self._looked_ns: int | None = None
+        self._scanned_ns: int | None = None
         self._files: dict[int, list[Path]] = {}
-        self._untold = {
-            quantity: f"{device.name}: the driver has no file for it"
+        self._unavailable = {
+            quantity: f"{device.name}: the driver provides no file for it"
             for device in self._devices
             for quantity in QUANTITIES - device.files.keys()
         }
 
     def read(self, at_ns: int) -> Sequence[Sample]:
-        """Of each device its sensors; of each process and device `gpu_memory_bytes`."""
-        held = list(self._held(at_ns))
+        """The sensors of each device, and the GPU memory of each process on each device."""
+        memory = list(self._memory(at_ns))
         in_use = [device for device in self._devices if device.address in self._in_use] or self._devices
-        return [*held, *(sample for device in in_use for sample in self._sensors(device, at_ns))]
+        return [*memory, *(sample for device in in_use for sample in self._sensors(device, at_ns))]
 
     def facts(self) -> Sequence[Fact]:
         names = ", ".join(device.name for device in self._devices if device.address in self._in_use)
-        facts = [Fact("amd_gpus_in_use", names, "fdinfo")] if names else []
-        return [*facts, *(Fact(f"no_{quantity}", why, "sysfs") for quantity, why in self._untold.items())]
+        facts = [Fact(quantities.AMD_GPUS_IN_USE, names, "fdinfo")] if names else []
+        return [
+            *facts,
+            *(Fact(quantities.absent_fact(quantity), why, "sysfs") for quantity, why in self._unavailable.items()),
+        ]
 
     def _sensors(self, device: AmdDevice, at_ns: int) -> Iterator[Sample]:
         for quantity, (path, per) in device.files.items():
             try:
                 value = int(path.read_text()) / per
-            except (OSError, ValueError) as error:  # a card that sleeps answers some with EPERM or EBUSY
-                self._untold[quantity] = f"{device.name}: {path.name}: {error}"
+            except (OSError, ValueError) as error:  # a suspended card returns EPERM or EBUSY for some files
+                self._unavailable[quantity] = f"{device.name}: {path.name}: {error}"
                 continue
             source = "hwmon" if "hwmon" in path.parts else "sysfs"
             yield Sample(at_ns, source, quantity, value, None, device.name)
 
-    def _held(self, at_ns: int) -> Iterator[Sample]:
+    def _memory(self, at_ns: int) -> Iterator[Sample]:
         pids = self._tree.pids(at_ns)
-        if self._looked_ns is None or at_ns - self._looked_ns >= _LOOK_EVERY_NS or not self._files.keys() >= set(pids):
-            self._looked_ns = at_ns
+        if (
+            self._scanned_ns is None
+            or at_ns - self._scanned_ns >= _SCAN_EVERY_NS
+            or not self._files.keys() >= set(pids)
+        ):
+            self._scanned_ns = at_ns
             self._files = {pid: list(_drm_files(self._tree.folder / str(pid) / "fdinfo")) for pid in pids}
         names = {device.address: device.name for device in self._devices}
         seen: set[tuple[str, str]] = set()
         for pid in pids:
             by_device: dict[str, int] = {}
-            for client in filter(None, map(_client_in, self._files.get(pid, []))):
+            for client in filter(None, map(_read_client, self._files.get(pid, []))):
                 if (client.address, client.client_id) not in seen and client.address in names:
                     seen.add((client.address, client.client_id))
                     by_device[client.address] = by_device.get(client.address, 0) + client.vram_bytes
             for address, vram_bytes in by_device.items():
                 if vram_bytes >= LEAST_IN_USE_BYTES:
                     self._in_use.add(address)
-                yield Sample(at_ns, "fdinfo", "gpu_memory_bytes", float(vram_bytes), pid, names[address])
+                yield Sample(at_ns, "fdinfo", quantities.GPU_MEMORY_BYTES, float(vram_bytes), pid, names[address])
 
 
 def devices(sys: Path = Path("/sys")) -> list[AmdDevice]:
@@ -114,54 +122,54 @@ def devices(sys: Path = Path("/sys")) -> list[AmdDevice]:
     return found
 
 
-def client(text: str) -> AmdClient | None:
-    """What one file of fdinfo says of amdgpu; None where it is of no such device, or tells no memory."""
-    told = {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-    if told.get("drm-driver") != "amdgpu":
+def parse_fdinfo(text: str) -> AmdClient | None:
+    """The client in one fdinfo file; None if the file belongs to another driver or states no memory."""
+    fields = {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    if fields.get("drm-driver") != "amdgpu":
         return None
-    words = next((told[key].split() for key in _VRAM_KEYS if key in told), None)
+    words = next((fields[key].split() for key in _VRAM_KEYS if key in fields), None)
     if not words:
         return None
     unit = words[1] if len(words) > 1 else ""
-    return AmdClient(told.get("drm-pdev", ""), told.get("drm-client-id", ""), int(words[0]) * _UNIT_BYTES[unit])
+    return AmdClient(fields.get("drm-pdev", ""), fields.get("drm-client-id", ""), int(words[0]) * _UNIT_BYTES[unit])
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path, float]]:
-    """Quantity, file, and what to divide by; the first that exists of several is given."""
-    yield "gpu_memory_used_bytes", folder / "mem_info_vram_used", 1
-    yield "gpu_utilization_percent", folder / "gpu_busy_percent", 1
+    """Quantity, file and divisor. Of alternative files, the first that exists."""
+    yield quantities.GPU_MEMORY_USED_BYTES, folder / "mem_info_vram_used", 1
+    yield quantities.GPU_UTILIZATION_PERCENT, folder / "gpu_busy_percent", 1
     for hwmon in sorted((folder / "hwmon").glob("hwmon*"))[:1]:
         average, instant = hwmon / "power1_average", hwmon / "power1_input"
-        yield "power_w", average if average.exists() else instant, 1e6
-        yield "power_limit_w", hwmon / "power1_cap", 1e6
+        yield quantities.POWER_W, average if average.exists() else instant, 1e6
+        yield quantities.POWER_LIMIT_W, hwmon / "power1_cap", 1e6
         labels = {
             _text(path): path.with_name(path.name.replace("_label", "_input")) for path in hwmon.glob("temp*_label")
         }
-        edge = labels.get("edge") or labels.get("junction") or hwmon / "temp1_input"  # old chips have one, unnamed
-        yield "gpu_temperature_c", edge, 1000
+        edge = labels.get("edge") or labels.get("junction") or hwmon / "temp1_input"  # old chips: one unnamed sensor
+        yield quantities.GPU_TEMPERATURE_C, edge, 1000
         if "mem" in labels:
-            yield "memory_temperature_c", labels["mem"], 1000
-        yield "sm_clock_mhz", hwmon / "freq1_input", 1e6
-        yield "memory_clock_mhz", hwmon / "freq2_input", 1e6
+            yield quantities.MEMORY_TEMPERATURE_C, labels["mem"], 1000
+        yield quantities.SM_CLOCK_MHZ, hwmon / "freq1_input", 1e6
+        yield quantities.MEMORY_CLOCK_MHZ, hwmon / "freq2_input", 1e6
 
 
 QUANTITIES = frozenset(
     {
-        "gpu_memory_used_bytes",
-        "gpu_utilization_percent",
-        "power_w",
-        "power_limit_w",
-        "gpu_temperature_c",
-        "memory_temperature_c",
-        "sm_clock_mhz",
-        "memory_clock_mhz",
+        quantities.GPU_MEMORY_USED_BYTES,
+        quantities.GPU_UTILIZATION_PERCENT,
+        quantities.POWER_W,
+        quantities.POWER_LIMIT_W,
+        quantities.GPU_TEMPERATURE_C,
+        quantities.MEMORY_TEMPERATURE_C,
+        quantities.SM_CLOCK_MHZ,
+        quantities.MEMORY_CLOCK_MHZ,
     }
 )
-"""What a card with all its files tells of itself."""
+"""The quantities of a card that has every file."""
 
 
 def _drm_files(folder: Path) -> Iterator[Path]:
-    """Those of a process's open files that are an amdgpu device's; none where they may not be read."""
+    """The open files of a process that belong to a GPU driver; none if we may not read them."""
     try:
         paths = list(folder.iterdir())
     except OSError:
@@ -171,9 +179,9 @@ def _drm_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _client_in(path: Path) -> AmdClient | None:
+def _read_client(path: Path) -> AmdClient | None:
     text = _text(path)
-    return None if text is None else client(text)
+    return None if text is None else parse_fdinfo(text)
 
 
 def _text(path: Path) -> str | None:

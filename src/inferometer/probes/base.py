@@ -1,4 +1,4 @@
-"""What must a probe be able to do?"""
+"""Interface of a probe."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,7 +7,7 @@ from inferometer.core.record import Fact, Sample
 
 
 class Probe(Protocol):
-    """One source of readings. `reason` says why there are none (no such device); "" where there are some."""
+    """One source of readings. `reason`: why it provides none (for example, no such device); "" if it provides some."""
 
     @property
     def name(self) -> str: ...
@@ -17,13 +17,14 @@ class Probe(Protocol):
 
     @property
     def interval_s(self) -> float:
-        """From one reading to the next, where reading is cheap; the sampler rests a dear one for longer."""
+        """Time between two readings. The sampler reads an expensive probe less often."""
         ...
 
     def read(self, at_ns: int) -> Sequence[Sample]:
-        """The readings of now, stamped `at_ns`. Empty where there is nothing to read, never zeros in its place."""
+        """Current readings, stamped `at_ns`. Empty if there is nothing to read; an unknown value is never 0."""
         ...
 
     def facts(self) -> Sequence[Fact]:
-        """What is to be known beside the readings; for each quantity that the source does not tell, why: `no_…`."""
+        """Facts about the readings, and for each quantity that the source lacks the reason
+        (`quantities.absent_fact`)."""
         ...

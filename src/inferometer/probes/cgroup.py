@@ -1,7 +1,7 @@
-"""How much of the machine may we use? What the control group allows that this process is in (a container, a service).
+"""CPU and memory limits of the control group of this process (a container or a service).
 
-Both versions of cgroups are read. In a container the group's own folder often cannot be seen by its name; then the
-root of what is mounted is the container's.
+Reads both versions of cgroups. In a container, the group's folder is often not visible under its own name; then the
+root of the mounted hierarchy belongs to the container.
 """
 
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-_NO_LIMIT_BYTES = 2**60  # version 1 writes the highest number of pages there is
+_NO_LIMIT_BYTES = 2**60  # version 1 writes the highest possible number of pages
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """The tightest of our group and those above it; None: no limit. `throttled` is the file that tells for how long the
-    CPU limit has held us back, where there is such a limit.
+    """The tightest limits of our group and its parents; None: no limit. `throttled`: the file that counts the time for
+    which the CPU limit stopped us; None without such a limit.
     """
 
     cpu_cores: float | None = None
@@ -23,7 +23,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 def limits(proc: Path = Path("/proc"), root: Path = Path("/sys/fs/cgroup")) -> Limits:
-    """What holds for this process."""
+    """The limits of this process."""
     cores: dict[float, Path] = {}
     memory: list[int] = []
     for folder in _folders(proc, root):
@@ -36,19 +36,19 @@ def limits(proc: Path = Path("/proc"), root: Path = Path("/sys/fs/cgroup")) -> L
 
 
 def throttled_s(stat: Path) -> float | None:
-    """For how long the group's processes were kept from running, all cores together; None where it cannot be read."""
+    """How long the CPU limit stopped the group's processes, summed over cores; None if the file cannot be read."""
     try:
         words = stat.read_text().split()
     except OSError:
         return None
-    told = dict(zip(words[::2], words[1::2], strict=False))
-    if "throttled_usec" in told:
-        return int(told["throttled_usec"]) / 1e6
-    return int(told["throttled_time"]) / 1e9 if "throttled_time" in told else None
+    counters = dict(zip(words[::2], words[1::2], strict=False))
+    if "throttled_usec" in counters:
+        return int(counters["throttled_usec"]) / 1e6
+    return int(counters["throttled_time"]) / 1e9 if "throttled_time" in counters else None
 
 
 def _folders(proc: Path, root: Path) -> Iterator[Path]:
-    """The folders of our group and of those above it, of every controller that limits CPU or memory."""
+    """The folders of our group and its parents, for every controller that limits CPU or memory."""
     try:
         lines = (proc / "self" / "cgroup").read_text().splitlines()
     except OSError:

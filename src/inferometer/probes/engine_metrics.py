@@ -1,7 +1,7 @@
-"""What does the engine count itself? Its `/metrics` page: speculation, how full the KV cache is, who runs and waits.
+"""The engine's own counters, from its `/metrics` page: speculation, KV cache, running and waiting requests.
 
-Asked about once a second in a thread of its own: an engine in the middle of a long prompt answers late, and its answer
-is of then. llama.cpp gives the page where it was started with --metrics, SGLang with --enable-metrics, vLLM always.
+A separate thread reads the page about once a second, because an engine that processes a long prompt answers late.
+llama.cpp serves the page if started with --metrics, SGLang with --enable-metrics, vLLM always.
 """
 
 import contextlib
@@ -11,38 +11,39 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
-from inferometer.net.http_client import Conversation, Server
-from inferometer.probes.prometheus_text import Line, lines_of
+from inferometer.net.http_client import HttpSession, Server
+from inferometer.probes.prometheus_text import MetricLine, metric_lines
 
 PATH = "/metrics"
-PATIENCE_S = 10.0
+TIMEOUT_S = 10.0
 
 
 class EngineQuantity(NamedTuple):
-    """What we call it; the engines' names for it, of which the first that a page has counts; how the values of several
-    ranks or models become one; and what to multiply it by.
+    """`engine_names`: the engines' names for it; the first one on the page counts. `combine` makes one value of several
+    ranks or models, and `factor` converts the unit.
     """
 
     name: str
-    theirs: tuple[str, ...]
-    together: Callable[[Iterable[float]], float] = sum
-    times: float = 1.0
+    engine_names: tuple[str, ...]
+    combine: Callable[[Iterable[float]], float] = sum
+    factor: float = 1.0
 
 
 # llama.cpp as of b11549 (older builds had the KV gauge); vLLM 0.32 (earlier `gpu_cache_usage_perc`); SGLang 0.5, which
 # counts steps but no tokens: its `spec_accept_length` and `spec_accept_rate` are gauges of the latest batches.
 QUANTITIES = (
     EngineQuantity(
-        "spec_draft_tokens_total",
+        quantities.SPEC_DRAFT_TOKENS_TOTAL,
         ("llamacpp:spec_decode_num_draft_tokens_total", "vllm:spec_decode_num_draft_tokens_total"),
     ),
     EngineQuantity(
-        "spec_accepted_tokens_total",
+        quantities.SPEC_ACCEPTED_TOKENS_TOTAL,
         ("llamacpp:spec_decode_num_accepted_tokens_total", "vllm:spec_decode_num_accepted_tokens_total"),
     ),
     EngineQuantity(
-        "spec_steps_total",
+        quantities.SPEC_STEPS_TOTAL,
         (
             "llamacpp:spec_decode_num_drafts_total",
             "vllm:spec_decode_num_drafts_total",
@@ -50,46 +51,48 @@ QUANTITIES = (
         ),
     ),
     EngineQuantity(
-        "kv_cache_usage_percent",
+        quantities.KV_CACHE_USAGE_PERCENT,
         (
             "vllm:kv_cache_usage_perc",
             "vllm:gpu_cache_usage_perc",
             "sglang:token_usage",
             "llamacpp:kv_cache_usage_ratio",
         ),
-        together=max,
-        times=100.0,
+        combine=max,
+        factor=100.0,
     ),
     EngineQuantity(
-        "requests_running", ("llamacpp:requests_processing", "vllm:num_requests_running", "sglang:num_running_reqs")
+        quantities.REQUESTS_RUNNING,
+        ("llamacpp:requests_processing", "vllm:num_requests_running", "sglang:num_running_reqs"),
     ),
     EngineQuantity(
-        "requests_waiting", ("llamacpp:requests_deferred", "vllm:num_requests_waiting", "sglang:num_queue_reqs")
+        quantities.REQUESTS_WAITING,
+        ("llamacpp:requests_deferred", "vllm:num_requests_waiting", "sglang:num_queue_reqs"),
     ),
 )
-_NAMES = tuple(name for quantity in QUANTITIES for name in quantity.theirs)
+_NAMES = tuple(name for quantity in QUANTITIES for name in quantity.engine_names)
 
 
 class EngineMetrics:
-    """The page of one server. Not for several threads. A question without an answer is a reading less; `reason` is set
-    once the server has said that it has no such page.
+    """The metrics page of one server. Not thread-safe. A request without an answer is a missed reading. `reason` is set
+    if the server answers that it has no such page.
     """
 
     name = "engine metrics"
     interval_s = 1.0
 
-    def __init__(self, server: Server, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, server: Server, timeout_s: float = TIMEOUT_S) -> None:
         self.reason = ""
         self._server = server
-        self._conversation = Conversation(server, patience_s)
-        self._told: set[str] | None = None
+        self._session = HttpSession(server, timeout_s)
+        self._seen: set[str] | None = None
         self._missed = 0
         self._why_missed = ""
 
     def read(self, at_ns: int) -> Sequence[Sample]:
-        """The quantities that this engine's page has."""
+        """The registered quantities on this engine's page."""
         try:
-            answer = self._conversation.ask(PATH)
+            answer = self._session.ask(PATH)
         except (OSError, http.client.HTTPException) as error:
             self._missed += 1
             self._why_missed = self._server.hide(str(error)) or type(error).__name__
@@ -97,42 +100,48 @@ class EngineMetrics:
         if answer.status != http.HTTPStatus.OK:
             self.reason = f"the server answers {PATH} with status {answer.status}: {answer.shown}. {_ADVICE}"
             return []
-        found = values(answer.body.decode(errors="replace"))
-        self._told = found.keys() | (self._told or set())
-        if not self._told:
-            self.reason = f"the server's {PATH} has none of what is looked for: it is of no engine that is known here"
+        found = read_page(answer.body.decode(errors="replace"))
+        self._seen = found.keys() | (self._seen or set())
+        if not self._seen:
+            self.reason = f"the server's {PATH} has none of the known metrics: it belongs to an unknown engine"
         return [Sample(at_ns, PATH, name, value) for name, value in found.items()]
 
     def facts(self) -> Sequence[Fact]:
         facts: list[Fact] = []
         if self._missed:
-            facts.append(Fact("engine_metrics_missed", f"{self._missed} readings: {self._why_missed}", "the probe"))
-        if self._told:
-            untold = [quantity.name for quantity in QUANTITIES if quantity.name not in self._told]
-            facts += [Fact(f"no_{name}", f"the server's {PATH} does not tell it", "the probe") for name in untold]
+            facts.append(
+                Fact(quantities.ENGINE_METRICS_MISSED, f"{self._missed} readings: {self._why_missed}", "the probe")
+            )
+        if self._seen:
+            absent = [quantity.name for quantity in QUANTITIES if quantity.name not in self._seen]
+            facts += [
+                Fact(quantities.absent_fact(name), f"the server's {PATH} does not contain it", "the probe")
+                for name in absent
+            ]
         return facts
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            self._conversation.close()
+            self._session.close()
 
 
-_ADVICE = "llama-server gives the page with --metrics, SGLang with --enable-metrics"
+_ADVICE = "Start llama-server with --metrics, SGLang with --enable-metrics"
 
 
-def values(page: str) -> dict[str, float]:
-    """Our quantities in a page, by name: those of which it tells, in our order."""
-    lines = [line for line in lines_of(page, _NAMES) if _counts(line)]
+def read_page(page: str) -> dict[str, float]:
+    """The values of the registered quantities on a page, by name, in the order of QUANTITIES."""
+    lines = [line for line in metric_lines(page, _NAMES) if _counts(line)]
     found: dict[str, float] = {}
     for quantity in QUANTITIES:
-        for theirs in quantity.theirs:
-            told = [line.value for line in lines if line.name == theirs]
-            if told:
-                found[quantity.name] = quantity.together(told) * quantity.times
+        for name in quantity.engine_names:
+            values = [line.value for line in lines if line.name == name]
+            if values:
+                found[quantity.name] = quantity.combine(values) * quantity.factor
                 break
     return found
 
 
-def _counts(line: Line) -> bool:
-    """NaN is unknown. SGLang tells a gauge for all requests (priority "") and again for each priority."""
+def _counts(line: MetricLine) -> bool:
+    """False for NaN (unknown), and for SGLang's extra line per priority: the line with priority "" covers all
+    requests."""
     return not math.isnan(line.value) and not line.labels.get("priority")

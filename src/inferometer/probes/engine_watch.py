@@ -1,11 +1,14 @@
-"""What is watched of an engine in a trial, from when to when? Its processes and devices from their first moment on, its
-own counters from when it is ready, all of it to the end of the plan.
+"""The probes of one trial: when each starts and stops.
+
+Processes and devices are sampled from the engine's start, the engine's own counters from its readiness, all of them
+until the end of the plan.
 """
 
 from collections import deque
 from collections.abc import Mapping, Sequence
 
 from inferometer.base.clock import TrialClock
+from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact, Sample
 from inferometer.net.http_client import server_at
@@ -16,9 +19,11 @@ from inferometer.probes.sampler import INTERVAL_S, Sampler, engine_probes
 
 
 class EngineWatch:
-    """Begins with the engine's process (`spawned`), or where we start none with its answer (`ready`); ends with `stop`.
+    """Starts with the engine's process (`spawned`), or with its first answer if we do not start it (`ready`); ends with
+    `stop`.
 
-    Made before the engine is started: what its devices hold then is not the engine's. `env`: what it will see.
+    Create it before the engine starts: memory that is used on the devices then does not belong to the engine. `env`:
+    the engine's environment.
     """
 
     def __init__(self, clock: TrialClock, env: Mapping[str, str]) -> None:
@@ -32,41 +37,44 @@ class EngineWatch:
         self._counters: Sampler | None = None
 
     def spawned(self, pid: int) -> None:
-        """The engine's root process is there. Of several the first counts: the others descend from it, or are ours."""
+        """The engine's root process has started. Only the first call counts: later processes descend from the first
+        one."""
         self._watch_processes((pid,))
 
     def ready(self, endpoint: Endpoint) -> None:
-        """The engine answers, and its counters can be read."""
+        """The engine answers, so its counters can be read."""
         self._watch_processes(endpoint.pids)
         server = server_at(endpoint.base_url, endpoint.headers, endpoint.verify, endpoint.ca_file)
         self._engine_metrics = EngineMetrics(server)
-        # the devices first: the engine may let its page wait
+        # devices first: the engine may delay its page
         self._counters = self._sampler([*self._device_counters, self._engine_metrics], EngineMetrics.interval_s)
 
     def mark(self) -> None:
-        """Something begins or ends: what only counts up is read now."""
+        """Reads the counters now, because a part of the plan starts or ends."""
         if self._counters is not None:
             self._counters.read_soon()
 
     def stop(self) -> None:
-        """Reads everything once more; no sample comes after."""
+        """Reads every probe once more; no sample arrives afterwards."""
         for sampler in filter(None, (self._counters, self._processes)):
             sampler.stop()
         if self._engine_metrics is not None:
             self._engine_metrics.close()
 
     def take(self) -> Sequence[Sample]:
-        """What has arrived since it was taken before."""
+        """The samples since the last call."""
         return [self._arrived.popleft() for _ in range(len(self._arrived))]
 
     def facts(self) -> tuple[Fact, ...]:
-        """What the watching cost, what is missing and why. After `stop`."""
+        """The cost of the probes, and the reasons for missing readings. Call it after `stop`."""
         facts = [fact for sampler in (self._processes, self._counters) if sampler for fact in sampler.facts()]
         cpu_ns = sum(sampler.cpu_ns for sampler in (self._processes, self._counters) if sampler)
         watched_ns = self._processes.watched_ns if self._processes is not None else 0
         if watched_ns:
             share = f"{100 * cpu_ns / watched_ns:.2f}"
-            facts.append(Fact("sampling_percent_of_a_core", share, "the samplers' CPU time over the time they ran"))
+            facts.append(
+                Fact(quantities.SAMPLING_PERCENT_OF_A_CORE, share, "the samplers' CPU time over the time they ran")
+            )
         return tuple(facts)
 
     def _watch_processes(self, pids: Sequence[int]) -> None:

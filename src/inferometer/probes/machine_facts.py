@@ -1,24 +1,25 @@
-"""What is this machine? Each fact with its source; what cannot be known says so or is left out."""
+"""Facts about this machine, each with its source. An unknown fact states the reason or is left out."""
 
-import importlib.metadata
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
 from inferometer.base.units import bytes_text
+from inferometer.base.version import version
+from inferometer.core import quantities
 from inferometer.core.record import Fact
 
 
 def machine_facts() -> tuple[Fact, ...]:
-    """Operating system, CPU, memory, GPUs, Python and our own version. The host's name is none of them."""
+    """Operating system, CPU, memory, GPUs, Python and Inferometer's version; not the host name."""
     return (
-        Fact("os", platform.platform(), "platform"),
+        Fact(quantities.OS, platform.platform(), "platform"),
         *_cpu_facts(),
         *_memory_facts(),
         *_gpu_facts(),
-        Fact("python", f"{platform.python_implementation()} {platform.python_version()}", "platform"),
-        Fact("inferometer", _own_version(), "the installed package"),
+        Fact(quantities.PYTHON, f"{platform.python_implementation()} {platform.python_version()}", "platform"),
+        Fact(quantities.INFEROMETER, version(), "the installed package"),
     )
 
 
@@ -28,17 +29,17 @@ def _cpu_facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[Fact]:
     facts: list[Fact] = []
     try:
         names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        facts += [Fact("cpu", name, str(cpuinfo)) for name in names[:1]]
+        facts += [Fact(quantities.CPU, name, str(cpuinfo)) for name in names[:1]]
     except OSError:
         if processor := platform.processor() or platform.machine():
-            facts.append(Fact("cpu", processor, "platform"))
+            facts.append(Fact(quantities.CPU, processor, "platform"))
     counts = {
-        "cpu_cores_physical": psutil.cpu_count(logical=False),
-        "cpu_cores_logical": psutil.cpu_count(logical=True),
+        quantities.CPU_CORES_PHYSICAL: psutil.cpu_count(logical=False),
+        quantities.CPU_CORES_LOGICAL: psutil.cpu_count(logical=True),
     }
     facts += [Fact(name, str(count), "psutil") for name, count in counts.items() if count is not None]
     if hasattr(os, "sched_getaffinity"):
-        facts.append(Fact("cpu_cores_usable", str(len(os.sched_getaffinity(0))), "sched_getaffinity"))
+        facts.append(Fact(quantities.CPU_CORES_USABLE, str(len(os.sched_getaffinity(0))), "sched_getaffinity"))
     return facts
 
 
@@ -46,31 +47,27 @@ def _memory_facts() -> list[Fact]:
     import psutil
 
     total = int(psutil.virtual_memory().total)
-    return [Fact("memory", bytes_text(total), "psutil"), Fact("memory_bytes", str(total), "psutil")]
+    return [Fact(quantities.MEMORY, bytes_text(total), "psutil"), Fact(quantities.MEMORY_BYTES, str(total), "psutil")]
 
 
 def _gpu_facts(nvml: Any = None) -> list[Fact]:
-    """A fact a GPU, and the driver; or why there is none. `nvml` is pynvml (it ships no types) or its stand-in."""
+    """One fact per GPU, and the driver; or why there is no GPU. `nvml`: pynvml (it ships no types) or a fake."""
     if nvml is None:
         try:
             import pynvml as nvml
         except ImportError:
-            return [Fact("gpus", "unknown: nvidia-ml-py is not installed", "NVML")]
+            return [Fact(quantities.GPUS, "unknown: nvidia-ml-py is not installed", "NVML")]
     try:
         nvml.nvmlInit()
         count = int(nvml.nvmlDeviceGetCount())
-        facts = [Fact("gpus", str(count), "NVML"), Fact("gpu_driver", str(nvml.nvmlSystemGetDriverVersion()), "NVML")]
+        facts = [
+            Fact(quantities.GPUS, str(count), "NVML"),
+            Fact(quantities.GPU_DRIVER, str(nvml.nvmlSystemGetDriverVersion()), "NVML"),
+        ]
         for i in range(count):
             handle = nvml.nvmlDeviceGetHandleByIndex(i)
             total = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
-            facts.append(Fact(f"gpu_{i}", f"{nvml.nvmlDeviceGetName(handle)}, {bytes_text(total)}", "NVML"))
+            facts.append(Fact(quantities.gpu_fact(i), f"{nvml.nvmlDeviceGetName(handle)}, {bytes_text(total)}", "NVML"))
     except nvml.NVMLError as error:
-        return [Fact("gpus", f"none that NVML knows: {error}", "NVML")]
+        return [Fact(quantities.GPUS, f"none found by NVML: {error}", "NVML")]
     return facts
-
-
-def _own_version() -> str:
-    try:
-        return importlib.metadata.version("inferometer")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed: run from its source"

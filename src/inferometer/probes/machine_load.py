@@ -1,9 +1,9 @@
-"""What else does this machine do while an engine works? CPU and memory of the whole of it, and the CPU of others.
+"""CPU and memory of the whole machine, and the CPU that other processes use.
 
-Read twice a second: the kernel counts CPU in ticks of 10 ms, so that over 0.1 s a core's share is known to
-a tenth only. In a container /proc/stat is usually the host's, and then the readings are of the host: what our
-neighbours there do slows the engine as much. Where it is not to be believed (it stands still in some sandboxes) there
-is no reading but a reason.
+Read twice a second: the kernel counts CPU time in ticks of 10 ms, so over 0.1 s a core's share is known only to a
+tenth. In a container, /proc/stat usually describes the host; then the readings cover the host, whose other processes
+slow the engine too. If the counters are not plausible (in some sandboxes they stand still), the probe reports a reason
+instead of readings.
 """
 
 import os
@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inferometer.base.units import NS_PER_S, bytes_text
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
 from inferometer.probes.cgroup import limits, throttled_s
-from inferometer.probes.process_tree import NOT_OURS, ProcessTree, cpu_s
+from inferometer.probes.process_tree import NOT_STARTED_BY_US, ProcessTree, cpu_s
 
 KIB = 1024
-_LEAST_SHARE = 0.5  # of the time that has passed, times cores, that the kernel's counters must account for
+_LEAST_SHARE = 0.5  # least share of elapsed time times cores that the kernel's counters must cover
 
 
 class CpuTimes(NamedTuple):
-    """Seconds since boot, all cores together. `idle_s`: with waiting for disks; `stolen_s`: by the hypervisor."""
+    """Seconds since boot, summed over cores. `idle_s` includes waiting for disks; `stolen_s`: taken by the
+    hypervisor."""
 
     cores: int
     idle_s: float
@@ -37,8 +39,8 @@ class _Reading(NamedTuple):
 
 
 class MachineLoad:
-    """`engine` is its tree; where the server was not started by us it has no roots, and then what others use cannot be
-    told from what it uses. Our own tree is this process and all that descends from it.
+    """`engine`: its process tree. A server that we did not start has no roots; then the CPU of others cannot be
+    separated from the engine's. Our own tree is this process and its descendants.
     """
 
     name = "machine load"
@@ -51,25 +53,25 @@ class MachineLoad:
         self._before: _Reading | None = None
         self._limits = limits(proc, cgroups)
         times = cpu_times(proc)
-        self.reason = "" if times is not None else f"there is no {proc}/stat here"
+        self.reason = "" if times is not None else f"this system has no {proc}/stat"
         self._cores = times.cores if times is not None else 0
-        self._untold = ""
+        self._unavailable = ""
 
     def read(self, at_ns: int) -> Sequence[Sample]:
-        """`memory_used_bytes`; from the second reading on `cpu_cores_busy`, `cpu_cores_stolen` where there are any, and
-        `other_cpu_cores`: means over the time since the reading before."""
+        """Used memory, and from the second reading on the mean CPU since the last reading: busy, stolen (if any) and of
+        other processes."""
         return [*self._cpu(at_ns), *self._memory(at_ns), *self._throttled(at_ns)]
 
     def facts(self) -> Sequence[Fact]:
-        facts = [Fact("machine_load_of", f"the {self._cores} cores that {self._proc}/stat counts", "the probe")]
+        facts = [Fact(quantities.MACHINE_LOAD_OF, f"the {self._cores} cores in {self._proc}/stat", "the probe")]
         if self._limits.cpu_cores is not None:
-            facts.append(Fact("cpu_limit_cores", f"{self._limits.cpu_cores:g}", "our control group"))
+            facts.append(Fact(quantities.CPU_LIMIT_CORES, f"{self._limits.cpu_cores:g}", "our control group"))
         if self._limits.memory_bytes is not None:
-            facts.append(Fact("memory_limit", bytes_text(self._limits.memory_bytes), "our control group"))
-        if self._untold:
-            facts.append(Fact("no_cpu_cores_busy", self._untold, "the probe"))
+            facts.append(Fact(quantities.MEMORY_LIMIT, bytes_text(self._limits.memory_bytes), "our control group"))
+        if self._unavailable:
+            facts.append(Fact(quantities.absent_fact(quantities.CPU_CORES_BUSY), self._unavailable, "the probe"))
         elif not self._trees:
-            facts.append(Fact("no_other_cpu_cores", NOT_OURS, "the probe"))
+            facts.append(Fact(quantities.absent_fact(quantities.OTHER_CPU_CORES), NOT_STARTED_BY_US, "the probe"))
         return facts
 
     def _cpu(self, at_ns: int) -> Iterator[Sample]:
@@ -82,33 +84,33 @@ class MachineLoad:
             return
         passed_s = (at_ns - before.at_ns) / NS_PER_S
         if times.all_s - before.times.all_s < _LEAST_SHARE * passed_s * times.cores:
-            self._untold = f"the counters of {self._proc}/stat do not go with the time: a sandbox's?"
+            self._unavailable = f"the counters of {self._proc}/stat lag behind the clock, as in some sandboxes"
             return
         stolen = (times.stolen_s - before.times.stolen_s) / passed_s
         idle = (times.idle_s - before.times.idle_s) / passed_s
         busy = max(times.cores - idle - stolen, 0.0)
-        yield Sample(at_ns, "/proc/stat", "cpu_cores_busy", busy)
+        yield Sample(at_ns, "/proc/stat", quantities.CPU_CORES_BUSY, busy)
         if stolen > 0:
-            yield Sample(at_ns, "/proc/stat", "cpu_cores_stolen", stolen)
-        if self._trees and ours_s >= before.ours_s:  # less: one of ours ended, and nobody told what it used
+            yield Sample(at_ns, "/proc/stat", quantities.CPU_CORES_STOLEN, stolen)
+        if self._trees and ours_s >= before.ours_s:  # less: one of our processes ended, and its CPU time is unknown
             others = busy - (ours_s - before.ours_s) / passed_s
-            yield Sample(at_ns, "/proc/stat", "other_cpu_cores", max(others, 0.0))
+            yield Sample(at_ns, "/proc/stat", quantities.OTHER_CPU_CORES, max(others, 0.0))
 
     def _memory(self, at_ns: int) -> Iterator[Sample]:
         used_bytes = memory_used_bytes(self._proc)
         if used_bytes is not None:
-            yield Sample(at_ns, "/proc/meminfo", "memory_used_bytes", float(used_bytes))
+            yield Sample(at_ns, "/proc/meminfo", quantities.MEMORY_USED_BYTES, float(used_bytes))
 
     def _throttled(self, at_ns: int) -> Iterator[Sample]:
-        """`cgroup_throttled_s`, a counter, where a CPU limit is set that could hold the engine back."""
+        """The counter of throttled time, if a CPU limit is set that could slow the engine."""
         stat = self._limits.throttled
         held_s = None if stat is None else throttled_s(stat)
         if held_s is not None:
-            yield Sample(at_ns, "cpu.stat", "cgroup_throttled_s", held_s)
+            yield Sample(at_ns, "cpu.stat", quantities.CGROUP_THROTTLED_S, held_s)
 
 
 def cpu_times(proc: Path = Path("/proc")) -> CpuTimes | None:
-    """Of the whole machine; None where there is no such file."""
+    """CPU times of the whole machine; None if the file does not exist."""
     try:
         text = (proc / "stat").read_text()
     except OSError:
@@ -120,12 +122,13 @@ def cpu_times(proc: Path = Path("/proc")) -> CpuTimes | None:
 
 
 def memory_used_bytes(proc: Path = Path("/proc")) -> int | None:
-    """What cannot be had without swapping: total less available. None where the kernel does not tell."""
+    """Total less available memory: what other programs cannot get without swapping. None if the kernel does not state
+    it."""
     try:
         with (proc / "meminfo").open() as file:
-            told = {name: int(kib) * KIB for name, kib, *_ in (line.split() for line in islice(file, 3))}
+            sizes = {name: int(kib) * KIB for name, kib, *_ in (line.split() for line in islice(file, 3))}
     except (OSError, ValueError):
         return None
-    if not {"MemTotal:", "MemAvailable:"} <= told.keys():
+    if not {"MemTotal:", "MemAvailable:"} <= sizes.keys():
         return None
-    return told["MemTotal:"] - told["MemAvailable:"]
+    return sizes["MemTotal:"] - sizes["MemAvailable:"]

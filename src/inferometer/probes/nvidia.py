@@ -1,22 +1,22 @@
-"""How much GPU memory does the engine hold? What NVML says of its processes, else how far its devices have grown.
+"""GPU memory of the engine on NVIDIA devices: NVML's value per process, or else the growth of the device's used memory.
 
-In a container NVML often hides other processes or names them by the host's pids. Then the device's used memory minus
-what it was before the engine started stands in; anything else that the device did meanwhile is in it.
+In a container, NVML often hides processes or lists them by the host's pids. Then the probe reports the device's used
+memory minus its value before the engine started; that includes the growth of other processes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
-from inferometer.probes.process_tree import NOT_OURS, ProcessTree
+from inferometer.probes.process_tree import NOT_STARTED_BY_US, ProcessTree
 
-QUANTITY = "gpu_memory_bytes"
 LEAST_DELTA_BYTES = 64 * 1024**2
-"""Growth below this is not taken for the engine's: any CUDA context is larger."""
+"""Smaller growth is not attributed to the engine: every CUDA context is larger."""
 
 
 class NvidiaDevice(NamedTuple):
-    """`handle` is NVML's; `name` has its number: `GPU 0 NVIDIA H200`."""
+    """`handle`: NVML's; `name`: with its number, as `GPU 0 NVIDIA H200`."""
 
     handle: Any
     name: str
@@ -25,8 +25,8 @@ class NvidiaDevice(NamedTuple):
 class NvidiaMemory:
     """GPU memory of a tree of processes, by device.
 
-    `before`: what `device_used_bytes` said before the engine started; None: unknown, so that there is no falling back.
-    `nvml` is the pynvml module (it ships no types), or what stands in for it.
+    `before`: the result of `device_used_bytes` before the engine started; None: unknown, so growth is not reported.
+    `nvml`: the pynvml module (it ships no types) or a fake.
     """
 
     name = "nvidia memory"
@@ -35,26 +35,26 @@ class NvidiaMemory:
     def __init__(self, tree: ProcessTree, before: Sequence[int] | None = None, nvml: Any = None) -> None:
         self._tree = tree
         self._before = before
-        self._nvml, self._devices, self.reason = opened(nvml)
+        self._nvml, self._devices, self.reason = open_nvml(nvml)
         self.in_use: dict[str, None] = {}
-        """Names of the devices on which the engine was seen to hold memory."""
+        """Names of the devices on which the engine has held memory, in order of appearance."""
         if not self.reason and not tree.roots:
-            self.reason = NOT_OURS
+            self.reason = NOT_STARTED_BY_US
 
     def read(self, at_ns: int) -> Sequence[Sample]:
-        """One sample a process and device; or one a device, of source `nvml device delta`."""
+        """One sample per process and device; or one per device, with the source `nvml device delta`."""
         pids = set(self._tree.pids(at_ns))
         by_device = [self._used_by_pid(device.handle) for device in self._devices]
         samples = [
-            Sample(at_ns, "nvml", QUANTITY, float(used), pid, device.name)
+            Sample(at_ns, "nvml", quantities.GPU_MEMORY_BYTES, float(used), pid, device.name)
             for device, used_by_pid in zip(self._devices, by_device, strict=True)
             for pid, used in used_by_pid.items()
             if pid in pids and used is not None
         ]
-        if not samples and self._before is not None and not self._sees_us(by_device, pids):
+        if not samples and self._before is not None and not self._lists_our_namespace(by_device, pids):
             grown = [now - was for now, was in zip(_used_bytes(self._nvml, self._devices), self._before, strict=True)]
             samples = [
-                Sample(at_ns, "nvml device delta", QUANTITY, float(delta), None, device.name)
+                Sample(at_ns, "nvml device delta", quantities.GPU_MEMORY_BYTES, float(delta), None, device.name)
                 for device, delta in zip(self._devices, grown, strict=True)
                 if delta >= LEAST_DELTA_BYTES
             ]
@@ -62,38 +62,38 @@ class NvidiaMemory:
         return samples
 
     def facts(self) -> Sequence[Fact]:
-        return [Fact("gpus_in_use", ", ".join(self.in_use), "NVML")] if self.in_use else []
+        return [Fact(quantities.GPUS_IN_USE, ", ".join(self.in_use), "NVML")] if self.in_use else []
 
     def _used_by_pid(self, handle: Any) -> dict[int, int | None]:
-        """Used bytes by pid; None where NVML hides them. One in both lists has the same number in each."""
+        """Used bytes by pid; None if NVML hides them. A process in both lists has the same value in each."""
         processes = [
             *self._nvml.nvmlDeviceGetComputeRunningProcesses_v3(handle),
             *self._nvml.nvmlDeviceGetGraphicsRunningProcesses_v3(handle),
         ]
         return {int(process.pid): process.usedGpuMemory for process in processes}
 
-    def _sees_us(self, by_device: list[dict[int, int | None]], pids: set[int]) -> bool:
-        """True where NVML names processes of our own pid namespace, so that one it doesn't name uses no GPU."""
+    def _lists_our_namespace(self, by_device: list[dict[int, int | None]], pids: set[int]) -> bool:
+        """Whether NVML lists processes of our pid namespace, and not the engine: then the engine uses no GPU."""
         named = {pid for used_by_pid in by_device for pid in used_by_pid}
-        return named.isdisjoint(pids) and pids_are_ours(named)
+        return named.isdisjoint(pids) and in_our_pid_namespace(named)
 
 
 def device_used_bytes(nvml: Any = None) -> list[int] | None:
-    """Used memory of each device now, in NVML's order; None where there is no NVML."""
-    nvml, devices, _ = opened(nvml)
+    """Current used memory of each device, in NVML's order; None without NVML."""
+    nvml, devices, _ = open_nvml(nvml)
     return None if nvml is None else _used_bytes(nvml, devices)
 
 
-def pids_are_ours(named: Iterable[int]) -> bool:
-    """Whether pids that NVML names are of our own pid namespace: each exists here. False for none."""
+def in_our_pid_namespace(named: Iterable[int]) -> bool:
+    """Whether the pids that NVML lists belong to our pid namespace: each exists here. False for an empty list."""
     import psutil
 
     named = tuple(named)
     return bool(named) and all(psutil.pid_exists(pid) for pid in named)
 
 
-def opened(nvml: Any = None) -> tuple[Any, list[NvidiaDevice], str]:
-    """NVML ready to be asked, its devices, and ""; where there is none, the reason why."""
+def open_nvml(nvml: Any = None) -> tuple[Any, list[NvidiaDevice], str]:
+    """NVML, initialised; its devices; and "", or the reason why there are none."""
     if nvml is None:
         try:
             import pynvml as nvml
@@ -106,23 +106,23 @@ def opened(nvml: Any = None) -> tuple[Any, list[NvidiaDevice], str]:
             NvidiaDevice(handle, f"GPU {i} {nvml.nvmlDeviceGetName(handle)}") for i, handle in enumerate(handles)
         ]
     except nvml.NVMLError as error:
-        return None, [], f"NVML is not there: {error}"
-    return nvml, devices, "" if devices else "NVML knows no device here"
+        return None, [], f"NVML is not available: {error}"
+    return nvml, devices, "" if devices else "NVML finds no device"
 
 
 def visible_devices(devices: Sequence[NvidiaDevice], env: Mapping[str, str], nvml: Any) -> list[NvidiaDevice]:
-    """Those of `devices` that CUDA_VISIBLE_DEVICES lets a process see; all where that cannot be told.
+    """The devices that CUDA_VISIBLE_DEVICES makes visible to a process; all devices if it cannot be interpreted.
 
-    Numbers there are CUDA's, fastest card first, unless CUDA_DEVICE_ORDER is PCI_BUS_ID: they are NVML's only then, or
-    where all cards are alike.
+    Its numbers are CUDA's (fastest card first). They equal NVML's only if CUDA_DEVICE_ORDER is PCI_BUS_ID, or if all
+    cards are the same model.
     """
-    asked = env.get("CUDA_VISIBLE_DEVICES")
-    if asked is None:
+    visible = env.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
         return list(devices)
     models = {device.name.split(" ", 2)[2] for device in devices}
     same_order = len(models) == 1 or env.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
     found: list[NvidiaDevice] = []
-    for word in filter(None, asked.replace(" ", "").split(",")):
+    for word in filter(None, visible.replace(" ", "").split(",")):
         if word.isdecimal() and same_order and int(word) < len(devices):
             found.append(devices[int(word)])
         elif word.startswith("GPU-"):

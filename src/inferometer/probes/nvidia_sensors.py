@@ -1,39 +1,42 @@
-"""How hard do the engine's NVIDIA devices work, and what holds them back? NVML's sensors of each device it uses.
+"""NVML's sensors of each NVIDIA device that the engine uses: load, power, clocks, temperatures, throttling, energy.
 
-What a card does not have is a reason, and the others go on. How often each is read goes by what it costs: on an H100
-with driver 580 most took 10 to 160 µs of CPU, the counter of energy 3 ms and the load of other processes 2 ms.
+If a card lacks a sensor, the reason is recorded and the other sensors continue. The interval of each sensor follows its
+cost: on an H100 with driver 580 most readings took 10 to 160 µs of CPU, the energy counter 3 ms and the load of other
+processes 2 ms.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
 from inferometer.probes.base import Probe
-from inferometer.probes.nvidia import NvidiaDevice, NvidiaMemory, opened, pids_are_ours, visible_devices
-from inferometer.probes.process_tree import NOT_OURS, ProcessTree
+from inferometer.probes.nvidia import NvidiaDevice, NvidiaMemory, in_our_pid_namespace, open_nvml, visible_devices
+from inferometer.probes.process_tree import NOT_STARTED_BY_US, ProcessTree
 
 _MW_PER_W = 1000
 _MJ_PER_J = 1000
 
-_Read = Callable[[Any, Any], float]  # of the module (it ships no types) and a device's handle
+_Read = Callable[[Any, Any], float]  # arguments: the pynvml module (it ships no types) and a device's handle
 
 
 class Sensor(NamedTuple):
-    """`ways` to read it, the first that works being kept: drivers and cards differ."""
+    """`readers`: alternatives; the first that works is kept, because drivers and cards differ."""
 
     quantity: str
-    ways: tuple[_Read, ...]
+    readers: tuple[_Read, ...]
 
 
 def nvidia_probes(
     tree: ProcessTree, before: Sequence[int] | None = None, env: Mapping[str, str] | None = None, nvml: Any = None
 ) -> tuple[list[Probe], list[Probe]]:
-    """What NVML is sampled for, and what it counts; where there is no NVML or no device, one probe that says so.
+    """The sampled probes, and the probes of counters. Without NVML or a device: one probe that states the reason.
 
-    `before` as in `NvidiaMemory`; `env` is what the engine sees: CUDA_VISIBLE_DEVICES counts until it is seen itself.
+    `before`: as in `NvidiaMemory`. `env`: the engine's environment; its CUDA_VISIBLE_DEVICES selects the devices until
+    the engine holds memory on one.
     """
     memory = NvidiaMemory(tree, before, nvml)
-    nvml, devices, reason = opened(nvml)
+    nvml, devices, reason = open_nvml(nvml)
     if reason:
         return [memory], []
     used = DevicesInUse(memory, visible_devices(devices, env or {}, nvml))
@@ -42,13 +45,13 @@ def nvidia_probes(
         NvidiaSensors("nvidia sensors", 0.1, SENSORS, used, nvml),
         NvidiaSensors("nvidia clocks", 0.5, CLOCKS, used, nvml),
         NvidiaSensors("nvidia temperatures", 1.0, TEMPERATURES, used, nvml),
-        NvidiaOthers(tree, used, nvml),
+        OtherGpuLoad(tree, used, nvml),
     ]
     return sampled, [NvidiaSensors("nvidia energy", 5.0, ENERGY, used, nvml)]
 
 
 class DevicesInUse(NamedTuple):
-    """The devices that `memory` sees the engine on; until it is seen, all that it may see."""
+    """The devices on which `memory` has found the engine; until then, all devices visible to the engine."""
 
     memory: NvidiaMemory
     visible: list[NvidiaDevice]
@@ -58,11 +61,11 @@ class DevicesInUse(NamedTuple):
 
     @property
     def reason(self) -> str:
-        return "" if self.visible else "CUDA_VISIBLE_DEVICES lets the engine see no device"
+        return "" if self.visible else "CUDA_VISIBLE_DEVICES hides every device from the engine"
 
 
 class NvidiaSensors:
-    """Some sensors of each device in use."""
+    """Sensors of each device in use that share an interval."""
 
     def __init__(
         self, name: str, interval_s: float, sensors: Sequence[Sensor], devices: DevicesInUse, nvml: Any
@@ -73,11 +76,11 @@ class NvidiaSensors:
         self._sensors = sensors
         self._devices = devices
         self._nvml = nvml
-        self._ways = {(s.quantity, device.name): list(s.ways) for s in sensors for device in devices.visible}
-        self._untold: dict[str, str] = {}
+        self._readers = {(s.quantity, device.name): list(s.readers) for s in sensors for device in devices.visible}
+        self._unavailable: dict[str, str] = {}
 
     def read(self, at_ns: int) -> Sequence[Sample]:
-        """One sample a sensor and device."""
+        """One sample per sensor and device."""
         return [
             Sample(at_ns, "nvml", sensor.quantity, value, None, device.name)
             for device in self._devices.now()
@@ -86,23 +89,23 @@ class NvidiaSensors:
         ]
 
     def facts(self) -> Sequence[Fact]:
-        return [Fact(f"no_{quantity}", why, "NVML") for quantity, why in self._untold.items()]
+        return [Fact(quantities.absent_fact(quantity), why, "NVML") for quantity, why in self._unavailable.items()]
 
     def _value(self, sensor: Sensor, device: NvidiaDevice) -> float | None:
-        """None where no way to read it works; each that failed is tried no more."""
-        ways = self._ways[sensor.quantity, device.name]
-        while ways:
+        """None if no reader works; a reader that failed is not tried again."""
+        readers = self._readers[sensor.quantity, device.name]
+        while readers:
             try:
-                return ways[0](self._nvml, device.handle)
-            except (self._nvml.NVMLError, AttributeError) as error:  # the latter: an older nvidia-ml-py
-                del ways[0]
-                if not ways:
-                    self._untold[sensor.quantity] = f"{device.name}: {error}"
+                return readers[0](self._nvml, device.handle)
+            except (self._nvml.NVMLError, AttributeError) as error:  # AttributeError: an older nvidia-ml-py
+                del readers[0]
+                if not readers:
+                    self._unavailable[sensor.quantity] = f"{device.name}: {error}"
         return None
 
 
-class NvidiaOthers:
-    """What other processes than the engine's make the devices do: `other_gpu_percent`, by the load of the SMs."""
+class OtherGpuLoad:
+    """The load of the SMs that processes other than the engine's cause."""
 
     name = "nvidia others"
     interval_s = 2.0
@@ -112,44 +115,48 @@ class NvidiaOthers:
         self._tree = tree
         self._devices = devices
         self._nvml = nvml
-        self._seen_us: dict[str, int] = {}  # by device: the last of NVML's own samples that was read
-        self._untold = "" if tree.roots else NOT_OURS
+        self._seen_us: dict[str, int] = {}  # by device: the time of the last of NVML's own samples that was read
+        self._unavailable = "" if tree.roots else NOT_STARTED_BY_US
 
     def read(self, at_ns: int) -> Sequence[Sample]:
-        """One sample a device: since the one before."""
-        if self._untold:
+        """One sample per device, for the time since the last reading."""
+        if self._unavailable:
             return []
         pids = set(self._tree.pids(at_ns))
         return [
-            Sample(at_ns, "nvml", "other_gpu_percent", percent, None, device.name)
+            Sample(at_ns, "nvml", quantities.OTHER_GPU_PERCENT, percent, None, device.name)
             for device in self._devices.now()
             if (percent := self._percent(device, pids)) is not None
         ]
 
     def facts(self) -> Sequence[Fact]:
-        return [Fact("no_other_gpu_percent", self._untold, "NVML")] if self._untold else []
+        return (
+            [Fact(quantities.absent_fact(quantities.OTHER_GPU_PERCENT), self._unavailable, "NVML")]
+            if self._unavailable
+            else []
+        )
 
     def _percent(self, device: NvidiaDevice, pids: set[int]) -> float | None:
-        """None where it is unknown."""
+        """None if unknown."""
         since_us = self._seen_us.get(device.name, 0)
         try:
             loads = self._nvml.nvmlDeviceGetProcessUtilization(device.handle, since_us)
         except self._nvml.NVMLError as error:
             if getattr(error, "value", None) == self._nvml.NVML_ERROR_NOT_FOUND:
-                return 0.0  # nobody did anything since
-            self._untold = f"{device.name}: {error}"
+                return 0.0  # no process was active
+            self._unavailable = f"{device.name}: {error}"
             return None
         self._seen_us[device.name] = max([int(load.timeStamp) for load in loads], default=since_us)
-        by_pid = {int(load.pid): int(load.smUtil) for load in loads if int(load.smUtil) <= 100}  # more is no reading
+        by_pid = {int(load.pid): int(load.smUtil) for load in loads if int(load.smUtil) <= 100}  # above 100: invalid
         others = by_pid.keys() - pids
-        if others and others == by_pid.keys() and not pids_are_ours(others):
-            self._untold = f"{device.name}: NVML names processes by another pid namespace's numbers"
+        if others and others == by_pid.keys() and not in_our_pid_namespace(others):
+            self._unavailable = f"{device.name}: NVML lists processes by the pids of another namespace"
             return None
         return float(sum(by_pid[pid] for pid in others))
 
 
-def _asked(function: str, *constants: str, part: str = "", per: float = 1) -> _Read:
-    """Asks this function of NVML's, with constants by their names; `part` of the answer, divided by `per`."""
+def _call(function: str, *constants: str, part: str = "", per: float = 1) -> _Read:
+    """Calls this function of NVML with constants, given by name; returns `part` of the result, divided by `per`."""
 
     def read(nvml: Any, handle: Any) -> float:
         answer = getattr(nvml, function)(handle, *(getattr(nvml, constant) for constant in constants))
@@ -159,7 +166,7 @@ def _asked(function: str, *constants: str, part: str = "", per: float = 1) -> _R
 
 
 def _field(constant: str, per: float = 1) -> _Read:
-    """Reads the field of this name; both that are read here are unsigned ints."""
+    """Reads the field of this name. Both fields in this module are unsigned ints."""
 
     def read(nvml: Any, handle: Any) -> float:
         (field,) = nvml.nvmlDeviceGetFieldValues(handle, [getattr(nvml, constant)])
@@ -171,35 +178,35 @@ def _field(constant: str, per: float = 1) -> _Read:
 
 
 SENSORS = (
-    Sensor("gpu_utilization_percent", (_asked("nvmlDeviceGetUtilizationRates", part="gpu"),)),
+    Sensor(quantities.GPU_UTILIZATION_PERCENT, (_call("nvmlDeviceGetUtilizationRates", part="gpu"),)),
     Sensor(
-        "power_w",
+        quantities.POWER_W,
         (
             _field("NVML_FI_DEV_POWER_INSTANT", per=_MW_PER_W),
-            _asked("nvmlDeviceGetPowerUsage", per=_MW_PER_W),  # a mean over the last second, on most cards since 2020
+            _call("nvmlDeviceGetPowerUsage", per=_MW_PER_W),  # a mean over the last second on most cards since 2020
         ),
     ),
 )
-"""What changes within a step of the engine; the rest is asked more rarely, since each question costs."""
+"""Sensors that change within a step of the engine. Other sensors are read less often, because each reading costs."""
 CLOCKS = (
-    Sensor("gpu_memory_used_bytes", (_asked("nvmlDeviceGetMemoryInfo", part="used"),)),
-    Sensor("sm_clock_mhz", (_asked("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),)),
-    Sensor("memory_clock_mhz", (_asked("nvmlDeviceGetClockInfo", "NVML_CLOCK_MEM"),)),
+    Sensor(quantities.GPU_MEMORY_USED_BYTES, (_call("nvmlDeviceGetMemoryInfo", part="used"),)),
+    Sensor(quantities.SM_CLOCK_MHZ, (_call("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),)),
+    Sensor(quantities.MEMORY_CLOCK_MHZ, (_call("nvmlDeviceGetClockInfo", "NVML_CLOCK_MEM"),)),
     Sensor(
-        "throttle_reasons",
-        (_asked("nvmlDeviceGetCurrentClocksEventReasons"), _asked("nvmlDeviceGetCurrentClocksThrottleReasons")),
+        quantities.THROTTLE_REASONS,
+        (_call("nvmlDeviceGetCurrentClocksEventReasons"), _call("nvmlDeviceGetCurrentClocksThrottleReasons")),
     ),
 )
 TEMPERATURES = (
     Sensor(
-        "gpu_temperature_c",
+        quantities.GPU_TEMPERATURE_C,
         (
-            _asked("nvmlDeviceGetTemperatureV", "NVML_TEMPERATURE_GPU"),
-            _asked("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU"),
+            _call("nvmlDeviceGetTemperatureV", "NVML_TEMPERATURE_GPU"),
+            _call("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU"),
         ),
     ),
-    Sensor("memory_temperature_c", (_field("NVML_FI_DEV_MEMORY_TEMP"),)),
-    Sensor("power_limit_w", (_asked("nvmlDeviceGetEnforcedPowerLimit", per=_MW_PER_W),)),
+    Sensor(quantities.MEMORY_TEMPERATURE_C, (_field("NVML_FI_DEV_MEMORY_TEMP"),)),
+    Sensor(quantities.POWER_LIMIT_W, (_call("nvmlDeviceGetEnforcedPowerLimit", per=_MW_PER_W),)),
 )
-ENERGY = (Sensor("energy_j", (_asked("nvmlDeviceGetTotalEnergyConsumption", per=_MJ_PER_J),)),)
-"""Counted since the driver was loaded: what matters is where a plan begins and ends, and there it is read."""
+ENERGY = (Sensor(quantities.ENERGY_J, (_call("nvmlDeviceGetTotalEnergyConsumption", per=_MJ_PER_J),)),)
+"""Counts since the driver was loaded, so it is read at the start and end of a plan."""

@@ -1,46 +1,47 @@
-"""How much memory do the engine's processes hold? Their PSS, where the kernel tells it.
+"""Memory of the engine's processes: their PSS (proportional set size).
 
-PSS counts a page that n processes share as 1/n in each, so that the sum over the process tree counts it once. A model
-file that is mapped (mmap) counts as far as its pages are in memory. The kernel walks every mapped page for it, which
-takes about 1.5 ms for each 100 MB in small pages: of a large engine it is read less often (see `sampler`).
+PSS counts a page that n processes share as 1/n in each, so the sum over the process tree counts each page once. Of a
+mapped model file (mmap), the pages in memory count. The kernel walks every mapped page to compute PSS, about 1.5 ms for
+each 100 MB in small pages; the PSS of a large engine is therefore read less often (see `sampler`).
 """
 
 from collections.abc import Sequence
 
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
-from inferometer.probes.process_tree import NOT_OURS, ProcessTree
+from inferometer.probes.process_tree import NOT_STARTED_BY_US, ProcessTree
 
 _BYTES_PER_KIB = 1024
 
 
 class ProcessMemory:
-    """PSS of a tree; `reason` is set once it turns out that it cannot be read."""
+    """PSS of a process tree; `reason` is set when a reading shows that PSS is not available."""
 
     name = "process memory"
     interval_s = 0.1
 
     def __init__(self, tree: ProcessTree) -> None:
         self._tree = tree
-        self.reason = "" if tree.roots else NOT_OURS
+        self.reason = "" if tree.roots else NOT_STARTED_BY_US
 
     def read(self, at_ns: int) -> Sequence[Sample]:
-        """One sample: `pss_bytes` of the whole tree; none where no process of it lives."""
+        """One sample for the whole tree; none if no process of it is alive."""
         try:
-            of_each = [self._pss_bytes(pid) for pid in self._tree.pids(at_ns)]
+            sizes = [self._pss_bytes(pid) for pid in self._tree.pids(at_ns)]
         except PermissionError:
-            self.reason = "PSS of this engine may not be read: its processes are another user's"
+            self.reason = "we may not read the PSS of this engine: its processes belong to another user"
             return []
         except NotImplementedError:
-            self.reason = "this kernel tells no PSS (it has no smaps_rollup)"
+            self.reason = "this kernel does not provide PSS (smaps_rollup)"
             return []
-        known = [pss_bytes for pss_bytes in of_each if pss_bytes is not None]
-        return [Sample(at_ns, "smaps_rollup", "pss_bytes", float(sum(known)))] if known else []
+        known = [pss_bytes for pss_bytes in sizes if pss_bytes is not None]
+        return [Sample(at_ns, "smaps_rollup", quantities.PSS_BYTES, float(sum(known)))] if known else []
 
     def facts(self) -> Sequence[Fact]:
         return []
 
     def _pss_bytes(self, pid: int) -> int | None:
-        """None where the process has ended. Raises NotImplementedError where this kernel has no smaps_rollup."""
+        """None if the process has ended. Raises NotImplementedError if this kernel has no smaps_rollup."""
         folder = self._tree.folder / str(pid)
         try:
             text = (folder / "smaps_rollup").read_text()

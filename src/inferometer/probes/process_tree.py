@@ -1,8 +1,8 @@
-"""Which processes descend from these, and what have they used? Cheap enough to be asked ten times a second.
+"""The process tree of an engine and the resources that it uses, cheap enough for ten readings per second.
 
-Linux tells who a process's parent is, not who its children are (some kernels do; not all are built so). All of /proc is
-therefore looked through for new processes once a second only, and only what has come since is opened. A child is known
-up to a second after its birth; what it used before is counted when it is found, or with its parent if it ended.
+Linux states the parent of a process, but not every kernel states its children. /proc is therefore scanned for new
+processes once a second, and only new entries are opened. A child is found up to a second after its start; its earlier
+use is counted then, or with its parent if it ended before.
 """
 
 import os
@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-LOOK_EVERY_NS = 1_000_000_000
-NOT_OURS = "the server was not started by us: its processes are not known"
-"""Why there is nothing to read of a tree without roots."""
+SCAN_EVERY_NS = 1_000_000_000
+NOT_STARTED_BY_US = "Inferometer did not start the server, so its processes are unknown"
+"""The reason why a tree without roots has no readings."""
 
 
 class ProcessUsage(NamedTuple):
-    """What a process has used by now. `cpu_s`: with that of its children who ended and were waited for."""
+    """What a process has used so far. `cpu_s` includes its children that ended and were waited for."""
 
     pid: int
     cpu_s: float
@@ -28,53 +28,53 @@ class ProcessUsage(NamedTuple):
 
 
 class ProcessTree:
-    """`roots`, what descends from them, and what has the session of one: an orphan of an engine that we started, which
-    begins a session of its own, is in the tree though its parent is gone. One tree serves several probes: not several
-    threads.
+    """`roots`, their descendants, and the processes in their sessions. An engine that we start begins a session, so an
+    orphan whose parent has ended still belongs to the tree. Several probes share one tree; it is not thread-safe.
     """
 
     def __init__(self, roots: Iterable[int], proc: Path = Path("/proc")) -> None:
         self.roots = tuple(dict.fromkeys(roots))
         self.folder = proc
-        self._proc = proc if (proc / "stat").exists() else None  # by psutil where there is none
-        self._members: dict[int, float] = {}  # pid → when it started: the same pid later is another process
-        self._strangers: set[int] = set()
-        self._looked_ns: int | None = None
+        self._proc = proc if (proc / "stat").exists() else None  # None: use psutil
+        self._members: dict[int, float] = {}  # pid → start time: a pid may be reused
+        self._unrelated: set[int] = set()
+        self._scanned_ns: int | None = None
 
     def usages(self, at_ns: int) -> list[ProcessUsage]:
-        """Of each living process of the tree; zombies, which hold nothing, are left out but for the CPU they used."""
-        if self._looked_ns is None or at_ns - self._looked_ns >= LOOK_EVERY_NS:
-            self._looked_ns = at_ns
-            self._look()
+        """The usage of each process in the tree that still exists. A zombie holds no memory, but its CPU time
+        counts."""
+        if self._scanned_ns is None or at_ns - self._scanned_ns >= SCAN_EVERY_NS:
+            self._scanned_ns = at_ns
+            self._scan()
         found = {pid: usage_of(pid, self._proc) for pid in self._members}
         living = [usage for pid, usage in found.items() if usage is not None and usage.started == self._members[pid]]
         self._members = {usage.pid: usage.started for usage in living}
         return living
 
     def pids(self, at_ns: int) -> list[int]:
-        """The living processes of the tree."""
+        """The processes of the tree that still exist."""
         return [usage.pid for usage in self.usages(at_ns)]
 
-    def _look(self) -> None:
+    def _scan(self) -> None:
         if self._proc is None:
             self._members |= {usage.pid: usage.started for pid in _tree(self.roots) if (usage := usage_of(pid, None))}
             return
         pids = {int(name) for name in os.listdir(self._proc) if name.isdecimal()}
-        self._strangers &= pids
-        new = [usage_of(pid, self._proc) for pid in pids - self._strangers - self._members.keys()]
+        self._unrelated &= pids
+        new = [usage_of(pid, self._proc) for pid in pids - self._unrelated - self._members.keys()]
         waiting = {usage.pid: usage for usage in new if usage is not None}
         while ours := [usage for usage in waiting.values() if self._belongs(usage)]:
             for usage in ours:
                 self._members[usage.pid] = usage.started
                 del waiting[usage.pid]
-        self._strangers |= waiting.keys()
+        self._unrelated |= waiting.keys()
 
     def _belongs(self, usage: ProcessUsage) -> bool:
         return usage.pid in self.roots or usage.parent in self._members or usage.session in self.roots
 
 
 def usage_of(pid: int, proc: Path | None) -> ProcessUsage | None:
-    """None where there is no such process, or no more. `proc` None: by psutil, for systems without /proc."""
+    """None if the process does not exist or has ended. `proc` None: by psutil, for systems without /proc."""
     if proc is None:
         return _usage_by_psutil(pid)
     try:
@@ -82,7 +82,7 @@ def usage_of(pid: int, proc: Path | None) -> ProcessUsage | None:
             text = file.read()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
-    fields = text[text.rindex(b")") + 2 :].split()  # a name may hold blanks and brackets: from behind it
+    fields = text[text.rindex(b")") + 2 :].split()  # skip the name, which may contain blanks and brackets
     return ProcessUsage(
         pid,
         cpu_s=sum(map(int, fields[11:15])) / _TICKS_PER_S,
@@ -95,7 +95,7 @@ def usage_of(pid: int, proc: Path | None) -> ProcessUsage | None:
 
 
 def cpu_s(usages: Iterable[ProcessUsage]) -> float:
-    """Of all of them together."""
+    """CPU time of all of them together."""
     return sum(usage.cpu_s for usage in usages)
 
 

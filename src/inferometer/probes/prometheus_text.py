@@ -1,4 +1,4 @@
-"""What does a page in Prometheus's text format say of these names? Pure; the format is that of version 0.0.4.
+"""Parser for pages in Prometheus's text format, version 0.0.4. Pure.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/
 """
@@ -9,26 +9,26 @@ from typing import NamedTuple
 
 _LABEL = re.compile(r'\s*([a-zA-Z_]\w*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*,?')
 _LINE = re.compile(r'([a-zA-Z_:][\w:]*)\s*(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\})?\s+(\S+)')
-_MOST_CHARACTERS = 8192  # of a line; the labels of a longer one would take the square of its length to find
+_MOST_CHARACTERS = 8192  # of a line; the time to find the labels grows with the square of the length
 _ESCAPES = {r"\\": "\\", r"\"": '"', r"\n": "\n"}
 
 
-class Line(NamedTuple):
-    """One value. A histogram's parts are names of their own: `…_bucket`, `…_sum`, `…_count`."""
+class MetricLine(NamedTuple):
+    """One value. The parts of a histogram have separate names: `…_bucket`, `…_sum`, `…_count`."""
 
     name: str
     labels: dict[str, str]
     value: float
 
 
-def lines_of(page: str, names: Iterable[str]) -> list[Line]:
-    """The page's values of these names, in its order; a line that is none of the format's is passed over.
+def metric_lines(page: str, names: Iterable[str]) -> list[MetricLine]:
+    """The lines of the page with these names, in the page's order. Malformed lines are skipped.
 
-    Pages hold thousands of lines (histograms), of which a few are wanted: the others are not parsed.
+    Pages hold thousands of lines (histograms); only the lines with these names are parsed.
     """
     wanted = frozenset(names)
     starts = tuple(wanted)
-    found: list[Line] = []
+    found: list[MetricLine] = []
     for line in page.splitlines():
         match = _LINE.match(line) if line.startswith(starts) and len(line) <= _MOST_CHARACTERS else None
         if match is None or match[1] not in wanted:
@@ -38,7 +38,7 @@ def lines_of(page: str, names: Iterable[str]) -> list[Line]:
         except ValueError:
             continue
         labels = {name: _unescaped(text) for name, text in _LABEL.findall(match[2] or "")}
-        found.append(Line(match[1], labels, value))
+        found.append(MetricLine(match[1], labels, value))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What did the probes read while an engine worked, and what did the reading cost?"""
+"""The sampler: reads probes in a thread during a trial, within a CPU budget."""
 
 import logging
 import threading
@@ -11,6 +11,7 @@ from typing import Self
 
 from inferometer.base.clock import TrialClock
 from inferometer.base.units import NS_PER_S, ms
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
 from inferometer.probes.amd import AmdDevices
 from inferometer.probes.base import Probe
@@ -24,19 +25,20 @@ LOG = logging.getLogger(__name__)
 
 INTERVAL_S = 0.1
 ALLOWED_CORES = 0.008
-"""Of one core, for a sampler with all its probes: below 1%, which the one for the engine's counters is part of."""
+"""The most CPU, in cores, that a sampler with all its probes may use: below 1% together with the sampler of
+counters."""
 BUDGET_CORES = 0.005
-"""Of one core, for the regular readings of all probes of a sampler together, while all that it has cost so far is
-within what is allowed; else less, round by round, until it is."""
+"""The CPU, in cores, for the regular readings of all probes of a sampler. The sampler lowers it round by round while
+its total cost exceeds ALLOWED_CORES."""
 _LEAST_BUDGET_CORES = 0.0005
-_BUDGET_STEP = 1.03  # a round: it halves in two to three seconds
+_BUDGET_STEP = 1.03  # per round: the budget halves in two to three seconds
 
 
 def engine_probes(
     pids: Sequence[int], gpu_before: Sequence[int] | None = None, env: Mapping[str, str] | None = None
 ) -> tuple[list[Probe], list[Probe]]:
-    """What is sampled of an engine whose root processes are `pids`, and what counts up by itself, so that only the
-    readings where something begins and ends matter. `gpu_before` as in `NvidiaMemory`, `env`: its own.
+    """The probes to sample for an engine with the root processes `pids`, and the probes of counters, which matter only
+    at the start and end of a part of the plan. `gpu_before`: as in `NvidiaMemory`. `env`: the engine's environment.
     """
     tree = ProcessTree(pids)
     sensors, counters = nvidia_probes(tree, gpu_before, env)
@@ -44,12 +46,12 @@ def engine_probes(
 
 
 class Sampler:
-    """Reads `probes` in a thread of its own while the `with` block lasts: all at once, at its end, and in between each
-    at its own interval, a multiple of `INTERVAL_S`. One whose reading is dear rests for so long that all of them stay
-    within their budget.
+    """Reads `probes` in a separate thread during the `with` block: all of them at its start and end, and in between
+    each at its own interval, a multiple of `INTERVAL_S`. An expensive probe is read less often, so that all of them
+    stay within the budget.
 
-    `on_sample` is called in that thread. A probe that fails is left out from then on; `reasons` says why, as it does
-    for one that has nothing to read. Samples are stamped just before their probe is read.
+    The thread calls `on_sample`. A probe that fails is not read again; `reasons` states why, as for a probe without
+    readings. Samples are stamped just before their probe is read.
     """
 
     def __init__(
@@ -64,12 +66,12 @@ class Sampler:
         probes = list(probes)
         self.reasons = {probe.name: probe.reason for probe in probes if probe.reason}
         self.cpu_ns = 0
-        self._reading = [_Reading(probe) for probe in probes if not probe.reason]
-        self._all = tuple(self._reading)
+        self._active = [_ScheduledProbe(probe) for probe in probes if not probe.reason]
+        self._all = tuple(self._active)
         self._clock = clock
         self._cpu_ns = cpu_ns
         self._interval_s = interval_s
-        self._slack_ns = interval_s * NS_PER_S / 2  # a round comes a little early or late
+        self._slack_ns = interval_s * NS_PER_S / 2  # rounds come slightly early or late
         self._on_sample = on_sample
         self._began_ns: int | None = None
         self._ended_ns: int | None = None
@@ -92,83 +94,83 @@ class Sampler:
 
     @property
     def watched_ns(self) -> int:
-        """From the first round to the end of the last."""
+        """Time from the first round to the end of the last."""
         return 0 if self._began_ns is None or self._ended_ns is None else self._ended_ns - self._began_ns
 
     def stop(self) -> None:
-        """Has every probe read once more and waits for the thread's end; no `on_sample` comes after."""
+        """Reads every probe once more and waits for the thread to end; `on_sample` is not called afterwards."""
         self._stopping = True
         self._wake.set()
         if self._thread.ident is not None:
             self._thread.join()
 
     def read_soon(self) -> None:
-        """Has every probe read now, and not when it is due."""
+        """Reads every probe now instead of when it is due."""
         self._wake.set()
 
     def read_due(self, everything: bool = False) -> None:
-        """One reading of every probe that still works and is due, or of all of them."""
-        self._share_out()
-        for reading in tuple(self._reading):
+        """Reads every working probe that is due, or all of them."""
+        self._set_pauses()
+        for reading in tuple(self._active):
             now_ns = self._clock.now_ns()
             if everything or now_ns >= reading.last_ns + reading.pause_s * NS_PER_S - self._slack_ns:
                 self._read(reading, now_ns)
 
     def facts(self) -> tuple[Fact, ...]:
-        """What the probes say, how often a dear one was read, what is missing and why."""
-        told = [fact for reading in self._all for fact in reading.probe.facts()]
-        absent = [Fact(f"no_{name.replace(' ', '_')}", reason, "the probe") for name, reason in self.reasons.items()]
-        return (*self._rests(), *told, *absent)
+        """The facts of the probes, the intervals of expensive probes, and the reasons for missing readings."""
+        facts = [fact for reading in self._all for fact in reading.probe.facts()]
+        absent = [Fact(quantities.absent_fact(name), reason, "the probe") for name, reason in self.reasons.items()]
+        return (*self._long_intervals(), *facts, *absent)
 
-    def _rests(self) -> Iterable[Fact]:
-        """For each probe that had to rest the mean time between its readings."""
+    def _long_intervals(self) -> Iterable[Fact]:
+        """The mean time between readings of each probe that the budget slowed down."""
         for reading in self._all:
             every_s = self.watched_ns / NS_PER_S / reading.count if reading.count else 0.0
-            if reading.rested and every_s > 1.5 * reading.probe.interval_s:
-                name = reading.probe.name.replace(" ", "_")
+            if reading.slowed and every_s > 1.5 * reading.probe.interval_s:
                 each = f"a reading took {ms(reading.cost_ns):.1f} ms of CPU"
-                yield Fact(f"{name}_every_s", f"{every_s:.2f}", f"the sampler: {each}")
+                yield Fact(quantities.interval_fact(reading.probe.name), f"{every_s:.2f}", f"the sampler: {each}")
 
-    def _read(self, reading: "_Reading", now_ns: int) -> None:
+    def _read(self, reading: "_ScheduledProbe", now_ns: int) -> None:
         probe = reading.probe
         began_ns = self._cpu_ns()
         try:
             for sample in probe.read(now_ns):
                 self._on_sample(sample)
-        except Exception as error:  # noqa: BLE001 # a probe may fail in any way, and must not take the trial with it
-            self._leave_out(reading, f"it failed: {type(error).__name__}: {error}")
-            LOG.warning("the %s probe is left out: %s: %s", probe.name, type(error).__name__, error)
+        except Exception as error:  # noqa: BLE001 # a probe may fail in any way, and the trial must continue
+            self._stop_reading(reading, f"it failed: {type(error).__name__}: {error}")
+            LOG.warning("the %s probe failed and is not read again: %s: %s", probe.name, type(error).__name__, error)
             return
         if probe.reason:
-            self._leave_out(reading, probe.reason)
+            self._stop_reading(reading, probe.reason)
             return
-        reading.took(self._cpu_ns() - began_ns)
+        reading.add_cost(self._cpu_ns() - began_ns)
         reading.last_ns = now_ns
 
-    def _leave_out(self, reading: "_Reading", why: str) -> None:
-        self._reading.remove(reading)
+    def _stop_reading(self, reading: "_ScheduledProbe", why: str) -> None:
+        self._active.remove(reading)
         self.reasons[reading.probe.name] = why
 
-    def _share_out(self) -> None:
-        """Each its own interval, or longer. The cheaper take what they need of the budget, the dear share the rest."""
+    def _set_pauses(self) -> None:
+        """Each probe gets its own interval or a longer one: cheap probes get what they need of the budget, expensive
+        probes share the rest."""
         left_cores = self._budget_cores
-        for place, reading in enumerate(sorted(self._reading, key=lambda reading: reading.cores)):
-            share_cores = left_cores / (len(self._reading) - place)
-            rests = reading.cores > share_cores
-            reading.rested |= rests
-            reading.pause_s = reading.cost_ns / NS_PER_S / share_cores if rests else reading.probe.interval_s
+        for place, reading in enumerate(sorted(self._active, key=lambda reading: reading.cores)):
+            share_cores = left_cores / (len(self._active) - place)
+            is_expensive = reading.cores > share_cores
+            reading.slowed |= is_expensive
+            reading.pause_s = reading.cost_ns / NS_PER_S / share_cores if is_expensive else reading.probe.interval_s
             left_cores -= min(reading.cores, share_cores)
 
     def _run(self) -> None:
         began_s = time.monotonic()
         self._began_ns = self._clock.now_ns()
         everything = True
-        while self._reading:
+        while self._active:
             everything = everything or self._stopping
             last = self._stopping
             self.read_due(everything)
             self._ended_ns = self._clock.now_ns()
-            self.cpu_ns = self._cpu_ns()  # this thread does nothing else
+            self.cpu_ns = self._cpu_ns()  # this thread does only this
             self._budget_cores = next_budget(self._budget_cores, self.cpu_ns, self.watched_ns)
             if last:
                 break
@@ -178,15 +180,16 @@ class Sampler:
 
 
 def next_budget(budget_cores: float, cpu_ns: int, watched_ns: int) -> float:
-    """Of a sampler that has cost `cpu_ns` in `watched_ns`: a step down where that is more than it may, else up."""
-    is_dear = cpu_ns > ALLOWED_CORES * watched_ns
-    stepped = budget_cores / _BUDGET_STEP if is_dear else budget_cores * _BUDGET_STEP
+    """The budget of a sampler that used `cpu_ns` in `watched_ns`: a step down if that exceeds ALLOWED_CORES, else
+    up."""
+    exceeds = cpu_ns > ALLOWED_CORES * watched_ns
+    stepped = budget_cores / _BUDGET_STEP if exceeds else budget_cores * _BUDGET_STEP
     return min(max(stepped, _LEAST_BUDGET_CORES), BUDGET_CORES)
 
 
-class _Reading:
-    """A probe, when it is due, and what a reading of it costs, by the middle one of the last three. The first two,
-    which open what the probe needs, do not count."""
+class _ScheduledProbe:
+    """A probe, the time of its next reading, and the cost of a reading: the median of the last three. The first two
+    readings do not count, because they open files."""
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
@@ -194,16 +197,16 @@ class _Reading:
         self.pause_s = 0.0
         self.count = 0
         self.cost_ns = 0.0
-        self.rested = False
+        self.slowed = False
         self._last_ns: deque[int] = deque(maxlen=3)
 
     @property
     def cores(self) -> float:
-        """What it would cost at its own interval."""
+        """CPU cost at the probe's own interval, in cores."""
         return self.cost_ns / NS_PER_S / self.probe.interval_s
 
-    def took(self, cpu_ns: int) -> None:
-        """A reading that was dear once counts for nothing: a probe that rested on it would see little for long."""
+    def add_cost(self, cpu_ns: int) -> None:
+        """Records one reading. The median ignores a single expensive one, which would slow the probe for long."""
         self.count += 1
         if self.count > 2:
             self._last_ns.append(cpu_ns)

@@ -1,1 +1,1 @@
-"""How is a comparison shown? One module for each form."""
+"""Reports of a comparison: terminal, Markdown, HTML, JSON and pictures, one module for each form. Pure."""

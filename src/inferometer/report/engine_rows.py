@@ -1,11 +1,11 @@
-"""How are llama-bench's rows written? As the table that llama-bench prints, with more columns, or for a terminal."""
+"""Rows of llama-bench as text: the Markdown table that llama-bench prints, with more columns, or a terminal table."""
 
 from inferometer.base.text import escape_for_display, escape_for_markdown
 from inferometer.llama_bench.sheet import Sheet, SheetColumn
 
 
 def markdown(content: Sheet) -> str:
-    """The table and its footnotes; ends with a line break. Columns are as wide as llama-bench makes them, or wider."""
+    """The table and its footnotes; ends with a line break. Columns are at least as wide as llama-bench makes them."""
     cells = [[_escaped(cell) for cell in row] for row in content.rows]
     columns = content.columns
     widths = [max(column.width, len(column.head), *(len(row[i]) for row in cells)) for i, column in enumerate(columns)]
@@ -17,7 +17,7 @@ def markdown(content: Sheet) -> str:
 
 
 def terminal(content: Sheet) -> str:
-    """Aligned columns without rules, no wider than they need be, and the footnotes; ends with a line break."""
+    """Aligned columns of minimal width without rules, and the footnotes; ends with a line break."""
     columns = content.columns
     table = [[column.head for column in columns], *([escape_for_display(cell) for cell in row] for row in content.rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
@@ -31,7 +31,7 @@ def _padded(text: str, width: int, column: SheetColumn) -> str:
 
 
 def _rule(width: int, column: SheetColumn) -> str:
-    """llama-bench's own: it ends with a dash for left, with a colon for right."""
+    """llama-bench's form of a rule: it ends with a dash for left, with a colon for right."""
     return "-" * (width - 1) + ("-" if column.left else ":")
 
 

@@ -1,26 +1,29 @@
-"""How does a page become one HTML file? The template in data/, filled; it loads nothing, and its policy allows nothing.
+"""The HTML report: one file from the template in data/. It loads nothing from elsewhere, and its policy forbids it to.
 
-Text of prompts and models reaches the page only through the template, which escapes it (`autoescape`) and makes
-control characters visible (`finalize`). The policy allows the page's own script and style by their hashes.
+Text of prompts and models reaches the page only through the template, which escapes it (`autoescape`) and makes control
+characters visible (`finalize`). The policy allows only the page's own script and style, by their hashes.
 """
 
 import base64
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from inferometer.analysis.compare import Comparison, ComparisonRow, Estimate
+from inferometer.analysis.comparison import Comparison, ComparisonRow, Estimate
 from inferometer.base.units import percent_text, value_text
 from inferometer.report import drawings
 from inferometer.report.page import Page, RunInfo
-from inferometer.report.page.acceptance_by_prompt import Accepted
+from inferometer.report.page.acceptance_by_prompt import ArmAcceptance
 from inferometer.report.page.answers import MOST_FAILED, ArmAnswer, RequestAnswers
 from inferometer.report.page.distribution import Distribution
 from inferometer.report.page.token_times import Timeline
 from inferometer.report.svg import Drawing, data, visible
-from inferometer.report.table import Table, Words, table, words
+from inferometer.report.table import Commentary, Table, commentary, table
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 WIDE, NARROW = 1120, 460
 
@@ -57,7 +60,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 class _Cell(msgspec.Struct, frozen=True):
-    """`value`: what it is sorted by; None: its text."""
+    """A cell of the table of requests. `value`: the sort key; None: the text."""
 
     text: str
     classes: str = ""
@@ -72,67 +75,99 @@ class _Request(msgspec.Struct, frozen=True):
 
 
 def render(page: Page, version: str = "") -> str:
-    """The whole file."""
-    from jinja2 import DictLoader, Environment, StrictUndefined  # 60 ms, and only this needs it
+    """The complete HTML file."""
+    from markupsafe import Markup
+
+    style, script = _style(), data("page.js")
+    return (
+        _environment()
+        .get_template("page")
+        .render(
+            page=page,
+            arms=page.comparison.arms,
+            version=version,
+            policy=_policy(style, script),
+            style=Markup(style),
+            script=Markup(script),
+            most_failed=MOST_FAILED,
+            **_table_parts(page.comparison),
+            **_picture_parts(page),
+            **_request_parts(page),
+        )
+    )
+
+
+def _environment() -> "Environment":
+    from jinja2 import DictLoader, Environment, StrictUndefined  # takes 60 ms to import; only this module needs it
     from markupsafe import Markup
 
     environment = Environment(
         loader=DictLoader({"page": data("page.html.jinja")}),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_seen,
+        finalize=_visible,
     )
     environment.filters |= {
         "svg": Markup,  # made by `svg`, which escapes
         "count": lambda number: f"{number:,}",
         "marked": _marked,
-        "told": _told,
+        "answer_summary": _answer_summary,
         "as_text": as_text,
     }
-    arms, comparison = page.comparison.arms, page.comparison
-    content, said = table(comparison), words(comparison)
-    style, script = _style(), data("page.js")
-    tags = _tags(page)
-    return environment.get_template("page").render(
-        page=page,
-        arms=arms,
-        version=version,
-        policy=_policy(style, script),
-        style=Markup(style),
-        script=Markup(script),
-        verdict=_verdict(comparison, said),
-        findings=[("invalid", "✖", line) for line in said.invalid] + [("warning", "▲", line) for line in said.warnings],
-        notes=said.notes,
-        said=said,
-        table=content,
-        table_rows=_table_rows(content, comparison),
-        spreads=[_spread(found, arms) for found in page.distributions],
-        timelines=_timelines(page, arms),
-        runs=[
+    return environment
+
+
+def _table_parts(comparison: Comparison) -> dict[str, Any]:
+    """The template's variables for verdict, findings and table."""
+    content, around = table(comparison), commentary(comparison)
+    return {
+        "verdict": _verdict(comparison, around),
+        "findings": [("invalid", "✖", line) for line in around.invalid]
+        + [("warning", "▲", line) for line in around.warnings],
+        "notes": around.notes,
+        "commentary": around,
+        "table": content,
+        "table_rows": _table_rows(content, comparison),
+    }
+
+
+def _picture_parts(page: Page) -> dict[str, Any]:
+    """The template's variables for the pictures."""
+    arms = page.comparison.arms
+    return {
+        "spreads": [_spread(found, arms) for found in page.distributions],
+        "timelines": _timelines(page, arms),
+        "runs": [
             {
                 "number": run.number,
                 "drawings": [
-                    (one.title, f"{one.unit}, {one.note}", drawings.over_time(one, arms)) for one in run.quantities
+                    (one.title, f"{one.unit}, {one.note}", drawings.trial_curves(one, arms)) for one in run.quantities
                 ],
             }
             for run in page.runs
         ],
-        accepted=[_accepted(found, arms) for found in page.accepted],
-        memory=drawings.memory(comparison),
-        tags=tags,
-        heads=_heads(arms, tags),
-        requests=[_request(one, arms, tags) for one in page.answers_view.shown],
-        most_failed=MOST_FAILED,
-    )
+        "accepted": [_accepted(found, arms) for found in page.accepted],
+        "memory": drawings.memory_bars(page.comparison),
+    }
 
 
-def _seen(value: object) -> object:
-    """Text of others, with its control characters made visible; what is `Markup` is ours."""
+def _request_parts(page: Page) -> dict[str, Any]:
+    """The template's variables for the table of requests."""
+    arms, tags = page.comparison.arms, _tags(page)
+    return {
+        "tags": tags,
+        "heads": _heads(arms, tags),
+        "requests": [_request(one, arms, tags) for one in page.answers_view.shown],
+    }
+
+
+def _visible(value: object) -> object:
+    """Text with its control characters made visible; `Markup` is our own and stays unchanged."""
     return visible(value) if type(value) is str else value
 
 
 def as_text(ran: RunInfo) -> str:
-    """What ran, for an issue or a mail."""
+    """What was run, as plain text for an issue or an e-mail."""
     parts = [ran.folder]
     for of, facts in ran.facts.items():
         parts.append(f"\n[{of}]")
@@ -163,20 +198,20 @@ def _style() -> str:
 # --- the verdict and the table --------------------------------------------------------------------
 
 
-def _verdict(comparison: Comparison, said: Words) -> _Verdict:
-    """What makes it invalid stands first; then the sentence about the first two arms, and below it the others'."""
+def _verdict(comparison: Comparison, around: Commentary) -> _Verdict:
+    """The verdict's lines: first what makes the result invalid, then the first two arms, then the other pairs."""
     row = comparison.primary_row
-    if said.invalid:
-        return _Verdict("invalid", ("Not valid: no verdict is given.", *said.invalid), said.headlines)
-    if said.headlines:
+    if around.invalid:
+        return _Verdict("invalid", ("Not valid: no verdict is given.", *around.invalid), around.headlines)
+    if around.headlines:
         found = row.differences[0].verdict if row is not None and row.differences else ""
-        return _Verdict(_tone(found, row), said.headlines[:1], said.headlines[1:])
+        return _Verdict(_tone(found, row), around.headlines[:1], around.headlines[1:])
     alone = [
         f"{arm}: {row.label.partition(' (')[0].lower()} {_with_interval(row.estimates[arm], row.unit)}"
         for arm in comparison.arms
         if row is not None and row.estimates[arm].value is not None
     ]
-    return _Verdict("", tuple(alone) or ("Nothing was measured to the end: there is no verdict.",), ())
+    return _Verdict("", tuple(alone) or ("No trial was completed: no verdict.",), ())
 
 
 def _with_interval(estimate: Estimate, unit: str) -> str:
@@ -187,7 +222,7 @@ def _with_interval(estimate: Estimate, unit: str) -> str:
 
 
 def _tone(verdict: str, row: ComparisonRow | None) -> str:
-    """Whether it is an improvement: `good` or `bad`, else ""."""
+    """`good` for an improvement, `bad` for the opposite, else ""."""
     if verdict in ("faster", "slower"):
         return "good" if verdict == "faster" else "bad"
     if verdict in ("more", "less") and row is not None and row.better is not None:
@@ -213,18 +248,20 @@ def _table_rows(content: Table, comparison: Comparison) -> list[_TableRow]:
 
 def _spread(found: Distribution, arms: Sequence[str]) -> _Spread:
     label = next((one.label for one in found.ratios if one.label), "")
-    return _Spread(found, drawings.shapes(found, arms), drawings.ratios(found, arms), label)
+    return _Spread(found, drawings.distribution_shapes(found, arms), drawings.paired_ratios(found, arms), label)
 
 
 def _timelines(page: Page, arms: Sequence[str]) -> list[_Tokens]:
-    """The one with the longest stall, or else the first, is chosen before anybody chooses."""
+    """All timelines; the one with the longest stall, or else the first, is selected at the start."""
     shown = page.timelines.shown
     first = max(shown, key=lambda one: one.longest_stall_ms, default=None)
     return [
         _Tokens(
             _named(one),
-            msgspec.structs.replace(wide := drawings.timeline(one, arms, WIDE), svg=_only(wide.svg, "wide")),
-            msgspec.structs.replace(narrow := drawings.timeline(one, arms, NARROW), svg=_only(narrow.svg, "narrow")),
+            msgspec.structs.replace(wide := drawings.token_timeline(one, arms, WIDE), svg=_only(wide.svg, "wide")),
+            msgspec.structs.replace(
+                narrow := drawings.token_timeline(one, arms, NARROW), svg=_only(narrow.svg, "narrow")
+            ),
             one is first,
         )
         for one in shown
@@ -232,7 +269,7 @@ def _timelines(page: Page, arms: Sequence[str]) -> list[_Tokens]:
 
 
 def _only(svg: str, where: str) -> str:
-    """With the class by which the style shows it on wide screens, or on narrow ones."""
+    """The SVG with a class, so that the style shows it only on wide or only on narrow screens."""
     return svg.replace('class="picture ', f'class="picture {where} ', 1)
 
 
@@ -241,20 +278,20 @@ def _named(one: Timeline) -> str:
     return f"{one.request}{f' ({one.kind})' if one.kind else ''}{stall}"
 
 
-def _accepted(found: Accepted, arms: Sequence[str]) -> dict[str, Any]:  # for the template
+def _accepted(found: ArmAcceptance, arms: Sequence[str]) -> dict[str, Any]:  # for the template
     if not found.groups:
         total = percent_text(found.total_percent)
-        about = f"{total}% of the drafted tokens, by the engine's own counters; it tells nothing of single requests."
+        about = f"{total}% of the drafted tokens, from the engine's counters; it reports nothing per request."
         return {"arm": found.arm, "groups": None, "prompts": None, "about": about}
     count = len(found.prompts)
-    about = f"All {count} prompts, the least accepted first."
+    about = f"All {count} prompts, lowest acceptance first."
     if count > drawings.MOST_PROMPTS:
         half = drawings.MOST_PROMPTS // 2
-        about = f"The {half} least and the {half} most accepted of {count} prompts."
+        about = f"The {half} prompts with the lowest and the {half} with the highest acceptance, of {count}."
     return {
         "arm": found.arm,
-        "groups": drawings.by_group(found, arms),
-        "prompts": drawings.by_prompt(found, arms),
+        "groups": drawings.acceptance_by_group(found, arms),
+        "prompts": drawings.acceptance_by_prompt(found, arms),
         "about": about,
     }
 
@@ -263,7 +300,7 @@ def _accepted(found: Accepted, arms: Sequence[str]) -> dict[str, Any]:  # for th
 
 
 def _tags(page: Page) -> list[str]:
-    """Tags of any request that is shown: columns."""
+    """The tags of the requests shown, as columns; at most three."""
     return list(dict.fromkeys(tag for one in page.answers_view.shown for tag in one.tags))[:3]
 
 
@@ -271,7 +308,7 @@ def _heads(arms: Sequence[str], tags: Sequence[str]) -> list[_Head]:
     heads = [_Head("Request", "left"), *(_Head(tag.capitalize(), "left") for tag in tags), _Head("Prompt tok", "")]
     for place, _ in enumerate(arms):
         heads += [_Head("Tokens", "group"), _Head("TTFT ms", ""), _Head("TPOT ms", "")]
-        heads += [_Head("ArmAnswer", "left")] if place else []
+        heads += [_Head("Answer", "left")] if place else []
     return heads
 
 
@@ -303,7 +340,7 @@ def _number(value: float | None, unit: str) -> _Cell:
 
 
 def _sameness(answer: ArmAnswer) -> _Cell:
-    """Sorted by how far the answers go together; the same ones last."""
+    """Equal or different from the baseline's answer; sorted by where they first differ, equal answers last."""
     if answer.same is None:
         return _Cell("", "left", "")
     if answer.same:
@@ -311,17 +348,17 @@ def _sameness(answer: ArmAnswer) -> _Cell:
     return _Cell(f"≠ at {answer.differs_at}", "left", answer.differs_at)
 
 
-def _told(answer: ArmAnswer) -> str:
-    """What stands behind an arm's name above its answer."""
-    said = [answer.outcome if answer.outcome != "ok" else ""]
-    said.append(f"{answer.output_tokens} tokens" if answer.output_tokens is not None else "")
-    said.append(f"{answer.latency_s:.2f} s" if answer.latency_s is not None else "")
-    said.append(f"ended by {answer.finish}" if answer.finish else "")
+def _answer_summary(answer: ArmAnswer) -> str:
+    """The line next to an arm's name above its answer."""
+    parts = [answer.outcome if answer.outcome != "ok" else ""]
+    parts.append(f"{answer.output_tokens} tokens" if answer.output_tokens is not None else "")
+    parts.append(f"{answer.latency_s:.2f} s" if answer.latency_s is not None else "")
+    parts.append(f"finish reason {answer.finish}" if answer.finish else "")
     if answer.same is not None:
-        said.append("the same to the letter" if answer.same else f"first difference at character {answer.differs_at}")
-    return ", ".join(part for part in said if part)
+        parts.append("identical to baseline" if answer.same else f"first difference at character {answer.differs_at}")
+    return ", ".join(part for part in parts if part)
 
 
 def _marked(char: str) -> str:
-    """The first character that differs, seen even where it is white space."""
+    """The first character that differs, visible even if it is white space."""
     return {"\n": "↵\n", " ": "␣", "\t": "⇥"}.get(char, char)

@@ -1,4 +1,4 @@
-"""How is a comparison written for a program to read? As JSON, with unrounded values."""
+"""The JSON report of a comparison, with unrounded values."""
 
 import json
 from collections.abc import Mapping
@@ -6,15 +6,15 @@ from typing import Any
 
 import msgspec
 
-from inferometer.analysis.compare import Comparison
+from inferometer.analysis.comparison import Comparison
 from inferometer.base.text import escape_for_json
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
-    """What `render` writes. `metric` is the key, stable over versions; null is unknown or undefined, never 0.
+    """The object that `render` writes. `metric` is a key, stable over versions; null is unknown or undefined, never 0.
 
-    `values`, `n` and `differences_percent` repeat the rows' estimates and differences in short; `difference_percent` is
-    there for two arms, null for any other number.
+    `values`, `n` and `differences_percent` repeat the rows' estimates and differences in short form.
+    `difference_percent` has a value for two arms and is null for any other number of arms.
     """
     whole = msgspec.to_builtins(comparison)
     for row, found in zip(whole["rows"], comparison.rows, strict=True):
@@ -32,7 +32,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
 
 
 def render(comparison: Comparison, more: Mapping[str, Any] = {}) -> str:
-    """Indented, UTF-8; ends with a line break. `more`: what stands beside the comparison."""
+    """Indented, UTF-8; ends with a line break. `more`: further keys of the top-level object."""
     return (
         escape_for_json(json.dumps(document(comparison) | dict(more), indent=2, ensure_ascii=False, allow_nan=False))
         + "\n"

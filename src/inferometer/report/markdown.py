@@ -1,21 +1,21 @@
-"""How is a comparison written as Markdown? As the table of the study this project began with, then what to know."""
+"""The Markdown report of a comparison: headlines, the table, then its commentary."""
 
 from collections.abc import Collection, Iterable, Sequence
 
-from inferometer.analysis.compare import Comparison
+from inferometer.analysis.comparison import Comparison
 from inferometer.base.text import escape_for_markdown
-from inferometer.report.table import FIRST_ROWS, Shown, Table, table, words
+from inferometer.report.table import DEFAULT_ROWS, RowSelection, Table, commentary, table
 
 
-def render(comparison: Comparison, shown: Shown = FIRST_ROWS) -> str:
-    """What makes the comparison invalid, the verdict, the table, and below it what to know; ends with a line break.
+def render(comparison: Comparison, shown: RowSelection = DEFAULT_ROWS) -> str:
+    """What makes the comparison invalid, the verdict, the table, and the commentary below it; ends with a line break.
 
-    Plain enough for GitHub and Reddit alike: no HTML, no line break in a cell, groups as rows of their own.
+    Works on GitHub and on Reddit: no HTML, no line break in a cell, a separate row for each group's name.
     """
-    said = words(comparison)
-    parts = _listed("Not valid", said.invalid)
+    around = commentary(comparison)
+    parts = _listed("Not valid", around.invalid)
     judged = any(comparison.trials.values()) and _is_judged(comparison)
-    parts += [f"**{escape_for_markdown(line)}**" for line in said.headlines if judged]
+    parts += [f"**{escape_for_markdown(line)}**" for line in around.headlines if judged]
     for part in comparison.parts():
         content = table(part, shown)
         parts += [f"**{escape_for_markdown(' → '.join(part.arms))}**"] if comparison.pairs else []
@@ -24,23 +24,23 @@ def render(comparison: Comparison, shown: Shown = FIRST_ROWS) -> str:
         legend = content.legend("**bold**")
         parts += [legend] if legend else []
     for title, lines in (
-        ("Design", said.design),
-        ("Speculation", said.speculation),
-        ("Warnings", said.warnings),
-        ("Notes", said.notes),
+        ("Design", around.design),
+        ("Speculation", around.speculation),
+        ("Warnings", around.warnings),
+        ("Notes", around.notes),
     ):
         parts += _listed(title, lines)
     return "\n\n".join(parts) + "\n"
 
 
 def _is_judged(comparison: Comparison) -> bool:
-    """Whether any difference has an interval, so that there is more to say than the table does."""
+    """Whether any difference of the primary metric has an interval, so that there is a verdict."""
     row = comparison.primary_row
     return row is not None and any(found.low_percent is not None for found in row.differences)
 
 
 def _grouped(content: Table) -> str:
-    """The table with a row for the name of each group, where there are several."""
+    """The table, with a row for the name of each group if there are several groups."""
     rows: list[Sequence[str]] = [content.columns]
     bold: set[tuple[int, int]] = set()
     has_groups = len(set(content.groups)) > 1
@@ -56,8 +56,8 @@ def _grouped(content: Table) -> str:
 
 
 def pipe_table(rows: Sequence[Sequence[str]], bold: Collection[tuple[int, int]] = ()) -> str:
-    """The first row is the head. Columns are padded, the first aligned left, the others right, and a number's column
-    is two wider than its head. `bold`: cells by row and column."""
+    """A Markdown table; the first row is the head. Columns are padded: the first is aligned left, the others right, and
+    each is at least two wider than its head. `bold`: cells by row and column."""
     escaped = [
         [f"**{escape_for_markdown(cell, cell=True)}**" if (r, c) in bold else escape_for_markdown(cell, cell=True)
          for c, cell in enumerate(row)]

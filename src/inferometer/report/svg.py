@@ -1,8 +1,8 @@
-"""How does a picture become SVG? Scales with round ticks, marks by class, and the style that gives the classes colours.
+"""SVG building blocks: scales with round ticks, shapes with classes, and the style sheet that colours the classes.
 
-Marks carry classes (`fill-0`, `line-1`) rather than colours, so that one picture is right in light, in dark and on
-paper. A page defines the colours as CSS variables (data/pictures.css); a file of its own gets them written in, because
-not every program that shows SVG knows variables.
+Shapes carry classes (`fill-0`, `line-1`) instead of colours, so that one picture works in light mode, in dark mode and
+on paper. A page defines the colours as CSS variables (data/pictures.css). A standalone file gets the colours inserted,
+because not every SVG viewer supports variables.
 """
 
 import importlib.resources
@@ -17,11 +17,11 @@ import msgspec
 from inferometer.base.units import tick_text
 
 PALETTE = 8
-"""Colours that `pictures.css` has; further arms have them again, with other dashes and shapes."""
+"""Number of colours in `pictures.css`; further arms reuse them with other dashes and shapes."""
 
 
 class Drawing(msgspec.Struct, frozen=True):
-    """`svg` has `alt` inside; `rows`, the first being the head, are the same in numbers."""
+    """A picture. `svg` contains `alt`; `rows` are the same data as a table, the head first."""
 
     svg: str
     alt: str
@@ -31,7 +31,7 @@ class Drawing(msgspec.Struct, frozen=True):
 
 
 class Scale(msgspec.Struct, frozen=True):
-    """From values to pixels; what lies outside is put on the edge."""
+    """Maps values to pixels; values outside are drawn on the edge."""
 
     low: float
     high: float
@@ -48,7 +48,7 @@ class Scale(msgspec.Struct, frozen=True):
         return self.from_px + share * (self.to_px - self.from_px)
 
     def ticks(self, most: int = 5) -> list[float]:
-        """Round values inside, at most so many."""
+        """Round values inside the scale, at most `most` (on a log scale one more)."""
         if self.is_log:
             for multiples in ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
                 found = [
@@ -68,42 +68,44 @@ class Scale(msgspec.Struct, frozen=True):
 
 
 def scale(low: float, high: float, from_px: float, to_px: float, *, is_log: bool = False) -> Scale:
-    """With some room where all values are one."""
+    """A scale from `low` to `high`, widened if both are equal."""
     if high <= low:
         low, high = (low / 1.1, low * 1.1) if is_log else (low - abs(low) * 0.1 - 0.5, low + abs(low) * 0.1 + 0.5)
     return Scale(low, high, from_px, to_px, is_log)
 
 
-def visible(words: str) -> str:
-    """The text with what would act instead of being read made visible: control characters as their pictures (ESC as
-    ␛), marks that turn the direction of text by their number, halves of surrogate pairs as U+FFFD."""
-    return words if words.isprintable() else _ACTS.sub(_seen, words)
+def visible(content: str) -> str:
+    """The text with characters that act instead of being read made visible: control characters as their symbols (ESC
+    as ␛), marks that change the text's direction by their number, halves of surrogate pairs as U+FFFD."""
+    return content if content.isprintable() else _ACTIVE.sub(_symbol, content)
 
 
-_ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_ACTIVE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 
 
-def _seen(found: re.Match[str]) -> str:
+def _symbol(found: re.Match[str]) -> str:
     code = ord(found[0])
     if code < 0x20:
         return chr(0x2400 + code)
     return "\ufffd" if 0xD800 <= code <= 0xDFFF else f"⟨U+{code:04X}⟩"
 
 
-def escaped(words: str) -> str:
-    return escape(visible(words))
+def escaped(content: str) -> str:
+    return escape(visible(content))
 
 
 def px(value: float) -> str:
-    """At most one decimal."""
+    """The number with at most one decimal."""
     return f"{value:.1f}".removesuffix(".0")
 
 
-def text(x: float, y: float, words: str, *, classes: str = "ink", anchor: str = "start", more: str = "") -> str:
-    """`more` follows in the dim style."""
+def text(x: float, y: float, content: str, *, classes: str = "ink", anchor: str = "start", more: str = "") -> str:
+    """A text element; `more` follows in the dim style."""
     at = "" if anchor == "start" else f' text-anchor="{anchor}"'
     then = f'<tspan class="dim" dx="10">{escaped(more)}</tspan>' if more else ""
-    return f'<text class="{classes}" x="{px(x)}" y="{px(y)}"{at}>{escaped(words)}{then}</text>'
+    return f'<text class="{classes}" x="{px(x)}" y="{px(y)}"{at}>{escaped(content)}{then}</text>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, classes: str) -> str:
@@ -121,7 +123,7 @@ def rect(x: float, y: float, width: float, height: float, classes: str, title: s
 
 
 def mark(x: float, y: float, arm: int, size: float = 3.2, classes: str = "") -> str:
-    """One value: a shape for each arm, so that colour is not all that tells them apart."""
+    """One value as a dot. Each arm has its own shape, so that arms differ by more than colour."""
     corners: Sequence[tuple[float, float]]
     match arm % 4:
         case 0:
@@ -136,31 +138,31 @@ def mark(x: float, y: float, arm: int, size: float = 3.2, classes: str = "") -> 
 
 
 def bottom_axis(along: Scale, top: float, bottom: float, title: str, width: float, *, suffix: str = "") -> list[str]:
-    """Ticks with lines up to `top`, their values below `bottom`, and the title below these, all within `width`."""
+    """Ticks with grid lines up to `top`, their values below `bottom`, and the title below these, all within `width`."""
     found: list[str] = []
     ticks = along.ticks()
     for value in ticks:
         found.append(line(along(value), top, along(value), bottom, "grid"))
-        words = tick_text(value, ticks) + suffix
-        half = 3.6 * len(words)
+        label = tick_text(value, ticks) + suffix
+        half = 3.6 * len(label)
         x = min(max(along(value), half), width - half)
-        found.append(text(x, bottom + 15, words, classes="dim", anchor="middle"))
+        found.append(text(x, bottom + 15, label, classes="dim", anchor="middle"))
     found.append(text((along.from_px + along.to_px) / 2, bottom + 32, title, classes="dim", anchor="middle"))
     return found
 
 
 def legend(names: Sequence[tuple[str, int]], width: float) -> tuple[list[str], float]:
-    """Names with their line and shape, in as many rows as they need; and the height of these."""
+    """The arms' names with line and shape, in as many rows as needed; and the height of these rows."""
     found: list[str] = []
     x, y = 2.0, 11.0
     for name, arm in names:
-        words = shortened(name)
-        needed = 34 + 7.2 * len(words) + 14
+        label = shortened(name)
+        needed = 34 + 7.2 * len(label) + 14
         if x > 2 and x + needed > width:
             x, y = 2.0, y + 18
         found.append(line(x, y - 4, x + 26, y - 4, f"line-{arm % PALETTE} dash-{arm % 4}"))
         found.append(mark(x + 13, y - 4, arm))
-        found.append(text(x + 32, y, words))
+        found.append(text(x + 32, y, label))
         x += needed
     return found, y + 8
 
@@ -174,7 +176,7 @@ def drawing(width: float, height: float, parts: Iterable[str], alt: str, rows: I
 
 
 def svg(width: float, height: float, parts: Iterable[str], alt: str, classes: str = "") -> str:
-    """The whole picture; scales to the width that it is given."""
+    """The complete SVG element; it scales to the width of its container."""
     size = f'viewBox="0 0 {px(width)} {px(height)}" width="{px(width)}" height="{px(height)}"'
     inside = "".join(parts)
     return (
@@ -184,12 +186,12 @@ def svg(width: float, height: float, parts: Iterable[str], alt: str, classes: st
 
 
 def data(name: str) -> str:
-    """A file of this package's `data/`."""
+    """The text of a file in this package's `data/`."""
     return importlib.resources.files("inferometer.report").joinpath("data", name).read_text(encoding="utf-8")
 
 
 def standalone(drawing: Drawing, title: str) -> str:
-    """A file of its own: light, on a ground of its own, below its title."""
+    """A standalone SVG file: light colours, its own background, with the title on top."""
     sheet = data("pictures.css")
     colours = dict(re.findall(r"--([\w-]+):\s*([^;]+);", sheet.partition("}")[0]))
     rules = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], sheet.partition("/* marks */")[2])

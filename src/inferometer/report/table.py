@@ -1,53 +1,53 @@
-"""What stands in which cell, and what is said around the table? A comparison as text, before it gets a form; pure."""
+"""The table of a comparison and the commentary around it, as text that every form of report shows. Pure."""
 
 from typing import Literal
 
 import msgspec
 
-from inferometer.analysis.compare import Comparison, ComparisonRow, Difference, Estimate
+from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference, Estimate
 from inferometer.base.units import COUNT_UNITS, interval_texts, percent_text, uncertain_text, value_text
 from inferometer.metrics.rows import GROUPS
 
-Mark = Literal["", "best", "better", "worse"]
+Highlight = Literal["", "best", "better", "worse"]
 
 
-class Shown(msgspec.Struct, frozen=True):
-    """Which rows are asked for: those that a reader needs first, `all`, or those whose keys are in `metrics`."""
+class RowSelection(msgspec.Struct, frozen=True):
+    """The rows to show: by default those that a reader needs first; `all`; or those whose keys are in `metrics`."""
 
     all: bool = False
     metrics: tuple[str, ...] = ()
 
 
-FIRST_ROWS = Shown()
+DEFAULT_ROWS = RowSelection()
 
 
 class Table(msgspec.Struct, frozen=True):
-    """The first column is of labels, all others of numbers, and of verdicts where there are any.
+    """The first column holds labels, all others numbers, and verdicts if there are any.
 
-    `groups`: what the group of each row is called. `marks`: of each row, one a cell; `better` and `worse` are of
-    differences that were shown, `best` is what `best_means` says. `caption`: how many trials the numbers are of.
-    `below`: what was folded and what was left out, a line each.
+    `groups`: the group's name of each row. `marks`: of each row, one per cell; `better` and `worse` mark differences
+    that were shown, `best` is explained by `best_means`. `caption`: how many trials the numbers come from. `below`:
+    lines about rows that were folded or omitted.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str
     groups: tuple[str, ...] = ()
-    marks: tuple[tuple[Mark, ...], ...] = ()
+    marks: tuple[tuple[Highlight, ...], ...] = ()
     below: tuple[str, ...] = ()
     best_means: str = ""
 
     def legend(self, best: str) -> str:
-        """What the signs mean that there are; `best` is how this form marks a best value. "" where there are none."""
-        ways = any(mark in ("better", "worse") for marks in self.marks for mark in marks)
-        parts = ["✓ better, ✗ worse than the first arm"] if ways else []
+        """The meaning of the signs in the table; `best`: how this form marks a best value. "" if there are no signs."""
+        has_verdicts = any(mark in ("better", "worse") for marks in self.marks for mark in marks)
+        parts = ["✓ better, ✗ worse than the first arm"] if has_verdicts else []
         parts += [f"{best}: {self.best_means}"] if self.best_means else []
         return "; ".join(parts) + ("." if parts else "")
 
 
-class Words(msgspec.Struct, frozen=True):
-    """What is said around the table: `invalid` and `headlines` above it; below it `design` (what the study could
-    have shown), `speculation`, `warnings` and `notes`."""
+class Commentary(msgspec.Struct, frozen=True):
+    """The lines around the table: `invalid` and `headlines` above it; below it `design` (the smallest difference that
+    the study can detect), `speculation`, `warnings` and `notes`."""
 
     invalid: tuple[str, ...]
     headlines: tuple[str, ...]
@@ -59,81 +59,80 @@ class Words(msgspec.Struct, frozen=True):
 
 def table(
     comparison: Comparison,
-    shown: Shown = FIRST_ROWS,
+    shown: RowSelection = DEFAULT_ROWS,
     *,
     with_halves: bool = True,
     short: bool = False,
     stacked: bool = False,
 ) -> Table:
-    """One row a metric that any arm has, one column an arm, then the differences of each further arm against the first.
+    """One row per metric that any arm has, one column per arm, then the differences of each further arm from the first.
 
-    Two arms have columns for the difference, its 95% interval and the verdict; more arms have these in one column each.
-    Where nothing has an interval there is only the difference. Counts that are the same in all arms are said below the
-    table, unless rows were asked for. `with_halves`: the arms' own values with ± half of their intervals. `short`:
-    verdicts in two words at most. `stacked`: the difference of two arms in one column too.
+    Two arms have separate columns for the difference, its 95% interval and the verdict; more arms have one column each
+    for all three. If nothing has an interval, only the difference is shown. Counts that are equal in all arms go below
+    the table, unless rows were chosen. `with_halves`: the arms' values with ± half of their intervals. `short`:
+    verdicts of two words at most. `stacked`: one column for the difference of two arms, too.
     """
     baseline, *others = comparison.arms
     known = [row for row in comparison.rows if any(row.n.values())]
-    is_sure = any(found.low_percent is not None for row in known for found in row.differences)
+    has_intervals = any(found.low_percent is not None for row in known for found in row.differences)
     rows, folded = _chosen(comparison, known, shown)
-    apart = len(others) == 1 and not stacked
-    if apart:
-        differences = ["% Difference", *(["95% interval", "Verdict"] if is_sure else [])]
+    separate = len(others) == 1 and not stacked
+    if separate:
+        differences = ["% Difference", *(["95% interval", "Verdict"] if has_intervals else [])]
     elif len(others) == 1:
         differences = ["% Difference"]
     else:
         differences = [f"{arm} vs {baseline} (%)" for arm in others]
-    marks = tuple(_marks(row, comparison, is_sure, apart=apart) for row in rows)
+    marks = tuple(_marks(row, comparison, has_intervals, separate=separate) for row in rows)
     return Table(
         columns=("Metric", *comparison.arms, *differences),
-        rows=tuple(_cells(row, comparison, is_sure, with_halves, short, apart=apart) for row in rows),
-        caption=_caption(comparison, is_sure),
+        rows=tuple(_cells(row, comparison, has_intervals, with_halves, short, separate=separate) for row in rows),
+        caption=_caption(comparison, has_intervals),
         groups=tuple(GROUPS.get(row.group, "") for row in rows),
         marks=marks,
         below=tuple(_below(comparison, rows, folded, known, shown)),
-        best_means=_best_means(is_sure) if any("best" in one for one in marks) else "",
+        best_means=_best_means(has_intervals) if any("best" in one for one in marks) else "",
     )
 
 
-def words(comparison: Comparison) -> Words:
-    """All that is said around the table, one line each."""
-    notes = [*comparison.said("note"), *comparison.notes]
+def commentary(comparison: Comparison) -> Commentary:
+    """All lines around the table."""
+    notes = [*comparison.finding_texts("note"), *comparison.notes]
     if comparison.correction:
         notes.append(f"Verdicts: {comparison.correction}")
     if comparison.looked_at:
-        end = f" It ended so: {comparison.stopped}." if comparison.stopped else ""
+        end = f" Why it ended: {comparison.stopped}." if comparison.stopped else ""
         notes.append(
-            "The study was looked at after every round and ended by its rule (`until`): its intervals are a confidence "
-            f"sequence, which holds at all looks together (Wang and Ramdas 2025).{end}"
+            "The study was checked after every round and ended by its rule (`until`). Its intervals are a confidence "
+            f"sequence, which stays valid over all these checks (Wang and Ramdas 2025).{end}"
         )
-    return Words(
-        invalid=tuple(comparison.said("invalid")),
+    return Commentary(
+        invalid=tuple(comparison.finding_texts("invalid")),
         headlines=tuple(_headlines(comparison)),
         design=tuple(_design(comparison)),
         speculation=tuple(_speculation(comparison)),
-        warnings=tuple(comparison.said("warning")),
+        warnings=tuple(comparison.finding_texts("warning")),
         notes=tuple(notes),
     )
 
 
-def _caption(comparison: Comparison, is_sure: bool) -> str:
+def _caption(comparison: Comparison, has_intervals: bool) -> str:
     counts = "Trials: " + ", ".join(f"{arm} {n}" for arm, n in comparison.trials.items())
     row = comparison.primary_row
     found = row.differences[:1] if row is not None else ()
     basis = found[0].basis if found else ""
-    return f"{counts}. 95% intervals cover other {basis}." if is_sure and basis else counts
+    return f"{counts}. 95% intervals cover other {basis}." if has_intervals and basis else counts
 
 
 # --- which rows -----------------------------------------------------------------------------------
 
 
 def _chosen(
-    comparison: Comparison, known: list[ComparisonRow], shown: Shown
+    comparison: Comparison, known: list[ComparisonRow], shown: RowSelection
 ) -> tuple[list[ComparisonRow], list[ComparisonRow]]:
-    """The rows of the table, group by group in the order in which the groups first come, and those that are folded."""
+    """The rows of the table, group by group in order of first appearance, and the rows that are folded."""
     if shown.metrics:
-        asked = [row for row in comparison.rows if row.metric in shown.metrics]
-        return _by_group(asked), []
+        return _by_group([row for row in comparison.rows if row.metric in shown.metrics]), []
     if shown.all:
         return _by_group(known), []
     first = [row for row in known if not row.detail or row.metric == comparison.primary]
@@ -147,7 +146,7 @@ def _by_group(rows: list[ComparisonRow]) -> list[ComparisonRow]:
 
 
 def _is_one_count(row: ComparisonRow) -> bool:
-    """Whether every arm counted the same."""
+    """Whether the row is a count that is equal in every arm."""
     values = set(row.values.values())
     return row.unit in COUNT_UNITS and len(values) == 1 and None not in values
 
@@ -157,7 +156,7 @@ def _below(
     rows: list[ComparisonRow],
     folded: list[ComparisonRow],
     known: list[ComparisonRow],
-    shown: Shown,
+    shown: RowSelection,
 ) -> list[str]:
     lines: list[str] = []
     if folded:
@@ -166,12 +165,12 @@ def _below(
         ]
         lines.append(f"The same in all arms: {', '.join(counts)}.")
     if shown.metrics:
-        there = {row.metric for row in rows}
-        missing = [key for key in shown.metrics if key not in there]
+        present = {row.metric for row in rows}
+        missing = [key for key in shown.metrics if key not in present]
         return [*lines, f"Not measured here: {', '.join(missing)}."] if missing else lines
     left_out = len(known) - len(rows) - len(folded)
     if left_out:
-        lines.append(f"{left_out} more rows: --all; or choose: --metrics.")
+        lines.append(f"{left_out} more rows: show all with --all, or choose with --metrics.")
     return lines
 
 
@@ -179,23 +178,29 @@ def _below(
 
 
 def _cells(
-    row: ComparisonRow, comparison: Comparison, is_sure: bool, with_halves: bool, short: bool, *, apart: bool
+    row: ComparisonRow,
+    comparison: Comparison,
+    has_intervals: bool,
+    with_halves: bool,
+    short: bool,
+    *,
+    separate: bool,
 ) -> tuple[str, ...]:
     baseline, *others = comparison.arms
     values = [
         _value(row.estimates[arm], row.unit, comparison.trials[arm], with_half=with_halves) for arm in comparison.arms
     ]
     found = [row.against(baseline, arm) for arm in others]
-    if not apart:
-        return (row.label, *values, *(_one_cell(one, row) for one in found))
+    if not separate:
+        return (row.label, *values, *(_combined_cell(one, row) for one in found))
     (one,) = found
     percent, interval = _difference(one)
-    return (row.label, *values, percent, *([interval, _verdict(one, row, short=short)] if is_sure else []))
+    return (row.label, *values, percent, *([interval, _verdict(one, row, short=short)] if has_intervals else []))
 
 
 def _value(estimate: Estimate, unit: str, trials: int, *, with_half: bool) -> str:
-    """The number, digits by its interval also where that is not shown; with how many trials have it where not all
-    do."""
+    """The number, with as many digits as its interval allows (also if the interval is not shown), and the number of
+    trials that have it, if not all do."""
     text = value_text(estimate.value, unit)
     if estimate.value is not None and estimate.low is not None and estimate.high is not None:
         half = (estimate.high - estimate.low) / 2
@@ -206,57 +211,57 @@ def _value(estimate: Estimate, unit: str, trials: int, *, with_half: bool) -> st
 
 
 def _difference(found: Difference) -> tuple[str, str]:
-    """In percent, and its interval."""
+    """The difference in percent, and its interval."""
     if found.percent is None or found.low_percent is None or found.high_percent is None:
         return percent_text(found.percent), ""
     return interval_texts(found.percent, found.low_percent, found.high_percent)
 
 
 def _verdict(found: Difference, row: ComparisonRow, *, short: bool) -> str:
-    """With a sign for whether it is an improvement, which "more" alone does not say."""
+    """The verdict, with a sign that shows whether it is an improvement ("more" alone does not show that)."""
     if short and found.verdict == "no difference shown":
         return "none shown"
-    sign = {"better": "✓ ", "worse": "✗ "}.get(_way(found, row), "")
+    sign = {"better": "✓ ", "worse": "✗ "}.get(_direction(found, row), "")
     return sign + found.verdict
 
 
-def _one_cell(found: Difference, row: ComparisonRow) -> str:
-    """The difference and the verdict in a word or two; below them the interval, where it is more than a point."""
+def _combined_cell(found: Difference, row: ComparisonRow) -> str:
+    """The difference and a short verdict; on a second line the interval, if it is more than a point."""
     percent, interval = _difference(found)
     if found.low_percent == found.high_percent:
-        return f"{percent} {_verdict(found, row, short=True)}" if _way(found, row) else percent
+        return f"{percent} {_verdict(found, row, short=True)}" if _direction(found, row) else percent
     return f"{percent} {_verdict(found, row, short=True)}".rstrip() + f"\n{interval}"
 
 
 # --- marks ----------------------------------------------------------------------------------------
 
 
-def _marks(row: ComparisonRow, comparison: Comparison, is_sure: bool, *, apart: bool) -> tuple[Mark, ...]:
+def _marks(row: ComparisonRow, comparison: Comparison, has_intervals: bool, *, separate: bool) -> tuple[Highlight, ...]:
     baseline, *others = comparison.arms
-    best = _best(row, comparison, is_sure)
-    values: list[Mark] = ["best" if arm in best else "" for arm in comparison.arms]
-    ways: list[Mark] = [_way(row.against(baseline, arm), row) for arm in others]
-    if apart and is_sure:
+    best = _best_arms(row, comparison, has_intervals)
+    values: list[Highlight] = ["best" if arm in best else "" for arm in comparison.arms]
+    ways: list[Highlight] = [_direction(row.against(baseline, arm), row) for arm in others]
+    if separate and has_intervals:
         return ("", *values, "", "", *ways)
     return ("", *values, *ways)
 
 
-def _way(found: Difference, row: ComparisonRow) -> Mark:
-    """Which way a difference goes that was shown; "" for any other."""
+def _direction(found: Difference, row: ComparisonRow) -> Highlight:
+    """The direction of a difference that was shown; "" for any other difference."""
     if found.verdict not in ("faster", "slower", "more", "less") or found.percent is None:
         return ""
     return "better" if (found.percent > 0) == (row.better == "higher") else "worse"
 
 
-def _best(row: ComparisonRow, comparison: Comparison, is_sure: bool) -> set[str]:
-    """The arms whose values are marked, never all: the best number, and what is not shown to be different from it.
-    Where nothing has an interval, the best number alone."""
+def _best_arms(row: ComparisonRow, comparison: Comparison, has_intervals: bool) -> set[str]:
+    """The arms whose values are marked, never all arms: the best value, and values not shown to differ from it. If
+    nothing has an interval, the best value alone."""
     known = {arm: value for arm, value in row.values.items() if value is not None}
     if row.better is None or len(known) < 2 or comparison.invalid:
         return set()
     best = max(known.values()) if row.better == "higher" else min(known.values())
     top = next(arm for arm, value in known.items() if value == best)
-    if not is_sure:
+    if not has_intervals:
         equal = {arm for arm, value in known.items() if value_text(value, row.unit) == value_text(best, row.unit)}
         return equal if len(equal) < len(known) else set()
     found = {
@@ -265,22 +270,22 @@ def _best(row: ComparisonRow, comparison: Comparison, is_sure: bool) -> set[str]
         for other in known
         if {one.arm, one.baseline} == {top, other} and other != top
     }
-    if any(one.verdict == "unknown" or not _agrees(one, top, row) for one in found.values()):
+    if any(one.verdict == "unknown" or not _agrees_with_means(one, top, row) for one in found.values()):
         return set()
     equal = {top, *(other for other, one in found.items() if one.verdict == "no difference shown")}
     return equal if len(equal) < len(known) else set()
 
 
-def _agrees(found: Difference, top: str, row: ComparisonRow) -> bool:
-    """Whether the pairs say what the means do."""
-    way = _way(found, row)
+def _agrees_with_means(found: Difference, top: str, row: ComparisonRow) -> bool:
+    """Whether the paired difference has the same direction as the difference of the means."""
+    way = _direction(found, row)
     return way != ("worse" if found.arm == top else "better")
 
 
-def _best_means(is_sure: bool) -> str:
-    if is_sure:
-        return "the best of its row, and whatever is not shown to be different from it"
-    return "the best number of its row; one trial an arm, so that nothing tells which differences are chance"
+def _best_means(has_intervals: bool) -> str:
+    if has_intervals:
+        return "best value of its row, and values not shown to differ from it"
+    return "best value of its row; with one trial per arm, differences may be chance"
 
 
 # --- around the table -----------------------------------------------------------------------------
@@ -295,7 +300,7 @@ def _headlines(comparison: Comparison) -> list[str]:
 
 
 def _in_sentence(label: str) -> str:
-    """Without its unit, and with a small first letter where it is no abbreviation."""
+    """The label without its unit, in lower case unless it begins with an abbreviation."""
     name = label.partition(" (")[0]
     return name if name[1:2].isupper() or name[1:2].isdigit() else name[:1].lower() + name[1:]
 
@@ -312,22 +317,21 @@ def _headline(found: Difference, name: str) -> str:
 
 
 def _design(comparison: Comparison) -> list[str]:
-    """What the study could have shown of the primary metric, against the first arm."""
+    """The smallest difference of the primary metric that the study can detect, against the first arm."""
     row = comparison.primary_row
     lines: list[str] = []
     for found in row.differences if row is not None else ():
         is_shown = bool(comparison.pairs) or found.baseline == comparison.arms[0]
         if found.detectable_percent is None or not is_shown:
             continue
+        effect = f"{comparison.effect_percent:g}%"
         needed = (
-            f"{found.trials_needed} trials an arm would show"
+            f"{found.trials_needed} trials per arm detect {effect}"
             if found.trials_needed is not None
-            else "no number of trials would show, with these prompts,"
+            else f"{effect} cannot be detected with these prompts: add prompts, not trials"
         )
-        lines.append(
-            f"{found.arm}: this study could have shown a difference of {_rounded_percent(found.detectable_percent)}; "
-            f"{needed} one of {comparison.effect_percent:g}% (4 times in 5)"
-        )
+        smallest = _rounded_percent(found.detectable_percent)
+        lines.append(f"{found.arm}: smallest detectable difference {smallest} (power 80%); {needed}")
     return lines
 
 
@@ -339,19 +343,19 @@ def _speculation(comparison: Comparison) -> list[str]:
     lines: list[str] = []
     for one in comparison.speculation:
         alpha = "" if one.acceptance is None else f", acceptance α {one.acceptance:.2f}"
-        said = (
-            f"{one.arm}: {one.tokens_per_step:.2f} tokens a step of {one.drafted_per_step:.2f} drafted{alpha}; "
-            f"decoding measured {one.measured:.2f}× as fast as {one.baseline}"
+        text = (
+            f"{one.arm}: {one.tokens_per_step:.2f} tokens per step with {one.drafted_per_step:.2f} drafted{alpha}; "
+            f"measured decoding speed {one.measured:.2f}× that of {one.baseline}"
         )
         if one.costs is not None and one.predicted is not None and one.predicted_measured is not None:
             costs = one.costs
-            said += (
-                f", predicted {one.predicted:.2f}× (Leviathan et al. 2023) if verifying cost one step of the target, "
-                f"{one.predicted_measured:.2f}× with what it cost: a drafted token {costs.draft_token_ms:.2f} ms, a "
-                f"verifying step {costs.verify_step_ms:.2f} ms, a step of the target alone "
-                f"{one.target_token_ms:.2f} ms ({costs.source})"
+            text += (
+                f"; predicted {one.predicted:.2f}× (Leviathan et al. 2023) if a verifying step costs one step of the "
+                f"target, {one.predicted_measured:.2f}× with the measured costs: "
+                f"drafted token {costs.draft_token_ms:.2f} ms, verifying step {costs.verify_step_ms:.2f} ms, "
+                f"step of the target alone {one.target_token_ms:.2f} ms ({costs.source})"
             )
         else:
-            said += "; what drafting and verifying cost cannot be told apart here, so that no speed-up is predicted"
-        lines.append(said)
+            text += "; no prediction: the costs of drafting and of verifying cannot be separated here"
+        lines.append(text)
     return lines

@@ -1,4 +1,4 @@
-"""How is a comparison shown in a terminal? The table, then what to know; without colours where it is no terminal."""
+"""The terminal report of a comparison: the table, then its commentary. Colours only if the output is a terminal."""
 
 import math
 import re
@@ -7,27 +7,29 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
-from inferometer.analysis.compare import Comparison
+from inferometer.analysis.comparison import Comparison
 from inferometer.base.text import escape_for_display
-from inferometer.report.table import FIRST_ROWS, Mark, Shown, Table, table, words
+from inferometer.report.table import DEFAULT_ROWS, Highlight, RowSelection, Table, commentary, table
 
 _GAP = "  "
-_JOINTS = re.compile(r"[^-_/.+:@]*[-_/.+:@]|[^-_/.+:@]+")
-_LEAST_HEAD = 10
-"""To how many columns a long name over a narrow column is broken."""
-_STYLES: dict[Mark, str] = {"best": "1", "better": "32", "worse": "31", "": ""}
+_NAME_PARTS = re.compile(r"[^-_/.+:@]*[-_/.+:@]|[^-_/.+:@]+")
+_MIN_HEAD_WIDTH = 10
+"""A long name over a narrow column is broken to this width."""
+_STYLES: dict[Highlight, str] = {"best": "1", "better": "32", "worse": "31", "": ""}
 _BOLD, _DIM, _RED, _YELLOW = "1", "2", "1;31", "1;33"
 
 
-def render(comparison: Comparison, shown: Shown = FIRST_ROWS, *, width: int = 99, terminal: bool = False) -> str:
-    """At most `width` columns: where the arms do not fit beside one another they stand in several tables, each with the
-    labels and the first arm. `terminal`: with colours. Ends with a line break."""
-    paint = _Paint(terminal)
-    said = words(comparison)
+def render(
+    comparison: Comparison, shown: RowSelection = DEFAULT_ROWS, *, width: int = 99, terminal: bool = False
+) -> str:
+    """At most `width` columns wide. Arms that do not fit side by side go into several tables, each with the labels and
+    the first arm. `terminal`: with colours. Ends with a line break."""
+    paint = _Painter(terminal)
+    around = commentary(comparison)
     lines: list[str] = []
-    for line in said.invalid:
-        lines += _said("Not valid: ", line, width, paint, _RED)
-    if said.invalid:
+    for line in around.invalid:
+        lines += _titled("Not valid: ", line, width, paint, _RED)
+    if around.invalid:
         lines += ["No verdict is given.", ""]
     for place, part in enumerate(comparison.parts()):
         content, blocks = _layout(part, shown, width)
@@ -38,19 +40,19 @@ def render(comparison: Comparison, shown: Shown = FIRST_ROWS, *, width: int = 99
             lines += _table_lines(content, places, paint)
         for line in filter(None, (content.caption, *content.below, content.legend("*"))):
             lines += _wrapped(line, width)
-    for line in said.headlines:
+    for line in around.headlines:
         lines += [paint(part, _BOLD) for part in _wrapped(line, width)]
-    for title, told in (("Design: ", said.design), ("Speculation: ", said.speculation)):
-        for line in told:
+    for title, section in (("Design: ", around.design), ("Speculation: ", around.speculation)):
+        for line in section:
             lines += _wrapped(title + line, width)
-    for line in said.warnings:
-        lines += _said("Warning: ", line, width, paint, _YELLOW)
-    for line in said.notes:
+    for line in around.warnings:
+        lines += _titled("Warning: ", line, width, paint, _YELLOW)
+    for line in around.notes:
         lines += [paint(part, _DIM) for part in _wrapped(f"Note: {line}", width)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-class _Paint:
+class _Painter:
     def __init__(self, is_on: bool) -> None:
         self._is_on = is_on
 
@@ -61,9 +63,9 @@ class _Paint:
 # --- layout ---------------------------------------------------------------------------------------
 
 
-def _layout(comparison: Comparison, shown: Shown, width: int) -> tuple[Table, list[list[int]]]:
-    """As many arms beside one another as fit, with the intervals of their own values where these fit too; of two arms
-    what is said of their difference in one column rather than wider than the terminal."""
+def _layout(comparison: Comparison, shown: RowSelection, width: int) -> tuple[Table, list[list[int]]]:
+    """As many arms side by side as fit, with the intervals of their values if these fit too. For two arms, the columns
+    of the difference are stacked into one before the table gets wider than the terminal."""
     arms = len(comparison.arms)
     forms = [(False, True), (False, False)] + ([(True, True), (True, False)] if arms == 2 else [])
     contents = [table(comparison, shown, with_halves=halves, short=True, stacked=one) for one, halves in forms]
@@ -76,8 +78,8 @@ def _layout(comparison: Comparison, shown: Shown, width: int) -> tuple[Table, li
 
 
 def _blocks(arms: int, columns: int, count: int) -> list[list[int]]:
-    """Which columns stand in which table: the labels, the first arm, `count` further arms at most, and these ones'
-    differences. No table has many arms where another has few."""
+    """The columns of each table: the labels, the first arm, at most `count` further arms, and their differences. The
+    arms are spread evenly over the tables."""
     if arms <= count + 1:
         return [list(range(columns))]
     tables = math.ceil((arms - 1) / count)
@@ -102,15 +104,15 @@ def _body_width(content: Table, i: int) -> int:
 
 
 def _marked(content: Table) -> Iterator[list[str]]:
-    """The cells, the best ones with a star."""
+    """The cells of each row; a best value gets a star."""
     for cells, marks in zip(content.rows, content.marks, strict=True):
         yield [("*" if mark == "best" else "") + cell for cell, mark in zip(cells, marks, strict=True)]
 
 
 def _head(text: str, body_width: int) -> list[str]:
-    """Broken into lines no wider than the column's cells, or than `_LEAST_HEAD`: between words, and inside of those
-    that are too long where a name has its joints, else anywhere."""
-    most = max(body_width, _LEAST_HEAD)
+    """The text in lines no wider than the column's cells or `_MIN_HEAD_WIDTH`: broken between words; a word that is too
+    long is broken at the joints of a name (`-`, `_`, `/` …), else anywhere."""
+    most = max(body_width, _MIN_HEAD_WIDTH)
     lines = [""]
     for word in escape_for_display(text).split():
         joined = f"{lines[-1]} {word}".lstrip()
@@ -118,7 +120,7 @@ def _head(text: str, body_width: int) -> list[str]:
             lines[-1] = joined
             continue
         lines += [""] if lines[-1] else []
-        for piece in _JOINTS.findall(word):
+        for piece in _NAME_PARTS.findall(word):
             lines += [""] if lines[-1] and cells_wide(lines[-1] + piece) > most else []
             for letter in piece:
                 lines += [""] if cells_wide(lines[-1] + letter) > most else []
@@ -129,7 +131,7 @@ def _head(text: str, body_width: int) -> list[str]:
 # --- lines ----------------------------------------------------------------------------------------
 
 
-def _table_lines(content: Table, places: Sequence[int], paint: _Paint) -> list[str]:
+def _table_lines(content: Table, places: Sequence[int], paint: _Painter) -> list[str]:
     widths = _widths(content, places)
     across = sum(widths) + len(_GAP) * (len(places) - 1)
     heads = [_head(content.columns[i], _body_width(content, i)) for i in places]
@@ -150,7 +152,9 @@ def _table_lines(content: Table, places: Sequence[int], paint: _Paint) -> list[s
     return lines
 
 
-def _line(cells: Iterable[str], widths: Sequence[int], paint: _Paint | None = None, styles: Sequence[str] = ()) -> str:
+def _line(
+    cells: Iterable[str], widths: Sequence[int], paint: _Painter | None = None, styles: Sequence[str] = ()
+) -> str:
     padded = [
         text + " " * (width - cells_wide(text)) if i == 0 else " " * (width - cells_wide(text)) + text
         for i, (text, width) in enumerate(zip(cells, widths, strict=True))
@@ -160,8 +164,8 @@ def _line(cells: Iterable[str], widths: Sequence[int], paint: _Paint | None = No
     return _GAP.join(padded)
 
 
-def _said(title: str, text: str, width: int, paint: _Paint, style: str) -> list[str]:
-    """Wrapped, the title painted."""
+def _titled(title: str, text: str, width: int, paint: _Painter, style: str) -> list[str]:
+    """The wrapped text, with its title in colour."""
     first, *others = _wrapped(title + text, width)
     return [paint(title.rstrip(), style) + first[len(title.rstrip()) :], *others]
 
@@ -176,7 +180,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def cells_wide(text: str) -> int:
-    """How many columns of a terminal it takes: wide letters take two, marks on a letter none."""
+    """Width of the text in terminal columns: wide letters take two, combining marks none."""
     if text.isascii():
         return len(text)
     return sum(

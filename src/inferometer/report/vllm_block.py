@@ -1,4 +1,4 @@
-"""What would vLLM's serving benchmark have printed and saved? Its block and its result file, by version.
+"""Output of vLLM's serving benchmark, reproduced by version: its printed block and its result file.
 
 The layout is that of benchmarks/benchmark_serving.py in 0.6.5 and of vllm/benchmarks/serve.py in 0.33.0.
 """
@@ -47,10 +47,10 @@ _DETAILS_033 = ("input_lens", "output_lens", "start_times", "ttfts", "itls", "ge
 
 
 class ServingArguments(msgspec.Struct, frozen=True, kw_only=True):
-    """What the benchmark was called with, as far as its result file repeats it.
+    """The benchmark's arguments that its result file repeats.
 
-    `date`: YYYYmmdd-HHMMSS. `request_rate`: per second, infinite for all at once, and with a ramp. `label`, `ramp` and
-    `save_detailed` are for 0.33 only, `best_of` for 0.6.5 only.
+    `date`: YYYYmmdd-HHMMSS. `request_rate`: per second; infinite if all requests are sent at once or with a ramp.
+    `label`, `ramp` and `save_detailed` are for 0.33 only, `best_of` for 0.6.5 only.
     """
 
     date: str
@@ -79,11 +79,11 @@ def serving_block(
 ) -> str:
     """The "Serving Benchmark Result" block of the summary's dialect, without a final line break; unknown is n/a.
 
-    `percentile_metrics` choose from ttft, tpot, itl, e2el; vLLM's order holds, and other names are passed over as vLLM
-    does. `max_concurrency` and `request_rate` are shown by 0.33 only. Left out of 0.33's block, as we do not know it or
-    do not do it: goodput, RTFx, probe requests, client-side queueing, diffusion, and of speculative decoding the
-    acceptance length, the drafts and the rates by position. Our own dialect has 0.6.5's block and under it a section of
-    what is known besides.
+    `percentile_metrics` choose from ttft, tpot, itl, e2el; they come in vLLM's order, and other names are ignored, as
+    in vLLM. `max_concurrency` and `request_rate` are shown by 0.33 only. Omitted from 0.33's block, because we do not
+    measure them: goodput, RTFx, probe requests, client-side queueing, diffusion; and for speculative decoding the
+    acceptance length, the drafts and the rates by position. Our own dialect has 0.6.5's block and below it a section of
+    further metrics.
     """
     is_033 = summary.dialect == "vllm-0.33"
     lines = ["{:=^50}".format(" Serving Benchmark Result ")]
@@ -108,9 +108,9 @@ def serving_block(
 def result_json(trial_view: TrialView, arguments: ServingArguments) -> dict[str, Any]:
     """The result file of `--save-result`: the version's keys in its order; our own dialect writes 0.6.5's.
 
-    Lists are of all requests in the order of the plan; a failed one has 0, "" or [] and its error. 0.33's keys that
-    come of vLLM's /metrics (server_*, spec_decode_*, diffusion_*) and of probes are left out, as 0.33 does where a
-    server tells none. Its `queue_times` run from the due time, or from the start where all is sent at once.
+    Lists cover all requests in the order of the plan; a failed one has 0, "" or [] and its error. Keys of 0.33 that
+    come from vLLM's /metrics (server_*, spec_decode_*, diffusion_*) and from probes are omitted, as 0.33 does if a
+    server reports none. Its `queue_times` run from the due time, or from the start if all requests are sent at once.
     """
     summary = summarize_view(trial_view, arguments.percentiles)
     is_033 = trial_view.dialect == "vllm-0.33"
@@ -146,7 +146,7 @@ def result_json(trial_view: TrialView, arguments: ServingArguments) -> dict[str,
 
 
 def result_filename(arguments: ServingArguments, dialect: MetricDialect = "vllm-0.6.5") -> str:
-    """The file's name where none is asked for."""
+    """The default name of the result file."""
     begin = (arguments.label or arguments.backend) if dialect == "vllm-0.33" else arguments.backend
     limit = "" if arguments.max_concurrency is None else f"-concurrency{arguments.max_concurrency}"
     model = arguments.model_id.split("/")[-1]
@@ -183,7 +183,7 @@ def _lines(summary: TrialSummary, keys: Iterable[str]) -> list[str]:
 
 
 def _line(label: str, value: float | None, unit: str) -> str:
-    """Label and value, padded with the blanks that vLLM leaves behind them."""
+    """Label and value, padded with the same trailing blanks as in vLLM."""
     if value is None:
         return f"{label:<40} {'n/a':<10}"
     return f"{label:<40} {round(value):<10}" if unit in COUNT_UNITS else f"{label:<40} {value:<10.2f}"
@@ -243,7 +243,7 @@ def _lists(trial_view: TrialView, arguments: ServingArguments, is_033: bool) -> 
 
 
 def _queue_time_s(request: RequestView, arrival_ns: int | None) -> float:
-    """From due to sending, or from `arrival_ns` where it was not due at a time; 0 where one of them is unknown."""
+    """Time from due to sent, or from `arrival_ns` if the request had no due time; 0 if one of them is unknown."""
     due_ns = arrival_ns if request.record.due_ns is None else request.record.due_ns
     sent_ns = request.record.sent_ns
     return 0.0 if due_ns is None or sent_ns is None else seconds(sent_ns - due_ns)

@@ -1,1 +1,4 @@
-"""Study folders to trials, and trials to a Comparison."""
+"""From study folders to trials (`read`), and from trials to a comparison (`comparison`) or a page (`study_page`).
+
+Reads files through `store`; prints nothing.
+"""

@@ -1,4 +1,4 @@
-"""Is there room for a file of this size? Asked before anything is written."""
+"""Check for free disk space and memory, made before a stand-in file is written."""
 
 import shutil
 from pathlib import Path
@@ -9,15 +9,15 @@ from inferometer.base.errors import RequestWrong
 from inferometer.base.units import bytes_text
 
 _HEAD_BYTES = 32 * 2**20
-"""Metadata and vocabulary, generously."""
+"""Upper bound for metadata and vocabulary."""
 
 
 def require_room(path: Path, size: int, *, force: bool) -> None:
-    """Raises RequestWrong where the file exists, or is larger than what the disk has free or than all memory of this
-    machine, its GPUs' included. `force` leaves the first and the last of these to the user.
+    """Raises RequestWrong if the file exists, or is larger than the free disk space or than all memory of this machine
+    including its GPUs. `force` skips the checks for an existing file and for memory.
     """
     if path.is_dir():
-        raise RequestWrong(f"{path} is a folder; name a file in it, such as {path / 'standin.gguf'}.")
+        raise RequestWrong(f"{path} is a folder: name a file in it, such as {path / 'standin.gguf'}.")
     if path.exists() and not force:
         raise RequestWrong(f"{path} exists already; nothing was written. Name another file, or add --force.")
     folder = next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
@@ -38,12 +38,12 @@ def require_room(path: Path, size: int, *, force: bool) -> None:
 
 
 def memory_bytes() -> int:
-    """Of the machine and of its NVIDIA GPUs together."""
+    """Memory of the machine and of its NVIDIA GPUs together."""
     return psutil.virtual_memory().total + _gpu_bytes()
 
 
 def _gpu_bytes() -> int:
-    """0 where there is none that NVML knows: nothing can be held there."""
+    """Memory of the GPUs that NVML finds; 0 without any."""
     try:
         import pynvml
     except ImportError:

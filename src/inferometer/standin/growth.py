@@ -1,19 +1,19 @@
-"""How does a small network become one of any shape that says the same? Function-preserving growth.
+"""Function-preserving growth: a small network enlarged to any shape, with the same output.
 
 After Chen, Goodfellow and Shlens, "Net2Net: Accelerating Learning via Knowledge Transfer" (2016), with zeros in place
 of their copies:
 
 *wider*: the small network's channels come first and the others stay zero. A mean of squares over more channels is
 smaller, so norm weights are scaled by √(small/large), and what is added below the root by small/large.
-*more heads*: a small head has a place among the large ones, on a key-value head of its group; where a large group is
-smaller than a small one, the key-value head is there several times. Heads that no one has a place on are zero. A head
+*more heads*: a small head has a place among the large ones, on a key-value head of its group; if a large group is
+smaller than a small one, the key-value head is repeated. Unused heads are zero. A head
 of 64 fits into one of 128, 192, …: RoPE's angles there are those of 64 and others between, and queries are scaled as
 the root of a head's size is divided by.
-*longer vocabulary*: every known word's embedding has a small constant in a channel that no layer reads. The last norm
-makes it loud, and the output rows of unused words have a negative number there: their logits are about -100.
+*longer vocabulary*: every known token's embedding has a small constant in a channel that no layer reads. The last norm
+amplifies it, and the output rows of unused tokens have a negative number there: their logits are about -100.
 *deeper*: layers whose attention and feed-forward outputs are zero.
 
-Zeros cost what other numbers cost: as many bytes are read and as many products summed.
+Zeros cost as much as other numbers: the same bytes are read and the same products are summed.
 """
 
 import math
@@ -43,14 +43,14 @@ _REPEATED_ROWS = 4096
 
 
 class Axis(NamedTuple):
-    """Where parts of a small tensor stand in a large one: `places[i]` holds what the small one has at `sources[i]`."""
+    """Positions of a small tensor's parts in a large one: `places[i]` receives the part at `sources[i]`."""
 
     places: "Places"
     sources: "Places"
 
 
 def fit_problems(small: Small, shape: StandinShape) -> list[str]:
-    """Why the small network has no room in this shape: one line each, empty when it has."""
+    """Why the small network does not fit into this shape: one line per reason, empty if it fits."""
     problems = shape.problems()
     if problems:
         return problems
@@ -58,10 +58,10 @@ def fit_problems(small: Small, shape: StandinShape) -> list[str]:
     for name in ("layers", "hidden", "ffn", "heads", "vocab"):
         if getattr(shape, name) < getattr(inner, name):
             problems.append(
-                f"{name} {getattr(shape, name)} has no room for the trained network's {getattr(inner, name)}"
+                f"{name} {getattr(shape, name)} is smaller than the trained network's {getattr(inner, name)}"
             )
     if shape.head_dim % inner.head_dim:
-        problems.append(f"a head of {shape.head_dim} is no multiple of the trained network's {inner.head_dim}")
+        problems.append(f"a head of {shape.head_dim} is not a multiple of the trained network's {inner.head_dim}")
     copies = math.ceil(_group(inner.heads, inner.kv_heads) / _group(shape.heads, shape.kv_heads))
     if inner.kv_heads * copies > shape.kv_heads:
         problems.append(
@@ -92,7 +92,7 @@ def grown_tensors(small: Small, shape: StandinShape, quantisation: str) -> Itera
 
 
 class _Filling(NamedTuple):
-    """What is in a matrix: `values` at `rows` (rising), from the first column on; `rest` in each row after the last."""
+    """A matrix: `values` at `rows` (rising), from the first column on; `rest` in each row after the last."""
 
     rows: "Places"
     values: "Floats"
@@ -111,7 +111,7 @@ def _grown_vector(name: str, width: int, small: Small, shape: StandinShape) -> "
     scale = math.sqrt(small.shape.hidden / shape.hidden)
     values[: small.shape.hidden] = small.tensors.get(name, 1) * np.float32(scale)
     if name == "output_norm.weight" and shape.vocab > small.shape.vocab:
-        # What the last norm makes of the constant, such that an unused word's row of it gives the logit.
+        # The last norm turns the constant into the value with which an unused token's row yields the logit.
         values[_channel(small, shape)] = _UNUSED_LOGIT / _UNUSED / _CONSTANT * small.final_rms * scale
     return values
 
@@ -143,7 +143,7 @@ def _matrix(
 
 
 def _rows(values: "Floats", columns: int, kind: GGMLQuantizationType) -> "NDArray[np.uint8]":
-    """Whole rows of the matrix as bytes: the values, and zeros after them."""
+    """Complete rows of the matrix as bytes: the values, followed by zeros."""
     block = block_elements(kind)
     used = -(-values.shape[1] // block) * block
     padded = np.zeros((len(values), used), np.float32)
@@ -162,11 +162,11 @@ def _runs(rows: "Places") -> Iterator[tuple[int, int]]:
 def _filling(
     name: str, small: Small, shape: StandinShape, axes: Mapping[str, tuple[Axis, Axis]]
 ) -> "Callable[[], _Filling] | None":
-    """What is in this matrix beside zeros; None: nothing."""
+    """The nonzero contents of this matrix; None if there are none."""
     if name == "output.weight" or (shape.tied and name == "token_embd.weight"):
-        return lambda: _words(small, shape, _CONSTANT if shape.tied else 0, unused=True)
+        return lambda: _token_rows(small, shape, _CONSTANT if shape.tied else 0, unused=True)
     if name == "token_embd.weight":
-        return lambda: _words(small, shape, _CONSTANT, unused=False)
+        return lambda: _token_rows(small, shape, _CONSTANT, unused=False)
     if name not in small.tensors:
         return None
     part = name.split(".")[2]
@@ -183,8 +183,8 @@ def _filling(
     return placed
 
 
-def _words(small: Small, shape: StandinShape, constant: float, *, unused: bool) -> _Filling:
-    """The embedding's rows; where the vocabulary is longer, with the constant of known and of unused words."""
+def _token_rows(small: Small, shape: StandinShape, constant: float, *, unused: bool) -> _Filling:
+    """Rows of the embedding; for a longer vocabulary with the constants of known and unused tokens."""
     inner = small.tensors["token_embd.weight"]
     rows = np.arange(len(inner))
     if shape.vocab == len(inner):
@@ -199,7 +199,7 @@ def _words(small: Small, shape: StandinShape, constant: float, *, unused: bool) 
 
 
 def _channel(small: Small, shape: StandinShape) -> int:
-    """Where the constant is: beyond the small network, first in a block, of the largest kind if there is one."""
+    """The channel of the constant: beyond the small network, first in a block (of the largest kind if possible)."""
     inner = small.shape.hidden
     for step in (_CHANNEL_STEP, 32):
         if (found := -(-inner // step) * step) < shape.hidden:
@@ -213,17 +213,17 @@ def _group(heads: int, kv_heads: int) -> int:
 
 
 def _axes(small: Small, shape: StandinShape) -> dict[str, tuple[Axis, Axis]]:
-    """Where rows and columns of each part of a layer stand."""
+    """Positions of rows and columns of each part of a layer."""
     inner = small.shape
     wide, ffn = _same(inner.hidden), _same(inner.ffn)
     inner_group, group = _group(inner.heads, inner.kv_heads), _group(shape.heads, shape.kv_heads)
     copies = math.ceil(inner_group / group)
     heads = np.arange(inner.heads)
-    # Which copy of its key-value head a head is on, and which of that copy's heads it is.
+    # For each head: its copy of the key-value head, and its position among the heads of that copy.
     kv_places = heads // inner_group * copies + heads % inner_group // group
     head_places = kv_places * group + heads % inner_group % group
     kv_places, kv_sources = np.unique(kv_places), np.repeat(np.arange(inner.kv_heads), copies)
-    turned, plain = _turned_dims(small, shape), np.arange(inner.head_dim)
+    turned, plain = _rope_dims(small, shape), np.arange(inner.head_dim)
 
     def in_heads(places: "Places", sources: "Places", dims: "Places") -> Axis:
         return Axis(
@@ -246,10 +246,10 @@ def _same(count: int) -> Axis:
     return Axis(np.arange(count), np.arange(count))
 
 
-def _turned_dims(small: Small, shape: StandinShape) -> "Places":
-    """Where a small head's dimensions stand in a large one, so that RoPE turns each pair by the same angle.
+def _rope_dims(small: Small, shape: StandinShape) -> "Places":
+    """Positions of a small head's dimensions in a large one, so that RoPE rotates each pair by the same angle.
 
-    Pair i of a head of n turns by base^(-2i/n): in a head f times as large that is pair f·i. Qwen2 pairs a dimension
+    Pair i of a head of n rotates by base^(-2i/n): in a head f times as large that is pair f·i. Qwen2 pairs a dimension
     with that half a head away; files of Llama have pairs side by side.
     """
     half = small.shape.head_dim // 2

@@ -1,4 +1,4 @@
-"""How is a stand-in written down? A GGUF file, tensor by tensor, so that memory holds a piece of it and never all."""
+"""Writing of stand-in files in GGUF, tensor by tensor, so that memory never holds the whole file."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from inferometer.standin.shapes import StandinShape
 from inferometer.standin.vocabulary import CHATML, END_OF_TEXT, IM_END, PRE_TOKENIZER, Vocabulary
 
 NAME_PREFIX = "stand-in"
-"""How `general.name` of every stand-in begins: by it a file says that it is no real model."""
+"""Prefix of every stand-in's `general.name`, which marks the file as not a real model."""
 
 PART = ".part"
 _ALIGNMENT = 32
@@ -21,13 +21,13 @@ _TOKEN_TYPES = {"text": TokenType.NORMAL, "unused": TokenType.UNUSED, "control":
 
 
 class Zeros(NamedTuple):
-    """So many bytes that are zero: a hole in the file, which costs neither time nor disk."""
+    """`size` zero bytes: a hole in the file, which costs neither time nor disk space."""
 
     size: int
 
 
 class PlannedTensor(NamedTuple):
-    """A tensor to be written. `pieces` are its bytes in order, made when it is its turn; together they are `size`."""
+    """A tensor to write. `pieces` returns its bytes in order, made on demand; their total is `size`."""
 
     name: str
     dims: tuple[int, ...]
@@ -37,7 +37,7 @@ class PlannedTensor(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What the file says of itself."""
+    """Metadata of the file."""
 
     name: str
     description: str
@@ -50,9 +50,34 @@ class Head(NamedTuple):
 
 
 def write_model(path: Path, head: Head, tensors: Sequence[PlannedTensor]) -> None:
-    """Raises OSError, and leaves what it has written."""
+    """Write the file. Raises OSError and leaves the part that it has written."""
+    writer = GGUFWriter(path, head.shape.architecture)
+    _add_metadata(writer, head)
+    for tensor in tensors:
+        writer.add_tensor_info(tensor.name, tensor.dims, np.dtype(np.float32), tensor.size, raw_dtype=tensor.kind)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+    finally:
+        writer.close()
+    with path.open("r+b") as file:
+        file.seek(0, os.SEEK_END)
+        for tensor in tensors:
+            file.seek(-file.tell() % _ALIGNMENT, os.SEEK_CUR)
+            begin = file.tell()
+            for piece in tensor.pieces():
+                if isinstance(piece, Zeros):
+                    file.seek(piece.size, os.SEEK_CUR)
+                else:
+                    file.write(piece if isinstance(piece, bytes) else piece.data)
+            if (written := file.tell() - begin) != tensor.size:
+                raise AssertionError(f"{tensor.name} has {written} bytes instead of {tensor.size}")
+        file.truncate(file.tell() + -file.tell() % _ALIGNMENT)
+
+
+def _add_metadata(writer: GGUFWriter, head: Head) -> None:
     shape, words = head.shape, head.words
-    writer = GGUFWriter(path, shape.architecture)
     writer.add_name(head.name)
     writer.add_description(head.description)
     if head.size_label:
@@ -79,27 +104,6 @@ def write_model(path: Path, head: Head, tensors: Sequence[PlannedTensor]) -> Non
     writer.add_eos_token_id(words.tokens.index(IM_END))
     writer.add_add_bos_token(False)
     writer.add_chat_template(CHATML)
-    for tensor in tensors:
-        writer.add_tensor_info(tensor.name, tensor.dims, np.dtype(np.float32), tensor.size, raw_dtype=tensor.kind)
-    try:
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-    finally:
-        writer.close()
-    with path.open("r+b") as file:
-        file.seek(0, os.SEEK_END)
-        for tensor in tensors:
-            file.seek(-file.tell() % _ALIGNMENT, os.SEEK_CUR)
-            begin = file.tell()
-            for piece in tensor.pieces():
-                if isinstance(piece, Zeros):
-                    file.seek(piece.size, os.SEEK_CUR)
-                else:
-                    file.write(piece if isinstance(piece, bytes) else piece.data)
-            if (written := file.tell() - begin) != tensor.size:
-                raise AssertionError(f"{tensor.name} has {written} bytes instead of {tensor.size}")
-        file.truncate(file.tell() + -file.tell() % _ALIGNMENT)
 
 
 @contextlib.contextmanager

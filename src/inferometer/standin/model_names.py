@@ -1,4 +1,4 @@
-"""Which file does a model's name in a spec mean? `standin:demo` is made here when first asked."""
+"""Model names in a spec, resolved to files. The file of `standin:demo` is made at its first use."""
 
 import difflib
 from pathlib import Path
@@ -14,7 +14,7 @@ SIZES = ("demo", "tiny")
 
 
 def resolve(arm: Arm) -> Arm:
-    """The arm with files for names: `standin:SIZE` as a target or as a draft. Raises RequestWrong for other sizes."""
+    """The arm with `standin:SIZE` replaced by files, for target and draft. Raises RequestWrong for an unknown size."""
     model = _file(arm.model, "target")
     if arm.draft is None:
         return msgspec.structs.replace(arm, model=model)
@@ -23,12 +23,12 @@ def resolve(arm: Arm) -> Arm:
 
 
 def standin_file(size: str, role: Literal["target", "draft"]) -> Path:
-    """The stand-in's file, made on this machine when first asked for. Raises RequestWrong for a size there is not."""
+    """The stand-in's file, made on this machine at its first use. Raises RequestWrong for an unknown size."""
     if size not in SIZES:
         near = difflib.get_close_matches(size, SIZES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise RequestWrong(f"there is no stand-in of size {size!r}.{hint} Known: {', '.join(SIZES)}.")
-    from inferometer.standin import default_cache_dir, standin_pair  # numpy and gguf: only where one is asked for
+    from inferometer.standin.pairs import default_cache_dir, standin_pair  # imports numpy and gguf, so only when needed
 
     target, draft = standin_pair(default_cache_dir(), size)
     return target if role == "target" else draft

@@ -1,7 +1,7 @@
-"""How are numbers written in few bits? Rows of F32 to llama.cpp's blocks; Q4_K, Q5_K and Q6_K by ourselves.
+"""Quantisation of F32 rows to llama.cpp's blocks, with our own code for Q4_K, Q5_K and Q6_K.
 
 The gguf package writes F16, Q5_0, Q5_1 and Q8_0 and can read all of them, but writes no K-quant. Layouts are those that
-its readers expect. In every type bytes that are all zero stand for values that are: growth relies on it.
+its readers expect. In every type, zero bytes encode zero values: growth relies on it.
 """
 
 from collections.abc import Callable
@@ -29,15 +29,15 @@ def block_elements(kind: GGMLQuantizationType) -> int:
 
 
 def row_bytes(columns: int, kind: GGMLQuantizationType) -> int:
-    """What a row takes. `columns` must be whole blocks."""
+    """Size of a row. `columns` must be a multiple of the block."""
     elements, size = GGML_QUANT_SIZES[kind]
     return columns // elements * size
 
 
 def quantised(rows: "Floats", kind: GGMLQuantizationType) -> "Bytes":
-    """The rows' blocks as bytes, one row for each row. Raises ValueError where rows are not whole blocks."""
+    """The rows' blocks as bytes, one row for each row. Raises ValueError if rows are not whole blocks."""
     if rows.shape[1] % block_elements(kind):
-        raise ValueError(f"{rows.shape[1]} columns are no whole blocks of {kind.name}")
+        raise ValueError(f"{rows.shape[1]} columns are not whole blocks of {kind.name}")
     make = _OURS.get(kind)
     if make is None:
         return quantize(rows, kind).view(np.uint8).reshape(len(rows), -1)
@@ -147,7 +147,7 @@ def _share(values: "Floats", most: int) -> "tuple[Floats, Floats]":
 
 
 def _divided(upper: "Floats | np.float32", lower: "Floats") -> "Floats":
-    """Zero where the divisor is."""
+    """The quotient; zero where the divisor is zero."""
     shape = np.broadcast_shapes(np.shape(upper), lower.shape)
     return np.divide(upper, lower, out=np.zeros(shape, np.float32), where=np.broadcast_to(lower != 0, shape))
 

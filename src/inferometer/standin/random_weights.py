@@ -1,4 +1,4 @@
-"""What is a stand-in where nothing is trained? Random weights in Qwen2's shape, from a seed: quick, enough for tests.
+"""Stand-ins of random weights in Qwen2's shape, from a seed: quick to make, and enough for tests.
 
 Its text is made of words and means nothing. A pair shares one small core network. The draft is the core alone; the
 target is the core padded with zeros to a larger width, which changes nothing in what it computes, and then layers whose

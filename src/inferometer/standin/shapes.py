@@ -1,4 +1,4 @@
-"""Which sizes has a model of this name? Shapes of networks, by name, from a config.json, and why one cannot be."""
+"""Shapes of networks: by name, from a config.json, and what makes a shape invalid."""
 
 import difflib
 from pathlib import Path
@@ -138,7 +138,7 @@ def named_shape(name: str) -> StandinShape:
 
 
 class _Config(msgspec.Struct, frozen=True):
-    """What we need of a Hugging Face config.json; the rest of it is not read."""
+    """The fields of a Hugging Face config.json that are used."""
 
     num_hidden_layers: int
     hidden_size: int
@@ -161,8 +161,8 @@ def shape_of_config(path: Path) -> StandinShape:
         raise RequestWrong(f"--config {path} cannot be read: {error.strerror or error}") from error
     except msgspec.MsgspecError as error:
         raise RequestWrong(
-            f"--config {path} is no config.json of a Hugging Face model: {error}. "
-            "It is the file of that name beside the model's weights."
+            f"--config {path} is not a config.json of a Hugging Face model: {error}. "
+            "Use the config.json next to the model's weights."
         ) from error
     if config.model_type not in ("qwen2", "llama"):
         raise RequestWrong(

@@ -1,4 +1,4 @@
-"""Which type does each matrix have in a file of this quantisation? As llama.cpp's llama-quantize mixes them.
+"""Tensor types of each quantisation, as llama.cpp's llama-quantize mixes them.
 
 Read from src/llama-quant.cpp of build b11434 (`llama_tensor_get_type_impl`, `tensor_type_fallback`), for the
 architectures qwen2 and llama, without an importance matrix. Norms and biases are F32 in every mix.
@@ -22,17 +22,17 @@ QUANTISATIONS = {
     "Q5_K_M": (Type.Q5_K, LlamaFileType.MOSTLY_Q5_K_M),
     "Q4_K_M": (Type.Q4_K, LlamaFileType.MOSTLY_Q4_K_M),
 }
-"""By llama.cpp's name: the type of most matrices, and what the file says of itself."""
+"""By llama.cpp's name: the type of most matrices, and the file type in the metadata."""
 
 _FALLBACKS = {Type.Q4_K: Type.Q5_0, Type.Q5_K: Type.Q5_1, Type.Q6_K: Type.Q8_0}
-"""Where rows are no multiple of 256."""
+"""Types for rows that are not a multiple of 256."""
 
 _70B_LAYERS = 80
-"""llama.cpp takes Qwen2 and Llama networks of so many layers for a 70B, whose few values it gives more bits."""
+"""llama.cpp treats Qwen2 and Llama networks with this many layers as a 70B, and gives their few values more bits."""
 
 
 def known_quantisation(name: str) -> str:
-    """Its name as we have it. Raises RequestWrong for an unknown one, with the nearest that is known."""
+    """The canonical name. Raises RequestWrong for an unknown one and suggests the nearest."""
     if name.upper() in QUANTISATIONS:
         return name.upper()
     near = difflib.get_close_matches(name.upper(), QUANTISATIONS, n=1, cutoff=0.4)
@@ -49,7 +49,7 @@ def tensor_types(shape: StandinShape, quantisation: str) -> dict[str, GGMLQuanti
 
 
 def tensor_bytes(shape: StandinShape, quantisation: str) -> int:
-    """What all tensors take, as llama-bench shows a model's size: the file without its head."""
+    """Size of all tensors, as llama-bench shows a model's size: the file without its metadata."""
     matrices = shape.matrices()
     types = tensor_types(shape, quantisation)
     in_matrices = sum(matrices[name][0] * row_bytes(matrices[name][1], kind) for name, kind in types.items())

@@ -1,4 +1,4 @@
-"""What was trained, as it ships? The small target and draft networks, read from this package's data.
+"""Trained weights of the small target and draft networks, from this package's data.
 
 Made by tools/train_standin.py; data/recipe.json says from what.
 """
@@ -38,7 +38,7 @@ class SmallShape(msgspec.Struct, frozen=True):
 class Small(msgspec.Struct, frozen=True):
     """A trained network. `tensors` by their names in GGUF files, F32, rows first.
 
-    `final_rms`: the usual root mean square of what the last norm gets.
+    `final_rms`: the typical root mean square of the last norm's input.
     """
 
     shape: SmallShape
@@ -68,7 +68,7 @@ def data_file(name: str) -> bytes:
 
 
 def read_small(weights: bytes, tokenizer_json: bytes) -> Small:
-    """From a weights file as tools/train_standin.py writes it: Q8_0 values beside their scales, and vectors as F32."""
+    """From a weights file as tools/train_standin.py writes it: Q8_0 values with their scales, and vectors as F32."""
     with np.load(io.BytesIO(weights)) as file:
         arrays = {name: file[name] for name in file.files}
     meta = msgspec.json.decode(arrays.pop("meta").tobytes(), type=_Meta)

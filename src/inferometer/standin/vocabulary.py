@@ -1,4 +1,4 @@
-"""Which tokens does a stand-in know? Byte-level BPE, learnt here or with the trained weights; and the chat's form."""
+"""Vocabulary of a stand-in: byte-level BPE, learnt here or with the trained weights; and the chat template."""
 
 import functools
 import importlib.resources
@@ -30,7 +30,7 @@ class Vocabulary(msgspec.Struct, frozen=True):
     kinds: tuple[TokenKind, ...]
 
     def filled_up(self, size: int) -> "Vocabulary":
-        """The same words under the same ids, and unused ones after them up to this size."""
+        """The same tokens with the same ids, followed by unused tokens up to this size."""
         more = size - len(self.tokens)
         filler: list[TokenKind] = ["unused"] * more
         return Vocabulary(tokens=(*self.tokens, *_unused(more)), merges=self.merges, kinds=(*self.kinds, *filler))
@@ -51,7 +51,7 @@ def read_vocabulary(tokenizer_json: bytes) -> Vocabulary:
 
 @functools.cache
 def learnt_vocabulary(size: int) -> Vocabulary:
-    """Learnt from the built-in coding set. Special tokens come last; unused ones before them fill up what is asked."""
+    """Learnt from the built-in coding set. Special tokens come last; unused ones before them fill up the size."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

@@ -1,8 +1,8 @@
-"""How does a study travel in one file? A zip of its folder, and the way back, which trusts nothing in it.
+"""Zip files of studies: writing one, and opening one without trusting its contents.
 
-A zip may come from a stranger. Nothing is unpacked but study.yaml and study.db, under these names and into a folder of
-our own, whatever the archive calls them; how large they are is checked before and while they are read; and a database
-is refused that holds more than plain tables, as views and triggers run what their writer wrote.
+A zip may come from a stranger. Only study.yaml and study.db are unpacked, under these names and into a temporary
+folder, whatever the archive calls them. Their sizes are checked before and while they are read. A database with more
+than plain tables is rejected, because views and triggers run code that their author chose.
 """
 
 import contextlib
@@ -27,27 +27,27 @@ _LOGS = "logs"
 _MOST_BYTES = {"study.yaml": 4 * 1024**2, "study.db": 8 * 1024**3}
 _MOST_ENTRIES = 10_000
 _ALWAYS_BYTES = 64 * 1024**2
-_MOST_TIMES = 100
-"""So many times its compressed size a file may be, if it is larger than `_ALWAYS_BYTES`: text of models shrinks to a
-fifth or so, and what shrinks to a hundredth was made to fill a disk."""
+_MAX_COMPRESSION = 100
+"""The most that a file larger than `_ALWAYS_BYTES` may expand. Text of models compresses to about a fifth; a file that
+compresses to a hundredth was made to fill a disk."""
 _BLOCK_BYTES = 1024**2
 _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, ValueError, EOFError)
-"""What `zipfile` raises of a damaged or encrypted archive: a name that is no UTF-8 is a ValueError, for one."""
+"""Raised by `zipfile` for a damaged or encrypted archive; a name that is not UTF-8 raises ValueError."""
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a path given for a study names a zip of one."""
+    """Whether the path of a study names a zip file."""
     return path.suffix.lower() == ENDING and path.is_file()
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Path]:
-    """The study's folder: `path` itself, or a temporary one with what a zip holds of it, removed at the end.
+    """The study's folder: `path` itself, or a temporary one with the contents of a zip, removed at the end.
 
-    Raises StudyUnreadable for a zip that holds no study, or more than a study does.
+    Raises StudyUnreadable for a zip without a study, or with files that no study has.
     """
     if not path.exists():
-        raise StudyUnreadable(f"there is no {path}: name the folder of a study, or a zip of one.")
+        raise StudyUnreadable(f"{path} does not exist: give the folder of a study, or its zip file.")
     if not is_zip(path):
         yield path
         return
@@ -59,7 +59,7 @@ def opened(path: Path) -> Iterator[Path]:
                     with archive.open(info) as packed, (folder / name).open("wb") as plain:
                         _copy(path, info, packed, plain)  # pyright: ignore[reportArgumentType] # IO[bytes]
         except _BROKEN as error:
-            raise StudyUnreadable(f"{path} is no zip that can be read: {error}. Export it again.") from error
+            raise StudyUnreadable(f"{path} is not a readable zip file: {error}. Export the study again.") from error
         except OSError as error:
             raise StudyUnreadable(f"{path} cannot be unpacked into {folder}: {error.strerror or error}") from error
         _check_tables(path, folder / "study.db")
@@ -67,12 +67,13 @@ def opened(path: Path) -> Iterator[Path]:
 
 
 def write(folder: Path, target: Path) -> None:
-    """The study in `folder` as a zip at `target`, below one folder of the study's name, so that `unzip` gives it back.
+    """Writes the study in `folder` to a zip at `target`, inside one folder of the study's name, as `unzip` expects.
 
-    The database as it stands, also while a study runs. Raises StudyUnreadable where there is none, or OSError.
+    Copies the current state of the database, even while a study runs. Raises StudyUnreadable if there is no study, or
+    OSError.
     """
     if not (folder / "study.db").is_file():
-        raise StudyUnreadable(f"{folder} is no study: there is no study.db in it.")
+        raise StudyUnreadable(f"{folder} is not a study: it has no study.db.")
     name = folder.resolve().name or "study"
     logs = sorted(path for path in (folder / _LOGS).glob("*") if path.is_file())
     with (
@@ -89,7 +90,7 @@ def write(folder: Path, target: Path) -> None:
 
 
 def _copy_database(source: Path, target: Path) -> None:
-    """One plain file, with what a write-ahead log beside the source may still hold."""
+    """One plain file that includes the contents of the source's write-ahead log."""
     try:
         with (
             contextlib.closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)) as before,
@@ -105,16 +106,16 @@ def _copy_database(source: Path, target: Path) -> None:
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The entries of `_NEEDED`, each checked. Raises StudyUnreadable for anything that no study has."""
+    """The entries of `_NEEDED`, each checked. Raises StudyUnreadable for files that no study has."""
     infos = [info for info in archive.infolist() if not info.is_dir()]
     if len(infos) > _MOST_ENTRIES:
-        raise StudyUnreadable(f"{path} holds {len(infos)} files, which no study does.")
+        raise StudyUnreadable(f"{path} holds {len(infos)} files, more than any study.")
     for info in infos:
         _check_name(path, info)
     homes = {str(PurePosixPath(info.filename).parent) for info in infos if _is_needed(info)}
     if len(homes) != 1:
-        said = "no study.db and study.yaml" if not homes else f"several studies ({', '.join(sorted(homes))})"
-        raise StudyUnreadable(f"{path} holds {said}; a study's zip is made by `inferometer export DIR -o FILE.zip`.")
+        content = "no study.db and study.yaml" if not homes else f"several studies ({', '.join(sorted(homes))})"
+        raise StudyUnreadable(f"{path} holds {content}. Create the zip with `inferometer export DIR -o FILE.zip`.")
     found: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name = PurePosixPath(info.filename).name
@@ -124,7 +125,7 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
             found[name] = info
     for name in _NEEDED:
         if name not in found:
-            raise StudyUnreadable(f"{path} is no study: there is no {name} in it.")
+            raise StudyUnreadable(f"{path} is not a study: it has no {name}.")
         _check_size(path, found[name], _MOST_BYTES[name])
     return found
 
@@ -133,42 +134,45 @@ def _is_needed(info: zipfile.ZipInfo) -> bool:
     return PurePosixPath(info.filename).name in _NEEDED
 
 
-_A_STUDYS = re.compile(rf"(?:[^/]+/)?(?:{'|'.join(map(re.escape, (*_NEEDED, *_OTHERS)))}|{_LOGS}/[^/]+)")
-_A_SYSTEMS = re.compile(r"__MACOSX/.*|(?:.*/)?(?:\.DS_Store|Thumbs\.db|desktop\.ini)", re.DOTALL)
-"""What file managers put into a zip beside what was meant; passed over."""
+_STUDY_FILE = re.compile(rf"(?:[^/]+/)?(?:{'|'.join(map(re.escape, (*_NEEDED, *_OTHERS)))}|{_LOGS}/[^/]+)")
+_FILE_MANAGER_FILE = re.compile(r"__MACOSX/.*|(?:.*/)?(?:\.DS_Store|Thumbs\.db|desktop\.ini)", re.DOTALL)
+"""Files that file managers add to a zip; they are ignored."""
 
 
 def _check_name(path: Path, info: zipfile.ZipInfo) -> None:
-    """Raises StudyUnreadable for a name that leaves the folder, for a link, and for what no study has."""
+    """Raises StudyUnreadable for a name outside the folder, for a link, and for a file that no study has."""
     name = info.filename
     parts = name.replace("\\", "/").split("/")
     is_link = info.external_attr >> 28 == 0o12
     if parts[0] == "" or re.fullmatch("[A-Za-z]:", parts[0]) or ".." in parts or is_link:
-        raise StudyUnreadable(f"{path} holds {name!r}, which would lie outside of its folder: it is no study's.")
-    if not (_A_STUDYS.fullmatch(name) or _A_SYSTEMS.fullmatch(name)):
         raise StudyUnreadable(
-            f"{path} holds {name!r}, which no study has. Make it anew with `inferometer export DIR -o FILE.zip`."
+            f"{path} holds {name!r}, which would be written outside its folder: no study has such a file."
+        )
+    if not (_STUDY_FILE.fullmatch(name) or _FILE_MANAGER_FILE.fullmatch(name)):
+        raise StudyUnreadable(
+            f"{path} holds {name!r}, which no study has. Create the zip again: `inferometer export DIR -o FILE.zip`."
         )
 
 
 def _check_size(path: Path, info: zipfile.ZipInfo, most_bytes: int) -> None:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise StudyUnreadable(f"{path}: {info.filename} is packed in another way than `inferometer export` does.")
-    allowed = min(most_bytes, max(_ALWAYS_BYTES, _MOST_TIMES * info.compress_size))
+        raise StudyUnreadable(f"{path}: {info.filename} uses a compression that `inferometer export` does not use.")
+    allowed = min(most_bytes, max(_ALWAYS_BYTES, _MAX_COMPRESSION * info.compress_size))
     if info.file_size > allowed:
         raise StudyUnreadable(
-            f"{path}: {info.filename} would be {bytes_text(info.file_size)} from {bytes_text(info.compress_size)}; "
-            f"at most {bytes_text(allowed)} are unpacked. If it is yours, unzip it and name the folder."
+            f"{path}: {info.filename} would expand from {bytes_text(info.compress_size)} to "
+            f"{bytes_text(info.file_size)}; the limit is {bytes_text(allowed)}. "
+            "If you trust the file, unzip it and give the folder."
         )
 
 
 def _copy(path: Path, info: zipfile.ZipInfo, packed: BinaryIO, plain: BinaryIO) -> None:
-    """Raises StudyUnreadable where more comes than the archive said."""
+    """Raises StudyUnreadable if the file is larger than the archive states."""
     left = info.file_size
     while block := packed.read(_BLOCK_BYTES):
         left -= len(block)
         if left < 0:
-            raise StudyUnreadable(f"{path}: {info.filename} is larger than the archive says.")
+            raise StudyUnreadable(f"{path}: {info.filename} is larger than the archive states.")
         plain.write(block)
 
 
@@ -186,5 +190,5 @@ def _check_tables(path: Path, database: Path) -> None:
         raise StudyUnreadable(f"{path}: its study.db cannot be read: {error}") from error
     if active:
         raise StudyUnreadable(
-            f"{path}: its study.db holds {active[0][0]!r}, which is no plain table: it is no study's."
+            f"{path}: its study.db holds {active[0][0]!r}, which is not a plain table: no study has one."
         )

@@ -1,4 +1,4 @@
-"""May this run write to this study? One at a time: a lock that the kernel takes back when its holder dies."""
+"""Lock of a study folder: one run at a time writes to it, and the kernel releases the lock when a run dies."""
 
 import contextlib
 import datetime
@@ -12,11 +12,11 @@ NAME = "study.lock"
 
 
 class FolderLock:
-    """Held from its making until `release`. What a killed run left of it is no obstacle: only the kernel's lock
-    counts, and the file's text is only for the message."""
+    """Held from creation until `release`. A lock file that a killed run left behind does no harm: only the kernel's
+    lock counts, and the text of the file is only for the message."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises RequestWrong where another run holds it, OSError where there can be none."""
+        """Raises RequestWrong if another run holds the lock, OSError if the folder allows no lock."""
         self._path = folder / NAME
         self._fd = self._locked(folder)
         os.ftruncate(self._fd, 0)
@@ -33,21 +33,22 @@ class FolderLock:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self._is_the_file(fd):
+                if self._is_still_the_file(fd):
                     return fd
             except BlockingIOError as error:
-                holder = os.read(fd, 200).decode(errors="replace").strip() or "a process that has said no more"
+                holder = os.read(fd, 200).decode(errors="replace").strip() or "an unknown process"
                 os.close(fd)
                 raise RequestWrong(
-                    f"another run writes to {folder}: {holder}. Wait for its end, or choose another folder with --out."
+                    f"another run writes to {folder}: {holder}. "
+                    "Wait for it to end, or choose another folder with --out."
                 ) from error
             except OSError:
                 os.close(fd)
                 raise
             os.close(fd)
 
-    def _is_the_file(self, fd: int) -> bool:
-        """False where the one before removed it between our opening and our locking."""
+    def _is_still_the_file(self, fd: int) -> bool:
+        """False if the previous holder removed the file after we opened it and before we locked it."""
         try:
             return os.path.samestat(os.fstat(fd), os.stat(self._path))
         except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""How does a study of an older format become one of today's? Each step changes a database in one transaction.
+"""Conversion of older study formats to the current one. Each step changes a database in one transaction.
 
-Format 2 had `event_chars` of four bytes an entry, which today's reader knows by their width. Format 1 came in two
-forms: at first a record's events were one column, zlib of JSON [[at_ns, kind, text], …]; later they were columns
-without `event_tokens`.
+Format 2 stored `event_chars` with four bytes per entry, which the current reader recognises by their width. Format 1
+had two forms: first, one column held a record's events as zlib-compressed JSON [[at_ns, kind, text], …]; later there
+were columns without `event_tokens`.
 """
 
 import array
@@ -20,8 +20,8 @@ _decode_events = msgspec.json.Decoder(list[tuple[int, EventKind, str]]).decode
 
 
 def migrate(database: sqlite3.Connection, version: int) -> None:
-    """Brings `database` from `version` (OLDEST or later) to today's, all or nothing. Raises sqlite3.Error, or
-    ValueError where what it holds is not what that version wrote."""
+    """Converts `database` from `version` (OLDEST or later) to the current format, completely or not at all. Raises
+    sqlite3.Error, or ValueError if its contents do not match that version."""
     database.execute("BEGIN IMMEDIATE")
     try:
         if version <= 1:

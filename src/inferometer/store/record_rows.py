@@ -1,4 +1,4 @@
-"""How does a request's record become a row of the database, and a row a record again?"""
+"""Conversion of request records to database rows and back."""
 
 import array
 import sys
@@ -16,12 +16,12 @@ _SCALARS = (
 _EVENT_COLUMNS = "event_ns, event_kind, event_chars, event_text, event_tokens"
 
 COLUMNS = f"idx, {', '.join(_SCALARS)}, usage, timings, {_EVENT_COLUMNS}"
-"""A row's, in order."""
+"""The columns of a row, in order."""
 
 INT, INT_OR_NONE, FLOAT, TEXT, TEXT_OR_NONE = (int,), (int, type(None)), (float,), (str,), (str, type(None))
 
 _CHARS = {1: "B", 2: "H", 4: "I"}
-"""By bytes an entry: `event_chars` are as wide as their greatest needs."""
+"""Array type codes of `event_chars` by bytes per entry: entries are as wide as the largest one needs."""
 
 _encode = msgspec.json.encode
 _decode_usage = msgspec.json.Decoder(TokenUsage).decode
@@ -35,8 +35,8 @@ def row_of(record: RequestRecord) -> tuple[object, ...]:
     return (record.index, *(getattr(record, name) for name in _SCALARS), usage, timings, *_columns(record.events))
 
 
-def take(row: tuple[object, ...], found: list[RequestRecord], bad: list[int]) -> None:
-    """The record of a row to `found`, or where it makes none its index to `bad`."""
+def append_record(row: tuple[object, ...], found: list[RequestRecord], bad: list[int]) -> None:
+    """Appends the record of `row` to `found`, or its index to `bad` if the row holds no valid record."""
     try:
         found.append(record(row))
     except (ValueError, TypeError, msgspec.MsgspecError):
@@ -53,25 +53,25 @@ _ROW_KINDS = [_KINDS[name] for name in _SCALARS]
 
 
 def record(row: tuple[object, ...]) -> RequestRecord:
-    """Raises ValueError, TypeError or MsgspecError for a row that holds no record."""
+    """Raises ValueError, TypeError or MsgspecError for a row that holds no valid record."""
     index, *scalars, usage, timings, at_ns, kinds, chars, text, tokens = row
     if type(index) is not int or type(kinds) is not bytes or not all(map(fits, scalars, _ROW_KINDS)):
-        raise TypeError("a column holds what its name does not say")
+        raise TypeError("a column holds a value of the wrong type")
     fields = dict(zip(_SCALARS, scalars, strict=True))
     if fields["outcome"] not in _OUTCOMES:
-        raise ValueError(f"there is no outcome {fields['outcome']!r}")
+        raise ValueError(f"unknown outcome {fields['outcome']!r}")
     fields["measured"] = bool(fields["measured"])
     return RequestRecord(
         index=index,
         usage=None if usage is None else _decode_usage(usage),  # pyright: ignore[reportArgumentType]
         timings=None if timings is None else _decode_timings(timings),  # pyright: ignore[reportArgumentType]
         events=_events(at_ns, kinds, chars, text, tokens),  # pyright: ignore[reportArgumentType]
-        **fields,  # pyright: ignore[reportArgumentType] # as checked just above
+        **fields,  # pyright: ignore[reportArgumentType] # checked above
     )
 
 
 def fits(value: object, kinds: tuple[type, ...]) -> bool:
-    """Whether an altered file still has what the schema says: SQLite holds nobody to it."""
+    """Whether a value has one of the types that the schema states. SQLite does not enforce them."""
     return type(value) in kinds
 
 
@@ -85,7 +85,7 @@ def _columns(events: Sequence[Event]) -> tuple[bytes, bytes, bytes, str, bytes]:
 
 
 def _events(at_ns: bytes, kinds: bytes, chars: bytes, text: str, tokens: bytes) -> Events:
-    """The events of a record's columns. Raises ValueError where they do not fit one another."""
+    """The events in a record's columns. Raises ValueError if the columns do not fit together."""
     code = _CHARS.get(len(chars) // max(1, len(kinds)), "I")
     narrow = _little(array.array(code, chars))
     numbers = narrow if code == "I" else array.array("I", narrow), text, _little(array.array("I", tokens))
@@ -93,7 +93,7 @@ def _events(at_ns: bytes, kinds: bytes, chars: bytes, text: str, tokens: bytes) 
 
 
 def _little(values: "array.array[int]") -> "array.array[int]":
-    """The array in little-endian order, from or to this machine's."""
+    """The array converted between little-endian order and this machine's."""
     if sys.byteorder == "big":
         values = values[:]
         values.byteswap()

@@ -1,7 +1,7 @@
-"""How is a database read whose writer was killed, or that was cut off afterwards?
+"""Reading of a database whose writer was killed, or whose file was truncated.
 
-What a killed writer left half done SQLite undoes when the database is opened next, but not where it is opened only to
-be read. Of a file that is shorter than its header says it reads nothing.
+SQLite rolls back an unfinished write when the database is next opened for writing, but not when it is opened read-only.
+It refuses to read a file that is shorter than its header states.
 """
 
 import contextlib
@@ -12,28 +12,28 @@ import tempfile
 from pathlib import Path
 
 BROKEN = (sqlite3.Error, UnicodeDecodeError, OverflowError, RecursionError, MemoryError)
-"""What reading a damaged database raises: a message of SQLite's may repeat bytes of it that are no text, and SQLite
-asks for as much memory as an altered byte says."""
+"""Raised when a damaged database is read. SQLite's messages may repeat bytes that are not text, and SQLite allocates as
+much memory as a corrupted length states."""
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
 
 
 def opened(path: Path) -> sqlite3.Connection:
-    """The database, to be read. Raises BROKEN."""
+    """The database, opened read-only. Raises BROKEN."""
     database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
     try:
         database.execute("PRAGMA user_version")
     except sqlite3.OperationalError:
         database.close()
-        if not _beside(path, "-journal"):
+        if not _has_companion(path, "-journal"):
             raise
-        return _undone(path)
+        return _rolled_back_copy(path)
     return database
 
 
-def _undone(path: Path) -> sqlite3.Connection:
-    """A copy in memory, after SQLite has undone in a copy of the files what was half done."""
+def _rolled_back_copy(path: Path) -> sqlite3.Connection:
+    """A copy in memory, after SQLite has rolled back the unfinished write in a copy of the files."""
     copied = sqlite3.connect(":memory:")
     with tempfile.TemporaryDirectory() as folder:
         for name in (path.name, f"{path.name}-journal"):
@@ -43,17 +43,17 @@ def _undone(path: Path) -> sqlite3.Connection:
     return copied
 
 
-def _beside(path: Path, suffix: str) -> bool:
-    """Whether SQLite has a file beside the database that is not empty."""
+def _has_companion(path: Path, suffix: str) -> bool:
+    """Whether SQLite has a file with this suffix next to the database that is not empty."""
     with contextlib.suppress(OSError):
         return path.with_name(path.name + suffix).stat().st_size > 0
     return False
 
 
 def missing_bytes(path: Path) -> int:
-    """How many of the bytes that the header counts are not there; 0 too for a file without such a header, and where
-    SQLite has them in a file beside it."""
-    if _beside(path, "-wal") or _beside(path, "-journal"):
+    """How many bytes the file lacks compared with its header; 0 also for a file without a valid header, and if SQLite
+    keeps them in a separate file."""
+    if _has_companion(path, "-wal") or _has_companion(path, "-journal"):
         return 0
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
@@ -64,9 +64,9 @@ def missing_bytes(path: Path) -> int:
 
 
 def filled_up(path: Path) -> sqlite3.Connection:
-    """A copy in memory with empty pages for the missing ones: rows in the others can be read."""
+    """A copy in memory with empty pages in place of the missing ones, so that rows in the other pages can be read."""
     data = bytearray(path.read_bytes())
-    data[18:20] = b"\1\1"  # no write-ahead log: it would be looked for beside a file
+    data[18:20] = b"\1\1"  # no write-ahead log: SQLite would search for its file
     data += bytes(missing_bytes(path))
     database = sqlite3.connect(":memory:")
     database.deserialize(bytes(data))

@@ -1,1 +1,4 @@
-"""One study from start to end: the loop over rounds, one trial, engines, parallel trials, progress."""
+"""One study from start to end: the study loop, one trial, parallel trials, engines, progress, interrupts.
+
+May import every package below it in the table of docs/architecture.md; prints nothing.
+"""

@@ -1,4 +1,4 @@
-"""Does each arm of a parallel study run on devices of its own? By what its spec says, before anything is started."""
+"""Device conflicts: arms of a parallel study that would share a device, found in the spec before anything starts."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -10,28 +10,28 @@ _VARIABLES = {"CUDA_VISIBLE_DEVICES": "CUDA", "HIP_VISIBLE_DEVICES": "ROCm", "RO
 _DEVICE_FLAGS = ("--device", "-dev")
 
 
-def require_apart(arms: Mapping[str, Arm]) -> None:
-    """Raises RequestWrong where two arms would share a device, or nothing says that they do not."""
-    used = {name: devices_of(arm) for name, arm in arms.items()}
-    for name, devices in used.items():
-        if not devices:
+def require_separate_devices(arms: Mapping[str, Arm]) -> None:
+    """Raises RequestWrong where two arms would share a device, or an arm does not name its device."""
+    devices = {name: devices_of(arm) for name, arm in arms.items()}
+    for name, own in devices.items():
+        if not own:
             raise RequestWrong(
-                f"parallel: true runs the arms at once, and arm {name} does not say on which device. Give each arm its "
-                "own, as `env: {CUDA_VISIBLE_DEVICES: 0}` (HIP_VISIBLE_DEVICES for ROCm; -1 for the CPU alone), or "
-                "leave parallel out."
+                f"parallel: true runs the arms at the same time, and arm {name} does not say on which device. Give "
+                "each arm its own device, as `env: {CUDA_VISIBLE_DEVICES: 0}` (HIP_VISIBLE_DEVICES for ROCm; -1 for "
+                "the CPU alone), or remove parallel."
             )
-    for (one, its), (other, others) in combinations(used.items(), 2):
+    for (one, its), (other, others) in combinations(devices.items(), 2):
         for device in sorted(its & others):
             raise RequestWrong(
-                f"parallel: true runs the arms at once, and arms {one} and {other} would share {device}: each would "
-                "measure the other. Give each a device of its own, or leave parallel out."
+                f"parallel: true runs the arms at the same time, and arms {one} and {other} would share {device}: "
+                "each would slow the other down. Give each arm a separate device, or remove parallel."
             )
 
 
 def devices_of(arm: Arm) -> set[str]:
-    """The devices that an arm names, an address where it is a server that runs; empty where it names none.
+    """The devices that an arm names; the address of a server that is already running; empty where the arm names none.
 
-    The environment's variables say what is there, a --device of llama.cpp's what is taken of it.
+    Environment variables decide which devices the engine sees. Without them, llama.cpp's --device decides.
     """
     if arm.url:
         return {arm.url}

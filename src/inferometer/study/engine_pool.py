@@ -1,4 +1,4 @@
-"""How long does an engine live? As long as its trial, or (`restart: never`) as its study, or until a trial fails."""
+"""Engine pool: each arm's engine lives as long as its trial or, with `restart: never`, as long as the study."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,17 +11,17 @@ from inferometer.base.errors import TrialFailed
 from inferometer.core.endpoint import Endpoint
 
 
-class _Kept(msgspec.Struct, frozen=True):
+class _KeptEngine(msgspec.Struct, frozen=True):
     endpoint: Endpoint
     stack: contextlib.ExitStack
 
 
 class EnginePool:
-    """Where engines stay between trials where it `keeps` them."""
+    """`keeps`: an engine stays for the next trial of its arm, until one of its trials fails or the pool is left."""
 
     def __init__(self, *, keeps: bool) -> None:
         self._keeps = keeps
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _KeptEngine] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -29,25 +29,27 @@ class EnginePool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.ExitStack() as all_of_them:
+        with contextlib.ExitStack() as stops:
             for kept in self._kept.values():
-                all_of_them.enter_context(contextlib.suppress(TrialFailed))  # it died when its trials were over
-                all_of_them.enter_context(kept.stack)
+                stops.enter_context(contextlib.suppress(TrialFailed))  # it died after its last trial
+                stops.enter_context(kept.stack)
 
     @contextlib.contextmanager
-    def engine(self, name: str, start: Callable[[], contextlib.AbstractContextManager[Endpoint]]) -> Iterator[Endpoint]:
-        """The arm's running engine, or the one that `start` starts."""
+    def engine(
+        self, arm_name: str, start: Callable[[], contextlib.AbstractContextManager[Endpoint]]
+    ) -> Iterator[Endpoint]:
+        """The arm's running engine, or the engine that `start` starts."""
         if not self._keeps:
             with start() as endpoint:
                 yield endpoint
             return
-        if name not in self._kept:
+        if arm_name not in self._kept:
             stack = contextlib.ExitStack()
-            self._kept[name] = _Kept(stack.enter_context(start()), stack)
-        kept = self._kept[name]
+            self._kept[arm_name] = _KeptEngine(stack.enter_context(start()), stack)
+        kept = self._kept[arm_name]
         try:
             yield kept.endpoint
         except TrialFailed:
-            del self._kept[name]
-            with kept.stack:  # so that the engine tells what it knows of it, and ends
+            del self._kept[arm_name]
+            with kept.stack:  # the engine stops, and adds the evidence from its log to the error
                 raise

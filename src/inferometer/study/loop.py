@@ -1,512 +1,208 @@
-"""How does a study run? One trial after another, each from its engine's start to its end; prints nothing."""
+"""The study loop: rounds of trials until the study has enough, a pause between them, and a retry after a failure."""
 
 import contextlib
-import datetime
-import http.client
 import os
-import signal
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from types import FrameType
 
 import msgspec
-from numpy.random import RandomState
 
-from inferometer.analysis.accounting import account
-from inferometer.analysis.hang_detection import SUSPICIOUS, HangSuspicion
-from inferometer.analysis.stopping import stop
-from inferometer.base.clock import SystemClock, slept_ns, trial_clock
-from inferometer.base.errors import (
-    EngineDied,
-    EngineHung,
-    NothingAnswered,
-    RequestWrong,
-    ServerUnusable,
-    StopNow,
-    StoreBroken,
-    TrialFailed,
-)
+from inferometer.analysis.stopping import stop_decision
+from inferometer.base.errors import RequestWrong
 from inferometer.base.extensions import factory
-from inferometer.core import plan as plans
-from inferometer.core import study
-from inferometer.core.endpoint import Endpoint
-from inferometer.core.plan import Plan
-from inferometer.core.record import Fact, Finding, Outcome, RequestRecord
-from inferometer.core.redaction import redact, secrets_in
-from inferometer.core.request import Request, TokenCounter, Workload
+from inferometer.base.redactor import Redactor
+from inferometer.core import study as order
+from inferometer.core.redaction import redactor_for
 from inferometer.core.schedule import concurrency_limit
-from inferometer.core.spec import Arm, Settle, Spec, TrialSpec, worker_problems
+from inferometer.core.spec import Arm, Settle, Spec, TrialSpec
 from inferometer.engines.base import Engine
-from inferometer.engines.liveness import dead_process, why_no_token
-from inferometer.load import Started, WorkerLost, play
-from inferometer.load.audit import LoadReport
-from inferometer.load.wire import Tick
-from inferometer.load.worker_pool import WorkerPool, local_workers
-from inferometer.metrics.phases import READY_FACT
-from inferometer.net.target import is_local
-from inferometer.probes.engine_watch import EngineWatch
+from inferometer.probes.gpu_cooldown import GpuState, gpu_states, remaining_wait
 from inferometer.probes.machine_facts import machine_facts
-from inferometer.probes.settling import GpuState, gpu_states, waits_for
-from inferometer.results.read import comparison_of, known_metric
+from inferometer.results.comparison import comparison_of
+from inferometer.results.metric_names import known_metric
+from inferometer.results.read import Study
 from inferometer.standin.model_names import resolve
 from inferometer.store import Store
-from inferometer.study.device_conflicts import require_apart
+from inferometer.study.device_conflicts import require_separate_devices
 from inferometer.study.engine_pool import EnginePool
-from inferometer.study.parallel_trials import at_once
-from inferometer.study.progress import (
-    STOPPING,
-    EngineReady,
-    FindingRaised,
-    PlanReady,
-    Progress,
-    SampleTaken,
-    Settling,
-    Tally,
-    TrialBegan,
-    TrialEnded,
-)
-from inferometer.study.trial_findings import load_facts, load_findings, lost_finding, retried_finding, slept_findings
-from inferometer.workloads.token_counts import counter_for
+from inferometer.study.interrupts import Interrupts
+from inferometer.study.live_study import LiveStudy
+from inferometer.study.load_workers import load_workers
+from inferometer.study.parallel_trials import run_in_parallel
+from inferometer.study.preconditions import require_same_machine
+from inferometer.study.progress import Progress, Settling, StoppingRuleChecked, TrialBegan
+from inferometer.study.shared_plan import SharedPlan, workload_of
+from inferometer.study.trial import RunningTrial, StudyResources, TrialTask
 
-_WARMUP_TOKENS = 32
 _SETTLE_STEP_S = 0.5
-_TELL_EVERY_NS = 100_000_000
-_ASK_AGAIN_S = 10.0
-_OPEN_LOOP_SLOTS = 4  # llama-server's own default, where nothing says how many requests will be under way
+_OPEN_LOOP_SLOTS = 4  # llama-server's own default, for schedules that do not limit the requests in flight
 
 
 def run_study(
     spec: Spec, folder: Path, headers: dict[str, str] | None = None, ray: str | None = None, *, resume: bool = False
-) -> Iterator[Progress]:
-    """Runs every trial of `spec` and keeps all of it in `folder`.
+) -> "StudyRun":
+    """A run of every trial of `spec`, with everything stored in `folder`. Iterate over the run to make it happen.
 
-    A trial that fails is kept with its error, and `spec.on_failure` says what comes next. An interrupt ends the trial
-    under way, keeps what it has, and rises. `headers` go to the servers and are stored nowhere. `ray`: the address of a
-    Ray cluster, whose nodes play the plans; None: this host does. `resume`: what `folder` holds of this study stays,
-    and the trials that are missing or did not end well are played. Raises RequestWrong before anything is started where
-    the spec cannot be run, and StoreBroken where it can no longer be written.
+    `headers` go to the servers and are not stored. `ray`: the address of a Ray cluster whose nodes send the requests;
+    None: this host sends them. `resume`: the trials in `folder` that succeeded stay, and only the others run.
     """
-    known_metric(spec.metric)
+    return StudyRun(spec, folder, headers or {}, ray, resume=resume)
+
+
+class StudyRun:
+    """One run of a study: iterating over it runs the trials and yields the progress; `study` is the study so far.
+
+    A failed trial is stored with its error, and `spec.on_failure` decides what happens next. An interrupt ends the
+    trial under way, keeps its records, and is raised. Raises RequestWrong before anything starts where the spec cannot
+    be run, and StoreBroken where the folder cannot be written any more.
+    """
+
+    def __init__(self, spec: Spec, folder: Path, headers: dict[str, str], ray: str | None, *, resume: bool) -> None:
+        self.interrupts = Interrupts()
+        self._spec = spec
+        self.folder = folder
+        self._headers = headers
+        self._ray = ray
+        self._resume = resume
+        self._live: LiveStudy | None = None
+
+    @property
+    def study(self) -> Study | None:
+        """The study as it is now, without reading its folder; None before the folder is made."""
+        return None if self._live is None else self._live.study()
+
+    def __iter__(self) -> Generator[Progress, None, None]:
+        spec = self._spec
+        known_metric(spec.metric)
+        with self.interrupts.listening(), contextlib.ExitStack() as stack:
+            arms = _resolved_arms(spec, ray=self._ray)
+            redactor = redactor_for(spec.arms.values(), self._headers, os.environ)
+            engines = _checked_engines(arms, self._headers, redactor)
+            workers = load_workers(spec, self._ray, arms, stack)
+            stored = msgspec.structs.replace(spec, workers=workers.count)
+            workload = workload_of(spec)
+            store = Store.resume(self.folder, stored) if self._resume else Store.create(self.folder, stored)
+            stack.callback(store.close)
+            machine = machine_facts()
+            require_same_machine(store.machine(), machine)
+            store.set_meta("machine", machine)
+            plan = SharedPlan(spec, workload, store, workers.count)
+            self._live = LiveStudy(stored, store, plan, machine)
+            pool = stack.enter_context(EnginePool(keeps=spec.restart == "never"))
+            resources = StudyResources(spec, store, plan, workers, pool, self.interrupts, redactor)
+            yield from _Rounds(resources, arms, engines, self._live).run(resumed=self._resume)
+
+
+class _Rounds:
+    """The rounds of one study."""
+
+    def __init__(
+        self, resources: StudyResources, arms: Mapping[str, Arm], engines: Mapping[str, Engine], live: LiveStudy
+    ) -> None:
+        self._resources = resources
+        self._spec = resources.spec
+        self._arms = arms
+        self._engines = engines
+        self._live = live
+        self._cool = gpu_states()
+        self._has_enough = False
+        self._earlier_errors: dict[tuple[str, int], str] = {}
+
+    def run(self, *, resumed: bool) -> Iterator[Progress]:
+        if resumed and self._live.ended():
+            self._check_stopping_rule()
+        while trials := order.next_round(self._spec, self._live.ended(), enough=self._has_enough):
+            if self._live.ended():
+                yield from _settle(self._spec.settle_settings, self._cool)
+            yield from self._begin(trials)
+            ended = [RunningTrial(task) for task in self._tasks(trials)]
+            try:
+                yield from ended[0].run() if len(ended) == 1 else run_in_parallel(ended, self._resources.interrupts)
+            finally:
+                self._live.add(trial.result for trial in ended)
+            self._resources.interrupts.check()
+            if self._runs_again(ended):
+                continue
+            if self._stops_after_failure(ended):
+                return
+            if (checked := self._check_stopping_rule()) is not None:
+                self._live.set_stopped(checked.why)
+                yield checked
+
+    def _begin(self, trials: list[TrialSpec]) -> Iterator[Progress]:
+        total = len(order.trial_order(self._spec))
+        for position, trial in enumerate(trials, len(self._live.ended()) + 1):
+            yield TrialBegan(trial.arm_name, trial.number, position, total, total // len(self._spec.arms))
+
+    def _tasks(self, trials: list[TrialSpec]) -> list[TrialTask]:
+        arms_of_round = tuple(trial.arm_name for trial in trials)
+        return [
+            TrialTask(
+                self._resources,
+                trial.arm_name,
+                trial.number,
+                self._arms[trial.arm_name],
+                self._engines[trial.arm_name],
+                arms_of_round,
+                self._earlier_errors.get((trial.arm_name, trial.number), ""),
+            )
+            for trial in trials
+        ]
+
+    def _runs_again(self, ended: list[RunningTrial]) -> bool:
+        """Whether a trial failed and gets a second attempt, for which the first one is removed."""
+        again = [trial for trial in ended if trial.runs_again]
+        for trial in again:
+            self._earlier_errors[trial.key] = trial.error
+            self._live.forget(*trial.key)
+        return bool(again)
+
+    def _stops_after_failure(self, ended: list[RunningTrial]) -> bool:
+        failed = next((trial for trial in ended if trial.error), None)
+        if failed is None or self._spec.on_failure != "stop":
+            return False
+        name, number = failed.key
+        self._live.set_stopped(f"{name}, trial {number} failed, and on_failure is stop")
+        return True
+
+    def _check_stopping_rule(self) -> StoppingRuleChecked | None:
+        """The rule of `until`, applied to the trials in memory; None where there is none or a round is under way."""
+        spec = self._spec
+        if spec.until_percent is None or not order.ends_round(spec, self._live.ended()):
+            return None
+        found = stop_decision(comparison_of([self._live.study()], "inferometer"), spec.until_percent)
+        self._has_enough = found.enough
+        return StoppingRuleChecked(found.enough, found.reason)
+
+
+def _resolved_arms(spec: Spec, *, ray: str | None) -> dict[str, Arm]:
+    """The arms with their models as files and their number of slots. Raises RequestWrong for parallel arms that would
+    disturb each other."""
     slots = concurrency_limit(spec.schedule) or _OPEN_LOOP_SLOTS
     arms = {name: msgspec.structs.replace(resolve(arm), slots=arm.slots or slots) for name, arm in spec.arms.items()}
     if spec.parallel:
-        require_apart(arms)
+        require_separate_devices(arms)
         if ray is not None:
-            raise RequestWrong("--ray cannot play several trials at once: leave out --ray, or parallel in the study.")
-    engines: dict[str, Engine] = {name: factory("engine", arm.engine)(headers or {}) for name, arm in arms.items()}
-    secrets = secrets_in(spec, headers, os.environ)
+            raise RequestWrong("--ray cannot run parallel trials: remove --ray, or parallel in the study.")
+    return arms
+
+
+def _checked_engines(arms: Mapping[str, Arm], headers: dict[str, str], redactor: Redactor) -> dict[str, Engine]:
+    """An engine for each arm. Raises RequestWrong, without secrets in its message, where one cannot be started."""
+    engines: dict[str, Engine] = {name: factory("engine", arm.engine)(headers) for name, arm in arms.items()}
     for name, engine in engines.items():
         try:
             engine.check(arms[name])
         except RequestWrong as wrong:
-            wrong.args = (redact(str(wrong), secrets),)
+            wrong.args = (redactor.redact(str(wrong)),)
             raise
-    workload: Workload = factory("workload", workload_kind(spec))(spec.workload)
-    with contextlib.ExitStack() as stack:
-        hire = _hiring(spec, ray, arms, stack)
-        resolved = msgspec.structs.replace(spec, workers=hire.workers)
-        store = Store.resume(folder, resolved) if resume else Store.create(folder, resolved)
-        stack.callback(store.close)
-        machine = machine_facts()
-        require_same_machine(store.machine(), machine)
-        store.set_meta("machine", machine)
-        garage = stack.enter_context(EnginePool(keeps=spec.restart == "never"))
-        cool = gpu_states()
-        enough = False
-        failed_once: dict[tuple[str, int], str] = {}
-        if resume and spec.until_percent is not None and store.ended() and study.ends_round(spec, store.ended()):
-            enough = stop(comparison_of([folder], "inferometer"), spec.until_percent).enough
-        total = len(study.trial_order(spec))
-        while next_ones := study.next_round(spec, store.ended(), enough=enough):
-            if store.ended():
-                yield from _settle(spec.settling, cool)
-            for place, trial in enumerate(next_ones, len(store.ended()) + 1):
-                yield TrialBegan(trial.arm_name, trial.number, place, total, total // len(spec.arms))
-            names = [trial.arm_name for trial in next_ones]
-            trials = [
-                _Trial(
-                    *(spec, trial, arms[name], engines[name], workload, store, hire, garage, secrets),
-                    beside=names,
-                    failed_before=failed_once.get((name, trial.number), ""),
-                )
-                for trial, name in zip(next_ones, names, strict=True)
-            ]
-            yield from trials[0].run() if len(trials) == 1 else at_once(trials)
-            again = [trial for trial in trials if trial.again]
-            for trial in again:
-                failed_once[trial.key] = trial.error
-                store.forget_trial(*trial.key)
-            if again:
-                continue
-            failed = next((trial for trial in trials if trial.error), None)
-            if failed is not None and spec.on_failure == "stop":
-                name, number = failed.key
-                store.set_meta("stopped", f"{name}, trial {number} failed, and on_failure is stop")
-                break
-            if spec.until_percent is not None and study.ends_round(spec, store.ended()):
-                looked = stop(comparison_of([folder], "inferometer"), spec.until_percent)
-                enough = looked.enough
-                store.set_meta("stopped", looked.why)
-                yield SampleTaken(looked.enough, looked.why)
+    return engines
 
 
 def _settle(settling: Settle, cool: list[GpuState]) -> Iterator[Settling]:
-    """Waits as `settling` says; `cool`: the GPUs before the first trial. At most a second between two progresses, so
-    that an interrupt is heard."""
+    """Waits as `settling` says; `cool`: the GPUs before the first trial. Yields twice a second."""
     began_s = time.monotonic()
-    while (why := waits_for(settling, time.monotonic() - began_s, cool, gpu_states())) is not None:
+    while (why := remaining_wait(settling, time.monotonic() - began_s, cool, gpu_states())) is not None:
         yield Settling(why)
         time.sleep(_SETTLE_STEP_S)
-
-
-class _Hiring(msgspec.Struct, frozen=True):
-    """Who plays the plans: `crew` gives a new crew of `workers` for each trial."""
-
-    workers: int
-    crew: Callable[[int], WorkerPool]
-    facts: tuple[Fact, ...] = ()
-
-
-def _hiring(spec: Spec, ray: str | None, arms: dict[str, Arm], stack: contextlib.ExitStack) -> _Hiring:
-    """Workers on this host, or on the nodes of the cluster at `ray`, to which we are connected until `stack` ends."""
-    if ray is None:
-        return _Hiring(spec.workers or 1, local_workers)
-    from inferometer.load.ray_workers import connected
-
-    cluster = stack.enter_context(connected(ray))
-    if not cluster.is_all_here:
-        require_reach(arms)
-    workers = spec.workers or len(cluster.nodes)
-    problems = worker_problems(spec, workers)
-    if problems:
-        raise RequestWrong(f"the Ray cluster has {len(cluster.nodes)} nodes; {problems[0]} (--workers)")
-    where = ", ".join(cluster.nodes[number % len(cluster.nodes)].host for number in range(workers))
-    return _Hiring(workers, cluster.crew, (Fact("load_hosts", where, "the Ray cluster"),))
-
-
-def require_reach(arms: dict[str, Arm]) -> None:
-    """Raises RequestWrong for an arm that only this host can reach."""
-    for name, arm in arms.items():
-        if arm.engine != "external":
-            raise RequestWrong(
-                f"--ray plays the plan from other machines, and arm {name} is an engine that we start, which listens "
-                "on 127.0.0.1 alone. Start the server yourself on an address that they reach, and name it by "
-                "`engine: external` and `url:`."
-            )
-        if is_local(arm.url):
-            raise RequestWrong(
-                f"--ray plays the plan from other machines, and arm {name}'s {arm.url} means something else on each of "
-                "them. Give the address by which they reach this server."
-            )
-
-
-def require_same_machine(before: tuple[Fact, ...], now: tuple[Fact, ...]) -> None:
-    """Raises RequestWrong where a study would go on with another CPU or GPU. `before` is empty for a new study."""
-    known = {fact.name: fact.value for fact in now}
-    for fact in before:
-        if fact.name == "cpu" or fact.name.startswith("gpu_"):
-            here = known.get(fact.name, "none")
-            if here != fact.value:
-                raise RequestWrong(
-                    f"this study was begun on another machine: its {fact.name} is {fact.value}, and here it is {here}. "
-                    "Trials of two machines are no comparison; run the study anew with another --out."
-                )
-
-
-class _Trial:
-    """One plan played against one started arm."""
-
-    def __init__(
-        self,
-        spec: Spec,
-        trial: TrialSpec,
-        arm: Arm,
-        engine: Engine,
-        workload: Workload,
-        store: Store,
-        hire: _Hiring,
-        garage: EnginePool,
-        secrets: list[str],
-        *,
-        beside: Sequence[str],
-        failed_before: str,
-    ) -> None:
-        self.interrupts: list[int] = []
-        self.can_end = False
-        self._spec = spec
-        self._trial = trial
-        self._arm = arm
-        self._engine = engine
-        self._workload = workload
-        self._store = store
-        self._hire = hire
-        self._garage = garage
-        self._clock = trial_clock(SystemClock())
-        self._id = store.begin_trial(trial.arm_name, trial.number, arm.draft is not None, _now_text())
-        self._secrets = secrets
-        self._facts: list[Fact] = []
-        self._findings = _beside_findings(trial.arm_name, beside)
-        self._findings += [retried_finding(failed_before)] if failed_before else []
-        self._may_again = spec.on_failure == "retry" and not failed_before
-        self.key = (trial.arm_name, trial.number)
-        self.error = ""
-
-    @property
-    def again(self) -> bool:
-        """Whether it failed and is to be played once more."""
-        return bool(self.error) and self._may_again
-
-    def run(self) -> Iterator[Progress]:
-        """Start, play, count, stop; whatever happens, the trial ends in the store with its state. Then `error` is why
-        it failed, "" where it did not."""
-        slept_before_ns = slept_ns()
-        state, self.error = "failed", "interrupted"
-        try:
-            yield from self._measure()
-            state, self.error = "done", ""
-        except TrialFailed as failure:
-            self.error = redact(str(failure), self._secrets)
-        except (RequestWrong, StoreBroken) as wrong:
-            self.error = redact(str(wrong), self._secrets)
-            wrong.args = (self.error,)
-            raise
-        finally:
-            self._findings += slept_findings(slept_ns() - slept_before_ns)
-            facts = [msgspec.structs.replace(fact, value=redact(fact.value, self._secrets)) for fact in self._facts]
-            self._store.end_trial(self._id, state, self.error, facts, self._findings)
-        yield TrialEnded(*self.key, self.error, self.again)
-
-    def _measure(self) -> Iterator[Progress]:
-        """The trial, watched from before its engine starts; what was seen of it is kept however it ends."""
-        watch = EngineWatch(self._clock, {**os.environ, **self._arm.env})
-        try:
-            yield from self._start_and_play(watch)
-        finally:
-            watch.stop()
-            self._store.add_samples(self._id, watch.take())
-            self._facts += watch.facts()
-
-    def _start_and_play(self, watch: EngineWatch) -> Iterator[Progress]:
-        log_path = self._store.folder / "logs" / f"{self._trial.arm_name}-{self._trial.number}.log"
-        hire = self._hire
-        start = partial(self._engine.start, self._arm, log_path, watch.spawned)
-        with hire.crew(hire.workers) as crew, self._garage.engine(self._trial.arm_name, start) as endpoint:
-            ready_ns = self._clock.now_ns()
-            watch.ready(endpoint)
-            self._facts += [*endpoint.facts, Fact(READY_FACT, str(ready_ns), "the trial's clock"), *hire.facts]
-            yield EngineReady(self._trial.arm_name, ready_ns, endpoint)
-            with counter_for(self._spec.tokenizer, endpoint) as counter:
-                plan, notes = self._plan(counter)
-                yield PlanReady(plan, notes)
-                yield from self._play(plan, endpoint, crew, watch)
-                watch.stop()
-                if counter is not None:
-                    self._count_again(counter)
-        self._facts += self._engine.facts_at_end(endpoint)
-
-    def _plan(self, counter: TokenCounter | None) -> tuple[Plan, tuple[str, ...]]:
-        """The study's plan: made at its first trial, the same ever after."""
-        with self._store.turn:
-            return self._made_plan(counter)
-
-    def _made_plan(self, counter: TokenCounter | None) -> tuple[Plan, tuple[str, ...]]:
-        plan = self._store.plan()
-        if plan is not None:
-            return plan, ()
-        spec = self._spec
-        sampled = self._workload.sample(spec.seed, counter)
-        asked = {request.messages for request in sampled.requests}  # a data set may have a prompt more than once
-        spare = [_as_warmup(request) for request in sampled.spare if request.messages not in asked][: spec.warmups]
-        spare += [plans.warmup_request(n, _WARMUP_TOKENS) for n in range(len(spare), spec.warmups)]
-        rng = RandomState(spec.seed)
-        plan = plans.build(sampled.requests, spare, spec.schedule, spec.seed, rng, sampled.asked_ns)
-        try:
-            plans.shard(plan, 0, self._hire.workers)
-        except ValueError as error:
-            raise RequestWrong(f"{error}: give fewer --workers, or more requests") from error
-        tokenizer = counter.name if counter is not None else "none"
-        self._store.set_meta("workload", dict(sampled.source) | {"tokenizer": tokenizer})
-        self._store.set_meta("notes", sampled.notes)
-        self._store.set_meta("plan", plan)
-        return plan, sampled.notes
-
-    def _play(self, plan: Plan, endpoint: Endpoint, crew: WorkerPool, watch: EngineWatch) -> Iterator[Progress]:
-        """Plays the plan; every record and sample is in the store within a second. An interrupt cancels what is under
-        way, keeps it, and rises when all has ended."""
-        tally, stopped = Tally(self._trial.arm_name, len(plan.measured)), False
-        ended: list[tuple[int, Outcome]] = []
-        suspicion = HangSuspicion()
-        failure: TrialFailed | None = None
-        started_ns = told_ns = self._clock.now_ns()
-        with self._interrupts_wait():
-            for happening in play(
-                plan, endpoint, self._spec.sampling, self._clock.origin_ns, crew, self._spec.timeouts
-            ):
-                if self.interrupts and not stopped:
-                    stopped = True
-                    crew.stop()
-                    yield FindingRaised(STOPPING)
-                samples = watch.take()
-                tally.read(samples)
-                self._store.add_samples(self._id, samples)
-                match happening:
-                    case RequestRecord():
-                        record = _without(happening, self._secrets)
-                        self._store.add_record(self._id, record)
-                        if not record.measured:
-                            _require_ok(record, endpoint)
-                            watch.mark()
-                            continue
-                        ended.append((record.index, record.outcome))
-                        if said := tally.ended(record):
-                            yield FindingRaised(said)
-                        if failure is None and suspicion.rises(record):
-                            failure = self._hung(endpoint, suspicion)
-                    case Started():
-                        started_ns = happening.at_ns
-                        self._store.set_plan_started(self._id, started_ns)
-                        watch.mark()
-                    case Tick():
-                        tally.ticked(happening.in_flight, happening.reads)
-                        if failure is None and (pid := dead_process(endpoint)) is not None:
-                            failure = _dead(pid)
-                    case WorkerLost():
-                        self._findings.append(lost_finding(happening))
-                        yield FindingRaised(self._findings[-1].message)
-                    case LoadReport():
-                        self._facts += load_facts(happening)
-                        self._findings += load_findings(happening)
-                    case _:
-                        pass
-                if failure is not None:
-                    crew.stop()  # what is left would only be refused
-                self._store.commit_when_due()
-                now_ns = self._clock.now_ns()
-                if tally.is_whole or now_ns - told_ns >= _TELL_EVERY_NS:
-                    told_ns = now_ns
-                    yield tally.played(now_ns - started_ns)
-            if failure is None and (pid := dead_process(endpoint)) is not None:
-                failure = _dead(pid)
-            accounted = account(plan, ended)
-            self._facts.append(Fact("requests_accounted", accounted.sentence(), "the trial's records"))
-            self._findings += accounted.findings()
-            self._store.commit()
-            if self.interrupts:
-                raise KeyboardInterrupt
-            if failure is not None:
-                raise failure
-            _require_answers(ended)
-
-    def _hung(self, endpoint: Endpoint, suspicion: HangSuspicion) -> EngineHung | None:
-        """The trial's failure, where the server is silent to our own question too."""
-        patience_s = min(_ASK_AGAIN_S, self._spec.timeouts.first_token_s or _ASK_AGAIN_S)
-        said = why_no_token(self._arm, endpoint, patience_s)
-        if not said:
-            suspicion.unfounded()
-            return None
-        return EngineHung(
-            f"the server at {endpoint.shown_url} has stopped answering: {SUSPICIOUS} requests or more ended without a "
-            f"byte, and to one token more it gave {said}. The rest of the plan was cancelled."
-        )
-
-    @contextlib.contextmanager
-    def _interrupts_wait(self) -> Iterator[None]:
-        """While it lasts, the first Ctrl-C is noted instead of raised; the second one is raised at once, as
-        StopNow."""
-        self.can_end = True
-        try:
-            if threading.current_thread() is not threading.main_thread():
-                yield  # signals go to the main thread alone: see at_once
-                return
-            before = signal.signal(signal.SIGINT, self._note)
-            try:
-                yield
-            finally:
-                signal.signal(signal.SIGINT, before)
-        finally:
-            self.can_end = False
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.interrupts:
-            raise StopNow
-        self.interrupts.append(number)
-
-    def _count_again(self, counter: TokenCounter) -> None:
-        """Tokens of each output by our tokenizer: what vLLM's older scripts report. After the clock has stopped.
-
-        Where the tokenizer is the server's and the server is no more, what was measured stands without the counts.
-        """
-        try:
-            counts = {
-                record.index: counter.count(record.text, special=False)
-                for record in self._store.records(self._id)
-                if record.ok
-            }
-        except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
-            said = str(error) or type(error).__name__
-            message = f"the outputs could not be counted again by {counter.name}: {said}."
-            action = "Token counts are the server's own; name a tokenizer (`tokenizer:`) to have ours."
-            self._findings.append(Finding("warning", "not-counted", message, action))
-            return
-        self._store.set_our_tokens(self._id, counts)
-
-
-def _without(record: RequestRecord, secrets: list[str]) -> RequestRecord:
-    """What the server says of itself in a record, without what the arm or the environment told it."""
-    model = None if record.model is None else redact(record.model, secrets)
-    return msgspec.structs.replace(record, error=redact(record.error, secrets), model=model)
-
-
-def workload_kind(spec: Spec) -> str:
-    """The name under which the spec's workload is known."""
-    return str(spec.workload.__struct_config__.tag)
-
-
-def _as_warmup(request: Request) -> Request:
-    tokens = _WARMUP_TOKENS if request.max_tokens is None else min(request.max_tokens, _WARMUP_TOKENS)
-    return msgspec.structs.replace(request, max_tokens=tokens)
-
-
-def _require_ok(warmup: RequestRecord, endpoint: Endpoint) -> None:
-    """Nothing is measured on a server that could not answer a warm-up."""
-    if warmup.outcome in ("ok", "cancelled"):
-        return
-    raise ServerUnusable(
-        f"the warm-up request to {endpoint.shown_url} failed ({warmup.outcome}): {warmup.error}\n"
-        "Nothing was measured. Check the model's name, the path and the API (--backend, --endpoint) against the server."
-    )
-
-
-def _beside_findings(arm: str, beside: Sequence[str]) -> list[Finding]:
-    """What is to be said of a trial that ran at once with the trials of these arms, its own among them."""
-    others = [other for other in beside if other != arm]
-    if not others:
-        return []
-    message = (
-        f"it ran at the same time as {', '.join(others)} (`parallel`): they share the CPU, its memory and PCIe, and "
-        "the limits of power and cooling."
-    )
-    return [Finding("warning", "parallel", message, "Without `parallel` one runs after another, at the cost of time.")]
-
-
-def _dead(pid: int) -> EngineDied:
-    return EngineDied(f"the engine's process {pid} is gone.")
-
-
-def _require_answers(ended: Sequence[tuple[int, Outcome]]) -> None:
-    """A trial without one answer measured nothing. What the user or a lost worker took away is no answer of the
-    server's."""
-    outcomes = Counter(outcome for _, outcome in ended if outcome not in ("cancelled", "lost"))
-    if outcomes and "ok" not in outcomes:
-        kinds = ", ".join(f"{kind} {count}" for kind, count in outcomes.most_common())
-        raise NothingAnswered(
-            f"not one of {outcomes.total()} requests was answered ({kinds}); the records have each one's error."
-        )
-
-
-def _now_text() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

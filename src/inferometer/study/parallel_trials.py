@@ -1,99 +1,99 @@
-"""How do several trials run at once? A thread each, one stream of progress, and one Ctrl-C for all of them."""
+"""Parallel trials: each runs in its own thread, with one stream of progress and one Ctrl-C for all of them."""
 
-import contextlib
-import ctypes
 import queue
-import signal
 import threading
 from collections.abc import Iterator, Sequence
-from types import FrameType
 from typing import Generic, Protocol, TypeVar
+
+from inferometer.study.interrupts import Interrupts
 
 T_co = TypeVar("T_co", covariant=True)
 _T = TypeVar("_T")
 
-_LISTEN_S = 0.25
-"""Between two looks for a signal: one that comes just before a wait is not heard in it."""
+_POLL_S = 0.25
+_GIVE_UP_AFTER_S = 10.0
+"""After a second interrupt, for how long threads may still need to kill their engines. A thread that waits longer waits
+for a server that is not ours."""
 
 
-class TrialTask(Protocol[T_co]):
-    """One that is played in a thread. `can_end`: it looks at `interrupts` itself and ends when there is one."""
-
-    interrupts: list[int]
-    can_end: bool
+class ParallelTrial(Protocol[T_co]):
+    """A trial that runs in a thread. When the user interrupts the study, `run` ends by itself with KeyboardInterrupt,
+    and `stop_engine_on_interrupt`, called from another thread again and again, ends whatever `run` waits for."""
 
     def run(self) -> Iterator[T_co]: ...
 
+    def stop_engine_on_interrupt(self) -> None: ...
 
-def at_once(runs: Sequence[TrialTask[_T]]) -> Iterator[_T]:
-    """What the runs yield, as it comes. Main thread only.
 
-    The first Ctrl-C is noted for those that can end by themselves and raised in the others, the second is raised in
-    all; it rises here when all have ended. What else one raises rises then too, the others being played to their end.
+def run_in_parallel(trials: Sequence[ParallelTrial[_T]], interrupts: Interrupts) -> Iterator[_T]:
+    """The progress of all trials, as it arrives. Main thread only.
+
+    After an interrupt all trials end, and KeyboardInterrupt is raised when the last one has ended. When a trial raises
+    another error, the others run to their end, and then the error is raised.
     """
-    arrived: queue.SimpleQueue[_T | _Player[_T]] = queue.SimpleQueue()
-    players = [_Player(run, arrived) for run in runs]
-    with _interrupts_to(players):
+    arrived: queue.SimpleQueue[_T | _TrialThread[_T]] = queue.SimpleQueue()
+    threads = [_TrialThread(trial, arrived) for trial in trials]
+    with interrupts.holding_all():
         try:
-            for player in players:
-                player.thread.start()
-            living = len(players)
-            while living:
-                try:
-                    one = arrived.get(timeout=_LISTEN_S)
-                except queue.Empty:
-                    continue
-                if isinstance(one, _Player):
-                    living -= 1
-                else:
-                    yield one
-        except BaseException:  # nobody listens any more
-            for player in players:
-                player.interrupt()
+            for thread in threads:
+                thread.thread.start()
+            yield from _progress_until_all_ended(threads, arrived, interrupts)
+        except BaseException:  # nobody reads the progress any more
+            interrupts.request()
             raise
         finally:
-            for player in players:
-                player.thread.join()
-    errors = sorted((p.error for p in players if p.error), key=lambda error: not isinstance(error, KeyboardInterrupt))
+            _join(threads, interrupts)
+    errors = [thread.error for thread in threads if thread.error is not None]
+    errors.sort(key=lambda error: not isinstance(error, KeyboardInterrupt))
+    interrupts.check()
     if errors:
         raise errors[0]
 
 
-class _Player(Generic[_T]):
-    """Plays one run in its thread; puts itself into `arrived` when that is over."""
+class _TrialThread(Generic[_T]):
+    """Runs one trial in a thread; puts its progress into `arrived`, and itself when the trial has ended."""
 
-    def __init__(self, run: TrialTask[_T], arrived: "queue.SimpleQueue[_T | _Player[_T]]") -> None:
-        self.thread = threading.Thread(target=self._play, daemon=True)
+    def __init__(self, trial: ParallelTrial[_T], arrived: "queue.SimpleQueue[_T | _TrialThread[_T]]") -> None:
+        self.trial = trial
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.error: BaseException | None = None
-        self._run = run
         self._arrived = arrived
 
-    def _play(self) -> None:
+    def _run(self) -> None:
         try:
-            for progress in self._run.run():
+            for progress in self.trial.run():
                 self._arrived.put(progress)
         except BaseException as error:  # noqa: BLE001 # it is raised in the main thread
             self.error = error
         self._arrived.put(self)
 
-    def interrupt(self) -> None:
-        first = not self._run.interrupts
-        self._run.interrupts.append(signal.SIGINT)
-        if self.thread.ident is not None and not (first and self._run.can_end):
-            kind, number = ctypes.py_object(KeyboardInterrupt), ctypes.c_ulong(self.thread.ident)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(number, kind)
+
+def _progress_until_all_ended(
+    threads: Sequence[_TrialThread[_T]], arrived: "queue.SimpleQueue[_T | _TrialThread[_T]]", interrupts: Interrupts
+) -> Iterator[_T]:
+    running = len(threads)
+    while running and interrupts.urgent_for_s < _GIVE_UP_AFTER_S:
+        if interrupts.requested:
+            _stop_engines(threads)
+        try:
+            one = arrived.get(timeout=_POLL_S)
+        except queue.Empty:
+            continue
+        if isinstance(one, _TrialThread):
+            running -= 1
+        else:
+            yield one
 
 
-@contextlib.contextmanager
-def _interrupts_to(players: Sequence[_Player[_T]]) -> Iterator[None]:
-    """A Ctrl-C is each player's own, and not the main thread's, which waits for them."""
+def _join(threads: Sequence[_TrialThread[_T]], interrupts: Interrupts) -> None:
+    while any(thread.thread.is_alive() for thread in threads) and interrupts.urgent_for_s < _GIVE_UP_AFTER_S:
+        if interrupts.requested:
+            _stop_engines(threads)
+        for thread in threads:
+            thread.thread.join(_POLL_S)
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        for player in players:
-            player.interrupt()
 
-    before = signal.signal(signal.SIGINT, pass_on)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _stop_engines(threads: Sequence[_TrialThread[_T]]) -> None:
+    for thread in threads:
+        if thread.thread.is_alive():
+            thread.trial.stop_engine_on_interrupt()

@@ -1,23 +1,25 @@
-"""How far is a study? What the runner tells while it runs, and the counts of the plan that is being played."""
+"""Progress of a running study: the events that the study loop yields, and the counts of the plan being played."""
 
 from bisect import insort
 from collections.abc import Iterable
 
 import msgspec
 
+from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan
 from inferometer.core.record import RequestRecord, Sample
 from inferometer.metrics.memory import memory_quantity
 
 _STALE_NS = 10_000_000_000
-"""A reading older than the newest by so much is of a process that is no more."""
+"""A reading that is this much older than the newest one belongs to a process that has ended."""
 
-_SHOWN = frozenset({"gpu_memory_bytes", "pss_bytes", "rss_bytes", "power_w"})
+_SHOWN = frozenset({quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantities.RSS_BYTES, quantities.POWER_W})
 
 
 class TrialBegan(msgspec.Struct, frozen=True):
-    """`position` of `total` trials of the study; its engine is being started. `of_arm`: trials of this arm in all."""
+    """A trial begins, and its engine is starting. It is trial `position` of `total` in the study; `of_arm`: how many
+    trials its arm has."""
 
     arm: str
     number: int
@@ -27,7 +29,7 @@ class TrialBegan(msgspec.Struct, frozen=True):
 
 
 class EngineReady(msgspec.Struct, frozen=True):
-    """The engine gave its first token `after_ns` after its start was asked for."""
+    """The engine gave its first token `after_ns` after the trial began."""
 
     arm: str
     after_ns: int
@@ -35,16 +37,16 @@ class EngineReady(msgspec.Struct, frozen=True):
 
 
 class PlanReady(msgspec.Struct, frozen=True):
-    """What each trial will send, and what is to be said of it."""
+    """What each trial will send, and the workload's notes about it."""
 
     plan: Plan
     notes: tuple[str, ...]
 
 
 class RequestsProgress(msgspec.Struct, frozen=True):
-    """How far the plan is: `tokens` of the `ended` requests by the server's count, `reads` so far of all (about one a
-    token), over `elapsed_ns`. `ttft_ns`: the median so far. `memory_bytes`, `power_w`: as last read. None: not known.
-    """
+    """How far the plan is, `elapsed_ns` after its start. `tokens`: of the `ended` requests, by the server's count.
+    `reads`: of all requests so far, about one per token. `ttft_ns`: the median so far. `memory_bytes`, `power_w`: the
+    last readings. None: unknown."""
 
     arm: str
     ended: int
@@ -60,13 +62,13 @@ class RequestsProgress(msgspec.Struct, frozen=True):
 
 
 class FindingRaised(msgspec.Struct, frozen=True):
-    """Something that bears on the result, seen while the plan is played."""
+    """A finding about the result, made while the study runs."""
 
     text: str
 
 
 class TrialEnded(msgspec.Struct, frozen=True):
-    """`error` is "" where all went well. `again`: the trial failed, and is played once more."""
+    """`error` is "" where the trial succeeded. `again`: the trial failed and runs once more."""
 
     arm: str
     number: int
@@ -75,41 +77,47 @@ class TrialEnded(msgspec.Struct, frozen=True):
 
 
 class Settling(msgspec.Struct, frozen=True):
-    """The machine is left to itself before the next trial; `why` says what is waited for."""
+    """A pause before the next trial; `why` names what the study waits for."""
 
     why: str
 
 
-class SampleTaken(msgspec.Struct, frozen=True):
-    """The study was looked at after a round, by its rule: whether it has `enough`, and `why`."""
+class StoppingRuleChecked(msgspec.Struct, frozen=True):
+    """The rule of `until` was applied after a round: whether the study has `enough` trials, and `why`."""
 
     enough: bool
     why: str
 
 
-Progress = TrialBegan | EngineReady | PlanReady | RequestsProgress | FindingRaised | TrialEnded | Settling | SampleTaken
+Progress = (
+    TrialBegan
+    | EngineReady
+    | PlanReady
+    | RequestsProgress
+    | FindingRaised
+    | TrialEnded
+    | Settling
+    | StoppingRuleChecked
+)
 
 
-STOPPING = "interrupted: what is under way is cancelled and kept; Ctrl-C again stops now"
-
-
-class Tally:
-    """The plan's counts so far. All but `played` take microseconds, for they are called with every request."""
+class ProgressCounter:
+    """Counts of one plan so far. All methods but `progress` take microseconds, because every request calls them."""
 
     def __init__(self, arm: str, total: int) -> None:
-        self._played = RequestsProgress(arm, 0, 0, total, 0, 0, 0, 0)
+        self._progress = RequestsProgress(arm, 0, 0, total, 0, 0, 0, 0)
         self._ttfts_ns: list[int] = []  # sorted
         self._newest: dict[tuple[str, int | None, str | None], Sample] = {}
         self._failures: set[str] = set()
 
-    def ended(self, record: RequestRecord) -> str:
-        """Counts a measured request, unless it was cancelled. What is to be said of it: the first failure of each kind,
-        else ""."""
+    def add_record(self, record: RequestRecord) -> str:
+        """Counts a measured request, unless it was cancelled. A sentence about the first failure of each kind, else
+        ""."""
         if record.outcome == "cancelled":
             return ""
         failed = not record.ok
-        before = self._played
-        self._played = msgspec.structs.replace(
+        before = self._progress
+        self._progress = msgspec.structs.replace(
             before,
             ended=before.ended + 1,
             failed=before.failed + failed,
@@ -123,30 +131,30 @@ class Tally:
         self._failures.add(record.outcome)
         return f"a request failed ({record.outcome}): {record.error}"
 
-    def ticked(self, in_flight: int, reads: int) -> None:
-        self._played = msgspec.structs.replace(self._played, in_flight=in_flight, reads=reads)
+    def tick(self, in_flight: int, reads: int) -> None:
+        self._progress = msgspec.structs.replace(self._progress, in_flight=in_flight, reads=reads)
 
-    def read(self, samples: Iterable[Sample]) -> None:
+    def add_samples(self, samples: Iterable[Sample]) -> None:
         for sample in samples:
             if sample.quantity in _SHOWN:
                 self._newest[sample.quantity, sample.pid, sample.device] = sample
 
     @property
-    def is_whole(self) -> bool:
-        return self._played.ended == self._played.total
+    def is_complete(self) -> bool:
+        return self._progress.ended == self._progress.total
 
-    def played(self, elapsed_ns: int) -> RequestsProgress:
+    def progress(self, elapsed_ns: int) -> RequestsProgress:
         ttfts_ns = self._ttfts_ns
         return msgspec.structs.replace(
-            self._played,
+            self._progress,
             elapsed_ns=elapsed_ns,
             ttft_ns=ttfts_ns[len(ttfts_ns) // 2] if ttfts_ns else None,
             memory_bytes=self._sum(memory_quantity(self._newest.values())),
-            power_w=self._sum("power_w"),
+            power_w=self._sum(quantities.POWER_W),
         )
 
     def _sum(self, quantity: str | None) -> float | None:
-        """Over processes or devices, as last read."""
+        """The newest readings of all processes or devices together; None where there are none."""
         found = [sample for (name, _, _), sample in self._newest.items() if name == quantity]
         if not found:
             return None

@@ -1,46 +1,71 @@
-"""What is to be said of a trial that was just played? Of its client, its workers, its machine; pure."""
+"""Findings and facts about a trial that has just run: its client, its load workers, its machine; pure."""
+
+from collections.abc import Sequence
 
 import msgspec
 
 from inferometer.base.units import duration_text
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Finding
 from inferometer.load import WorkerLost
 from inferometer.load.audit import LoadReport
 
-_SLEPT_LEAST_NS = 1_000_000_000
+_LEAST_SUSPENDED_NS = 1_000_000_000
 
 
-def slept_findings(slept_ns: int) -> list[Finding]:
-    """Of a host that was suspended for so long while the trial ran; "nothing" for what is within two clocks' error."""
-    if slept_ns < _SLEPT_LEAST_NS:
+def suspended_findings(suspended_ns: int) -> list[Finding]:
+    """A warning where the host was suspended for this long during the trial; none below a second, which the reading of
+    two clocks explains."""
+    if suspended_ns < _LEAST_SUSPENDED_NS:
         return []
-    message = f"this machine was suspended for {duration_text(slept_ns)} while the trial ran."
-    return [Finding("warning", "suspended", message, "Keep it awake (systemd-inhibit, caffeinate), and measure again.")]
+    message = f"this machine was suspended for {duration_text(suspended_ns)} during the trial."
+    action = "Keep it awake (systemd-inhibit, caffeinate), and measure again."
+    return [Finding("warning", "suspended", message, action)]
 
 
 def retried_finding(error: str) -> Finding:
-    reason = error.splitlines()[0]
-    return Finding(
-        "warning", "retried", f"it failed at first, and was played again: {reason}", "Its log has both in it."
+    """A warning about a trial that ran again after `error`."""
+    message = f"the first attempt failed, and the trial ran again: {error.splitlines()[0]}"
+    return Finding("warning", "retried", message, "The engine's log holds both attempts.")
+
+
+def parallel_findings(arm: str, arms_of_round: Sequence[str]) -> list[Finding]:
+    """A warning about a trial that ran at the same time as other arms; `arms_of_round` may name its own arm too."""
+    others = [other for other in arms_of_round if other != arm]
+    if not others:
+        return []
+    message = (
+        f"it ran at the same time as {', '.join(others)} (`parallel`): they share the CPU, its memory and PCIe, and "
+        "the limits of power and cooling."
     )
+    return [Finding("warning", "parallel", message, "Without `parallel` the trials run one after another, and longer.")]
 
 
-def load_facts(report: LoadReport) -> list[Fact]:
-    """The client's own part, each number by its name; what is not known is left out."""
-    source = "the load workers"
+def client_facts(report: LoadReport) -> list[Fact]:
+    """The client's own part in the trial, one fact per number; unknown numbers are left out."""
     fields = msgspec.structs.asdict(report)
-    return [Fact(f"load_{name}", str(value), source) for name, value in fields.items() if value is not None]
+    return [
+        Fact(quantities.load_fact(name), str(value), "the load workers")
+        for name, value in fields.items()
+        if value is not None
+    ]
 
 
-def load_findings(report: LoadReport) -> list[Finding]:
-    """A note of what the client cost, a warning where that was near what it can do."""
+def client_findings(report: LoadReport) -> list[Finding]:
+    """A note with the client's own cost; a warning where the client was near its limit."""
     severity = "warning" if report.near_the_limit else "note"
     action = "Leave the client a core (fewer `threads`, a quieter machine), or share the load (`--workers`)."
     return [Finding(severity, "client", f"{report.line()}.", action if report.near_the_limit else "")]
 
 
-def lost_finding(lost: WorkerLost) -> Finding:
+def worker_lost_finding(lost: WorkerLost) -> Finding:
+    """The result is invalid: a load worker ended before its part of the plan was over."""
     message = f"load worker {lost.number} {lost.how}; {lost.missing} of its requests have no answer."
-    return Finding(
-        "invalid", "worker-lost", message, "Run it again; a worker that is killed may have had too little memory."
-    )
+    return Finding("invalid", "worker-lost", message, "Run it again; a worker is killed when memory runs out.")
+
+
+def not_counted_finding(tokenizer: str, reason: str) -> Finding:
+    """A warning: the outputs have only the server's token counts."""
+    message = f"the tokens of the outputs could not be counted by {tokenizer}: {reason}."
+    action = "The token counts are the server's own. Name a tokenizer (`tokenizer:`) to have a second count."
+    return Finding("warning", "not-counted", message, action)

@@ -8,7 +8,8 @@ trial (`walk`) and may go one way (`trend`, per trial). The order of trials is a
 import msgspec
 import numpy as np
 
-from inferometer.analysis.compare import Comparison, compare
+from inferometer.analysis.compare import compare
+from inferometer.analysis.comparison import Comparison
 from inferometer.core.record import RequestRecord, Trial
 from inferometer.core.spec import Arm, Spec
 from inferometer.core.study import trial_order

@@ -10,7 +10,7 @@ from typing import Any, cast
 from inferometer.base.errors import RequestWrong
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.request import TokenCounter
-from inferometer.net.http_client import Conversation, server_at
+from inferometer.net.http_client import HttpSession, server_at
 
 
 class LocalTokenizer:
@@ -45,7 +45,7 @@ class ServerTokenizer:
         server = server_at(endpoint.base_url, endpoint.headers, endpoint.verify, endpoint.ca_file)
         self.name = "the server's /tokenize"
         self._model = endpoint.model
-        self._conversation = Conversation(server, timeout_s=60)
+        self._conversation = HttpSession(server, timeout_s=60)
         self._is_vllm = False
 
     def count(self, text: str, special: bool) -> int:

@@ -46,11 +46,11 @@ _FILLERS = (" a", ".", ",", "a", "1", "!")
 
 
 class TraceRow(msgspec.Struct, frozen=True):
-    """One request of a trace. `asked_ns` from the trace's own zero. `block_ids`: of the blocks at the prompt's
+    """One request of a trace. `recorded_ns` from the trace's own zero. `block_ids`: of the blocks at the prompt's
     beginning, in order; empty where the trace tells none."""
 
     line: int
-    asked_ns: int
+    recorded_ns: int
     prompt_tokens: int
     output_tokens: int
     block_ids: tuple[int, ...] = ()
@@ -86,8 +86,8 @@ class TraceFile:
         requests = tuple(
             _request(row, stories.of(number, row), counter, tokens_per_word) for number, row in enumerate(self._rows)
         )
-        asked_ns = tuple(row.asked_ns for row in self._rows)
-        return Sampled(requests, (), tuple(self._notes(requests, counter)), self._source, asked_ns)
+        recorded_ns = tuple(row.recorded_ns for row in self._rows)
+        return Sampled(requests, (), tuple(self._notes(requests, counter)), self._source, recorded_ns)
 
     def _notes(self, requests: Sequence[Request], counter: TokenCounter | None) -> Iterator[str]:
         if counter is None:
@@ -145,12 +145,12 @@ def rows(data: bytes, name: str, block_tokens: int = 512) -> Iterator[TraceRow]:
     before_ns: int | None = None
     for number, cells in lines:
         row = _row(number, cells, name, block_tokens)
-        if before_ns is not None and row.asked_ns < before_ns:
+        if before_ns is not None and row.recorded_ns < before_ns:
             raise DatasetUnusable(
-                f"{name}, line {number}: its time is {(before_ns - row.asked_ns) / NS_PER_S:g} s before that of the "
+                f"{name}, line {number}: its time is {(before_ns - row.recorded_ns) / NS_PER_S:g} s before that of the "
                 "line above. The times of a trace never fall: sort it first."
             )
-        before_ns = row.asked_ns
+        before_ns = row.recorded_ns
         yield row
 
 
@@ -202,7 +202,7 @@ def _row(number: int, cells: _Cells, name: str, block_tokens: int) -> TraceRow:
     prompt_tokens = _count(cells, layout.prompt, place)
     return TraceRow(
         line=number,
-        asked_ns=round(asked * layout.unit_ns),
+        recorded_ns=round(asked * layout.unit_ns),
         prompt_tokens=prompt_tokens,
         output_tokens=_count(cells, layout.output, place),
         block_ids=_block_ids(cells, prompt_tokens, block_tokens, place),

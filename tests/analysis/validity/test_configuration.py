@@ -73,7 +73,7 @@ def test_flash_attention_asked_for_and_not_in_force_is_invalid_and_names_its_sou
     facts = {"in_force_flash_attn": "off", "asked_flash_attn": "on"}
     (found,) = settings_not_in_force([make.case(make.trial(facts=facts))])
     assert (found.severity, found.code, found.trial) == ("invalid", "flash-attention", 1)
-    assert "on was asked for, and it is off (the engine's log)" in found.message
+    assert "was set to on, but it is off (the engine's log)" in found.message
 
 
 @pytest.mark.parametrize("asked", [{"asked_flash_attn": "off"}, {}])
@@ -114,7 +114,7 @@ def test_an_external_server_that_names_another_model_than_asked_is_warned_of(mak
     arm = Arm(engine="external", url="http://h", model="qwen")
     (found,) = another_model([make.case(make.trial(), arm=arm)])
     assert (found.severity, found.code) == ("warning", "another-model")
-    assert "qwen was asked for, and the answers name m" in found.message
+    assert "requests qwen, but the answers name m" in found.message
 
 
 @pytest.mark.parametrize("asked", ["m", ""])

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from inferometer.cli import app
 from inferometer.probes.machine_facts import machine_facts
 from inferometer.results.read import read_study
-from inferometer.standin import standin_pair
+from inferometer.standin.pairs import standin_pair
 from inferometer.testing.llama_server_shim import write_binary
 from inferometer.testing.scripted_server import (
     Received,
@@ -112,7 +112,7 @@ def sound(number: int) -> Iterable[Step]:
 def test_two_arms_that_do_the_same_are_valid_and_have_a_verdict(tmp_path: Path, serve):
     result = run(tmp_path, {"base": external(serve(sound)), "other": external(serve(sound))})
     require_valid(result)
-    assert f"{PROMPTS} of {PROMPTS} answers are base's to the letter" in " ".join(result.stdout.split())
+    assert f"outputs identical to base: {PROMPTS}/{PROMPTS}" in " ".join(result.stdout.split())
     assert "output token throughput" in result.stdout
 
 
@@ -120,7 +120,7 @@ def test_the_machine_s_cores_reach_the_checks(tmp_path: Path, serve):
     run(tmp_path, {"only": external(serve(sound))}, trials=1)
     study = read_study(tmp_path / "study")
     cores = next(int(fact.value) for fact in machine_facts() if fact.name == "cpu_cores_logical")
-    assert [case.cores for case in study.cases({})] == [cores]
+    assert [case.cores for case in study.arm_trials("inferometer")] == [cores]
 
 
 # --- it did not do what it says -------------------------------------------------------------------
@@ -141,7 +141,9 @@ SMALL = {"workload": {"kind": "builtin", "num_prompts": 3, "max_tokens": 16}, "t
 def test_a_draft_that_the_engine_ignored_is_invalid(tmp_path: Path, llama):
     arm, draft = llama
     result = run(tmp_path, {"base": arm, "draft": {**arm, "args": ["-t", "1", "-md", draft]}}, **SMALL)
-    require_invalid(result, "draft: a draft was asked for, and the engine reports no drafted token in 1 of 1 trials.")
+    require_invalid(
+        result, "draft: the draft model was not used: the engine reports no drafted token in 1 of 1 trials."
+    )
 
 
 def test_a_draft_that_is_used_is_valid(tmp_path: Path, llama):
@@ -164,7 +166,7 @@ def test_a_server_behind_which_two_models_answer_is_invalid(tmp_path: Path, serv
 
 def test_a_server_that_names_another_model_than_asked_is_warned_of(tmp_path: Path, serve):
     result = run(tmp_path, {"base": {**external(serve(sound)), "model": "qwen"}})
-    require_valid(result, "base: qwen was asked for, and the answers name scripted.")
+    require_valid(result, "base: the arm requests qwen, but the answers name scripted.")
 
 
 # --- it did not do the same -----------------------------------------------------------------------
@@ -173,7 +175,7 @@ def test_a_server_that_names_another_model_than_asked_is_warned_of(tmp_path: Pat
 def test_an_arm_whose_answers_loop_is_invalid(tmp_path: Path, serve):
     looping = serve(lambda number: chat_stream(LOOP, gap_s=0.001))
     result = run(tmp_path, {"base": external(serve(sound)), "broken": external(looping)})
-    require_invalid(result, "broken: 100% of its answers are broken against 0% of base's")
+    require_invalid(result, "broken: 100% of its answers are broken, but 0% of base's")
 
 
 def test_other_texts_of_another_length_that_end_otherwise_are_warned_of(tmp_path: Path, serve):
@@ -183,9 +185,9 @@ def test_other_texts_of_another_length_that_end_otherwise_are_warned_of(tmp_path
     result = run(tmp_path, {"base": external(serve(sound)), "short": external(serve(short))})
     require_valid(
         result,
-        "short: it generated -50.0% tokens against base",
-        "short: 100% of its answers end by 'content_filter' against 0% of base's",
-        f"short: 0 of {PROMPTS} answers are base's to the letter; base with itself {PROMPTS} of {PROMPTS}",
+        "short: it generated 50.0% fewer tokens than base",
+        "short: 100% of its answers end with 'content_filter', but 0% of base's",
+        f"short: outputs identical to base: 0/{PROMPTS} (base between two trials: {PROMPTS}/{PROMPTS})",
     )
 
 
@@ -194,9 +196,9 @@ def test_studies_of_other_prompts_are_invalid_beside_one_another_and_of_other_sa
     for name, fields in (("a", {}), ("b", {"seed": 2}), ("c", {"sampling": {"ignore_eos": True}})):
         require_valid(run(tmp_path / name, {name: external(server)}, **fields))
     others = CliRunner().invoke(app, ["compare", str(tmp_path / "a/study"), str(tmp_path / "b/study")])
-    require_invalid(others, "b: it was asked for other prompts than a")
+    require_invalid(others, "b: it got different prompts from a")
     alike = CliRunner().invoke(app, ["compare", str(tmp_path / "a/study"), str(tmp_path / "c/study")])
-    require_valid(alike, "c: its sampling is not that of a: ignore_eos True against False.")
+    require_valid(alike, "c: its sampling differs from a's: ignore_eos True, not False.")
 
 
 # --- the cache ------------------------------------------------------------------------------------
@@ -209,7 +211,7 @@ FEW = {"workload": {"kind": "builtin", "num_prompts": 5, "max_tokens": 8}}
 def test_an_engine_that_is_kept_answers_from_its_cache(tmp_path: Path):
     kept = run(tmp_path / "kept", {"kept": EMBEDDED}, restart="never", **FEW)
     assert kept.exit_code == 0
-    assert "of its prompt tokens came from the prefix cache beyond what the prompts share." in " ".join(
+    assert "of its prompt tokens came from the prefix cache, beyond what the prompts share." in " ".join(
         kept.stdout.split()
     )
     anew = run(tmp_path / "anew", {"anew": EMBEDDED}, restart="always", **FEW)
@@ -218,7 +220,7 @@ def test_an_engine_that_is_kept_answers_from_its_cache(tmp_path: Path):
     both = CliRunner().invoke(app, ["compare", str(tmp_path / "anew/study"), str(tmp_path / "kept/study")])
     assert both.exit_code == 3
     said = " ".join(both.stdout.partition("Metric  ")[0].split())
-    assert "of its prompt tokens came from the prefix cache beyond what the prompts share: the other arms" in said
+    assert "of its prompt tokens came from the prefix cache, beyond what the prompts share. Other arms" in said
 
 
 # --- it was not itself ----------------------------------------------------------------------------
@@ -269,9 +271,11 @@ def test_a_trial_that_failed_is_left_out_and_said_with_an_exit_code_of_its_own(t
     gone = {"engine": "external", "url": "http://127.0.0.1:9", "model": "m"}
     result = run(tmp_path, {"base": external(serve(sound)), "gone": gone})
     assert result.exit_code == 1
-    assert "gone, trial 1: it did not end well (failed: nothing answers at" in " ".join(result.stdout.split())
+    assert "gone, trial 1: the trial did not complete and was excluded (failed: nothing answers at" in " ".join(
+        result.stdout.split()
+    )
 
 
 def test_one_trial_is_noted(tmp_path: Path, serve):
     result = run(tmp_path, {"base": external(serve(sound))}, trials=1)
-    assert "Note: base: it has one trial" in result.stdout
+    assert "Note: base: it has only one trial" in result.stdout

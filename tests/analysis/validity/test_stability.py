@@ -9,8 +9,8 @@ from inferometer.analysis.validity.stability import (
     gpu_state,
     machine_busy,
     not_warm,
-    told_by_trials,
     too_few_trials,
+    trial_findings,
 )
 from inferometer.core.record import Finding, TokenUsage
 
@@ -99,7 +99,7 @@ def test_a_trend_of_more_than_10_percent_from_end_to_end_is_warned_of(make, chan
 def test_a_drift_is_said_with_its_direction_and_trials(make):
     rising = make.trial(make.of("tpot_ms", [10 + 0.1 * i for i in range(21)]))
     (found,) = drift([make.case(*make.as_trials(rising, rising, rising))])
-    assert "goes by +20% from the first to the last request (3 of 3 trials)" in found.message
+    assert "changes by +20% from the first to the last request (3 of 3 trials)" in found.message
 
 
 def test_trials_that_go_up_and_down_do_not_drift_together(make):
@@ -159,8 +159,8 @@ def test_noise_of_a_few_percent_is_neither_a_cold_start_nor_a_drift(make, share,
         (0x0, ""),
         (0x1 | 0x2 | 0x4, ""),  # idle, an application's clock, the power cap that every card reaches
         (0x8, "hardware slowdown"),
-        (0x20, "too hot, by software"),
-        (0x44, "too hot, by hardware"),
+        (0x20, "software thermal slowdown"),
+        (0x44, "hardware thermal slowdown"),
         (0x80, "power brake"),
     ],
 )
@@ -236,7 +236,7 @@ def test_other_processes_on_more_than_5_percent_of_a_gpu_are_warned_of(make, per
 
 def test_what_a_trial_found_itself_is_passed_on_with_its_place_but_for_notes(make):
     told = (Finding("note", "client", "client: all well"), Finding("invalid", "worker-lost", "worker 1 is gone"))
-    (found,) = told_by_trials([make.case(make.trial(number=3, findings=told), name="draft")])
+    (found,) = trial_findings([make.case(make.trial(number=3, findings=told), name="draft")])
     assert (found.code, found.arm, found.trial) == ("worker-lost", "draft", 3)
 
 
@@ -252,7 +252,7 @@ def test_any_failed_request_is_warned_of_and_more_than_a_tenth_are_invalid(make,
 def test_the_first_failure_is_shown_in_one_line(make, error):
     (found,) = failures([make.case(make.trial([make.failed(0, error), make.failed(1, "other", "cut")]))])
     assert "(http_error 1, cut 1)" in found.message
-    assert found.message.endswith("the first: HTTP 500.")
+    assert found.message.endswith("First error: HTTP 500.")
 
 
 def test_a_trial_without_a_failure_is_silent(make):

@@ -41,11 +41,11 @@ def test_the_same_plan_is_silent_and_so_is_one_arm_alone(make):
 @pytest.mark.parametrize(
     ("prompts", "max_tokens", "severity", "what"),
     [
-        (["a", "x"], 8, "invalid", "other prompts than base"),
-        (["a"], 8, "invalid", "other prompts than base (1 and 2 requests)"),
-        (["a", "b"], 9, "invalid", "other lengths than base"),
-        (["b", "a"], 8, "warning", "in another order"),
-        (["a", "b"], 8, "warning", "in another order, at other times, or so many at once"),
+        (["a", "x"], 8, "invalid", "different prompts from base"),
+        (["a"], 8, "invalid", "different prompts from base (1 and 2 requests)"),
+        (["a", "b"], 9, "invalid", "different lengths from base"),
+        (["b", "a"], 8, "warning", "a different order"),
+        (["a", "b"], 8, "warning", "with a different order, timing or concurrency"),
     ],
 )
 def test_another_plan_is_said_to_differ_in_what_it_differs(make, prompts, max_tokens, severity, what):
@@ -61,7 +61,7 @@ def test_other_sampling_is_shown(make):
     other = make.case(make.trial(), name="other", sampling=Sampling(temperature=0.7))
     (found,) = other_prompts([base, other])
     assert (found.severity, found.code) == ("warning", "other-sampling")
-    assert "temperature 0.7 against 0.0" in found.message
+    assert "temperature 0.7, not 0.0" in found.message
 
 
 # --- how much was written -------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_finish_reasons_that_differ_are_warned_of_with_their_shares(make):
     base, other = ended(make, *["stop"] * 40, *["length"] * 10), ended(make, *["stop"] * 20, *["length"] * 30)
     (found,) = finish_reasons(pair(make, base, other))
     assert (found.severity, found.code) == ("warning", "finish-reasons")
-    assert "60% of its answers end by 'length' against 20% of base's" in found.message
+    assert "60% of its answers end with 'length', but 20% of base's" in found.message
 
 
 def test_a_few_answers_that_end_otherwise_are_no_finding(make):
@@ -134,7 +134,7 @@ def changed(count: int) -> list[str]:
 def test_texts_to_the_letter_alike_are_noted(make):
     (found,) = other_output(pair(make, written(make, *BASE), written(make, *BASE), plan="p"))
     assert (found.severity, found.code) == ("note", "same-output")
-    assert "20 of 20 answers are base's to the letter" in found.message
+    assert "outputs identical to base: 20/20" in found.message
 
 
 def test_other_texts_are_warned_of_with_the_place_of_the_first_difference(make):
@@ -142,7 +142,7 @@ def test_other_texts_are_warned_of_with_the_place_of_the_first_difference(make):
     other = make.case(written(make, *changed(12)), name="other")
     (found,) = other_output([base, other])
     assert (found.severity, found.code) == ("warning", "other-output")
-    assert "8 of 20 answers are base's to the letter; base with itself 20 of 20" in found.message
+    assert "outputs identical to base: 8/20 (base between two trials: 20/20)" in found.message
     assert "character 10 of r0" in found.message
 
 
@@ -197,7 +197,7 @@ def test_an_arm_alone_in_its_loops_makes_the_comparison_invalid(make):
     found = findings(pair(make, looping(make, 0), looping(make, 12)))
     (first,) = [one for one in found if one.severity == "invalid"]
     assert (first.code, first.arm) == ("degenerate", "other")
-    assert "60% of its answers are broken against 0% of base's" in first.message
+    assert "60% of its answers are broken, but 0% of base's" in first.message
     (warning,) = [one for one in found if (one.severity, one.code) == ("warning", "degenerate")]
     assert "12 of 20 answers are broken (loops 12)" in warning.message
 
@@ -231,7 +231,7 @@ def test_a_thought_in_a_loop_before_a_sound_answer_and_a_tool_call_are_no_broken
 def test_an_answer_cut_short_of_the_length_asked_is_broken(make):
     short = make.trial(make.answers(finish_reason="length", tokens=21))
     (found,) = degenerate_output([make.case(short, max_tokens=64)])
-    assert "cut short of the length asked 20" in found.message
+    assert "shorter than the requested length 20" in found.message
     assert said(degenerate_output([make.case(short, max_tokens=21)])) == []
     assert said(degenerate_output([make.case(short)])) == []
     uncounted = make.trial(make.answers(finish_reason="length", usage=None))  # two events, and no count

@@ -1,21 +1,26 @@
-"""May these trials, and these arms beside one another, be believed? Findings as values, each with evidence and action.
+"""Validity checks of trials and of comparisons between arms: findings with evidence and action.
 
-Each check is a function of cases; `findings` runs them all. `thresholds` has every bound with its reason.
+Each check is a function of the arms and their trials; `findings` runs all checks. `thresholds` holds every bound and
+its reason.
 """
 
 from collections.abc import Sequence
 
+from inferometer.analysis.validity.answers import canned_answers, error_texts, other_lengths
 from inferometer.analysis.validity.arm_trials import ArmTrials, Check
 from inferometer.analysis.validity.configuration import another_model, draft_not_used, settings_not_in_force
-from inferometer.analysis.validity.cross_study import of_two_studies
+from inferometer.analysis.validity.counts import counts_of_arms, refuted_numbers
+from inferometer.analysis.validity.cross_study import other_study
+from inferometer.analysis.validity.delivery import not_streamed
+from inferometer.analysis.validity.load_shape import concurrency_held, saturated
 from inferometer.analysis.validity.stability import (
     drift,
     failures,
     gpu_state,
     machine_busy,
     not_warm,
-    told_by_trials,
     too_few_trials,
+    trial_findings,
 )
 from inferometer.analysis.validity.workload_equivalence import (
     cache_helped,
@@ -33,28 +38,36 @@ CHECKS: tuple[Check, ...] = (
     draft_not_used,
     settings_not_in_force,
     another_model,
-    of_two_studies,
+    other_study,
     other_prompts,
     token_totals,
     finish_reasons,
     other_output,
     degenerate_output,
     cache_helped,
+    refuted_numbers,
+    counts_of_arms,
+    canned_answers,
+    error_texts,
+    other_lengths,
+    not_streamed,
+    saturated,
+    concurrency_held,
     not_warm,
     drift,
     gpu_state,
     machine_busy,
-    told_by_trials,
+    trial_findings,
     failures,
     too_few_trials,
 )
-"""Every check, in the order of the questions: was it done, was it the same, was the machine itself."""
+"""Every check, in this order: the arm did what was configured, the arms did the same work, the machine was stable."""
 
 
-def findings(cases: Sequence[ArmTrials]) -> list[Finding]:
-    """What is to be said of these arms, the first being the baseline: the gravest first."""
-    if not cases:
+def findings(arms: Sequence[ArmTrials]) -> list[Finding]:
+    """All findings on these arms, the most severe first. The first arm is the baseline."""
+    if not arms:
         return []
     order = ("invalid", "warning", "note")
-    found = [finding for check in CHECKS for finding in check(cases)]
+    found = [finding for check in CHECKS for finding in check(arms)]
     return sorted(found, key=lambda finding: order.index(finding.severity))

@@ -1,4 +1,4 @@
-"""What does a check look at? An arm with its trials, and what each of its requests asked."""
+"""Input of the validity checks: an arm with its trials and its planned requests."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,9 +14,9 @@ from inferometer.metrics.row_inputs import RowInput
 
 
 class ArmTrials(msgspec.Struct, frozen=True):
-    """An arm with its trials. `requests`: what the plan asked, by index. `plan`: equal for arms that were asked the
-    same. `cores`: the machine's, None where that is not known. `study`: the name of the one that it is of, "" where
-    there is only one; `machine`, `workload` and `seed` are that study's."""
+    """An arm with its trials. `requests`: the plan's requests, by index. `plan`: equal for arms that played the same
+    plan. `cores`: of the machine, None if unknown. `study`: the name of the arm's study, "" if there is only one;
+    `machine`, `workload` and `seed` belong to that study."""
 
     name: str
     arm: Arm
@@ -50,12 +50,12 @@ class ArmTrials(msgspec.Struct, frozen=True):
 Check = Callable[[Sequence[ArmTrials]], Iterator[Finding]]
 
 
-def each(check: Callable[[ArmTrials], Iterable[Finding]]) -> Check:
-    """A check of one arm by itself, for all."""
+def for_each_arm(check: Callable[[ArmTrials], Iterable[Finding]]) -> Check:
+    """Turn a check of one arm into a check of all arms."""
 
     @functools.wraps(check)
-    def of_all(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
-        for case in cases:
+    def check_all(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
+        for case in arms:
             yield from check(case)
 
-    return of_all
+    return check_all

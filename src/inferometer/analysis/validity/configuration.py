@@ -1,51 +1,55 @@
-"""Did the arm do what it says? Its draft, its flash attention, its layers on the GPU, its model."""
+"""Checks that the engine did what the arm configures: draft, flash attention, GPU layers, model."""
 
 from collections import Counter
 from collections.abc import Iterable
 
-from inferometer.analysis.validity.arm_trials import ArmTrials, each
+from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
+from inferometer.core import quantities
 from inferometer.core.record import Finding
 from inferometer.metrics import acceptance
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.trial_measures import drafted_tokens
 
 
-@each
+@for_each_arm
 def draft_not_used(case: ArmTrials) -> Iterable[Finding]:
-    asked = case.arm.draft is not None or any(_fact(trial, "asked_draft") == "on" for trial in case.trials)
+    """The arm configures a draft, and the engine did not use it or does not report whether it did."""
+    requested = case.arm.draft is not None or any(
+        _fact(trial, quantities.REQUESTED_DRAFT) == "on" for trial in case.trials
+    )
     trials = [trial for trial in case.done if trial.timings]
-    if not asked or not trials:
+    if not requested or not trials:
         return
     used = [_draft_used(trial) for trial in trials]
     if False in used:
-        where = f"in {used.count(False)} of {len(trials)} trials"
+        trial_count = f"{used.count(False)} of {len(trials)} trials"
         yield case.finding(
             "invalid",
             "draft-not-used",
-            f"a draft was asked for, and the engine reports no drafted token {where}.",
-            "Today's llama-server ignores -md without --spec-type: see the engine's log and its --help.",
+            f"the draft model was not used: the engine reports no drafted token in {trial_count}.",
+            "Recent llama-server builds ignore -md without --spec-type: check the engine's log and its --help.",
         )
     elif None in used:
-        where = f"in {used.count(None)} of {len(trials)} trials"
+        trial_count = f"{used.count(None)} of {len(trials)} trials"
         yield case.finding(
             "warning",
             "draft-unknown",
-            f"a draft was asked for, and the engine tells nothing of drafting {where}: was it used?",
-            "Let the engine publish its counters (/metrics), or its timings.",
+            f"it is unknown whether the draft was used: the engine reports nothing about drafting in {trial_count}.",
+            "Enable the engine's counters (/metrics) or timings.",
         )
 
 
 def _draft_used(trial: TrialView) -> bool | None:
-    """By the engine's counts, else by what it says to be in force; None where it says nothing. Builds of 2024 count no
-    drafted tokens in their answers, and say in their log that there is a draft."""
+    """By the engine's counts, else by the effective setting that it reports; None if it reports nothing. Builds of 2024
+    do not count drafted tokens in their answers, but their log says that there is a draft."""
     drafted, counted = drafted_tokens(trial), acceptance.drafted_by_counter(trial)
     if drafted is not None or counted is not None:
         return bool(drafted or counted)
-    in_force = _fact(trial, "in_force_draft")
-    if in_force is not None:
-        return in_force == "on"
+    effective = _fact(trial, quantities.EFFECTIVE_DRAFT)
+    if effective is not None:
+        return effective == "on"
     if any(request.record.timings is not None for request in trial.requests):
-        return False  # these count drafted tokens where there are any
+        return False  # timings include drafted tokens if there are any
     return None
 
 
@@ -53,42 +57,43 @@ def _fact(trial: TrialView, name: str) -> str | None:
     return next((fact.value for fact in trial.trial.facts if fact.name == name), None)
 
 
-@each
+@for_each_arm
 def settings_not_in_force(case: ArmTrials) -> Iterable[Finding]:
-    """What was asked for and what is in force, as the engine knows its flags and its log."""
+    """Requested and effective settings differ, by the engine's flags and its log."""
     for trial in case.done:
         facts = {fact.name: fact for fact in trial.trial.facts}
-        asked, attention = _fact(trial, "asked_flash_attn"), facts.get("in_force_flash_attn")
-        if asked is not None and attention is not None and attention.value != asked:
+        requested, attention = _fact(trial, quantities.REQUESTED_FLASH_ATTN), facts.get(quantities.EFFECTIVE_FLASH_ATTN)
+        if requested is not None and attention is not None and attention.value != requested:
             yield case.finding(
                 "invalid",
                 "flash-attention",
-                f"flash attention {asked} was asked for, and it is {attention.value} ({attention.source}).",
-                "This build, model or device may not have it: see the engine's log.",
+                f"flash attention was set to {requested}, but it is {attention.value} ({attention.source}).",
+                "The build, model or device may not support it: check the engine's log.",
                 trial.trial.number,
             )
-        wanted, layers = _fact(trial, "asked_gpu_layers"), facts.get("in_force_gpu_layers")
-        if wanted is not None and layers is not None and _is_fewer(layers.value, wanted):
+        requested, layers = _fact(trial, quantities.REQUESTED_GPU_LAYERS), facts.get(quantities.EFFECTIVE_GPU_LAYERS)
+        if requested is not None and layers is not None and _is_fewer(layers.value, requested):
             yield case.finding(
                 "invalid",
                 "gpu-layers",
-                f"{wanted} layers were asked for on the GPU, and {layers.value} are there ({layers.source}).",
-                "Is this build made for this GPU, and is there memory left? See the engine's log.",
+                f"only {layers.value} layers are on the GPU, but {requested} were requested ({layers.source}).",
+                "Check that the build supports this GPU and that its memory suffices: see the engine's log.",
                 trial.trial.number,
             )
 
 
-def _is_fewer(in_force: str, asked: str) -> bool:
-    """Whether `24/25` layers are fewer than asked for: a number, or `all`."""
-    on_gpu, _, total = in_force.partition("/")
+def _is_fewer(effective: str, requested: str) -> bool:
+    """Whether effective layers such as `24/25` are fewer than requested: a number, or `all`."""
+    on_gpu, _, total = effective.partition("/")
     if not (on_gpu.isdecimal() and total.isdecimal()):
         return False
-    least = int(asked) if asked.isdecimal() else int(total)
-    return int(on_gpu) < min(least, int(total))
+    minimum = int(requested) if requested.isdecimal() else int(total)
+    return int(on_gpu) < min(minimum, int(total))
 
 
-@each
+@for_each_arm
 def another_model(case: ArmTrials) -> Iterable[Finding]:
+    """Answers that name several models, or another model than the arm configures."""
     named = Counter(
         request.record.model for trial in case.done for request in trial.requests if request.record.model is not None
     )
@@ -97,12 +102,12 @@ def another_model(case: ArmTrials) -> Iterable[Finding]:
             "invalid",
             "another-model",
             f"answers came from several models: {', '.join(f'{name} ({n})' for name, n in named.most_common(3))}.",
-            "Give each arm a server of its own, or the model's name in `model:`.",
+            "Use a separate server for each arm, or set `model:` to the model's name.",
         )
     elif named and case.arm.engine == "external" and case.arm.model and case.arm.model not in named:
         yield case.finding(
             "warning",
             "another-model",
-            f"{case.arm.model} was asked for, and the answers name {next(iter(named))}.",
-            "Many servers answer any name with the one model they have: make sure that it is the one you mean.",
+            f"the arm requests {case.arm.model}, but the answers name {next(iter(named))}.",
+            "Many servers answer every name with their only model: check that it is the model you mean.",
         )

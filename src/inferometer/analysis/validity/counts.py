@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from inferometer.analysis import thresholds
-from inferometer.analysis.validity.arm_trials import ArmTrials, each
+from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.core.record import Events, Finding
 from inferometer.metrics.measures import RequestView
 from inferometer.metrics.row_inputs import RowInput
@@ -29,7 +29,7 @@ _WITHHELD_BY: dict[str, tuple[RowInput, ...]] = {
 _CHARACTERS = "Compare characters per second and the time per answer, which need no tokenizer."
 
 
-@each
+@for_each_arm
 def refuted_numbers(case: ArmTrials) -> Iterable[Finding]:
     """Numbers of single requests that a known fact refutes (see `metrics.consistency`)."""
     requests = [request for trial in case.done for request in trial.requests]

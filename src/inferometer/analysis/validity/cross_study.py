@@ -1,6 +1,6 @@
-"""What else differs between arms of two studies: machine, data set, seed, engine build, model files, settings?
+"""Checks of arms from different studies: machine, data set, seed, engine build, model files, settings.
 
-Within one study they are its own or what it compares; between two they may differ without anybody meaning it.
+Within one study these are equal, or they are what the study compares. Between two studies they may differ by accident.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,89 +9,95 @@ from typing import Any
 import msgspec
 
 from inferometer.analysis.validity.arm_trials import ArmTrials
+from inferometer.core import quantities
 from inferometer.core.record import Fact, Finding
 from inferometer.core.spec import Arm
 
 
-def of_two_studies(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
-    first, *others = cases
+def other_study(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
+    """Differences between the baseline and each arm of another study."""
+    first, *others = arms
     for case in others:
         if case.study != first.study:
-            yield from _grounds(case, first)
-            yield from _set_ups(case, first)
+            yield from _study_differences(case, first)
+            yield from _arm_differences(case, first)
 
 
-def _grounds(case: ArmTrials, first: ArmTrials) -> Iterator[Finding]:
-    """What all arms of a study share: said of the studies, so that it is said once however many arms are paired."""
-    if unlike := _unlike(_hardware(case.machine), _hardware(first.machine)):
+def _study_differences(case: ArmTrials, first: ArmTrials) -> Iterator[Finding]:
+    """Differences in what all arms of a study share. The findings name the studies and not the arms, so that equal
+    findings of several pairs can be merged."""
+    if differences := _differences(_hardware(case.machine), _hardware(first.machine)):
         yield Finding(
             "warning",
             "other-machine",
-            f"{case.study} was measured on another machine than {first.study}: {unlike}.",
-            "Unless the machines are what you compare, measure both on one, best in one study.",
+            f"{case.study} was measured on a different machine than {first.study}: {differences}.",
+            "Unless you want to compare machines, measure both on one machine, preferably in one study.",
         )
-    if unlike := _unlike(case.workload, first.workload):
+    if differences := _differences(case.workload, first.workload):
         yield Finding(
             "warning",
             "other-workload",
-            f"the requests of {case.study} come from elsewhere than those of {first.study}: {unlike}.",
-            "Give both the same data set and tokenizer.",
+            f"{case.study} has a different workload than {first.study}: {differences}.",
+            "Use the same data set and tokenizer for both.",
         )
     if case.seed != first.seed:
         yield Finding(
             "warning",
             "other-seed",
-            f"{case.study} has seed {case.seed}, {first.study} {first.seed}: which prompts, in which order, when.",
-            "Give both the same seed.",
+            f"{case.study} has seed {case.seed}, {first.study} has seed {first.seed}: prompts, order and times differ.",
+            "Use the same seed for both.",
         )
 
 
-def _set_ups(case: ArmTrials, first: ArmTrials) -> Iterator[Finding]:
-    if unlike := _unlike(_build(case), _build(first)):
+def _arm_differences(case: ArmTrials, first: ArmTrials) -> Iterator[Finding]:
+    """Differences in engine, model, draft and settings of two arms."""
+    if differences := _differences(_build(case), _build(first)):
         yield case.finding(
             "warning",
             "other-build",
-            f"its engine is not that of {first.name}: {unlike}.",
-            "Unless the engines are what you compare, run both with one build.",
+            f"its engine differs from {first.name}'s: {differences}.",
+            "Unless you want to compare engines, run both with the same build.",
         )
-    if unlike := _unlike_file(case, first, "model"):
+    if differences := _file_difference(case, first, "model"):
         yield case.finding(
             "warning",
             "other-model",
-            f"its model is not that of {first.name}: {unlike}.",
-            "Unless the models are what you compare, give both the same file.",
+            f"its model differs from {first.name}'s: {differences}.",
+            "Unless you want to compare models, use the same file for both.",
         )
     both_draft = case.arm.draft is not None and first.arm.draft is not None
-    if both_draft and (unlike := _unlike_file(case, first, "draft")):
+    if both_draft and (differences := _file_difference(case, first, "draft")):
         yield case.finding(
             "warning",
             "other-draft",
-            f"its draft is not that of {first.name}: {unlike}.",
-            "Unless the drafts are what you compare, give both the same file.",
+            f"its draft differs from {first.name}'s: {differences}.",
+            "Unless you want to compare drafts, use the same file for both.",
         )
-    if _own_name(case) == _own_name(first) and (unlike := _unlike(_settings(case.arm), _settings(first.arm))):
+    if _name_in_study(case) == _name_in_study(first) and (
+        differences := _differences(_settings(case.arm), _settings(first.arm))
+    ):
         yield case.finding(
             "warning",
             "other-settings",
-            f"it is not set up as {first.name}: {unlike}.",
-            "Unless these settings are what you compare, give both the same.",
+            f"its settings differ from {first.name}'s: {differences}.",
+            "Unless you want to compare these settings, use the same for both.",
         )
 
 
-def _own_name(case: ArmTrials) -> str:
+def _name_in_study(case: ArmTrials) -> str:
     return case.name.removeprefix(f"{case.study}/")
 
 
-def _unlike(mine: Mapping[str, str], theirs: Mapping[str, str]) -> str:
-    """Each name whose values differ, with both; "" where none does."""
+def _differences(mine: Mapping[str, str], theirs: Mapping[str, str]) -> str:
+    """Each name whose values differ, with both values; "" if all are equal."""
     names = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
     return "; ".join(
-        f"{name.replace('_', ' ')} {_short(mine.get(name))} against {_short(theirs.get(name))}" for name in names
+        f"{name.replace('_', ' ')} {_short(mine.get(name))}, not {_short(theirs.get(name))}" for name in names
     )
 
 
 def _short(value: str | None) -> str:
-    """A hash by its first twelve digits."""
+    """The value, shortened to twelve digits if it is a hash."""
     if value is None:
         return "unknown"
     is_hash = len(value) == 64 and all(letter in "0123456789abcdef" for letter in value)
@@ -99,35 +105,35 @@ def _short(value: str | None) -> str:
 
 
 def _hardware(facts: Sequence[Fact]) -> dict[str, str]:
-    """Without what differs from one start of a machine to the next, and without the client's Python."""
-    kept = ("os", "cpu", "cpu_cores_physical", "cpu_cores_logical", "memory", "inferometer")
+    """Hardware and system, without facts that change at every boot and without the client's Python version."""
+    kept = ("os", "cpu", quantities.CPU_CORES_PHYSICAL, quantities.CPU_CORES_LOGICAL, "memory", "inferometer")
     return {fact.name: fact.value for fact in facts if fact.name in kept or fact.name.startswith("gpu")}
 
 
 def _facts(case: ArmTrials) -> dict[str, str]:
-    """Of the arm's first trial that has any."""
+    """The facts of the arm's first trial that has any."""
     facts = next((trial.trial.facts for trial in case.trials if trial.trial.facts), ())
     return {fact.name: fact.value for fact in facts}
 
 
 def _build(case: ArmTrials) -> dict[str, str]:
     facts = _facts(case)
-    known = {"build": facts.get("engine_version"), "server header": facts.get("engine_server_header")}
+    known = {"build": facts.get(quantities.ENGINE_VERSION), "server header": facts.get(quantities.ENGINE_SERVER_HEADER)}
     return {"engine": case.arm.engine} | {name: value for name, value in known.items() if value is not None}
 
 
-def _unlike_file(case: ArmTrials, first: ArmTrials, role: str) -> str:
-    """By hash and size where both have these, else by name; "" for the same, and where nothing is known."""
+def _file_difference(case: ArmTrials, first: ArmTrials, role: str) -> str:
+    """By hash and size if both have them, else by name; "" for the same file, and if nothing is known."""
     mine, theirs = _facts(case), _facts(first)
     name, other = _model_name(case, mine, role), _model_name(first, theirs, role)
     hashed = [hash_name for hash_name in _HASHES if f"{role}_{hash_name}" in mine.keys() & theirs.keys()]
     if not hashed:
-        said = f"{name or 'unknown'} against {other or 'unknown'} (by name: not both have a hash)"
-        return "" if name == other else said
+        text = f"{name or 'unknown'}, not {other or 'unknown'} (compared by name: a hash is missing)"
+        return "" if name == other else text
     hash_name = f"{role}_{hashed[0]}"
     if all(mine.get(fact) == theirs.get(fact) for fact in (hash_name, f"{role}_bytes")):
         return ""
-    return f"{name} (sha256 {_short(mine[hash_name])}) against {other} (sha256 {_short(theirs[hash_name])})"
+    return f"{name} (sha256 {_short(mine[hash_name])}), not {other} (sha256 {_short(theirs[hash_name])})"
 
 
 _HASHES = ("head_sha256", "config_sha256")
@@ -139,12 +145,12 @@ def _model_name(case: ArmTrials, facts: Mapping[str, str], role: str) -> str:
             return facts[name]
     if role == "draft":
         return "" if case.arm.draft is None else case.arm.draft.model.rpartition("/")[2]
-    told = (request.record.model for trial in case.trials for request in trial.requests if request.record.model)
-    return next(told, case.arm.model).rpartition("/")[2]
+    reported = (request.record.model for trial in case.trials for request in trial.requests if request.record.model)
+    return next(reported, case.arm.model).rpartition("/")[2]
 
 
 def _settings(arm: Arm) -> dict[str, str]:
-    """How the arm is set up, but for where its files lie. Of its environment only the names: values may be secrets."""
+    """The arm's settings, without paths of files. Only the names of environment variables: values may be secrets."""
     plain: dict[str, Any] = {
         name: value
         for name, value in msgspec.structs.asdict(arm).items()

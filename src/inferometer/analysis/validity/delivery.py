@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from inferometer.analysis import thresholds
-from inferometer.analysis.validity.arm_trials import ArmTrials, each
+from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.core.record import Finding
 from inferometer.metrics import acceptance
 from inferometer.metrics.request_measures import request_delivery
@@ -16,7 +16,7 @@ _CAUSES = (
 )
 
 
-@each
+@for_each_arm
 def not_streamed(case: ArmTrials) -> Iterable[Finding]:
     """Answers that came all at once, or in large pieces, without a draft that explains it."""
     answers = [found for trial in case.done for request in trial.requests if (found := request_delivery(request))]

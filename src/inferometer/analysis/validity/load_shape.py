@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from inferometer.analysis import thresholds
-from inferometer.analysis.validity.arm_trials import ArmTrials, each
+from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.core.record import Finding, RequestRecord
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.statistics import Floats
@@ -67,7 +67,7 @@ def is_saturated(found: Backlog) -> bool:
     )
 
 
-@each
+@for_each_arm
 def saturated(case: ArmTrials) -> Iterable[Finding]:
     """An open loop above capacity: its latencies grow with the length of the run."""
     known = [found for trial in case.done if (found := backlog(trial)) is not None]

@@ -1,4 +1,4 @@
-"""Was the machine warm, steady and quiet, did the client keep up, and did everything succeed?"""
+"""Checks that the machine was warm, stable and idle otherwise, and that requests and trials succeeded."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 
 from inferometer.analysis import thresholds
-from inferometer.analysis.validity.arm_trials import ArmTrials, each
+from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
+from inferometer.core import quantities
 from inferometer.core.record import Finding, Sample
 from inferometer.metrics.measures import RequestView, TrialView
 from inferometer.metrics.request_measures import cached_tokens
@@ -16,11 +17,11 @@ from inferometer.metrics.rows import METRICS_BY_KEY
 from inferometer.metrics.statistics import robust_line, trend_p_value
 
 
-@each
+@for_each_arm
 def not_warm(case: ArmTrials) -> Iterable[Finding]:
-    """The first request of a trial against the rest, in time per token and in TTFT for its length."""
-    for name, of in (("time per output token", _tpots), ("TTFT for its length", _ttft_residuals)):
-        found = [share for trial in case.done if (share := _first_excess(of(trial))) is not None]
+    """The first request of a trial is slower than the rest, in time per token or in TTFT for its length."""
+    for name, values_of in (("time per output token", _tpots), ("TTFT for its length", _ttft_residuals)):
+        found = [share for trial in case.done if (share := _first_excess(values_of(trial))) is not None]
         slow = [share for share in found if share > 0]
         if slow and 2 * len(slow) > len(found):
             yield case.finding(
@@ -28,12 +29,13 @@ def not_warm(case: ArmTrials) -> Iterable[Finding]:
                 "not-warm",
                 f"the first request is {median(slow):.0%} slower than the rest in {name} "
                 f"({len(slow)} of {len(found)} trials).",
-                "Give more warm-ups (`warmups:`), so that compiling, paging and rising clocks come before.",
+                "Add warm-ups (`warmups:`), so that compilation, paging and rising clocks come before the measurement.",
             )
 
 
 def _first_excess(values: Sequence[float]) -> float | None:
-    """By how much the first is above the median of the rest if it is an outlier, 0 if it is none; None for too few."""
+    """How far the first value is above the median of the rest, as a share, if it is an outlier; 0 if it is not; None
+    for too few values."""
     if len(values) < thresholds.WARM_LEAST_REQUESTS:
         return None
     first, rest = values[0], np.array(values[1:])
@@ -44,22 +46,26 @@ def _first_excess(values: Sequence[float]) -> float | None:
     return excess if is_outlier else 0.0
 
 
-def _in_order(trial: TrialView) -> list[RequestView]:
-    """Successful requests as they were sent."""
+def _successful_in_order(trial: TrialView) -> list[RequestView]:
+    """Successful requests in the order in which they were sent."""
     sent = [request for request in trial.requests if request.timing is not None]
     return sorted(sent, key=lambda request: request.record.sent_ns or 0)
 
 
 def _tpots(trial: TrialView) -> list[float]:
-    return [tpot for request in _in_order(trial) if request.timing and (tpot := request.timing.tpot_ns) is not None]
+    return [
+        tpot
+        for request in _successful_in_order(trial)
+        if request.timing and (tpot := request.timing.tpot_ns) is not None
+    ]
 
 
 def _ttft_residuals(trial: TrialView) -> list[float]:
-    """TTFT less what a prompt of its length takes (Theil-Sen line, which a few outliers do not move), around the middle
-    TTFT, so that they are times."""
+    """TTFT minus the expected TTFT for the prompt's length (Theil-Sen line, robust to a few outliers), plus the median
+    TTFT, so that the values are times."""
     rows = [
         (request.timing.ttft_ns, request.timing.prompt_tokens - (cached_tokens(request.record) or 0))
-        for request in _in_order(trial)
+        for request in _successful_in_order(trial)
         if request.timing and request.timing.prompt_tokens is not None
     ]
     if len(rows) < thresholds.WARM_LEAST_REQUESTS:
@@ -68,13 +74,14 @@ def _ttft_residuals(trial: TrialView) -> list[float]:
     if len(set(tokens)) == 1:
         return list(times)
     if len(set(tokens[1:])) < 3:
-        return []  # no line to hold the first one against
+        return []  # too few lengths for a line
     slope, intercept = robust_line(tokens[1:].tolist(), times[1:].tolist())
     return list(times - (slope * tokens + intercept) + float(np.median(times)))
 
 
-@each
+@for_each_arm
 def drift(case: ArmTrials) -> Iterable[Finding]:
+    """Time per token that changes over a trial, and trials whose throughput differs."""
     changes = [_trend_percent(_tpots(trial)) for trial in case.done]
     rising, falling = ([c for c in changes if c is not None and (c > 0) == is_up] for is_up in (True, False))
     drifting = max(rising, falling, key=len)
@@ -82,24 +89,25 @@ def drift(case: ArmTrials) -> Iterable[Finding]:
         yield case.finding(
             "warning",
             "drift",
-            f"time per output token goes by {median(drifting):+.0f}% from the first to the last request "
+            f"time per output token changes by {median(drifting):+.0f}% from the first to the last request "
             f"({len(drifting)} of {len(changes)} trials).",
-            "Heat, clocks or a filling cache: let it settle (`settle:`), and look at clocks and temperatures.",
+            "Heat, clocks or a filling cache can be the cause: add idle time between trials (`settle:`), and check "
+            "clocks and temperatures.",
         )
     values = [METRICS_BY_KEY["output_throughput"].value(trial) for trial in case.done]
-    rates = [rate for rate in values if rate]  # a trial in which nothing succeeded is a matter of `failures`
+    rates = [rate for rate in values if rate]  # `failures` reports a trial in which nothing succeeded
     if len(rates) > 1 and max(rates) > min(rates) * (1 + thresholds.TRIALS_SPREAD_PERCENT / 100):
         yield case.finding(
             "warning",
             "trials-differ",
             f"its trials differ by {100 * (max(rates) / min(rates) - 1):.0f}% in throughput "
             f"({', '.join(f'{rate:.4g}' for rate in rates)} tok/s).",
-            "Something else changed between them: the interval is as wide as that; more trials narrow it.",
+            "Something else changed between the trials and makes the interval wide. Add trials to narrow it.",
         )
 
 
 def _trend_percent(values: Sequence[float]) -> float | None:
-    """The change from the first to the last by a robust line, where it is one; None where there is no trend."""
+    """The change from the first to the last value along a robust line, percent; None if there is no trend."""
     if len(values) < thresholds.DRIFT_LEAST_REQUESTS:
         return None
     if not trend_p_value(values) < thresholds.DRIFT_LEVEL:
@@ -109,142 +117,150 @@ def _trend_percent(values: Sequence[float]) -> float | None:
     return change if abs(change) > thresholds.DRIFT_PERCENT else None
 
 
-def gpu_state(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
-    """Clocks, power limit and throttling, where they were read."""
-    clocks: dict[str, float] = {}
-    limits: set[tuple[str | None, float]] = set()
-    for case in cases:
-        reasons = {int(value) for trial in case.done for value in of_own_gpus(trial, "throttle_reasons")}
-        hot = [words for bit, words in thresholds.THERMAL_REASONS.items() if any(reason & bit for reason in reasons)]
-        if hot:
-            yield case.finding(
-                "warning",
-                "throttled",
-                f"the GPU was slowed down by heat or power (NVML: {'; '.join(hot)}).",
-                "Cool it, let it settle between trials (`settle:`), or set a clock that it can hold.",
-            )
-        read = [value for trial in case.done for value in of_own_gpus(trial, "sm_clock_mhz")]
-        if read:
-            clocks[case.name] = fmean(read)
-        limits |= {
-            (sample.device, sample.value)
-            for trial in case.done
-            for sample in _of_own_gpus(trial)
-            if sample.quantity == "power_limit_w"
-        }
+def gpu_state(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
+    """Throttling, different clocks, and changed power limits, if they were read."""
+    for case in arms:
+        yield from _throttling(case)
+    clocks = {
+        case.name: fmean(read)
+        for case in arms
+        if (read := [value for trial in case.done for value in engine_gpu_readings(trial, quantities.SM_CLOCK_MHZ)])
+    }
     if clocks and max(clocks.values()) > min(clocks.values()) * (1 + thresholds.CLOCK_PERCENT / 100):
-        said = ", ".join(f"{name} {clock:.0f} MHz" for name, clock in clocks.items())
+        by_arm = ", ".join(f"{name} {clock:.0f} MHz" for name, clock in clocks.items())
         yield Finding(
             "warning",
             "clocks-differ",
-            f"the GPU's mean clock differs between the arms ({said}).",
-            "A difference of this size may be the clock's: let it settle, or fix the clocks.",
+            f"the GPU's mean clock differs between the arms ({by_arm}).",
+            "The clock alone can cause a difference of this size: add idle time (`settle:`), or fix the clocks.",
         )
-    changed = {
-        device: sorted(watts for other, watts in limits if other == device)
-        for device, _ in limits
-        if sum(other == device for other, _ in limits) > 1
-    }
-    for device, watts in changed.items():
-        yield Finding(
+    yield from _changed_power_limits(arms)
+
+
+def _throttling(case: ArmTrials) -> Iterator[Finding]:
+    reasons = {int(value) for trial in case.done for value in engine_gpu_readings(trial, quantities.THROTTLE_REASONS)}
+    thermal = [words for bit, words in thresholds.THERMAL_REASONS.items() if any(reason & bit for reason in reasons)]
+    if thermal:
+        yield case.finding(
             "warning",
-            "power-limit",
-            f"the power limit of GPU {device} changed during the study ({', '.join(f'{one:g} W' for one in watts)}).",
-            "Set it before, and measure again.",
+            "throttled",
+            f"heat or power limits slowed the GPU down (NVML: {'; '.join(thermal)}).",
+            "Improve cooling, add idle time between trials (`settle:`), or set a clock that the GPU can sustain.",
         )
 
 
-def of_own_gpus(trial: TrialView, quantity: str) -> list[float]:
-    """Readings while the plan was played, of the GPUs that the engine has memory on; of all where that is not known."""
-    return [sample.value for sample in _since_the_plan(trial, _of_own_gpus(trial)) if sample.quantity == quantity]
+def _changed_power_limits(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
+    limits: dict[str | None, set[float]] = {}
+    for sample in (sample for case in arms for trial in case.done for sample in _engine_gpu_samples(trial)):
+        if sample.quantity == quantities.POWER_LIMIT_W:
+            limits.setdefault(sample.device, set()).add(sample.value)
+    for device, watts in limits.items():
+        if len(watts) > 1:
+            yield Finding(
+                "warning",
+                "power-limit",
+                f"the power limit of GPU {device} changed during the study "
+                f"({', '.join(f'{limit:g} W' for limit in sorted(watts))}).",
+                "Set the limit before the study, and measure again.",
+            )
+
+
+def engine_gpu_readings(trial: TrialView, quantity: str) -> list[float]:
+    """Readings during the plan, of the GPUs on which the engine holds memory; of all GPUs if that is unknown."""
+    return [sample.value for sample in _during_plan(trial, _engine_gpu_samples(trial)) if sample.quantity == quantity]
 
 
 def sampled(trial: TrialView, quantity: str) -> list[float]:
-    """Readings while the plan was played."""
-    return [sample.value for sample in _since_the_plan(trial, trial.trial.samples) if sample.quantity == quantity]
+    """Readings during the plan."""
+    return [sample.value for sample in _during_plan(trial, trial.trial.samples) if sample.quantity == quantity]
 
 
-def _of_own_gpus(trial: TrialView) -> list[Sample]:
+def _engine_gpu_samples(trial: TrialView) -> list[Sample]:
     samples = trial.trial.samples
-    own = {sample.device for sample in samples if sample.quantity == "gpu_memory_bytes" and sample.value > 0}
-    return [sample for sample in samples if not own or sample.device is None or sample.device in own]
+    engine_gpus = {
+        sample.device for sample in samples if sample.quantity == quantities.GPU_MEMORY_BYTES and sample.value > 0
+    }
+    return [sample for sample in samples if not engine_gpus or sample.device is None or sample.device in engine_gpus]
 
 
-def _since_the_plan(trial: TrialView, samples: Iterable[Sample]) -> list[Sample]:
-    began_ns = trial.trial.plan_started_ns
-    return [] if began_ns is None else [sample for sample in samples if sample.at_ns >= began_ns]
+def _during_plan(trial: TrialView, samples: Iterable[Sample]) -> list[Sample]:
+    start_ns = trial.trial.plan_started_ns
+    return [] if start_ns is None else [sample for sample in samples if sample.at_ns >= start_ns]
 
 
 # --- the machine and the client -------------------------------------------------------------------
 
 
-@each
+@for_each_arm
 def machine_busy(case: ArmTrials) -> Iterable[Finding]:
+    """Other processes that used CPU or GPU during a trial."""
     for trial in case.done:
-        used = sampled(trial, "other_cpu_cores")
+        used = sampled(trial, quantities.OTHER_CPU_CORES)
         if used and case.cores is not None and fmean(used) > thresholds.BUSY_CPU_SHARE * case.cores:
             yield case.finding(
                 "warning",
                 "machine-busy",
                 f"other processes used {fmean(used):.1f} of {case.cores} cores.",
-                "End them, or measure again when the machine is quiet.",
+                "Stop them, or measure again when the machine is idle.",
                 trial.trial.number,
             )
-        gpu = of_own_gpus(trial, "other_gpu_percent")
+        gpu = engine_gpu_readings(trial, quantities.OTHER_GPU_PERCENT)
         if gpu and fmean(gpu) > thresholds.BUSY_GPU_PERCENT:
             yield case.finding(
                 "warning",
                 "gpu-busy",
                 f"other processes used {fmean(gpu):.0f}% of the GPU.",
-                "End them, or give the engine a GPU of its own (CUDA_VISIBLE_DEVICES).",
+                "Stop them, or reserve a GPU for the engine (CUDA_VISIBLE_DEVICES).",
                 trial.trial.number,
             )
 
 
-@each
-def told_by_trials(case: ArmTrials) -> Iterable[Finding]:
-    """What was found while a trial ran: the client's own part, a lost worker."""
+@for_each_arm
+def trial_findings(case: ArmTrials) -> Iterable[Finding]:
+    """Warnings that were recorded during a trial, such as a client that could not keep up or a lost worker."""
     for trial in case.trials:
         for finding in trial.trial.findings:
             if finding.severity == "note":
-                continue  # what the client cost where it was far from its limits
+                continue  # the client's overhead when it was far from its limits
             yield msgspec.structs.replace(finding, arm=case.name, trial=trial.trial.number)
 
 
-@each
+@for_each_arm
 def failures(case: ArmTrials) -> Iterable[Finding]:
+    """Trials and requests that failed."""
     for trial in case.trials:
         if trial.trial.state != "done":
             reason = next(iter(trial.trial.error.splitlines()), "")
             yield case.finding(
                 "warning",
                 "trial-failed",
-                f"it did not end well ({trial.trial.state}{f': {reason}' if reason else ''}) and is left out.",
-                "Mend the cause (an engine's log is in the study's logs/ folder), and run the study again.",
+                f"the trial did not complete and was excluded ({trial.trial.state}{f': {reason}' if reason else ''}).",
+                "Fix the cause (the engine's log is in the study's logs/ folder), and run the study again.",
                 trial.trial.number,
             )
-    asked = sum(len(trial.requests) for trial in case.done)
+    total = sum(len(trial.requests) for trial in case.done)
     failed = [request.record for trial in case.done for request in trial.requests if request.timing is None]
     if not failed:
         return
-    share = len(failed) / asked
+    share = len(failed) / total
     kinds = ", ".join(f"{kind} {count}" for kind, count in Counter(record.outcome for record in failed).most_common())
     shown = next((record.error.strip().splitlines()[0].rstrip(".") for record in failed if record.error.strip()), "")
     yield case.finding(
         "invalid" if share > thresholds.FAILED_INVALID_SHARE else "warning",
         "failures",
-        f"{len(failed)} of {asked} requests failed ({kinds}) and are in no latency and no token count"
-        + (f"; the first: {shown}." if shown else "."),
-        "The others had the server to themselves: mend the cause, or ask for less at once.",
+        f"{len(failed)} of {total} requests failed ({kinds}); latencies and token counts exclude them"
+        + (f". First error: {shown}." if shown else "."),
+        "The remaining requests had a less loaded server. Fix the cause, or reduce the load.",
     )
 
 
-@each
+@for_each_arm
 def too_few_trials(case: ArmTrials) -> Iterable[Finding]:
+    """An arm with a single trial."""
     if len(case.done) == 1:
         yield case.finding(
             "note",
             "one-trial",
-            "it has one trial: intervals cover other prompts only, and no verdict is given.",
-            "Ask for three trials or more (`trials: 3`).",
+            "it has only one trial: intervals cover other prompts only, and there is no verdict.",
+            "Run at least three trials (`trials: 3`).",
         )

@@ -4,7 +4,7 @@
   const all = (selector, from = document) => [...from.querySelectorAll(selector)];
   root.classList.add("js");
 
-  // Light, dark, or as the system has it.
+  // Colour theme: light, dark, or the setting of the system.
   const button = document.getElementById("theme");
   const themes = ["auto", "light", "dark"];
   const stored = () => { try { return localStorage.getItem("inferometer-theme"); } catch { return null; } };
@@ -12,12 +12,12 @@
     if (theme === "auto") delete root.dataset.theme; else root.dataset.theme = theme;
     button.textContent = { auto: "◐ Auto", light: "☀ Light", dark: "☾ Dark" }[theme];
     button.dataset.now = theme;
-    try { localStorage.setItem("inferometer-theme", theme); } catch { /* a browser that stores nothing for files */ }
+    try { localStorage.setItem("inferometer-theme", theme); } catch { /* some browsers store nothing for files */ }
   };
   setTheme(themes.includes(stored()) ? stored() : "auto");
   button.addEventListener("click", () => setTheme(themes[(themes.indexOf(button.dataset.now) + 1) % 3]));
 
-  // Pictures of which one is shown: a request's timeline, a trial's run.
+  // Selections of which one picture is shown: the timeline of a request, the curves of a trial.
   for (const select of all("select[data-choices]")) {
     const choose = () => {
       for (const choice of all("#" + select.dataset.choices + " > .choice"))
@@ -27,7 +27,7 @@
     choose();
   }
 
-  // The table of requests: each request is a tbody of two rows, its numbers and its texts.
+  // The table of requests: each request is a tbody of two rows, numbers and texts.
   const table = document.getElementById("requests-table");
   if (table) {
     const bodies = all("tbody", table);
@@ -73,7 +73,7 @@
         const value = (body) => body.rows[0].cells[column].dataset.v ?? body.rows[0].cells[column].textContent.trim();
         const order = (one, other) => {
           const [a, b] = [value(one), value(other)];
-          if (a === "" || b === "") return (a === "") - (b === "");  // what is not known comes last, either way
+          if (a === "" || b === "") return (a === "") - (b === "");  // unknown values come last in both directions
           const found = isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b;
           return rising ? found : -found;
         };
@@ -83,7 +83,7 @@
     }
   }
 
-  // What ran, into the clipboard.
+  // Copies what was run to the clipboard.
   for (const copy of all("button.copy")) {
     copy.addEventListener("click", async () => {
       const source = document.getElementById(copy.dataset.copies);

@@ -1,15 +1,15 @@
-"""What is on the page that reports a comparison? Its pictures as numbers, its requests, and what ran; pure.
+"""Data of the HTML page: its pictures as numbers, its requests, and what was run. Pure.
 
-`reports/html_page.py` draws it.
+`report/html_page.py` renders it.
 """
 
 from collections.abc import Sequence
 
 import msgspec
 
-from inferometer.analysis.compare import Comparison
+from inferometer.analysis.comparison import Comparison
 from inferometer.analysis.validity import ArmTrials
-from inferometer.report.page.acceptance_by_prompt import Accepted, accepted
+from inferometer.report.page.acceptance_by_prompt import ArmAcceptance, accepted
 from inferometer.report.page.answers import AnswersView, answers_view
 from inferometer.report.page.distribution import Distribution, distributions
 from inferometer.report.page.over_time import TrialCurves, runs
@@ -19,8 +19,8 @@ __all__ = ["Page", "RunInfo", "page"]
 
 
 class RunInfo(msgspec.Struct, frozen=True):
-    """What a study was: its folder's name, its spec as YAML, and facts as (name, value, source), by what they are of:
-    the machine, the workload, each arm."""
+    """What a study ran: its folder's name, its spec as YAML, and facts as (name, value, source) about the machine, the
+    workload and each arm."""
 
     folder: str
     spec: str
@@ -33,13 +33,13 @@ class Page(msgspec.Struct, frozen=True):
     distributions: tuple[Distribution, ...]
     timelines: Timelines
     runs: tuple[TrialCurves, ...]
-    accepted: tuple[Accepted, ...]
+    accepted: tuple[ArmAcceptance, ...]
     answers_view: AnswersView
     ran: tuple[RunInfo, ...]
 
 
 def page(title: str, comparison: Comparison, cases: Sequence[ArmTrials], ran: Sequence[RunInfo]) -> Page:
-    """`cases` are the comparison's arms, in its order."""
+    """Collect the page's data. `cases`: the comparison's arms, in its order."""
     return Page(
         title=title,
         comparison=comparison,

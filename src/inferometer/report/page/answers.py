@@ -1,4 +1,4 @@
-"""What did each request ask, what did each arm answer, how fast, and where do two answers first differ?"""
+"""Requests and answers side by side: prompt, each arm's answer and times, and where two answers first differ."""
 
 import html
 from collections.abc import Sequence
@@ -9,23 +9,23 @@ from inferometer.analysis.validity import ArmTrials
 from inferometer.analysis.validity.workload_equivalence import common_length
 from inferometer.base.units import ms, seconds
 from inferometer.metrics.measures import RequestView
-from inferometer.report.page.same_requests import Key, keys, spread_out
+from inferometer.report.page.same_requests import Key, evenly_spaced, request_keys
 
 MOST_ROWS = 400
 MOST_FAILED = 100
-"""Of the rows, so many are kept for requests that failed."""
+"""Number of rows reserved for requests that failed."""
 MOST_CHARS = 3000
-"""Of one text; where two answers differ later, what stands around the place."""
+"""Length limit of one text; if two answers differ later, the part around the difference is shown."""
 BEFORE_CHARS = 600
-"""Of that, so many before the first difference."""
+"""How many of these characters come before the first difference."""
 MOST_TEXT_BYTES = 2_000_000
-"""Of all texts together, as HTML; beyond it requests are shown without their texts."""
+"""Limit for all texts together, as HTML; beyond it requests are shown without their texts."""
 
 
 class Excerpt(msgspec.Struct, frozen=True):
-    """A text, or a part of it: `cut_before` and `cut_after` characters are left out. `same` is what both answers have,
-    `mark` the first character that differs, `rest` what follows; a text without a difference is all `same`. `ends`:
-    the other one goes on where this ends."""
+    """A text or a part of it: `cut_before` and `cut_after` characters are omitted. `same` is common to both answers,
+    `mark` is the first character that differs, `rest` follows it; a text without a difference is all `same`. `ends`:
+    this answer ends where the other one continues."""
 
     same: str
     mark: str = ""
@@ -36,14 +36,15 @@ class Excerpt(msgspec.Struct, frozen=True):
 
     @property
     def size_bytes(self) -> int:
-        """As HTML, in which a control character may take ten."""
+        """Size as HTML, where a control character may take ten bytes."""
         text = self.same + self.mark + self.rest
         return len(html.escape(text).encode("utf-8", "replace")) + 10 * sum(not char.isprintable() for char in text)
 
 
 class ArmAnswer(msgspec.Struct, frozen=True):
-    """One arm's, of its first done trial (else its last). `differs_at`: characters that it shares with the baseline's
-    answer before the first difference; None where they are the same, or one is not there. `text` None: left out."""
+    """One arm's answer, from its first completed trial (else its last trial). `differs_at`: number of characters it
+    shares with the baseline's answer before the first difference; None if they are equal or one is missing. `text`
+    None: omitted."""
 
     arm: str
     outcome: str
@@ -59,7 +60,7 @@ class ArmAnswer(msgspec.Struct, frozen=True):
 
 
 class RequestAnswers(msgspec.Struct, frozen=True):
-    """One request in all arms; an arm that does not have it is not there."""
+    """One request in all arms that have it."""
 
     number: int
     request: str
@@ -73,7 +74,7 @@ class RequestAnswers(msgspec.Struct, frozen=True):
 
 
 class AnswersView(msgspec.Struct, frozen=True):
-    """The shown requests, of so many in all, and of how many there was no more room for the texts."""
+    """The requests shown, of `total`; for `without_text` of them the texts are omitted to limit the page's size."""
 
     shown: tuple[RequestAnswers, ...]
     total: int
@@ -81,11 +82,11 @@ class AnswersView(msgspec.Struct, frozen=True):
 
 
 def answers_view(cases: Sequence[ArmTrials]) -> AnswersView:
-    """All requests where they are few; else the failed ones, and of the others evenly over the plan."""
+    """All requests if they are few; else the failed ones, and a selection of the others spread evenly over the plan."""
     found: dict[Key, dict[str, RequestView]] = {}
     asked: dict[Key, tuple[ArmTrials, int]] = {}
     for case in cases:
-        known = keys(case)
+        known = request_keys(case)
         for trial in (case.done or case.trials[-1:])[:1]:
             for request in trial.requests:
                 if (key := known.get(request.record.index)) is not None:
@@ -108,10 +109,10 @@ def _chosen(found: dict[Key, dict[str, RequestView]]) -> set[Key]:
     if len(found) <= MOST_ROWS:
         return set(found)
     failed = [key for key, of_arm in found.items() if not all(request.record.ok for request in of_arm.values())]
-    kept = spread_out(failed, MOST_FAILED)
+    kept = evenly_spaced(failed, MOST_FAILED)
     without = set(failed)
     others = [key for key in found if key not in without]
-    return {*kept, *spread_out(others, MOST_ROWS - len(kept))}
+    return {*kept, *evenly_spaced(others, MOST_ROWS - len(kept))}
 
 
 def _exchange(number: int, case: ArmTrials, index: int, of_arm: dict[str, RequestView]) -> RequestAnswers:
@@ -148,7 +149,7 @@ def _answer(
     first_place: int | None,
     base_ok: bool,
 ) -> ArmAnswer:
-    """The baseline is marked where the first of the others leaves it."""
+    """One arm's answer. The baseline's text is marked at its earliest difference from any other arm."""
     record, timing = view.record, view.timing
     is_base = arm == base
     return ArmAnswer(
@@ -167,7 +168,7 @@ def _answer(
 
 
 def excerpt(text: str, differs_at: int | None = None) -> Excerpt:
-    """The text's beginning, or what stands around the place where it differs from the other."""
+    """The beginning of the text, or the part around the place where it differs from the other answer."""
     begin = 0 if differs_at is None or differs_at <= BEFORE_CHARS else differs_at - BEFORE_CHARS
     if len(text) <= MOST_CHARS:
         begin = 0

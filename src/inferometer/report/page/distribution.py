@@ -1,4 +1,4 @@
-"""How are the arms' times and rates spread, and request by request, by what factor do two arms differ?"""
+"""Distributions of the arms' times and rates, and the ratios of two arms request by request."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -6,27 +6,27 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from inferometer.analysis.compare import Comparison, Difference, Estimate
+from inferometer.analysis.comparison import Comparison, Difference, Estimate
 from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import NS_PER_MS, seconds
 from inferometer.metrics.measures import RequestView, Values
 from inferometer.metrics.request_measures import token_gap_ns, tpot_ns, ttft_ns
 from inferometer.metrics.rows import METRICS_BY_KEY
 from inferometer.metrics.statistics import Floats
-from inferometer.report.page.same_requests import means, spread_out
+from inferometer.report.page.same_requests import evenly_spaced, means_by_request
 
 BINS = 48
 MOST_POINTS = 120
-"""Up to so many values are shown singly, more of them as a shape; of more ratios so many, evenly over their ranks."""
+"""Up to this many values are shown as dots, more as a shape. Of more ratios, this many are shown, evenly by rank."""
 PERCENTS = (5, 25, 50, 75, 95, 99)
 LOG_FROM = 20.0
-"""Where P99 is so many times P1, the axis is logarithmic."""
+"""The axis is logarithmic if P99 is more than this many times P1."""
 
 
-class Shape(msgspec.Struct, frozen=True):
-    """One arm's values. `quantiles`: by percent, of P5, P25, P50, P75, P95 and P99; `shares`: of the values, by bin of
-    the picture's edges, where they are many; `points`: the values themselves where they are few; `estimate`:
-    the table's, where the picture shows what the table has."""
+class ArmDistribution(msgspec.Struct, frozen=True):
+    """One arm's values. `quantiles`: P5, P25, P50, P75, P95 and P99 by percent. `shares`: share of the values in each
+    bin between the picture's edges, if there are many; `points`: the values, if there are few. `estimate`: the table's
+    estimate, if the table has the same metric."""
 
     arm: str
     n: int
@@ -36,9 +36,9 @@ class Shape(msgspec.Struct, frozen=True):
     estimate: Estimate | None = None
 
 
-class Ratios(msgspec.Struct, frozen=True):
-    """`arm` by `baseline`, pair by pair: `points` of `n` pairs, in rising order, and the comparison's own difference in
-    the row `label`."""
+class PairedRatios(msgspec.Struct, frozen=True):
+    """Ratios of `arm` to `baseline`, pair by pair: `points` from `n` pairs in rising order, and the comparison's
+    difference in the row `label`."""
 
     arm: str
     baseline: str
@@ -50,8 +50,8 @@ class Ratios(msgspec.Struct, frozen=True):
 
 
 class Distribution(msgspec.Struct, frozen=True):
-    """A picture: `each` says what one value is, `pair` what one ratio is of. The axis of many
-    values ends at the highest P99.5, so that one outlier does not squeeze the others; `beyond` lie outside."""
+    """Data of one picture. `each` describes one value, `pair` one ratio. With many values the axis ends at the highest
+    P99.5, so that one outlier does not squeeze the others; `beyond` values lie outside."""
 
     key: str
     title: str
@@ -61,22 +61,22 @@ class Distribution(msgspec.Struct, frozen=True):
     better: Literal["higher", "lower"]
     is_log: bool
     edges: tuple[float, ...]
-    shapes: tuple[Shape, ...]
-    ratios: tuple[Ratios, ...]
+    shapes: tuple[ArmDistribution, ...]
+    ratios: tuple[PairedRatios, ...]
     beyond: int = 0
 
 
 def distributions(cases: Sequence[ArmTrials], comparison: Comparison) -> tuple[Distribution, ...]:
-    """TTFT, time per token, a request's own speed, and the throughput of each trial; without those of which no arm has
-    a value."""
+    """TTFT, time per token, speed of one request, and throughput of each trial; without those for which no arm has a
+    value."""
     found = [
         _of_requests(cases, comparison, "ttft", "Time to first token", "ms", "lower", ttft_ns, 1 / NS_PER_MS, ttft_ns,
                      "TTFT of one request", "median_ttft_ms", "TTFT"),
         _of_requests(cases, comparison, "per_token", "Time per token after the first", "ms", "lower", token_gap_ns,
-                     1 / NS_PER_MS, tpot_ns, "time of one token (a burst's gap, shared by its tokens)", "mean_tpot_ms",
+                     1 / NS_PER_MS, tpot_ns, "time of one token (a burst's gap divided by its tokens)", "mean_tpot_ms",
                      "TPOT"),
         _of_requests(cases, comparison, "request_speed", "Speed of one request", "tok/s", "higher", _speed, 1.0, _speed,
-                     "output tokens of one request by its time from sending to last token", "output_throughput",
+                     "output tokens of one request divided by its time from sending to last token", "output_throughput",
                      "speed"),
         _of_trials(cases, comparison),
     ]  # fmt: skip
@@ -101,7 +101,7 @@ def _of_requests(
         case.name: np.concatenate([np.empty(0), *(trial.series(values).values for trial in case.done)]) * scale
         for case in cases
     }
-    by_request = {case.name: means(case, of_request) for case in cases}
+    by_request = {case.name: means_by_request(case, of_request) for case in cases}
     base, *others = by_request
     ratios = [
         _ratios(
@@ -122,7 +122,7 @@ def _of_trials(cases: Sequence[ArmTrials], comparison: Comparison) -> Distributi
     }
     row = next((row for row in comparison.rows if row.metric == metric.key), None)
     base, *others = by_number
-    ratios: list[Ratios] = []
+    ratios: list[PairedRatios] = []
     for arm in others:
         found = _ratios([], arm, base, metric.key, comparison)
         if found.difference is None or found.difference.paired:
@@ -132,8 +132,8 @@ def _of_trials(cases: Sequence[ArmTrials], comparison: Comparison) -> Distributi
     by_arm = {arm: np.array(list(values.values()), np.float64) for arm, values in by_number.items()}
     estimates = {} if row is None else row.estimates
     return _distribution(
-        "throughput", "Output token throughput", "tok/s", "output tokens of one trial by its duration",
-        "one trial of each arm, played one after the other", "higher", by_arm, estimates, ratios,
+        "throughput", "Output token throughput", "tok/s", "output tokens of one trial divided by its duration",
+        "one trial of each arm, run one after the other", "higher", by_arm, estimates, ratios,
     )  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def _distribution(
     better: Literal["higher", "lower"],
     by_arm: dict[str, Floats],
     estimates: dict[str, Estimate],
-    ratios: Sequence[Ratios],
+    ratios: Sequence[PairedRatios],
 ) -> Distribution:
     known = [values for values in by_arm.values() if len(values)]
     together = np.concatenate(known) if known else np.array([1.0])
@@ -176,12 +176,12 @@ def _distribution(
     )
 
 
-def _shape(arm: str, values: Floats, edges: Floats, estimate: Estimate | None) -> Shape:
+def _shape(arm: str, values: Floats, edges: Floats, estimate: Estimate | None) -> ArmDistribution:
     if not len(values):
-        return Shape(arm, 0, {}, (), ())
+        return ArmDistribution(arm, 0, {}, (), ())
     quantiles: dict[int, float] = {percent: float(np.percentile(values, percent)) for percent in PERCENTS}
     counts, _ = np.histogram(values, edges)
-    return Shape(
+    return ArmDistribution(
         arm=arm,
         n=len(values),
         quantiles=quantiles,
@@ -191,16 +191,16 @@ def _shape(arm: str, values: Floats, edges: Floats, estimate: Estimate | None) -
     )
 
 
-def _ratios(found: Sequence[float], arm: str, base: str, metric: str, comparison: Comparison) -> Ratios:
+def _ratios(found: Sequence[float], arm: str, base: str, metric: str, comparison: Comparison) -> PairedRatios:
     row = next((row for row in comparison.rows if row.metric == metric), None)
     difference = None
     if row is not None and arm in row.estimates and base in row.estimates:
         difference = row.against(base, arm)
-    return Ratios(
+    return PairedRatios(
         arm=arm,
         baseline=base,
         n=len(found),
-        points=tuple(spread_out(sorted(found), MOST_POINTS)),
+        points=tuple(evenly_spaced(sorted(found), MOST_POINTS)),
         below_1=sum(one < 1 for one in found),
         label="" if row is None else row.label.partition(" (")[0],
         difference=difference,

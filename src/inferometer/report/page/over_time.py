@@ -1,4 +1,4 @@
-"""How did a trial go over time: tokens a second, requests under way, memory, power, clocks, processors?"""
+"""Curves of a trial over time: tokens per second, requests under way, memory, power, clocks, CPU use."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +10,7 @@ import numpy as np
 
 from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import NS_PER_S, gib, seconds
+from inferometer.core import quantities
 from inferometer.core.record import Sample
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.memory import held_bytes, memory_quantity
@@ -22,7 +23,7 @@ _BUCKETS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 
 
 class Curve(msgspec.Struct, frozen=True):
-    """One arm's values; `at_s` counts from the start of the plan, so that loading is before 0."""
+    """One arm's values. `at_s` counts from the start of the plan, so that loading lies before 0."""
 
     arm: str
     at_s: tuple[float, ...]
@@ -30,7 +31,7 @@ class Curve(msgspec.Struct, frozen=True):
 
 
 class CurveGroup(msgspec.Struct, frozen=True):
-    """A picture: every arm's curve of one quantity. `note` says what a value is."""
+    """Data of one picture: every arm's curve of one quantity. `note` describes one value."""
 
     key: str
     title: str
@@ -40,14 +41,14 @@ class CurveGroup(msgspec.Struct, frozen=True):
 
 
 class TrialCurves(msgspec.Struct, frozen=True):
-    """The trials of one number, one of each arm."""
+    """The trials with the same number, one of each arm."""
 
     number: int
     quantities: tuple[CurveGroup, ...]
 
 
-class _Read(msgspec.Struct, frozen=True):
-    """A quantity of the probes: within a bucket the mean or the highest of each device, then over the devices."""
+class _ProbeCurve(msgspec.Struct, frozen=True):
+    """A quantity from the probes: mean or maximum per device within a step, then combined over the devices."""
 
     quantity: str
     title: str
@@ -56,20 +57,20 @@ class _Read(msgspec.Struct, frozen=True):
     within: Literal["mean", "max"] = "mean"
 
 
-_READ = (
-    _Read("power_w", "GPU power", "W", "sum"),
-    _Read("sm_clock_mhz", "GPU clock", "MHz", "mean"),
-    _Read("memory_clock_mhz", "GPU memory clock", "MHz", "mean"),
-    _Read("gpu_temperature_c", "GPU temperature", "°C", "max", "max"),
-    _Read("gpu_utilization_percent", "GPU utilisation", "%", "mean"),
-    _Read("engine_cpu_cores", "CPU of the engine", "cores", "sum"),
-    _Read("other_cpu_cores", "CPU of others", "cores", "sum"),
+_PROBE_CURVES = (
+    _ProbeCurve(quantities.POWER_W, "GPU power", "W", "sum"),
+    _ProbeCurve(quantities.SM_CLOCK_MHZ, "GPU clock", "MHz", "mean"),
+    _ProbeCurve(quantities.MEMORY_CLOCK_MHZ, "GPU memory clock", "MHz", "mean"),
+    _ProbeCurve(quantities.GPU_TEMPERATURE_C, "GPU temperature", "°C", "max", "max"),
+    _ProbeCurve(quantities.GPU_UTILIZATION_PERCENT, "GPU utilisation", "%", "mean"),
+    _ProbeCurve(quantities.ENGINE_CPU_CORES, "Engine CPU", "cores", "sum"),
+    _ProbeCurve(quantities.OTHER_CPU_CORES, "CPU of other processes", "cores", "sum"),
 )
-_OF: dict[str, Callable[[Iterable[float]], float]] = {"sum": sum, "mean": fmean, "max": max}
+_REDUCERS: dict[str, Callable[[Iterable[float]], float]] = {"sum": sum, "mean": fmean, "max": max}
 
 
 def runs(cases: Sequence[ArmTrials]) -> tuple[TrialCurves, ...]:
-    """The first trials by number, with those quantities that any arm has."""
+    """The first MOST_TRIALS trials by number, with the quantities that any arm has."""
     by_number: defaultdict[int, list[tuple[str, TrialView]]] = defaultdict(list)
     for case in cases:
         for trial in case.trials:
@@ -79,12 +80,12 @@ def runs(cases: Sequence[ArmTrials]) -> tuple[TrialCurves, ...]:
     for number in sorted(by_number)[:MOST_TRIALS]:
         trials = by_number[number]
         quantities = [
-            _quantity("tokens", "Tokens a second", "tok/s", "output tokens that arrived", _tokens, trials),
+            _quantity("tokens", "Tokens per second", "tok/s", "output tokens that arrived", _tokens, trials),
             _quantity("concurrency", "Requests under way", "requests", "sent and not ended", _under_way, trials),
-            _quantity("memory", "Memory of the engine", "GiB", "highest in each step", _memory, trials),
+            _quantity("memory", "Engine memory", "GiB", "maximum in each step", _memory, trials),
             *(
                 _quantity(one.quantity, one.title, one.unit, f"{one.within} in each step", _reader(one), trials)
-                for one in _READ
+                for one in _PROBE_CURVES
             ),
         ]
         found.append(TrialCurves(number, tuple(one for one in quantities if any(curve.at_s for curve in one.curves))))
@@ -92,7 +93,7 @@ def runs(cases: Sequence[ArmTrials]) -> tuple[TrialCurves, ...]:
 
 
 def bucket_s(span_s: float) -> float:
-    """The width of a step for a trial of that length: at most MOST_BUCKETS of them where a round width allows it."""
+    """Width of a step for a trial of this length: a round width that gives at most MOST_BUCKETS steps, if possible."""
     return next((width for width in _BUCKETS_S if span_s / width <= MOST_BUCKETS), span_s / MOST_BUCKETS)
 
 
@@ -104,9 +105,9 @@ def _quantity(
     of: Callable[[TrialView, float], dict[int, float]],
     trials: Sequence[tuple[str, TrialView]],
 ) -> CurveGroup:
-    """One width of step for all arms. `of` gives values by the number of the step from the start of the plan."""
+    """One picture, with the same step width for all arms. `of` returns values by step number, from the plan's start."""
     width = max(bucket_s(_span_s(trial)) for _, trial in trials)
-    if key == "tokens":  # short steps show bursts and prefills rather than speed, which the timeline is for
+    if key == "tokens":  # short steps would show bursts and prefills, which the token timeline shows already
         width = max(bucket_s(_span_s(trial) * MOST_BUCKETS / MOST_OF_TOKENS) for _, trial in trials)
     curves = [_curve(arm, of(trial, width), width) for arm, trial in trials]
     return CurveGroup(key, title, unit, f"{note}, steps of {width:g} s", tuple(curves))
@@ -127,21 +128,21 @@ def _step(at_ns: float, trial: TrialView, width: float) -> int:
 
 
 def _tokens(trial: TrialView, width: float) -> dict[int, float]:
-    """From the plan's start to its end; the last, broken step is left out unless it is the only one."""
+    """Output rate from the plan's start to its end, without the last, incomplete step unless it is the only one."""
     last = max(_step(request.record.done_ns, trial, width) for request in trial.requests)
-    told = [found for request in trial.requests if (found := request.cached(delivery)) is not None]
-    at_ns = np.array([at_ns for found in told for at_ns in found.at_ns], dtype=np.int64)
+    delivered = [found for request in trial.requests if (found := request.cached(delivery)) is not None]
+    at_ns = np.array([at_ns for found in delivered for at_ns in found.at_ns], dtype=np.int64)
     if not len(at_ns):
         return {}
     steps = (at_ns - (trial.trial.plan_started_ns or 0)) // round(width * NS_PER_S)
-    tokens = np.array([tokens for found in told for tokens in found.tokens])
+    tokens = np.array([tokens for found in delivered for tokens in found.tokens])
     within = (steps >= 0) & (steps < max(1, last))
     counted = np.bincount(steps[within], tokens[within], minlength=max(1, last))
     return {step: float(count) / width for step, count in enumerate(counted)}
 
 
 def _under_way(trial: TrialView, width: float) -> dict[int, float]:
-    """The time average in each step."""
+    """Requests under way, averaged over the time of each step."""
     busy: defaultdict[int, float] = defaultdict(float)
     step_ns = width * NS_PER_S
     began_ns = trial.trial.plan_started_ns or 0
@@ -163,7 +164,7 @@ def _memory(trial: TrialView, width: float) -> dict[int, float]:
     return found
 
 
-def _reader(read: _Read) -> Callable[[TrialView, float], dict[int, float]]:
+def _reader(read: _ProbeCurve) -> Callable[[TrialView, float], dict[int, float]]:
     def values(trial: TrialView, width: float) -> dict[int, float]:
         samples = [sample for sample in trial.trial.samples if sample.quantity == read.quantity]
         return _over_devices(samples, read, lambda at_ns: _step(at_ns, trial, width))
@@ -171,14 +172,14 @@ def _reader(read: _Read) -> Callable[[TrialView, float], dict[int, float]]:
     return values
 
 
-def _over_devices(samples: Sequence[Sample], read: _Read, step_of: Callable[[int], int]) -> dict[int, float]:
-    """Only steps in which every device was read."""
+def _over_devices(samples: Sequence[Sample], read: _ProbeCurve, step_of: Callable[[int], int]) -> dict[int, float]:
+    """The steps in which every device was read, each combined over the devices."""
     by_step: defaultdict[int, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for sample in samples:
         by_step[step_of(sample.at_ns)][f"{sample.device}/{sample.pid}"].append(sample.value)
     devices = {device for step in by_step.values() for device in step}
     return {
-        step: _OF[read.over_devices](_OF[read.within](values) for values in each.values())
+        step: _REDUCERS[read.over_devices](_REDUCERS[read.within](values) for values in each.values())
         for step, each in by_step.items()
         if len(each) == len(devices)
     }

@@ -1,4 +1,4 @@
-"""Which requests of two arms are the same one? Those that asked the same, in whichever study."""
+"""Matching requests of different arms and studies: those with the same messages."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
@@ -10,11 +10,11 @@ from inferometer.metrics.measures import RequestView
 
 _T = TypeVar("_T")
 Key = Hashable
-"""The messages, and how often they had been asked before in the plan; the place in the plan where that is not known."""
+"""The messages and how often the plan had asked them before; the index in the plan if the messages are unknown."""
 
 
-def keys(case: ArmTrials) -> dict[int, Key]:
-    """By index in the arm's plan, in its order."""
+def request_keys(case: ArmTrials) -> dict[int, Key]:
+    """The key of each request, by index in the arm's plan, in its order."""
     asked: Counter[Key] = Counter()
     found: dict[int, Key] = {}
     for index, request in sorted(case.requests.items()):
@@ -25,9 +25,9 @@ def keys(case: ArmTrials) -> dict[int, Key]:
     return found
 
 
-def means(case: ArmTrials, of: Callable[[RequestView], Sequence[float]]) -> dict[Key, float]:
-    """The mean of all values of each request over the arm's done trials; no entry where it never had one."""
-    known = keys(case)
+def means_by_request(case: ArmTrials, of: Callable[[RequestView], Sequence[float]]) -> dict[Key, float]:
+    """The mean of each request's values over the arm's completed trials; no entry for a request without values."""
+    known = request_keys(case)
     values: dict[Key, list[float]] = {}
     for trial in case.done:
         for request in trial.requests:
@@ -36,8 +36,8 @@ def means(case: ArmTrials, of: Callable[[RequestView], Sequence[float]]) -> dict
     return {key: fmean(own) for key, own in values.items() if own}
 
 
-def spread_out(things: Sequence[_T], most: int) -> list[_T]:
-    """At most so many of them, evenly from the first to the last."""
+def evenly_spaced(things: Sequence[_T], most: int) -> list[_T]:
+    """At most `most` of the things, spread evenly from the first to the last."""
     if len(things) <= most:
         return list(things)
     if most == 1:

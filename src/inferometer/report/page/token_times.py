@@ -1,4 +1,4 @@
-"""When did each token of one request arrive, in every arm? Bursts, and the stalls between them."""
+"""Arrival times of one request's tokens in every arm: bursts, and the stalls between them."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,17 +10,16 @@ from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import ms
 from inferometer.metrics.measures import RequestView
 from inferometer.metrics.token_latency import STALL_MULTIPLE, Burst, delivery
-from inferometer.report.page.same_requests import Key, keys, spread_out
+from inferometer.report.page.same_requests import Key, evenly_spaced, request_keys
 
 MOST_REQUESTS = 24
 MOST_BURSTS = 1200
-"""Of one answer: neighbours of a longer one are put together."""
+"""Limit for one answer; neighbouring bursts of a longer answer are merged."""
 
 
-class Lane(msgspec.Struct, frozen=True):
-    """One arm's answer, times in ms from its sending. `bursts`: when each came and how many tokens it brought.
-    `stalls`: from and to. `joined`: how many neighbouring bursts one of these is. Without bursts where it failed, and
-    then `outcome` says how."""
+class ArmTokens(msgspec.Struct, frozen=True):
+    """One arm's answer, times in ms from sending. `bursts`: arrival time and number of tokens. `stalls`: begin and end.
+    `joined`: how many neighbouring bursts are merged into one. A failed request has no bursts; see `outcome`."""
 
     arm: str
     trial: int
@@ -39,7 +38,7 @@ class Timeline(msgspec.Struct, frozen=True):
 
     request: str
     kind: str
-    lanes: tuple[Lane, ...]
+    lanes: tuple[ArmTokens, ...]
 
     @property
     def longest_stall_ms(self) -> float:
@@ -47,19 +46,19 @@ class Timeline(msgspec.Struct, frozen=True):
 
 
 class Timelines(msgspec.Struct, frozen=True):
-    """The shown requests, of so many in all."""
+    """The requests shown, of `total`."""
 
     shown: tuple[Timeline, ...]
     total: int
 
 
 def timelines(cases: Sequence[ArmTrials]) -> Timelines:
-    """Of each arm's first done trial: evenly over the plan, and each arm's request with the longest stall."""
+    """Requests of the arms' first completed trials: a selection over the plan, and each arm's longest stall."""
     found: dict[Key, list[tuple[str, int, RequestView]]] = {}
     kinds: dict[Key, tuple[str, str]] = {}
     worst: dict[str, tuple[int, Key]] = {}
     for case in cases:
-        known = keys(case)
+        known = request_keys(case)
         for trial in case.done[:1]:
             for request in trial.requests:
                 key = known.get(request.record.index)
@@ -72,7 +71,7 @@ def timelines(cases: Sequence[ArmTrials]) -> Timelines:
                 if stall_ns > worst.get(case.name, (0, None))[0]:
                     worst[case.name] = (stall_ns, key)
     stalled = {key for _, key in worst.values()}
-    evenly = spread_out([key for key in found if key not in stalled], max(1, MOST_REQUESTS - len(stalled)))
+    evenly = evenly_spaced([key for key in found if key not in stalled], max(1, MOST_REQUESTS - len(stalled)))
     chosen = stalled | set(evenly)
     shown = [
         Timeline(*kinds[key], tuple(_lane(*one) for one in lanes)) for key, lanes in found.items() if key in chosen
@@ -85,34 +84,34 @@ def _kind(tags: dict[str, str]) -> str:
 
 
 def _longest_stall_ns(request: RequestView) -> int:
-    """0 where there is none."""
-    told = request.cached(delivery)
-    if told is None or not told.gaps_ns:
+    """The longest stall, ns; 0 without a stall."""
+    delivered = request.cached(delivery)
+    if delivered is None or not delivered.gaps_ns:
         return 0
-    longest_ns = max(told.gaps_ns)
-    return longest_ns if longest_ns > STALL_MULTIPLE * median(told.gaps_ns) else 0
+    longest_ns = max(delivered.gaps_ns)
+    return longest_ns if longest_ns > STALL_MULTIPLE * median(delivered.gaps_ns) else 0
 
 
-def _lane(arm: str, trial: int, request: RequestView) -> Lane:
+def _lane(arm: str, trial: int, request: RequestView) -> ArmTokens:
     record = request.record
-    told = request.cached(delivery)
-    if told is None or record.sent_ns is None or not told.bursts:
-        return Lane(arm, trial, record.outcome)
-    limit_ns = STALL_MULTIPLE * median(told.gaps_ns) if told.gaps_ns else 0.0
+    delivered = request.cached(delivery)
+    if delivered is None or record.sent_ns is None or not delivered.bursts:
+        return ArmTokens(arm, trial, record.outcome)
+    limit_ns = STALL_MULTIPLE * median(delivered.gaps_ns) if delivered.gaps_ns else 0.0
     stalls = [
         (ms(before.at_ns - record.sent_ns), ms(after.at_ns - record.sent_ns))
-        for before, after in pairwise(told.bursts)
+        for before, after in pairwise(delivered.bursts)
         if after.at_ns - before.at_ns > limit_ns
     ]
-    bursts, joined = _joined(told.bursts)
-    return Lane(
+    bursts, joined = _joined(delivered.bursts)
+    return ArmTokens(
         arm, trial, record.outcome,
         tuple((ms(burst.at_ns - record.sent_ns), burst.tokens) for burst in bursts), tuple(stalls), joined,
     )  # fmt: skip
 
 
 def _joined(bursts: Sequence[Burst]) -> tuple[list[Burst], int]:
-    """At most MOST_BURSTS, each of so many neighbours."""
+    """At most MOST_BURSTS bursts, and how many neighbours were merged into each."""
     joined = -(-len(bursts) // MOST_BURSTS)
     if joined <= 1:
         return list(bursts), 1

@@ -1,0 +1,160 @@
+"""The result of a comparison: estimates and differences with intervals, verdicts, findings and notes, as structs."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from inferometer.core.record import Finding
+from inferometer.metrics.acceptance import Speculation
+from inferometer.metrics.request_timing import MetricDialect
+
+PRIMARY = "output_throughput"
+"""The default primary metric of a study."""
+EFFECT_PERCENT = 5.0
+"""Default size of the difference for which `trials_needed` is computed: smaller differences rarely decide anything."""
+
+Verdict = Literal["faster", "slower", "more", "less", "no difference shown", "unknown", ""]
+"""`faster` and `slower` for times and rates, `more` and `less` for anything else; "" if neither direction is better."""
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A metric of an arm: the mean over the `n` trials that have a value, and its 95% interval.
+
+    `basis`: what the interval covers: "trials and prompts", "trials", "prompts" (one trial), or "" without an interval;
+    `reason` then says why there is none.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    basis: str = ""
+    reason: str = ""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """`arm` compared with `baseline` in one metric.
+
+    `ratio`: geometric mean of the paired trials' ratios (of the means if the trials are not pairs or contain zeros).
+    `percent`: the ratio as a difference; `low_percent` and `high_percent`: its 95% interval, with `basis` and `reason`
+    as in Estimate. `p_value`: not adjusted. `adjusted_p`: decides the verdict of rows other than the primary one.
+    `detectable_percent`: the smallest difference that this design detects with 80% power. `trials_needed`: trials per
+    arm that detect a difference of the comparison's `effect_percent`; None if no number of trials does, or if unknown.
+    `prompts_percent`: the half-width that is due to the prompts alone.
+    """
+
+    arm: str
+    baseline: str
+    ratio: float | None = None
+    percent: float | None = None
+    low_percent: float | None = None
+    high_percent: float | None = None
+    verdict: Verdict = ""
+    basis: str = ""
+    reason: str = ""
+    p_value: float | None = None
+    adjusted_p: float | None = None
+    detectable_percent: float | None = None
+    trials_needed: int | None = None
+    prompts_percent: float | None = None
+    paired: bool = True
+
+
+class ComparisonRow(msgspec.Struct, frozen=True):
+    """One metric of every arm, and the differences of every pair: those against the first arm come first.
+
+    `differs`: by arm, how the tool that measured the arm defines the metric differently from us. If the arms'
+    definitions differ, the label ends with a mark such as [1], a note of the comparison explains the mark, and no
+    verdict is given. `group`: one of `metrics.rows.GROUPS`. `detail`: a short table leaves the row out.
+    """
+
+    metric: str
+    label: str
+    unit: str
+    better: Literal["higher", "lower"] | None
+    estimates: dict[str, Estimate]
+    differences: tuple[Difference, ...]
+    differs: dict[str, str] = {}
+    group: str = ""
+    detail: bool = False
+
+    @property
+    def values(self) -> dict[str, float | None]:
+        return {arm: estimate.value for arm, estimate in self.estimates.items()}
+
+    @property
+    def n(self) -> dict[str, int]:
+        return {arm: estimate.n for arm, estimate in self.estimates.items()}
+
+    @property
+    def differences_percent(self) -> dict[str, float | None]:
+        """Of each other arm against the first."""
+        baseline = next(iter(self.estimates))
+        return {found.arm: found.percent for found in self.differences if found.baseline == baseline}
+
+    def against(self, baseline: str, arm: str) -> Difference:
+        """The difference of one pair. Raises StopIteration if there is no such pair in this order."""
+        return next(found for found in self.differences if (found.baseline, found.arm) == (baseline, arm))
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """The arms in order; the first is the baseline.
+
+    `trials`: number of done trials by arm. `primary`: key of the primary metric. `looked_at`: the study continued until
+    its result was narrow enough, and its intervals allow for that. `correction`: how the verdicts were adjusted for
+    multiple comparisons. `invalid`: a finding says that the result is not valid, so that no verdict is given. `pairs`:
+    the pairs that are compared, as baseline and arm; empty if every arm is compared with every other.
+    """
+
+    arms: tuple[str, ...]
+    rows: tuple[ComparisonRow, ...]
+    trials: dict[str, int]
+    dialect: MetricDialect = "inferometer"
+    primary: str = PRIMARY
+    effect_percent: float = EFFECT_PERCENT
+    looked_at: bool = False
+    stopped: str = ""
+    correction: str = ""
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    speculation: tuple[Speculation, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def parts(self) -> tuple["Comparison", ...]:
+        """One comparison per table: each of `pairs` separately, or this comparison if there are none."""
+        return tuple(self._pair(baseline, arm) for baseline, arm in self.pairs) or (self,)
+
+    def _pair(self, baseline: str, arm: str) -> "Comparison":
+        def row_of_pair(row: ComparisonRow) -> ComparisonRow:
+            estimates = {name: row.estimates[name] for name in (baseline, arm)}
+            differences = tuple(found for found in row.differences if (found.baseline, found.arm) == (baseline, arm))
+            return msgspec.structs.replace(row, estimates=estimates, differences=differences)
+
+        trials = {name: self.trials[name] for name in (baseline, arm)}
+        rows = tuple(map(row_of_pair, self.rows))
+        return msgspec.structs.replace(self, arms=(baseline, arm), rows=rows, trials=trials, pairs=())
+
+    @property
+    def invalid(self) -> bool:
+        return any(finding.severity == "invalid" for finding in self.findings)
+
+    def finding_texts(self, severity: Literal["note", "warning", "invalid"]) -> list[str]:
+        """The findings of a severity as text. Findings with the same code and arm in several trials are merged."""
+        merged: dict[tuple[str, str, int], list[Finding]] = {}
+        for position, finding in enumerate(self.findings):
+            if finding.severity == severity:
+                key = (finding.code, finding.arm, position if finding.trial is None else -1)
+                merged.setdefault(key, []).append(finding)
+        return [_merged_text(found) for found in merged.values()]
+
+    @property
+    def primary_row(self) -> ComparisonRow | None:
+        """None if no trial has the metric."""
+        return next((row for row in self.rows if row.metric == self.primary), None)
+
+
+def _merged_text(found: Sequence[Finding]) -> str:
+    first, *others = found
+    also = f" (Also in trial {', '.join(str(finding.trial) for finding in others)}.)" if others else ""
+    return first.sentence + also

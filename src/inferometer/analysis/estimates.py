@@ -1,0 +1,188 @@
+"""Estimates of a metric per arm and differences between two arms, with intervals, before any verdict.
+
+docs/explanation/statistics.md explains the numbers; `metrics.statistics` computes them. Values that are all positive are compared
+on the log scale, so that differences are ratios.
+"""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import msgspec
+import numpy as np
+
+from inferometer.analysis.comparison import Difference, Estimate
+from inferometer.metrics import statistics
+from inferometer.metrics.rows import Metric, minimum_values
+from inferometer.metrics.statistics import Floats, VarianceComponents
+from inferometer.metrics.summary import TrialSummary
+
+_ONE_TRIAL = "one trial per arm does not show how much trials vary"
+
+
+def estimate(metric: Metric, trials: Sequence[TrialSummary], *, sequential: bool) -> Estimate:
+    """The mean of a metric over an arm's trials, and its interval. `sequential` as in `statistics.half_width`."""
+    known = _with_value(metric, trials)
+    if not known:
+        return Estimate(None, None, None, 0)
+    points = _points(metric, known)
+    value = fmean(points)
+    reason = _too_few_values(metric, known)
+    if reason:
+        return Estimate(value, None, None, len(known), reason=reason)
+    replicates = _replicates(metric, known)
+    is_log = _all_positive(points, replicates)
+    resampled = None if replicates is None else [_on_scale(of_trial, is_log) for of_trial in replicates]
+    found = statistics.variance_components(list(_on_scale(np.array(points), is_log)), resampled, _prompts(known))
+    half = statistics.half_width(found, sequential=sequential)
+    if half is None or not np.isfinite(half):
+        return Estimate(value, None, None, len(known), reason=_ONE_TRIAL)
+    low, high = found.mean - half, found.mean + half
+    if is_log:
+        # around the arithmetic mean, which is shown; the geometric mean is slightly lower
+        low, high = value * np.exp(low - found.mean), value * np.exp(high - found.mean)
+    return Estimate(value, float(low), float(high), len(known), found.basis)
+
+
+class _Scale(msgspec.Struct, frozen=True):
+    """Conversion between a difference and percent of the baseline. `is_log`: differences are those of logarithms."""
+
+    is_log: bool
+    baseline_mean: float
+
+    def percent(self, difference: float) -> float:
+        if self.is_log:
+            return 100 * float(np.expm1(difference))
+        return max(-100.0, 100 * difference / self.baseline_mean)
+
+    def size_percent(self, size: float) -> float:
+        """Of a half-width or another size, which is never negative."""
+        return 100 * float(np.expm1(size)) if self.is_log else 100 * size / abs(self.baseline_mean)
+
+    def size(self, percent: float) -> float:
+        return float(np.log1p(percent / 100)) if self.is_log else percent / 100 * abs(self.baseline_mean)
+
+
+def difference(
+    metric: Metric,
+    baseline: tuple[str, Sequence[TrialSummary]],
+    arm: tuple[str, Sequence[TrialSummary]],
+    effect_percent: float,
+    *,
+    sequential: bool,
+) -> Difference:
+    """The difference of `arm` from `baseline`, each a name with its trials. `sequential` as in `statistics.half_width`.
+
+    The verdict is "unknown" until `verdicts` decides, or "" if there is nothing to decide.
+    """
+    unknown = Difference(arm[0], baseline[0], verdict="unknown" if metric.better else "")
+    first, second = _with_value(metric, baseline[1]), _with_value(metric, arm[1])
+    if not first or not second:
+        return msgspec.structs.replace(unknown, verdict="", reason="an arm has no value")
+    pairs = _pairs(first, second)
+    unknown = msgspec.structs.replace(unknown, paired=bool(pairs))
+    if pairs:
+        first, second = [before for before, _ in pairs], [after for _, after in pairs]
+    before, after = _points(metric, first), _points(metric, second)
+    is_log = all(_all_positive(_points(metric, trials), _replicates(metric, trials)) for trials in (first, second))
+    scale = _Scale(is_log, fmean(before))
+    if not is_log and scale.baseline_mean == 0:
+        if set(before) == set(after) == {0.0}:
+            return msgspec.structs.replace(unknown, p_value=1.0 if len(first) > 1 else None)
+        return msgspec.structs.replace(unknown, reason="the baseline is 0, so that there is no ratio")
+    found = _difference_components(metric, first, second, is_paired=bool(pairs), is_log=is_log)
+    percent = scale.percent(found.mean)
+    known = msgspec.structs.replace(unknown, percent=percent, ratio=1 + percent / 100)
+    reason = _too_few_values(metric, [*first, *second])
+    if reason:
+        return msgspec.structs.replace(known, reason=reason)
+    return _with_interval(known, found, scale, effect_percent, sequential=sequential)
+
+
+def _with_interval(
+    known: Difference, found: VarianceComponents, scale: _Scale, effect_percent: float, *, sequential: bool
+) -> Difference:
+    half = statistics.half_width(found, sequential=sequential)
+    if half is None or not np.isfinite(half):
+        return msgspec.structs.replace(known, reason=_ONE_TRIAL)
+    detectable = statistics.detectable_difference(found)
+    prompts_half = statistics.half_width(msgspec.structs.replace(found, trials_variance=None))
+    return msgspec.structs.replace(
+        known,
+        low_percent=scale.percent(found.mean - half),
+        high_percent=scale.percent(found.mean + half),
+        basis=found.basis,
+        reason="" if found.trials_variance is not None else _ONE_TRIAL,
+        p_value=statistics.p_value(found, sequential=sequential),
+        detectable_percent=None if detectable is None else scale.size_percent(detectable),
+        trials_needed=statistics.trials_needed(found, scale.size(effect_percent)),
+        prompts_percent=None if prompts_half is None else scale.size_percent(prompts_half),
+    )
+
+
+def _pairs(first: Sequence[TrialSummary], second: Sequence[TrialSummary]) -> list[tuple[TrialSummary, TrialSummary]]:
+    """Trials of the same study and number, which ran one after the other; empty for trials of different studies."""
+    others = {(trial.study, trial.number): trial for trial in second}
+    return [(trial, others[trial.study, trial.number]) for trial in first if (trial.study, trial.number) in others]
+
+
+def _difference_components(
+    metric: Metric,
+    first: Sequence[TrialSummary],
+    second: Sequence[TrialSummary],
+    *,
+    is_paired: bool,
+    is_log: bool,
+) -> VarianceComponents:
+    """Of second - first, on the log scale if `is_log`. If the arms played different prompts, the prompts of each arm
+    are resampled independently."""
+    before, after = (_on_scale(np.array(_points(metric, trials)), is_log) for trials in (first, second))
+    before_replicates, after_replicates = _replicates(metric, first), _replicates(metric, second)
+    prompts = _prompts([*first, *second])
+    differences: list[Floats] | None = None
+    if before_replicates is not None and after_replicates is not None:
+        shift = 0 if len({trial.plan for trial in (*first, *second)}) == 1 else 1  # 1: other draws, so independent
+        differences = [
+            np.roll(_on_scale(later, is_log), shift) - _on_scale(earlier, is_log)
+            for earlier, later in zip(before_replicates, after_replicates, strict=False)
+        ]
+    if is_paired:
+        return statistics.variance_components(list(after - before), differences, prompts)
+    prompts_variance = None if differences is None else statistics.prompts_variance(differences, prompts)
+    by_arm = [statistics.variance_components(list(points), None, prompts) for points in (before, after)]
+    return statistics.unpaired_difference(by_arm[0], by_arm[1], prompts_variance)
+
+
+def _with_value(metric: Metric, trials: Sequence[TrialSummary]) -> list[TrialSummary]:
+    return [trial for trial in trials if trial.values.get(metric.key) is not None]
+
+
+def _points(metric: Metric, trials: Sequence[TrialSummary]) -> list[float]:
+    return [value for trial in trials if (value := trial.values[metric.key]) is not None]
+
+
+def _replicates(metric: Metric, trials: Sequence[TrialSummary]) -> list[Floats] | None:
+    """One array per trial; None if any trial has none."""
+    found = [trial.replicates.get(metric.key) for trial in trials]
+    known = [of_trial for of_trial in found if of_trial is not None and np.isfinite(of_trial).all()]
+    return known if len(known) == len(found) else None
+
+
+def _on_scale(values: Floats, is_log: bool) -> Floats:
+    return np.log(values) if is_log else values
+
+
+def _all_positive(points: Sequence[float], replicates: Sequence[Floats] | None) -> bool:
+    return min(points) > 0 and all(bool((of_trial > 0).all()) for of_trial in replicates or ())
+
+
+def _prompts(trials: Sequence[TrialSummary]) -> int:
+    return min(trial.requests for trial in trials)
+
+
+def _too_few_values(metric: Metric, trials: Sequence[TrialSummary]) -> str:
+    """Why a percentile of too few values has no interval; "" if it has one, or if the number of values is unknown."""
+    counts = [trial.counts[metric.key] for trial in trials if metric.key in trial.counts]
+    needed = minimum_values(metric)
+    if not counts or min(counts) >= needed:
+        return ""
+    return f"{min(counts)} values per trial; an interval of this percentile needs {needed}"

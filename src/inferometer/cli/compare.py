@@ -1,0 +1,84 @@
+"""`inferometer compare`: studies and files of other tools, side by side."""
+
+from typing import Annotated
+
+import typer
+
+from inferometer.base.errors import RequestWrong
+from inferometer.cli.options import (
+    All,
+    DialectOption,
+    Effect,
+    FormatOption,
+    JsonOption,
+    Metrics,
+    Quiet,
+    format_of,
+    shown_of,
+)
+
+
+def compare(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]PATH[#RUN]...",
+            help="Study folders or zips, or result files of other tools. #RUN selects one run of a file by heading "
+            "or number. The first is the baseline.",
+        ),
+    ],
+    metrics: Metrics = None,
+    all_rows: All = False,
+    format: FormatOption = "terminal",
+    as_json: JsonOption = False,
+    quiet: Quiet = False,
+    metric_dialect: DialectOption = "inferometer",
+    metric: Annotated[
+        str | None, typer.Option(help="Metric that the verdict is about.", show_default="the first study's")
+    ] = None,
+    effect: Effect = 5.0,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Pair to compare, as BASELINE:ARM. Each is an arm or STUDY/ARM. May be repeated.",
+            show_default="arms of the same name",
+        ),
+    ] = None,
+    no_pairs: Annotated[
+        bool, typer.Option("--no-pairs", help="With several studies: compare every arm with the first arm.")
+    ] = False,
+) -> None:
+    """Compare studies and other tools' results side by side.
+
+    The table shows differences, intervals, verdicts and findings. The first input is the baseline.
+    """
+    from inferometer.cli.output import (
+        RunOptions,
+        checked_dialect,
+        checked_effect,
+        exit_code,
+        rendered,
+        rendered_engine_rows,
+    )
+    from inferometer.foreign.inputs import inputs_of
+    from inferometer.results.comparison import comparison_of
+
+    dialect, effect_percent = checked_dialect(metric_dialect), checked_effect(effect)
+    asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
+    if pair and no_pairs:
+        raise RequestWrong("--pair and --no-pairs exclude each other: give one.")
+    found = inputs_of(sources)
+    if not found.folders and not found.served:
+        print(rendered_engine_rows(found.engine_rows, asked.format), end="")
+        return
+    comparison = comparison_of(
+        found.folders,
+        dialect,
+        found.percentiles,
+        primary=metric,
+        effect_percent=effect_percent,
+        foreign=found.trials(dialect),
+        pairs=None if no_pairs else pair or (),
+    )
+    print(rendered(comparison, asked, found.engine_rows), end="")
+    raise typer.Exit(exit_code(comparison))

@@ -1,0 +1,28 @@
+"""Files with a report page or a picture in them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inferometer.base.errors import RequestWrong
+
+if TYPE_CHECKING:
+    from inferometer.report.page import Page
+
+REPORT = "report.html"
+
+
+def write_page(page: "Page", file: Path) -> Path:
+    """Writes the page as HTML; returns `file`. Raises RequestWrong where the file cannot be written."""
+    from inferometer.base.version import version
+    from inferometer.report.html_page import render
+
+    write_file(file, render(page, version()).encode())
+    return file
+
+
+def write_file(file: Path, content: bytes) -> None:
+    """Raises RequestWrong where the file cannot be written."""
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise RequestWrong(f"{file} cannot be written: {error.strerror}. Name another file with -o.") from error

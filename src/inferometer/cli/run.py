@@ -1,0 +1,108 @@
+"""`inferometer run`: flags change the study file, the study runs, and its reports are printed and written."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from inferometer.base.errors import RequestWrong
+from inferometer.cli.options import (
+    All,
+    DialectOption,
+    Effect,
+    FormatOption,
+    JsonOption,
+    Metrics,
+    OutFolder,
+    Quiet,
+    format_of,
+    shown_of,
+)
+from inferometer.cli.timeout_flags import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
+
+
+def run(
+    study: Annotated[Path, typer.Argument(help="Study file (YAML).")],
+    out: OutFolder = None,
+    metrics: Metrics = None,
+    all_rows: All = False,
+    format: FormatOption = "terminal",
+    as_json: JsonOption = False,
+    quiet: Quiet = False,
+    metric_dialect: DialectOption = "inferometer",
+    trials: Annotated[int | None, typer.Option(help="Trials per arm.", show_default="the file's, or 3")] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="Add trials until the interval is within, for example, '±2%', or excludes differences smaller than 2%."
+        ),
+    ] = None,
+    max_trials: Annotated[
+        int | None,
+        typer.Option(help="With --until: the most trials per arm.", show_default="the file's, or 10"),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Metric that the verdict is about.", show_default="the file's, or output_throughput"),
+    ] = None,
+    effect: Effect = 5.0,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of load processes.", show_default="the file's, or 1")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Send the load from the nodes of the Ray cluster at HOST:PORT.")
+    ] = None,
+    timeout: Timeout = None,
+    connect_timeout: ConnectTimeout = None,
+    first_token_timeout: FirstTokenTimeout = None,
+    between_tokens_timeout: BetweenTokensTimeout = None,
+    on_failure: Annotated[
+        str | None,
+        typer.Option(help="After a failed trial: next, retry (once) or stop.", show_default="the file's, or next"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the study in --out: run only missing and failed trials.")
+    ] = False,
+) -> None:
+    """Run a study file: all arms, same requests, one verdict.
+
+    Each arm is started, plays the same plan, and is stopped. The table shows differences, intervals and verdicts.
+    """
+    import msgspec
+
+    from inferometer.cli.output import (
+        RunOptions,
+        checked_dialect,
+        checked_effect,
+        default_folder,
+        request_headers,
+        run_and_report,
+    )
+    from inferometer.core.spec_checks import checked
+    from inferometer.results.metric_names import known_metric
+    from inferometer.store import load_spec
+
+    flags: dict[str, object] = {
+        "workers": workers,
+        "trials": trials,
+        "until": until,
+        "max_trials": max_trials,
+        "metric": None if metric is None else known_metric(metric),
+        "on_failure": on_failure,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    spec = load_spec(study)
+    timeouts = timeouts_of(spec.timeouts, timeout, connect_timeout, first_token_timeout, between_tokens_timeout)
+    if timeouts != spec.timeouts:
+        given["timeouts"] = timeouts
+    if given:
+        spec = checked(msgspec.structs.replace(spec, **given), "the command line")
+    dialect = checked_dialect(metric_dialect)
+    asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
+    if resume and out is None:
+        raise RequestWrong("--resume needs --out: name the folder of the study to continue.")
+    folder = out or default_folder(study.stem)
+    effect_percent = checked_effect(effect)
+    raise typer.Exit(
+        run_and_report(spec, folder, asked, dialect, request_headers([]), ray, effect_percent, resume=resume)
+    )

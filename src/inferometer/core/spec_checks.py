@@ -1,0 +1,120 @@
+"""Checks of a whole `Spec`: settings that contradict each other, and numbers out of range."""
+
+import typing
+
+from inferometer.base.errors import SpecInvalid
+from inferometer.core.schedule import Replay, concurrency_limit
+from inferometer.core.spec import Arm, OnFailure, Spec, Trace
+
+
+def checked(spec: Spec, source: str) -> Spec:
+    """The spec itself, if its settings are consistent. Raises SpecInvalid."""
+    problems = [f"workload.{line}" for line in spec.workload.problems()]
+    problems += [f"schedule.{line}" for line in spec.schedule.problems()]
+    problems += [f"timeouts.{line}" for line in spec.timeouts.problems()]
+    problems += _semantic_problems(spec)
+    if problems:
+        raise SpecInvalid(source, problems)
+    return spec
+
+
+def worker_problems(spec: Spec, workers: int) -> list[str]:
+    """Why `workers` load processes cannot share this plan: each needs a request and a share of the concurrency."""
+    found: list[str] = []
+    requests, at_once = spec.workload.num_prompts, concurrency_limit(spec.schedule)
+    if requests is not None and workers > requests:
+        found.append(
+            f"workers: {workers} cannot share {requests} request(s); give at most {requests}, or send more requests"
+        )
+    if at_once is not None and workers > at_once:
+        found.append(
+            f"workers: {workers} cannot share a concurrency of {at_once}; give at most {at_once}, or raise it "
+            "(--max-concurrency, schedule.concurrency)"
+        )
+    return found
+
+
+def _semantic_problems(spec: Spec) -> list[str]:
+    problems = [] if spec.arms else ["arms: give at least one"]
+    problems += _number_problems(spec)
+    if spec.on_failure not in typing.get_args(OnFailure):  # given as a flag; `parse` has checked a file's value
+        problems.append(f"on_failure: must be one of {', '.join(typing.get_args(OnFailure))}, not {spec.on_failure!r}")
+    problems += _until_problems(spec)
+    if spec.workers is not None:
+        problems += worker_problems(spec, spec.workers)
+    if isinstance(spec.schedule, Replay) and not isinstance(spec.workload, Trace):
+        kind = spec.workload.__struct_config__.tag
+        problems.append(
+            f"schedule.kind: replay needs the times of a trace, and the workload is {kind}; use workload.kind trace"
+        )
+    return problems + [f"arms.{name}.{line}" for name, arm in spec.arms.items() for line in _arm_problems(arm)]
+
+
+def _number_problems(spec: Spec) -> list[str]:
+    numbers = (
+        ("trials", spec.trials, 1),
+        ("workers", spec.workers, 1),
+        ("warmups", spec.warmups, 0),
+        ("seed", spec.seed, 0),
+        ("settle", spec.settle_settings.seconds, 0),
+    )
+    return [
+        f"{name}: must be at least {least}, not {number}"
+        for name, number, least in numbers
+        if number is not None and number < least
+    ]
+
+
+def _arm_problems(arm: Arm) -> list[str]:
+    problems: list[str] = []
+    if arm.engine == "external" and not arm.url:
+        problems.append("url: is missing; an external engine needs the address of its server")
+    if arm.engine == "external" and arm.draft is not None:
+        problems.append("draft: Inferometer does not start an external engine; start it with its draft model")
+    if arm.engine not in ("external", "command") and not arm.model:
+        problems.append("model: is missing; name a GGUF file, or standin:demo to try without one")
+    return problems + _command_problems(arm)
+
+
+def _command_problems(arm: Arm) -> list[str]:
+    """Contradictions in how the arm's server is started or found."""
+    problems: list[str] = []
+    if arm.command and arm.engine in ("embedded", "external"):
+        problems.append(f"command: the engine {arm.engine} is not started by a command; use engine: command")
+    if arm.engine == "command" and not arm.command:
+        problems.append("command: is missing; give the start command as a list of words")
+    if isinstance(arm.command, str) and arm.command and not arm.shell:
+        problems.append(
+            "command: is one line of text; give a list of words, or shell: true to have /bin/sh read the line"
+        )
+    if arm.shell and not isinstance(arm.command, str):
+        problems.append(
+            "shell: a command in a list of words needs no shell; remove it, or give the command as one line of text"
+        )
+    if arm.command and (arm.args or arm.binary):
+        problems.append("command: replaces binary and args; write them into the command")
+    if arm.engine != "external" and (arm.pid is not None or arm.container):
+        problems.append(
+            "pid: and container: are only for an external engine; Inferometer knows the processes that it starts"
+        )
+    if arm.pid is not None and arm.container:
+        problems.append("pid: and container: give only one; it names the process whose memory is measured")
+    if arm.pid is not None and arm.pid < 1:
+        problems.append(f"pid: must be a process id, not {arm.pid}")
+    return problems
+
+
+def _until_problems(spec: Spec) -> list[str]:
+    try:
+        if spec.until_percent is None:
+            return []
+    except ValueError:
+        return [f"until: must be a percentage like ±2%, not {spec.until!r}"]
+    problems: list[str] = []
+    if len(spec.arms) < 2:
+        problems.append("until: needs two or more arms, because it concerns their difference")
+    if spec.max_trials < max(spec.trials, 3):
+        problems.append(
+            f"max_trials: must be at least {max(spec.trials, 3)} with `until` (trials, and 3), not {spec.max_trials}"
+        )
+    return problems

@@ -1,0 +1,216 @@
+"""Study files: parsing YAML into a `Spec`, with every problem in the file reported at once."""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from inferometer.base.errors import SpecInvalid
+from inferometer.base.text import sanitize
+from inferometer.core.spec import Spec
+from inferometer.core.spec_checks import checked
+
+if TYPE_CHECKING:
+    import yaml
+
+MOST_CHARACTERS = 1_000_000
+MOST_NODES = 20_000
+MOST_DEPTH = 32
+"""Limits of a study file: a larger one was made to exhaust the program that reads it."""
+
+
+def parse(text: str, source: str) -> Spec:
+    """A Spec from YAML. Raises SpecInvalid with every problem at once, each with its place in the file and the nearest
+    valid name."""
+    raw = _loaded(text, source)
+    if not isinstance(raw, dict):
+        raise SpecInvalid(source, ["it must be a mapping with `arms:`; see the example in README"])
+    raw = cast("dict[str, Any]", raw)  # any content, checked below
+    problems: list[str] = []
+    if "arms" in raw:
+        raw = {**raw, "arms": _with_bases(raw["arms"], problems)}
+    problems += _problems(raw, Spec, "")
+    if problems:
+        raise SpecInvalid(source, [sanitize(problem) for problem in problems])
+    try:
+        spec = msgspec.convert(raw, Spec)
+    except msgspec.ValidationError as error:  # for example, an arm's name that is not text
+        raise SpecInvalid(source, [str(error)]) from error
+    return checked(spec, source)
+
+
+def _loaded(text: str, source: str) -> Any:
+    """The content of the YAML: mappings, lists and plain values only. Raises SpecInvalid.
+
+    The events are checked before the file is loaded, because loading follows aliases and nesting without a limit.
+    """
+    import yaml
+
+    problem = f"it is larger than {MOST_CHARACTERS:,} characters" if len(text) > MOST_CHARACTERS else ""
+    try:
+        problem = problem or _yaml_problem(cast("Iterator[yaml.Event]", yaml.parse(text, Loader=yaml.CSafeLoader)))
+        if not problem:
+            return msgspec.yaml.decode(text)
+    except (msgspec.DecodeError, yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month
+        problem = f"it is not valid YAML: {sanitize(str(error))}"
+    raise SpecInvalid(source, [problem])
+
+
+def _yaml_problem(events: "Iterator[yaml.Event]") -> str:
+    """Why the file must not be loaded; "" if it may be. An alias counts as many nodes as the value it stands for. An
+    alias inside its own value is endless."""
+    import yaml
+
+    nodes = 0
+    sizes: dict[str, int] = {}
+    open_at: list[tuple[str | None, int]] = []
+    for event in events:
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_at.pop()
+            if anchor is not None:
+                sizes[anchor] = nodes - before
+            continue
+        if isinstance(event, yaml.AliasEvent):
+            nodes += sizes.get(str(event.anchor), MOST_NODES)
+        elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+            nodes += 1
+            if event.tag is not None:
+                return f"it has a tag ({sanitize(str(event.tag), 80)}); a study file needs none"
+            anchor = None if event.anchor is None else str(event.anchor)
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_at.append((anchor, nodes - 1))
+                sizes.pop(anchor or "", None)
+            elif anchor is not None:
+                sizes[anchor] = 1
+        if nodes > MOST_NODES:
+            return f"it has more than {MOST_NODES:,} values, counting the values that aliases (*name) stand for"
+        if len(open_at) > MOST_DEPTH:
+            return f"it is nested more than {MOST_DEPTH} deep"
+    return ""
+
+
+def to_yaml(spec: Spec) -> str:
+    """The resolved spec as a file, from which `parse` reads the same Spec."""
+    return msgspec.yaml.encode(spec, order=None).decode()
+
+
+def _with_bases(arms: Any, problems: list[str]) -> Any:
+    """Arms with `base:` replaced by that arm's fields. Own fields take precedence; `env` is merged."""
+    if not isinstance(arms, dict):
+        return arms
+    arms = cast("dict[str, Any]", arms)  # from YAML
+    resolved: dict[str, Any] = {}
+
+    def resolve(name: str, chain: tuple[str, ...]) -> Any:
+        raw = arms[name]
+        if name in resolved or not isinstance(raw, dict) or "base" not in raw:
+            return resolved.get(name, raw)
+        own = dict(cast("dict[str, Any]", raw))
+        base = str(own.pop("base"))
+        if base not in arms:
+            problems.append(f"arms.{name}.base: unknown arm {base!r}{_nearest(base, list(arms))}")
+            return own
+        if base in chain:
+            problems.append(f"arms.{name}.base: {' -> '.join((*chain, base))} is circular")
+            return own
+        parent = resolve(base, (*chain, base))
+        if not isinstance(parent, dict):
+            return own
+        parent = cast("dict[str, Any]", parent)
+        merged = {**parent, **own}
+        if isinstance(parent.get("env"), dict) and isinstance(own.get("env"), dict):
+            merged["env"] = cast("dict[str, Any]", parent["env"]) | cast("dict[str, Any]", own["env"])
+        return merged
+
+    for name in arms:
+        resolved[name] = _with_text(resolve(name, (name,)))
+    return resolved
+
+
+def _with_text(arm: Any) -> Any:
+    """The arm with `args`, `command` and `env` as text: YAML reads 99 as a number and `on` as true."""
+    if not isinstance(arm, dict):
+        return arm
+    found = dict(cast("dict[str, Any]", arm))
+    for field in ("args", "command"):
+        if isinstance(found.get(field), list):
+            found[field] = [_as_text(value) for value in cast("list[Any]", found[field])]
+    if isinstance(found.get("env"), dict):
+        found["env"] = {name: _as_text(value) for name, value in cast("dict[str, Any]", found["env"]).items()}
+    return found
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _problems(value: Any, kind: Any, place: str) -> list[str]:
+    """Every reason why `value` is not a `kind`, each with its place in the file."""
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        members = [member for member in typing.get_args(kind) if member is not type(None)]
+        if value is None and len(members) < len(typing.get_args(kind)):
+            return []
+        if all(_is_struct(member) for member in members) and isinstance(value, dict):
+            return _union_problems(cast("dict[str, Any]", value), members, place)
+    if _is_struct(kind) and isinstance(value, dict):
+        return _struct_problems(cast("dict[str, Any]", value), kind, place)
+    if origin is dict and isinstance(value, dict) and _is_struct(typing.get_args(kind)[1]):
+        entries = cast("dict[str, Any]", value)
+        member = typing.get_args(kind)[1]
+        return [line for key, entry in entries.items() for line in _problems(entry, member, _join(place, str(key)))]
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        return [f"{place}: {str(error)[0].lower()}{str(error)[1:]}"]
+    return []
+
+
+def _union_problems(value: dict[str, Any], members: list[Any], place: str) -> list[str]:
+    """Problems of a value with a `kind:`, or of an optional struct."""
+    if len(members) == 1:
+        return _struct_problems(value, members[0], place)
+    by_tag = {str(member.__struct_config__.tag): member for member in members}
+    tag = value.get("kind")
+    if not isinstance(tag, str) or tag not in by_tag:
+        problem = "is missing" if tag is None else f"{tag!r} is unknown"
+        return [
+            f"{_join(place, 'kind')}: {problem}{_nearest(str(tag), list(by_tag))}; it is one of {', '.join(by_tag)}"
+        ]
+    return _struct_problems(value, by_tag[tag], place)
+
+
+def _struct_problems(value: dict[str, Any], struct: Any, place: str) -> list[str]:
+    hints = typing.get_type_hints(struct)
+    known = [*struct.__struct_fields__]
+    tag_field = struct.__struct_config__.tag_field
+    problems: list[str] = []
+    for key, entry in value.items():
+        if key in hints:
+            problems += _problems(entry, hints[key], _join(place, key))
+        elif key != tag_field:
+            problems.append(f"{_join(place, str(key))}: unknown field{_nearest(str(key), known)}")
+    required = [field.name for field in msgspec.structs.fields(struct) if field.required]
+    problems += [f"{_join(place, name)}: is missing" for name in required if name not in value]
+    if not problems and hasattr(struct, "problems"):
+        problems = [_join(place, line) for line in msgspec.convert(value, struct).problems()]
+    return problems
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _join(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
+
+
+def _nearest(name: str, known: list[str] | Mapping[str, Any]) -> str:
+    """`; did you mean …?` with the nearest known name, or "" if no name is similar."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,157 @@
+"""The record of a request: outcome, times and tokens, decoded from the bytes of its answer."""
+
+import array
+
+import numpy as np
+
+from inferometer.base.text import sanitize
+from inferometer.core.plan import PlanItem
+from inferometer.core.record import Events, Outcome, RequestRecord
+from inferometer.load.arrivals import Arrivals, timed_reads
+from inferometer.load.event_decoding import LAST_CHUNK, OUTPUT_OF, STREAM_END, EventReader, error_text
+from inferometer.load.framing import Response, parse_response
+from inferometer.load.sse import events as sse_events
+from inferometer.load.wire import Exchange
+
+_NAME_CHARS = 300
+_RETRY_HEADERS = ("Retry-After", "Location")
+
+
+def decode_record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, zero_ns: int) -> RequestRecord:
+    """The record of one request, from the bytes of its answer and their stamps. Times are relative to `zero_ns`."""
+    answer, reader, events = _decode_answer(exchange, arrived, dialect, zero_ns)
+    stamps = events.outputs_ns()
+    outcome, error = _outcome(exchange, answer, reader, _is_stream(answer), bool(stamps))
+    first = int(arrived.at_ns[0]) if len(arrived.at_ns) else None
+    last = int(arrived.at_ns[-1]) if len(arrived.at_ns) and exchange.outcome == "complete" else exchange.done_ns
+    return RequestRecord(
+        index=item.index,
+        request_id=item.request.id,
+        measured=item.measured,
+        outcome=outcome,
+        error=sanitize(error),
+        due_ns=_since(exchange.due_ns, zero_ns),
+        connected_ns=_since(exchange.connected_ns, zero_ns),
+        sent_ns=_since(exchange.sent_ns, zero_ns),
+        first_byte_ns=_since(first, zero_ns),
+        done_ns=last - zero_ns,
+        events=events,
+        status=answer.status,
+        finish_reason=None if reader.finish_reason is None else sanitize(reader.finish_reason, _NAME_CHARS),
+        usage=reader.usage,
+        timings=reader.timings,
+        model=None if reader.model is None else sanitize(reader.model, _NAME_CHARS),
+        coalesced=len(stamps) - len(set(stamps)),
+        stamp_errors=arrived.errors,
+        resent=exchange.resent,
+        prompt_tokens=item.request.prompt_tokens,
+    )
+
+
+def _decode_answer(
+    exchange: Exchange, arrived: Arrivals, dialect: str, zero_ns: int
+) -> tuple[Response, EventReader, Events]:
+    """The HTTP response, the reader that decoded its events, and the events."""
+    reader = EventReader()
+    uniform = _decode_uniform_stream(exchange, arrived, reader, dialect, zero_ns)
+    if uniform is not None:
+        return uniform[0], reader, uniform[1]
+    reader = EventReader()
+    answer = parse_response(timed_reads(exchange, arrived))
+    if _is_stream(answer):
+        reader.read_events(sse_events(answer.pieces), OUTPUT_OF[dialect], zero_ns)
+    return answer, reader, reader.events()
+
+
+def _decode_uniform_stream(
+    exchange: Exchange, arrived: Arrivals, reader: EventReader, dialect: str, zero_ns: int
+) -> tuple[Response, Events] | None:
+    """The answer and its events, decoded in one fast pass: for a complete stream in which each chunk ends where an
+    event ends, as engines send it. None for any other answer."""
+    raw = exchange.raw
+    start = raw.find(b"\r\n\r\n") + 4
+    if start < 4 or not raw.endswith(STREAM_END):
+        return None
+    answer = parse_response([(0, raw[:start])])
+    if not _is_stream(answer) or answer.until_close or "content-length" in answer.headers:
+        return None
+    try:
+        ends = reader.read_uniform_chunks(raw, start, len(raw) - len(LAST_CHUNK), OUTPUT_OF[dialect])
+        if ends is None:
+            return None
+        answer.ended = True
+        read_ends = np.cumsum(np.frombuffer(exchange.lengths, np.uint32))
+        at_ns = arrived.at_ns[np.searchsorted(read_ends, np.concatenate(ends))] - zero_ns
+        return answer, reader.events(array.array("q", at_ns.tobytes()))
+    except ValueError:  # an invalid chunk size, or a text that is not UTF-8
+        return None
+
+
+def _is_stream(answer: Response) -> bool:
+    kind = answer.headers.get("content-type", "").lower()
+    return answer.status == 200 and kind.startswith("text/event-stream") and not _encoding(answer)
+
+
+def _outcome(
+    exchange: Exchange, answer: Response, reader: EventReader, is_streamed: bool, has_output: bool
+) -> tuple[Outcome, str]:
+    """How the request ended, and the evidence; "" for a success."""
+    if exchange.outcome in ("refused", "timeout", "cancelled"):
+        return exchange.outcome, exchange.error
+    if exchange.outcome == "too_large":
+        return "bad_stream", exchange.error
+    if answer.broken:
+        return "bad_stream", f"the answer is not HTTP: {answer.broken}"
+    if not _is_complete(exchange, answer, reader, is_streamed):
+        return "cut", exchange.error or "the connection was closed in the middle of the answer"
+    if answer.status != 200:
+        return "http_error", _status_text(answer)
+    if _encoding(answer):
+        accepted = "although the request accepts no encoding (Accept-Encoding: identity)"
+        return "bad_stream", f"the answer is encoded as {_encoding(answer)}, {accepted}"
+    if not is_streamed:
+        kind = answer.headers.get("content-type", "no content type")
+        return "bad_stream", f"the answer is {kind}, not an event stream: {error_text(answer.body)}"
+    if reader.server_error:
+        return "server_error", reader.server_error
+    if reader.problem:
+        return "bad_stream", reader.problem
+    if not has_output:
+        return "no_tokens", "the answer ended without a token"
+    return "ok", ""
+
+
+def _is_complete(exchange: Exchange, answer: Response, reader: EventReader, is_streamed: bool) -> bool:
+    """Whether the whole answer arrived.
+
+    If HTTP marks the end only by closing the connection, the stream itself must have stated its end: a server that dies
+    closes the connection too.
+    """
+    if answer.ended or reader.done:
+        return True
+    if exchange.outcome != "eof" or not answer.until_close:
+        return False
+    if not is_streamed:
+        return True
+    if reader.problem:  # an invalid chunk, or a chunk that was cut off
+        return answer.body.endswith((b"\n", b"\r"))
+    return bool(reader.finish_reason or reader.server_error)
+
+
+def _encoding(answer: Response) -> str:
+    """The answer's content encoding, "" for none."""
+    encoding = answer.headers.get("content-encoding", "").strip().lower()
+    return "" if encoding == "identity" else sanitize(encoding)
+
+
+def _status_text(answer: Response) -> str:
+    """A status other than 200, with the server's message and its headers about what to do next."""
+    hints = [f"{name}: {answer.headers[name.lower()]}" for name in _RETRY_HEADERS if name.lower() in answer.headers]
+    aside = f" ({sanitize(', '.join(hints))})" if hints else ""
+    encoding = _encoding(answer)
+    body = f"a body encoded as {encoding}" if encoding else error_text(answer.body)
+    return f"HTTP {answer.status}{aside}: {body}"
+
+
+def _since(at_ns: int | None, zero_ns: int) -> int | None:
+    return None if at_ns is None else at_ns - zero_ns

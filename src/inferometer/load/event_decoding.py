@@ -1,0 +1,335 @@
+"""Events of a streamed answer: tokens, usage and errors, decoded from the JSON of each event.
+
+Dialects: `openai-chat` (/v1/chat/completions) and `openai` (/v1/completions), as llama.cpp, vLLM and SGLang send them.
+"""
+
+import array
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from inferometer.base.text import sanitize
+from inferometer.core.record import (
+    KINDS,
+    OUTPUT_KINDS,
+    EventKind,
+    Events,
+    ServerTimings,
+    TokenUsage,
+)
+from inferometer.load.sse import EventTooLarge
+
+_EVIDENCE_CHARS = 200
+_MAX_TOKENS = 2**32 - 1  # tokens of one event, as they are kept
+
+
+class _PromptTokens(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptTokens | None = None
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None  # JSON as text; some engines send the object
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct):
+    role: str | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct):
+    """`delta` is of chat, `text` of completions. `token_ids`: added by vLLM if the request set `return_token_ids`."""
+
+    delta: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    token_ids: list[int] | None = None
+
+
+class _Chunk(msgspec.Struct):
+    """One streamed chunk; a field that the engine omits is None. Unknown fields are ignored."""
+
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    timings: ServerTimings | None = None
+    model: str | None = None
+    object: str | None = None
+    error: Any = None  # an object or a text, depending on the engine
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk, strict=False).decode
+_decode_any = msgspec.json.Decoder().decode
+_decode_text = msgspec.json.Decoder(str).decode
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # RecursionError: endless open brackets
+
+
+Output = Callable[[_Choice], tuple[EventKind, str]]
+
+EVENT_AND_CHUNK_END = b"\n\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+STREAM_END = EVENT_AND_CHUNK_END + LAST_CHUNK
+_MAX_RUNS = 16  # an answer whose chunks change their form more often is read chunk by chunk from there on
+_SIZE_DIGITS = 4
+_HEX = np.full(256, 1 << 40, np.int64)  # for a byte that is not a digit: makes any size wrong
+_HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+_HEX[np.frombuffer(b"ABCDEF", np.uint8)] = np.arange(10, 16)
+
+
+class EventReader:
+    """Decodes the events of one answer, one after another. `problem`: why the answer is unusable, "" if it is valid."""
+
+    def __init__(self) -> None:
+        self.at_ns: list[int] = []
+        self._kinds = bytearray()
+        self._chars = array.array("I")
+        self._texts: list[str] = []
+        self._tokens: dict[int, int] = {}  # token count by event index, for events that state a count
+        self._running_count = 0  # tokens so far, as the last event with a running count stated
+        self.usage: TokenUsage | None = None
+        self.timings: ServerTimings | None = None
+        self.model: str | None = None
+        self.finish_reason: str | None = None
+        self.problem = ""
+        self.server_error = ""
+        self.done = False
+        self._template = (b"", b"", 0)  # the bytes before and after the text in a chunk, and the event's kind
+
+    def read_events(self, events: Iterable[tuple[int, bytes, bytes]], output: Output, zero_ns: int) -> None:
+        """Decode every event (stamp, name, data)."""
+        try:
+            for at_ns, name, data in events:
+                self._read_event(name, data, output)
+                if len(self._kinds) > len(self.at_ns):
+                    self.at_ns.append(at_ns - zero_ns)
+        except EventTooLarge as error:
+            self.problem = self.problem or str(error)
+
+    def read_uniform_chunks(self, raw: bytes, start: int, stop: int, output: Output) -> list[NDArray[np.int64]] | None:
+        """Decode the chunks in `raw[start:stop]`, if each chunk ends where an event ends.
+
+        Returns the offsets at which the events were complete, in pieces. Returns None if a chunk has another form; then
+        this reader must be discarded. Raises ValueError for an invalid chunk size or text.
+
+        Most chunks of an answer differ only in their text. Of those only the text is read, many chunks at a time. The
+        unchanging bytes around the text (the template) come from the last chunk that was decoded as a whole.
+        """
+        ends: list[NDArray[np.int64]] = []
+        offset, tries = start, 0
+        while offset < stop:
+            mark = raw.find(b"\r", offset)
+            if self._template[0] and tries < _MAX_RUNS and raw.startswith(self._template[0], mark + len(b"\r\ndata: ")):
+                run_ends = self._read_similar_chunks(raw[offset:stop])
+                tries += 1
+                if len(run_ends):
+                    ends.append(run_ends + offset - 2)
+                    offset += int(run_ends[-1])
+                    continue
+            end = raw.find(EVENT_AND_CHUNK_END, offset)
+            size, _, rest = raw[offset:end].partition(b"\r\n")
+            if int(size, 16) != len(rest) + 2:
+                return None
+            found: list[int] = []
+            line_end = end - len(rest)
+            for line in rest.split(b"\n\n"):
+                line_end += len(line) + 2
+                if not line.startswith(b"data: ") or b"\n" in line or b"\r" in line:
+                    return None
+                self._read_event(b"", line[6:], output)
+                found.append(line_end)
+            if self.problem:
+                return None
+            ends.append(np.array(found, np.int64))
+            offset = end + len(EVENT_AND_CHUNK_END)
+        return ends
+
+    def _read_similar_chunks(self, chunks: bytes) -> NDArray[np.int64]:
+        """Read the chunks at the beginning of `chunks` that match the template; returns the offset where each ends.
+
+        The bytes before the text are replaced by byte 0 and the bytes after the text by byte 1. Valid JSON contains
+        neither, so a short form remains: SIZE 0 text 1 SIZE 0 text 1 … A chunk counts if its size is right and its text
+        is not empty (what an empty text means depends on the API).
+        """
+        before, after, code = self._template
+        none = np.zeros(0, np.int64)
+        if b"\0" in chunks or b"\1" in chunks:
+            return none
+        tail = after + EVENT_AND_CHUNK_END
+        compact = chunks.replace(tail, b"\1").replace(b"\r\ndata: " + before, b"\0")
+        octets = np.frombuffer(compact, np.uint8)
+        begins, stops = np.flatnonzero(octets == 0), np.flatnonzero(octets == 1)
+        count = min(len(begins), len(stops))
+        if count == 0:
+            return none
+        begins, stops = begins[:count], stops[:count]
+        digits = begins - np.concatenate(([0], stops[:-1] + 1))
+        lengths = stops - begins - 1
+        sizes = np.zeros(count, np.int64)
+        for place in range(_SIZE_DIGITS):
+            digit = _HEX[octets[np.maximum(begins - 1 - place, 0)]]
+            sizes += np.where(place < digits, digit << (4 * place), 0)
+        around = len(b"data: ") + len(before) + len(after) + 2
+        right = (digits >= 1) & (digits <= _SIZE_DIGITS) & (lengths > 0) & (sizes == lengths + around)
+        count = count if right.all() else int(right.argmin())
+        self._add_texts(
+            [compact[a:b] for a, b in zip((begins[:count] + 1).tolist(), stops[:count].tolist(), strict=True)]
+        )
+        self._kinds += bytes([code]) * count
+        return np.cumsum(digits[:count] + lengths[:count] + around + 4)
+
+    def _add_texts(self, texts: list[bytes]) -> None:
+        """Add texts in their JSON form. Raises ValueError for one that is not exactly one JSON string."""
+        joined = b"".join(texts)
+        if joined.isascii() and b'"' not in joined and b"\\" not in joined:
+            self._chars.extend(map(len, texts))
+            self._texts.append(joined.decode())
+            return
+        for text in texts:
+            self._chars.append(len(found := _decode_text(b'"' + text + b'"')))
+            self._texts.append(found)
+
+    def events(self, at_ns: "array.array[int] | None" = None) -> Events:
+        """All events, in columns. `at_ns`: their stamps; None: those that `read_events` collected."""
+        at_ns = array.array("q", self.at_ns) if at_ns is None else at_ns
+        tokens: array.array[int] | None = None
+        if self._tokens:
+            tokens = array.array("I", [self._tokens.get(place, 0) for place in range(len(self._kinds))])
+        return Events(at_ns, bytes(self._kinds), self._chars, "".join(self._texts), tokens)
+
+    def _add(self, kind: EventKind, text: str = "") -> None:
+        self._kinds.append(KINDS.index(kind))
+        self._chars.append(len(text))
+        self._texts.append(text)
+
+    def _read_event(self, name: bytes, data: bytes, output: Output) -> None:
+        """Add one event, or record the problem with it."""
+        if data.startswith(b"[DONE]"):
+            self.done = True
+            self._add("done")
+            return
+        if name == b"error":
+            self._add_error(data)
+            return
+        try:
+            chunk = _decode_chunk(data)
+        except _NOT_JSON as error:
+            self.problem = self.problem or f"an event is not a chunk of this API ({error}): {evidence(data)}"
+            return
+        if chunk.error is not None or chunk.object == "error":
+            self._add_error(data)
+            return
+        if chunk.usage is not None:
+            details = chunk.usage.prompt_tokens_details or _PromptTokens()
+            self.usage = TokenUsage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens, details.cached_tokens)
+            self.problem = self.problem or _impossible_numbers(self.usage, data)
+        if chunk.timings is not None:
+            self.timings = chunk.timings
+            self.problem = self.problem or _impossible_numbers(self.timings, data)
+        self.model = chunk.model or self.model
+        if not chunk.choices:
+            self._add("usage")
+            return
+        choice = chunk.choices[0]
+        self.finish_reason = choice.finish_reason or self.finish_reason
+        kind, text = output(choice)
+        self._add(kind, text)
+        if kind in OUTPUT_KINDS and text:
+            self._count_tokens(chunk, choice)
+            self._remember_template(kind, text, data)
+
+    def _count_tokens(self, chunk: _Chunk, choice: _Choice) -> None:
+        """Store the token count of the event just added, if the chunk states it: by token ids, or by a running count
+        (`continuous_usage_stats` of vLLM and SGLang, `timings_per_token` of llama.cpp)."""
+        running = (chunk.usage.completion_tokens if chunk.usage else None) or (
+            chunk.timings.predicted_n if chunk.timings else None
+        )
+        count = (
+            len(choice.token_ids)
+            if choice.token_ids is not None
+            else (running or self._running_count) - self._running_count
+        )
+        if running is not None:
+            self._running_count = running
+        if 0 < count <= _MAX_TOKENS:
+            self._tokens[len(self._kinds) - 1] = count
+
+    def _remember_template(self, kind: EventKind, text: str, data: bytes) -> None:
+        """Keep the bytes before and after the text as the template, if the chunk holds the text once and unescaped.
+
+        A later chunk with the same bytes around a text without quotes and escapes is the same JSON except for the text.
+        """
+        quoted = b'"' + text.encode() + b'"'
+        if b'"' not in quoted[1:-1] and b"\\" not in quoted and data.count(quoted) == 1:
+            before, _, after = data.partition(quoted)
+            self._template = (before + b'"', b'"' + after, KINDS.index(kind))
+
+    def _add_error(self, data: bytes) -> None:
+        self.server_error = self.server_error or error_text(data)
+        self._add("error")
+
+
+def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str:
+    """The problem with numbers that no machine could reach; "" if all are possible."""
+    values = [value for value in msgspec.structs.astuple(numbers) if value is not None]
+    return f"an event states impossible numbers: {evidence(data)}" if any(abs(v) > 1e15 for v in values) else ""
+
+
+def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
+    delta = choice.delta or _Delta()
+    if delta.content:
+        return "text", delta.content
+    thought = delta.reasoning_content or delta.reasoning
+    if thought:
+        return "reasoning", thought
+    if delta.tool_calls:
+        functions = [call.function or _Function() for call in delta.tool_calls]
+        return "tool", "".join(f"{function.name or ''}{function.arguments or ''}" for function in functions)
+    if delta.role is not None:
+        return "role", ""
+    return ("text" if delta.content == "" else "empty"), ""
+
+
+def _completion_output(choice: _Choice) -> tuple[EventKind, str]:
+    return ("text", choice.text) if choice.text else ("empty", "")
+
+
+OUTPUT_OF = {"openai-chat": _chat_output, "openai": _completion_output}
+DIALECTS = tuple(OUTPUT_OF)
+OUTPUT_PATTERN = rb'"(?:content|text|reasoning|reasoning_content|name|arguments)"\s*:\s*"[^"]'
+"""Matches the bytes of an event with output, and of no other event, in any of these dialects."""
+
+
+def error_text(data: bytes) -> str:
+    """The engine's own message in an error body, or the beginning of the body."""
+    try:
+        found = _decode_any(data)
+    except _NOT_JSON:
+        return evidence(data)
+    inner: Any = cast("dict[str, Any]", found).get("error", found) if isinstance(found, dict) else found
+    message: Any = cast("dict[str, Any]", inner).get("message") if isinstance(inner, dict) else inner
+    return sanitize(_text(message)) if message else evidence(data)
+
+
+def _text(value: Any) -> str:
+    """A text unchanged; any other JSON value as JSON, which has no limit for numbers."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def evidence(data: bytes) -> str:
+    """The beginning of `data`, safe to print."""
+    return sanitize(data[:_EVIDENCE_CHARS].decode("utf-8", "replace")) or "nothing"

@@ -1,0 +1,95 @@
+"""A request in flight: the bytes of its answer as they arrive, and where the answer ends. llhttp finds the end."""
+
+import array
+
+import httptools
+
+from inferometer.load.timeouts import TokenWatch
+from inferometer.load.wire import Exchange, WireOutcome, WireRequest
+
+
+class InFlight:
+    """A request under way and what has come of it so far. llhttp calls the `on_…` methods."""
+
+    __slots__ = (
+        "connected_ns",
+        "done_ns",
+        "due_ns",
+        "error",
+        "fed",
+        "finished",
+        "in_chunks",
+        "in_head",
+        "keep_alive",
+        "kernel",
+        "lengths",
+        "offset_ns",
+        "outcome",
+        "parser",
+        "raw",
+        "read_ns",
+        "resent",
+        "sent_ns",
+        "steps",
+        "tokens",
+        "wire_request",
+    )
+
+    def __init__(self, wire_request: WireRequest, due_ns: int | None, steps: int) -> None:
+        self.wire_request = wire_request
+        self.due_ns = due_ns
+        self.steps = steps  # of the wall clock: before the request was sent; after its end: while it was under way
+        self.offset_ns = 0
+        self.connected_ns: int | None = None
+        self.sent_ns: int | None = None
+        self.done_ns = 0
+        self.outcome: WireOutcome = "cancelled"
+        self.error = ""
+        self.resent = 0
+        self.finished = False
+        self.in_chunks = False
+        self.in_head = True
+        self.keep_alive = False
+        self.fed = 0
+        self.parser = httptools.HttpResponseParser(self)
+        self.raw = bytearray()
+        self.lengths = array.array("I")
+        self.read_ns = array.array("q")
+        self.kernel = bytearray()
+        self.tokens = TokenWatch()
+
+    def feed(self) -> None:
+        """Give the parser the bytes that it has not seen. Raises HttpParserError."""
+        fed, self.fed = self.fed, len(self.raw)
+        self.parser.feed_data(bytes(memoryview(self.raw)[fed:]))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"transfer-encoding":
+            self.in_chunks = b"chunked" in value.lower()
+
+    def on_headers_complete(self) -> None:
+        self.in_head = self.parser.get_status_code() < 200
+
+    def on_message_complete(self) -> None:
+        if self.parser.get_status_code() >= 200:  # 1xx (100 Continue) comes before the answer
+            self.finished = True
+            self.keep_alive = self.parser.should_keep_alive()  # llhttp knows this only during this callback
+
+    def exchange(self) -> Exchange:
+        """The request and its answer in the form that leaves the worker."""
+        return Exchange(
+            index=self.wire_request.index,
+            outcome=self.outcome,
+            due_ns=self.due_ns,
+            connected_ns=self.connected_ns,
+            sent_ns=self.sent_ns,
+            done_ns=self.done_ns,
+            raw=bytes(self.raw),
+            lengths=self.lengths.tobytes(),
+            read_ns=self.read_ns.tobytes(),
+            kernel=bytes(self.kernel),
+            wall_offset_ns=self.offset_ns,
+            clock_stepped=self.steps > 0,
+            resent=self.resent,
+            error=self.error,
+        )

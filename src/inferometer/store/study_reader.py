@@ -1,0 +1,272 @@
+"""Reading of a study folder, as far as a damaged database allows."""
+
+import contextlib
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import msgspec
+
+from inferometer.base.errors import StudyUnreadable
+from inferometer.base.text import sanitize
+from inferometer.core.plan import Plan
+from inferometer.core.record import Fact, Finding, RequestRecord, Sample, Trial
+from inferometer.core.spec import Spec
+from inferometer.store import migrations
+from inferometer.store.record_rows import COLUMNS, FLOAT, INT, INT_OR_NONE, TEXT, TEXT_OR_NONE, append_record, fits
+from inferometer.store.salvage import BROKEN, filled_up, missing_bytes, opened
+from inferometer.store.schema import DATABASE, FOREIGN_OBJECTS, FORMAT_VERSION, require_known_version
+from inferometer.store.study_yaml import load_spec
+
+_MOST_RECORDS = 1_000_000
+"""The highest index to try, one by one, when a damaged file does not say how many records there are."""
+
+_T = TypeVar("_T")
+
+
+class StudyReader:
+    """One open study folder. `damage`: a sentence for each part that cannot be read and belongs to no trial. Several
+    threads may call `records`, one at a time."""
+
+    def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
+        self.folder = folder
+        self.damage: list[str] = []
+        self.turn = threading.RLock()
+        """Held by the one thread that uses the database."""
+        self._database = database
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """An existing study, to be read. A study of an older format is converted in memory; its file does not change.
+        Raises StudyUnreadable."""
+        path = folder / DATABASE
+        if not path.is_file():
+            raise StudyUnreadable(f"{folder} is not a study: it has no {DATABASE}.")
+        try:
+            missing = missing_bytes(path)
+            database = filled_up(path) if missing else opened(path)
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            foreign = database.execute(FOREIGN_OBJECTS).fetchall()
+        except (OSError, *BROKEN) as error:
+            raise StudyUnreadable(f"{path} cannot be read: {sanitize(str(error))}") from error
+        if foreign:
+            database.close()
+            raise StudyUnreadable(
+                f"{path} contains a {sanitize(str(foreign[0][0]))}, which no study contains: another program wrote it."
+            )
+        require_known_version(folder, version)
+        reader = cls(folder, database if version == FORMAT_VERSION else _migrated_copy(path, database, version))
+        if missing:
+            reader._note_damage(f"{DATABASE} is truncated: {missing} bytes are missing at its end")
+        return reader
+
+    def close(self) -> None:
+        self._database.close()
+
+    # --- the whole study --------------------------------------------------------------------------
+
+    def spec(self) -> Spec:
+        return load_spec(self.folder / "study.yaml")
+
+    def plan(self) -> Plan | None:
+        """The plan that every trial played; None before the first trial."""
+        return self._meta("plan", Plan)
+
+    def notes(self) -> tuple[str, ...]:
+        """Notes of the workload about itself."""
+        return self._meta("notes", tuple[str, ...]) or ()
+
+    def machine(self) -> tuple[Fact, ...]:
+        """Facts about the machine."""
+        return self._meta("machine", tuple[Fact, ...]) or ()
+
+    def workload(self) -> dict[str, str]:
+        """The source of the requests: data set, its hash, tokenizer."""
+        return self._meta("workload", dict[str, str]) or {}
+
+    def stopped(self) -> str:
+        """Why the study ended before its last possible trial; "" if it did not."""
+        return self._meta("stopped", str) or ""
+
+    def progress(self) -> tuple[str | None, dict[str, int]]:
+        """The start of the first trial (ISO 8601), and the number of trials in each state; reads no records.
+        Raises StudyUnreadable."""
+        try:
+            (started_at,) = self._database.execute("SELECT min(started_at) FROM trial").fetchone()
+            states = self._database.execute("SELECT state, count(*) FROM trial GROUP BY state ORDER BY state")
+            return started_at, dict(states.fetchall())
+        except BROKEN as error:
+            raise StudyUnreadable(f"{self.folder / DATABASE} is damaged: {sanitize(str(error))}") from error
+
+    def ended(self) -> set[tuple[str, int]]:
+        """Arm and number of each trial that is done or has failed."""
+        return set(self._database.execute("SELECT arm, number FROM trial WHERE state != 'running'").fetchall())
+
+    def _meta(self, key: str, kind: type[_T]) -> _T | None:
+        try:
+            row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            return None if row is None else msgspec.json.decode(row[0], type=kind)
+        except (*BROKEN, msgspec.MsgspecError, TypeError) as error:
+            self._note_damage(f"the entry {key!r} of {DATABASE} cannot be read ({sanitize(str(error))})")
+            return None
+
+    # --- trials -----------------------------------------------------------------------------------
+
+    def trials(self) -> list[Trial]:
+        """Every trial in the order of their starts, with everything that can be read; a finding of the trial names the
+        rest. Raises StudyUnreadable if not even the list of trials can be read."""
+        try:
+            rows = self._database.execute("SELECT id, arm, number, state, facts, findings FROM trial ORDER BY id")
+            listed = rows.fetchall()
+        except BROKEN as error:
+            raise StudyUnreadable(f"{self.folder / DATABASE} is damaged: {sanitize(str(error))}") from error
+        found: list[Trial] = []
+        for trial_id, arm, number, state, facts, findings in listed:
+            if not isinstance(arm, str) or not isinstance(number, int) or state not in ("running", "done", "failed"):
+                self._note_damage(
+                    f"the trial with id {trial_id} cannot be read (it contains {sanitize(repr((arm, number, state)))})"
+                )
+                continue
+            found.append(self._trial(trial_id, arm, number, state, facts, findings))
+        return found
+
+    def _trial(
+        self,
+        trial_id: int,
+        arm: str,
+        number: int,
+        state: Literal["running", "done", "failed"],
+        facts_json: object,
+        findings_json: object,
+    ) -> Trial:
+        lost: list[str] = []
+        facts = _decoded(facts_json, tuple[Fact, ...], "its facts", lost) or ()
+        findings = _decoded(findings_json, tuple[Finding, ...], "its findings", lost) or ()
+        started_ns, draft_asked, error, started_at = self._start_and_end(trial_id, lost)
+        records = self._records(trial_id, lost)
+        samples = self._samples(trial_id, lost)
+        if lost:
+            action = "The file was damaged after it was written: restore it from a copy, or measure again."
+            findings = (*findings, Finding("invalid", "store-damaged", f"{'; '.join(lost)} cannot be read.", action))
+        return Trial(
+            arm=arm,
+            number=number,
+            state=state,
+            plan_started_ns=started_ns,
+            records=records,
+            samples=samples,
+            facts=facts,
+            findings=findings,
+            draft_asked=draft_asked,
+            error=error,
+            started_at=started_at,
+        )
+
+    def _start_and_end(self, trial_id: int, lost: list[str]) -> tuple[int | None, bool, str, str]:
+        """The plan's start, whether a draft was requested, the error, and the trial's start."""
+        sql = "SELECT plan_started_ns, draft_asked, error, started_at FROM trial WHERE id = ?"
+        try:
+            row: Any = self._database.execute(sql, (trial_id,)).fetchone() or (None, None, None, None)
+        except BROKEN:
+            row = (None, None, None, None)
+        if not fits(row[0], INT_OR_NONE) or not fits(row[1], INT) or not fits(row[2], TEXT) or not fits(row[3], TEXT):
+            lost.append("its start, its plan's start and its error")
+            return None, False, "", ""
+        return row[0], bool(row[1]), row[2], row[3]
+
+    # --- records and samples ----------------------------------------------------------------------
+
+    def records(self, trial_id: int) -> tuple[RequestRecord, ...]:
+        """The records of one trial by index, as many as can be read."""
+        with self.turn:
+            return self._records(trial_id, [])
+
+    def samples(self, trial_id: int) -> tuple[Sample, ...]:
+        """The samples of one trial by time, as many as can be read."""
+        with self.turn:
+            return self._samples(trial_id, [])
+
+    def _records(self, trial_id: int, lost: list[str]) -> tuple[RequestRecord, ...]:
+        sql = f"SELECT {COLUMNS} FROM record WHERE trial_id = ? ORDER BY idx"
+        found: list[RequestRecord] = []
+        unreadable: list[int] = []
+        try:
+            for row in self._database.execute(sql, (trial_id,)):
+                append_record(row, found, unreadable)
+        except BROKEN as error:
+            found, unreadable = self._records_one_by_one(trial_id)
+            lost.append(f"a part of its records ({sanitize(str(error))})")
+        if unreadable:
+            shown = ", ".join(map(str, unreadable[:5])) + (", …" if len(unreadable) > 5 else "")
+            lost.append(f"{len(unreadable)} of its records (number {shown})")
+        return tuple(found)
+
+    def _records_one_by_one(self, trial_id: int) -> tuple[list[RequestRecord], list[int]]:
+        """The records of a damaged file, and the indices of those that cannot be read: an unreadable page loses only
+        its own records."""
+        sql = f"SELECT {COLUMNS} FROM record WHERE trial_id = ? AND idx = ?"
+        found: list[RequestRecord] = []
+        unreadable: list[int] = []
+        for index in range(self._last_index(trial_id) + 1):
+            try:
+                row = self._database.execute(sql, (trial_id, index)).fetchone()
+            except BROKEN:
+                unreadable.append(index)
+                continue
+            if row is not None:
+                append_record(row, found, unreadable)
+        return found, unreadable
+
+    def _last_index(self, trial_id: int) -> int:
+        """The highest index that a record of the trial may have."""
+        plan = self.plan()
+        if plan is not None:
+            return max((item.index for item in plan.items), default=-1)
+        try:
+            (index,) = self._database.execute("SELECT max(idx) FROM record WHERE trial_id = ?", (trial_id,)).fetchone()
+        except BROKEN:
+            return _MOST_RECORDS
+        return index if isinstance(index, int) else -1
+
+    def _samples(self, trial_id: int, lost: list[str]) -> tuple[Sample, ...]:
+        sql = "SELECT at_ns, source, quantity, value, pid, device FROM sample WHERE trial_id = ? ORDER BY at_ns"
+        kinds = (INT, TEXT, TEXT, FLOAT, INT_OR_NONE, TEXT_OR_NONE)
+        found: list[Sample] = []
+        unreadable = 0
+        try:
+            for row in self._database.execute(sql, (trial_id,)):
+                if all(map(fits, row, kinds)):
+                    found.append(Sample(*row))
+                else:
+                    unreadable += 1
+        except BROKEN as error:
+            lost.append(f"a part of its samples ({sanitize(str(error))})")
+        if unreadable:
+            lost.append(f"{unreadable} of its samples")
+        return tuple(found)
+
+    def _note_damage(self, sentence: str) -> None:
+        if sentence not in self.damage:
+            self.damage.append(sentence)
+
+
+def _migrated_copy(path: Path, old: sqlite3.Connection, version: int) -> sqlite3.Connection:
+    """A copy in memory in the current format; closes `old`. Raises StudyUnreadable."""
+    copy = sqlite3.connect(":memory:")
+    try:
+        with contextlib.closing(old):
+            old.backup(copy)
+        migrations.migrate(copy, version)
+    except (sqlite3.Error, ValueError) as error:
+        raise StudyUnreadable(f"{path} cannot be read: {error}") from error
+    return copy
+
+
+def _decoded(text: Any, kind: type[_T], what: str, lost: list[str]) -> _T | None:
+    """`text` may be anything: the file may have been changed."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, TypeError) as error:
+        lost.append(f"{what} ({sanitize(str(error))})")
+        return None

@@ -1,0 +1,263 @@
+"""Writing of a study folder: creation, resumption, and storage of results as they arrive.
+
+A finished request is committed within a second, so a study can be read after a crash.
+"""
+
+import contextlib
+import functools
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+import msgspec
+
+from inferometer.base.errors import RequestWrong, StoreBroken
+from inferometer.base.units import bytes_text
+from inferometer.core.record import Fact, Finding, RequestRecord, Sample
+from inferometer.core.redaction import redacted_spec
+from inferometer.core.spec import Spec
+from inferometer.core.spec_file import to_yaml
+from inferometer.store import migrations
+from inferometer.store.folder_lock import FolderLock
+from inferometer.store.record_rows import COLUMNS, row_of
+from inferometer.store.schema import (
+    DATABASE,
+    FORMAT_VERSION,
+    TABLE_KEYS,
+    create_tables,
+    format_version,
+    has_no_tables,
+    opened_for_writing,
+    require_known_version,
+)
+from inferometer.store.study_reader import StudyReader
+from inferometer.store.study_yaml import load_spec
+
+_COMMIT_EVERY_S = 0.5
+
+_encode = msgspec.json.encode
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _one_at_a_time(method: Callable[Concatenate["Store", _P], _T]) -> Callable[Concatenate["Store", _P], _T]:
+    """Only one thread runs any of these methods."""
+
+    @functools.wraps(method)
+    def taking_turns(self: "Store", *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with self.turn:
+            return method(self, *args, **kwargs)
+
+    return taking_turns
+
+
+class Store(StudyReader):
+    """One study folder that is written. Several threads may call the writing methods and `records` (`parallel`)."""
+
+    def __init__(self, folder: Path, database: sqlite3.Connection, lock: FolderLock | None = None) -> None:
+        """`lock`: held while the study is written; None if it is only read."""
+        super().__init__(folder, database)
+        self._lock = lock
+        self._last_commit_s = time.monotonic()
+
+    @classmethod
+    def create(cls, folder: Path, spec: Spec) -> "Store":
+        """A new study in `folder`, which is created. The spec is stored without its secrets. Raises RequestWrong if
+        the folder already holds a study or cannot hold one."""
+        lock = _locked(folder)
+        try:
+            if (folder / DATABASE).exists():
+                raise RequestWrong(
+                    f"{folder} already holds a study. Choose another folder with --out, or remove that study. "
+                    "To continue an interrupted study, use run --resume."
+                )
+            try:
+                (folder / "study.yaml").write_text(to_yaml(redacted_spec(spec)), encoding="utf-8")
+                database = opened_for_writing(folder / DATABASE)
+                create_tables(database)
+            except (OSError, sqlite3.Error) as error:
+                raise RequestWrong(f"{folder} cannot hold a study: {error}") from error
+        except BaseException:
+            lock.release()
+            raise
+        return cls(folder, database, lock)
+
+    @classmethod
+    def resume(cls, folder: Path, spec: Spec) -> "Store":
+        """The study in `folder`, to be continued. Trials that did not end well are removed, to be played again.
+
+        Creates the study if there is none, or if a run was interrupted while it created one. Converts a study of an
+        older format. Raises RequestWrong if the study there has a different spec.
+        """
+        path = folder / DATABASE
+        if not path.exists():
+            return cls.create(folder, spec)
+        lock = _locked(folder)
+        try:
+            version = format_version(path)
+            if version == 0 and has_no_tables(path):
+                for leftover in folder.glob(f"{DATABASE}*"):
+                    leftover.unlink()
+                lock.release()
+                return cls.create(folder, spec)
+            require_known_version(folder, version)
+            _require_same_spec(folder, spec)
+            database = _opened_to_resume(path, version)
+        except BaseException:
+            lock.release()
+            raise
+        return cls(folder, database, lock)
+
+    def close(self) -> None:
+        """Leaves a single database file, which can be read from a read-only folder."""
+        if self._lock is None:
+            super().close()
+            return
+        try:
+            with contextlib.suppress(sqlite3.Error):  # a full disk was reported before; commits remain
+                self._database.commit()
+                self._database.execute("PRAGMA journal_mode = DELETE")
+            self._database.close()
+        finally:
+            self._lock.release()
+
+    @_one_at_a_time
+    def set_meta(self, key: str, value: object) -> None:
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _encode(value).decode()))
+        self.commit()
+
+    @_one_at_a_time
+    def begin_trial(self, arm: str, number: int, draft_asked: bool, started_at: str) -> int:
+        """Returns the id of the new trial."""
+        cursor = self._write(
+            "INSERT INTO trial (arm, number, state, started_at, draft_asked) VALUES (?, ?, 'running', ?, ?)",
+            (arm, number, started_at, draft_asked),
+        )
+        self.commit()
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    @_one_at_a_time
+    def set_plan_started(self, trial_id: int, at_ns: int) -> None:
+        self._write("UPDATE trial SET plan_started_ns = ? WHERE id = ?", (at_ns, trial_id))
+
+    @_one_at_a_time
+    def add_record(self, trial_id: int, record: RequestRecord) -> None:
+        row = (trial_id, *row_of(record))
+        self._write(f"INSERT INTO record (trial_id, {COLUMNS}) VALUES ({', '.join('?' * len(row))})", row)
+        self.commit_when_due()
+
+    @_one_at_a_time
+    def add_samples(self, trial_id: int, samples: Iterable[Sample]) -> None:
+        self._write_many(
+            "INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(trial_id, s.at_ns, s.source, s.quantity, s.value, s.pid, s.device) for s in samples],
+        )
+        self.commit_when_due()
+
+    @_one_at_a_time
+    def set_our_tokens(self, trial_id: int, counts: dict[int, int]) -> None:
+        """Output tokens by our own tokenizer, by record index."""
+        self._write_many(
+            "UPDATE record SET our_tokens = ? WHERE trial_id = ? AND idx = ?",
+            [(count, trial_id, index) for index, count in counts.items()],
+        )
+
+    @_one_at_a_time
+    def end_trial(
+        self, trial_id: int, state: str, error: str, facts: Iterable[Fact], findings: Iterable[Finding]
+    ) -> None:
+        self._write(
+            "UPDATE trial SET state = ?, error = ?, facts = ?, findings = ? WHERE id = ?",
+            (state, error, _encode(list(facts)).decode(), _encode(list(findings)).decode(), trial_id),
+        )
+        self.commit()
+
+    @_one_at_a_time
+    def forget_trial(self, arm: str, number: int) -> None:
+        """Removes a trial, to be played again."""
+        ids = "(SELECT id FROM trial WHERE arm = ? AND number = ?)"
+        for table, key in TABLE_KEYS:
+            self._write(f"DELETE FROM {table} WHERE {key} IN {ids}", (arm, number))
+        self.commit()
+
+    @_one_at_a_time
+    def commit(self) -> None:
+        with self._storing():
+            self._database.commit()
+        self._last_commit_s = time.monotonic()
+
+    @_one_at_a_time
+    def commit_when_due(self) -> None:
+        """Commits if the last commit is half a second ago. Call it regularly."""
+        if time.monotonic() - self._last_commit_s > _COMMIT_EVERY_S:
+            self.commit()
+
+    def _write(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        with self._storing():
+            return self._database.execute(sql, values)  # pyright: ignore[reportArgumentType] # they are our own
+
+    def _write_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        with self._storing():
+            self._database.executemany(sql, rows)  # pyright: ignore[reportArgumentType] # they are our own
+
+    @contextlib.contextmanager
+    def _storing(self) -> Iterator[None]:
+        """Raises StoreBroken if SQLite cannot write: a full disk, a folder that vanished or became read-only."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreBroken(
+                f"the study in {self.folder} can no longer be written: {error} ({_free_space(self.folder)}).\n"
+                "Everything that was stored before is complete. Fix the cause, then continue with run --resume."
+            ) from error
+
+
+def _locked(folder: Path) -> FolderLock:
+    """Creates the folder and locks it. Raises RequestWrong."""
+    try:
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        return FolderLock(folder)
+    except OSError as error:
+        raise RequestWrong(f"{folder} cannot hold a study: {error}") from error
+
+
+def _require_same_spec(folder: Path, spec: Spec) -> None:
+    """Raises RequestWrong."""
+    if to_yaml(load_spec(folder / "study.yaml")) != to_yaml(redacted_spec(spec)):
+        raise RequestWrong(
+            f"{folder} holds a study with a different spec: its study.yaml differs from the spec of this run. "
+            "Run with the same spec, or choose another folder with --out."
+        )
+
+
+def _opened_to_resume(path: Path, version: int) -> sqlite3.Connection:
+    """The database in the current format, without trials that did not end well. Raises RequestWrong."""
+    try:
+        database = opened_for_writing(path)
+        if version < FORMAT_VERSION:
+            migrations.migrate(database, version)
+        (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise RequestWrong(
+                f"{path} is damaged, so the study cannot be resumed: {verdict}\n"
+                "`inferometer compare` shows what can still be read. Run the study again with another --out."
+            )
+        for table, key in TABLE_KEYS:
+            database.execute(f"DELETE FROM {table} WHERE {key} NOT IN (SELECT id FROM trial WHERE state = 'done')")
+        database.commit()
+    except (sqlite3.Error, ValueError) as error:
+        raise RequestWrong(f"the study in {path.parent} cannot be resumed: {error}") from error
+    return database
+
+
+def _free_space(folder: Path) -> str:
+    """How much space the folder's file system has left, for a message."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError as error:
+        return f"the folder: {error.strerror}"
+    return f"{bytes_text(usage.free)} free"

@@ -1,0 +1,108 @@
+"""Recording of one trial: everything goes into the store as it happens, and into memory for the end of the trial."""
+
+from collections.abc import Iterable, Mapping
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from inferometer.base.redactor import Redactor
+from inferometer.core.record import Fact, Finding, RequestRecord, Sample, Trial
+from inferometer.store import Store
+
+_T = TypeVar("_T")
+
+MOST_KEPT = 20_000
+"""Records, and samples, of one trial that stay in memory. A longer trial is read from the store, once, at its end:
+otherwise the memory of a run of hours would grow all the time."""
+
+
+class TrialRecorder:
+    """One trial in the store. `facts` and `findings` are collected here and stored at the end."""
+
+    def __init__(self, store: Store, begun: Trial, redactor: Redactor) -> None:
+        """`begun`: the trial as far as it is known before it starts. `redactor` hides secrets in all texts."""
+        self.facts: list[Fact] = []
+        self.findings: list[Finding] = []
+        self._store = store
+        self._begun = begun
+        self._redactor = redactor
+        self._id = store.begin_trial(begun.arm, begun.number, begun.draft_asked, begun.started_at)
+        self._plan_started_ns: int | None = None
+        self._records: _Kept[RequestRecord] = _Kept()
+        self._samples: _Kept[Sample] = _Kept()
+
+    def plan_started(self, at_ns: int) -> None:
+        self._plan_started_ns = at_ns
+        self._store.set_plan_started(self._id, at_ns)
+
+    def add_record(self, record: RequestRecord) -> RequestRecord:
+        """Stores the record; the same record without secrets in what the server wrote."""
+        model = None if record.model is None else self.redacted(record.model)
+        record = msgspec.structs.replace(record, error=self.redacted(record.error), model=model)
+        self._store.add_record(self._id, record)
+        self._records.add((record,))
+        return record
+
+    def add_samples(self, samples: Iterable[Sample]) -> None:
+        samples = tuple(samples)
+        self._store.add_samples(self._id, samples)
+        self._samples.add(samples)
+
+    def records(self) -> tuple[RequestRecord, ...]:
+        """The records so far, by index."""
+        if self._records.items is None:
+            self._records.items = list(self._store.records(self._id))
+        return tuple(sorted(self._records.items, key=lambda record: record.index))
+
+    def set_our_tokens(self, counts: Mapping[int, int]) -> None:
+        """`counts`: tokens of each output by our own tokenizer, by record index."""
+        self._store.set_our_tokens(self._id, dict(counts))
+        self._records.items = [
+            msgspec.structs.replace(record, our_tokens=counts.get(record.index, record.our_tokens))
+            for record in self.records()
+        ]
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Hides these too from now on: the engine's own headers."""
+        self._redactor = self._redactor.with_values(secrets)
+
+    def commit(self) -> None:
+        self._store.commit()
+
+    def commit_when_due(self) -> None:
+        self._store.commit_when_due()
+
+    def redacted(self, text: str) -> str:
+        return self._redactor.redact(text)
+
+    def end(self, state: Literal["done", "failed"], error: str) -> Trial:
+        """Stores the end of the trial; the whole trial, equal to what a reader of the store gets."""
+        facts = tuple(msgspec.structs.replace(fact, value=self.redacted(fact.value)) for fact in self.facts)
+        self._store.end_trial(self._id, state, error, facts, self.findings)
+        samples = self._samples.items
+        if samples is None:
+            samples = self._store.samples(self._id)
+        return msgspec.structs.replace(
+            self._begun,
+            state=state,
+            error=error,
+            plan_started_ns=self._plan_started_ns,
+            records=self.records(),
+            samples=tuple(sorted(samples, key=lambda sample: sample.at_ns)),
+            facts=facts,
+            findings=tuple(self.findings),
+        )
+
+
+class _Kept(Generic[_T]):
+    """At most MOST_KEPT items; `items` is None when there were more."""
+
+    def __init__(self) -> None:
+        self.items: list[_T] | None = []
+
+    def add(self, more: Iterable[_T]) -> None:
+        if self.items is None:
+            return
+        self.items += more
+        if len(self.items) > MOST_KEPT:
+            self.items = None
