@@ -11,9 +11,11 @@ from typer.core import TyperCommand, TyperGroup
 
 from inferometer.cli import app
 from inferometer.core import schedule, spec
+from inferometer.core.workload_settings import WorkloadSettings
 from inferometer.exports.metric_table import METRIC_COLUMNS
 from inferometer.exports.request_table import EVENT_COLUMNS, EVENT_TEXT, REQUEST_COLUMNS
 from inferometer.metrics.rows import METRICS
+from inferometer.workloads.catalog import settings_struct, workload_kinds
 
 PAGES = ("commands.md", "study-file.md", "metrics-list.md", "export-columns.md")
 
@@ -74,6 +76,10 @@ def study_file_page() -> Iterator[str]:
 
 def _collect(kind: Any, structs: list[Any]) -> None:
     """Every struct that this type can hold, in order of mention, each once."""
+    if kind is WorkloadSettings:
+        for each in workload_kinds():
+            _collect(settings_struct(each), structs)
+        return
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         if kind in structs:
             return
@@ -118,6 +124,8 @@ WORDS = {
 
 def _type(kind: Any) -> str:
     """The type in words: `text`, `whole number or none`, `map of text to Arm`, …"""
+    if kind is WorkloadSettings:
+        return " or ".join(_type(settings_struct(each)) for each in workload_kinds())
     origin, members = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_type(member) for member in members)

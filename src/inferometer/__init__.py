@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from inferometer.core.request import Request
     from inferometer.core.spec import Arm, Draft, Spec
     from inferometer.results.read import Study, read_study
-    from inferometer.store import load_spec
+    from inferometer.study.study_file import load_spec
 
 __all__ = [
     "Arm",
@@ -57,7 +57,7 @@ _HOMES = {
     "Arm": "core.spec",
     "Draft": "core.spec",
     "Spec": "core.spec",
-    "load_spec": "store",
+    "load_spec": "study.study_file",
 }
 
 

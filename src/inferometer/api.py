@@ -8,9 +8,9 @@ from inferometer.core.spec import Spec
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.results.comparison import comparison_of
 from inferometer.results.read import Study
-from inferometer.store import load_spec
 from inferometer.study.loop import run_study
 from inferometer.study.progress import Progress
+from inferometer.study.study_file import load_spec
 
 
 def run(

@@ -1,7 +1,8 @@
 """Are the verdict and the interval right as often as they say? By simulated studies whose truth is known.
 
 Each rate is of `STUDIES` studies, so that its Monte Carlo standard error is √(0.05 · 0.95 / 500) = 0.97%; a bound is
-three of these, as there are many. `make statistics` does the same with more studies, for docs/explanation/statistics.md.
+three of these, as there are many. `make statistics` does the same with more studies, for
+docs/explanation/statistics.md.
 """
 
 import pytest

@@ -316,7 +316,7 @@ def test_a_server_that_is_no_inference_server(tmp_path: Path, answer: Step, said
 def test_a_data_set_that_is_missing_or_malformed(tmp_path: Path):
     (tmp_path / "bad.json").write_text("<html>")
     with ScriptedServer(inference_server()) as server:
-        for name, expected in (("nowhere.json", "no data set at"), ("bad.json", "is no JSON")):
+        for name, expected in (("nowhere.json", "no data set at"), ("bad.json", "is not JSON")):
             words = ("--backend", "openai-chat", "--base-url", server.url, "--dataset-path", name)
             code, said = refused(tmp_path, "bench", *words)
             assert code == 2

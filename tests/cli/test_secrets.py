@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from inferometer.store import load_spec
+from inferometer.store import stored_spec
 
 ENGINE = """
 import http.server, json, os, pathlib, sys
@@ -152,7 +152,7 @@ def test_a_study_goes_on_though_its_secrets_were_not_kept(folder: Path):
     assert study(folder, arms).returncode in (0, 3)
     again = study(folder, arms, "", "--resume")
     assert again.returncode in (0, 3), again.stderr
-    assert load_spec(folder / "out" / "study.yaml").arms["vllm"].args == ("--api-key", "***")
+    assert stored_spec(folder / "out" / "study.yaml").arms["vllm"].args == ("--api-key", "***")
 
 
 @pytest.mark.parametrize("mode", ["dies", "refuses", "repeats", "later"])
@@ -187,7 +187,10 @@ def test_a_defect_shows_its_traceback_without_a_secret(folder: Path):
     package = folder / "site" / "inferometer_broken.py"
     package.parent.mkdir()
     package.write_text(
-        "class Broken:\n    def __init__(self, headers):\n        raise KeyError(str(headers))\n", encoding="utf-8"
+        "from inferometer.engines.base import EngineDescription\n"
+        "class Broken:\n    description = EngineDescription('broken', 'an engine with a defect')\n"
+        "    def __init__(self, headers):\n        raise KeyError(str(headers))\n",
+        encoding="utf-8",
     )
     info = folder / "site" / "broken-1.dist-info"
     info.mkdir()

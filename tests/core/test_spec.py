@@ -4,8 +4,12 @@ import pytest
 
 from inferometer.base.errors import SpecInvalid
 from inferometer.core.schedule import Closed, Gamma, Poisson, Ramp, Replay
-from inferometer.core.spec import Arm, Builtin, Draft, ShareGpt, Spec, Trace
-from inferometer.core.spec_file import parse, to_yaml
+from inferometer.core.spec import Arm, Draft, Spec
+from inferometer.core.spec_file import to_yaml
+from inferometer.core.workload_settings import Builtin
+from inferometer.study.study_file import parse_study as parse
+from inferometer.workloads.sharegpt import ShareGpt
+from inferometer.workloads.trace import Trace
 
 SEED_STUDY = """
 name: Qwen2.5-Coder-32B, with and without a draft
@@ -49,9 +53,9 @@ def test_flags_may_be_written_as_a_shell_takes_them():
 
 def test_a_base_may_have_a_base_and_stand_below():
     spec = parse(
-        "arms: {c: {base: b, threads: 3}, b: {base: a, threads: 2, context: 9}, a: {engine: embedded, model: m}}", "s"
+        "arms: {c: {base: b, threads: 3}, b: {base: a, threads: 2, context: 9}, a: {engine: vllm, model: m}}", "s"
     )
-    assert spec.arms["c"] == Arm(engine="embedded", model="m", threads=3, context=9)
+    assert spec.arms["c"] == Arm(engine="vllm", model="m", threads=3, context=9)
 
 
 def test_what_is_written_reads_back_the_same():
@@ -72,7 +76,7 @@ def test_what_is_written_reads_back_the_same():
     ],
 )
 def test_open_loops_are_written_so_and_read_back(written: str, schedule):
-    text = f"workload: {{kind: trace, path: t.jsonl}}\nschedule: {written}\narms: {{a: {{engine: e, model: m}}}}"
+    text = f"workload: {{kind: trace, path: t.jsonl}}\nschedule: {written}\narms: {{a: {{engine: embedded, model: m}}}}"
     spec = parse(text, "s")
     assert (spec.workload, spec.schedule) == (Trace("t.jsonl"), schedule)
     assert parse(to_yaml(spec), "copy") == spec
@@ -97,7 +101,8 @@ def test_every_problem_is_reported_at_once_with_its_place_and_the_nearest_name()
     )
     assert "sede: unknown field; did you mean 'seed'?" in found
     assert (
-        "workload.kind: 'sharegp' is unknown; did you mean 'sharegpt'?; it is one of builtin, sharegpt, trace" in found
+        "workload.kind: 'sharegp' is unknown; did you mean 'sharegpt'?; it is one of builtin, sharegpt, trace, random, "
+        "custom" in found
     )
     assert "schedule.concurency: unknown field; did you mean 'concurrency'?" in found
     assert "arms.a.engin: unknown field; did you mean 'engine'?" in found
@@ -122,32 +127,44 @@ def test_every_problem_is_reported_at_once_with_its_place_and_the_nearest_name()
         ("arms: {a: {engine: command, command: [serve], shell: true}}", "in a list of words needs no shell"),
         (
             "arms: {a: {engine: embedded, model: m, command: [serve]}}",
-            "embedded is not started by a command",
+            "the engine embedded takes no start command",
         ),
         ("arms: {a: {engine: vllm, model: m, command: [serve], args: [-t]}}", "replaces binary and args"),
         ("arms: {a: {engine: vllm, model: m, pid: 3}}", "pid: and container: are only for an external engine"),
         ("arms: {a: {engine: external, url: 'http://x', pid: 0}}", "pid: must be a process id, not 0"),
         ("arms: {a: {engine: external, url: 'http://x', pid: 3, container: c}}", "give only one"),
-        ("arms: {a: {engine: external, url: 'http://x', draft: {model: m}}}", "start it with its draft"),
+        ("arms: {a: {engine: external, url: 'http://x', draft: {model: m}}}", "start your server with its draft model"),
         ("trials: 0\narms: {a: {engine: embedded, model: m}}", "trials: must be at least 1, not 0"),
-        ("schedule: {kind: closed, concurrency: 0}\narms: {a: {engine: e, model: m}}", "schedule.concurrency must be"),
-        ("schedule: {kind: poisson, rate_per_s: 0}\narms: {a: {engine: e, model: m}}", "schedule.rate_per_s must be"),
-        ("schedule: {kind: poisson, rate_per_s: .inf}\narms: {a: {engine: e, model: m}}", "schedule.rate_per_s must"),
-        ("schedule: {kind: gamma, rate_per_s: 1}\narms: {a: {engine: e, model: m}}", "burstiness: is missing"),
         (
-            "schedule: {kind: ramp, start_per_s: 1, end_per_s: 2, strategy: log}\narms: {a: {engine: e, model: m}}",
+            "schedule: {kind: closed, concurrency: 0}\narms: {a: {engine: embedded, model: m}}",
+            "concurrency must be",
+        ),
+        (
+            "schedule: {kind: poisson, rate_per_s: 0}\narms: {a: {engine: embedded, model: m}}",
+            "rate_per_s must be",
+        ),
+        (
+            "schedule: {kind: poisson, rate_per_s: .inf}\narms: {a: {engine: embedded, model: m}}",
+            "schedule.rate_per_s must",
+        ),
+        ("schedule: {kind: gamma, rate_per_s: 1}\narms: {a: {engine: embedded, model: m}}", "burstiness: is missing"),
+        (
+            "schedule: {kind: ramp, start_per_s: 1, end_per_s: 2, strategy: log}\narms: {a: {engine: vllm, model: m}}",
             "schedule.strategy: invalid enum value 'log'",
         ),
         (
-            "schedule: {kind: ramp, start_per_s: 0, end_per_s: 2}\narms: {a: {engine: e, model: m}}",
+            "schedule: {kind: ramp, start_per_s: 0, end_per_s: 2}\narms: {a: {engine: embedded, model: m}}",
             "schedule.start_per_s must be greater than 0",
         ),
         (
-            "schedule: {kind: replay}\narms: {a: {engine: e, model: m}}",
+            "schedule: {kind: replay}\narms: {a: {engine: embedded, model: m}}",
             "schedule.kind: replay needs the times of a trace, and the workload is builtin",
         ),
-        ("workload: {kind: builtin, num_prompts: 0}\narms: {a: {engine: e, model: m}}", "workload.num_prompts must be"),
-        ("workload: {num_prompts: 3}\narms: {a: {engine: e, model: m}}", "workload.kind: is missing"),
+        (
+            "workload: {kind: builtin, num_prompts: 0}\narms: {a: {engine: vllm, model: m}}",
+            "num_prompts must be at",
+        ),
+        ("workload: {num_prompts: 3}\narms: {a: {engine: embedded, model: m}}", "workload.kind: is missing"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_its_reason(text: str, said: str):

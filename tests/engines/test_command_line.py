@@ -33,7 +33,7 @@ def test_the_last_value_given_holds(args: tuple[str, ...], value: str | None):
 
 @pytest.mark.parametrize("port", ["0", "65536", "http"])
 def test_what_is_no_port_is_refused(port: str):
-    with pytest.raises(RequestWrong, match="is no port"):
+    with pytest.raises(RequestWrong, match="is not a port number"):
         address_of(arm(args=("--port", port)))
 
 
@@ -102,5 +102,5 @@ def test_models_keep_their_place_when_the_engine_starts_elsewhere(tmp_path: Path
     there = in_place(arm(cwd=os.path.dirname(sys.executable), draft=Draft(model="owner/name")))
     assert there.model == str(tmp_path / "m.gguf")
     assert there.draft is not None and there.draft.model == "owner/name"
-    with pytest.raises(RequestWrong, match="cwd: nowhere is no directory"):
+    with pytest.raises(RequestWrong, match="cwd: nowhere is not a directory"):
         in_place(arm(cwd="nowhere"))

@@ -10,7 +10,7 @@ import pytest
 from inferometer.base.errors import RequestWrong
 from inferometer.core.spec import Arm, Draft
 from inferometer.engines.embedded import Embedded, settings_of
-from inferometer.engines.process import is_alive
+from inferometer.engines.process_group import is_alive
 from inferometer.net.http_client import ask, server_at
 
 

@@ -217,12 +217,16 @@ def test_a_container_is_its_first_process(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("fields", "tool", "message"),
     [
-        ({"pid": 2**22 + 1}, None, r"pid: 4194305 is no process that is seen here\. Look it up with ps"),
+        ({"pid": 2**22 + 1}, None, r"pid: 4194305 is not a process that can be seen here\. Look it up with ps"),
         ({"pid": 1, "url": "http://192.0.2.7:80"}, None, "http://192.0.2.7:80 is another's"),
         ({"container": "llm"}, None, r"neither docker nor podman is on PATH\nGive its pid: instead"),
         ({"container": "llm"}, ("0", 0), "docker: it does not run"),
         ({"container": "llm"}, ("Error: No such object: llm >&2", 1), "docker: Error: No such object: llm"),
-        ({"container": "llm"}, (str(2**22 + 1), 0), "llm is process 4194305, and that is no process that is seen here"),
+        (
+            {"container": "llm"},
+            (str(2**22 + 1), 0),
+            "and that is not a process that can be seen here",
+        ),
     ],
 )
 def test_a_process_that_cannot_be_found_is_refused(

@@ -63,15 +63,15 @@ def test_a_value_may_look_like_an_argument():
 @pytest.mark.parametrize(
     ("build", "args", "message"),
     [
-        ("b11434", ("--flash-atn", "on"), "--flash-atn is no argument of this build; did you mean --flash-attn?"),
-        ("b11434", ("--ngl", "9"), "--ngl is no argument of this build; did you mean -ngl?"),
-        ("b11434", ("-t", "4", "--xyzzy"), "--xyzzy is no argument of this build"),
+        ("b11434", ("--flash-atn", "on"), "--flash-atn is not an argument of this build; did you mean --flash-attn?"),
+        ("b11434", ("--ngl", "9"), "--ngl is not an argument of this build; did you mean -ngl?"),
+        ("b11434", ("-t", "4", "--xyzzy"), "--xyzzy is not an argument of this build"),
         ("b11434", ("--port=80",), "--port=80 is written --port 80, as two words, for this program"),
         ("b11434", ("-fa",), "-fa takes a value in this build ([on|off|auto])"),
         ("b11434", ("-fa", "-ngl", "99"), "-fa takes a value in this build ([on|off|auto]), and -ngl follows it"),
         ("4227c9b", ("-fa", "on"), "'on' stands where an argument is expected; -fa takes no value(s) in this build"),
         ("b11434", ("model.gguf",), "'model.gguf' stands where an argument is expected"),
-        ("b4295", ("--spec-draft-n-max", "4"), "--spec-draft-n-max is no argument of this build"),
+        ("b4295", ("--spec-draft-n-max", "4"), "--spec-draft-n-max is not an argument of this build"),
         (
             "b9093",
             ("--draft-max", "4"),

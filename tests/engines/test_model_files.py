@@ -56,5 +56,5 @@ def test_a_draft_that_is_no_gguf_is_told_as_the_draft(tmp_path: Path):
     model, draft = tmp_path / "m.gguf", tmp_path / "d.gguf"
     model.write_bytes(b"GGUF")
     draft.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(ModelUnusable, match=r"the draft file .* is no GGUF: it begins with b'vers'"):
+    with pytest.raises(ModelUnusable, match=r"the draft file .* is not a GGUF file: it begins with b'vers'"):
         model_facts(arm_of(model, draft))

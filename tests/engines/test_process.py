@@ -13,18 +13,9 @@ import pytest
 
 from inferometer.base.errors import EngineDied, EngineNotReady, RequestWrong, ServerUnusable
 from inferometer.core.spec import Arm
-from inferometer.engines.process import (
-    Launch,
-    advice,
-    ending,
-    free_port,
-    is_alive,
-    refuse_used_port,
-    shown_command,
-    started,
-    stop_group,
-    tail,
-)
+from inferometer.engines.failure_log import advice, tail
+from inferometer.engines.process import Launch, free_port, refuse_used_port, shown_command, started
+from inferometer.engines.process_group import ending, is_alive, stop_group
 
 TOKEN = (200, '{"choices": [{"message": {"content": "one"}}], "usage": {"completion_tokens": 1}}')
 LOADING = (503, '{"error": {"code": 503, "message": "Loading model"}}')
@@ -94,7 +85,7 @@ def test_a_second_interrupt_while_stopping_still_leaves_no_process(tmp_path: Pat
     interrupt.start()
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        stop_group(stubborn, patience_s=60.0)
+        stop_group(stubborn, timeout_s=60.0)
     stubborn.stdout.close()
     assert not is_alive(stubborn.pid)
     assert time.monotonic() - began < 30.0

@@ -1,16 +1,18 @@
 import pytest
 
 from inferometer.core.spec import Arm, Draft
+from inferometer.engines.catalog import descriptions
 from inferometer.engines.help_text import Argument
 from inferometer.engines.requested_settings import requested_settings
 
+DRAFT_FLAGS = tuple(flag for engine in descriptions() for flag in engine.draft_flags)
 OLD = {"-fa": Argument(0)}
 NEW = {"-fa": Argument(1, "[on|off|auto]")}
 
 
 def asked(args: tuple[str, ...], known: dict[str, Argument] | None = None, **fields: object) -> dict[str, str]:
     arm = Arm(engine="llama-server", args=args, **fields)  # pyright: ignore[reportArgumentType]
-    return {fact.name.removeprefix("asked_"): fact.value for fact in requested_settings(arm, known)}
+    return {fact.name.removeprefix("asked_"): fact.value for fact in requested_settings(arm, DRAFT_FLAGS, known)}
 
 
 @pytest.mark.parametrize(

@@ -113,9 +113,9 @@ def test_settings_that_only_llama_cpp_has_are_refused(
         ("model.gguf", "is a GGUF file: vllm takes a Hugging Face name"),
         ("text", "is a file: vllm takes"),
         ("empty", "has no config.json that can be read"),
-        ("gone/", "there is no model"),
-        ("/no/such/folder", "there is no model /no/such/folder"),
-        ("owner/gone.gguf", "there is no model owner/gone.gguf"),
+        ("gone/", "no model"),
+        ("/no/such/folder", "no model /no/such/folder"),
+        ("owner/gone.gguf", "no model owner/gone.gguf"),
     ],
 )
 def test_what_is_no_model_of_its_kind_is_refused(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.engines.process import is_alive
+from inferometer.engines.process_group import is_alive
 from inferometer.engines.watchdog import watching
 
 PROGRAM = """

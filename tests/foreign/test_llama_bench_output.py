@@ -58,7 +58,7 @@ def test_other_lines_hold_no_row():
 
 
 def test_what_is_no_output_of_llama_bench_is_told():
-    with pytest.raises(TrialFailed, match=r"another form than known: .*n_prompt"):
+    with pytest.raises(TrialFailed, match=r"has an unknown form: .*n_prompt"):
         rows_of('[{"tool": "another"}]')
     with pytest.raises(TrialFailed, match="wrote no JSON"):
         rows_of('[{"n_prompt": 5, ')

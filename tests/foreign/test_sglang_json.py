@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.base.errors import RequestWrong
+from inferometer.foreign.readers import read
 from inferometer.foreign.sglang_json import runs_of
 
 LINE = (Path(__file__).parent / "recorded" / "sglang-0.5.23-chat.jsonl").read_text()
@@ -89,3 +90,33 @@ def test_a_run_in_which_all_failed_has_no_latencies():
 def test_a_file_without_what_every_version_writes_is_refused_by_the_field():
     with pytest.raises(RequestWrong, match="`completed` or `duration`"):
         runs_of(json.dumps(json.loads(LINE) | {"duration": None}), "a")
+
+
+OLD = {
+    "backend": "sglang", "dataset_name": "random", "request_rate": float("inf"), "total_input_tokens": 1000,
+    "total_output_tokens": 500, "total_output_tokens_retokenized": 490, "output_throughput": 50.0,
+    "random_input_len": 100, "duration": 10.0, "completed": 20,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "latencies",
+    [
+        {"mean_e2e_latency": 900.0, "median_e2e_latency": 880.0, "median_ttft": 40.0, "median_itl": 9.0},  # of 2024
+        {"mean_e2e_latency_ms": 900.0, "median_e2e_latency_ms": 880.0, "median_ttft_ms": 40.0, "median_itl_ms": 9.0},
+    ],
+)
+def test_files_of_older_versions_are_read_and_their_missing_rates_are_sums_over_the_duration(latencies):
+    found = runs_of(json.dumps(OLD | latencies), "f")
+    assert found is not None
+    (run,) = found
+    assert (run.values["mean_e2el_ms"], run.values["median_e2el_ms"]) == (900, 880)
+    assert (run.values["request_throughput"], run.values["total_token_throughput"]) == (2.0, 150.0)
+
+
+def test_latencies_that_are_0_as_nothing_was_measured_are_unknown():
+    zeros = {"mean_ttft_ms": 0.0, "median_ttft_ms": 0.0, "p99_itl_ms": 0.0, "mean_tpot_ms": float("nan")}
+    found = read(json.dumps(OLD | zeros) + "\n", "f")
+    assert found is not None
+    (run,) = found
+    assert {key for key, value in run.values.items() if value is None} >= {"mean_ttft_ms", "median_ttft_ms"}

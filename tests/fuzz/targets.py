@@ -22,9 +22,9 @@ from inferometer.core.plan import PlanItem
 from inferometer.core.record import RequestRecord
 from inferometer.core.redaction import redacted_spec, redactor_for
 from inferometer.core.request import user_request
-from inferometer.core.spec import ShareGpt
-from inferometer.core.spec_file import parse, to_yaml
+from inferometer.core.spec_file import to_yaml
 from inferometer.engines import effective_settings, readiness, server_facts
+from inferometer.engines.catalog import metric_names
 from inferometer.engines.model_files import _own_name
 from inferometer.foreign import llama_bench_output, readers
 from inferometer.llama_bench.gguf_facts import header_of, model_facts
@@ -39,7 +39,9 @@ from inferometer.net.target import target_of
 from inferometer.probes.engine_metrics import read_page
 from inferometer.results.read import read_study
 from inferometer.store import Store
+from inferometer.study.study_file import parse_study as parse
 from inferometer.workloads import sharegpt, trace
+from inferometer.workloads.sharegpt import ShareGpt
 
 CORPUS = Path(__file__).parent / "corpus"
 ITEM = PlanItem(0, user_request("r", "hello"), due_ns=None, measured=True)
@@ -116,7 +118,7 @@ def told_by_server(data: bytes) -> None:
         *effective_settings.facts_at_end(text, ()),
     )
     assert all(fact.value.isprintable() for fact in facts)
-    read_page(text)
+    read_page(text, metric_names())
 
 
 def share_gpt(data: bytes) -> None:
@@ -131,7 +133,7 @@ def trace_rows(data: bytes) -> None:
 def foreign(data: bytes) -> None:
     """Every reader of other tools' files, and llama-bench's rows."""
     text = data.decode(errors="replace")
-    for reader in (lambda text, _: llama_bench_output.rows_of(text), *getattr(readers, "READERS", {}).values()):
+    for reader in (lambda text, _: llama_bench_output.rows_of(text), *readers.READERS.values()):
         with contextlib.suppress(InferometerError):
             reader(text, "x")
 

@@ -63,7 +63,9 @@ def test_a_card_may_be_asked_for_by_its_short_name_in_any_case():
 
 
 def test_an_unknown_card_is_refused_with_the_nearest_and_the_way_out():
-    with pytest.raises(RequestWrong, match=r"card 'H20O'\. Did you mean 'H200'\? Known: .*MI300X.*--bandwidth"):
+    with pytest.raises(
+        RequestWrong, match=r"card 'H20O' is unknown\. Did you mean 'H200'\? Known: .*MI300X.*--bandwidth"
+    ):
         requested_device(KNOWN, "H20O")
 
 

@@ -172,7 +172,7 @@ def test_the_tensors_of_all_parts_of_a_split_model_count(tmp_path: Path):
 def test_another_part_than_the_first_is_refused(tmp_path: Path):
     path = tmp_path / "m-00002-of-00002.gguf"
     path.write_bytes(gguf({"split.count": 2}, []))
-    with pytest.raises(ModelUnusable, match=r"name the first of them, …-00001-of-00002\.gguf"):
+    with pytest.raises(ModelUnusable, match=r"name the first part, …-00001-of-00002\.gguf"):
         model_in_file(path)
 
 

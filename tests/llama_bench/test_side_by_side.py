@@ -49,3 +49,15 @@ def test_runs_and_tests_that_come_twice_are_numbered():
     assert [(test.test, test.differences_percent) for test in content.tests] == [
         ("pp512", {"a (2)": 200.0}), ("pp512 (2)", {"a (2)": None})
     ]  # fmt: skip
+
+
+def test_settings_that_differ_between_the_runs_are_named():
+    a = ("a", [row(PP, 1900.0, n_ubatch="2048", use_mmap="0", n_gpu_layers="99")])
+    b = ("b", [row(PP, 1500.0, n_ubatch="512", use_mmap="1", n_gpu_layers="99")])
+    content = side_by_side([a, b])
+    assert content.unlike == {"n_ubatch": {"a": "2048", "b": "512"}, "mmap": {"a": "0", "b": "1"}}
+    assert "n_ubatch 2048, 512; mmap 0, 1" in side_by_side_sheet(content).notes[2]
+    c = ("c", [row(PP, 1500.0, n_ubatch="2048", use_mmap="0", n_gpu_layers="99", split_mode="row")])
+    assert side_by_side([a, c]).unlike == {"sm": {"a": "n/a", "c": "row"}}  # a table leaves out what is at its default
+    varied = ("d", [row(PP, 1.0, n_ubatch="2048"), row(PP, 2.0, n_ubatch="512")])
+    assert "n_ubatch" not in side_by_side([a, varied]).unlike

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from inferometer.engines.catalog import metric_names
 from inferometer.net.http_client import server_at
-from inferometer.probes.engine_metrics import EngineMetrics, read_page
+from inferometer.probes import engine_metrics
+from inferometer.probes.engine_metrics import EngineMetrics
 
 RECORDED = Path(__file__).parent / "recorded" / "metrics"
 LLAMA_CPP = (RECORDED / "llama-cpp-b11549-draft.txt").read_text()
+
+
+def read_page(page: str) -> dict[str, float]:
+    return engine_metrics.read_page(page, metric_names())
 
 
 def test_llama_cpp_counts_the_draft_as_its_timings_do():
@@ -74,7 +80,7 @@ def page() -> Iterator[tuple[type[Page], EngineMetrics]]:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        probe = EngineMetrics(server_at(f"http://127.0.0.1:{server.server_port}", {}))
+        probe = EngineMetrics(server_at(f"http://127.0.0.1:{server.server_port}", {}), metric_names())
         yield handler, probe
         probe.close()
         server.shutdown()
@@ -110,7 +116,7 @@ def test_a_page_of_something_else_is_a_reason(page: tuple[type[Page], EngineMetr
 
 
 def test_a_question_without_an_answer_is_a_reading_less():
-    probe = EngineMetrics(server_at("http://127.0.0.1:9", {}))
+    probe = EngineMetrics(server_at("http://127.0.0.1:9", {}), metric_names())
     assert probe.read(0) == []
     assert probe.reason == ""
     (fact,) = probe.facts()

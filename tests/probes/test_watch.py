@@ -9,6 +9,7 @@ from inferometer.base.errors import InferometerError
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.spec import Arm
 from inferometer.engines.embedded import Embedded
+from inferometer.engines.llama_cpp import METRIC_NAMES
 from inferometer.probes.engine_watch import EngineWatch
 from inferometer.standin.pairs import standin_pair
 
@@ -21,7 +22,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_an_engine_is_watched_from_its_spawn_and_its_counters_from_its_first_token(model: str, tmp_path: Path):
     clock = trial_clock(SystemClock())
-    watch = EngineWatch(clock, {})
+    watch = EngineWatch(clock, {}, METRIC_NAMES)
     arm = Arm(engine="embedded", model=model, threads=1, context=512)
     with Embedded().start(arm, tmp_path / "log", watch.spawned) as endpoint:
         ready_ns = clock.now_ns()
@@ -42,7 +43,7 @@ def test_an_engine_is_watched_from_its_spawn_and_its_counters_from_its_first_tok
 def test_what_an_engine_did_that_never_became_ready_is_kept(model: str, tmp_path: Path):
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(Path(model).read_bytes()[:-1000])
-    watch = EngineWatch(trial_clock(SystemClock()), {})
+    watch = EngineWatch(trial_clock(SystemClock()), {}, METRIC_NAMES)
     arm = Arm(engine="embedded", model=str(cut), threads=1, context=512)
     with pytest.raises(InferometerError), Embedded().start(arm, tmp_path / "log", watch.spawned):
         pass
@@ -51,7 +52,7 @@ def test_what_an_engine_did_that_never_became_ready_is_kept(model: str, tmp_path
 
 
 def test_of_a_server_that_we_did_not_start_the_machine_is_watched_and_the_rest_has_reasons():
-    watch = EngineWatch(trial_clock(SystemClock()), {})
+    watch = EngineWatch(trial_clock(SystemClock()), {}, METRIC_NAMES)
     watch.ready(Endpoint("http://127.0.0.1:9", "/v1/chat/completions", "openai-chat", ""))
     watch.stop()
     facts = {fact.name: fact.value for fact in watch.facts()}
@@ -61,7 +62,7 @@ def test_of_a_server_that_we_did_not_start_the_machine_is_watched_and_the_rest_h
 
 
 def test_a_watch_that_saw_no_engine_can_be_stopped():
-    watch = EngineWatch(trial_clock(SystemClock()), {})
+    watch = EngineWatch(trial_clock(SystemClock()), {}, METRIC_NAMES)
     watch.stop()
     assert watch.take() == []
     assert watch.facts() == ()

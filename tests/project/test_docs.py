@@ -34,8 +34,9 @@ from typer.core import TyperCommand, TyperGroup
 from inferometer.cli import app
 from inferometer.cli.bench import spread_flags
 from inferometer.cli.engine_bench import PassingOn
-from inferometer.core.spec import Arm, Builtin, Draft, Spec
+from inferometer.core.spec import Arm, Draft, Spec
 from inferometer.core.spec_file import parse
+from inferometer.core.workload_settings import Builtin
 from inferometer.exports.metric_table import METRIC_COLUMNS
 from inferometer.exports.request_table import EVENT_COLUMNS, EVENT_TEXT, REQUEST_COLUMNS
 from inferometer.standin.model_names import standin_file

@@ -8,7 +8,8 @@ import pytest
 
 from inferometer.analysis.comparison import Comparison, Difference
 from inferometer.core.schedule import Closed
-from inferometer.core.spec import Arm, Builtin, Sampling, Settle, Spec
+from inferometer.core.spec import Arm, Sampling, Settle, Spec
+from inferometer.core.workload_settings import Builtin
 from inferometer.results.comparison import comparison_of
 from inferometer.results.read import read_study
 from inferometer.study.loop import run_study

@@ -7,7 +7,8 @@ import pytest
 
 from inferometer.analysis.comparison import Comparison
 from inferometer.core.record import RequestRecord
-from inferometer.core.spec import Arm, Builtin, Draft, Spec
+from inferometer.core.spec import Arm, Draft, Spec
+from inferometer.core.workload_settings import Builtin
 from inferometer.report import json_report
 from inferometer.results.comparison import comparison_of
 from inferometer.results.read import Study, read_study

@@ -12,7 +12,8 @@ import pytest
 
 from inferometer.base.errors import RequestWrong
 from inferometer.core.schedule import Closed
-from inferometer.core.spec import Arm, Builtin, Spec
+from inferometer.core.spec import Arm, Spec
+from inferometer.core.workload_settings import Builtin
 from inferometer.results.comparison import comparison_of
 from inferometer.results.read import read_study
 from inferometer.study.device_conflicts import devices_of, require_separate_devices

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from inferometer.core.schedule import Closed
-from inferometer.core.spec import Arm, Builtin, Spec
+from inferometer.core.spec import Arm, Spec
+from inferometer.core.workload_settings import Builtin
 from inferometer.report import json_report
 from inferometer.results.comparison import comparison_of
 from inferometer.results.read import read_study

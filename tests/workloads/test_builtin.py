@@ -5,7 +5,7 @@ from collections import Counter
 
 import msgspec
 
-from inferometer.core.spec import Builtin
+from inferometer.core.workload_settings import Builtin
 from inferometer.workloads.builtin import BuiltinCoding, read
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.base.errors import DatasetUnusable
-from inferometer.core.spec import ShareGpt
-from inferometer.workloads.sharegpt import ShareGptFile, conversation_pairs, sample
+from inferometer.workloads.sharegpt import ShareGpt, ShareGptFile, conversation_pairs, sample
 
 
 class WordCounter:
@@ -102,7 +101,7 @@ def test_conversations_of_one_turn_are_left_out_and_roles_do_not_matter():
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("<html>404</html>", "is no JSON"),
+        ("<html>404</html>", "is not JSON"),
         ('{"a": 1}', "must be a JSON array"),
         ('[{"text": "a"}]', "entry 0: no `conversations`"),
         ('[{"conversations": [1, 2]}]', "entry 0"),

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from inferometer.base.errors import DatasetUnusable
 from inferometer.core.request import Sampled
-from inferometer.core.spec import Trace
-from inferometer.workloads.trace import TraceFile, TraceRow, rows
+from inferometer.workloads.trace import Trace, TraceFile, TraceRow, rows
 
 SHARED = [*range(46, 58)]
 MOONCAKE = [
@@ -169,14 +168,14 @@ def test_num_prompts_takes_the_trace_s_beginning_and_says_where_there_are_fewer(
         ("Timestamp,Request tokens,Response tokens\n5,-1,1\n", "line 2: Request tokens is '-1'; it must be a count"),
         ("Timestamp,Request tokens,Response tokens\n5,1,many\n", "line 2: Response tokens is 'many'"),
         ("Timestamp,Request tokens,Response tokens\n5,1.5,2\n", "line 2: Request tokens is '1.5'"),
-        ("Timestamp,Request tokens,Response tokens\nnan,1,2\n", "line 2: Timestamp is 'nan', which is no number"),
+        ("Timestamp,Request tokens,Response tokens\nnan,1,2\n", "line 2: Timestamp is 'nan', which is not a number"),
         ("Time,Tokens\n1,2\n", "line 2: its columns are time, tokens.\nA trace has timestamp (in ms), input_length"),
         ("Timestamp,Request tokens,Response tokens\n5,1\n", "line 2: its columns are timestamp, request tokens."),
         ('{"timestamp": 1, "input_length": 3}', "or Timestamp (in s), Request tokens, Response tokens"),
         ('{"timestamp": 1, "input_length": true, "output_length": 1}', "line 1: input_length is true"),
         ('{"timestamp": "x", "input_length": 1, "output_length": 1}', "line 1: timestamp is 'x'"),
-        ('{"timestamp": 1, "input_length": 1, "output_length": 1}\n{"tim', "line 2 is no JSON"),
-        ("[1, 2]\n", "line 1 is no JSON object"),
+        ('{"timestamp": 1, "input_length": 1, "output_length": 1}\n{"tim', "line 2 is not JSON"),
+        ("[1, 2]\n", "line 1 is not a JSON object"),
         ('{"timestamp": 1, "input_length": 9, "output_length": 1, "hash_ids": ["a"]}', "hash_ids must be a list"),
         (
             '{"timestamp": 1, "input_length": 999, "output_length": 1, "hash_ids": [1, 2, 3]}',
@@ -196,7 +195,7 @@ def test_a_trace_that_is_no_good_is_refused_with_its_line(tmp_path: Path, text: 
 def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path):
     with pytest.raises(DatasetUnusable, match="there is no data set"):
         TraceFile(Trace(str(tmp_path / "nowhere")))
-    with pytest.raises(DatasetUnusable, match="is no text"):
+    with pytest.raises(DatasetUnusable, match="is not text"):
         list(rows(b"\xff\xfe\x00", "t"))
 
 

@@ -1,7 +1,7 @@
 """Estimates of a metric per arm and differences between two arms, with intervals, before any verdict.
 
-docs/explanation/statistics.md explains the numbers; `metrics.statistics` computes them. Values that are all positive are compared
-on the log scale, so that differences are ratios.
+docs/explanation/statistics.md explains the numbers; `metrics.statistics` computes them. Values that are all positive
+are compared on the log scale, so that differences are ratios.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""What can go wrong, as a tree, and what the user may do about each.
+"""The tree of errors, with the exit status of each and what the user may do.
 
     InferometerError
-    ├── RequestWrong         exit 2: what was asked cannot be done; mend the flags, the spec or the file
+    ├── RequestWrong         exit 2: what was asked cannot be done; correct the flags, the spec or the file
     │   ├── SpecInvalid      the study file: every problem at once, each with its place
     │   ├── DatasetUnusable  the data set is missing, malformed or has no usable entry
     │   ├── ModelUnusable    the model file is missing or no GGUF
@@ -50,7 +50,7 @@ class DatasetUnusable(RequestWrong):
 
 
 class ModelUnusable(RequestWrong):
-    """A model file that is missing or is no GGUF."""
+    """A model file that is missing or not a GGUF file."""
 
 
 class StudyUnreadable(RequestWrong):

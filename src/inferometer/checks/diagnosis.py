@@ -3,10 +3,8 @@
 Nothing is changed and no model is loaded; programs are only run to print their version and devices.
 """
 
-import importlib.metadata
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,12 +13,12 @@ import msgspec
 
 from inferometer.core import quantities
 from inferometer.engines import visible_devices
-from inferometer.engines.llama_server import devices_listed
+from inferometer.engines.base import Machine
+from inferometer.engines.catalog import descriptions
 from inferometer.engines.visible_devices import Seen
 from inferometer.load import kernel_stamps
 from inferometer.probes.machine_facts import machine_facts
 
-VERSION_TIMEOUT_S = 60.0
 MIB = 1024**2
 
 
@@ -77,52 +75,12 @@ def _machine() -> Iterator[Diagnosis]:
 
 
 def _engines(system: System) -> Iterator[Diagnosis]:
-    """vllm and sglang are only searched for: printing their version imports torch, which takes many seconds."""
-    try:
-        said = f"xllamacpp {importlib.metadata.version('xllamacpp')}"
-        yield Diagnosis("engines", "embedded", "has", said)
-    except importlib.metadata.PackageNotFoundError:
-        yield Diagnosis("engines", "embedded", "none", "xllamacpp is not installed", "pip install xllamacpp")
-    yield _llama_server(system)
-    for name in ("vllm", "sglang"):
-        path = system.which(name)
-        mend = f"pip install {name} in a separate environment, and name its program in the study (binary:)"
-        yield (
-            Diagnosis("engines", name, "has", path) if path else Diagnosis("engines", name, "none", "not on PATH", mend)
-        )
-
-
-def _llama_server(system: System) -> Diagnosis:
-    """Version and devices of llama-server. A CPU build on a machine with a GPU counts as `part`."""
-    nvidia, amd = system.nvidia().count, _amd_seen(system).count
-    backend = " -DGGML_CUDA=ON" if nvidia else " -DGGML_HIP=ON" if amd else ""
-    build = f"cmake -B build{backend} && cmake --build build --target llama-server llama-bench, in llama.cpp's source"
-    path = system.which("llama-server")
-    if path is None:
-        return Diagnosis("engines", "llama-server", "none", "not on PATH (a study can name one: binary:)", build)
-    lines = _output(path, "--version").splitlines()
-    version = next((line.strip() for line in lines if line.startswith("version")), "unknown version")
-    seen = devices_listed(_output(path, "--list-devices"))
-    said = f"{path}: {version}; devices: {'; '.join(seen) or 'no GPU'}"
-    if (nvidia or amd) and not seen:
-        return Diagnosis("engines", "llama-server", "part", said, build)
-    return Diagnosis("engines", "llama-server", "has", said)
-
-
-def _output(path: str, flag: str) -> str:
-    """The program's output; "" if it cannot be run."""
-    try:
-        done = subprocess.run(
-            [path, flag],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=VERSION_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode(errors="replace")
+    """Each engine's own check, including the engines of installed packages."""
+    machine = Machine(system.which, system.nvidia().count, _amd_seen(system).count)
+    for engine in descriptions():
+        if engine.inspect is not None:
+            found = engine.inspect(machine)
+            yield Diagnosis("engines", engine.name, found.state, found.said, found.mend)
 
 
 def _gpus(system: System) -> Iterator[Diagnosis]:

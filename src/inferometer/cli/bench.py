@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
+import msgspec
 import typer
 
 from inferometer.base.errors import Interrupted, RequestWrong
@@ -18,7 +19,8 @@ from inferometer.cli.timeout_flags import BetweenTokensTimeout, ConnectTimeout, 
 if TYPE_CHECKING:
     from inferometer.cli.output import RunOptions
     from inferometer.core.schedule import Ramp, Schedule
-    from inferometer.core.spec import Api, WorkloadSpec
+    from inferometer.core.spec import Api
+    from inferometer.core.workload_settings import WorkloadSettings
     from inferometer.metrics.request_timing import MetricDialect
     from inferometer.results.read import Study
 
@@ -28,11 +30,45 @@ _APIS: "dict[str, Api]" = {
     **dict.fromkeys(("openai", "vllm", "sglang", "lmdeploy", "scalellm"), "openai"),
 }
 _MANY = ("--header", "--metadata")
+_UNSUPPORTED = {
+    "--goodput": "Latencies of each request are in the study: inferometer export, or --save-detailed.",
+    "--profile": "Profile the server with its own tools while bench runs.",
+    "--lora-modules": "Name the adapter as the model: --model ADAPTER.",
+    "--use-beam-search": "Pass it with --extra-body to a server that supports it.",
+    "--best-of": "Pass it with --extra-body to a server that supports it.",
+    "--logprobs": "Pass it with --extra-body '{\"logprobs\": N}'.",
+    "--hf-split": "Save the split as JSONL and give the file: --dataset-name hf --dataset-path FILE.",
+    "--hf-subset": "Save the subset as JSONL and give the file: --dataset-name hf --dataset-path FILE.",
+    "--hf-name": "Save the data set as JSONL and give the file: --dataset-name hf --dataset-path FILE.",
+    "--sonnet-input-len": "The nearest is --dataset-name random --random-input-len N --random-prefix-len N.",
+    "--sonnet-output-len": "The nearest is --dataset-name random --random-output-len N.",
+    "--sonnet-prefix-len": "The nearest is --dataset-name random --random-prefix-len N.",
+    "--plot-timeline": "The nearest is inferometer plot STUDY -o tokens.svg.",
+}
+"""Flags of vLLM that would change what is measured or written, each with the nearest alternative."""
+_DATASETS = ("sharegpt", "random", "custom", "hf", "trace", "builtin")
+_NEAREST_DATASETS = {
+    "sonnet": "The nearest is random, with --random-prefix-len for the shared beginning.",
+    "burstgpt": "Use trace: it reads BurstGPT's csv and plays its times too.",
+    "timed_trace": "Use trace: it reads Mooncake's jsonl and plays its times.",
+    "prefix_repetition": "The nearest is random with --random-prefix-len.",
+    "random-mm": "Pictures are not sent; the nearest is random.",
+    "random-rerank": "Reranking is not measured; the nearest is random.",
+    "custom_mm": "Pictures are not sent; the nearest is custom with texts.",
+    "spec_bench": "Use custom with the file of its questions.",
+    "speed_bench": "Use custom with the file of its questions.",
+}
 _SECTIONS = ("ttft", "tpot", "itl", "e2el")
 
 
 def spread_flags(argv: Sequence[str]) -> list[str]:
-    """`--metadata a=1 b=2`, as vLLM accepts it, with the flag repeated before each value."""
+    """`--metadata a=1 b=2`, as vLLM accepts it, with the flag repeated before each value; `--num_prompts` as
+    `--num-prompts`. Raises RequestWrong for a flag of vLLM that `bench` does not have, with the nearest alternative."""
+    if argv[:1] == ["bench"]:
+        argv = [_with_dashes(word) for word in argv]
+        refused = next((word.partition("=")[0] for word in argv if word.partition("=")[0] in _UNSUPPORTED), None)
+        if refused is not None:
+            raise RequestWrong(f"bench does not have vLLM's {refused}. {_UNSUPPORTED[refused]}")
     spread: list[str] = []
     flag = ""
     for word in argv:
@@ -45,15 +81,25 @@ def spread_flags(argv: Sequence[str]) -> list[str]:
     return spread
 
 
+def _with_dashes(word: str) -> str:
+    flag, sign, value = word.partition("=")
+    return flag.replace("_", "-") + sign + value if flag.startswith("--") else word
+
+
 def bench(
-    backend: Annotated[str, typer.Option(help="API: openai-chat, or openai for completions.")] = "openai",
+    backend: Annotated[
+        str, typer.Option("--backend", "--endpoint-type", help="API: openai-chat, or openai for completions.")
+    ] = "openai",
     base_url: Annotated[str | None, typer.Option(help="Server address, instead of --host and --port.")] = None,
     host: Annotated[str, typer.Option(help="Server host.")] = "localhost",
     port: Annotated[int, typer.Option(help="Server port.")] = 8000,
     endpoint: Annotated[str | None, typer.Option(help="Path of the API.", show_default="the backend's own")] = None,
     model: Annotated[str, typer.Option(help="Model name.", show_default="the server's first")] = "",
+    served_model_name: Annotated[
+        str | None, typer.Option(help="Name of the model at the server.", show_default="that of --model")
+    ] = None,
     dataset_name: Annotated[
-        str | None, typer.Option(help="Data set: sharegpt, trace or builtin.", show_default="by --dataset-path")
+        str | None, typer.Option(help=f"Data set: {', '.join(_DATASETS)}.", show_default="by --dataset-path")
     ] = None,
     dataset_path: Annotated[Path | None, typer.Option(help="Data set file.")] = None,
     num_prompts: Annotated[int, typer.Option(help="Number of measured requests.")] = 1000,
@@ -81,10 +127,28 @@ def bench(
         bool, typer.Option("--skip-tokenizer-init", help="Do not load a tokenizer or count tokens.")
     ] = False,
     sharegpt_output_len: Annotated[int | None, typer.Option(help="Output tokens requested in every request.")] = None,
+    custom_output_len: Annotated[
+        int | None,
+        typer.Option("--custom-output-len", "--hf-output-len", help="The same for the data sets custom and hf."),
+    ] = None,
+    random_input_len: Annotated[
+        int | None, typer.Option(help="Input tokens of a random prompt.", show_default="1024")
+    ] = None,
+    random_output_len: Annotated[
+        int | None, typer.Option(help="Output tokens requested for a random prompt.", show_default="128")
+    ] = None,
+    random_range_ratio: Annotated[
+        float | None, typer.Option(help="Random lengths vary by ± this fraction.", show_default="0")
+    ] = None,
+    random_prefix_len: Annotated[
+        int | None, typer.Option(help="Tokens at the start that all random prompts share.", show_default="0")
+    ] = None,
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Ask the server to generate the full length.")
     ] = False,
     temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 0.0,
+    top_p: Annotated[float | None, typer.Option(help="Top-p of the sampler.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Top-k of the sampler.")] = None,
     extra_body: Annotated[
         str | None, typer.Option(help="JSON object merged into every request. null removes a field.")
     ] = None,
@@ -99,6 +163,10 @@ def bench(
     save_detailed: Annotated[
         bool, typer.Option("--save-detailed", help="Include the lists that vLLM 0.33 omits.")
     ] = False,
+    append_result: Annotated[
+        bool, typer.Option("--append-result", help="Append the JSON to the file as a line.")
+    ] = False,
+    label: Annotated[str | None, typer.Option(help="Name of the run, written into the JSON.")] = None,
     result_dir: Annotated[Path | None, typer.Option(help="Folder for the JSON.")] = None,
     result_filename: Annotated[str | None, typer.Option(help="File name of the JSON.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(help="KEY=VALUE to add to the JSON.")] = None,
@@ -146,10 +214,10 @@ def bench(
         run_shown,
     )
     from inferometer.core.spec import Arm, Sampling, Spec, Timeouts
-    from inferometer.core.spec_checks import checked
     from inferometer.exports.serving import serving_arguments
     from inferometer.results.comparison import findings_of
     from inferometer.study.loop import run_study
+    from inferometer.study.study_file import check_study
 
     dialect = checked_dialect(metric_dialect)
     sections, percentiles = _sections(percentile_metrics), percentiles_of(metric_percentiles)
@@ -159,8 +227,12 @@ def bench(
         shown_of(all_rows, metrics),
         quiet,
     )
-    extra = _object(extra_body, "--extra-body")
+    sampler = {name: value for name, value in (("top_p", top_p), ("top_k", top_k)) if value is not None}
+    extra = sampler | _object(extra_body, "--extra-body")
+    lengths = (random_input_len, random_output_len, random_range_ratio, random_prefix_len)
     pairs = dict(_pair(text) for text in metadata or [])
+    if label is not None and dialect != "vllm-0.33":  # whose JSON has a field for it
+        pairs = {"label": label, **pairs}
     headers = request_headers(header or [])
     if backend not in _APIS:
         raise RequestWrong(f"unknown --backend {backend!r}; known: {', '.join(_APIS)}.")
@@ -170,15 +242,17 @@ def bench(
         url=url,
         insecure=insecure,
         ca_file=None if ca_file is None else str(ca_file),
-        model=model,
+        model=served_model_name or model,
         api=_APIS[backend],
         path=endpoint,
     )
-    spec = checked(
+    spec = check_study(
         Spec(
             name=f"bench of {url}",
             arms={_ARM: arm},
-            workload=_workload(dataset_name, dataset_path, num_prompts, sharegpt_output_len),
+            workload=_workload(
+                dataset_name, dataset_path, num_prompts, (sharegpt_output_len, custom_output_len), lengths
+            ),
             schedule=_schedule(
                 request_rate,
                 burstiness,
@@ -211,7 +285,7 @@ def bench(
         _print_block(study, dialect, sections, percentiles, quiet=quiet)
     else:
         _print_table(study, dialect, percentiles, asked)
-    if save_result:
+    if save_result or append_result:
         arguments = serving_arguments(
             study,
             study.trials[0],
@@ -221,8 +295,10 @@ def bench(
             sections=sections,
             percentiles=percentiles,
             save_detailed=save_detailed,
+            label=label,
+            model_id=model,
         )
-        _save(study, dialect, arguments, result_dir, result_filename)
+        _save(study, dialect, arguments, result_dir, result_filename, append=append_result)
     if not quiet:
         print(f"study: {folder}", file=sys.stderr)
     if not any(record.ok for record in study.trials[0].records if record.measured):
@@ -282,7 +358,13 @@ def _print_block(
 
 
 def _save(
-    study: "Study", dialect: "MetricDialect", arguments: Any, result_dir: Path | None, filename: str | None
+    study: "Study",
+    dialect: "MetricDialect",
+    arguments: Any,
+    result_dir: Path | None,
+    filename: str | None,
+    *,
+    append: bool,
 ) -> None:
     from inferometer.report.vllm_block import result_filename, result_json
 
@@ -291,7 +373,8 @@ def _save(
     result = result_json(study.view(study.trials[0], dialect), arguments)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result), encoding="utf-8")
+        with path.open("a" if append else "w", encoding="utf-8") as file:
+            file.write(("\n" if file.tell() else "") + json.dumps(result))
     except OSError as error:
         raise RequestWrong(
             f"{path} cannot be written: {error.strerror}. The measurements are kept in the study folder."
@@ -299,25 +382,64 @@ def _save(
     print(f"result: {path}", file=sys.stderr)
 
 
-def _workload(name: str | None, path: Path | None, num_prompts: int, output_tokens: int | None) -> "WorkloadSpec":
-    from inferometer.core.spec import Builtin, ShareGpt, Trace
+def _workload(
+    name: str | None,
+    path: Path | None,
+    num_prompts: int,
+    output_lens: tuple[int | None, int | None],
+    random_lens: tuple[int | None, int | None, float | None, int | None],
+) -> "WorkloadSettings":
+    """The workload that the flags ask for. `output_lens`: of sharegpt, and of custom and hf. `random_lens`: input,
+    output, range and prefix."""
+    from inferometer.core.workload_settings import Builtin
+    from inferometer.workloads.custom import Custom
+    from inferometer.workloads.sharegpt import ShareGpt
+    from inferometer.workloads.trace import Trace
 
-    name = name or ("builtin" if path is None else "sharegpt")
+    is_random = any(length is not None for length in random_lens)
+    name = name or ("random" if is_random and path is None else "builtin" if path is None else "sharegpt")
+    if name not in _DATASETS:
+        hint = _NEAREST_DATASETS.get(name) or f"Known: {', '.join(_DATASETS)}."
+        raise RequestWrong(f"unknown --dataset-name {name!r}. {hint}")
+    if is_random and name != "random":
+        raise RequestWrong(f"--random-… lengths are for --dataset-name random, not {name}.")
+    if name == "random":
+        return _random(num_prompts, random_lens)
+    output_tokens = output_lens[0] if name in ("sharegpt", "builtin", "trace") else output_lens[1] or output_lens[0]
+    if name == "builtin":
+        return Builtin(num_prompts, Builtin().max_tokens if output_tokens is None else output_tokens)
+    if path is None:
+        raise RequestWrong(f"--dataset-name {name} needs --dataset-path: {_FILES[name]}; or use builtin.")
     if name == "sharegpt":
-        if path is None:
-            raise RequestWrong("--dataset-name sharegpt needs --dataset-path; or use --dataset-name builtin.")
         return ShareGpt(str(path), num_prompts, output_tokens)
     if name == "trace":
-        if path is None:
-            raise RequestWrong("--dataset-name trace needs --dataset-path: Mooncake's jsonl or BurstGPT's csv.")
         if output_tokens is not None:
             raise RequestWrong(
                 "--sharegpt-output-len cannot be used with a trace, which states the length of each request."
             )
         return Trace(str(path), num_prompts)
-    if name == "builtin":
-        return Builtin(num_prompts, Builtin().max_tokens if output_tokens is None else output_tokens)
-    raise RequestWrong(f"unknown --dataset-name {name!r}; known: sharegpt, trace, builtin.")
+    if name == "hf" and not path.exists():
+        raise RequestWrong(
+            f"--dataset-name hf reads a local file, and there is no {path}: nothing is downloaded. Save the data set "
+            "as JSONL: datasets.load_dataset(…, split=…).to_json('prompts.jsonl')"
+        )
+    return Custom(str(path), num_prompts, output_tokens)
+
+
+_FILES = {
+    "sharegpt": "a ShareGPT file",
+    "trace": "Mooncake's jsonl or BurstGPT's csv",
+    "custom": "JSONL with a `prompt` in each line",
+    "hf": "a data set saved as JSON or JSONL",
+}
+
+
+def _random(num_prompts: int, lengths: tuple[int | None, int | None, float | None, int | None]) -> "WorkloadSettings":
+    from inferometer.workloads.random_lengths import RandomLengths
+
+    names = ("input_tokens", "max_tokens", "range_ratio", "prefix_tokens")
+    given = {name: value for name, value in zip(names, lengths, strict=True) if value is not None}
+    return msgspec.structs.replace(RandomLengths(num_prompts), **given)
 
 
 def _schedule(

@@ -1,10 +1,12 @@
 """`inferometer compare`: studies and files of other tools, side by side."""
 
+import sys
 from typing import Annotated
 
 import typer
 
 from inferometer.base.errors import RequestWrong
+from inferometer.base.text import escape_for_display
 from inferometer.cli.options import (
     All,
     DialectOption,
@@ -68,6 +70,8 @@ def compare(
     if pair and no_pairs:
         raise RequestWrong("--pair and --no-pairs exclude each other: give one.")
     found = inputs_of(sources)
+    for note in () if quiet else found.engine_notes:
+        print(escape_for_display(f"note: {note}"), file=sys.stderr)
     if not found.folders and not found.served:
         print(rendered_engine_rows(found.engine_rows, asked.format), end="")
         return

@@ -35,7 +35,8 @@ def demo(
 
 def demo_spec(num_prompts: int, max_tokens: int, trials: int, seed: int) -> "Spec":
     """A stand-in model with and without its draft on the embedded engine, with coding prompts."""
-    from inferometer.core.spec import Arm, Builtin, Draft, Spec
+    from inferometer.core.spec import Arm, Draft, Spec
+    from inferometer.core.workload_settings import Builtin
 
     baseline = Arm(engine="embedded", model="standin:demo")
     draft = Arm(engine="embedded", model="standin:demo", draft=Draft("standin:demo", n_max=6, n_min=1, p_min=0.9))

@@ -153,6 +153,7 @@ def _stated(card: str | None, bandwidth: float | None, tflops: float | None) -> 
 def _arm(engine: str | None, llama_server: str | None, url: str | None, served_model: str) -> "Arm | None":
     """The requested server, or None."""
     from inferometer.core.spec import Arm
+    from inferometer.engines.catalog import describe
 
     implied = "external" if url is not None else "llama-server" if llama_server is not None else None
     if engine is not None and implied is not None and engine != implied:
@@ -163,10 +164,10 @@ def _arm(engine: str | None, llama_server: str | None, url: str | None, served_m
     name = engine or implied
     if name is None:
         return None
-    if name == "external":
+    if not describe(name).is_started:
         if url is None:
-            raise RequestWrong("--engine external needs --url, the address of the server.")
-        return Arm("external", model=served_model, url=url.rstrip("/"), api="openai")
+            raise RequestWrong(f"--engine {name} needs --url, the address of the server.")
+        return Arm(name, model=served_model, url=url.rstrip("/"), api="openai")
     return Arm(name, binary=llama_server or "llama-server", api="openai")
 
 
@@ -206,7 +207,7 @@ def _asked(
 
     if repetitions < 1:
         raise RequestWrong(f"-r must be at least 1, not {repetitions}.")
-    if not models and (arm is None or arm.engine != "external" or binary is not None):
+    if not models and (arm is None or not arm.runs_already or binary is not None):
         raise RequestWrong("-m is missing: name a GGUF file, or standin:demo to try it without a model file.")
     prompts = flag_numbers(tests[0] or ["512"], "-p")
     generated = flag_numbers(tests[1] or ["128"], "-n")

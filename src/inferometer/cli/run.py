@@ -78,9 +78,8 @@ def run(
         request_headers,
         run_and_report,
     )
-    from inferometer.core.spec_checks import checked
     from inferometer.results.metric_names import known_metric
-    from inferometer.store import load_spec
+    from inferometer.study.study_file import check_study, load_spec
 
     flags: dict[str, object] = {
         "workers": workers,
@@ -96,7 +95,7 @@ def run(
     if timeouts != spec.timeouts:
         given["timeouts"] = timeouts
     if given:
-        spec = checked(msgspec.structs.replace(spec, **given), "the command line")
+        spec = check_study(msgspec.structs.replace(spec, **given), "the command line")
     dialect = checked_dialect(metric_dialect)
     asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
     if resume and out is None:

@@ -102,6 +102,7 @@ def _runs_text(path: Path, runs: "Sequence[ForeignRun]") -> str:
             + ", ".join(part for part in (row.description, row.backend, *_settings(row.settings)) if part)
             for row in run.rows
         ]
+        lines += [f"{'':5} note: {note}" for note in run.notes]
     lines += ["", _FIGURES_ARE] if any(run.values for run in runs) else [""]
     quoted = shlex.quote(str(path))
     lines.append(f"Compare: inferometer compare {f'{quoted}#1 {quoted}#2' if len(runs) > 1 else f'{quoted} OTHER'}")
@@ -139,6 +140,7 @@ def _run_document(number: int, run: "ForeignRun") -> dict[str, Any]:
         "differs": run.differs,
         "settings": run.settings,
         "requests_held": len(run.records),
+        "notes": run.notes,
         "rows": rows,
     }
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from inferometer.core.schedule import Closed, Schedule
+from inferometer.core.workload_settings import Builtin, WorkloadSettings
 
 Api = Literal["openai-chat", "openai"]
 """`openai-chat`: /v1/chat/completions; `openai`: /v1/completions."""
@@ -12,48 +13,6 @@ Api = Literal["openai-chat", "openai"]
 API_PATHS: dict[Api, str] = {"openai-chat": "/v1/chat/completions", "openai": "/v1/completions"}
 
 OnFailure = Literal["next", "retry", "stop"]
-
-
-class Builtin(msgspec.Struct, frozen=True, tag_field="kind", tag="builtin", forbid_unknown_fields=True):
-    """The coding prompts that ship with the program. `max_tokens`: the most tokens requested per answer."""
-
-    num_prompts: int = 50
-    max_tokens: int = 256
-
-    def problems(self) -> list[str]:
-        return _at_least_one("num_prompts", self.num_prompts) + _at_least_one("max_tokens", self.max_tokens)
-
-
-class ShareGpt(msgspec.Struct, frozen=True, tag_field="kind", tag="sharegpt", forbid_unknown_fields=True):
-    """A ShareGPT file, sampled as vLLM 0.6.5 does.
-
-    `output_tokens`: the length requested of every answer; None: the length of the recorded answer.
-    """
-
-    path: str
-    num_prompts: int = 1000
-    output_tokens: int | None = None
-
-    def problems(self) -> list[str]:
-        return _at_least_one("num_prompts", self.num_prompts) + _at_least_one("output_tokens", self.output_tokens)
-
-
-class Trace(msgspec.Struct, frozen=True, tag_field="kind", tag="trace", forbid_unknown_fields=True):
-    """Lengths and times of a recorded trace (Mooncake's jsonl, BurstGPT's csv), with prompts generated to the lengths.
-
-    `num_prompts`: how many to take from the start of the trace; None: all. `block_tokens`: the number of prompt tokens
-    that each of a line's `hash_ids` stands for. `schedule: {kind: replay}` uses the times.
-    """
-
-    path: str
-    num_prompts: int | None = None
-    block_tokens: int = 512
-
-    def problems(self) -> list[str]:
-        return _at_least_one("num_prompts", self.num_prompts) + _at_least_one("block_tokens", self.block_tokens)
-
-
-WorkloadSpec = Builtin | ShareGpt | Trace
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,7 +32,7 @@ class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One set-up under comparison.
 
-    `engine`: embedded, llama-server, vllm, sglang, command or external. `model`: a GGUF file, `standin:demo` or
+    `engine`: the name of an engine (docs/reference/engines.md lists them). `model`: a GGUF file, `standin:demo` or
     `standin:tiny` (generated on this machine); for vllm and sglang a Hugging Face name or folder; for `external` the
     name sent in each request. `binary`, `args`, `env`, `cwd` (working directory): how to start a server; "": the
     engine's program on PATH, and this process's directory. `command`: the user's start command in place of `binary` and
@@ -106,6 +65,11 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: int | None = None
     slots: int | None = None
     ready_timeout_s: float = 600.0
+
+    @property
+    def runs_already(self) -> bool:
+        """Whether `url` names a server that somebody else started: an arm with a `url` and no start command."""
+        return bool(self.url) and not self.command
 
     @property
     def api_path(self) -> str:
@@ -161,7 +125,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     name: str = ""
     arms: dict[str, Arm]
-    workload: WorkloadSpec = Builtin()
+    workload: WorkloadSettings = Builtin()
     schedule: Schedule = Closed()
     sampling: Sampling = Sampling()
     timeouts: Timeouts = Timeouts()
@@ -200,7 +164,3 @@ class TrialSpec(msgspec.Struct, frozen=True):
     arm_name: str
     arm: Arm
     number: int
-
-
-def _at_least_one(name: str, value: int | None) -> list[str]:
-    return [] if value is None or value >= 1 else [f"{name} must be at least 1, not {value}"]

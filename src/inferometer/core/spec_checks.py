@@ -1,18 +1,34 @@
 """Checks of a whole `Spec`: settings that contradict each other, and numbers out of range."""
 
 import typing
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from inferometer.base.errors import SpecInvalid
 from inferometer.core.schedule import Replay, concurrency_limit
-from inferometer.core.spec import Arm, OnFailure, Spec, Trace
+from inferometer.core.spec import Arm, OnFailure, Spec
+from inferometer.core.workload_settings import KeptWorkload, WorkloadSettings
 
 
-def checked(spec: Spec, source: str) -> Spec:
-    """The spec itself, if its settings are consistent. Raises SpecInvalid."""
+class StudyRules(NamedTuple):
+    """What the installed engines and workloads demand of a study file. `workload_kinds`: the known kinds.
+    `workload_settings`: the struct of a kind; raises RequestWrong if the workload cannot be loaded. `arm_problems`:
+    what is wrong with an arm for its engine, each as `field: …`."""
+
+    engine_names: Sequence[str]
+    workload_kinds: Sequence[str]
+    workload_settings: Callable[[str], type[WorkloadSettings]]
+    arm_problems: Callable[[Arm], list[str]]
+
+
+def checked(spec: Spec, source: str, rules: StudyRules | None = None) -> Spec:
+    """The spec itself, if its settings are consistent and, with `rules`, fit its engines. Raises SpecInvalid."""
     problems = [f"workload.{line}" for line in spec.workload.problems()]
     problems += [f"schedule.{line}" for line in spec.schedule.problems()]
     problems += [f"timeouts.{line}" for line in spec.timeouts.problems()]
     problems += _semantic_problems(spec)
+    if rules is not None:
+        problems += [f"arms.{name}.{line}" for name, arm in spec.arms.items() for line in rules.arm_problems(arm)]
     if problems:
         raise SpecInvalid(source, problems)
     return spec
@@ -21,7 +37,7 @@ def checked(spec: Spec, source: str) -> Spec:
 def worker_problems(spec: Spec, workers: int) -> list[str]:
     """Why `workers` load processes cannot share this plan: each needs a request and a share of the concurrency."""
     found: list[str] = []
-    requests, at_once = spec.workload.num_prompts, concurrency_limit(spec.schedule)
+    requests, at_once = spec.workload.request_count(), concurrency_limit(spec.schedule)
     if requests is not None and workers > requests:
         found.append(
             f"workers: {workers} cannot share {requests} request(s); give at most {requests}, or send more requests"
@@ -42,12 +58,13 @@ def _semantic_problems(spec: Spec) -> list[str]:
     problems += _until_problems(spec)
     if spec.workers is not None:
         problems += worker_problems(spec, spec.workers)
-    if isinstance(spec.schedule, Replay) and not isinstance(spec.workload, Trace):
-        kind = spec.workload.__struct_config__.tag
+    knows_times = spec.workload.HAS_TIMES or isinstance(spec.workload, KeptWorkload)
+    if isinstance(spec.schedule, Replay) and not knows_times:
         problems.append(
-            f"schedule.kind: replay needs the times of a trace, and the workload is {kind}; use workload.kind trace"
+            f"schedule.kind: replay needs the times of a trace, and the workload is {spec.workload.kind}; "
+            "use workload.kind trace"
         )
-    return problems + [f"arms.{name}.{line}" for name, arm in spec.arms.items() for line in _arm_problems(arm)]
+    return problems + [f"arms.{name}.{line}" for name, arm in spec.arms.items() for line in _command_problems(arm)]
 
 
 def _number_problems(spec: Spec) -> list[str]:
@@ -65,24 +82,9 @@ def _number_problems(spec: Spec) -> list[str]:
     ]
 
 
-def _arm_problems(arm: Arm) -> list[str]:
-    problems: list[str] = []
-    if arm.engine == "external" and not arm.url:
-        problems.append("url: is missing; an external engine needs the address of its server")
-    if arm.engine == "external" and arm.draft is not None:
-        problems.append("draft: Inferometer does not start an external engine; start it with its draft model")
-    if arm.engine not in ("external", "command") and not arm.model:
-        problems.append("model: is missing; name a GGUF file, or standin:demo to try without one")
-    return problems + _command_problems(arm)
-
-
 def _command_problems(arm: Arm) -> list[str]:
     """Contradictions in how the arm's server is started or found."""
     problems: list[str] = []
-    if arm.command and arm.engine in ("embedded", "external"):
-        problems.append(f"command: the engine {arm.engine} is not started by a command; use engine: command")
-    if arm.engine == "command" and not arm.command:
-        problems.append("command: is missing; give the start command as a list of words")
     if isinstance(arm.command, str) and arm.command and not arm.shell:
         problems.append(
             "command: is one line of text; give a list of words, or shell: true to have /bin/sh read the line"
@@ -93,10 +95,6 @@ def _command_problems(arm: Arm) -> list[str]:
         )
     if arm.command and (arm.args or arm.binary):
         problems.append("command: replaces binary and args; write them into the command")
-    if arm.engine != "external" and (arm.pid is not None or arm.container):
-        problems.append(
-            "pid: and container: are only for an external engine; Inferometer knows the processes that it starts"
-        )
     if arm.pid is not None and arm.container:
         problems.append("pid: and container: give only one; it names the process whose memory is measured")
     if arm.pid is not None and arm.pid < 1:

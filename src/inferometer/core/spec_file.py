@@ -3,15 +3,16 @@
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from inferometer.base.errors import SpecInvalid
+from inferometer.base.errors import RequestWrong, SpecInvalid
 from inferometer.base.text import sanitize
 from inferometer.core.spec import Spec
-from inferometer.core.spec_checks import checked
+from inferometer.core.spec_checks import StudyRules, checked
+from inferometer.core.workload_settings import Builtin, KeptWorkload, WorkloadSettings
 
 if TYPE_CHECKING:
     import yaml
@@ -22,24 +23,69 @@ MOST_DEPTH = 32
 """Limits of a study file: a larger one was made to exhaust the program that reads it."""
 
 
-def parse(text: str, source: str) -> Spec:
+def parse(text: str, source: str, rules: StudyRules | None = None) -> Spec:
     """A Spec from YAML. Raises SpecInvalid with every problem at once, each with its place in the file and the nearest
-    valid name."""
+    valid name.
+
+    `rules`: None for a stored study whose results are read. Its engines and workloads need not be installed then, and
+    settings of a workload other than the default are kept as they are.
+    """
     raw = _loaded(text, source)
     if not isinstance(raw, dict):
         raise SpecInvalid(source, ["it must be a mapping with `arms:`; see the example in README"])
-    raw = cast("dict[str, Any]", raw)  # any content, checked below
+    raw = dict(cast("dict[str, Any]", raw))  # any content, checked below
     problems: list[str] = []
     if "arms" in raw:
-        raw = {**raw, "arms": _with_bases(raw["arms"], problems)}
+        raw["arms"] = _with_bases(raw["arms"], problems)
+    workload = _workload(raw.pop("workload"), rules, problems) if "workload" in raw else Builtin()
     problems += _problems(raw, Spec, "")
+    if rules is not None:
+        problems += _unknown_engines(raw.get("arms"), rules.engine_names)
     if problems:
         raise SpecInvalid(source, [sanitize(problem) for problem in problems])
     try:
-        spec = msgspec.convert(raw, Spec)
+        spec = msgspec.structs.replace(msgspec.convert(raw, Spec), workload=workload)
     except msgspec.ValidationError as error:  # for example, an arm's name that is not text
         raise SpecInvalid(source, [str(error)]) from error
-    return checked(spec, source)
+    return checked(spec, source, rules)
+
+
+def _unknown_engines(arms: Any, known: Sequence[str]) -> list[str]:
+    """Problems of the arms that name an engine that is not installed. `arms`: whatever the file holds."""
+    named = cast("dict[str, Any]", arms) if isinstance(arms, dict) else {}
+    whole = {name: cast("dict[str, Any]", arm) for name, arm in named.items() if isinstance(arm, dict)}
+    engines = {name: arm.get("engine") for name, arm in whole.items()}
+    return [
+        f"arms.{name}.engine: {engine!r} is unknown{_nearest(engine, list(known))}; it is one of {', '.join(known)}"
+        for name, engine in engines.items()
+        if isinstance(engine, str) and engine not in known
+    ]
+
+
+def _workload(raw: Any, rules: StudyRules | None, problems: list[str]) -> WorkloadSettings:
+    """The settings in `raw`; what is wrong with them is added to `problems`, and the default returned."""
+    found: list[str] = []
+    entries = cast("dict[str, Any]", raw) if isinstance(raw, dict) else {}
+    kind = entries.get("kind")
+    struct: Any = Builtin if kind == "builtin" else None
+    kinds = ["builtin"] if rules is None else list(rules.workload_kinds)
+    if not isinstance(raw, dict):
+        found.append(f"workload: must be a mapping with `kind:`, not {type(raw).__name__}")
+    elif kind is None:
+        found.append(f"workload.kind: is missing; it is one of {', '.join(kinds)}")
+    elif rules is None and isinstance(kind, str) and struct is None:
+        return KeptWorkload(kind, {name: value for name, value in entries.items() if name != "kind"})
+    elif kind not in kinds:
+        found.append(f"workload.kind: {kind!r} is unknown{_nearest(str(kind), kinds)}; it is one of {', '.join(kinds)}")
+    elif rules is not None and struct is None:
+        try:
+            struct = rules.workload_settings(kind)
+        except RequestWrong as error:
+            found.append(f"workload.kind: {error}")
+    if struct is not None:
+        found += _struct_problems(entries, struct, "workload")
+    problems += found
+    return Builtin() if found else msgspec.convert(entries, struct)
 
 
 def _loaded(text: str, source: str) -> Any:
@@ -94,7 +140,10 @@ def _yaml_problem(events: "Iterator[yaml.Event]") -> str:
 
 def to_yaml(spec: Spec) -> str:
     """The resolved spec as a file, from which `parse` reads the same Spec."""
-    return msgspec.yaml.encode(spec, order=None).decode()
+    raw = msgspec.to_builtins(spec)
+    if isinstance(spec.workload, KeptWorkload):
+        raw["workload"] = {"kind": spec.workload.kind, **spec.workload.settings}
+    return msgspec.yaml.encode(raw, order=None).decode()
 
 
 def _with_bases(arms: Any, problems: list[str]) -> Any:

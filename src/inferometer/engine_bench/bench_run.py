@@ -64,8 +64,8 @@ def measure_rows(
         except TrialFailed as error:
             yield _failed_binary_row(model, models[model], str(error))
     for arm in _arms(request):
-        settings = {**shared, **request.settings} if arm.engine != "external" else request.settings
-        model = models.get(request.models[0] if arm.engine == "external" and request.models else arm.model)
+        settings = {**shared, **request.settings} if not arm.runs_already else request.settings
+        model = models.get(request.models[0] if arm.runs_already and request.models else arm.model)
         yield from server_rows.rows_by_server(
             arm, request.tests, settings, request.repetitions, model, headers, log_folder / f"{arm.engine}.log", on_step
         )
@@ -85,7 +85,7 @@ def _arms(request: RowsRequest) -> list[Arm]:
     if request.arm is None:
         return []
     arm = msgspec.structs.replace(request.arm, args=(*request.extra, *request.arm.args))
-    if arm.engine == "external":
+    if arm.runs_already:
         return [arm]
     return [msgspec.structs.replace(arm, model=model) for model in request.models]
 

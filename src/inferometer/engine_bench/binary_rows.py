@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from inferometer.base.errors import RequestWrong, TrialFailed
-from inferometer.engines.process import advice, ending, stop_group
+from inferometer.engines.failure_log import advice
+from inferometer.engines.process_group import ending, stop_group
 from inferometer.foreign.llama_bench_output import row_of_line, rows_of
 from inferometer.llama_bench.row import BenchRow
 

@@ -23,8 +23,7 @@ from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm
-from inferometer.engines.base import Engine
-from inferometer.engines.preflight import Gpus, flash_attn_flags, gpus_of
+from inferometer.engines.base import Engine, Gpus, TakesBenchSettings
 from inferometer.llama_bench.gguf_facts import ModelFacts
 from inferometer.llama_bench.row import BenchRow, BenchTest
 from inferometer.net.http_client import HttpSession, Server, ask_json, server_at
@@ -72,7 +71,7 @@ class _Unmeasurable(Exception):
 
 def check_server(arm: Arm, settings: Mapping[str, Sequence[str]], headers: Mapping[str, str]) -> None:
     """Raises RequestWrong if the server cannot be started with one of the settings. Starts nothing."""
-    if arm.engine == "external" and settings:
+    if arm.runs_already and settings:
         flags = ", ".join(FLAGS[name] for name in settings)
         raise RequestWrong(
             f"{flags}: the server at {arm.url} is already running: start it with these flags, and omit them here."
@@ -90,11 +89,15 @@ def combinations(settings: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
 
 def with_settings(arm: Arm, chosen: Mapping[str, str], context: int) -> Arm:
     """The arm with one slot, this context (0: the engine's default) and these settings; the arm's own args win."""
+    engine = _bench_engine(arm)
     flags = ["-np", "1", *(["-c", str(context)] if context else [])]
     for name, value in chosen.items():
-        word = "auto" if (arm.engine, name, value) == ("embedded", "n_gpu_layers", "-1") else value
-        flags += _flash_attn(arm, value) if name == "flash_attn" else [FLAGS[name], word]
-    return arm if arm.engine == "external" else msgspec.structs.replace(arm, args=(*flags, *arm.args))
+        if name == "flash_attn":
+            flags += _flash_attn(arm, value)
+        else:
+            word = engine.gpu_layers_word(value) if engine is not None and name == "n_gpu_layers" else value
+            flags += [FLAGS[name], word]
+    return arm if arm.runs_already else msgspec.structs.replace(arm, args=(*flags, *arm.args))
 
 
 def rows_by_server(
@@ -115,7 +118,7 @@ def rows_by_server(
     engine: Engine = factory("engine", arm.engine)(headers)
     clock = clock or SystemClock()
     context = context_tokens(tests)
-    gpus = gpus_of(arm)
+    gpus = engine.gpus(arm) if isinstance(engine, TakesBenchSettings) else None
     for chosen in combinations(settings):
         started = with_settings(arm, chosen, context)
         common = _common_row(started, chosen, model, gpus)
@@ -150,7 +153,14 @@ def _flash_attn(arm: Arm, value: str) -> list[str]:
     word = FLASH_ATTN_WORDS.get(value)
     if word is None:
         raise RequestWrong(f"-fa must be 0, 1, on, off or auto, not {value!r}.")
-    return flash_attn_flags(arm, word)
+    engine = _bench_engine(arm)
+    return [FLAGS["flash_attn"], word] if engine is None else engine.flash_attn_flags(arm, word)
+
+
+def _bench_engine(arm: Arm) -> TakesBenchSettings | None:
+    """The arm's engine if it can be started with llama-bench's settings."""
+    engine = factory("engine", arm.engine)({})
+    return engine if isinstance(engine, TakesBenchSettings) else None
 
 
 def _common_row(arm: Arm, chosen: dict[str, str], model: ModelFacts | None, gpus: Gpus | None) -> BenchRow:
@@ -158,10 +168,10 @@ def _common_row(arm: Arm, chosen: dict[str, str], model: ModelFacts | None, gpus
     known = dict(chosen)
     if "flash_attn" in known:
         known["flash_attn"] = {"off": "0", "on": "1", "auto": "-1"}[FLASH_ATTN_WORDS[known["flash_attn"]]]
-    if arm.engine == "embedded":
-        from inferometer.engines.embedded import settings_of
-
-        known["n_threads"] = str(settings_of(arm, port=0).threads)
+    engine = _bench_engine(arm)
+    threads = None if engine is None else engine.threads(arm)
+    if threads is not None:
+        known["n_threads"] = str(threads)
     return BenchRow(
         test=BenchTest(0, 0),
         way="server",

@@ -1,1 +1,1 @@
-"""Which servers can be put under test? One module an engine; each is imported only when an arm asks for it."""
+"""Servers that can be put under test: one module each, imported when an arm names its engine."""

@@ -1,10 +1,11 @@
-"""How is a server started by a command line of the user's own? Any server that speaks OpenAI's API will do."""
+"""The engine `command`: a server with OpenAI's API, started by your own command line."""
 
 import os
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from inferometer.base.errors import RequestWrong
@@ -13,7 +14,7 @@ from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm
 from inferometer.engines import visible_devices
-from inferometer.engines.base import OnSpawn, unwatched
+from inferometer.engines.base import LLAMA_CPP, EngineDescription, OnSpawn, unwatched
 from inferometer.engines.command_line import SHELL, Address, in_place, names_port, own_command
 from inferometer.engines.process import (
     LOCALHOST,
@@ -32,8 +33,12 @@ class Command:
     """`command:` of an arm; nothing of the command is checked or changed. Engines that can also make a command of
     their own build on it, and say what they are."""
 
-    engine = "command"
-    llama_cpp = False
+    description: ClassVar = EngineDescription(
+        name="command",
+        summary="any server with OpenAI's API, started by your own command",
+        needs_model=False,
+        needs_command=True,
+    )
 
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
         self.headers = dict(headers or {})
@@ -62,9 +67,9 @@ class Command:
             base_url=address.base_url,
             env=arm.env,
             headers=self.headers,
-            facts=(Fact(quantities.ENGINE, self.engine, "the arm"),),
+            facts=(Fact(quantities.ENGINE, self.description.name, "the arm"),),
             model=arm.model,
-            llama_cpp=self.llama_cpp,
+            llama_cpp=self.description.family == LLAMA_CPP,
             cwd=arm.cwd,
         )
 

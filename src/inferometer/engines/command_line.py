@@ -1,4 +1,4 @@
-"""How is a server's command line made from an arm, and where will it answer?"""
+"""Command lines of servers: made from an arm, and the address where the server will answer."""
 
 import difflib
 import os
@@ -50,7 +50,7 @@ def address_of(arm: Arm) -> Address:
     if text is None:
         return Address(host, free_port())
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise RequestWrong(f"--port {text} is no port; leave it out, and a free one is chosen")
+        raise RequestWrong(f"--port {text} is not a port number; leave it out, and a free one is chosen")
     refuse_used_port(host, int(text))
     return Address(host, int(text))
 
@@ -86,12 +86,12 @@ def program(arm: Arm, name: str, advice: str) -> str:
 def in_place(arm: Arm) -> Arm:
     """The arm with its model files as full paths where it is started in a directory of its own; and that there is one.
 
-    Raises RequestWrong where `cwd` is no directory.
+    Raises RequestWrong where `cwd` is not a directory.
     """
     if not arm.cwd:
         return arm
     if not Path(arm.cwd).expanduser().is_dir():
-        raise RequestWrong(f"cwd: {arm.cwd} is no directory")
+        raise RequestWrong(f"cwd: {arm.cwd} is not a directory")
     draft = arm.draft and msgspec.structs.replace(arm.draft, model=_full(arm.draft.model))
     return msgspec.structs.replace(arm, model=_full(arm.model), draft=draft)
 

@@ -1,4 +1,4 @@
-"""What did a llama.cpp server really do? Draft, flash attention, GPU layers and context, by its own log and answers.
+"""Effective settings of a llama.cpp server: draft, flash attention, GPU layers, context, by its log and answers.
 
 What was asked for is in the arm; what is in force is what these facts say. A fact that nothing tells is left out. The
 log's wording is that of builds 4293 (December 2024), 6139 (August 2025), 9093 (May 2026), 11434 and 11549 (October and

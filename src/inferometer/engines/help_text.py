@@ -1,4 +1,4 @@
-"""Which arguments does a llama-server know? Read from its own --help; what it does not know is refused by name."""
+"""Arguments that a llama-server knows, read from its --help; an unknown argument is refused by name."""
 
 import difflib
 import re
@@ -71,7 +71,7 @@ def _stray(word: str, before: str, known: Mapping[str, Argument]) -> str:
     if equals and _normal(name) in known:
         return f"{word} is written {name} {value}, as two words, for this program"
     near = difflib.get_close_matches(_normal(name), known, n=1, cutoff=0.5)
-    return f"{word} is no argument of this build" + (f"; did you mean {near[0]}?" if near else "")
+    return f"{word} is not an argument of this build" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _normal(word: str) -> str:

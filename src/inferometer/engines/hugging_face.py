@@ -1,4 +1,4 @@
-"""Which model is meant by a name or folder of Hugging Face's form? For vLLM and SGLang, which load it themselves."""
+"""Models named by a Hugging Face name or folder, for engines that load them themselves."""
 
 import hashlib
 import re
@@ -11,6 +11,7 @@ from inferometer.core.spec import Arm, Draft
 from inferometer.engines.model_files import GGUF_MAGIC
 
 CONFIG = "config.json"
+OWN_ENVIRONMENT = "in a separate environment, and name its program in the study (binary:)"
 
 
 def source_facts(arm: Arm, engine: str) -> tuple[Fact, ...]:
@@ -56,5 +57,7 @@ def _facts(role: quantities.Role, name: str, engine: str) -> tuple[Fact, ...]:
             f"folder with a {CONFIG}. For a GGUF file use engine: llama-server or embedded."
         )
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is None or name.endswith(".gguf"):
-        raise ModelUnusable(f"there is no {role} {name}: no such folder, and it is no Hugging Face name (owner/name)")
+        raise ModelUnusable(
+            f"no {role} {name}: there is no such folder, and it is not a Hugging Face name (owner/name)"
+        )
     return (Fact(quantities.model_fact(role, "name"), name, "the arm"),)

@@ -1,11 +1,11 @@
-"""Is a server that answered before still there, and does it still give tokens?"""
+"""Liveness of a server that answered before: whether its process exists and it still gives tokens."""
 
 import http.client
 
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.spec import Arm
 from inferometer.engines import readiness
-from inferometer.engines.process import is_alive
+from inferometer.engines.process_group import is_alive
 from inferometer.net.http_client import ask, server_at
 
 

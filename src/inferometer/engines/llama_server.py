@@ -1,9 +1,10 @@
-"""How is any llama-server binary started? Any build, any fork, any flags: the arm's own are passed on unchanged."""
+"""The engine `llama-server`: any build or fork of llama.cpp's server; the arm's own flags are passed on unchanged."""
 
 import functools
 import re
 import subprocess
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 
@@ -15,11 +16,15 @@ from inferometer.core.record import Fact
 from inferometer.core.redaction import redactor_for
 from inferometer.core.spec import Arm, Draft
 from inferometer.engines import visible_devices
+from inferometer.engines.base import LLAMA_CPP, EngineDescription, Gpus, Inspection, Machine
 from inferometer.engines.command import Command
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
+from inferometer.engines.failure_log import advice
+from inferometer.engines.gpu_listing import listed
 from inferometer.engines.help_text import arguments_of, complaint
+from inferometer.engines.llama_cpp import DRAFT_FLAGS, METRIC_NAMES
 from inferometer.engines.model_files import model_facts
-from inferometer.engines.process import Launch, advice, environment, shown_command
+from inferometer.engines.process import Launch, environment, shown_command
 from inferometer.engines.requested_settings import GPU_LAYER_FLAGS, requested_settings
 
 QUESTION_TIMEOUT_S = 60.0
@@ -38,11 +43,40 @@ ADVICE = (
 )
 
 
+_FLASH_ATTN_TAKES_VALUE = re.compile(r"--flash-attn +(?:\[|\{|<|[A-Z]{2,}\b)")
+"""`-fa,   --flash-attn [on|off|auto]` or `FA`; in older help the description of the switch follows."""
+
+
+def _inspect(machine: Machine) -> Inspection:
+    """Version and devices of the llama-server on PATH. A CPU build on a machine with a GPU is reported as `part`."""
+    backend = " -DGGML_CUDA=ON" if machine.nvidia_gpus else " -DGGML_HIP=ON" if machine.amd_gpus else ""
+    build = f"cmake -B build{backend} && cmake --build build --target llama-server llama-bench, in llama.cpp's source"
+    path = machine.which("llama-server")
+    if path is None:
+        return Inspection("none", "not on PATH (a study can name one: binary:)", build)
+    try:
+        lines, listing = (_answer(path, 0, flag, (), "") for flag in ("--version", "--list-devices"))
+    except RequestWrong:
+        lines, listing = "", ""
+    version = next((line.strip() for line in lines.splitlines() if line.startswith("version")), "unknown version")
+    seen = devices_listed(listing)
+    said = f"{path}: {version}; devices: {'; '.join(seen) or 'no GPU'}"
+    if (machine.nvidia_gpus or machine.amd_gpus) and not seen:
+        return Inspection("part", said, build)
+    return Inspection("has", said)
+
+
 class LlamaServer(Command):
     """llama.cpp's server as a program of the user's machine. A key given to it (--api-key, LLAMA_API_KEY) is sent."""
 
-    engine = "llama-server"
-    llama_cpp = True
+    description: ClassVar = EngineDescription(
+        name="llama-server",
+        summary="llama.cpp's server: any build or fork on this machine",
+        family=LLAMA_CPP,
+        draft_flags=DRAFT_FLAGS,
+        metric_names=METRIC_NAMES,
+        inspect=_inspect,
+    )
 
     def launch(self, arm: Arm) -> Launch:
         if arm.command:
@@ -66,15 +100,32 @@ class LlamaServer(Command):
             env=arm.env,
             headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
             facts=(
-                Fact(quantities.ENGINE, "llama-server", "the arm"),
+                Fact(quantities.ENGINE, self.description.name, "the arm"),
                 Fact(quantities.ENGINE_VERSION, version, f"{Path(binary).name} --version"),
                 *facts,
-                *requested_settings(arm, arguments_of(help_text)),
+                *requested_settings(arm, DRAFT_FLAGS, arguments_of(help_text)),
             ),
             model=Path(arm.model).name,
             llama_cpp=True,
             cwd=arm.cwd,
         )
+
+    def gpus(self, arm: Arm) -> Gpus | None:
+        return listed(_ask(program(arm, "llama-server", ADVICE), "--list-devices", arm))
+
+    def flash_attn_flags(self, arm: Arm, word: str) -> list[str]:
+        """Builds before late 2025 have a switch without a value: `-fa` or nothing."""
+        if _FLASH_ATTN_TAKES_VALUE.search(_ask(program(arm, "llama-server", ADVICE), "--help", arm)):
+            return ["-fa", word]
+        if word == "auto":
+            raise RequestWrong(f"-fa auto: {arm.binary} knows only on and off; give -fa 0 or -fa 1.")
+        return ["-fa"] if word == "on" else []
+
+    def gpu_layers_word(self, value: str) -> str:
+        return value
+
+    def threads(self, arm: Arm) -> int | None:
+        return None
 
 
 def own_flags(arm: Arm, listening: list[str], help_text: str) -> list[str]:
@@ -139,7 +190,7 @@ def _require_known(binary: str, args: tuple[str, ...], help_text: str, redactor:
     if known and "--port" not in known:
         raise RequestWrong(
             f"binary: {binary} is another of llama.cpp's programs: its --help knows no --port. Name the llama-server "
-            "beside it."
+            "next to it."
         )
     said = redactor.redact(complaint(args, known))
     if said:
@@ -184,7 +235,7 @@ def _version(binary: str, arm: Arm) -> str:
     if not any(line.startswith("version") for line in versions):
         said = sanitize(" ".join(text.split()), 200) or "nothing"
         raise RequestWrong(
-            f"binary: {binary} is no llama-server: to --version it says: {said}\nTry: {advice(text, ADVICE)}"
+            f"binary: {binary} is not a llama-server: it answers --version with: {said}\nTry: {advice(text, ADVICE)}"
         )
     return "; ".join(versions)
 

@@ -1,4 +1,4 @@
-"""Is this a model file, and which one? Checked before an engine starts; told by name, size and the hash of its head."""
+"""GGUF files of an arm: checked before an engine starts, identified by name, size and the hash of the head."""
 
 import difflib
 import hashlib
@@ -35,7 +35,7 @@ def _file_facts(role: quantities.Role, path: Path) -> tuple[Fact, ...]:
         raise ModelUnusable(f"the {role} file {path} cannot be read: {error.strerror}") from error
     if not head.startswith(GGUF_MAGIC):
         raise ModelUnusable(
-            f"the {role} file {path} is no GGUF: it begins with {head[:4]!r}, not {GGUF_MAGIC!r}. "
+            f"the {role} file {path} is not a GGUF file: it begins with {head[:4]!r}, not {GGUF_MAGIC!r}. "
             "A Git LFS pointer or a broken download looks like this; fetch the file again."
         )
     name = _own_name(head)

@@ -1,15 +1,12 @@
-"""How does an engine's process start, become ready and end? Whatever happens, no process of its group is left."""
+"""The life of an engine's process: start, first token, end. Whatever happens, no process of its group is left."""
 
 import contextlib
 import http.client
 import logging
 import os
-import re
 import shlex
-import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +23,7 @@ from inferometer.base.errors import (
     TrialFailed,
 )
 from inferometer.base.redactor import Redactor
-from inferometer.base.text import sanitize, sanitize_lines
+from inferometer.base.text import sanitize
 from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
@@ -41,7 +38,9 @@ from inferometer.core.redaction import (
 from inferometer.core.spec import Arm
 from inferometer.engines import effective_settings, readiness
 from inferometer.engines.base import OnSpawn, unwatched
+from inferometer.engines.failure_log import advice, tail
 from inferometer.engines.log_redaction import blot_out
+from inferometer.engines.process_group import STOP_TIMEOUT_S, ending, interrupts_later, stop_group
 from inferometer.engines.server_facts import server_facts
 from inferometer.engines.watchdog import Watchdog, watching
 from inferometer.net.http_client import Server, ask, server_at
@@ -49,43 +48,17 @@ from inferometer.net.http_client import Server, ask, server_at
 LOG = logging.getLogger(__name__)
 
 LOCALHOST = "127.0.0.1"
-STOP_PATIENCE_S = 5.0
-KILL_PATIENCE_S = 5.0
-LOG_LINES = 20
 POLL_FIRST_S = 0.02
 POLL_LAST_S = 0.5
 
-ADVICE = (
-    (r"unknown argument|invalid argument|unrecognized|unknown option|argument has been removed",
-     "This build does not know one of the flags: they change from build to build; see its --help."),
-    (r"error while handling argument",
-     "One of the flags has a value that this build does not take; its usage is above."),
-    (r"error while loading shared libraries|cannot open shared object file|library not loaded",
-     "A library of this build is not found: the GPU's driver is absent (libcuda, libamdhip64), or the build's folder "
-     "must be named by LD_LIBRARY_PATH (env: in the arm). inferometer doctor says which drivers there are."),
-    (r"no CUDA-capable device|CUDA driver version is insufficient|no ROCm-capable device|Failed to infer device type",
-     "The engine finds no GPU that it can use: inferometer doctor says which drivers there are."),
-    (r"gpu.memory.utilization|No available memory for the cache blocks|mem.fraction.static",
-     "It did not fit into the GPU's memory: free it, or try a shorter context (--max-model-len, --context-length) or "
-     "another share of it (--gpu-memory-utilization, --mem-fraction-static)."),
-    (r"unknown model architecture", "This build is older than the model: take a newer llama.cpp."),
-    (r"out of memory|cudaMalloc failed|failed to allocate|unable to allocate|bad_alloc|OutOfDeviceMemory",
-     "It did not fit into memory: try fewer GPU layers (-ngl), a smaller context (-c) or a smaller quantization."),
-    (r"couldn't bind|address already in use",
-     "Another program uses the port: stop it, or leave --port out and a free one is chosen."),
-    (r"vocab\w* (?:type )?.*(?:compatible|match)",
-     "Target and draft must share a vocabulary: take a draft of the same family."),
-    (r"corrupted or incomplete|not within the file bounds", "The model file is cut off or damaged: fetch it again."),
-    (r"failed to open GGUF|no such file|failed to load model",
-     "Check the model's path, and that this build reads the file."),
-)  # fmt: skip
-"""What to try, by the first pattern that the end of the log shows."""
-
 
 class Launch(msgspec.Struct, frozen=True):
-    """What to start. `first_line` goes to the process's standard input, which stays open until the process ends.
-    `shown` is the command line without secrets; only it gets into facts and messages. `llama_cpp`: its server is
-    llama.cpp's, which is told to take nothing from its prefix cache for the first token. `cwd`: "" is this process's.
+    """What to start.
+
+    `first_line` goes to the standard input of the process, which stays open until the process ends. `shown` is the
+    command line without secrets; facts and messages contain only that. `llama_cpp`: the server is llama.cpp's, and the
+    request for the first token tells it to use nothing from its prefix cache. `cwd`: "" is this process's directory.
+    `lists_other_models`: /v1/models names models that the server does not serve, so requests name `model`.
     """
 
     name: str
@@ -99,6 +72,7 @@ class Launch(msgspec.Struct, frozen=True):
     model: str = ""
     llama_cpp: bool = False
     cwd: str = ""
+    lists_other_models: bool = False
 
 
 @contextlib.contextmanager
@@ -147,93 +121,6 @@ def refuse_used_port(host: str, port: int) -> None:
         )
 
 
-def stop_group(process: subprocess.Popen[bytes], patience_s: float = STOP_PATIENCE_S) -> None:
-    """Ends the process, its group and its descendants: SIGTERM, then after `patience_s` SIGKILL.
-
-    A Ctrl-C on the way ends the patience, never the stopping; it is raised when no process is left.
-    """
-    with _interrupts_later() as noted:
-        strays = _descendants(process.pid)
-        _signal_all(process, strays, signal.SIGTERM)
-        _wait_gone(process, strays, patience_s, noted)
-        if _left(process, strays):
-            _signal_all(process, strays, signal.SIGKILL)
-            _wait_gone(process, strays, KILL_PATIENCE_S, ())
-        if process.stdin is not None:
-            process.stdin.close()
-        left = _left(process, strays)
-        if left:
-            LOG.error("processes %s could not be killed; the kernel holds them (a driver?)", sorted(left))
-        if process.pid not in left:
-            process.wait()  # it is a zombie at most: reaped here
-
-
-@contextlib.contextmanager
-def _interrupts_later() -> Iterator[Sequence[int]]:
-    """While it lasts a Ctrl-C is noted in the list, and raised at its end: one that falls between a process's birth and
-    our knowing of it, or into its stopping, would leave it behind."""
-    noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield noted  # signals go to the main thread alone
-        return
-    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if noted:
-        signal.raise_signal(signal.SIGINT)
-
-
-def ending(code: int) -> str:
-    """How a process ended: an exit code, or the signal's name with what it usually means."""
-    if 128 < code < 160:  # a shell's, or a container's, word for a signal
-        return f"exit code {code}, {ending(128 - code)}"
-    if code >= 0:
-        return f"exit code {code}"
-    meanings = {
-        signal.SIGKILL: "out of memory?",
-        signal.SIGILL: "a build for another CPU?",
-        signal.SIGSEGV: "the engine crashed",
-        signal.SIGABRT: "the engine gave up",
-    }
-    try:
-        name = signal.Signals(-code)
-    except ValueError:
-        return f"killed by signal {-code}"
-    return f"killed by {name.name}" + (f": {meanings[name]}" if name in meanings else "")
-
-
-def is_alive(pid: int) -> bool:
-    """True for a process that is no zombie. A zombie is dead: in a container nobody may ever come to reap it."""
-    import psutil
-
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def tail(log_path: Path, lines: int = LOG_LINES, *, from_byte: int = 0) -> str:
-    """The last lines of a log after `from_byte`, of its last 64 KiB, made harmless; "(the log is empty)" where there
-    are none."""
-    try:
-        with log_path.open("rb") as file:
-            file.seek(max(from_byte, log_path.stat().st_size - 65536))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return "(there is no log)"
-    return "\n".join(sanitize_lines(text).split("\n")[-lines:]).strip("\n") or "(the log is empty)"
-
-
-def advice(log: str, otherwise: str) -> str:
-    """What to try next, by what the log says."""
-    for pattern, text in ADVICE:
-        if re.search(pattern, log, re.IGNORECASE):
-            return text
-    return otherwise
-
-
 def shown_command(command: Sequence[str], env: Mapping[str, str]) -> str:
     """The command line as one would type it, with the arm's own environment; secrets are `***`."""
     of_shell = len(command) == 3 and command[1] == "-c"
@@ -252,14 +139,14 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
     redactor = redactor_for([arm], launch.headers, os.environ)
     log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0, redactor)
     process: subprocess.Popen[bytes] | None = None
-    patience_s = STOP_PATIENCE_S
+    timeout_s = STOP_TIMEOUT_S
     try:
-        with _interrupts_later():
+        with interrupts_later():
             process = _spawn(launch, log_path, watchdog)
         on_spawn(process.pid)
         server = server_at(launch.base_url, launch.headers)
         ready_after_s = _wait_for_token(process, launch, server, arm, log)
-        model = readiness.first_model(server) or launch.model
+        model = _model_to_ask(launch, server)
         facts = (
             *launch.facts,
             Fact(quantities.ENGINE_COMMAND, launch.shown, "our command line"),
@@ -288,11 +175,11 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
         if process.poll() is not None:
             raise _died(process, launch, log)
     except SecondInterrupt:
-        patience_s = 0.0
+        timeout_s = 0.0
         raise
     finally:
         if process is not None:
-            stop_group(process, patience_s)
+            stop_group(process, timeout_s)
             watchdog.over()
         blot_out(log_path, log.begins_at, redactor.secrets)
 
@@ -323,6 +210,12 @@ def _spawn(launch: Launch, log_path: Path, watchdog: Watchdog) -> subprocess.Pop
     return process
 
 
+def _model_to_ask(launch: Launch, server: Server) -> str:
+    """The model's name in requests: as the server lists it, or the arm's if the list is not of served models."""
+    listed = "" if launch.lists_other_models else readiness.first_model(server)
+    return listed or launch.model
+
+
 def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Server, arm: Arm, log: _Log) -> float:
     """Seconds from now to the first token. Raises EngineNotReady or ServerUnusable."""
     began_s = time.monotonic()
@@ -334,7 +227,7 @@ def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Se
                 f"{launch.name} ended before its first token: {ending(process.returncode)}.\n"
                 + _evidence(launch, log, "Run the command by itself to see more.")
             )
-        model = "" if launch.llama_cpp else readiness.first_model(server) or launch.model
+        model = "" if launch.llama_cpp else _model_to_ask(launch, server)
         body = readiness.one_token(arm, model, llama_cpp=launch.llama_cpp)
         try:
             answer = ask(server, arm.api_path, body=body, timeout_s=left_s)
@@ -367,46 +260,3 @@ def _evidence(launch: Launch, log: _Log, otherwise: str = "See the whole log for
     end = log.redactor.redact(tail(log.path, from_byte=log.begins_at))
     indented = "\n".join(f"  {line}" for line in end.splitlines())
     return f"Started as: {launch.shown}\nThe end of its log, {log.path}:\n{indented}\nTry: {advice(end, otherwise)}"
-
-
-def _descendants(pid: int) -> set[int]:
-    """Processes below `pid`: also those that left its group."""
-    import psutil
-
-    try:
-        return {child.pid for child in psutil.Process(pid).children(recursive=True)}
-    except psutil.NoSuchProcess:
-        return set()
-
-
-def _left(process: subprocess.Popen[bytes], strays: set[int]) -> set[int]:
-    """Living pids of the group, and of `strays`."""
-    found: set[int] = set()
-    for pid in _pids():
-        try:
-            if (pid in strays or os.getpgid(pid) == process.pid) and is_alive(pid):
-                found.add(pid)
-        except ProcessLookupError:
-            continue
-    return found
-
-
-def _pids() -> list[int]:
-    import psutil
-
-    return psutil.pids()
-
-
-def _signal_all(process: subprocess.Popen[bytes], strays: set[int], which: signal.Signals) -> None:
-    for pid in _left(process, strays):
-        try:
-            os.kill(pid, which)
-        except ProcessLookupError:
-            continue
-
-
-def _wait_gone(process: subprocess.Popen[bytes], strays: set[int], patience_s: float, noted: Sequence[int]) -> None:
-    """Until none is left, the patience is over, or an interrupt is noted."""
-    until_s = time.monotonic() + patience_s
-    while _left(process, strays) and time.monotonic() < until_s and not noted:
-        time.sleep(0.01)

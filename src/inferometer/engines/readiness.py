@@ -1,4 +1,4 @@
-"""Does a server give a real token, and what does it say of itself? None of it in the timed path."""
+"""Readiness of a server: a real token, and the models and facts that it reports. Never in the timed path."""
 
 import http
 from typing import Any, cast

@@ -1,6 +1,6 @@
-"""What did the arm ask for, in the same words as what is in force? Flags are read where they are known: here."""
+"""Settings that an arm requests, in the same words as the effective settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from inferometer.core import quantities
 from inferometer.core.record import Fact
@@ -11,13 +11,6 @@ from inferometer.engines.help_text import Argument
 FLASH_ATTN_FLAGS = ("-fa", "--flash-attn")
 CONTEXT_FLAGS = ("-c", "--ctx-size")
 GPU_LAYER_FLAGS = ("-ngl", "--gpu-layers", "--n-gpu-layers")
-DRAFT_FLAGS = (
-    *("-md", "--model-draft", "--spec-draft-model", "--spec-type"),  # llama.cpp
-    *("-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf"),
-    *("--speculative-config", "--speculative_config", "--speculative-model"),  # vLLM
-    "--speculative-algorithm",  # SGLang
-)
-
 
 _SWITCH = {
     **dict.fromkeys(("1", "true", "enabled"), "on"),
@@ -27,7 +20,9 @@ _SWITCH = {
 """llama.cpp's other words for -fa."""
 
 
-def requested_settings(arm: Arm, known: Mapping[str, Argument] | None = None) -> tuple[Fact, ...]:
+def requested_settings(
+    arm: Arm, draft_flags: Sequence[str], known: Mapping[str, Argument] | None = None
+) -> tuple[Fact, ...]:
     """`asked_draft`, and where the arm says them `asked_flash_attn`, `asked_gpu_layers` and `asked_context`.
 
     What is left to the engine (auto, 0 for the model's whole context) is not asked for. `known`: the arguments of a
@@ -35,7 +30,7 @@ def requested_settings(arm: Arm, known: Mapping[str, Argument] | None = None) ->
     """
     wants = {
         quantities.REQUESTED_DRAFT: _on_off(
-            arm.draft is not None or given(arm.args, *DRAFT_FLAGS) not in (None, "none")
+            arm.draft is not None or given(arm.args, *draft_flags) not in (None, "none")
         ),
         quantities.REQUESTED_FLASH_ATTN: _flash_attn(arm, known or {}),
         quantities.REQUESTED_GPU_LAYERS: given(arm.args, *GPU_LAYER_FLAGS),

@@ -1,4 +1,4 @@
-"""What does a server say of itself: its version, and what is in force? llama.cpp, vLLM and SGLang are known."""
+"""Facts that a server reports: its version and its effective settings. Knows llama.cpp, vLLM and SGLang."""
 
 import http
 import http.client

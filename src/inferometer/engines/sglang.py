@@ -1,12 +1,15 @@
-"""How is SGLang started? `sglang serve`, or `python -m sglang.launch_server`; a draft in SGLang's own form."""
+"""The engine `sglang`: `sglang serve`, or `python -m sglang.launch_server`, with SGLang's own form of a draft."""
+
+from typing import ClassVar
 
 from inferometer.core import quantities
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm, Draft
 from inferometer.engines import visible_devices
+from inferometer.engines.base import EngineDescription, program_on_path
 from inferometer.engines.command import Command
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
-from inferometer.engines.hugging_face import require_plain, source_facts
+from inferometer.engines.hugging_face import OWN_ENVIRONMENT, require_plain, source_facts
 from inferometer.engines.process import Launch, shown_command
 from inferometer.engines.requested_settings import requested_settings
 from inferometer.engines.vllm import is_python
@@ -20,11 +23,27 @@ OTHER_DRAFTS = (
     "has them."
 )
 
+DRAFT_FLAGS = ("--speculative-algorithm",)
+METRIC_NAMES = {
+    quantities.SPEC_STEPS_TOTAL: ("sglang:spec_verify_calls_total",),
+    quantities.KV_CACHE_USAGE_PERCENT: ("sglang:token_usage",),
+    quantities.REQUESTS_RUNNING: ("sglang:num_running_reqs",),
+    quantities.REQUESTS_WAITING: ("sglang:num_queue_reqs",),
+}
+"""As of SGLang 0.5, which counts speculative steps but not tokens: `spec_accept_length` and `spec_accept_rate` are
+gauges of the latest batches."""
+
 
 class SgLang(Command):
     """SGLang's OpenAI server. A key given to it (--api-key) is sent."""
 
-    engine = "sglang"
+    description: ClassVar = EngineDescription(
+        name="sglang",
+        summary="SGLang's OpenAI server (`sglang serve`)",
+        draft_flags=DRAFT_FLAGS,
+        metric_names=METRIC_NAMES,
+        inspect=program_on_path("sglang", f"pip install sglang {OWN_ENVIRONMENT}"),
+    )
 
     def launch(self, arm: Arm) -> Launch:
         if arm.command:
@@ -46,7 +65,11 @@ class SgLang(Command):
             base_url=address.base_url,
             env=arm.env,
             headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
-            facts=(Fact(quantities.ENGINE, "sglang", "the arm"), *facts, *requested_settings(arm)),
+            facts=(
+                Fact(quantities.ENGINE, self.description.name, "the arm"),
+                *facts,
+                *requested_settings(arm, DRAFT_FLAGS),
+            ),
             model=given(arm.args, "--served-model-name") or arm.model,
             cwd=arm.cwd,
         )

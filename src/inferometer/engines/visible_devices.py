@@ -1,4 +1,4 @@
-"""Is there a GPU by the name under which an arm asks for it? CUDA_VISIBLE_DEVICES and its like, against the drivers.
+"""GPUs that an arm names in CUDA_VISIBLE_DEVICES and similar variables, checked against the drivers.
 
 A number that does not exist hides every GPU: the engine would go on on the CPU, or fail far from the cause.
 """

@@ -1,18 +1,20 @@
-"""How is vLLM started? `vllm serve`, or its module by a Python; a draft in the form that its version has."""
+"""The engine `vllm`: `vllm serve`, or its module by a Python, with a draft in the form of the installed version."""
 
 import json
 import re
 import subprocess
 from pathlib import Path
+from typing import ClassVar
 
 from inferometer.base.errors import RequestWrong
 from inferometer.core import quantities
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm, Draft
 from inferometer.engines import visible_devices
+from inferometer.engines.base import EngineDescription, program_on_path
 from inferometer.engines.command import Command
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
-from inferometer.engines.hugging_face import require_plain, source_facts
+from inferometer.engines.hugging_face import OWN_ENVIRONMENT, require_plain, source_facts
 from inferometer.engines.process import Launch, environment, shown_command
 from inferometer.engines.requested_settings import requested_settings
 
@@ -28,11 +30,28 @@ OTHER_DRAFTS = (
     "For EAGLE, MTP, n-grams and the rest leave `draft:` out, and write --speculative-config into args as vLLM has it."
 )
 
+DRAFT_FLAGS = ("--speculative-config", "--speculative_config", "--speculative-model")
+METRIC_NAMES = {
+    quantities.SPEC_DRAFT_TOKENS_TOTAL: ("vllm:spec_decode_num_draft_tokens_total",),
+    quantities.SPEC_ACCEPTED_TOKENS_TOTAL: ("vllm:spec_decode_num_accepted_tokens_total",),
+    quantities.SPEC_STEPS_TOTAL: ("vllm:spec_decode_num_drafts_total",),
+    quantities.KV_CACHE_USAGE_PERCENT: ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+    quantities.REQUESTS_RUNNING: ("vllm:num_requests_running",),
+    quantities.REQUESTS_WAITING: ("vllm:num_requests_waiting",),
+}
+"""As of vLLM 0.32; the gauge of the KV cache had its second name before."""
+
 
 class Vllm(Command):
     """vLLM's OpenAI server. A key given to it (--api-key, VLLM_API_KEY) is sent."""
 
-    engine = "vllm"
+    description: ClassVar = EngineDescription(
+        name="vllm",
+        summary="vLLM's OpenAI server (`vllm serve`)",
+        draft_flags=DRAFT_FLAGS,
+        metric_names=METRIC_NAMES,
+        inspect=program_on_path("vllm", f"pip install vllm {OWN_ENVIRONMENT}"),
+    )
 
     def launch(self, arm: Arm) -> Launch:
         if arm.command:
@@ -56,7 +75,11 @@ class Vllm(Command):
             base_url=address.base_url,
             env=arm.env,
             headers={**self.headers, **({"Authorization": f"Bearer {key}"} if key else {})},
-            facts=(Fact(quantities.ENGINE, "vllm", "the arm"), *facts, *requested_settings(arm)),
+            facts=(
+                Fact(quantities.ENGINE, self.description.name, "the arm"),
+                *facts,
+                *requested_settings(arm, DRAFT_FLAGS),
+            ),
             model=given(arm.args, "--served-model-name") or arm.model,
             cwd=arm.cwd,
         )
@@ -105,5 +128,5 @@ def _version(binary: str, arm: Arm) -> tuple[int, int]:
     version = version_of(done.stdout)
     if version is None:
         said = " ".join(f"{done.stdout} {done.stderr}".split())[-300:] or "nothing"
-        raise RequestWrong(f"binary: {binary} is no vLLM: asked for its version it says: {said}. {ADVICE}")
+        raise RequestWrong(f"binary: {binary} is not vLLM: it answers --version with: {said}. {ADVICE}")
     return version

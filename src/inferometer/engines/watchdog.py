@@ -1,4 +1,4 @@
-"""Who ends an engine when this program was killed? A small process that hears it, by a pipe that closes with us.
+"""The watchdog: a small process that ends an engine if this program is killed. A pipe that closes tells it.
 
 Started by path, with nothing of the package imported. Nothing that a program does for itself helps against `kill -9`:
 the pipe's other end is closed by the kernel. The engine and its descendants are known by a mark in their environment

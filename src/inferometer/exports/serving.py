@@ -20,11 +20,14 @@ def serving_arguments(
     sections: tuple[str, ...] = DEFAULT_SECTIONS,
     percentiles: tuple[float, ...] = (99,),
     save_detailed: bool = False,
+    label: str | None = None,
+    model_id: str = "",
 ) -> ServingArguments:
-    """The benchmark's arguments, as a study records them. `backend` "": the arm's API. `date`: YYYYmmdd-HHMMSS."""
+    """What vLLM's result file says of the call. `backend` "": the arm's API. `date`: YYYYmmdd-HHMMSS. `model_id` "":
+    the model that was asked for or that answered."""
     spec, schedule = study.spec, study.spec.schedule
     arm = spec.arms[trial.arm]
-    model = arm.model or next((record.model for record in trial.records if record.model), "")
+    model = model_id or arm.model or next((record.model for record in trial.records if record.model), "")
     return ServingArguments(
         date=date,
         backend=backend or arm.api,
@@ -39,6 +42,7 @@ def serving_arguments(
         percentile_metrics=sections,
         percentiles=percentiles,
         save_detailed=save_detailed,
+        label=label,
     )
 
 

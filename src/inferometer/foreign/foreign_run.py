@@ -14,7 +14,8 @@ class ForeignRun(msgspec.Struct, frozen=True):
     settings (requests, concurrency, seed, model …), by our names where we have them. `records`: each
     request, if the file has them, with times from the start of its plan. `keys_from_records`: the metric keys that can
     be computed from `records`, because no file has everything that our records have. `rows`: measurements of an engine
-    without a server (llama-bench). `dialect`: the metric dialect with exactly these definitions; "" for none.
+    without a server (llama-bench). `dialect`: the metric dialect with exactly these definitions; "" for none. `notes`:
+    lines around the run that were not understood, and what a reader of its numbers must know.
     """
 
     name: str
@@ -26,3 +27,4 @@ class ForeignRun(msgspec.Struct, frozen=True):
     keys_from_records: frozenset[str] = frozenset()
     rows: tuple[BenchRow, ...] = ()
     dialect: str = ""
+    notes: tuple[str, ...] = ()

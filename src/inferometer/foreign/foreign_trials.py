@@ -52,7 +52,7 @@ def trial_of(
         values=run.values | recomputed,
         replicates={key: drawn for key, drawn in summary.replicates.items() if key in recomputed},
         counts={key: count for key, count in summary.counts.items() if key in recomputed},
-        notes=(f"From {origin[0]}: {run.tool}", *summary.notes),
+        notes=(f"From {origin[0]}: {run.tool}", *run.notes, *summary.notes),
         study=f"{origin[0]}#{origin[1]}",
         plan=f"{origin[0]}#{origin[1]}",
         tool=run.tool,

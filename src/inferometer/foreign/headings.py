@@ -8,6 +8,8 @@ _UNDERLINE = re.compile(r" {0,3}(?P<mark>=|-)(?P=mark){2,}[ \t]*$")
 _FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})(?P<rest>.*)$")
 _NO_TITLE = ("|", "-", "*", ">", "#", "`", "~", "=", "    ", "\t")
 """Starts of lines that are not a title even above an underline: tables, lists, quotations, code."""
+_BOX = re.compile(r"={5,}[^=]{1,200}={5,}\s*$")
+"""The first line of a printed block. The block ends at a line of `=` alone, which is not an underline."""
 
 
 def lines_with_headings(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -16,8 +18,10 @@ def lines_with_headings(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
     path: list[tuple[int, str]] = []  # level and text
     fence = ""
     before = ""
+    in_box = False
     for line in text.splitlines():
         found = _FENCE.match(line)
+        in_box = (in_box or _BOX.search(line[-300:]) is not None) and found is None
         level, title = 0, ""
         if fence:
             closes = found is not None and found["fence"].startswith(fence) and not found["rest"].strip()
@@ -26,6 +30,8 @@ def lines_with_headings(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
             fence = found["fence"]
         elif (heading := _HEADING.match(line)) is not None:
             level, title = len(heading["marks"]), _title(line[heading.end() :])
+        elif in_box:
+            in_box = not (_UNDERLINE.match(line) and "=" in line)
         elif (under := _UNDERLINE.match(line)) is not None and before.strip() and not before.startswith(_NO_TITLE):
             level, title = (1 if under["mark"] == "=" else 2), before.strip()
         if level:

@@ -14,7 +14,7 @@ from inferometer.base.units import BYTES_PER_MIB, bytes_text
 from inferometer.foreign.document import HEADING_SEPARATOR
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.foreign_trials import percentiles_of, trial_of
-from inferometer.foreign.readers import READERS, read
+from inferometer.foreign.readers import all_readers, read, unread_results
 from inferometer.llama_bench.row import BenchRow
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.summary import TrialSummary
@@ -55,6 +55,11 @@ class Inputs(msgspec.Struct, frozen=True):
     def engine_rows(self) -> list[tuple[str, Sequence[BenchRow]]]:
         """Columns with measurements of an engine without a server (llama-bench), with their names."""
         return [(column.name, column.run.rows) for column in self.columns if column.run.rows]
+
+    @property
+    def engine_notes(self) -> list[str]:
+        """What must be known of those that tell of an engine by itself."""
+        return [f"{column.name}: {note}" for column in self.columns if column.run.rows for note in column.run.notes]
 
     @property
     def percentiles(self) -> tuple[float, ...]:
@@ -116,8 +121,10 @@ def runs_in(path: Path) -> Sequence[ForeignRun]:
     except RequestWrong as error:
         raise RequestWrong(f"{path}: {error}") from error
     if not runs:
-        known = "\n".join(f"  - {reader}" for reader in READERS)
-        raise RequestWrong(f"{path} has no known result. Supported files:\n{known}\n  - study folders")
+        known = "\n".join(f"  - {reader}" for reader in all_readers())
+        found = sanitize(unread_results(text), 400)
+        hint = f" {found}." if found else ""
+        raise RequestWrong(f"{path} has no known result.{hint} Supported files:\n{known}\n  - study folders")
     return [_sanitized(run) for run in runs]
 
 
@@ -131,6 +138,7 @@ def _sanitized(run: ForeignRun) -> ForeignRun:
         tool=sanitize(run.tool, _MOST_CHARACTERS),
         settings={sanitize(key): sanitize(value, _MOST_CHARACTERS) for key, value in run.settings.items()},
         differs={key: sanitize(text) for key, text in run.differs.items()},
+        notes=tuple(sanitize(note, 2 * _MOST_CHARACTERS) for note in run.notes),
     )
 
 

@@ -14,6 +14,7 @@ import msgspec
 from inferometer.base.errors import RequestWrong, TrialFailed
 from inferometer.base.text import sanitize
 from inferometer.foreign.foreign_run import ForeignRun
+from inferometer.foreign.log_heads import remover
 from inferometer.llama_bench.row import BenchRow, BenchTest
 
 SETTINGS = (
@@ -115,7 +116,10 @@ def _rows_of_csv(text: str) -> list[BenchRow]:
     start = next((i for i, line in enumerate(lines) if set(line.replace('"', "").split(",")) >= _KNOWN_BY), None)
     if start is None:
         return []
-    return _readable(lambda: _rows_of_lines(lines[start:]))
+    head = lines[start][: max(0, lines[start].find("build_commit"))].removesuffix('"')
+    removed = remover(head)
+    table = [removed(line) or line for line in lines[start:]] if head.strip() else lines[start:]
+    return _readable(lambda: _rows_of_lines(table))
 
 
 def _rows_of_sql(text: str) -> list[BenchRow]:

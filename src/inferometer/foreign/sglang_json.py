@@ -39,6 +39,17 @@ _SUMS = {
     "accept_length": "mean_accepted_length",
 }
 _LATENCIES = {"ttft": "ttft", "tpot": "tpot", "itl": "itl", "e2e_latency": "e2el"}
+_OF_2024 = {
+    f"{statistic}_{latency}": f"{statistic}_{latency}_ms"
+    for statistic in ("mean", "median", "p99")
+    for latency in ("ttft", "tpot", "itl", "e2e_latency")
+}
+"""Names of fields that had no unit then."""
+_SUMS_OVER_TIME = {
+    "request_throughput": ("completed",),
+    "total_token_throughput": ("total_input_tokens", "total_output_tokens"),
+}
+"""Rates that old files lack, and what they are sums of."""
 _COLUMNS = ("input_lens", "output_lens", "itls", "generated_texts", "errors")
 
 _DIFFERS = {
@@ -61,12 +72,19 @@ _OVER_OPENAI = {
 def runs_of(text: str, name: str) -> Sequence[ForeignRun] | None:
     """One run per line; None for other files."""
     found = objects(text)
-    if not found or not all("server_info" in one and "total_throughput" in one and "backend" in one for one in found):
+    if not found or not all(_is_sglang(one) for one in found):
         return None
     return [_run(one, name if len(found) == 1 else f"{name} {number}") for number, one in enumerate(found, start=1)]
 
 
+def _is_sglang(source: JsonValue) -> bool:
+    """By fields that vLLM's files have not. `server_info` and `total_throughput` came after 2025."""
+    is_new = "server_info" in source and "total_throughput" in source
+    return "backend" in source and (is_new or "total_output_tokens_retokenized" in source)
+
+
 def _run(source: JsonValue, name: str) -> ForeignRun:
+    source = {_OF_2024.get(key, key): value for key, value in source.items()}
     if number(source.get("completed")) is None or number(source.get("duration")) is None:
         raise unreadable("SGLang", name, "has no number for `completed` or `duration`")
     per_token = _is_per_token(source)
@@ -103,6 +121,10 @@ def _values(source: JsonValue, per_token: bool) -> dict[str, float | None]:
     values: dict[str, float | None] = {
         key: found for told, key in _SUMS.items() if (found := number(source.get(told))) is not None
     }
+    for key, parts in _SUMS_OVER_TIME.items():
+        known = [found for part in parts if (found := values.get(part)) is not None]
+        if key not in values and len(known) == len(parts) and values.get("duration"):
+            values[key] = sum(known) / (values["duration"] or 1.0)
     for told in source:
         latency = _LATENCIES.get(family(told))
         if latency is None or told == family(told):

@@ -17,9 +17,14 @@ _MOST_TOKENS = 10_000_000  # no context is longer; a list is made of the tokens 
 
 
 def objects(text: str) -> list[JsonValue] | None:
-    """The objects of a text that is one object, or one object per line; None for any other text."""
+    """The objects of a text that is one object, an array of objects, or one object per line; None for any other
+    text."""
     text = text.removeprefix("\ufeff").strip()
     whole = _object(text)
+    if text.startswith("["):
+        entries = _decoded(text)
+        found = objects_in(entries)
+        return found if found and len(found) == len(items(entries)) else None
     if whole is not None:
         return [whole]
     found = [_object(line) for line in text.splitlines() if line.strip()]
@@ -102,18 +107,21 @@ def family(key: str) -> str:
 def unreadable(tool: str, name: str, what: str) -> RequestWrong:
     """Error for a tool's file that lacks what every known version writes."""
     return RequestWrong(
-        f"{name} looks like {tool}'s results but {what}. docs/reference/foreign-formats.md lists the supported versions."
+        f"{name} looks like {tool}'s results but {what}. "
+        "docs/reference/foreign-formats.md lists the supported versions."
     )
 
 
 def _object(text: str) -> JsonValue | None:
-    if not text.startswith("{"):
-        return None
+    found = _decoded(text) if text.startswith("{") else None
+    return cast("JsonValue", found) if isinstance(found, dict) else None
+
+
+def _decoded(text: str) -> Any:
     try:
-        found = json.loads(text)  # not msgspec: Python's writers write NaN and Infinity
+        return json.loads(text)  # not msgspec: Python's writers write NaN and Infinity
     except (ValueError, RecursionError):
         return None
-    return cast("JsonValue", found) if isinstance(found, dict) else None
 
 
 def _word(value: Any) -> str:

@@ -29,11 +29,13 @@ class TestRow(msgspec.Struct, frozen=True):
 
 
 class SideBySide(msgspec.Struct, frozen=True):
-    """The runs by name and their tests. `ran`: by run, its model, backend, engine and settings."""
+    """The runs by name and their tests. `ran`: by run, its model, backend, engine and settings. `unlike`: by setting
+    that differs between the runs, its value in every run; "n/a" for a run that does not state it."""
 
     runs: tuple[str, ...]
     tests: tuple[TestRow, ...]
     ran: dict[str, str]
+    unlike: dict[str, dict[str, str]] = {}
 
 
 def side_by_side(runs: Sequence[tuple[str, Sequence[BenchRow]]]) -> SideBySide:
@@ -49,6 +51,7 @@ def side_by_side(runs: Sequence[tuple[str, Sequence[BenchRow]]]) -> SideBySide:
         runs=tuple(names),
         tests=tuple(TestRow(label, rates, _differences(rates, names)) for label, rates in by_test.items()),
         ran={name: _run_text(rows, varying) for name, (_, rows) in zip(names, runs, strict=True)},
+        unlike=_unlike(names, [rows for _, rows in runs], varying),
     )
 
 
@@ -56,6 +59,9 @@ def side_by_side_sheet(content: SideBySide) -> Sheet:
     """The table; its notes describe the runs."""
     rows = tuple((test.test, *(_cell(test, name) for name in content.runs)) for test in content.tests)
     notes = [f"{name}: {ran}" for name, ran in content.ran.items()]
+    if content.unlike:
+        each = (f"{head} {', '.join(values.values())}" for head, values in content.unlike.items())
+        notes.append(f"Settings that differ, in the order of the columns: {'; '.join(each)}.")
     notes.append(
         "tok/s ± standard deviation of a run's repetitions (difference from the first column). There is no interval "
         "and no verdict: one run per column does not show how much runs vary."
@@ -109,6 +115,23 @@ def _differences(rates: dict[str, SpeedCell], names: Sequence[str]) -> dict[str,
     first, *others = ((name, rates[name].rate_per_s if name in rates else None) for name in names)
     base = first[1]
     return {name: 100 * (rate / base - 1) if rate is not None and base else None for name, rate in others}
+
+
+def _unlike(
+    names: Sequence[str], runs: Sequence[Sequence[BenchRow]], varying: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Settings that differ between the runs, without those that vary within one.
+
+    A setting that only some runs state counts as different if all runs are tables: a table leaves out defaults.
+    """
+    are_tables = not any(row.model for rows in runs for row in rows)
+    found: dict[str, dict[str, str]] = {}
+    for setting in dict.fromkeys(name for rows in runs for row in rows for name in row.settings):
+        values = [rows[0].settings.get(setting, "n/a") for rows in runs]
+        stated = {value for value in values if value != "n/a"}
+        if setting not in varying and len(stated) + (are_tables and "n/a" in values) > 1:
+            found[_head(setting)] = dict(zip(names, values, strict=True))
+    return found
 
 
 def _run_text(rows: Sequence[BenchRow], varying: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import contextlib
 import http
 import http.client
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from inferometer.core import quantities
@@ -20,57 +20,27 @@ PATH = "/metrics"
 TIMEOUT_S = 10.0
 
 
+Names = Mapping[str, tuple[str, ...]]
+"""For each quantity the engines' names on the page; the first one on the page counts. Each engine's module states its
+names."""
+
+
 class EngineQuantity(NamedTuple):
-    """`engine_names`: the engines' names for it; the first one on the page counts. `combine` makes one value of several
-    ranks or models, and `factor` converts the unit.
-    """
+    """`combine` makes one value of several ranks or models, and `factor` converts the unit."""
 
     name: str
-    engine_names: tuple[str, ...]
     combine: Callable[[Iterable[float]], float] = sum
     factor: float = 1.0
 
 
-# llama.cpp as of b11549 (older builds had the KV gauge); vLLM 0.32 (earlier `gpu_cache_usage_perc`); SGLang 0.5, which
-# counts steps but no tokens: its `spec_accept_length` and `spec_accept_rate` are gauges of the latest batches.
 QUANTITIES = (
-    EngineQuantity(
-        quantities.SPEC_DRAFT_TOKENS_TOTAL,
-        ("llamacpp:spec_decode_num_draft_tokens_total", "vllm:spec_decode_num_draft_tokens_total"),
-    ),
-    EngineQuantity(
-        quantities.SPEC_ACCEPTED_TOKENS_TOTAL,
-        ("llamacpp:spec_decode_num_accepted_tokens_total", "vllm:spec_decode_num_accepted_tokens_total"),
-    ),
-    EngineQuantity(
-        quantities.SPEC_STEPS_TOTAL,
-        (
-            "llamacpp:spec_decode_num_drafts_total",
-            "vllm:spec_decode_num_drafts_total",
-            "sglang:spec_verify_calls_total",
-        ),
-    ),
-    EngineQuantity(
-        quantities.KV_CACHE_USAGE_PERCENT,
-        (
-            "vllm:kv_cache_usage_perc",
-            "vllm:gpu_cache_usage_perc",
-            "sglang:token_usage",
-            "llamacpp:kv_cache_usage_ratio",
-        ),
-        combine=max,
-        factor=100.0,
-    ),
-    EngineQuantity(
-        quantities.REQUESTS_RUNNING,
-        ("llamacpp:requests_processing", "vllm:num_requests_running", "sglang:num_running_reqs"),
-    ),
-    EngineQuantity(
-        quantities.REQUESTS_WAITING,
-        ("llamacpp:requests_deferred", "vllm:num_requests_waiting", "sglang:num_queue_reqs"),
-    ),
+    EngineQuantity(quantities.SPEC_DRAFT_TOKENS_TOTAL),
+    EngineQuantity(quantities.SPEC_ACCEPTED_TOKENS_TOTAL),
+    EngineQuantity(quantities.SPEC_STEPS_TOTAL),
+    EngineQuantity(quantities.KV_CACHE_USAGE_PERCENT, combine=max, factor=100.0),
+    EngineQuantity(quantities.REQUESTS_RUNNING),
+    EngineQuantity(quantities.REQUESTS_WAITING),
 )
-_NAMES = tuple(name for quantity in QUANTITIES for name in quantity.engine_names)
 
 
 class EngineMetrics:
@@ -81,9 +51,10 @@ class EngineMetrics:
     name = "engine metrics"
     interval_s = 1.0
 
-    def __init__(self, server: Server, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, server: Server, names: Names, timeout_s: float = TIMEOUT_S) -> None:
         self.reason = ""
         self._server = server
+        self._names = names
         self._session = HttpSession(server, timeout_s)
         self._seen: set[str] | None = None
         self._missed = 0
@@ -100,7 +71,7 @@ class EngineMetrics:
         if answer.status != http.HTTPStatus.OK:
             self.reason = f"the server answers {PATH} with status {answer.status}: {answer.shown}. {_ADVICE}"
             return []
-        found = read_page(answer.body.decode(errors="replace"))
+        found = read_page(answer.body.decode(errors="replace"), self._names)
         self._seen = found.keys() | (self._seen or set())
         if not self._seen:
             self.reason = f"the server's {PATH} has none of the known metrics: it belongs to an unknown engine"
@@ -128,12 +99,13 @@ class EngineMetrics:
 _ADVICE = "Start llama-server with --metrics, SGLang with --enable-metrics"
 
 
-def read_page(page: str) -> dict[str, float]:
+def read_page(page: str, names: Names) -> dict[str, float]:
     """The values of the registered quantities on a page, by name, in the order of QUANTITIES."""
-    lines = [line for line in metric_lines(page, _NAMES) if _counts(line)]
+    wanted = tuple(name for engine_names in names.values() for name in engine_names)
+    lines = [line for line in metric_lines(page, wanted) if _counts(line)]
     found: dict[str, float] = {}
     for quantity in QUANTITIES:
-        for name in quantity.engine_names:
+        for name in names.get(quantity.name, ()):
             values = [line.value for line in lines if line.name == name]
             if values:
                 found[quantity.name] = quantity.combine(values) * quantity.factor

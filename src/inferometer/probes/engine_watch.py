@@ -13,7 +13,7 @@ from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact, Sample
 from inferometer.net.http_client import server_at
 from inferometer.probes.base import Probe
-from inferometer.probes.engine_metrics import EngineMetrics
+from inferometer.probes.engine_metrics import EngineMetrics, Names
 from inferometer.probes.nvidia import device_used_bytes
 from inferometer.probes.sampler import INTERVAL_S, Sampler, engine_probes
 
@@ -26,9 +26,10 @@ class EngineWatch:
     the engine's environment.
     """
 
-    def __init__(self, clock: TrialClock, env: Mapping[str, str]) -> None:
+    def __init__(self, clock: TrialClock, env: Mapping[str, str], metric_names: Names) -> None:
         self._clock = clock
         self._env = env
+        self._metric_names = metric_names
         self._gpu_before = device_used_bytes()
         self._arrived: deque[Sample] = deque()
         self._processes: Sampler | None = None
@@ -45,7 +46,7 @@ class EngineWatch:
         """The engine answers, so its counters can be read."""
         self._watch_processes(endpoint.pids)
         server = server_at(endpoint.base_url, endpoint.headers, endpoint.verify, endpoint.ca_file)
-        self._engine_metrics = EngineMetrics(server)
+        self._engine_metrics = EngineMetrics(server, self._metric_names)
         # devices first: the engine may delay its page
         self._counters = self._sampler([*self._device_counters, self._engine_metrics], EngineMetrics.interval_s)
 

@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median_low
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
+from inferometer.base import extensions
 from inferometer.base.clock import TrialClock
 from inferometer.base.units import NS_PER_S, ms
 from inferometer.core import quantities
@@ -42,7 +43,33 @@ def engine_probes(
     """
     tree = ProcessTree(pids)
     sensors, counters = nvidia_probes(tree, gpu_before, env)
-    return [ProcessMemory(tree), ProcessUse(tree), MachineLoad(tree), *sensors, AmdDevices(tree)], counters
+    own: list[Probe] = [ProcessMemory(tree), ProcessUse(tree), MachineLoad(tree), *sensors, AmdDevices(tree)]
+    return [*own, *extension_probes(pids)], counters
+
+
+class AbsentProbe(NamedTuple):
+    """An extension's probe that could not be made: only its name and the reason."""
+
+    name: str
+    reason: str
+    interval_s: float = 1.0
+
+    def read(self, at_ns: int) -> Sequence[Sample]:
+        return ()
+
+    def facts(self) -> Sequence[Fact]:
+        return ()
+
+
+def extension_probes(pids: Sequence[int]) -> list[Probe]:
+    """The probes that installed packages add, each made as `factory(pids)`; one that fails is absent with a reason."""
+    found: list[Probe] = []
+    for name in extensions.names("probe"):
+        try:
+            found.append(extensions.factory("probe", name)(pids))
+        except Exception as error:  # noqa: BLE001 # somebody else's code: it must not take the trial with it
+            found.append(AbsentProbe(name, f"it cannot be made: {type(error).__name__}: {error}"))
+    return found
 
 
 class Sampler:

@@ -220,7 +220,7 @@ def _difference(found: Difference) -> tuple[str, str]:
 def _verdict(found: Difference, row: ComparisonRow, *, short: bool) -> str:
     """The verdict, with a sign that shows whether it is an improvement ("more" alone does not show that)."""
     if short and found.verdict == "no difference shown":
-        return "none shown"
+        return "inconclusive"
     sign = {"better": "✓ ", "worse": "✗ "}.get(_direction(found, row), "")
     return sign + found.verdict
 

@@ -162,7 +162,7 @@ def _tensors(shape: StandinShape, core: StandinShape, seed: int, drift: float) -
 
 @functools.cache
 def _sayable(vocab: int) -> tuple[bool, ...]:
-    """May the model say it? One for each token.
+    """Whether the model may write it, for each token.
 
     Each token said must be text at once, or a stream has fewer chunks than tokens: the server holds back half a
     character (decoded as U+FFFD) and what may become a tag, and strips white space.
@@ -192,7 +192,7 @@ class _Random:
         return made
 
     def around(self, inner: "Tensor", rows: int, columns: int, std: float) -> "Tensor":
-        """A matrix of this size that begins with `inner` and goes on with blocks of `std`."""
+        """A matrix of this size that begins with `inner` and continues with blocks of `std`."""
         if inner.shape == (rows, columns // _BLOCK):
             return inner
         outer = self.blocks(rows, columns, std)

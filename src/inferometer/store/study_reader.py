@@ -17,7 +17,7 @@ from inferometer.store import migrations
 from inferometer.store.record_rows import COLUMNS, FLOAT, INT, INT_OR_NONE, TEXT, TEXT_OR_NONE, append_record, fits
 from inferometer.store.salvage import BROKEN, filled_up, missing_bytes, opened
 from inferometer.store.schema import DATABASE, FOREIGN_OBJECTS, FORMAT_VERSION, require_known_version
-from inferometer.store.study_yaml import load_spec
+from inferometer.store.study_yaml import stored_spec
 
 _MOST_RECORDS = 1_000_000
 """The highest index to try, one by one, when a damaged file does not say how many records there are."""
@@ -67,7 +67,7 @@ class StudyReader:
     # --- the whole study --------------------------------------------------------------------------
 
     def spec(self) -> Spec:
-        return load_spec(self.folder / "study.yaml")
+        return stored_spec(self.folder / "study.yaml")
 
     def plan(self) -> Plan | None:
         """The plan that every trial played; None before the first trial."""

@@ -34,7 +34,7 @@ from inferometer.store.schema import (
     require_known_version,
 )
 from inferometer.store.study_reader import StudyReader
-from inferometer.store.study_yaml import load_spec
+from inferometer.store.study_yaml import stored_spec
 
 _COMMIT_EVERY_S = 0.5
 
@@ -227,7 +227,7 @@ def _locked(folder: Path) -> FolderLock:
 
 def _require_same_spec(folder: Path, spec: Spec) -> None:
     """Raises RequestWrong."""
-    if to_yaml(load_spec(folder / "study.yaml")) != to_yaml(redacted_spec(spec)):
+    if to_yaml(stored_spec(folder / "study.yaml")) != to_yaml(redacted_spec(spec)):
         raise RequestWrong(
             f"{folder} holds a study with a different spec: its study.yaml differs from the spec of this run. "
             "Run with the same spec, or choose another folder with --out."

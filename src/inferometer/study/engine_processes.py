@@ -5,7 +5,7 @@ import time
 
 import psutil
 
-from inferometer.engines.process import STOP_PATIENCE_S
+from inferometer.engines.process_group import STOP_TIMEOUT_S
 
 
 class EngineProcesses:
@@ -35,7 +35,7 @@ class EngineProcesses:
             return
         if self._asked_at_s is None:
             self._asked_at_s = time.monotonic()
-        kill = urgent or time.monotonic() - self._asked_at_s > STOP_PATIENCE_S
+        kill = urgent or time.monotonic() - self._asked_at_s > STOP_TIMEOUT_S
         for process in list(self._processes):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill() if kill else process.terminate()

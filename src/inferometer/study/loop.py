@@ -32,8 +32,9 @@ from inferometer.study.load_workers import load_workers
 from inferometer.study.parallel_trials import run_in_parallel
 from inferometer.study.preconditions import require_same_machine
 from inferometer.study.progress import Progress, Settling, StoppingRuleChecked, TrialBegan
-from inferometer.study.shared_plan import SharedPlan, workload_of
+from inferometer.study.shared_plan import SharedPlan
 from inferometer.study.trial import RunningTrial, StudyResources, TrialTask
+from inferometer.workloads.catalog import make_workload
 
 _SETTLE_STEP_S = 0.5
 _OPEN_LOOP_SLOTS = 4  # llama-server's own default, for schedules that do not limit the requests in flight
@@ -81,7 +82,7 @@ class StudyRun:
             engines = _checked_engines(arms, self._headers, redactor)
             workers = load_workers(spec, self._ray, arms, stack)
             stored = msgspec.structs.replace(spec, workers=workers.count)
-            workload = workload_of(spec)
+            workload = make_workload(spec.workload)
             store = Store.resume(self.folder, stored) if self._resume else Store.create(self.folder, stored)
             stack.callback(store.close)
             machine = machine_facts()

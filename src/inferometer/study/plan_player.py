@@ -157,7 +157,8 @@ class PlanPlayer:
             return None
         return EngineHung(
             f"the server at {session.endpoint.shown_url} has stopped answering: at least {INITIAL_TIMEOUTS} requests "
-            f"ended without a byte, and a request for one more token gave {evidence}. The rest of the plan was cancelled."
+            f"ended without a byte, and a request for one more token gave {evidence}. The rest of the plan was "
+            "cancelled."
         )
 
 

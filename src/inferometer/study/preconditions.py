@@ -12,7 +12,7 @@ from inferometer.net.target import is_local
 def require_reachable(arms: Mapping[str, Arm]) -> None:
     """Raises RequestWrong for an arm that only this host can reach."""
     for name, arm in arms.items():
-        if arm.engine != "external":
+        if not arm.runs_already:
             raise RequestWrong(
                 f"--ray sends the requests from other machines, and arm {name} is an engine that Inferometer starts on "
                 "127.0.0.1, where other machines cannot reach it. Start the server yourself on an address that they "

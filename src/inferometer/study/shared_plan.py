@@ -6,7 +6,6 @@ import msgspec
 from numpy.random import RandomState
 
 from inferometer.base.errors import RequestWrong
-from inferometer.base.extensions import factory
 from inferometer.core import plan as plans
 from inferometer.core.plan import Plan
 from inferometer.core.request import Request, TokenCounter, Workload
@@ -58,12 +57,6 @@ class SharedPlan:
         self._store.set_meta("notes", self.notes)
         self._store.set_meta("plan", plan)
         return plan
-
-
-def workload_of(spec: Spec) -> Workload:
-    """The source of requests that the spec names."""
-    kind = str(spec.workload.__struct_config__.tag)
-    return factory("workload", kind)(spec.workload)
 
 
 def _as_warmup(request: Request) -> Request:

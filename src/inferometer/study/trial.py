@@ -17,6 +17,7 @@ from inferometer.core.record import Fact, Trial
 from inferometer.core.request import TokenCounter
 from inferometer.core.spec import Arm, Spec
 from inferometer.engines.base import Engine
+from inferometer.engines.catalog import metric_names
 from inferometer.load.worker_pool import WorkerPool
 from inferometer.probes.engine_watch import EngineWatch
 from inferometer.store import Store
@@ -124,7 +125,7 @@ class RunningTrial:
 
     def _measure(self) -> Iterator[Progress]:
         """The trial, watched from before its engine starts; all samples are kept, however the trial ends."""
-        watch = EngineWatch(self._clock, {**os.environ, **self._task.arm.env})
+        watch = EngineWatch(self._clock, {**os.environ, **self._task.arm.env}, metric_names())
         try:
             yield from self._start_and_play(watch)
         finally:

@@ -1,1 +1,1 @@
-"""What tests of this project and of extensions to it stand on: shipped, so that others can use it too."""
+"""Fakes, servers that know the truth, and contracts: for the tests of this project and of extensions."""

@@ -1,4 +1,4 @@
-"""What can stand in for a llama-server binary in tests? llama.cpp's own HTTP server, behind llama-server's flags.
+"""A stand-in for a llama-server binary in tests: llama.cpp's own HTTP server behind llama-server's flags.
 
 The server is real: it is the one in the xllamacpp wheel. The command line is ours: it knows the flags that Inferometer
 uses and words its complaints and its --version as llama-server b11434 does, but parses nothing else. Like the real one

@@ -1,4 +1,4 @@
-"""What can stand in for vLLM's and SGLang's programs in tests? A small server that answers as they do; no model.
+"""Stand-ins for the programs of vLLM and SGLang in tests: a small server that answers as they do; no model.
 
 Neither runs without a GPU that they support. What is imitated: the command line as far as Inferometer writes it,
 argparse's complaint, /v1/models with `max_model_len`, vLLM's /version and /metrics, SGLang's /server_info, answers
@@ -26,18 +26,39 @@ def write_binary(path: Path, engine: str, version: str = "") -> Path:
     return path
 
 
+def _vllm_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model")
+    parser.add_argument("--speculative-config", type=json.loads)
+    parser.add_argument("--max-model-len", type=int, default=32768)
+
+
+def _sglang_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model-path", dest="model", required=True)
+    for name in ("algorithm", "draft-model-path", "num-steps", "eagle-topk", "num-draft-tokens"):
+        parser.add_argument(f"--speculative-{name}")
+    parser.add_argument("--context-length", dest="max_model_len", type=int, default=32768)
+    parser.add_argument("--enable-metrics", action="store_true")
+
+
+_ARGUMENTS = {"vllm": _vllm_arguments, "sglang": _sglang_arguments}
+
+
+def _vllm_pages(version: str, args: argparse.Namespace) -> dict[str, Any]:
+    counters = SPEC_COUNTERS if args.speculative_config else ""
+    return {"/version": {"version": version}, "/metrics": f"vllm:num_requests_running 0.0\n{counters}"}
+
+
+def _sglang_pages(version: str, args: argparse.Namespace) -> dict[str, Any]:
+    info = {"version": version, "api_key": args.api_key, "speculative_algorithm": args.speculative_algorithm}
+    return {"/server_info": info, "/metrics": "sglang:num_running_reqs 0.0\n"}
+
+
+_PAGES = {"vllm": _vllm_pages, "sglang": _sglang_pages}
+
+
 def parser_of(engine: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=engine, allow_abbrev=False)
-    if engine == "vllm":
-        parser.add_argument("model")
-        parser.add_argument("--speculative-config", type=json.loads)
-        parser.add_argument("--max-model-len", type=int, default=32768)
-    else:
-        parser.add_argument("--model-path", dest="model", required=True)
-        for name in ("algorithm", "draft-model-path", "num-steps", "eagle-topk", "num-draft-tokens"):
-            parser.add_argument(f"--speculative-{name}")
-        parser.add_argument("--context-length", dest="max_model_len", type=int, default=32768)
-        parser.add_argument("--enable-metrics", action="store_true")
+    _ARGUMENTS[engine](parser)
     parser.add_argument("--served-model-name")
     parser.add_argument("--api-key")
     parser.add_argument("--host", default="localhost")
@@ -52,14 +73,7 @@ def pages_of(engine: str, version: str, args: argparse.Namespace) -> dict[str, A
         "/health": "",
         "/v1/models": {"object": "list", "data": [{"id": model, "max_model_len": args.max_model_len}]},
     }
-    if engine == "vllm":
-        counters = SPEC_COUNTERS if args.speculative_config else ""
-        return pages | {
-            "/version": {"version": version},
-            "/metrics": f"vllm:num_requests_running 0.0\n{counters}",
-        }
-    info = {"version": version, "api_key": args.api_key, "speculative_algorithm": args.speculative_algorithm}
-    return pages | {"/server_info": info, "/metrics": "sglang:num_running_reqs 0.0\n"}
+    return pages | _PAGES[engine](version, args)
 
 
 def handler_of(pages: dict[str, Any], key: str | None) -> type[http.server.BaseHTTPRequestHandler]:

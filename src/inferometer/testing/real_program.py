@@ -1,4 +1,4 @@
-"""How does a test run the real program, and find what it left behind?"""
+"""Runs of the real program in tests, and the processes that it left behind."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from inferometer.engines.process import is_alive
+from inferometer.engines.process_group import is_alive
 
 
 def scripted_engine(*flags: str) -> str:

@@ -1,4 +1,4 @@
-"""What can stand in for an engine that breaks? A program that answers as an inference server does, until it does not.
+"""A stand-in for an engine that breaks: it answers as an inference server does, until a fault that is asked for.
 
     python -m inferometer.testing.scripted_engine --port PORT [--tokens 5] [--gap-ms 20] [--fault FAULT --at 3]
 

@@ -1,1 +1,1 @@
-"""Where requests come from: one module each, the same seed gives the same requests."""
+"""Sources of requests: one module each. The same seed gives the same requests."""

@@ -1,21 +1,23 @@
-"""Which prompts come out of the built-in coding set? 72 conversations written for this project, frozen, in 8 languages
+"""The built-in coding set: 72 conversations written for this project, frozen, in 8 languages
 and 4 kinds of task; the seed decides which and in what order."""
 
 import hashlib
 import importlib.resources
 import random
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
 from inferometer.core.request import Request, Sampled, TokenCounter, user_request
-from inferometer.core.spec import Builtin
+from inferometer.core.workload_settings import Builtin
 
 NAME = "coding.json"
 
 
 class BuiltinCoding:
     """The workload. Every request is asked for at most `max_tokens` tokens."""
+
+    settings: ClassVar = Builtin
 
     def __init__(self, spec: Builtin) -> None:
         self._spec = spec

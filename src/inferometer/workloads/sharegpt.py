@@ -1,4 +1,4 @@
-"""Which prompts come out of a ShareGPT file? Sampled exactly as vLLM 0.6.5's benchmark_serving.py samples them.
+"""Prompts of a ShareGPT file, sampled exactly as vLLM 0.6.5's benchmark_serving.py samples them.
 
 Rules (vLLM 0.6.5, `sample_sharegpt_requests`): keep conversations of at least two turns; take the first two turns as
 prompt and answer, whoever spoke; shuffle with Python's generator and the seed; walk in that order and leave out prompts
@@ -8,14 +8,14 @@ or answers under 4 tokens, prompts over 1024 and sums over 2048, until enough ar
 import hashlib
 import random
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 
 from inferometer.base.errors import DatasetUnusable
 from inferometer.base.units import bytes_text
 from inferometer.core.request import Request, Sampled, TokenCounter, user_request
-from inferometer.core.spec import ShareGpt
+from inferometer.core.workload_settings import WorkloadSettings, at_least_one
 
 MIN_TOKENS = 4
 MAX_PROMPT_TOKENS = 1024
@@ -27,8 +27,27 @@ _BYTES_PER_TOKEN = 4
 _SPARE = 8
 
 
+class ShareGpt(WorkloadSettings, frozen=True, tag="sharegpt"):
+    """A ShareGPT file, sampled as vLLM 0.6.5 does.
+
+    `output_tokens` fixes the output length of every request; None: the length of the recorded answer.
+    """
+
+    path: str
+    num_prompts: int = 1000
+    output_tokens: int | None = None
+
+    def request_count(self) -> int | None:
+        return self.num_prompts
+
+    def problems(self) -> list[str]:
+        return at_least_one("num_prompts", self.num_prompts) + at_least_one("output_tokens", self.output_tokens)
+
+
 class ShareGptFile:
     """A workload of one file. Raises DatasetUnusable where the file cannot serve."""
+
+    settings: ClassVar = ShareGpt
 
     def __init__(self, spec: ShareGpt) -> None:
         self._spec = spec
@@ -46,11 +65,11 @@ def conversation_pairs(data: bytes, name: str) -> list[tuple[str, str]]:
         entries = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DatasetUnusable(
-            f"{name} is no JSON: {error}.\nA ShareGPT file is a JSON array of objects with `conversations`; "
+            f"{name} is not JSON: {error}.\nA ShareGPT file is a JSON array of objects with `conversations`; "
             "a download that gave a web page instead is a common cause."
         ) from error
     if not isinstance(entries, list):
-        raise DatasetUnusable(f"{name} is no ShareGPT file: it must be a JSON array, not {type(entries).__name__}.")
+        raise DatasetUnusable(f"{name} is not a ShareGPT file: it must be a JSON array, not {type(entries).__name__}.")
     pairs: list[tuple[str, str]] = []
     for number, entry in enumerate(cast("list[Any]", entries)):  # from a file: checked here
         try:
@@ -67,7 +86,7 @@ def conversation_pairs(data: bytes, name: str) -> list[tuple[str, str]]:
         if max(len(prompt), len(answer)) > MOST_CHARACTERS:
             raise DatasetUnusable(
                 f"{name}, entry {number}: a turn of {max(len(prompt), len(answer)):,} characters; more than "
-                f"{MOST_CHARACTERS:,} is no turn of a conversation. Take that entry out."
+                f"{MOST_CHARACTERS:,} is not a turn of a conversation. Take that entry out."
             )
         pairs.append((prompt, answer))
     if not pairs:

@@ -1,4 +1,4 @@
-"""How many tokens has a text? By a Hugging Face tokenizer, a local one, or the server's own /tokenize."""
+"""Token counts of texts: by a Hugging Face tokenizer, a local one, or the server's own /tokenize."""
 
 import http.client
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Which requests does a recorded trace hold, and when were they asked? Lengths and times are its own, texts are ours.
+"""Requests of a recorded trace: lengths and times are the trace's own, the texts are made up.
 
 Two layouts are known, told apart by the names of their columns, in any case: Mooncake's jsonl (`timestamp` in ms,
 `input_length`, `output_length`, and `hash_ids`, one for each block of the prompt) and BurstGPT's csv (`Timestamp` in s,
@@ -15,7 +15,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 
@@ -23,7 +23,7 @@ from inferometer.base.errors import DatasetUnusable
 from inferometer.base.text import sanitize
 from inferometer.base.units import NS_PER_MS, NS_PER_S
 from inferometer.core.request import Request, Sampled, TokenCounter, user_request
-from inferometer.core.spec import Trace
+from inferometer.core.workload_settings import WorkloadSettings, at_least_one
 from inferometer.workloads.sharegpt import _read
 
 _WORDS = """
@@ -56,8 +56,30 @@ class TraceRow(msgspec.Struct, frozen=True):
     block_ids: tuple[int, ...] = ()
 
 
+class Trace(WorkloadSettings, frozen=True, tag="trace"):
+    """Lengths and times of a recorded trace (Mooncake's jsonl, BurstGPT's csv), with prompts made to these lengths.
+
+    `num_prompts` takes this many from the beginning of the trace; None: all. `block_tokens`: how many prompt tokens
+    each of a line's `hash_ids` stands for. The times are used by `schedule: {kind: replay}`.
+    """
+
+    HAS_TIMES: ClassVar[bool] = True
+
+    path: str
+    num_prompts: int | None = None
+    block_tokens: int = 512
+
+    def request_count(self) -> int | None:
+        return self.num_prompts
+
+    def problems(self) -> list[str]:
+        return at_least_one("num_prompts", self.num_prompts) + at_least_one("block_tokens", self.block_tokens)
+
+
 class TraceFile:
     """The workload. Its file is read as soon as this is made, before any engine is started. Raises DatasetUnusable."""
+
+    settings: ClassVar = Trace
 
     def __init__(self, spec: Trace) -> None:
         self._spec = spec
@@ -81,11 +103,7 @@ class TraceFile:
 
     def sample(self, seed: int, counter: TokenCounter | None) -> Sampled:
         """The trace's requests in its order, with its times. None to spare: they would share blocks with the others."""
-        words, tokens_per_word = (_WORDS, 1.0) if counter is None else _words_for(counter)
-        stories = _Stories(seed, words, round(self._spec.block_tokens / tokens_per_word))
-        requests = tuple(
-            _request(row, stories.of(number, row), counter, tokens_per_word) for number, row in enumerate(self._rows)
-        )
+        requests = made_requests(self._rows, seed, counter, self._spec.block_tokens, "trace")
         recorded_ns = tuple(row.recorded_ns for row in self._rows)
         return Sampled(requests, (), tuple(self._notes(requests, counter)), self._source, recorded_ns)
 
@@ -138,7 +156,7 @@ def rows(data: bytes, name: str, block_tokens: int = 512) -> Iterator[TraceRow]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DatasetUnusable(f"{name} is no text: {error}.") from error
+        raise DatasetUnusable(f"{name} is not text: {error}.") from error
     if not text.strip():
         raise DatasetUnusable(f"{name} is empty.")
     lines = _json_lines(text, name) if text.lstrip()[0] in "{[" else _csv_lines(text, name)
@@ -166,9 +184,9 @@ def _json_lines(text: str, name: str) -> Iterator[tuple[int, _Cells]]:
         try:
             found = msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise DatasetUnusable(f"{name}, line {number} is no JSON: {error}.") from error
+            raise DatasetUnusable(f"{name}, line {number} is not JSON: {error}.") from error
         if not isinstance(found, dict):
-            raise DatasetUnusable(f"{name}, line {number} is no JSON object; a trace has one object a line.")
+            raise DatasetUnusable(f"{name}, line {number} is not a JSON object; a trace has one object a line.")
         yield number, {_plain(key): value for key, value in cast("_Cells", found).items()}
 
 
@@ -180,7 +198,7 @@ def _csv_lines(text: str, name: str) -> Iterator[tuple[int, _Cells]]:
             if cells:
                 yield reader.line_num, dict(zip(columns, cells, strict=False))
     except csv.Error as error:
-        raise DatasetUnusable(f"{name}, line {reader.line_num} is no csv: {error}.") from error
+        raise DatasetUnusable(f"{name}, line {reader.line_num} is not csv: {error}.") from error
 
 
 def _plain(column: str) -> str:
@@ -196,9 +214,9 @@ def _row(number: int, cells: _Cells, name: str, block_tokens: int) -> TraceRow:
         raise DatasetUnusable(f"{place}: its columns are {columns}.\nA trace has {wanted}.")
     asked = _number(cells[_plain(layout.asked)])
     if asked is None:
-        raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is no number.")
+        raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is not a number.")
     if abs(asked) * layout.unit_ns > MOST_SECONDS * NS_PER_S:
-        raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is no time.")
+        raise DatasetUnusable(f"{place}: {layout.asked} is {_shown(cells, layout.asked)}, which is not a time.")
     prompt_tokens = _count(cells, layout.prompt, place)
     return TraceRow(
         line=number,
@@ -256,6 +274,19 @@ def _block_ids(cells: Mapping[str, Any], prompt_tokens: int, block_tokens: int, 
 # --- the texts ------------------------------------------------------------------------------------
 
 
+def made_requests(
+    rows: Sequence[TraceRow], seed: int, counter: TokenCounter | None, block_tokens: int, kind: str
+) -> tuple[Request, ...]:
+    """Requests of the rows' lengths, of made-up words, in their order; the same seed gives the same words. `kind`
+    begins each request's id."""
+    words, tokens_per_word = (_WORDS, 1.0) if counter is None else _words_for(counter)
+    stories = _Stories(seed, words, round(block_tokens / tokens_per_word))
+    return tuple(
+        _request(f"{kind}-{row.line}", row, stories.of(number, row), counter, tokens_per_word)
+        for number, row in enumerate(rows)
+    )
+
+
 class _Stories:
     """Endless texts out of `words`, each drawn for itself; `block_words` are in a block."""
 
@@ -282,12 +313,14 @@ class _Stories:
             yield from rng.choices(self._words, k=256)
 
 
-def _request(row: TraceRow, story: Iterator[str], counter: TokenCounter | None, tokens_per_word: float) -> Request:
+def _request(
+    id: str, row: TraceRow, story: Iterator[str], counter: TokenCounter | None, tokens_per_word: float
+) -> Request:
     if counter is None:
         text, prompt_tokens = " ".join(itertools.islice(story, row.prompt_tokens)), None
     else:
         text, prompt_tokens = _fitted(story, row.prompt_tokens, counter, tokens_per_word)
-    return user_request(f"trace-{row.line}", text, max_tokens=row.output_tokens, prompt_tokens=prompt_tokens)
+    return user_request(id, text, max_tokens=row.output_tokens, prompt_tokens=prompt_tokens)
 
 
 def _words_for(counter: TokenCounter) -> tuple[Sequence[str], float]:

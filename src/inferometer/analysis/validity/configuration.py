@@ -104,7 +104,7 @@ def another_model(case: ArmTrials) -> Iterable[Finding]:
             f"answers came from several models: {', '.join(f'{name} ({n})' for name, n in named.most_common(3))}.",
             "Use a separate server for each arm, or set `model:` to the model's name.",
         )
-    elif named and case.arm.engine == "external" and case.arm.model and case.arm.model not in named:
+    elif named and case.arm.runs_already and case.arm.model and case.arm.model not in named:
         yield case.finding(
             "warning",
             "another-model",

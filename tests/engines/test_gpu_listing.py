@@ -4,7 +4,10 @@ import pytest
 
 from inferometer.base.errors import RequestWrong
 from inferometer.core.spec import Arm
-from inferometer.engines.preflight import Gpus, flash_attn_flags, gpus_of, listed
+from inferometer.engines.base import Gpus
+from inferometer.engines.embedded import Embedded
+from inferometer.engines.gpu_listing import listed
+from inferometer.engines.llama_server import LlamaServer
 
 # How builds 4295 (December 2024), mid 2025 and 11434 (2026) spell it in their --help.
 SWITCH = "-fa,   --flash-attn                     enable Flash Attention (default: disabled)"
@@ -23,19 +26,19 @@ def saying(folder: Path, text: str) -> Arm:
 @pytest.mark.parametrize("spelled", [NAMED, LISTED])
 @pytest.mark.parametrize("word", ["on", "off", "auto"])
 def test_today_flash_attention_has_a_value(tmp_path: Path, spelled: str, word: str):
-    assert flash_attn_flags(saying(tmp_path, spelled), word) == ["-fa", word]
+    assert LlamaServer().flash_attn_flags(saying(tmp_path, spelled), word) == ["-fa", word]
 
 
 def test_once_it_was_a_switch(tmp_path: Path):
     arm = saying(tmp_path, SWITCH)
-    assert flash_attn_flags(arm, "on") == ["-fa"]
-    assert flash_attn_flags(arm, "off") == []
+    assert LlamaServer().flash_attn_flags(arm, "on") == ["-fa"]
+    assert LlamaServer().flash_attn_flags(arm, "off") == []
     with pytest.raises(RequestWrong, match="knows only on and off; give -fa 0 or -fa 1"):
-        flash_attn_flags(arm, "auto")
+        LlamaServer().flash_attn_flags(arm, "auto")
 
 
 def test_the_embedded_engine_is_asked_nothing():
-    assert flash_attn_flags(Arm("embedded"), "on") == ["-fa", "on"]
+    assert Embedded().flash_attn_flags(Arm("embedded"), "on") == ["-fa", "on"]
 
 
 def test_gpus_are_listed_by_backend_and_name(tmp_path: Path):
@@ -48,7 +51,7 @@ def test_gpus_are_listed_by_backend_and_name(tmp_path: Path):
     )
     found = Gpus("CUDA", ("NVIDIA H200", "NVIDIA GeForce RTX 3090"))
     assert listed(text) == found
-    assert gpus_of(saying(tmp_path, text)) == found
+    assert LlamaServer().gpus(saying(tmp_path, text)) == found
 
 
 def test_a_name_may_have_parentheses_of_its_own():
@@ -66,8 +69,4 @@ def test_a_build_that_does_not_know_the_question_says_nothing():
 
 
 def test_the_wheel_says_what_it_sees():
-    assert gpus_of(Arm("embedded")).backend != ""
-
-
-def test_a_server_that_runs_already_is_not_asked():
-    assert gpus_of(Arm("external", url="http://localhost:1")) is None
+    assert Embedded().gpus(Arm("embedded")).backend != ""

@@ -1,0 +1,58 @@
+"""Settings of a workload in a study: the base of every workload's own struct, and the default."""
+
+from typing import Any, ClassVar
+
+import msgspec
+
+
+class WorkloadSettings(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True):
+    """Base of a workload's settings. A subclass states its kind: `class Mine(WorkloadSettings, frozen=True, tag="m")`.
+
+    `HAS_TIMES`: the workload knows when its requests were sent, which `schedule: {kind: replay}` needs.
+    """
+
+    HAS_TIMES: ClassVar[bool] = False
+
+    @property
+    def kind(self) -> str:
+        return str(self.__struct_config__.tag)
+
+    def request_count(self) -> int | None:
+        """How many requests the workload is asked for; None if that is known only once the workload has been read."""
+        return None
+
+    def problems(self) -> list[str]:
+        """Values that do not make sense, each beginning with the field's name."""
+        return []
+
+
+class Builtin(WorkloadSettings, frozen=True, tag="builtin"):
+    """The coding set that ships with the program. `max_tokens`: the most output tokens of each request."""
+
+    num_prompts: int = 50
+    max_tokens: int = 256
+
+    def request_count(self) -> int | None:
+        return self.num_prompts
+
+    def problems(self) -> list[str]:
+        return at_least_one("num_prompts", self.num_prompts) + at_least_one("max_tokens", self.max_tokens)
+
+
+class KeptWorkload(WorkloadSettings, frozen=True, tag="(kept)"):
+    """Settings of a stored study's workload, kept as they are: to read results the workload need not be installed."""
+
+    stored_kind: str
+    settings: dict[str, Any]  # any values: only the workload itself knows them
+
+    @property
+    def kind(self) -> str:
+        return self.stored_kind
+
+    def request_count(self) -> int | None:
+        count = self.settings.get("num_prompts")
+        return count if isinstance(count, int) else None
+
+
+def at_least_one(name: str, value: int | None) -> list[str]:
+    return [] if value is None or value >= 1 else [f"{name} must be at least 1, not {value}"]

@@ -1,0 +1,54 @@
+"""The end of a failed engine's log, and advice by what the log says."""
+
+import re
+from pathlib import Path
+
+from inferometer.base.text import sanitize_lines
+
+LOG_LINES = 20
+
+ADVICE = (
+    (r"unknown argument|invalid argument|unrecognized|unknown option|argument has been removed",
+     "This build does not know one of the flags: they change from build to build; see its --help."),
+    (r"error while handling argument",
+     "One of the flags has a value that this build does not take; its usage is above."),
+    (r"error while loading shared libraries|cannot open shared object file|library not loaded",
+     "A library of this build is not found: the GPU's driver is absent (libcuda, libamdhip64), or the build's folder "
+     "must be named by LD_LIBRARY_PATH (env: in the arm). inferometer doctor says which drivers there are."),
+    (r"no CUDA-capable device|CUDA driver version is insufficient|no ROCm-capable device|Failed to infer device type",
+     "The engine finds no GPU that it can use: inferometer doctor says which drivers there are."),
+    (r"gpu.memory.utilization|No available memory for the cache blocks|mem.fraction.static",
+     "It did not fit into the GPU's memory: free it, or try a shorter context (--max-model-len, --context-length) or "
+     "another share of it (--gpu-memory-utilization, --mem-fraction-static)."),
+    (r"unknown model architecture", "This build is older than the model: take a newer llama.cpp."),
+    (r"out of memory|cudaMalloc failed|failed to allocate|unable to allocate|bad_alloc|OutOfDeviceMemory",
+     "It did not fit into memory: try fewer GPU layers (-ngl), a smaller context (-c) or a smaller quantization."),
+    (r"couldn't bind|address already in use",
+     "Another program uses the port: stop it, or leave --port out and a free one is chosen."),
+    (r"vocab\w* (?:type )?.*(?:compatible|match)",
+     "Target and draft must share a vocabulary: take a draft of the same family."),
+    (r"corrupted or incomplete|not within the file bounds", "The model file is cut off or damaged: fetch it again."),
+    (r"failed to open GGUF|no such file|failed to load model",
+     "Check the model's path, and that this build reads the file."),
+)  # fmt: skip
+"""What to try, by the first pattern that the end of the log shows."""
+
+
+def tail(log_path: Path, lines: int = LOG_LINES, *, from_byte: int = 0) -> str:
+    """The last lines of a log after `from_byte`, of its last 64 KiB, made harmless; "(the log is empty)" where there
+    are none."""
+    try:
+        with log_path.open("rb") as file:
+            file.seek(max(from_byte, log_path.stat().st_size - 65536))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return "(there is no log)"
+    return "\n".join(sanitize_lines(text).split("\n")[-lines:]).strip("\n") or "(the log is empty)"
+
+
+def advice(log: str, otherwise: str) -> str:
+    """What to try next, by what the log says."""
+    for pattern, text in ADVICE:
+        if re.search(pattern, log, re.IGNORECASE):
+            return text
+    return otherwise

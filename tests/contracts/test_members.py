@@ -1,0 +1,82 @@
+"""Every workload, probe and foreign reader of ours under the contract that packages of others are held to."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from inferometer.base.extensions import WORKLOADS
+from inferometer.core.workload_settings import Builtin, WorkloadSettings
+from inferometer.foreign.readers import READERS
+from inferometer.probes.sampler import engine_probes
+from inferometer.testing.contracts import (
+    ForeignReaderContract,
+    ProbeCase,
+    ProbeContract,
+    ReaderCase,
+    WorkloadCase,
+    WorkloadContract,
+)
+from inferometer.workloads.sharegpt import ShareGpt
+from inferometer.workloads.trace import Trace
+
+RECORDED = Path(__file__).parents[1] / "foreign" / "recorded"
+CONVERSATIONS = [
+    {"conversations": [{"from": "human", "value": f"What is {n}?"}, {"from": "gpt", "value": f"{n} is a number."}]}
+    for n in range(9)
+]
+TRACE = [{"timestamp": 40 * n, "input_length": 60 + n, "output_length": 5, "hash_ids": [n]} for n in range(5)]
+
+
+@pytest.fixture(params=WORKLOADS)
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> WorkloadSettings:
+    (tmp_path / "sharegpt.json").write_text(json.dumps(CONVERSATIONS))
+    (tmp_path / "trace.jsonl").write_text("".join(json.dumps(line) + "\n" for line in TRACE))
+    return {
+        "builtin": Builtin(5, 8),
+        "sharegpt": ShareGpt(str(tmp_path / "sharegpt.json"), 4),
+        "trace": Trace(str(tmp_path / "trace.jsonl")),
+    }[request.param]
+
+
+class TestWorkloads(WorkloadContract):
+    @pytest.fixture
+    def case(self, settings: WorkloadSettings) -> WorkloadCase:
+        return WorkloadCase(settings)
+
+
+OURS, COUNTERS = engine_probes([os.getpid()])
+
+
+class TestProbes(ProbeContract):
+    """Which of them have something to read depends on the machine."""
+
+    @pytest.fixture(params=range(len([*OURS, *COUNTERS])), ids=lambda at: [*OURS, *COUNTERS][at].name)
+    def case(self, request: pytest.FixtureRequest) -> ProbeCase:
+        sampled, counters = engine_probes([os.getpid()])
+        probe = [*sampled, *counters][request.param]
+        return ProbeCase(probe, reads_here=not probe.reason and not probe.name.startswith("AMD"))
+
+
+FILES = dict(
+    zip(
+        READERS,
+        (
+            "vllm-0.33.0-detailed.json",
+            "sglang-0.5.23-chat-details.jsonl",
+            "guidellm-0.8.1.json",
+            "aiperf-0.13.0.json",
+            "llama-benchy-0.4.0.json",
+            "llama-bench-b11434.json",
+            "llama-bench-b11434.md",
+        ),
+        strict=True,
+    )
+)
+
+
+class TestForeignReaders(ForeignReaderContract):
+    @pytest.fixture(params=READERS)
+    def case(self, request: pytest.FixtureRequest) -> ReaderCase:
+        return ReaderCase(READERS[request.param], (RECORDED / FILES[request.param]).read_text())
