@@ -24,7 +24,8 @@ class TrialSummary(msgspec.Struct, frozen=True):
 
     `counts`: number of values that a percentile is taken from, by metric key. `requests`: number of measured requests.
     `study` and `number` identify pairs: trials of different arms with the same study and number. `plan`: equal for
-    trials that played the same prompts. `memory_quantity`: the sample that Memory Usage is made of. `tool`: the tool
+    trials that played the same prompts. `start`: equal for trials of one start of the engine; "" if each trial has a
+    separate start, or if that is unknown. `memory_quantity`: the sample that Memory Usage is made of. `tool`: the tool
     that measured these numbers, "" for our own; `differs`: by metric key, how that tool's definition differs from ours.
     """
 
@@ -43,6 +44,7 @@ class TrialSummary(msgspec.Struct, frozen=True):
     plan: str = ""
     tool: str = ""
     differs: dict[str, str] = {}
+    start: str = ""
 
 
 def view(
