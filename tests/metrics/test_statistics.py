@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats as scipy_stats
 
 from inferometer.metrics import statistics
-from inferometer.metrics.statistics import Series, VarianceComponents
+from inferometer.metrics.statistics import PromptsVariance, Series, VarianceComponents
 
 RNG = np.random.default_rng(7)
 
@@ -66,7 +67,11 @@ def test_a_percentile_needs_as_many_values_as_its_rule_says(percent, least):
 
 
 def spread(trials_variance, prompts_variance, *, trials=3, prompts=31, mean=0.0) -> VarianceComponents:
-    return VarianceComponents(mean, trials, trials_variance, trials - 1, prompts_variance, prompts - 1)
+    """`prompts_variance`: without any noise of single requests."""
+    of_prompts = None
+    if prompts_variance is not None:
+        of_prompts = PromptsVariance(prompts_variance, 0.0, prompts - 1, (trials - 1) * (prompts - 1))
+    return VarianceComponents(mean, trials, trials_variance, trials - 1, of_prompts)
 
 
 def test_one_part_alone_has_students_quantile():
@@ -75,17 +80,36 @@ def test_one_part_alone_has_students_quantile():
     assert statistics.half_width(spread(None, None)) is None
 
 
-def test_two_parts_add_as_squares():
-    assert statistics.half_width(spread(0.01, 0.01)) == pytest.approx(0.1 * math.hypot(4.302653, 2.042272))
+def test_two_parts_have_the_degrees_of_freedom_of_their_sum_and_never_less_than_the_trials_alone():
+    # 0.02² / (0.01²/2 + 0.01²/30) = 7.5 degrees, t = 2.3338..., times √0.02; as squares: 0.1 · √(4.3027² + 2.0423²)
+    freedom = 0.02**2 / (0.01**2 / 2 + 0.01**2 / 30)
+    together = float(scipy_stats.t.ppf(0.975, freedom)) * math.sqrt(0.02)
+    assert together < 0.1 * 4.302653 < 0.1 * math.hypot(4.302653, 2.042272)
+    assert statistics.half_width(spread(0.01, 0.01)) == pytest.approx(0.1 * 4.302653)
+    assert statistics.half_width(spread(0.01, 0.04)) == pytest.approx(
+        float(scipy_stats.t.ppf(0.975, 0.05**2 / (0.01**2 / 2 + 0.04**2 / 30))) * math.sqrt(0.05)
+    )
+
+
+PART = st.floats(1e-6, 1)
+
+
+@given(PART, PART, PART, st.integers(2, 10), st.integers(2, 50), st.floats(0.5, 0.999))
+def test_prompts_like_these_are_never_known_better_than_these_prompts(trial, prompt, noise, trials, prompts, level):
+    of_prompts = PromptsVariance(prompt + noise, noise, prompts - 1, (trials - 1) * (prompts - 1))
+    found = VarianceComponents(0.0, trials, trial, trials - 1, of_prompts)
+    fixed, sampled = statistics.half_width(found.of_these_prompts, level), statistics.half_width(found, level)
+    assert fixed <= sampled * (1 + 1e-12)
+    assert sampled <= statistics.half_width(found, (1 + level) / 2)
 
 
 def test_prompts_that_bear_on_the_arms_unequally_are_a_part_that_no_trial_removes():
     """Replicates that are the same in every trial are all the prompts'; those that differ are noise of the trials."""
     shared = RNG.normal(0, 0.1, 999)
     alike = statistics.variance_components([0.0, 0.0, 0.0], [shared] * 3, prompts=50)
-    assert alike.prompts_variance == pytest.approx(0.01 * 50 / 49, rel=0.1)
+    assert alike.prompts.variance == pytest.approx(0.01 * 50 / 49, rel=0.1)
     apart = statistics.variance_components([0.0, 0.0, 0.0], [RNG.normal(0, 0.1, 999) for _ in range(3)], prompts=50)
-    assert apart.prompts_variance < 0.002
+    assert apart.prompts.variance < 0.002
 
 
 def test_the_level_at_which_the_interval_reaches_zero_is_the_p_value():
@@ -98,8 +122,8 @@ def test_the_level_at_which_the_interval_reaches_zero_is_the_p_value():
 
 def test_trials_that_are_no_pairs_have_welchs_degrees_of_freedom():
     # variances of the means 1 and 4 with 2 and 4 degrees: (1 + 4)² / (1/2 + 16/4) = 25 / 4.5
-    one = VarianceComponents(1.0, 3, 1.0, 2, None, 1)
-    other = VarianceComponents(3.0, 5, 4.0, 4, None, 1)
+    one = VarianceComponents(1.0, 3, 1.0, 2, None)
+    other = VarianceComponents(3.0, 5, 4.0, 4, None)
     found = statistics.unpaired_difference(one, other, None)
     assert (found.mean, found.trials_variance) == (2.0, 5.0)
     assert found.trials_freedom == pytest.approx(25 / 4.5)
@@ -155,6 +179,18 @@ def test_no_fewer_trials_would_show_it(trials, effect):
     if needed is not None:
         assert statistics.detectable_difference(found, needed) <= effect
         assert needed == 2 or statistics.detectable_difference(found, needed - 1) > effect
+
+
+def test_holms_correction_multiplies_the_smallest_by_the_number_of_tests():
+    assert statistics.holm_p_values([0.01, 0.04, 0.03, 0.8]) == pytest.approx([0.04, 0.09, 0.09, 0.8])
+    assert statistics.holm_p_values([]) == []
+
+
+def test_a_limit_set_by_the_prompts_is_stated_as_a_number_of_prompts():
+    found = spread(0.01**2, 0.02**2)
+    # 31 · 0.02² · ((1.95996 + 0.84162) / 0.05)² = 38.93
+    assert statistics.prompts_needed(found, 31, 0.05) == 39
+    assert statistics.prompts_needed(spread(0.01**2, None), 31, 0.05) is None
 
 
 def test_the_correction_is_benjaminis_and_hochbergs():

@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from inferometer.analysis.compare import compare
@@ -114,7 +115,7 @@ def test_terminal_of_three_arms_is_plain_and_under_100_columns():
     text = terminal.render(COMPARISON)
     check_golden("comparison.txt", text)
     assert "\x1b" not in text
-    assert not set(text) - set(map(chr, range(32, 127))) - set("\n×±α✓✗")
+    assert not set(text) - set(map(chr, range(32, 127))) - set("\n×±≈α✓✗")
     assert max(map(len, text.splitlines())) < 100
 
 
@@ -181,7 +182,8 @@ def test_two_arms_have_one_difference_and_three_name_their_baseline():
     columns = table(COMPARISON).columns
     assert columns == ("Metric", *COMPARISON.arms, "draft n-max 8 vs baseline (%)", "draft n-max 24 vs baseline (%)")
     assert table(COMPARISON).caption == (
-        "Trials: baseline 2, draft n-max 8 2, draft n-max 24 2. 95% intervals cover other trials."
+        "Trials: baseline 2, draft n-max 8 2, draft n-max 24 2. ±: standard deviation from run to run. "
+        "95% intervals cover other rounds of these prompts."
     )
 
 
@@ -196,7 +198,7 @@ def test_rows_that_no_arm_has_are_left_out_and_a_missing_cell_is_na():
     cells = rows_of(COMPARISON, ALL)
     assert "Mean TPOT (ms)" not in cells
     assert cells["Drafted tokens"] == ("n/a", "30000", "n/a", "n/a", "n/a")
-    assert cells["Failed requests"] == ("0", "0", "1", "n/a", "n/a")
+    assert cells["Failed requests"] == ("0", "0", "1", "0.0", "n/a")
     assert cells["Mean TTFT (ms)"][3:] == ("0.0", "0.0")
     assert cells["Request throughput (req/s)"][3] == "59.7 ✓ faster\n[56.0, 63.5]"
     assert cells["Total generated tokens"][0] == "23111.5"  # a mean of two trials
@@ -244,10 +246,28 @@ def two_arms(*speeds: float) -> Comparison:
     return compare([summary(f"arm {i}", n, speed * shakes[n]) for n in range(3) for i, speed in enumerate(speeds)])
 
 
-def test_digits_follow_the_interval():
+def test_digits_follow_the_deviation_from_run_to_run():
+    """Speeds 1, 1.012 and 0.99: a standard deviation of 1.102%, of 21.31 tok/s and of 1084.7 s."""
     cells = rows_of(two_arms(1.0, 1.5))
-    assert cells["Output token throughput (tok/s)"][:2] == ("21.3 ±0.6", "32.0 ±0.9")
-    assert cells["Benchmark duration (s)"][:2] == ("1085 ±30", "723 ±20")
+    assert cells["Output token throughput (tok/s)"][:2] == ("21.31 ±0.23", "31.96 ±0.35")
+    assert cells["Benchmark duration (s)"][:2] == ("1085 ±12", "723 ±8")
+
+
+def test_a_spread_over_prompts_is_not_shown_as_a_deviation():
+    """Replicates that vary by half, and trials that vary by 1%."""
+    drawn = np.exp(np.random.default_rng(1).normal(0, 0.5, 999))
+    trials = [
+        TrialSummary(arm, n, {"mean_ttft_ms": 100.0 + n}, replicates={"mean_ttft_ms": 100 * drawn}, requests=30)
+        for n in (1, 2, 3)
+        for arm in ("a", "b")
+    ]
+    assert rows_of(compare(trials, primary="mean_ttft_ms"))["Mean TTFT (ms)"][0] == "102.0 ±1.0"
+
+
+def test_a_row_that_needs_more_requests_names_their_number():
+    values = {"p99_ttft_ms": 100.0, "output_throughput": 5.0}
+    trials = [TrialSummary(arm, n, values, counts={"p99_ttft_ms": 50}) for n in (1, 2) for arm in "ab"]
+    assert rows_of(compare(trials))["P99 TTFT (ms)"][4] == "needs 368 requests"
 
 
 def marks_of(comparison: Comparison, label: str) -> tuple[str, ...]:
@@ -262,9 +282,9 @@ def test_better_and_worse_are_told_by_signs_and_the_best_of_a_row_is_marked():
     assert cells["Memory Usage (GiB)"][4] == "✗ more"
     assert marks_of(found, "Output token throughput (tok/s)") == ("", "", "best", "", "", "better")
     assert marks_of(found, "Memory Usage (GiB)") == ("", "best", "", "", "", "worse")
-    assert "*32.0 ±0.9" in terminal.render(found, width=120)
-    assert "*32.0 " in terminal.render(found)
-    assert "**32.0 ±0.9**" in markdown.render(found)
+    assert "*31.96 ±0.35" in terminal.render(found, width=120)
+    assert "*31.96 " in terminal.render(found)
+    assert "**31.96 ±0.35**" in markdown.render(found)
     assert "✓ better, ✗ worse than the first arm; **bold**: best value of its row" in markdown.render(found)
 
 

@@ -4,10 +4,17 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 from statistics import fmean
 
-from inferometer.analysis.comparison import EFFECT_PERCENT, PRIMARY, Comparison, ComparisonRow
-from inferometer.analysis.estimates import difference, estimate
+from inferometer.analysis.comparison import (
+    EFFECT_PERCENT,
+    EQUIVALENCE_PERCENT,
+    PRIMARY,
+    Comparison,
+    ComparisonRow,
+    Prompts,
+)
+from inferometer.analysis.estimates import estimate, evidence
 from inferometer.analysis.thresholds import BURST_TOKENS
-from inferometer.analysis.verdicts import with_definition_marks, with_verdicts
+from inferometer.analysis.verdicts import Judged, Rules, with_definition_marks, with_verdicts
 from inferometer.core.record import Finding
 from inferometer.metrics.acceptance import Speculation
 from inferometer.metrics.rows import Metric, is_detail, metric_rows
@@ -28,9 +35,11 @@ def compare(
     looked_at: bool = False,
     speculation: Sequence[Speculation] = (),
     pairs: Sequence[tuple[str, str]] = (),
+    prompts: Prompts = "sampled",
+    equivalence_percent: float = EQUIVALENCE_PERCENT,
 ) -> Comparison:
     """The comparison of these trials; arms come in the order in which they first appear. `pairs`: baseline and arm, if
-    not every arm is compared with every other. `looked_at` as in Comparison.
+    not every arm is compared with every other. The other arguments as in Comparison.
 
     Raises ValueError for no trials, for trials of different metric dialects or percentiles, and for an unknown primary
     metric.
@@ -39,10 +48,10 @@ def compare(
     by_arm = _done_by_arm(summaries)
     all_findings = (*findings, *_memory_quantities(by_arm), *_bursts(by_arm))
     compared = tuple(pairs) or tuple(combinations(by_arm, 2))
-    rows = [(metric, _row(metric, by_arm, compared, effect_percent, sequential=looked_at)) for metric in metrics]
-    rows = [(metric, row) for metric, row in rows if metric.group not in _OPTIONAL_GROUPS or any(row.n.values())]
-    is_valid = all(finding.severity != "invalid" for finding in all_findings)
-    decided, correction = with_verdicts(rows, primary, is_valid=is_valid)
+    rows = [_row(metric, by_arm, compared, sequential=looked_at) for metric in metrics]
+    rows = [one for one in rows if one.metric.group not in _OPTIONAL_GROUPS or any(one.row.n.values())]
+    rules = Rules(primary, all_findings, prompts, equivalence_percent, effect_percent)
+    decided, correction = with_verdicts(rows, rules)
     marked, definitions = with_definition_marks(decided)
     return Comparison(
         arms=tuple(by_arm),
@@ -57,6 +66,8 @@ def compare(
         findings=all_findings,
         speculation=tuple(speculation),
         pairs=tuple(pairs),
+        prompts=prompts,
+        equivalence_percent=equivalence_percent,
     )
 
 
@@ -91,24 +102,15 @@ def _done_by_arm(summaries: Sequence[TrialSummary]) -> _TrialsByArm:
     return by_arm
 
 
-def _row(
-    metric: Metric,
-    by_arm: _TrialsByArm,
-    pairs: Sequence[tuple[str, str]],
-    effect_percent: float,
-    *,
-    sequential: bool,
-) -> ComparisonRow:
-    return ComparisonRow(
+def _row(metric: Metric, by_arm: _TrialsByArm, pairs: Sequence[tuple[str, str]], *, sequential: bool) -> Judged:
+    found = [evidence(metric, (base, by_arm[base]), (arm, by_arm[arm]), sequential=sequential) for base, arm in pairs]
+    row = ComparisonRow(
         metric=metric.key,
         label=metric.label,
         unit=metric.unit,
         better=metric.better,
         estimates={arm: estimate(metric, trials, sequential=sequential) for arm, trials in by_arm.items()},
-        differences=tuple(
-            difference(metric, (base, by_arm[base]), (arm, by_arm[arm]), effect_percent, sequential=sequential)
-            for base, arm in pairs
-        ),
+        differences=tuple(one.difference for one in found),
         differs={
             arm: text
             for arm, trials in by_arm.items()
@@ -118,6 +120,7 @@ def _row(
         group=metric.group,
         detail=is_detail(metric.key),
     )
+    return Judged(metric, row, tuple(found))
 
 
 # --- notes and findings ---------------------------------------------------------------------------

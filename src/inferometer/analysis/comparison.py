@@ -14,12 +14,21 @@ PRIMARY = "output_throughput"
 EFFECT_PERCENT = 5.0
 """Default size of the difference for which `trials_needed` is computed: smaller differences rarely decide anything."""
 
-Verdict = Literal["faster", "slower", "more", "less", "no difference shown", "unknown", ""]
-"""`faster` and `slower` for times and rates, `more` and `less` for anything else; "" if neither direction is better."""
+EQUIVALENCE_PERCENT = 2.0
+"""Default bound of `same`: the program's own goal is to show differences of 2%."""
+
+Verdict = Literal["faster", "slower", "more", "less", "same", "inconclusive", "unknown", ""]
+"""`faster` and `slower` for times and rates, `more` and `less` for anything else: the interval excludes 0. `same`: the
+interval contains 0 and lies within the equivalence bound. `inconclusive`: it contains 0 and more than that bound. "" if
+neither direction of the metric is better."""
+Prompts = Literal["sampled", "fixed"]
+"""The question that an interval answers. `sampled`: what other prompts like these would show (covers other rounds and
+other prompts). `fixed`: what these prompts would show again (covers other rounds only)."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """A metric of an arm: the mean over the `n` trials that have a value, and its 95% interval.
+    """A metric of an arm: the mean over the `n` trials that have a value, and its 95% interval. `deviation`: standard
+    deviation from run to run, None for one trial.
 
     `basis`: what the interval covers: "trials and prompts", "trials", "prompts" (one trial), or "" without an interval;
     `reason` then says why there is none.
@@ -31,17 +40,35 @@ class Estimate(msgspec.Struct, frozen=True):
     n: int
     basis: str = ""
     reason: str = ""
+    deviation: float | None = None
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """An interval of a difference and the verdict made from it. `confidence_percent`: 95, or more if several verdicts
+    are given together. `p_value`: not adjusted; None if the variation between trials is unknown. `adjusted_p`: adjusted
+    for the verdicts given together. `basis` as in Estimate."""
+
+    low_percent: float
+    high_percent: float
+    confidence_percent: float = 95.0
+    basis: str = ""
+    verdict: Verdict = ""
+    p_value: float | None = None
+    adjusted_p: float | None = None
 
 
 class Difference(msgspec.Struct, frozen=True):
     """`arm` compared with `baseline` in one metric.
 
     `ratio`: geometric mean of the paired trials' ratios (of the means if the trials are not pairs or contain zeros).
-    `percent`: the ratio as a difference; `low_percent` and `high_percent`: its 95% interval, with `basis` and `reason`
-    as in Estimate. `p_value`: not adjusted. `adjusted_p`: decides the verdict of rows other than the primary one.
+    `percent`: the ratio as a difference. `these_prompts` and `prompts_like_these`: the intervals that answer the two
+    questions of Prompts. `low_percent` to `adjusted_p` repeat the one that the comparison shows, with `basis` and
+    `reason` as in Estimate. `needs`: what an unknown verdict needs, for example "368 requests". `same_as`: the row that
+    states the same fact, such as the throughput for the duration if the tokens are equal; both rows have one verdict.
     `detectable_percent`: the smallest difference that this design detects with 80% power. `trials_needed`: trials per
     arm that detect a difference of the comparison's `effect_percent`; None if no number of trials does, or if unknown.
-    `prompts_percent`: the half-width that is due to the prompts alone.
+    `prompts_needed`: prompts that detect it, if more trials cannot. `prompts_percent`: the half-width that is due to
+    the prompts alone.
     """
 
     arm: str
@@ -59,6 +86,12 @@ class Difference(msgspec.Struct, frozen=True):
     trials_needed: int | None = None
     prompts_percent: float | None = None
     paired: bool = True
+    confidence_percent: float | None = None
+    these_prompts: Interval | None = None
+    prompts_like_these: Interval | None = None
+    needs: str = ""
+    same_as: str = ""
+    prompts_needed: int | None = None
 
 
 class ComparisonRow(msgspec.Struct, frozen=True):
@@ -103,7 +136,8 @@ class Comparison(msgspec.Struct, frozen=True):
 
     `trials`: number of done trials by arm. `primary`: key of the primary metric. `looked_at`: the study continued until
     its result was narrow enough, and its intervals allow for that. `correction`: how the verdicts were adjusted for
-    multiple comparisons. `invalid`: a finding says that the result is not valid, so that no verdict is given. `pairs`:
+    multiple comparisons. `prompts`: which of the two intervals the differences repeat. `equivalence_percent`: bound of
+    the verdict `same`. `invalid`: a finding says that the result is not valid, so that no verdict is given. `pairs`:
     the pairs that are compared, as baseline and arm; empty if every arm is compared with every other.
     """
 
@@ -120,6 +154,8 @@ class Comparison(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
     speculation: tuple[Speculation, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
+    prompts: Prompts = "sampled"
+    equivalence_percent: float = EQUIVALENCE_PERCENT
 
     def parts(self) -> tuple["Comparison", ...]:
         """One comparison per table: each of `pairs` separately, or this comparison if there are none."""

@@ -4,19 +4,21 @@ docs/explanation/statistics.md explains the numbers; `metrics.statistics` comput
 are compared on the log scale, so that differences are ratios.
 """
 
+import math
 from collections.abc import Sequence
-from statistics import fmean
+from statistics import fmean, stdev
 
 import msgspec
 import numpy as np
 
-from inferometer.analysis.comparison import Difference, Estimate
+from inferometer.analysis.comparison import Difference, Estimate, Interval, Prompts
 from inferometer.metrics import statistics
 from inferometer.metrics.rows import Metric, minimum_values
 from inferometer.metrics.statistics import Floats, VarianceComponents
 from inferometer.metrics.summary import TrialSummary
 
 _ONE_TRIAL = "one trial per arm does not show how much trials vary"
+_SECOND_TRIAL = "2 trials"
 
 
 def estimate(metric: Metric, trials: Sequence[TrialSummary], *, sequential: bool) -> Estimate:
@@ -26,9 +28,10 @@ def estimate(metric: Metric, trials: Sequence[TrialSummary], *, sequential: bool
         return Estimate(None, None, None, 0)
     points = _points(metric, known)
     value = fmean(points)
-    reason = _too_few_values(metric, known)
+    deviation = stdev(points) if len(points) > 1 else None
+    reason, _ = _too_few_values(metric, known)
     if reason:
-        return Estimate(value, None, None, len(known), reason=reason)
+        return Estimate(value, None, None, len(known), reason=reason, deviation=deviation)
     replicates = _replicates(metric, known)
     is_log = _all_positive(points, replicates)
     resampled = None if replicates is None else [_on_scale(of_trial, is_log) for of_trial in replicates]
@@ -40,7 +43,7 @@ def estimate(metric: Metric, trials: Sequence[TrialSummary], *, sequential: bool
     if is_log:
         # around the arithmetic mean, which is shown; the geometric mean is slightly lower
         low, high = value * np.exp(low - found.mean), value * np.exp(high - found.mean)
-    return Estimate(value, float(low), float(high), len(known), found.basis)
+    return Estimate(value, float(low), float(high), len(known), found.basis, deviation=deviation)
 
 
 class _Scale(msgspec.Struct, frozen=True):
@@ -62,14 +65,55 @@ class _Scale(msgspec.Struct, frozen=True):
         return float(np.log1p(percent / 100)) if self.is_log else percent / 100 * abs(self.baseline_mean)
 
 
-def difference(
+class Evidence(msgspec.Struct, frozen=True):
+    """A difference without intervals, and what these are made of: its variance components on the metric's scale, None
+    if there is no interval. `prompts`: number of prompts. `sequential` as in `statistics.half_width`. `one_start`: the
+    arms whose trials all ran in one start of their engine."""
+
+    difference: Difference
+    components: VarianceComponents | None = None
+    scale: _Scale = _Scale(True, 1.0)
+    prompts: int = 0
+    sequential: bool = False
+    one_start: tuple[str, ...] = ()
+
+    def of(self, prompts: Prompts) -> VarianceComponents | None:
+        """The components of the interval that answers this question."""
+        return self.components.of_these_prompts if self.components and prompts == "fixed" else self.components
+
+    def p_value(self, prompts: Prompts) -> float | None:
+        """None if there is no interval that covers other trials."""
+        found = self.of(prompts)
+        return None if found is None else statistics.p_value(found, sequential=self.sequential)
+
+    def interval(self, prompts: Prompts, confidence: float) -> Interval | None:
+        """None if the components are unknown, or if too few trials make it infinite."""
+        found = self.of(prompts)
+        half = None if found is None else statistics.half_width(found, confidence, sequential=self.sequential)
+        if found is None or half is None or not np.isfinite(half):
+            return None
+        low, high = self.scale.percent(found.mean - half), self.scale.percent(found.mean + half)
+        return Interval(low, high, 100 * confidence, found.basis)
+
+    def repeats(self, other: "Evidence") -> bool:
+        """Whether both rows state the same fact: the same ratio or its inverse, with the same variance."""
+        mine, theirs = self.components, other.components
+        if mine is None or theirs is None or not mine.mean or not mine.trials_variance or not theirs.trials_variance:
+            return False
+        numbers = [(abs(mine.mean), abs(theirs.mean)), (mine.trials_variance, theirs.trials_variance)]
+        if mine.prompts is not None and theirs.prompts is not None:
+            numbers.append((mine.prompts.joint, theirs.prompts.joint))
+        is_one_scale = self.scale.is_log and other.scale.is_log and (mine.prompts is None) == (theirs.prompts is None)
+        return is_one_scale and all(math.isclose(a, b, rel_tol=1e-6) for a, b in numbers)
+
+
+def evidence(
     metric: Metric,
     baseline: tuple[str, Sequence[TrialSummary]],
     arm: tuple[str, Sequence[TrialSummary]],
-    effect_percent: float,
     *,
     sequential: bool,
-) -> Difference:
+) -> Evidence:
     """The difference of `arm` from `baseline`, each a name with its trials. `sequential` as in `statistics.half_width`.
 
     The verdict is "unknown" until `verdicts` decides, or "" if there is nothing to decide.
@@ -77,7 +121,7 @@ def difference(
     unknown = Difference(arm[0], baseline[0], verdict="unknown" if metric.better else "")
     first, second = _with_value(metric, baseline[1]), _with_value(metric, arm[1])
     if not first or not second:
-        return msgspec.structs.replace(unknown, verdict="", reason="an arm has no value")
+        return Evidence(msgspec.structs.replace(unknown, verdict="", reason="an arm has no value"))
     pairs = _pairs(first, second)
     unknown = msgspec.structs.replace(unknown, paired=bool(pairs))
     if pairs:
@@ -87,35 +131,49 @@ def difference(
     scale = _Scale(is_log, fmean(before))
     if not is_log and scale.baseline_mean == 0:
         if set(before) == set(after) == {0.0}:
-            return msgspec.structs.replace(unknown, p_value=1.0 if len(first) > 1 else None)
-        return msgspec.structs.replace(unknown, reason="the baseline is 0, so that there is no ratio")
+            return _without_difference(unknown, len(first))
+        return Evidence(msgspec.structs.replace(unknown, reason="the baseline is 0, so that there is no ratio"))
     found = _difference_components(metric, first, second, is_paired=bool(pairs), is_log=is_log)
     percent = scale.percent(found.mean)
     known = msgspec.structs.replace(unknown, percent=percent, ratio=1 + percent / 100)
-    reason = _too_few_values(metric, [*first, *second])
+    reason, needs = _too_few_values(metric, [*first, *second])
     if reason:
-        return msgspec.structs.replace(known, reason=reason)
-    return _with_interval(known, found, scale, effect_percent, sequential=sequential)
+        return Evidence(msgspec.structs.replace(known, reason=reason, needs=needs))
+    if found.trials_variance is None:
+        known = msgspec.structs.replace(known, reason=_ONE_TRIAL, needs=_SECOND_TRIAL)
+    one_start = tuple(name for name, trials in ((baseline[0], first), (arm[0], second)) if _is_one_start(trials))
+    return Evidence(known, found, scale, _prompts([*first, *second]), sequential, one_start)
 
 
-def _with_interval(
-    known: Difference, found: VarianceComponents, scale: _Scale, effect_percent: float, *, sequential: bool
-) -> Difference:
-    half = statistics.half_width(found, sequential=sequential)
-    if half is None or not np.isfinite(half):
-        return msgspec.structs.replace(known, reason=_ONE_TRIAL)
-    detectable = statistics.detectable_difference(found)
-    prompts_half = statistics.half_width(msgspec.structs.replace(found, trials_variance=None))
+def _without_difference(unknown: Difference, trials: int) -> Evidence:
+    """Both arms have 0 in every trial: a difference of 0, which more than one trial shows."""
+    if trials == 1:
+        return Evidence(msgspec.structs.replace(unknown, reason=_ONE_TRIAL, needs=_SECOND_TRIAL))
+    found = VarianceComponents(0.0, trials, 0.0, trials - 1, None)
+    return Evidence(msgspec.structs.replace(unknown, percent=0.0), found)
+
+
+def _is_one_start(trials: Sequence[TrialSummary]) -> bool:
+    """Whether several trials ran in one start of the engine, so that they do not show how starts vary."""
+    return len(trials) > 1 and bool(trials[0].start) and len({trial.start for trial in trials}) == 1
+
+
+def with_design(found: Evidence, prompts: Prompts, effect_percent: float, confidence: float) -> Difference:
+    """The difference with the smallest difference that its design detects, and what a difference of `effect_percent`
+    needs. `confidence`: of a single verdict."""
+    components = found.of(prompts)
+    if components is None or components.trials_variance is None:
+        return found.difference
+    detectable = statistics.detectable_difference(components, confidence=confidence)
+    alone = statistics.half_width(msgspec.structs.replace(components, trials_variance=None))
+    effect = found.scale.size(effect_percent)
+    needed = statistics.trials_needed(components, effect, confidence)
     return msgspec.structs.replace(
-        known,
-        low_percent=scale.percent(found.mean - half),
-        high_percent=scale.percent(found.mean + half),
-        basis=found.basis,
-        reason="" if found.trials_variance is not None else _ONE_TRIAL,
-        p_value=statistics.p_value(found, sequential=sequential),
-        detectable_percent=None if detectable is None else scale.size_percent(detectable),
-        trials_needed=statistics.trials_needed(found, scale.size(effect_percent)),
-        prompts_percent=None if prompts_half is None else scale.size_percent(prompts_half),
+        found.difference,
+        detectable_percent=None if detectable is None else found.scale.size_percent(detectable),
+        trials_needed=needed,
+        prompts_needed=None if needed else statistics.prompts_needed(components, found.prompts, effect),
+        prompts_percent=None if alone is None else found.scale.size_percent(alone),
     )
 
 
@@ -147,9 +205,9 @@ def _difference_components(
         ]
     if is_paired:
         return statistics.variance_components(list(after - before), differences, prompts)
-    prompts_variance = None if differences is None else statistics.prompts_variance(differences, prompts)
+    of_prompts = None if differences is None else statistics.prompts_variance(differences, prompts)
     by_arm = [statistics.variance_components(list(points), None, prompts) for points in (before, after)]
-    return statistics.unpaired_difference(by_arm[0], by_arm[1], prompts_variance)
+    return statistics.unpaired_difference(by_arm[0], by_arm[1], of_prompts)
 
 
 def _with_value(metric: Metric, trials: Sequence[TrialSummary]) -> list[TrialSummary]:
@@ -179,10 +237,17 @@ def _prompts(trials: Sequence[TrialSummary]) -> int:
     return min(trial.requests for trial in trials)
 
 
-def _too_few_values(metric: Metric, trials: Sequence[TrialSummary]) -> str:
-    """Why a percentile of too few values has no interval; "" if it has one, or if the number of values is unknown."""
+def _too_few_values(metric: Metric, trials: Sequence[TrialSummary]) -> tuple[str, str]:
+    """Why a percentile of too few values has no interval, and what it needs; "" if it has one, or if the number of
+    values is unknown."""
     counts = [trial.counts[metric.key] for trial in trials if metric.key in trial.counts]
     needed = minimum_values(metric)
     if not counts or min(counts) >= needed:
-        return ""
-    return f"{min(counts)} values per trial; an interval of this percentile needs {needed}"
+        return "", ""
+    one_per_request = metric.group in _ONE_VALUE_PER_REQUEST
+    what = f"{needed} {'requests' if one_per_request else 'values per trial'}"
+    return f"{min(counts)} values per trial; an interval of this percentile needs {needed}", what
+
+
+_ONE_VALUE_PER_REQUEST = frozenset({"ttft", "tpot", "open_loop"})
+"""Groups of rows whose percentiles are taken from one value per request."""

@@ -87,3 +87,46 @@ EVIDENCE_MATCHES = 0.999
 BURST_TOKENS = 1.2
 """Mean tokens per burst: at this mean, with bursts of six among single tokens, half of all gaps may lie within a
 burst."""
+
+TEMPLATE_TOKENS = 64
+"""By how many tokens a prompt may differ between arms: chat templates add a role, a date or a system prompt."""
+COUNTS_FAR_SHARE = 0.05
+"""Prompts that may differ by more: one in twenty may be cut by a context that is just large enough."""
+COUNTS_SAME_TEXT_TOKENS = 2
+"""Tokens by which two counts of equal text may differ: an end token, and a role's header."""
+COUNTS_LENGTH_RATIO = 1.3
+COUNTS_LEAST_CHARACTERS = 500
+"""Characters per token of two arms whose texts differ: prose and code of one tokenizer differ by up to 20%, and 500
+characters are about 120 tokens."""
+
+SATURATION_LEAST_REQUESTS = 40
+SATURATION_LEAST_BACKLOG = 4
+SATURATION_GROWTH = 1.5
+SATURATION_DRAIN_SHARE = 0.1
+"""A queue that grows with the run: from its second quarter to its last by half and by 4 requests, and its end takes 1.5
+times as long as three in four requests of the first half took, and a tenth of the run. In simulation (Poisson arrivals,
+one server or eight) 60 requests at 1.5 times the capacity are found in 80 to 95% of trials, at 70% of it in 1 to 6%."""
+CONCURRENCY_SHARE = 0.8
+CONCURRENCY_LEAST_SHARE = 0.5
+"""The share of a closed loop's time at the asked concurrency: ten prompts for each stream leave 80% to 90%; below half
+of it the result is one of start and end."""
+
+CANNED_SHARE = 0.5
+CANNED_LEAST_PROMPTS = 4
+CANNED_LEAST_CHARACTERS = 32
+"""One answer of 32 characters and more to over half of four different prompts: `Yes`, a label or a small JSON object
+may be right for many prompts, a sentence is not."""
+ERROR_SHARE = 0.02
+ERROR_MOST_CHARACTERS = 400
+"""One error in fifty answers: a model may quote an error where it was asked to, and then it writes more."""
+LENGTH_RATIO = 1.33
+LENGTH_LEVEL = 0.01
+"""Answers of three quarters of the length, prompt by prompt and not by chance (a sign test at 1%): another quantisation
+changes words, not by a third how much is said."""
+
+STREAM_LEAST_TOKENS = 8
+STREAM_SHARE = 0.2
+STREAM_PIECE_TOKENS = 12
+STREAM_TOKEN_CHARACTERS = 5
+"""Answers of 8 tokens and more of which one in five arrived in one piece, or 12 tokens at a time: a step of a server
+brings one token, or with a draft as many as it accepts. Where nobody counted, 5 characters are taken for a token."""

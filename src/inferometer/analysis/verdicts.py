@@ -1,53 +1,177 @@
-"""Verdicts on the differences of a comparison, and marks on rows whose columns are defined differently."""
+"""Verdicts on the differences of a comparison, and marks on rows whose columns are defined differently.
 
-from collections.abc import Sequence
+A verdict is made from the interval that is shown, so that the two never disagree. Several verdicts given together need
+wider intervals: see `_levels`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from inferometer.analysis.column_definitions import definition_notes
-from inferometer.analysis.comparison import ComparisonRow, Difference, Verdict
+from inferometer.analysis.comparison import ComparisonRow, Difference, Interval, Prompts, Verdict
+from inferometer.analysis.estimates import Evidence, with_design
+from inferometer.core.record import Finding
 from inferometer.metrics import statistics
+from inferometer.metrics.row_inputs import inputs_of
 from inferometer.metrics.rows import Metric
 
 _SPEED_UNITS = frozenset({"ms", "s", "tok/s", "req/s"})
-_WITHHELD = "withheld: the comparison is not valid"
+_ERROR = 1 - statistics.CONFIDENCE
+_QUESTIONS: tuple[Prompts, ...] = ("sampled", "fixed")
+
+Place = tuple[int, int]
+"""A difference: the number of its row, and its number in the row."""
 
 
-def with_verdicts(
-    rows: Sequence[tuple[Metric, ComparisonRow]], primary: str, *, is_valid: bool
-) -> tuple[tuple[ComparisonRow, ...], str]:
-    """The rows with verdicts, and how these were adjusted for multiple comparisons.
+class Judged(msgspec.Struct, frozen=True):
+    """A row and the evidence of each of its differences."""
 
-    The primary row is tested at 5%; all others are adjusted together. An invalid comparison gets no verdict.
-    """
-    positions = [
-        (r, d)
-        for r, (metric, row) in enumerate(rows)
-        for d, found in enumerate(row.differences)
-        if metric.better is not None and metric.key != primary and found.p_value is not None
+    metric: Metric
+    row: ComparisonRow
+    evidence: tuple[Evidence, ...]
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """How verdicts are given: `primary` is the key of the primary metric, `findings` those that suppress verdicts, and
+    the others as in Comparison."""
+
+    primary: str
+    findings: Sequence[Finding]
+    prompts: Prompts
+    equivalence_percent: float
+    effect_percent: float
+
+
+def with_verdicts(rows: Sequence[Judged], rules: Rules) -> tuple[tuple[ComparisonRow, ...], str]:
+    """The rows with intervals and verdicts, and how these were adjusted for multiple comparisons."""
+    places = [(r, d) for r, one in enumerate(rows) for d in range(len(one.evidence))]
+    withheld = {(r, d): _withheld(rows[r], d, rules.findings) for r, d in places}
+    repeats = _repeats(rows, rules.primary)
+    judged = [at for at in places if not withheld[at] and at not in repeats and _is_judged(rows[at[0]], at[1])]
+    primary = [at for at in judged if rows[at[0]].metric.key == rules.primary]
+    others = [at for at in judged if rows[at[0]].metric.key != rules.primary]
+    intervals = {
+        question: _intervals(rows, primary, statistics.holm_p_values, question)
+        | _intervals(rows, others, statistics.adjusted_p_values, question)
+        for question in _QUESTIONS
+    }
+    confidence = 1 - _ERROR / max(1, len(primary))
+    decided: dict[Place, Difference] = {}
+    for r, d in places:
+        found = rows[r].evidence[d]
+        designed = with_design(found, rules.prompts, rules.effect_percent, confidence)
+        of_place: dict[Prompts, Interval | None] = {
+            one: _interval(rows, intervals[one], (r, d), repeats, one) for one in _QUESTIONS
+        }
+        known = _decided(designed, of_place, rules, rows[r].metric, withheld[r, d], found.one_start)
+        same_as = rows[repeats[r, d][0]].metric.key if (r, d) in repeats else ""
+        decided[r, d] = msgspec.structs.replace(known, same_as=same_as)
+    with_differences = [
+        msgspec.structs.replace(one.row, differences=tuple(decided[r, d] for d in range(len(one.evidence))))
+        for r, one in enumerate(rows)
     ]
-    p_values = [p for r, d in positions if (p := rows[r][1].differences[d].p_value) is not None]
-    adjusted = dict(zip(positions, statistics.adjusted_p_values(p_values), strict=True))
-    decided: list[ComparisonRow] = []
-    for r, (metric, row) in enumerate(rows):
-        differences = tuple(
-            _decided(
-                metric,
-                found,
-                adjusted.get((r, d)),
-                is_primary=metric.key == primary,
-                withheld=_other_definition(row, found) if is_valid else _WITHHELD,
+    return tuple(with_differences), _correction(rules.primary, len(primary), len(others))
+
+
+def _withheld(judged: Judged, d: int, findings: Sequence[Finding]) -> str:
+    """Why a difference gets no verdict; "" if it gets one."""
+    found = judged.evidence[d].difference
+    return _suppressed(judged.metric, found, findings) or _other_definition(judged.row, found)
+
+
+def _is_judged(judged: Judged, d: int) -> bool:
+    """Whether a difference needs a verdict from an interval: not if the values are equal in every trial."""
+    found = judged.evidence[d].components
+    if judged.metric.better is None or found is None or found.trials_variance is None:
+        return False
+    return bool(found.mean or found.trials_variance)
+
+
+def _correction(primary: str, primaries: int, others: int) -> str:
+    if not others and primaries < 2:
+        return ""
+    together = f"the {primaries} verdicts" if primaries > 1 else "the verdict"
+    how = (
+        " together are wrong in at most 5% of studies (Holm)" if primaries > 1 else " is wrong in at most 5% of studies"
+    )
+    parts = [f"{together} on {primary}{how}"] if primaries else []
+    if others:
+        parts.append(f"of the differences shown in the other {others}, at most 5% are wrong (Benjamini-Hochberg)")
+    return "; ".join(parts) + ". The intervals are widened accordingly, so that each agrees with its verdict"
+
+
+def _repeats(rows: Sequence[Judged], primary: str) -> dict[Place, Place]:
+    """By difference, the difference of another row that states the same fact: of the primary row, else of the first."""
+    found: dict[Place, Place] = {}
+    order = sorted(range(len(rows)), key=lambda r: rows[r].metric.key != primary)
+    for d in range(max((len(one.evidence) for one in rows), default=0)):
+        kept: list[int] = []
+        for r in order:
+            if rows[r].metric.better is None:
+                continue
+            first = next((k for k in kept if rows[r].evidence[d].repeats(rows[k].evidence[d])), None)
+            if first is None:
+                kept.append(r)
+            else:
+                found[r, d] = (first, d)
+    return found
+
+
+# --- levels ---------------------------------------------------------------------------------------
+
+
+def _intervals(
+    rows: Sequence[Judged],
+    places: Sequence[Place],
+    adjust: Callable[[Sequence[float]], list[float]],
+    question: Prompts,
+) -> dict[Place, Interval]:
+    """The intervals of differences that are judged together."""
+    p_values = {(r, d): p for r, d in places if (p := rows[r].evidence[d].p_value(question)) is not None}
+    adjusted = dict(zip(p_values, adjust(list(p_values.values())), strict=True))
+    levels = _levels(p_values, adjusted, is_holm=adjust is statistics.holm_p_values)
+    found: dict[Place, Interval] = {}
+    for r, d in places:
+        interval = rows[r].evidence[d].interval(question, 1 - levels.get((r, d), _ERROR))
+        if interval is not None:
+            found[r, d] = msgspec.structs.replace(
+                interval, p_value=p_values.get((r, d)), adjusted_p=adjusted.get((r, d))
             )
-            for d, found in enumerate(row.differences)
-        )
-        decided.append(msgspec.structs.replace(row, differences=differences))
-    correction = ""
-    if positions:
-        correction = (
-            f"the verdict on {primary} is at the 5% level; the {len(positions)} other verdicts are adjusted together "
-            "(Benjamini-Hochberg, false discovery rate 5%)"
-        )
-    return tuple(decided), correction
+    return found
+
+
+def _levels(p_values: Mapping[Place, float], adjusted: Mapping[Place, float], *, is_holm: bool) -> dict[Place, float]:
+    """The level of each interval: the share of wrong intervals that it allows.
+
+    With m verdicts given together, of which R differences are shown, an interval at the level R × 5% ÷ m excludes 0
+    exactly where Benjamini and Hochberg show a difference, and of the intervals of the differences shown, 5% are wrong
+    (Benjamini and Yekutieli 2005, JASA 100, 71-81). For Holm's procedure the level is 5% ÷ (m - R + 1). An interval of
+    a difference that is not shown stays at 5% if it contains 0 there.
+    """
+    shown = sum(p <= _ERROR for p in adjusted.values())
+    share = 1 / max(1, len(adjusted) - shown + 1) if is_holm else max(1, shown) / max(1, len(adjusted))
+    return {place: _ERROR if p > _ERROR else share * _ERROR for place, p in p_values.items()}
+
+
+def _interval(
+    rows: Sequence[Judged],
+    intervals: Mapping[Place, Interval],
+    place: Place,
+    repeats: Mapping[Place, Place],
+    question: Prompts,
+) -> Interval | None:
+    """Of a difference; if it is not judged together with others, at its own or at the repeated row's level."""
+    if place in intervals:
+        return intervals[place]
+    model = intervals.get(repeats[place]) if place in repeats else None
+    row, number = place
+    own = rows[row].evidence[number]
+    if model is None:
+        interval = own.interval(question, statistics.CONFIDENCE)
+        return interval and msgspec.structs.replace(interval, p_value=own.p_value(question))
+    interval = own.interval(question, model.confidence_percent / 100)
+    return interval and msgspec.structs.replace(interval, p_value=model.p_value, adjusted_p=model.adjusted_p)
 
 
 def with_definition_marks(rows: Sequence[ComparisonRow]) -> tuple[tuple[ComparisonRow, ...], list[str]]:
@@ -59,27 +183,85 @@ def with_definition_marks(rows: Sequence[ComparisonRow]) -> tuple[tuple[Comparis
     return tuple(msgspec.structs.replace(row, label=label) for row, label in zip(rows, marked, strict=True)), notes
 
 
+def _suppressed(metric: Metric, found: Difference, findings: Sequence[Finding]) -> str:
+    """Why the findings suppress this verdict; "" if none does. A finding suppresses the verdicts of its own arm: of the
+    rows that rest on what it withholds, or of all rows if it is invalid and names none."""
+    inputs = inputs_of(metric.key, metric.group)
+    codes = {
+        finding.code
+        for finding in findings
+        if finding.arm in ("", found.arm, found.baseline)
+        and (not inputs.isdisjoint(finding.withholds) or (finding.severity == "invalid" and not finding.withholds))
+    }
+    return f"withheld: {', '.join(sorted(codes))}" if codes else ""
+
+
 def _other_definition(row: ComparisonRow, found: Difference) -> str:
     """Why two arms' values of a metric cannot be compared; "" if they can."""
     is_same = row.differs.get(found.arm) == row.differs.get(found.baseline)
     return "" if is_same else "the two columns define it differently"
 
 
+# --- words ----------------------------------------------------------------------------------------
+
+
 def _decided(
-    metric: Metric, found: Difference, adjusted: float | None, *, is_primary: bool, withheld: str
+    found: Difference,
+    intervals: Mapping[Prompts, Interval | None],
+    rules: Rules,
+    metric: Metric,
+    withheld: str,
+    one_start: tuple[str, ...],
 ) -> Difference:
-    if not found.verdict:
+    """The difference with both intervals and with the verdict of the one that is shown."""
+    of_starts = intervals[rules.prompts]
+    if not withheld and one_start and of_starts is not None and found.verdict:
+        withheld = _one_start_reason(one_start, _verdict(metric, of_starts, rules.equivalence_percent))
+        found = msgspec.structs.replace(found, needs="several starts")
+    worded: dict[Prompts, Interval | None] = {}
+    for question, interval in intervals.items():
+        if interval is not None:
+            verdict = "unknown" if withheld else _verdict(metric, interval, rules.equivalence_percent)
+            interval = msgspec.structs.replace(interval, verdict=verdict if found.verdict else "")
+        worded[question] = interval
+    found = msgspec.structs.replace(found, these_prompts=worded["fixed"], prompts_like_these=worded["sampled"])
+    if withheld and found.verdict:
+        found = msgspec.structs.replace(found, verdict="unknown", reason=withheld)
+    return _with_shown(found, worded[rules.prompts])
+
+
+def _with_shown(found: Difference, shown: Interval | None) -> Difference:
+    """The difference with the interval that the comparison shows."""
+    if shown is None:
         return found
-    decisive = found.p_value if is_primary else adjusted
-    if withheld:
-        return msgspec.structs.replace(found, verdict="unknown", reason=withheld)
-    if decisive is None:
-        return msgspec.structs.replace(found, adjusted_p=adjusted, verdict="unknown")
-    verdict: Verdict = "no difference shown"
-    if decisive < 1 - statistics.CONFIDENCE and found.percent:
-        rises = found.percent > 0
-        if metric.unit in _SPEED_UNITS:
-            verdict = "faster" if rises == (metric.better == "higher") else "slower"
-        else:
-            verdict = "more" if rises else "less"
-    return msgspec.structs.replace(found, adjusted_p=adjusted, verdict=verdict)
+    return msgspec.structs.replace(
+        found,
+        low_percent=shown.low_percent,
+        high_percent=shown.high_percent,
+        confidence_percent=shown.confidence_percent,
+        basis=shown.basis,
+        p_value=shown.p_value,
+        adjusted_p=shown.adjusted_p,
+        verdict=shown.verdict,
+    )
+
+
+def _verdict(metric: Metric, interval: Interval, equivalence_percent: float) -> Verdict:
+    """By the interval alone. "unknown" if it does not cover other trials."""
+    low, high = interval.low_percent, interval.high_percent
+    if interval.p_value is None:
+        return "unknown"
+    if low <= 0 <= high:
+        return "same" if max(-low, high) <= equivalence_percent else "inconclusive"
+    if metric.unit in _SPEED_UNITS:
+        return "faster" if (low > 0) == (metric.better == "higher") else "slower"
+    return "more" if low > 0 else "less"
+
+
+def _one_start_reason(arms: tuple[str, ...], verdict: Verdict) -> str:
+    """Why trials of one start give no general verdict, and their verdict on these starts."""
+    which = "these two starts" if len(arms) > 1 else f"this start of {', '.join(arms)}"
+    return (
+        f"{which}: {verdict}. Another start of an engine may be faster or slower: restart the engines between trials "
+        "(restart: always), or compare several studies"
+    )

@@ -244,7 +244,8 @@ class Sample(msgspec.Struct, frozen=True):
 
 class Finding(msgspec.Struct, frozen=True):
     """A problem with the validity of a result. `message`: the problem and its evidence; `action`: what to do. `arm` "":
-    all arms; `trial` None: all trials of the arm."""
+    all arms; `trial` None: all trials of the arm. `withholds`: inputs (`metrics.row_inputs`) whose rows get no verdict;
+    an invalid finding without `withholds` suppresses all verdicts of its arm."""
 
     severity: Literal["note", "warning", "invalid"]
     code: str
@@ -252,6 +253,7 @@ class Finding(msgspec.Struct, frozen=True):
     action: str = ""
     arm: str = ""
     trial: int | None = None
+    withholds: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:

@@ -12,6 +12,8 @@ import numpy as np
 
 from inferometer.base.units import NS_PER_S
 from inferometer.core.record import RequestRecord, Trial
+from inferometer.core.request import Request
+from inferometer.metrics.consistency import Contradiction
 from inferometer.metrics.request_timing import MetricDialect, RequestTiming
 from inferometer.metrics.statistics import Floats, Resampling, Series, resampling
 
@@ -19,10 +21,15 @@ _T = TypeVar("_T")
 
 
 class RequestView(msgspec.Struct, frozen=True):
-    """A record and its timing; `timing` None: the request failed by the dialect's rules."""
+    """A record and its timing; `timing` None: the request failed by the dialect's rules.
+
+    `asked`: its prompt and limit, if known. `contradictions`: its numbers that a known fact refutes.
+    """
 
     record: RequestRecord
     timing: RequestTiming | None
+    asked: Request | None = None
+    contradictions: tuple[Contradiction, ...] = ()
     cache: list[Any] = []  # the one value that `cached` computed
 
     def cached(self, compute: Callable[[RequestRecord], _T]) -> _T:

@@ -12,9 +12,13 @@ trial gives π/T + ε, where ε is the noise of single requests, which s² inclu
 π = (joint - separate) · T/(T - 1), at least 0.
 The decomposition is that of a crossed design (Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1).
 
-The interval combines the two parts, each with its own quantile of Student's t: half² = t²(T-1)·s²/T + t²(P-1)·π
-(Graybill and Wang 1980, JASA 75, 869-873; for differences Zou and Donner 2008, Statistics in Medicine 27, 1693-1702).
-It is exact if one of the parts is 0, and slightly too wide otherwise.
+Two intervals answer two questions. "These prompts": what another study of the same prompts would show. Its half-width
+is t(T-1)·s/√T. "Prompts like these": what other prompts of the same kind would show. Two half-widths are valid for it,
+and the smaller one is used: √(t²(T-1)·s²/T + t²(P-1)·π), in which each part has its own quantile of Student's t
+(Graybill and Wang 1980, JASA 75, 869-873; for differences Zou and Donner 2008, Statistics in Medicine 27, 1693-1702);
+and t(f)·√V, with the degrees of freedom f of Satterthwaite (1946, Biometrics Bulletin 2, 110-114) for
+V = s²/T + joint - ε/T, but never less than the half-width of these prompts. The first is exact if one of the parts is
+0, the second is up to 20% shorter if both parts count.
 """
 
 import functools
@@ -126,22 +130,41 @@ def minimum_count(percent: float) -> int:
 # --- intervals ------------------------------------------------------------------------------------
 
 
+class PromptsVariance(msgspec.Struct, frozen=True):
+    """The part of a variance that is due to the prompts, π of the module's docstring. `joint`: its estimate plus the
+    noise of single requests; `noise`: that noise, with `noise_freedom` degrees of freedom. π is their difference."""
+
+    joint: float
+    noise: float
+    freedom: float
+    noise_freedom: float
+
+    @property
+    def variance(self) -> float:
+        """π, at least 0."""
+        return max(0.0, self.joint - self.noise)
+
+
 class VarianceComponents(msgspec.Struct, frozen=True):
     """A mean and the two components of its variance; an unknown component is None. `trials`: number of values that the
-    mean is taken from. `trials_freedom`, `prompts_freedom`: degrees of freedom."""
+    mean is taken from. `trials_freedom`: degrees of freedom of `trials_variance`."""
 
     mean: float
     trials: int
     trials_variance: float | None
     trials_freedom: float
-    prompts_variance: float | None
-    prompts_freedom: float
+    prompts: PromptsVariance | None
 
     @property
     def basis(self) -> str:
         """What an interval covers: "trials", "prompts" or "trials and prompts"; "" if both components are unknown."""
-        known = {"trials": self.trials_variance, "prompts": self.prompts_variance}
+        known = {"trials": self.trials_variance, "prompts": self.prompts}
         return " and ".join(name for name, variance in known.items() if variance is not None)
+
+    @property
+    def of_these_prompts(self) -> "VarianceComponents":
+        """Without the prompts' component: what another study of the same prompts would show."""
+        return msgspec.structs.replace(self, prompts=None)
 
 
 def variance_components(
@@ -151,14 +174,12 @@ def variance_components(
     found = np.asarray(points, np.float64)
     count = len(found)
     trials_variance = float(np.var(found, ddof=1)) / count if count > 1 else None
-    prompts_variance = None if replicates is None else _prompts_variance(np.asarray(replicates), prompts)
-    return VarianceComponents(
-        float(found.mean()), count, trials_variance, count - 1, prompts_variance, max(prompts - 1, 1)
-    )
+    of_prompts = None if replicates is None else prompts_variance(replicates, prompts)
+    return VarianceComponents(float(found.mean()), count, trials_variance, count - 1, of_prompts)
 
 
 def unpaired_difference(
-    first: VarianceComponents, second: VarianceComponents, prompts_variance: float | None
+    first: VarianceComponents, second: VarianceComponents, prompts: PromptsVariance | None
 ) -> VarianceComponents:
     """Of second - first, if their trials are not pairs (Welch 1947, Biometrika 34, 28-35)."""
     trials_variance: float | None = None
@@ -167,58 +188,67 @@ def unpaired_difference(
         trials_variance = first.trials_variance + second.trials_variance
         parts = first.trials_variance**2 / first.trials_freedom + second.trials_variance**2 / second.trials_freedom
         freedom = trials_variance**2 / parts if parts else first.trials_freedom + second.trials_freedom
-    return VarianceComponents(
-        second.mean - first.mean,
-        min(first.trials, second.trials),
-        trials_variance,
-        freedom,
-        prompts_variance,
-        min(first.prompts_freedom, second.prompts_freedom),
-    )
+    mean = second.mean - first.mean
+    return VarianceComponents(mean, min(first.trials, second.trials), trials_variance, freedom, prompts)
 
 
-def _prompts_variance(replicates: Floats, prompts: int) -> float | None:
-    """π of the module's docstring, from replicates by trial (T × R). With one trial: the whole variance of the
-    prompts."""
-    trials = len(replicates)
-    if prompts < 2 or not np.isfinite(replicates).all():
+def prompts_variance(replicates: Sequence[Floats], prompts: int) -> PromptsVariance | None:
+    """The part of the variance of these trials' mean that is due to the prompts, from replicates by trial; None if
+    unknown. With one trial: the whole variance of the prompts."""
+    drawn = np.asarray(replicates)
+    trials = len(drawn)
+    if not trials or prompts < 2 or not np.isfinite(drawn).all():
         return None
     bias = prompts / (prompts - 1)  # a bootstrap's variance is that of n, not n - 1 (Efron and Tibshirani 1993, 5.3)
-    joint = _robust_deviation(replicates.mean(axis=0)) ** 2 * bias
+    joint = float(_robust_deviation(drawn.mean(axis=0))) ** 2 * bias
     if trials == 1:
-        return joint
-    separate = sum(_robust_deviation(of_trial) ** 2 for of_trial in replicates) / trials**2 * bias
-    return max(0.0, (joint - separate) * trials / (trials - 1))
+        return PromptsVariance(joint, 0.0, prompts - 1, 1)
+    separate = float((_robust_deviation(drawn) ** 2).sum()) / trials**2 * bias
+    noise = max(0.0, (trials * separate - joint) / (trials - 1))
+    return PromptsVariance(joint, noise, prompts - 1, (trials - 1) * (prompts - 1))
 
 
-def prompts_variance(replicates: Sequence[Floats], prompts: int) -> float | None:
-    """The part of the variance of these trials' mean that is due to the prompts, and that no further trial removes;
-    None if unknown."""
-    return _prompts_variance(np.asarray(replicates), prompts) if len(replicates) else None
-
-
-def _robust_deviation(values: Floats) -> float:
-    """A standard deviation estimated from the middle 68%: a resampled median jumps between few values, so that its
-    tails would count too much."""
-    low, high = np.quantile(values, (special.ndtr(-1.0), special.ndtr(1.0)))
-    return float(high - low) / 2
+def _robust_deviation(values: Floats) -> Floats:
+    """Standard deviations along the last axis, estimated from the middle 68%: a resampled median jumps between few
+    values, so that its tails would count too much."""
+    ordered = np.sort(values, axis=-1)
+    last = ordered.shape[-1] - 1
+    places = np.array((special.ndtr(-1.0), special.ndtr(1.0))) * last
+    below = np.floor(places).astype(np.int64)
+    ends = ordered[..., below] + (ordered[..., np.minimum(below + 1, last)] - ordered[..., below]) * (places - below)
+    return (ends[..., 1] - ends[..., 0]) / 2
 
 
 def half_width(found: VarianceComponents, confidence: float = CONFIDENCE, *, sequential: bool = False) -> float | None:
     """Half the width of the interval around the mean; None if both components are unknown. `sequential`: the study
     stopped as soon as its result was good enough, so that the trials' component needs `anytime_quantile`."""
-    if found.trials_variance is None and found.prompts_variance is None:
-        return None
     tail = (1 + confidence) / 2
-    square = 0.0
-    if found.trials_variance is not None:
-        quantile = (
-            anytime_quantile(found.trials, 1 - confidence) if sequential else _student(found.trials_freedom, tail)
-        )
-        square += quantile**2 * found.trials_variance if found.trials_variance else 0.0
-    if found.prompts_variance is not None:
-        square += _student(found.prompts_freedom, tail) ** 2 * found.prompts_variance
-    return math.sqrt(square)
+    of_trials = of_prompts = 0.0
+    if found.trials_variance is None and found.prompts is None:
+        return None
+    if found.trials_variance:
+        level = 1 - confidence
+        quantile = anytime_quantile(found.trials, level) if sequential else _student(found.trials_freedom, tail)
+        of_trials = quantile * math.sqrt(found.trials_variance)
+    if found.prompts is not None:
+        of_prompts = _student(found.prompts.freedom, tail) * math.sqrt(found.prompts.variance)
+    separate = math.hypot(of_trials, of_prompts)
+    if not found.trials_variance or found.prompts is None or not of_prompts or sequential:
+        return separate
+    variance = found.trials_variance + found.prompts.variance
+    joined = _student(_joined_freedom(found.trials_variance, found.trials_freedom, found.prompts), tail)
+    return min(separate, max(of_trials, joined * math.sqrt(variance)))
+
+
+def _joined_freedom(trials_variance: float, trials_freedom: float, prompts: PromptsVariance) -> float:
+    """Degrees of freedom of the sum of both components (Satterthwaite 1946)."""
+    parts = (
+        (trials_variance, trials_freedom),
+        (prompts.joint, prompts.freedom),
+        (prompts.noise, prompts.noise_freedom),
+    )
+    spread = sum(variance**2 / freedom for variance, freedom in parts)
+    return max(1.0, (trials_variance + prompts.variance) ** 2 / spread)
 
 
 def _student(freedom: float, probability: float) -> float:
@@ -273,36 +303,54 @@ def anytime_quantile(trials: int, level: float = 1 - CONFIDENCE) -> float:
 # --- power of a design --------------------------------------------------------------------------------------
 
 
-def detectable_difference(found: VarianceComponents, trials: int | None = None) -> float | None:
+def detectable_difference(
+    found: VarianceComponents, trials: int | None = None, confidence: float = CONFIDENCE
+) -> float | None:
     """The smallest difference that `trials` trials (None: the actual number) detect with a power of 80%: the half-width
     plus the quantile of the power (Bloom 1995, Evaluation Review 19, 547-556). None for one trial."""
     if found.trials_variance is None:
         return None
-    count = found.trials if trials is None else trials
-    freedom = found.trials_freedom if trials is None else trials - 1
-    planned = msgspec.structs.replace(
-        found,
-        trials=count,
-        trials_variance=found.trials_variance * found.trials / count,
-        trials_freedom=freedom,
-    )
+    planned = found if trials is None else _with_trials(found, found.trials_variance, trials)
     power_margin = half_width(planned, 2 * POWER - 1)
-    return (half_width(planned) or 0.0) + (power_margin or 0.0)
+    return (half_width(planned, confidence) or 0.0) + (power_margin or 0.0)
 
 
-def trials_needed(found: VarianceComponents, effect: float) -> int | None:
+def _with_trials(found: VarianceComponents, trials_variance: float, trials: int) -> VarianceComponents:
+    """What to expect of another number of trials."""
+    share = found.trials / trials
+    prompts = found.prompts
+    if prompts is not None:
+        noise = prompts.noise * share
+        prompts = PromptsVariance(
+            prompts.variance + noise, noise, prompts.freedom, max(1, trials - 1) * prompts.freedom
+        )
+    return msgspec.structs.replace(
+        found, trials=trials, trials_variance=trials_variance * share, trials_freedom=trials - 1, prompts=prompts
+    )
+
+
+def trials_needed(found: VarianceComponents, effect: float, confidence: float = CONFIDENCE) -> int | None:
     """Number of trials that detect `effect` with a power of 80%. None if even `MAX_TRIALS` do not, because of the
     prompts' component, or if the trials' component is unknown."""
     if found.trials_variance is None:
         return None
 
     def detects(trials: int) -> bool:
-        reached = detectable_difference(found, trials)
+        reached = detectable_difference(found, trials, confidence)
         return reached is not None and reached <= effect
 
     if not detects(MAX_TRIALS):
         return None
     return _smallest(2, MAX_TRIALS, detects)
+
+
+def prompts_needed(found: VarianceComponents, prompts: int, effect: float) -> int | None:
+    """Number of prompts with which enough trials detect `effect` with a power of 80%, if `prompts` prompts gave these
+    components; None if the prompts' component is unknown."""
+    if found.prompts is None:
+        return None
+    quantiles = float(special.ndtri((1 + CONFIDENCE) / 2) + special.ndtri(POWER))
+    return math.ceil(prompts * found.prompts.variance * (quantiles / effect) ** 2)
 
 
 def _smallest(low: int, high: int, holds: Callable[[int], bool]) -> int:
@@ -318,6 +366,18 @@ def adjusted_p_values(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for multiple comparisons by the false discovery rate (Benjamini and Hochberg 1995, JRSS B 57,
     289-300; for positively dependent metrics Benjamini and Yekutieli 2001, Annals of Statistics 29)."""
     return [float(p) for p in stats.false_discovery_control(p_values)] if p_values else []
+
+
+def holm_p_values(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted so that all tests together err in 5% of studies (Holm 1979, Scandinavian Journal of Statistics
+    6, 65-70)."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for place, i in enumerate(order):
+        highest = max(highest, min(1.0, p_values[i] * (len(p_values) - place)))
+        adjusted[i] = highest
+    return adjusted
 
 
 # --- tests for the validity checks -----------------------------------------------------------------

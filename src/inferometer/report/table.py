@@ -69,8 +69,8 @@ def table(
 
     Two arms have separate columns for the difference, its 95% interval and the verdict; more arms have one column each
     for all three. If nothing has an interval, only the difference is shown. Counts that are equal in all arms go below
-    the table, unless rows were chosen. `with_halves`: the arms' values with ± half of their intervals. `short`:
-    verdicts of two words at most. `stacked`: one column for the difference of two arms, too.
+    the table, unless rows were chosen. `with_halves`: the arms' values with ± their standard deviation from run to run.
+    `short`: verdicts of two words at most. `stacked`: one column for the difference of two arms, too.
     """
     baseline, *others = comparison.arms
     known = [row for row in comparison.rows if any(row.n.values())]
@@ -87,7 +87,7 @@ def table(
     return Table(
         columns=("Metric", *comparison.arms, *differences),
         rows=tuple(_cells(row, comparison, has_intervals, with_halves, short, separate=separate) for row in rows),
-        caption=_caption(comparison, has_intervals),
+        caption=_caption(comparison, rows, has_intervals, with_halves),
         groups=tuple(GROUPS.get(row.group, "") for row in rows),
         marks=marks,
         below=tuple(_below(comparison, rows, folded, known, shown)),
@@ -116,12 +116,23 @@ def commentary(comparison: Comparison) -> Commentary:
     )
 
 
-def _caption(comparison: Comparison, has_intervals: bool) -> str:
-    counts = "Trials: " + ", ".join(f"{arm} {n}" for arm, n in comparison.trials.items())
+def _caption(comparison: Comparison, rows: list[ComparisonRow], has_intervals: bool, with_halves: bool) -> str:
+    """How many trials the numbers come from, and what ± and the intervals mean."""
+    parts = ["Trials: " + ", ".join(f"{arm} {n}" for arm, n in comparison.trials.items())]
+    if with_halves and any(one.deviation for row in rows for one in row.estimates.values()):
+        parts.append("±: standard deviation from run to run")
     row = comparison.primary_row
-    found = row.differences[:1] if row is not None else ()
-    basis = found[0].basis if found else ""
-    return f"{counts}. 95% intervals cover other {basis}." if has_intervals and basis else counts
+    basis = row.differences[0].basis if row is not None and row.differences else ""
+    if has_intervals and basis:
+        parts.append(_COVERS.get(basis, f"95% intervals cover other {basis}"))
+    return ". ".join(parts) + ("." if len(parts) > 1 else "")
+
+
+_COVERS = {
+    "trials and prompts": "95% intervals cover other rounds and other prompts like these",
+    "trials": "95% intervals cover other rounds of these prompts",
+}
+"""By the basis of an interval."""
 
 
 # --- which rows -----------------------------------------------------------------------------------
@@ -199,14 +210,12 @@ def _cells(
 
 
 def _value(estimate: Estimate, unit: str, trials: int, *, with_half: bool) -> str:
-    """The number, with as many digits as its interval allows (also if the interval is not shown), and the number of
-    trials that have it, if not all do."""
+    """The number with its standard deviation from run to run, which determines the digits also if it is not shown, and
+    the number of trials that have it, if not all do."""
     text = value_text(estimate.value, unit)
-    if estimate.value is not None and estimate.low is not None and estimate.high is not None:
-        half = (estimate.high - estimate.low) / 2
-        if half > 0 and unit not in COUNT_UNITS:
-            text = uncertain_text(estimate.value, half)
-            text = text if with_half else text.partition(" ±")[0]
+    if estimate.value is not None and estimate.deviation and unit not in COUNT_UNITS:
+        text = uncertain_text(estimate.value, estimate.deviation)
+        text = text if with_half else text.partition(" ±")[0]
     return f"{text} (n {estimate.n})" if 0 < estimate.n < trials else text
 
 
@@ -219,10 +228,21 @@ def _difference(found: Difference) -> tuple[str, str]:
 
 def _verdict(found: Difference, row: ComparisonRow, *, short: bool) -> str:
     """The verdict, with a sign that shows whether it is an improvement ("more" alone does not show that)."""
-    if short and found.verdict == "no difference shown":
-        return "inconclusive"
+    if found.verdict == "same":
+        return "≈ same"
+    if found.verdict == "inconclusive" and not short and found.low_percent is not None:
+        return f"inconclusive ({_width_text(found)})"
+    if found.verdict == "unknown" and found.needs:
+        return f"needs {found.needs}"
     sign = {"better": "✓ ", "worse": "✗ "}.get(_direction(found, row), "")
     return sign + found.verdict
+
+
+def _width_text(found: Difference) -> str:
+    """Half of the interval: ±3.1%."""
+    if found.low_percent is None or found.high_percent is None:
+        return ""
+    return f"±{_rounded_percent((found.high_percent - found.low_percent) / 2)}"
 
 
 def _combined_cell(found: Difference, row: ComparisonRow) -> str:
@@ -248,7 +268,7 @@ def _marks(row: ComparisonRow, comparison: Comparison, has_intervals: bool, *, s
 
 def _direction(found: Difference, row: ComparisonRow) -> Highlight:
     """The direction of a difference that was shown; "" for any other difference."""
-    if found.verdict not in ("faster", "slower", "more", "less") or found.percent is None:
+    if not _direction_known(found) or found.percent is None:
         return ""
     return "better" if (found.percent > 0) == (row.better == "higher") else "worse"
 
@@ -272,7 +292,7 @@ def _best_arms(row: ComparisonRow, comparison: Comparison, has_intervals: bool) 
     }
     if any(one.verdict == "unknown" or not _agrees_with_means(one, top, row) for one in found.values()):
         return set()
-    equal = {top, *(other for other, one in found.items() if one.verdict == "no difference shown")}
+    equal = {top, *(other for other, one in found.items() if one.verdict in ("same", "inconclusive"))}
     return equal if len(equal) < len(known) else set()
 
 
@@ -296,7 +316,11 @@ def _headlines(comparison: Comparison) -> list[str]:
     row = comparison.primary_row
     if row is None:
         return []
-    return [line for found in row.differences if (line := _headline(found, _in_sentence(row.label)))]
+    return [
+        line
+        for found in row.differences
+        if (line := _headline(found, _in_sentence(row.label), comparison.equivalence_percent))
+    ]
 
 
 def _in_sentence(label: str) -> str:
@@ -305,34 +329,56 @@ def _in_sentence(label: str) -> str:
     return name if name[1:2].isupper() or name[1:2].isdigit() else name[:1].lower() + name[1:]
 
 
-def _headline(found: Difference, name: str) -> str:
+def _headline(found: Difference, name: str, equivalence_percent: float) -> str:
     if found.ratio is None:
         return ""
     interval = ""
     if found.low_percent is not None and found.high_percent is not None:
         interval = f" [{1 + found.low_percent / 100:.3f}, {1 + found.high_percent / 100:.3f}]"
-    reason = f" ({found.reason})" if found.verdict == "unknown" and found.reason else ""
-    verdict = f": {found.verdict}{reason}" if found.verdict else ""
-    return f"{found.arm}: {name} {found.ratio:.3f}× that of {found.baseline}{interval}{verdict}"
+    verdict = _in_words(found, equivalence_percent)
+    return (
+        f"{found.arm}: {name} {found.ratio:.3f}× that of {found.baseline}{interval}{f': {verdict}' if verdict else ''}"
+    )
+
+
+def _in_words(found: Difference, equivalence_percent: float) -> str:
+    """The verdict in full."""
+    if found.verdict == "same":
+        return f"≈ same (within ±{equivalence_percent:g}%)"
+    if found.verdict == "inconclusive" and found.low_percent is not None:
+        return f"inconclusive ({_width_text(found)})"
+    if found.verdict == "unknown" and found.reason:
+        return f"unknown ({found.reason})"
+    if found.low_percent is not None and found.high_percent is not None and _direction_known(found):
+        largest = max(abs(found.low_percent), abs(found.high_percent))
+        return found.verdict + (f", by less than {equivalence_percent:g}%" if largest <= equivalence_percent else "")
+    return found.verdict
+
+
+def _direction_known(found: Difference) -> bool:
+    return found.verdict in ("faster", "slower", "more", "less")
 
 
 def _design(comparison: Comparison) -> list[str]:
-    """The smallest difference of the primary metric that the study can detect, against the first arm."""
+    """The smallest difference of the primary metric that the study can show, against the first arm, and what to add."""
     row = comparison.primary_row
     lines: list[str] = []
     for found in row.differences if row is not None else ():
         is_shown = bool(comparison.pairs) or found.baseline == comparison.arms[0]
-        if found.detectable_percent is None or not is_shown:
-            continue
-        effect = f"{comparison.effect_percent:g}%"
-        needed = (
-            f"{found.trials_needed} trials per arm detect {effect}"
-            if found.trials_needed is not None
-            else f"{effect} cannot be detected with these prompts: add prompts, not trials"
-        )
-        smallest = _rounded_percent(found.detectable_percent)
-        lines.append(f"{found.arm}: smallest detectable difference {smallest} (power 80%); {needed}")
+        if found.detectable_percent is not None and is_shown:
+            smallest = _rounded_percent(found.detectable_percent)
+            advice = _advice(found, comparison.effect_percent)
+            lines.append(f"{found.arm}: this study shows differences of {smallest} and more (power 80%). {advice}")
     return lines
+
+
+def _advice(found: Difference, effect_percent: float) -> str:
+    """What would show a difference of `effect_percent`."""
+    if found.trials_needed is not None:
+        rounds = "rounds" if found.paired else "trials per arm"
+        return f"{found.trials_needed} {rounds} would show {effect_percent:g}%"
+    how_many = f": about {found.prompts_needed} would show {effect_percent:g}%" if found.prompts_needed else ""
+    return f"Add prompts, not trials{how_many}"
 
 
 def _rounded_percent(percent: float) -> str:

@@ -6,9 +6,13 @@ its reason.
 
 from collections.abc import Sequence
 
+from inferometer.analysis.validity.answers import canned_answers, error_texts, other_lengths
 from inferometer.analysis.validity.arm_trials import ArmTrials, Check
 from inferometer.analysis.validity.configuration import another_model, draft_not_used, settings_not_in_force
+from inferometer.analysis.validity.counts import counts_of_arms, refuted_numbers
 from inferometer.analysis.validity.cross_study import other_study
+from inferometer.analysis.validity.delivery import not_streamed
+from inferometer.analysis.validity.load_shape import concurrency_held, saturated
 from inferometer.analysis.validity.stability import (
     drift,
     failures,
@@ -41,6 +45,14 @@ CHECKS: tuple[Check, ...] = (
     other_output,
     degenerate_output,
     cache_helped,
+    refuted_numbers,
+    counts_of_arms,
+    canned_answers,
+    error_texts,
+    other_lengths,
+    not_streamed,
+    saturated,
+    concurrency_held,
     not_warm,
     drift,
     gpu_state,

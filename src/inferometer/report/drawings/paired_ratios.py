@@ -63,7 +63,7 @@ def _ratio_lane(one: PairedRatios, along: Scale, top: float, arm: int) -> list[s
     difference = one.difference
     label = ""
     if difference is not None and difference.ratio is not None:
-        verdict = "inconclusive" if difference.verdict == "no difference shown" else difference.verdict
+        verdict = "≈ same" if difference.verdict == "same" else difference.verdict
         label = f"{ratio_text(difference.ratio)} {interval_text(difference)} {verdict}".replace("  ", " ").strip()
     parts = [text(EDGE, top + 14, shortened(one.arm, 24), classes="strong")]
     parts.append(text(WIDTH - EDGE, top + 14, label or f"{one.n} pairs", classes="dim", anchor="end"))
