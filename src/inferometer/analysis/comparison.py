@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from inferometer.analysis.set_ups import ArmSetUp, StudyExtent
 from inferometer.core.record import Finding
 from inferometer.metrics.acceptance import Speculation
 from inferometer.metrics.request_timing import MetricDialect
@@ -154,6 +155,8 @@ class Comparison(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
     speculation: tuple[Speculation, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
+    set_ups: tuple[ArmSetUp, ...] = ()
+    extent: StudyExtent | None = None
     prompts: Prompts = "sampled"
     equivalence_percent: float = EQUIVALENCE_PERCENT
 

@@ -1,5 +1,6 @@
 """What the arms of a comparison are: engine, model, command, and what differs between them in force."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
@@ -10,17 +11,19 @@ from inferometer.analysis.validity.workload_equivalence import agreement
 from inferometer.core import quantities
 from inferometer.core.spec import Arm, Draft
 
-_EFFECTIVE = {
-    quantities.EFFECTIVE_DRAFT: "draft",
-    quantities.EFFECTIVE_FLASH_ATTN: "flash attention",
-    quantities.EFFECTIVE_GPU_LAYERS: "GPU layers",
-    quantities.EFFECTIVE_CONTEXT: "context",
-}
+_EFFECTIVE = (
+    (quantities.EFFECTIVE_DRAFT, quantities.REQUESTED_DRAFT, "draft"),
+    (quantities.EFFECTIVE_FLASH_ATTN, quantities.REQUESTED_FLASH_ATTN, "flash attention"),
+    (quantities.EFFECTIVE_GPU_LAYERS, quantities.REQUESTED_GPU_LAYERS, "GPU layers"),
+    (quantities.EFFECTIVE_CONTEXT, quantities.REQUESTED_CONTEXT, "context"),
+)
+"""Effective setting, the request for it, and its name: shown where the engine decided it, or decided otherwise."""
 
 
 class ArmSetUp(msgspec.Struct, frozen=True):
-    """`engine` and `version`, `model`, `command` as the engine reports them; "" if unknown. `differs`: the settings that
-    not all arms share. `same_answers`: requests whose greedy answer equals the baseline's, and requests compared."""
+    """`engine` and `version`, `model`, `command` as the engine reports them; "" if unknown. `differs`: the settings
+    that not all arms share. `same_answers`: requests whose greedy answer equals the baseline's, and requests compared.
+    """
 
     arm: str
     engine: str = ""
@@ -32,7 +35,7 @@ class ArmSetUp(msgspec.Struct, frozen=True):
 
 
 class StudyExtent(msgspec.Struct, frozen=True):
-    """Size of a study: measured requests per trial, rounds, and seconds from the first trial's start to the last end."""
+    """Size of a study: measured requests per trial, rounds, and seconds from the first start to the last answer."""
 
     prompts: int
     rounds: int
@@ -47,7 +50,7 @@ def arm_set_ups(arms: Sequence[ArmTrials]) -> tuple[ArmSetUp, ...]:
         ArmSetUp(
             case.name,
             case.arm.engine,
-            _fact(case, quantities.ENGINE_VERSION),
+            _version(case),
             _model(case),
             _fact(case, quantities.ENGINE_COMMAND),
             tuple(part for part in own if part not in shared) if len(arms) > 1 else (),
@@ -75,11 +78,19 @@ def _model(case: ArmTrials) -> str:
     return file.removesuffix(".gguf") or _fact(case, quantities.MODEL_NAME)
 
 
+def _version(case: ArmTrials) -> str:
+    """The engine's version in a few words: llama.cpp's build number as b11434, else the text without brackets."""
+    text = _fact(case, quantities.ENGINE_VERSION)
+    build = re.search(r"\bbuild:? (\d+)\b|\bversion: (\d{3,})\b|\b(b\d{3,})\b", text)
+    if build is not None:
+        return build[3] or f"b{build[1] or build[2]}"
+    return text.partition(" (")[0].strip()[:24]
+
+
 def _parts(case: ArmTrials) -> Iterator[str]:
     """Everything about an arm that may differ, as short texts: as requested, then as the engine reports it."""
     arm = case.arm
-    version = _fact(case, quantities.ENGINE_VERSION)
-    yield f"{arm.engine} {version}".strip()
+    yield f"{arm.engine} {_version(case)}".strip()
     yield from filter(None, (_model(case), arm.url))
     yield from _draft_parts(arm.draft)
     yield from _word_parts(arm)
@@ -88,7 +99,10 @@ def _parts(case: ArmTrials) -> Iterator[str]:
         if value is not None:
             yield f"{name} {value}"
     yield from (f"{name}={value}" for name, value in arm.env.items())
-    yield from (f"{word} {value}" for name, word in _EFFECTIVE.items() if (value := _fact(case, name)))
+    for effective, requested, word in _EFFECTIVE:
+        value, asked = _fact(case, effective), _fact(case, requested)
+        if value and asked in ("", "auto") and not (effective == quantities.EFFECTIVE_DRAFT and value == "off"):
+            yield f"{word} {value}"
 
 
 def _draft_parts(draft: Draft | None) -> Iterator[str]:

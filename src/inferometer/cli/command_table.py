@@ -33,6 +33,7 @@ COMMANDS = {
     "Look at results": {
         "show": CommandEntry("show.show", "Show what a study or another tool's file contains."),
         "list": CommandEntry("show.list_studies", "List the studies in a folder with their results."),
+        "explain": CommandEntry("explain.explain", "Explain a metric: definition, clock, caution."),
         "export": CommandEntry("export.export", "Write a study as CSV, JSON, Parquet, Markdown or zip."),
     },
     "Set up": {

@@ -17,6 +17,7 @@ from inferometer.cli.options import (
     JsonOption,
     Metrics,
     Quiet,
+    Why,
     format_of,
     gates_of,
     shown_of,
@@ -34,6 +35,7 @@ def compare(
     ],
     metrics: Metrics = None,
     all_rows: All = False,
+    why: Why = False,
     format: FormatOption = "terminal",
     as_json: JsonOption = False,
     quiet: Quiet = False,
@@ -72,7 +74,11 @@ def compare(
 
     dialect, effect_percent = checked_dialect(metric_dialect), checked_effect(effect)
     asked = RunOptions(
-        format_of(format, as_json), shown_of(all_rows, metrics), quiet, gates_of(fail_if, fail_if_inconclusive)
+        format_of(format, as_json),
+        shown_of(all_rows, metrics),
+        quiet,
+        gates_of(fail_if, fail_if_inconclusive),
+        why,
     )
     if pair and no_pairs:
         raise RequestWrong("--pair and --no-pairs exclude each other: give one.")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inferometer.cli.options import All, FormatOption, JsonOption, Metrics, OutFolder, Quiet, format_of, shown_of
+from inferometer.cli.options import All, FormatOption, JsonOption, Metrics, OutFolder, Quiet, Why, format_of, shown_of
 
 if TYPE_CHECKING:
     from inferometer.core.spec import Spec
@@ -18,6 +18,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Random seed: selects and orders the prompts.")] = 1,
     metrics: Metrics = None,
     all_rows: All = False,
+    why: Why = False,
     format: FormatOption = "terminal",
     as_json: JsonOption = False,
     quiet: Quiet = False,
@@ -28,7 +29,7 @@ def demo(
     """
     from inferometer.cli.output import RunOptions, default_folder, run_and_report
 
-    asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
+    asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet, why=why)
     spec = demo_spec(num_prompts, max_tokens, trials, seed)
     raise typer.Exit(run_and_report(spec, out or default_folder("demo"), asked))
 

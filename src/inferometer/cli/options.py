@@ -40,6 +40,9 @@ DryRunFlag = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a study that is already in --out.")]
 All = Annotated[bool, typer.Option("--all", help="Show all rows of the table.")]
+Why = Annotated[
+    bool, typer.Option("--why", help="Print the long form: every interval, the design of the study, and all notes.")
+]
 Metrics = Annotated[
     str | None,
     typer.Option(

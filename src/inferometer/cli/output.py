@@ -44,12 +44,19 @@ NOT_VALID = 3
 
 
 class RunOptions(msgspec.Struct, frozen=True):
-    """How to print the result: one of FORMATS, which rows, whether to print nothing else. `gates` fail the command."""
+    """How to print the result: one of FORMATS, which rows, whether to print nothing else. `gates` fail the command.
+    `why`: the whole commentary: design, speculation, notes."""
 
     format: str = "terminal"
     rows: RowSelection = DEFAULT_ROWS
     quiet: bool = False
     gates: Gates = NO_GATES
+    why: bool = False
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the result fits a screen: no rows were chosen, and no commentary was asked for."""
+        return self.rows == DEFAULT_ROWS and not self.why
 
 
 def run_and_report(
@@ -73,7 +80,7 @@ def run_and_report(
         page = page_of([study], dialect, effect_percent=effect_percent)
         comparison = page.comparison
         write_summary(study, comparison, asked.rows)
-        print(rendered(comparison, asked), end="", flush=True)
+        print(rendered(comparison, asked, report=str(folder / REPORT)), end="", flush=True)
         written = write_page(page, folder / REPORT)
         if not asked.quiet:
             print(f"study: {folder}\nreport: {written}", file=sys.stderr)
@@ -228,7 +235,7 @@ def exit_code(comparison: Comparison, gates: Gates = NO_GATES) -> int:
     return NOT_VALID if comparison.invalid else FAILED_GATE if fails else 0
 
 
-def rendered(comparison: Comparison, asked: RunOptions, engine_rows: EngineRows = ()) -> str:
+def rendered(comparison: Comparison, asked: RunOptions, engine_rows: EngineRows = (), report: str = "") -> str:
     """The comparison in one of FORMATS, followed by llama-bench's rows, if there are any (in JSON as `engine_rows`);
     ends with a line break."""
     if asked.format == "json":
@@ -244,6 +251,10 @@ def rendered(comparison: Comparison, asked: RunOptions, engine_rows: EngineRows 
         from inferometer.report.markdown import render
 
         return render(comparison, asked.rows) + below
+    if asked.is_short and comparison.set_ups and not comparison.pairs and len(comparison.arms) > 1:
+        from inferometer.report.short_result import short_result
+
+        return "\n".join(short_result(comparison, width=_width(), report=report)) + "\n" + below
     from inferometer.report.terminal import render
 
     return render(comparison, asked.rows, terminal=_has_colours(), width=_width()) + below

@@ -19,6 +19,7 @@ from inferometer.cli.options import (
     Metrics,
     OutFolder,
     Quiet,
+    Why,
     format_of,
     gates_of,
     shown_of,
@@ -31,6 +32,7 @@ def run(
     out: OutFolder = None,
     metrics: Metrics = None,
     all_rows: All = False,
+    why: Why = False,
     format: FormatOption = "terminal",
     as_json: JsonOption = False,
     quiet: Quiet = False,
@@ -109,7 +111,11 @@ def run(
         spec = check_study(msgspec.structs.replace(spec, **given), "the command line")
     dialect = checked_dialect(metric_dialect)
     asked = RunOptions(
-        format_of(format, as_json), shown_of(all_rows, metrics), quiet, gates_of(fail_if, fail_if_inconclusive)
+        format_of(format, as_json),
+        shown_of(all_rows, metrics),
+        quiet,
+        gates_of(fail_if, fail_if_inconclusive),
+        why,
     )
     if resume and out is None:
         raise RequestWrong("--resume needs --out: name the folder of the study to continue.")

@@ -19,6 +19,7 @@ from inferometer.cli.options import (
     Metrics,
     OutFolder,
     Quiet,
+    Why,
     format_of,
     gates_of,
     shown_of,
@@ -105,6 +106,7 @@ def vs(
     out: OutFolder = None,
     metrics: Metrics = None,
     all_rows: All = False,
+    why: Why = False,
     format: FormatOption = "terminal",
     as_json: JsonOption = False,
     quiet: Quiet = False,
@@ -128,7 +130,11 @@ def vs(
     from inferometer.results.metric_names import known_metric
 
     asked = RunOptions(
-        format_of(format, as_json), shown_of(all_rows, metrics), quiet, gates_of(fail_if, fail_if_inconclusive)
+        format_of(format, as_json),
+        shown_of(all_rows, metrics),
+        quiet,
+        gates_of(fail_if, fail_if_inconclusive),
+        why,
     )
     workload = _workload(num_prompts, max_tokens, dataset_path, prompt or [], prompt_file or [])
     spec = _spec(

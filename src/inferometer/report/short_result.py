@@ -8,7 +8,6 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference, Estimate
-from inferometer.analysis.set_ups import ArmSetUp
 from inferometer.base.text import escape_for_display
 from inferometer.base.units import COUNT_UNITS, duration_text, percent_text, uncertain_text, value_text
 from inferometer.report.terminal import cells_wide
@@ -30,11 +29,14 @@ _ROWS = (
     ("checks_passed_percent", "Checks passed %"),
 )
 """Metric and its short label, in display order."""
+_VISIBLE_SHARE = 0.001
+"""A deviation below this share of the value is not shown: it would only add digits."""
+_SHORT_WARNINGS = {"other-output": "answers differ from the baseline's: check quality"}
 _DECIDED = ("faster", "slower", "more", "less")
 
 
-def short_result(comparison: Comparison, *, width: int = WIDTH) -> list[str]:
-    """The lines, each at most `width` columns wide (and never more than WIDTH)."""
+def short_result(comparison: Comparison, *, width: int = WIDTH, report: str = "") -> list[str]:
+    """The lines, each at most `width` columns wide (and never more than WIDTH). `report`: where the page is."""
     width = min(width, WIDTH)
     is_ranking = len(comparison.arms) > MOST_COLUMNS
     lines = [*_wrapped(_title(comparison), width, ""), ""]
@@ -44,7 +46,7 @@ def short_result(comparison: Comparison, *, width: int = WIDTH) -> list[str]:
     lines += _ranking(comparison, width) if is_ranking else _table(comparison, width)
     cautions = list(_cautions(comparison))
     lines += ["", *(_cut(f"{_INDENT}{line}", width) for line in cautions)] if cautions else [""]
-    lines.append(_cut(f"{_INDENT}{_next_steps(comparison)}", width))
+    lines.append(_cut(f"{_INDENT}{_next_steps(comparison, report)}", width))
     return [line.rstrip() for line in lines]
 
 
@@ -95,9 +97,9 @@ def verdict_sentences(comparison: Comparison) -> list[str]:
     open_ones = [one for one in found if one.verdict == "inconclusive"]
     if open_ones:
         sentences.append(f"{_names(open_ones)}: inconclusive ({_spans(open_ones)}).")
-    for one in found:
-        if one.verdict == "unknown":
-            sentences.append(f"{one.arm}: no verdict{f' ({one.reason})' if one.reason else ''}.")
+    sentences += [
+        f"{one.arm}: no verdict{f' ({one.reason})' if one.reason else ''}." for one in found if one.verdict == "unknown"
+    ]
     return sentences or [f"No verdict on {_in_sentence(row)}."]
 
 
@@ -160,8 +162,11 @@ def _table(comparison: Comparison, width: int) -> list[str]:
     arms = comparison.arms
     rows: list[list[str]] = [["", *map(escape_for_display, arms)]]
     rows += _differs_rows(comparison)
-    for row, label in _chosen(comparison):
-        rows += _metric_rows(row, label, comparison)
+    chosen = list(_chosen(comparison))
+    widest = max((len(label) for _, label in chosen), default=0)
+    room = (width - len(_INDENT) - widest) // len(arms) - len(_GAP)
+    for row, label in chosen:
+        rows += _metric_rows(row, label, comparison, room)
     rows += _answers_rows(comparison)
     return _aligned(rows, width)
 
@@ -189,7 +194,8 @@ def _differs_rows(comparison: Comparison) -> list[list[str]]:
     ]
 
 
-def _metric_rows(row: ComparisonRow, label: str, comparison: Comparison) -> Iterator[list[str]]:
+def _metric_rows(row: ComparisonRow, label: str, comparison: Comparison, room: int) -> Iterator[list[str]]:
+    """The row's cells. `room`: columns for each arm; without it the deviations give way to the differences."""
     first, *others = comparison.arms
     values = [_value(row.estimates[arm], row.unit) for arm in comparison.arms]
     found = [row.against(first, arm) for arm in others]
@@ -198,14 +204,17 @@ def _metric_rows(row: ComparisonRow, label: str, comparison: Comparison) -> Iter
         yield [f"  vs {first}", "", *(_change(one, row, always=True) for one in found)]
         return
     changes = ["", *(_change(one, row) for one in found)]
-    yield [label, *(f"{value} {change}".rstrip() for value, change in zip(values, changes, strict=True))]
+    cells = [f"{value} {change}".rstrip() for value, change in zip(values, changes, strict=True)]
+    if max(map(cells_wide, cells)) > room:
+        cells = [f"{value.partition(' ±')[0]} {change}".rstrip() for value, change in zip(values, changes, strict=True)]
+    yield [label, *cells]
 
 
 def _value(estimate: Estimate, unit: str) -> str:
     """The mean with the standard deviation from run to run, which sets the digits."""
     if estimate.value is None:
         return ""
-    if estimate.deviation and unit not in COUNT_UNITS:
+    if estimate.deviation and unit not in COUNT_UNITS and estimate.deviation > _VISIBLE_SHARE * abs(estimate.value):
         return uncertain_text(estimate.value, estimate.deviation)
     return percent_text(estimate.value) if unit == "%" else value_text(estimate.value, unit)
 
@@ -339,20 +348,28 @@ def _warning_lines(comparison: Comparison) -> Iterator[str]:
         if found.severity == "warning" or (found.severity == "invalid" and not comparison.invalid):
             by_code.setdefault(found.code, []).append((found.arm, found.trial, found.message))
     total = sum(comparison.trials.values())
-    for places in by_code.values():
-        arms = ", ".join(dict.fromkeys(arm for arm, _, _ in places if arm))
+    for code, places in by_code.items():
+        named = list(dict.fromkeys(arm for arm, _, _ in places if arm))
+        separator = "; " if any("," in arm for arm in named) else ", "
+        arms = f"all {len(named)} set-ups" if len(named) == len(comparison.arms) > 2 else separator.join(named)
         trials = len({(arm, trial) for arm, trial, _ in places if trial is not None})
-        message = places[0][2].rstrip(".")
+        message = _SHORT_WARNINGS.get(code) or places[0][2].rstrip(".")
         where = f" ({trials} of {total} trials)" if trials else ""
         yield f"{f'{arms}: ' if arms else ''}{message}{where}"
     if comparison.set_ups and not any(arm.differs for arm in comparison.set_ups) and len(comparison.arms) > 1:
         yield "nothing differs in force between the set-ups"
 
 
-def _next_steps(comparison: Comparison) -> str:
+def _next_steps(comparison: Comparison, report: str) -> str:
     """What would make the result surer, and where the rest is."""
     advice = _advice(comparison)
-    return "   ".join(filter(None, (f"To know more: {advice}." if advice else "", "All rows: --all", "Why: --why")))
+    parts = (
+        f"To know more: {advice}." if advice else "",
+        "All rows: --all",
+        "Why: --why",
+        report and f"Report: {report}",
+    )
+    return "   ".join(filter(None, parts))
 
 
 def _advice(comparison: Comparison) -> str:

@@ -1,6 +1,7 @@
 """Comparison of studies: their trials become summaries, and these a Comparison with findings."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -8,10 +9,12 @@ import msgspec
 from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import EFFECT_PERCENT, PRIMARY, Comparison
 from inferometer.analysis.pairing import Pair, Place, pairs_by_name, pairs_from_arguments
+from inferometer.analysis.set_ups import StudyExtent, arm_set_ups
 from inferometer.analysis.validity import ArmTrials, findings
 from inferometer.base.errors import StudyUnreadable
+from inferometer.base.units import seconds
 from inferometer.core import quantities
-from inferometer.core.record import Finding
+from inferometer.core.record import Finding, Trial
 from inferometer.foreign.foreign_trials import different_work, single_run_notes, with_chunk_gaps
 from inferometer.metrics.acceptance import Speculation, speculation
 from inferometer.metrics.request_timing import MetricDialect
@@ -87,7 +90,31 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
     workload_notes = dict.fromkeys(note for study in studies for note in study.notes)
     notes = (*comparison.notes, *workload_notes, *paired.notes, *_sampling_note(studies), *single_run_notes(summaries))
     stopped = "; ".join(study.stopped for study in studies if study.stopped)
-    return msgspec.structs.replace(comparison, notes=notes, stopped=stopped)
+    return msgspec.structs.replace(
+        comparison,
+        notes=notes,
+        stopped=stopped,
+        set_ups=arm_set_ups([arm for arm in measured if arm.name in comparison.arms]),
+        extent=_extent(studies[0]) if len(studies) == 1 else None,
+    )
+
+
+def _extent(study: Study) -> StudyExtent:
+    """Size and time of a study; the time is unknown for studies that did not record when their trials started."""
+    prompts = 0 if study.plan is None else len(study.plan.measured)
+    done = [trial for trial in study.trials if trial.state == "done"]
+    rounds = max((trial.number for trial in done), default=0)
+    return StudyExtent(prompts, rounds, _elapsed_s(done))
+
+
+def _elapsed_s(trials: Sequence[Trial]) -> float | None:
+    """From the start of the first trial to the last answer of the last one to start, by the clock of the host."""
+    begins = {trial.started_at: trial for trial in trials if trial.started_at}
+    if not begins:
+        return None
+    first, last = min(begins), max(begins)
+    ends_ns = max((record.done_ns for record in begins[last].records), default=0)
+    return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() + seconds(ends_ns)
 
 
 def _summaries(arms: StudyArms, request: ComparisonRequest) -> list[TrialSummary]:

@@ -1,0 +1,50 @@
+"""`inferometer explain`: what a metric means, from the text of the documentation."""
+
+import importlib.resources
+import re
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_DOCUMENT = "docs/reference/metrics.md"
+_WIDTH = 100
+
+
+def explain(metric: Annotated[str, typer.Argument(help="Key or label, such as median_ttft_ms or TTFT.")]) -> None:
+    """Explain a metric: definition, clock, caution.
+
+    The text is the one of the metrics reference.
+    """
+    from inferometer.metrics.rows import METRICS_BY_KEY
+    from inferometer.report.definitions import metric_texts
+    from inferometer.results.metric_names import known_metric
+
+    row = METRICS_BY_KEY[known_metric(metric)]
+    texts = metric_texts(metrics_document())
+    found = texts.of(row.label)
+    better = f"{row.better} is better" if row.better else "neither direction is better"
+    lines = [f"{row.label}   key {row.key}, {better}", ""]
+    for title, text in (
+        ("Definition", "" if found is None else found.formula),
+        ("Caution", "" if found is None else found.caution),
+        ("Terms and clock", texts.clock),
+    ):
+        if text:
+            lines += textwrap.wrap(f"{title}: {_plain(text)}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    print("\n".join(lines))
+
+
+def metrics_document() -> str:
+    """The metrics reference: a part of the installed package, or a file of the source tree."""
+    packaged = importlib.resources.files("inferometer.report").joinpath("metrics.md")
+    if packaged.is_file():
+        return packaged.read_text(encoding="utf-8")
+    return (Path(__file__).parents[3] / _DOCUMENT).read_text(encoding="utf-8")
+
+
+def _plain(text: str) -> str:
+    """Markdown without links, emphasis and code marks."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return re.sub(r"(?<!\w)\*([^*]+)\*|`([^`]+)`", lambda match: match[1] or match[2], text)

@@ -1,0 +1,37 @@
+"""`inferometer explain`: every metric has a definition, the one of the documentation."""
+
+import pytest
+from typer.testing import CliRunner
+
+from inferometer.base.errors import RequestWrong
+from inferometer.cli import app
+from inferometer.cli.explain import metrics_document
+from inferometer.metrics.rows import METRICS
+from inferometer.report.definitions import metric_texts
+
+TEXTS = metric_texts(metrics_document())
+
+
+@pytest.mark.parametrize(
+    "metric", [metric for metric in METRICS if metric.group != "vllm"], ids=lambda metric: metric.key
+)
+def test_every_metric_of_the_table_is_defined(metric):
+    found = TEXTS.of(metric.label)
+    assert found is not None
+    assert found.formula
+
+
+def test_the_definition_the_caution_and_the_clock_are_printed_without_markup():
+    said = CliRunner().invoke(app, ["explain", "TTFT"]).stdout
+    assert said.startswith("Median TTFT (ms)   key median_ttft_ms, lower is better")
+    assert "Definition: first output event − sent; successful requests" in said
+    assert "Caution: Excludes the wait between due and sent." in said
+    assert "monotonic clock" in " ".join(said.split())
+    assert "`" not in said
+    assert "](" not in said
+
+
+def test_an_unknown_metric_is_refused_with_the_nearest():
+    result = CliRunner().invoke(app, ["explain", "tfft"])
+    assert isinstance(result.exception, RequestWrong)
+    assert "Did you mean 'ttft'?" in str(result.exception)
