@@ -1,6 +1,5 @@
 """The engine `embedded`: llama.cpp's server from the xllamacpp wheel, in a separate process."""
 
-import difflib
 import functools
 import importlib.metadata
 import json
@@ -15,13 +14,14 @@ from typing import Any, ClassVar
 from inferometer.base.errors import RequestWrong
 from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
+from inferometer.core.named_models import NAMED_MODELS
 from inferometer.core.record import Fact
-from inferometer.core.redaction import redacted_words
 from inferometer.core.spec import Arm
 from inferometer.engines import embedded_server, visible_devices
 from inferometer.engines.base import LLAMA_CPP, EngineDescription, Gpus, Inspection, Machine, OnSpawn, unwatched
 from inferometer.engines.command_line import in_place
 from inferometer.engines.command_words import take
+from inferometer.engines.embedded_flags import Parameter, flag_lines, parameter, unknown_flag
 from inferometer.engines.embedded_server import Settings
 from inferometer.engines.gpu_listing import gpus_of_wheel
 from inferometer.engines.llama_cpp import DRAFT_FLAGS, METRIC_NAMES
@@ -39,9 +39,8 @@ FLAGS = {
     "-c": "context", "--ctx-size": "context",
     "-t": "threads", "--threads": "threads",
     "-np": "parallel", "--parallel": "parallel",
-    "-b": "batch", "--batch-size": "batch",
-    "-ub": "micro_batch", "--ubatch-size": "micro_batch",
     "-fa": "flash_attn", "--flash-attn": "flash_attn",
+    "-md": "draft_model", "--spec-draft-model": "draft_model", "--model-draft": "draft_model",
     "-lv": "verbosity", "--verbosity": "verbosity",
     "-ngl": "gpu_layers", "--gpu-layers": "gpu_layers", "--n-gpu-layers": "gpu_layers",
 }  # fmt: skip
@@ -60,11 +59,20 @@ def _inspect(machine: Machine) -> Inspection:
 
 def _arm_of_command(words: Sequence[str]) -> dict[str, Any] | None:
     """A model file with flags, or flags alone: `a.gguf -t 2`, `-t 2`, or nothing where the model is given apart."""
-    is_model = bool(words) and (words[0].endswith(".gguf") or words[0].startswith("standin:"))
+    is_model = bool(words) and (
+        words[0].endswith(".gguf") or words[0].startswith("standin:") or words[0].lower() in NAMED_MODELS
+    )
     if words and not is_model and not words[0].startswith("-"):
         return None
     model, args = take(words[is_model:], "-m", "--model")
     return {"model": words[0] if is_model else model, "args": args}
+
+
+def _flag_lines() -> list[str]:
+    own: dict[str, list[str]] = {}
+    for spelling, setting in FLAGS.items():
+        own.setdefault(setting, []).append(spelling)
+    return [", ".join(spellings) for spellings in own.values()] + flag_lines()
 
 
 class Embedded:
@@ -79,6 +87,7 @@ class Embedded:
         metric_names=METRIC_NAMES,
         inspect=_inspect,
         arm_of_command=_arm_of_command,
+        flags=_flag_lines,
     )
 
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
@@ -129,7 +138,7 @@ class Embedded:
 
 def settings_of(arm: Arm, port: int) -> Settings:
     """The arm as settings; `args` win over `threads` and `context`. Raises RequestWrong for a wrong flag or value."""
-    given = _flags(arm.args)
+    given, parameters = _flags(arm.args)
     parallel = int(given.get("parallel", arm.slots or 1))
     draft = arm.draft
     return Settings(
@@ -138,16 +147,15 @@ def settings_of(arm: Arm, port: int) -> Settings:
         parallel=parallel,
         context=int(given.get("context", arm.context or SLOT_CONTEXT_TOKENS * parallel)),
         threads=int(given.get("threads", arm.threads or default_threads())),
-        batch=_int_or_none(given.get("batch")),
-        micro_batch=_int_or_none(given.get("micro_batch")),
         flash_attn=str(given.get("flash_attn", "auto")),
         gpu_layers=_int_or_none(given.get("gpu_layers")),
-        draft_model="" if draft is None else draft.model,
+        draft_model=str(given.get("draft_model", "")) if draft is None else draft.model,
         draft_n_max=None if draft is None else draft.n_max,
         draft_n_min=None if draft is None else draft.n_min,
         draft_p_min=None if draft is None else draft.p_min,
         draft_gpu_layers=None if draft is None else draft.gpu_layers,
         verbosity=int(given.get("verbosity", LOG_VERBOSITY)),
+        parameters=parameters,
     )
 
 
@@ -165,26 +173,29 @@ def default_threads() -> int:
     return max(1, min(physical, usable) - 1)
 
 
-def _flags(args: tuple[str, ...]) -> dict[str, int | str]:
-    """Settings by name, parsed from flags in llama-server's form."""
+def _flags(args: tuple[str, ...]) -> tuple[dict[str, int | str], list[Parameter]]:
+    """Settings by name and further parameters, parsed from flags in llama-server's form."""
     given: dict[str, int | str] = {}
-    words = iter(args)
-    for word in words:
+    parameters: list[Parameter] = []
+    rest = list(args)
+    while rest:
+        word = rest.pop(0)
         flag, equals, value = word.partition("=")
-        if flag not in FLAGS:
-            near = difflib.get_close_matches(flag, FLAGS, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise RequestWrong(
-                f"the embedded engine has no flag {redacted_words([word])[0]!r}{hint} It takes {', '.join(FLAGS)}. "
-                "For any other flag of llama.cpp use engine: llama-server."
-            )
-        given[FLAGS[flag]] = _value(flag, value if equals else next(words, None))
-    return given
+        if flag in FLAGS:
+            given[FLAGS[flag]] = _value(flag, value if equals else rest.pop(0) if rest else None)
+            continue
+        found = parameter(word, rest)
+        if found is None:
+            raise unknown_flag(word, list(FLAGS))
+        parameters.append(found)
+    return given, parameters
 
 
 def _value(flag: str, text: str | None) -> int | str:
     if text is None:
         raise RequestWrong(f"{flag} needs a value after it")
+    if FLAGS[flag] == "draft_model":
+        return text
     if FLAGS[flag] == "flash_attn":
         if text not in FLASH_ATTN:
             raise RequestWrong(f"{flag} is one of {', '.join(FLASH_ATTN)}, not {text!r}")

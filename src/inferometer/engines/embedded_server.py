@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
@@ -16,7 +17,8 @@ class Settings(NamedTuple):
     """Settings of the server. None leaves a setting to llama.cpp. `context`: tokens of all slots together.
 
     `gpu_layers`: -1 as many as fit, -2 all. `flash_attn`: on, off or auto. `draft_model`: "" for no speculation.
-    `verbosity`: the log level; llama.cpp's default is 3.
+    `verbosity`: the log level; llama.cpp's default is 3. `parameters`: more attributes of CommonParams, each with its
+    value and the name of the value's enumeration, "" for a plain value.
     """
 
     model: str
@@ -25,8 +27,6 @@ class Settings(NamedTuple):
     parallel: int = 1
     host: str = "127.0.0.1"
     threads: int | None = None
-    batch: int | None = None
-    micro_batch: int | None = None
     flash_attn: str = "auto"
     gpu_layers: int | None = None
     draft_model: str = ""
@@ -35,6 +35,7 @@ class Settings(NamedTuple):
     draft_p_min: float | None = None
     draft_gpu_layers: int | None = None
     verbosity: int = 3
+    parameters: Sequence[Sequence[Any]] = ()
 
 
 def serve(settings: Settings) -> Any:
@@ -57,7 +58,7 @@ def serve(settings: Settings) -> Any:
         "off": flash_attn.LLAMA_FLASH_ATTN_TYPE_DISABLED,
         "auto": flash_attn.LLAMA_FLASH_ATTN_TYPE_AUTO,
     }[settings.flash_attn]
-    _set(params, n_batch=settings.batch, n_ubatch=settings.micro_batch, n_gpu_layers=settings.gpu_layers)
+    _set(params, n_gpu_layers=settings.gpu_layers)
     pools = [params.cpuparams, params.cpuparams_batch]
     if settings.draft_model:
         speculative = params.speculative
@@ -69,7 +70,26 @@ def serve(settings: Settings) -> Any:
         pools += [draft.cpuparams, draft.cpuparams_batch]
     for pool in pools:
         _set(pool, n_threads=settings.threads)
+    for attribute, value, enumeration in settings.parameters:
+        _set_attribute(params, attribute, _member(xllamacpp, enumeration, value) if enumeration else value)
     return xllamacpp.Server(params)
+
+
+def _member(xllamacpp: Any, enumeration: str, value: Any) -> Any:
+    """The member of one of the wheel's enumerations, or the members. Raises RuntimeError for an unknown one."""
+    members: Any = getattr(xllamacpp, enumeration)
+    try:
+        return [members[str(name)] for name in value] if isinstance(value, list) else members[value]
+    except KeyError as error:
+        known = ", ".join(member.name for member in members)
+        raise RuntimeError(f"{enumeration} has no member {error}; known: {known}") from error
+
+
+def _set_attribute(params: Any, path: str, value: Any) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        params = getattr(params, parent)
+    setattr(params, name, set(value) if isinstance(getattr(params, name), set) else value)
 
 
 def _set(target: Any, **values: float | None) -> None:

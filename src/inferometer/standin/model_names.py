@@ -7,14 +7,18 @@ from typing import Literal
 import msgspec
 
 from inferometer.base.errors import RequestWrong
+from inferometer.core.named_models import NAMED_MODELS
 from inferometer.core.spec import Arm
+from inferometer.standin.cache import default_cache_dir
+from inferometer.standin.named_model_files import named_model_file
 
 STANDIN = "standin:"
 SIZES = ("demo", "tiny")
 
 
 def resolve(arm: Arm) -> Arm:
-    """The arm with `standin:SIZE` replaced by files, for target and draft. Raises RequestWrong for an unknown size."""
+    """The arm with `standin:SIZE` and named models replaced by files, for target and draft. Raises RequestWrong for an
+    unknown size, and for a named model that is not on this machine."""
     model = _file(arm.model, "target")
     if arm.draft is None:
         return msgspec.structs.replace(arm, model=model)
@@ -28,11 +32,13 @@ def standin_file(size: str, role: Literal["target", "draft"]) -> Path:
         near = difflib.get_close_matches(size, SIZES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise RequestWrong(f"there is no stand-in of size {size!r}.{hint} Known: {', '.join(SIZES)}.")
-    from inferometer.standin.pairs import default_cache_dir, standin_pair  # imports numpy and gguf, so only when needed
+    from inferometer.standin.pairs import standin_pair  # imports numpy and gguf, so only when needed
 
     target, draft = standin_pair(default_cache_dir(), size)
     return target if role == "target" else draft
 
 
 def _file(name: str, role: Literal["target", "draft"]) -> str:
+    if name.lower() in NAMED_MODELS:
+        return str(named_model_file(name.lower()))
     return str(standin_file(name.removeprefix(STANDIN), role)) if name.startswith(STANDIN) else name

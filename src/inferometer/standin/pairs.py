@@ -1,7 +1,6 @@
 """Stand-in model files: writing them, and the cached pairs of target and draft."""
 
 import hashlib
-import os
 import re
 import time
 from contextlib import suppress
@@ -66,14 +65,6 @@ def demo_shapes() -> StandinPairShapes:
             tied=True,
         ),
     )
-
-
-def default_cache_dir() -> Path:
-    """$INFEROMETER_CACHE, else inferometer/ in $XDG_CACHE_HOME or ~/.cache. It need not exist yet."""
-    if own := os.environ.get("INFEROMETER_CACHE"):
-        return Path(own)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "inferometer"
 
 
 def standin_pair(cache_dir: Path, size: str = "demo", *, seed: int = 1) -> StandinPair:

