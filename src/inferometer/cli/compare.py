@@ -11,9 +11,11 @@ from inferometer.cli.options import (
     All,
     DialectOption,
     Effect,
+    Equivalence,
     FormatOption,
     JsonOption,
     Metrics,
+    PromptsOption,
     Quiet,
     format_of,
     shown_of,
@@ -39,6 +41,8 @@ def compare(
         str | None, typer.Option(help="Metric that the verdict is about.", show_default="the first study's")
     ] = None,
     effect: Effect = 5.0,
+    prompts: PromptsOption = "sampled",
+    equivalence: Equivalence = 2.0,
     pair: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,6 +62,8 @@ def compare(
         RunOptions,
         checked_dialect,
         checked_effect,
+        checked_equivalence,
+        checked_prompts,
         exit_code,
         rendered,
         rendered_engine_rows,
@@ -66,7 +72,13 @@ def compare(
     from inferometer.results.comparison import comparison_of
 
     dialect, effect_percent = checked_dialect(metric_dialect), checked_effect(effect)
-    asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
+    asked = RunOptions(
+        format_of(format, as_json),
+        shown_of(all_rows, metrics),
+        quiet,
+        checked_prompts(prompts),
+        checked_equivalence(equivalence),
+    )
     if pair and no_pairs:
         raise RequestWrong("--pair and --no-pairs exclude each other: give one.")
     found = inputs_of(sources)
@@ -83,6 +95,8 @@ def compare(
         effect_percent=effect_percent,
         foreign=found.trials(dialect),
         pairs=None if no_pairs else pair or (),
+        prompts=asked.prompts,
+        equivalence_percent=asked.equivalence_percent,
     )
     print(rendered(comparison, asked, found.engine_rows), end="")
     raise typer.Exit(exit_code(comparison))

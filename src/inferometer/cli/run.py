@@ -10,10 +10,12 @@ from inferometer.cli.options import (
     All,
     DialectOption,
     Effect,
+    Equivalence,
     FormatOption,
     JsonOption,
     Metrics,
     OutFolder,
+    PromptsOption,
     Quiet,
     format_of,
     shown_of,
@@ -46,6 +48,8 @@ def run(
         typer.Option(help="Metric that the verdict is about.", show_default="the file's, or output_throughput"),
     ] = None,
     effect: Effect = 5.0,
+    prompts: PromptsOption = "sampled",
+    equivalence: Equivalence = 2.0,
     workers: Annotated[
         int | None, typer.Option(help="Number of load processes.", show_default="the file's, or 1")
     ] = None,
@@ -74,6 +78,8 @@ def run(
         RunOptions,
         checked_dialect,
         checked_effect,
+        checked_equivalence,
+        checked_prompts,
         default_folder,
         request_headers,
         run_and_report,
@@ -97,7 +103,13 @@ def run(
     if given:
         spec = check_study(msgspec.structs.replace(spec, **given), "the command line")
     dialect = checked_dialect(metric_dialect)
-    asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
+    asked = RunOptions(
+        format_of(format, as_json),
+        shown_of(all_rows, metrics),
+        quiet,
+        checked_prompts(prompts),
+        checked_equivalence(equivalence),
+    )
     if resume and out is None:
         raise RequestWrong("--resume needs --out: name the folder of the study to continue.")
     folder = out or default_folder(study.stem)
