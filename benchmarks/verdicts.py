@@ -12,6 +12,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import argparse
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from scipy import special
+
 from inferometer.testing.simulated import KEYS, Design, Machine, any_wrong, rates
 
 MACHINES = {
@@ -43,6 +46,7 @@ def main() -> None:
     power(studies)
     several_arms(studies // 2)
     one_start(studies)
+    not_adopted(100 * studies)
 
 
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -134,6 +138,41 @@ def one_start(studies: int) -> None:
 
     head = ("starts differ by", "intervals that exclude 0", "verdicts that show a difference")
     table("Equal arms with one start for all rounds (%)", head, rows())
+
+
+def not_adopted(studies: int) -> None:
+    """Coverage of ways to borrow strength at 4 rounds of 30 prompts, for starts that vary by 0 to 3 times what the
+    requests' noise leaves in a round."""
+    rng, rounds, prompts, prior = np.random.default_rng(1), 4, 30, 4
+    freedom, noise_freedom = rounds - 1, (rounds - 1) * (prompts - 1)
+
+    def quantile(degrees: float) -> float:
+        return float(special.stdtrit(degrees, 0.975))
+
+    def rows() -> Iterable[Sequence[str]]:
+        for ratio in (0.0, 0.5, 1.0, 2.0, 3.0):
+            variance = 1 + ratio**2
+            between = variance * rng.chisquare(freedom, studies) / freedom
+            noise = rng.chisquare(noise_freedom, studies) / noise_freedom
+            error = np.abs(rng.normal(0, np.sqrt(variance), studies))
+            pooled = (freedom * between + noise_freedom * noise) / (freedom + noise_freedom)
+            is_alike = between / noise < special.fdtri(freedom, noise_freedom, 0.75)
+            alike = quantile(freedom + noise_freedom) * np.sqrt(pooled)
+            student = quantile(freedom) * np.sqrt(between)
+            moderated = quantile(freedom + prior) * np.sqrt((prior * noise + freedom * between) / (prior + freedom))
+            others = rng.chisquare(2 * freedom, studies) / (2 * freedom)  # two quiet arms, whose starts do not vary
+            arms = quantile(3 * freedom) * np.sqrt((between + 2 * others) / 3)
+            halves = (student, np.where(is_alike, alike, student), moderated, arms)
+            yield f"{ratio:g}", *(percents([float((error <= half).mean())]) for half in halves)
+
+    head = (
+        "starts vary by",
+        "Student (used)",
+        "pooled with request noise after a test",
+        "moderated",
+        "pooled over arms",
+    )
+    table("Other intervals of these prompts at 4 rounds: how often they contain the truth (%)", head, rows())
 
 
 if __name__ == "__main__":

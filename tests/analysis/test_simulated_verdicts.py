@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import Comparison, Interval
 from inferometer.metrics.summary import TrialSummary
-from inferometer.testing.simulated import KEYS, Design, Machine, any_wrong, rates, simulated, study, summaries
+from inferometer.testing.simulated import KEYS, Design, Machine, any_wrong, rates, study
 
 STUDIES = 300
 ERROR = 3 * (0.05 * 0.95 / STUDIES) ** 0.5
@@ -115,13 +115,12 @@ def test_no_verdict_contradicts_its_interval(found):
 
 
 def test_the_interval_of_these_prompts_lies_in_that_of_prompts_like_these():
-    one = study(Machine(prompt_spread=0.1), Design(5, "requests"), np.random.default_rng(3)).primary_row.differences[0]
+    machine, design = Machine(prompt_spread=0.1), Design(5, "requests")
+    one = study(machine, design, np.random.default_rng(3)).primary_row.differences[0]
     wide, narrow = one.prompts_like_these, one.these_prompts
     assert wide.low_percent < narrow.low_percent < narrow.high_percent < wide.high_percent
     assert (wide.basis, narrow.basis) == ("trials and prompts", "trials")
-    fixed = compare(
-        summaries(simulated(Machine(prompt_spread=0.1), Design(5, "requests"), np.random.default_rng(3))), prompts="fixed"
-    )
+    fixed = study(machine, design, np.random.default_rng(3), prompts="fixed")
     assert fixed.primary_row.differences[0].low_percent == narrow.low_percent
 
 

@@ -1,8 +1,8 @@
 """Studies whose truth is known: rounds of arms drawn from a model of what varies, for testing the statistics.
 
 Times are lognormal around a prompt's own: an arm bears on prompts unequally, a request varies by itself, each start of
-an engine has a speed of its own, and all arms share a machine whose speed changes with time. Requests take one step of
-time each, in the order in which a study sends them.
+an engine is a little faster or slower, and all arms share a machine whose speed changes with time. Requests take one
+step of time each, in the order in which a study sends them.
 """
 
 from collections.abc import Callable
@@ -179,7 +179,7 @@ def _summary(found: Simulated, arm: int, number: int, keys: tuple[str, ...]) -> 
     )
 
 
-class Rate(msgspec.Struct, frozen=True):
+class IntervalRates(msgspec.Struct, frozen=True):
     """Of many studies: how often the interval of one metric excluded 0, how often it contained the truth, and its
     median half-width in percent."""
 
@@ -190,7 +190,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 def rates(
     machine: Machine, design: Design, studies: int, seed: int, *, keys: tuple[str, ...] = KEYS
-) -> dict[tuple[str, Prompts], Rate]:
+) -> dict[tuple[str, Prompts], IntervalRates]:
     """Of studies of two arms, each metric judged by itself.
 
     The truth for other prompts is the slow-down that was built in; that for these prompts is their own ratio, which is
@@ -216,9 +216,9 @@ def rates(
     return {key: _rate(outcomes) for key, outcomes in found.items()}
 
 
-def _rate(outcomes: list[tuple[bool, bool, float]]) -> Rate:
+def _rate(outcomes: list[tuple[bool, bool, float]]) -> IntervalRates:
     different, covered, half = zip(*outcomes, strict=True)
-    return Rate(float(np.mean(different)), float(np.mean(covered)), float(np.median(half)))
+    return IntervalRates(float(np.mean(different)), float(np.mean(covered)), float(np.median(half)))
 
 
 def any_wrong(machine: Machine, design: Design, studies: int, seed: int) -> float:
