@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inferometer.analysis.comparison import EFFECT_PERCENT, Comparison
+from inferometer.analysis.comparison import EFFECT_PERCENT, EQUIVALENCE_PERCENT, Comparison, Prompts
 from inferometer.core.spec import Spec
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.results.read import Study
@@ -42,12 +42,23 @@ def compare(
     effect_percent: float = EFFECT_PERCENT,
     percentiles: Sequence[float] = (99,),
     pairs: Sequence[str] | None = (),
+    prompts: Prompts = "sampled",
+    equivalence_percent: float = EQUIVALENCE_PERCENT,
 ) -> Comparison:
     """The arms of one study with each other; of several studies (read ones, folders or zips) each arm with the arm of
     the same name in the first study that has one.
 
-    `pairs` as `--pair` takes them; None: all arms with each other. `metric`: what the verdict is about.
+    `pairs` as `--pair` takes them; None: all arms with each other. `metric`: what the verdict is about. `prompts`:
+    "fixed" for verdicts on these very prompts, "sampled" for prompts like these. `equivalence_percent`: differences
+    within this bound are the verdict "same".
     """
     return comparison_of(
-        studies, metric_dialect, percentiles, primary=metric, effect_percent=effect_percent, pairs=pairs
+        studies,
+        metric_dialect,
+        percentiles,
+        primary=metric,
+        effect_percent=effect_percent,
+        pairs=pairs,
+        prompts=prompts,
+        equivalence_percent=equivalence_percent,
     )

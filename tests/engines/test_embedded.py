@@ -24,7 +24,8 @@ def test_settings_come_from_the_arm_and_its_flags():
     )
     settings = settings_of(arm, 8081)
     assert (settings.model, settings.port, settings.threads) == ("m.gguf", 8081, 2)
-    assert (settings.parallel, settings.flash_attn, settings.batch, settings.micro_batch) == (3, "off", 256, 128)
+    assert (settings.parallel, settings.flash_attn) == (3, "off")
+    assert settings.parameters == [("n_batch", 256, ""), ("n_ubatch", 128, "")]
     assert settings.gpu_layers == -2
     assert (settings.draft_model, settings.draft_n_max, settings.draft_n_min) == ("d.gguf", 4, None)
 

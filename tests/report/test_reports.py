@@ -265,7 +265,7 @@ def test_a_spread_over_prompts_is_not_shown_as_a_deviation():
 
 
 def test_a_row_that_needs_more_requests_names_their_number():
-    values = {"p99_ttft_ms": 100.0, "output_throughput": 5.0}
+    values: dict[str, float | None] = {"p99_ttft_ms": 100.0, "output_throughput": 5.0}
     trials = [TrialSummary(arm, n, values, counts={"p99_ttft_ms": 50}) for n in (1, 2) for arm in "ab"]
     assert rows_of(compare(trials))["P99 TTFT (ms)"][4] == "needs 368 requests"
 

@@ -7,10 +7,10 @@ from gguf import GGMLQuantizationType, GGUFReader
 
 from inferometer.base.errors import RequestWrong
 from inferometer.standin import random_weights
+from inferometer.standin.cache import default_cache_dir
 from inferometer.standin.pairs import (
     TINY_DRAFT,
     TINY_TARGET,
-    default_cache_dir,
     demo_shapes,
     standin_pair,
     write_standin,

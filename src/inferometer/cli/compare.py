@@ -11,11 +11,13 @@ from inferometer.cli.options import (
     All,
     DialectOption,
     Effect,
+    Equivalence,
     FailIf,
     FailIfInconclusive,
     FormatOption,
     JsonOption,
     Metrics,
+    PromptsOption,
     Quiet,
     Why,
     format_of,
@@ -44,6 +46,8 @@ def compare(
         str | None, typer.Option(help="Metric that the verdict is about.", show_default="the first study's")
     ] = None,
     effect: Effect = 5.0,
+    prompts: PromptsOption = "sampled",
+    equivalence: Equivalence = 2.0,
     pair: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,6 +69,8 @@ def compare(
         RunOptions,
         checked_dialect,
         checked_effect,
+        checked_equivalence,
+        checked_prompts,
         exit_code,
         rendered,
         rendered_engine_rows,
@@ -77,6 +83,8 @@ def compare(
         format_of(format, as_json),
         shown_of(all_rows, metrics),
         quiet,
+        checked_prompts(prompts),
+        checked_equivalence(equivalence),
         gates_of(fail_if, fail_if_inconclusive),
         why,
     )
@@ -96,6 +104,8 @@ def compare(
         effect_percent=effect_percent,
         foreign=found.trials(dialect),
         pairs=None if no_pairs else pair or (),
+        prompts=asked.prompts,
+        equivalence_percent=asked.equivalence_percent,
     )
     print(rendered(comparison, asked, found.engine_rows), end="")
     raise typer.Exit(exit_code(comparison, asked.gates))

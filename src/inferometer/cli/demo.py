@@ -4,7 +4,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inferometer.cli.options import All, FormatOption, JsonOption, Metrics, OutFolder, Quiet, Why, format_of, shown_of
+from inferometer.cli.options import (
+    All,
+    Equivalence,
+    FormatOption,
+    JsonOption,
+    Metrics,
+    OutFolder,
+    PromptsOption,
+    Quiet,
+    Why,
+    format_of,
+    shown_of,
+)
 
 if TYPE_CHECKING:
     from inferometer.core.spec import Spec
@@ -22,14 +34,29 @@ def demo(
     format: FormatOption = "terminal",
     as_json: JsonOption = False,
     quiet: Quiet = False,
+    prompts: PromptsOption = "sampled",
+    equivalence: Equivalence = 2.0,
 ) -> None:
     """Try it: speculative decoding on a small model, no GPU.
 
     Compares the embedded engine with and without a draft model. Nothing is downloaded and no server is needed.
     """
-    from inferometer.cli.output import RunOptions, default_folder, run_and_report
+    from inferometer.cli.output import (
+        RunOptions,
+        checked_equivalence,
+        checked_prompts,
+        default_folder,
+        run_and_report,
+    )
 
-    asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet, why=why)
+    asked = RunOptions(
+        format_of(format, as_json),
+        shown_of(all_rows, metrics),
+        quiet,
+        checked_prompts(prompts),
+        checked_equivalence(equivalence),
+        why=why,
+    )
     spec = demo_spec(num_prompts, max_tokens, trials, seed)
     raise typer.Exit(run_and_report(spec, out or default_folder("demo"), asked))
 

@@ -20,6 +20,15 @@ DialectOption = Annotated[
 Effect = Annotated[
     float, typer.Option(help="Report how many trials are needed to detect a difference of this many percent.")
 ]
+PromptsOption = Annotated[
+    str,
+    typer.Option(
+        "--prompts",
+        help="Verdict for prompts like these (sampled: other rounds and prompts) or for these prompts (fixed: other "
+        "rounds only).",
+    ),
+]
+Equivalence = Annotated[float, typer.Option(help="Call arms the same if the interval lies within ± this many percent.")]
 FormatOption = Annotated[str, typer.Option("--format", help="Output format: terminal, md or json.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Same as --format json: all rows, unrounded.")]
 Quiet = Annotated[

@@ -13,7 +13,7 @@ from typing import cast, get_args
 
 import msgspec
 
-from inferometer.analysis.comparison import EFFECT_PERCENT, Comparison
+from inferometer.analysis.comparison import EFFECT_PERCENT, EQUIVALENCE_PERCENT, Comparison, Prompts
 from inferometer.base.errors import Interrupted, RequestWrong
 from inferometer.base.text import escape_for_display, escape_for_markdown
 from inferometer.base.units import value_text
@@ -44,12 +44,14 @@ NOT_VALID = 3
 
 
 class RunOptions(msgspec.Struct, frozen=True):
-    """How to print the result: one of FORMATS, which rows, whether to print nothing else. `gates` fail the command.
-    `why`: the whole commentary: design, speculation, notes."""
+    """How to judge and print the result: one of FORMATS, which rows, whether to print nothing else, and `prompts` and
+    `equivalence_percent` as in Comparison. `gates` fail the command. `why`: with the whole commentary."""
 
     format: str = "terminal"
     rows: RowSelection = DEFAULT_ROWS
     quiet: bool = False
+    prompts: Prompts = "sampled"
+    equivalence_percent: float = EQUIVALENCE_PERCENT
     gates: Gates = NO_GATES
     why: bool = False
 
@@ -77,7 +79,13 @@ def run_and_report(
     """
 
     def report(study: Study) -> Comparison:
-        page = page_of([study], dialect, effect_percent=effect_percent)
+        page = page_of(
+            [study],
+            dialect,
+            effect_percent=effect_percent,
+            prompts=asked.prompts,
+            equivalence_percent=asked.equivalence_percent,
+        )
         comparison = page.comparison
         write_summary(study, comparison, asked.rows)
         print(rendered(comparison, asked, report=str(folder / REPORT)), end="", flush=True)
@@ -314,6 +322,19 @@ def checked_dialect(name: str) -> MetricDialect:
     if name not in known:
         raise RequestWrong(f"unknown metric dialect {name!r}; known: {', '.join(known)}.")
     return cast("MetricDialect", name)
+
+
+def checked_prompts(name: str) -> Prompts:
+    known: tuple[str, ...] = get_args(Prompts)
+    if name not in known:
+        raise RequestWrong(f"unknown --prompts {name!r}; known: {', '.join(known)}.")
+    return cast("Prompts", name)
+
+
+def checked_equivalence(percent: float) -> float:
+    if not 0 < percent < 100:
+        raise RequestWrong(f"--equivalence must be between 0 and 100 percent, not {percent:g}.")
+    return percent
 
 
 def checked_effect(percent: float) -> float:

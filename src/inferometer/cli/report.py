@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inferometer.base.errors import RequestWrong
-from inferometer.cli.options import DialectOption
+from inferometer.cli.options import DialectOption, Equivalence, PromptsOption
 from inferometer.cli.page_file import REPORT, write_file, write_page
 
 if TYPE_CHECKING:
@@ -29,15 +29,23 @@ def report(
     metric: Annotated[
         str | None, typer.Option(help="Metric that the verdict is about.", show_default="the first study's")
     ] = None,
+    prompts: PromptsOption = "sampled",
+    equivalence: Equivalence = 2.0,
 ) -> None:
     """Write one HTML page with verdict, tables and pictures.
 
     The page also has the findings, each request and the configuration. It loads nothing from the network.
     """
-    from inferometer.cli.output import checked_dialect, exit_code
+    from inferometer.cli.output import checked_dialect, checked_equivalence, checked_prompts, exit_code
     from inferometer.results.study_page import page_of
 
-    page = page_of(studies, checked_dialect(metric_dialect), primary=metric)
+    page = page_of(
+        studies,
+        checked_dialect(metric_dialect),
+        primary=metric,
+        prompts=checked_prompts(prompts),
+        equivalence_percent=checked_equivalence(equivalence),
+    )
     file = write_page(page, out or studies[0] / REPORT)
     print(file)
     if open_it:

@@ -11,6 +11,7 @@ from inferometer.cli.options import (
     DialectOption,
     DryRunFlag,
     Effect,
+    Equivalence,
     FailIf,
     FailIfInconclusive,
     Force,
@@ -18,6 +19,7 @@ from inferometer.cli.options import (
     JsonOption,
     Metrics,
     OutFolder,
+    PromptsOption,
     Quiet,
     Why,
     format_of,
@@ -53,6 +55,8 @@ def run(
         typer.Option(help="Metric that the verdict is about.", show_default="the file's, or output_throughput"),
     ] = None,
     effect: Effect = 5.0,
+    prompts: PromptsOption = "sampled",
+    equivalence: Equivalence = 2.0,
     workers: Annotated[
         int | None, typer.Option(help="Number of load processes.", show_default="the file's, or 1")
     ] = None,
@@ -85,6 +89,8 @@ def run(
         RunOptions,
         checked_dialect,
         checked_effect,
+        checked_equivalence,
+        checked_prompts,
         default_folder,
         remove_study,
         request_headers,
@@ -114,6 +120,8 @@ def run(
         format_of(format, as_json),
         shown_of(all_rows, metrics),
         quiet,
+        checked_prompts(prompts),
+        checked_equivalence(equivalence),
         gates_of(fail_if, fail_if_inconclusive),
         why,
     )

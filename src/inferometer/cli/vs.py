@@ -11,6 +11,7 @@ from inferometer.base.errors import RequestWrong
 from inferometer.cli.options import (
     All,
     DryRunFlag,
+    Equivalence,
     FailIf,
     FailIfInconclusive,
     Force,
@@ -18,6 +19,7 @@ from inferometer.cli.options import (
     JsonOption,
     Metrics,
     OutFolder,
+    PromptsOption,
     Quiet,
     Why,
     format_of,
@@ -98,6 +100,8 @@ def vs(
     ] = False,
     metric: Annotated[str, typer.Option(help="Metric that the verdict is about.")] = "output_throughput",
     seed: Annotated[int, typer.Option(help="Random seed: selects and orders the prompts.")] = 1,
+    prompts: PromptsOption = "sampled",
+    equivalence: Equivalence = 2.0,
     fail_if: FailIf = None,
     fail_if_inconclusive: FailIfInconclusive = False,
     save_spec: Annotated[Path | None, typer.Option(help="Write the study as a file for `inferometer run`.")] = None,
@@ -125,7 +129,14 @@ def vs(
 
       inferometer vs "llama-server -m a.gguf -t {t}" --sweep t=1,2,4
     """
-    from inferometer.cli.output import RunOptions, default_folder, request_headers, run_or_show
+    from inferometer.cli.output import (
+        RunOptions,
+        checked_equivalence,
+        checked_prompts,
+        default_folder,
+        request_headers,
+        run_or_show,
+    )
     from inferometer.core.spec_file import to_yaml
     from inferometer.results.metric_names import known_metric
 
@@ -133,6 +144,8 @@ def vs(
         format_of(format, as_json),
         shown_of(all_rows, metrics),
         quiet,
+        checked_prompts(prompts),
+        checked_equivalence(equivalence),
         gates_of(fail_if, fail_if_inconclusive),
         why,
     )

@@ -79,7 +79,7 @@ def _member(xllamacpp: Any, enumeration: str, value: Any) -> Any:
     """The member of one of the wheel's enumerations, or the members. Raises RuntimeError for an unknown one."""
     members: Any = getattr(xllamacpp, enumeration)
     try:
-        return [members[str(name)] for name in value] if isinstance(value, list) else members[value]
+        return members[value] if isinstance(value, str) else [members[name] for name in value]
     except KeyError as error:
         known = ", ".join(member.name for member in members)
         raise RuntimeError(f"{enumeration} has no member {error}; known: {known}") from error

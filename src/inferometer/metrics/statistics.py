@@ -68,13 +68,14 @@ class Resampling:
         share = np.full(groups, 1 / groups) if groups else np.zeros(0)
         drawn = rng.multinomial(groups, share, REPLICATES) if groups else np.zeros((REPLICATES, 0))
         self._weights = drawn.astype(np.float32)
+        self._exact_weights = drawn.astype(np.float64)
         self._last: tuple[Series, Floats, Any] | None = None
 
     def totals(self, series: Series) -> Floats:
         """The sum of the values in each replicate."""
         groups = self._weights.shape[1]
         sums = np.bincount(self._group[series.positions], series.values, groups) if groups else np.zeros(0)
-        return self._weights.astype(np.float64) @ sums
+        return self._exact_weights @ sums
 
     def means(self, series: Series) -> Floats:
         """The mean of the values in each replicate; NaN for a replicate without values."""

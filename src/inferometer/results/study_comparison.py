@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from inferometer.analysis.compare import compare
-from inferometer.analysis.comparison import EFFECT_PERCENT, PRIMARY, Comparison
+from inferometer.analysis.comparison import EFFECT_PERCENT, EQUIVALENCE_PERCENT, PRIMARY, Comparison, Prompts
 from inferometer.analysis.pairing import Pair, Place, pairs_by_name, pairs_from_arguments
 from inferometer.analysis.set_ups import StudyExtent, arm_set_ups
 from inferometer.analysis.validity import ArmTrials, findings
@@ -36,6 +36,8 @@ class ComparisonRequest(msgspec.Struct, frozen=True):
     effect_percent: float = EFFECT_PERCENT
     foreign: Mapping[int, Sequence[TrialSummary]] = {}
     pairs: Sequence[str] | None = ()
+    prompts: Prompts = "sampled"
+    equivalence_percent: float = EQUIVALENCE_PERCENT
 
 
 def comparison_of(
@@ -47,17 +49,22 @@ def comparison_of(
     effect_percent: float = EFFECT_PERCENT,
     foreign: Mapping[int, Sequence[TrialSummary]] = {},
     pairs: Sequence[str] | None = (),
+    prompts: Prompts = "sampled",
+    equivalence_percent: float = EQUIVALENCE_PERCENT,
 ) -> Comparison:
     """The arms of one study with each other. Of several studies: each arm with the arm of the same name in the first
     study that has one, or all arms with each other where no two studies share a name.
 
     An arm whose name occurs twice is called `study/arm`. `foreign`: trials of other tools, by the number of studies
     that precede them. `pairs`: the arms to compare instead, each as BASELINE:ARM; None, or `foreign` without pairs:
-    all arms with each other. `primary` None: the metric of the first study. Raises StudyUnreadable where nothing was
+    all arms with each other. `primary` None: the metric of the first study. `prompts` and `equivalence_percent` as in
+    Comparison. Raises StudyUnreadable where nothing was
     measured, and RequestWrong for an unknown metric or arm.
     """
     with paused_collection():
-        request = ComparisonRequest(tuple(percentiles), primary, effect_percent, foreign, pairs)
+        request = ComparisonRequest(
+            tuple(percentiles), primary, effect_percent, foreign, pairs, prompts, equivalence_percent
+        )
         return compared(study_arms(folders, dialect, foreign), request)
 
 
@@ -86,6 +93,8 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         looked_at=any(study.spec.until is not None for study in studies),
         speculation=drafting,
         pairs=paired.names,
+        prompts=request.prompts,
+        equivalence_percent=request.equivalence_percent,
     )
     workload_notes = dict.fromkeys(note for study in studies for note in study.notes)
     notes = (*comparison.notes, *workload_notes, *paired.notes, *_sampling_note(studies), *single_run_notes(summaries))
@@ -128,7 +137,8 @@ def _summaries(arms: StudyArms, request: ComparisonRequest) -> list[TrialSummary
                 summary = summarize_view(
                     trial, request.percentiles, study=home, plan=plan_id or home, with_replicates=True
                 )
-                found.append(msgspec.structs.replace(summary, arm=arm.name))
+                start = f"{home} {arm.name}" if study.spec.restart == "never" or arm.arm.runs_already else ""
+                found.append(msgspec.structs.replace(summary, arm=arm.name, start=start))
     return with_chunk_gaps([*found, *request.foreign.get(len(arms.studies), ())])
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from inferometer.analysis.comparison import EFFECT_PERCENT
+from inferometer.analysis.comparison import EFFECT_PERCENT, EQUIVALENCE_PERCENT, Prompts
 from inferometer.analysis.validity import ArmTrials
 from inferometer.core.record import Fact
 from inferometer.core.spec_file import to_yaml
@@ -21,12 +21,21 @@ def page_of(
     *,
     primary: str | None = None,
     effect_percent: float = EFFECT_PERCENT,
+    prompts: Prompts = "sampled",
+    equivalence_percent: float = EQUIVALENCE_PERCENT,
 ) -> Page:
     """The comparison of all arms of these studies with each other, with pictures, requests and what ran. Raises what
     `comparison_of` raises."""
     with paused_collection():
         arms = study_arms(folders, dialect)
-        comparison = compared(arms, ComparisonRequest(primary=primary, effect_percent=effect_percent, pairs=None))
+        request = ComparisonRequest(
+            primary=primary,
+            effect_percent=effect_percent,
+            pairs=None,
+            prompts=prompts,
+            equivalence_percent=equivalence_percent,
+        )
+        comparison = compared(arms, request)
         names = (study.spec.name or study.folder.resolve().name for study in arms.studies)
         ran = [_run_info(study, own) for study, own in zip(arms.studies, arms.by_study, strict=True)]
         return page(" and ".join(dict.fromkeys(names)), comparison, arms.measured, ran)

@@ -1,114 +1,238 @@
-"""Simulated studies with known truth: trials of two arms drawn from a model of the variation, to test the statistics.
+"""Studies whose truth is known: rounds of arms drawn from a model of what varies, for testing the statistics.
 
-Times are lognormal around a time for each prompt. The effect of an arm differs between prompts (`prompt_spread`), each
-request varies (`noise`), and the machine's speed differs between trials (`trial_spread`), wanders from trial to trial
-(`walk`) and may drift (`trend`, per trial). The order of trials is that of a real study.
+Times are lognormal around a prompt's own: an arm bears on prompts unequally, a request varies by itself, each start of
+an engine is a little faster or slower, and all arms share a machine whose speed changes with time. Requests take one
+step of time each, in the order in which a study sends them.
 """
+
+from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 import numpy as np
 
 from inferometer.analysis.compare import compare
-from inferometer.analysis.comparison import Comparison
-from inferometer.core.record import RequestRecord, Trial
+from inferometer.analysis.comparison import Comparison, Prompts
+from inferometer.analysis.estimates import evidence
 from inferometer.core.spec import Arm, Spec
 from inferometer.core.study import trial_order
-from inferometer.metrics.measures import RequestView, TrialView
-from inferometer.metrics.request_timing import RequestTiming
 from inferometer.metrics.rows import METRICS_BY_KEY
+from inferometer.metrics.statistics import CONFIDENCE, Floats, Series, resampling
 from inferometer.metrics.summary import TrialSummary
 
 KEYS = ("output_throughput", "median_ttft_ms", "mean_tpot_ms")
 _TOKENS = 100
+_TTFT_S = 0.1
+_TPOT_S = 0.01
 
 
 class SimulatedMachine(msgspec.Struct, frozen=True):
-    """The sources of variation, as standard deviations of logarithms."""
+    """What varies, as standard deviations of logarithms.
+
+    `length_spread`: of the prompts; `answer_spread`: of the answers, which have 100 tokens in the median (with 1.5, few
+    requests take most of the time). `prompt_spread`: of what an arm does to a prompt. `noise`: of a request by itself.
+    `start_spread`: of an engine's starts. `trial_spread`: of the machine, drawn anew for each block of one trial's
+    requests. `walk`: of the machine's random walk over one trial's requests; `trend`: its steady change over them.
+    `slow_share` of requests take `slow_factor` times as long. A neighbour is busy for bursts of 10 requests on average,
+    in `busy_share` of the time, and slows the machine by `busy_slow_down`.
+    """
 
     prompts: int = 30
+    length_spread: float = 0.6
+    answer_spread: float = 0.0
     prompt_spread: float = 0.0
     noise: float = 0.05
+    start_spread: float = 0.0
     trial_spread: float = 0.02
     walk: float = 0.02
     trend: float = 0.0
+    slow_share: float = 0.0
+    slow_factor: float = 5.0
+    busy_share: float = 0.0
+    busy_slow_down: float = 0.3
 
 
-def study(
-    machine: SimulatedMachine, trials: int, rng: np.random.Generator, *, slow_down: float = 0.0, looked_at: bool = False
-) -> Comparison:
-    """Arms `a` and `b` with `trials` trials each; every time of `b` is longer by the factor 1 + `slow_down`."""
-    return compare(summaries(machine, trials, rng, slow_down=slow_down), looked_at=looked_at)
+class Design(msgspec.Struct, frozen=True):
+    """`order`: whole trials in turn, or one request to each arm in turn. `slow_down`: of every arm except the first.
+    `restarts`: each round has new starts; else one start serves all rounds."""
+
+    rounds: int = 4
+    order: Literal["trials", "requests"] = "trials"
+    arms: int = 2
+    slow_down: float = 0.0
+    restarts: bool = True
 
 
-def summaries(
-    machine: SimulatedMachine, trials: int, rng: np.random.Generator, *, slow_down: float = 0.0
-) -> list[TrialSummary]:
-    """The trials of such a study, in the order in which they were played."""
-    spec = Spec(arms={name: Arm(engine="external", url="http://h") for name in ("a", "b")}, trials=trials)
-    lengths = rng.normal(0, 0.6, machine.prompts)
-    biases = {name: rng.normal(0, machine.prompt_spread, (2, machine.prompts)) for name in ("a", "b")}
-    speed = 0.0
-    found: list[TrialSummary] = []
-    for trial in trial_order(spec):
-        speed += rng.normal(0, machine.walk) + machine.trend
-        level = speed + rng.normal(0, machine.trial_spread)
-        if trial.arm_name == "b":
-            level += np.log1p(slow_down)
-        noise = rng.normal(0, machine.noise, (2, machine.prompts))
-        ttft_s, tpot_s = np.exp(level + biases[trial.arm_name] + noise + np.stack([lengths, np.zeros(machine.prompts)]))
-        found.append(_summary(trial.arm_name, trial.number, 0.1 * ttft_s, 0.01 * tpot_s))
+class Simulated(msgspec.Struct, frozen=True):
+    """Times of one study in seconds, by arm, round and prompt. `tokens`: by prompt. `ratios`: by metric key, the true
+    ratio of the second arm to the first for these very prompts, if it has a simple form."""
+
+    ttft_s: Floats
+    tpot_s: Floats
+    tokens: Floats
+    ratios: dict[str, float]
+    restarts: bool = True
+
+    @property
+    def latency_s(self) -> Floats:
+        return self.ttft_s + self.tpot_s * (self.tokens - 1)
+
+
+def simulated(machine: SimulatedMachine, design: Design, rng: np.random.Generator) -> Simulated:
+    """One study."""
+    arms, rounds, prompts = design.arms, design.rounds, machine.prompts
+    machine_log = _machine(machine, arms * rounds * prompts, rng)[_steps(design, prompts)]
+    starts = rng.normal(0, machine.start_spread, (arms, rounds if design.restarts else 1, 1))
+    own = np.where(np.arange(arms) > 0, np.log1p(design.slow_down), 0.0)[:, None, None]
+    lengths = rng.normal(0, machine.length_spread, prompts)
+    tokens = np.maximum(2, np.round(_TOKENS * np.exp(rng.normal(0, machine.answer_spread, prompts))))
+    biases = rng.normal(0, machine.prompt_spread, (2, arms, 1, prompts)) + own
+    slow = np.where(rng.random((arms, rounds, prompts)) < machine.slow_share, np.log(machine.slow_factor), 0.0)
+    logs = machine_log + starts + biases + slow + rng.normal(0, machine.noise, (2, arms, rounds, prompts))
+    ttft_s, tpot_s = _TTFT_S * np.exp(logs[0] + lengths), _TPOT_S * np.exp(logs[1])
+    true_ttft, true_tpot = _TTFT_S * np.exp(biases[0] + lengths), _TPOT_S * np.exp(biases[1])
+    latency = (true_ttft + true_tpot * (tokens - 1)).sum(axis=(1, 2))
+    tpot = true_tpot.mean(axis=(1, 2))
+    ratios = {"output_throughput": latency[0] / latency[1], "mean_tpot_ms": tpot[1] / tpot[0]} if arms > 1 else {}
+    return Simulated(ttft_s, tpot_s, tokens, ratios, design.restarts)
+
+
+def _machine(machine: SimulatedMachine, steps: int, rng: np.random.Generator) -> Floats:
+    """The logarithm of the machine's slowness at each step of time."""
+    blocks = rng.normal(0, machine.trial_spread, steps // machine.prompts)
+    walk = np.cumsum(rng.normal(0, machine.walk / np.sqrt(machine.prompts), steps))
+    trend = np.arange(steps) * machine.trend / machine.prompts
+    return np.repeat(blocks, machine.prompts) + walk + trend + _bursts(machine, steps, rng)
+
+
+def _bursts(machine: SimulatedMachine, steps: int, rng: np.random.Generator) -> Floats:
+    """Where a neighbour is busy: its bursts and pauses have exponential lengths."""
+    found = np.zeros(steps)
+    if not machine.busy_share:
+        return found
+    pause = 10 * (1 - machine.busy_share) / machine.busy_share
+    at = 0.0 if rng.random() < machine.busy_share else rng.exponential(pause)
+    while at < steps:
+        end = at + rng.exponential(10)
+        found[round(at) : round(end)] = np.log1p(machine.busy_slow_down)
+        at = end + rng.exponential(pause)
     return found
 
 
-def _summary(arm: str, number: int, ttft_s: np.ndarray, tpot_s: np.ndarray) -> TrialSummary:
-    """A closed loop of one stream: each request begins when the one before has ended."""
-    requests: list[RequestView] = []
-    at_ns = 0
-    for index, (first_s, token_s) in enumerate(zip(ttft_s.tolist(), tpot_s.tolist(), strict=True)):
-        first_ns, latency_ns = round(first_s * 1e9), round((first_s + token_s * (_TOKENS - 1)) * 1e9)
-        record = RequestRecord(index, f"r{index}", True, "ok", None, at_ns, at_ns + latency_ns)
-        timing = RequestTiming(first_ns, (), latency_ns, _TOKENS, 10, "usage", "usage")
-        requests.append(RequestView(record, timing))
-        at_ns += latency_ns
-    view = TrialView(Trial(arm, number, "done", plan_started_ns=0), "inferometer", tuple(requests), {})
+def _steps(design: Design, prompts: int) -> np.ndarray:
+    """The step of time of each request, by arm, round and prompt."""
+    arms, rounds = design.arms, design.rounds
+    if design.order == "requests":
+        item = np.arange(rounds * prompts).reshape(1, rounds, prompts)
+        place = (np.arange(arms)[:, None, None] + item) % arms  # each arm is the first equally often
+        return item * arms + place
+    spec = Spec(arms={str(arm): Arm(engine="external", url="http://h") for arm in range(arms)}, trials=rounds)
+    first = np.zeros((arms, rounds, 1), np.int64)
+    for place, trial in enumerate(trial_order(spec)):
+        first[int(trial.arm_name), trial.number - 1] = place * prompts
+    return first + np.arange(prompts)
+
+
+# --- through the program's statistics -------------------------------------------------------------
+
+
+def study(
+    machine: SimulatedMachine,
+    design: Design,
+    rng: np.random.Generator,
+    *,
+    looked_at: bool = False,
+    prompts: Prompts = "sampled",
+) -> Comparison:
+    """The comparison of one study."""
+    return compare(summaries(simulated(machine, design, rng)), looked_at=looked_at, prompts=prompts)
+
+
+def summaries(found: Simulated, keys: tuple[str, ...] = KEYS) -> list[TrialSummary]:
+    """The trials of a study with these metrics: a closed loop of one stream, with equal answers."""
+    arms, rounds, _ = found.ttft_s.shape
+    return [_summary(found, arm, number, keys) for number in range(rounds) for arm in range(arms)]
+
+
+def _summary(found: Simulated, arm: int, number: int, keys: tuple[str, ...]) -> TrialSummary:
+    prompts = found.ttft_s.shape[2]
+    drawing = resampling(prompts)
+
+    def series(values: Floats) -> Series:
+        return Series(values, np.arange(prompts, dtype=np.int64), prompts)
+
+    latency, ttft, tpot = found.latency_s[arm, number], found.ttft_s[arm, number], found.tpot_s[arm, number]
+    values = {
+        "output_throughput": float(found.tokens.sum() / latency.sum()),
+        "median_ttft_ms": float(1000 * np.median(ttft)),
+        "mean_tpot_ms": float(1000 * tpot.mean()),
+    }
+    replicates: dict[str, Callable[[], Floats]] = {
+        "output_throughput": lambda: drawing.totals(series(found.tokens)) / drawing.totals(series(latency)),
+        "median_ttft_ms": lambda: 1000 * drawing.quantiles(series(ttft), 50),
+        "mean_tpot_ms": lambda: 1000 * drawing.means(series(tpot)),
+    }
     return TrialSummary(
-        arm,
-        number,
-        {key: METRICS_BY_KEY[key].value(view) for key in KEYS},
-        replicates={key: drawn for key in KEYS if (drawn := METRICS_BY_KEY[key].replicates(view)) is not None},
-        requests=len(requests),
+        "abcdefghij"[arm],
+        number + 1,
+        {key: values[key] for key in keys},
+        replicates={key: replicates[key]() for key in keys},
+        requests=prompts,
         study="simulated",
         plan="simulated",
+        start="" if found.restarts else f"start of {arm}",
     )
 
 
-class Rates(msgspec.Struct, frozen=True):
-    """Shares of many studies, by metric: `different`, in which the metric's own test found a difference; `covered`, in
-    which the interval held the truth."""
+class IntervalRates(msgspec.Struct, frozen=True):
+    """Of many studies: how often the interval of one metric excluded 0, how often it contained the truth, and its
+    median half-width in percent."""
 
-    studies: int
-    different: dict[str, float]
-    covered: dict[str, float]
-
-    def error(self, rate: float) -> float:
-        """The Monte Carlo standard error of such a rate."""
-        return float(np.sqrt(rate * (1 - rate) / self.studies))
+    different: float
+    covered: float
+    half_percent: float
 
 
-def rates(machine: SimulatedMachine, trials: int, studies: int, seed: int, *, slow_down: float = 0.0) -> Rates:
-    """Rates over `studies` simulated studies. The truth of a metric is the built-in factor: up for times, down for
-    rates."""
+def rates(
+    machine: SimulatedMachine, design: Design, studies: int, seed: int, *, keys: tuple[str, ...] = KEYS
+) -> dict[tuple[str, Prompts], IntervalRates]:
+    """Of studies of two arms, each metric judged by itself.
+
+    The truth for other prompts is the slow-down that was built in; that for these prompts is their own ratio, which is
+    known for throughput and TPOT only.
+    """
     rng = np.random.default_rng(seed)
-    different, covered = dict.fromkeys(KEYS, 0), dict.fromkeys(KEYS, 0)
+    found: dict[tuple[str, Prompts], list[tuple[bool, bool, float]]] = {}
     for _ in range(studies):
-        comparison = study(machine, trials, rng, slow_down=slow_down)
-        for row in comparison.rows:
-            if row.metric not in KEYS:
-                continue
-            found = row.against("a", "b")
-            truth = 100 * ((1 + slow_down) ** (1 if row.better == "lower" else -1) - 1)
-            assert found.p_value is not None and found.low_percent is not None and found.high_percent is not None
-            different[row.metric] += found.p_value < 0.05
-            covered[row.metric] += found.low_percent <= truth <= found.high_percent
-    share = {key: count / studies for key, count in different.items()}
-    return Rates(studies, share, {key: count / studies for key, count in covered.items()})
+        made = simulated(machine, design, rng)
+        trials = summaries(made, keys)
+        by_arm = [(arm, [one for one in trials if one.arm == arm]) for arm in "ab"]
+        for key in keys:
+            metric = METRICS_BY_KEY[key]
+            built_in = (1 + design.slow_down) ** (1 if metric.better == "lower" else -1)
+            of_pair = evidence(metric, by_arm[0], by_arm[1], sequential=False)
+            truths: dict[Prompts, float | None] = {"sampled": built_in, "fixed": made.ratios.get(key)}
+            for question, truth in truths.items():
+                interval = of_pair.interval(question, CONFIDENCE)
+                if interval is not None and truth is not None:
+                    low, high = interval.low_percent, interval.high_percent
+                    outcome = (not low <= 0 <= high, low <= 100 * (truth - 1) <= high, (high - low) / 2)
+                    found.setdefault((key, question), []).append(outcome)
+    return {key: _rate(outcomes) for key, outcomes in found.items()}
+
+
+def _rate(outcomes: list[tuple[bool, bool, float]]) -> IntervalRates:
+    different, covered, half = zip(*outcomes, strict=True)
+    return IntervalRates(float(np.mean(different)), float(np.mean(covered)), float(np.median(half)))
+
+
+def any_wrong(machine: SimulatedMachine, design: Design, studies: int, seed: int) -> float:
+    """The share of studies of equal arms in which any verdict on the throughput shows a difference."""
+    rng = np.random.default_rng(seed)
+    wrong = 0
+    for _ in range(studies):
+        trials = summaries(simulated(machine, design, rng), KEYS[:1])
+        row = compare(trials).primary_row
+        assert row is not None
+        wrong += any(one.verdict in ("faster", "slower") for one in row.differences)
+    return wrong / studies
