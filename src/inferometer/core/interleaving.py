@@ -17,11 +17,13 @@ ten requests for each stream, 80% to 90% of the time passes at the asked concurr
 BLOCK_S = 20.0
 """Default block of a schedule with times: several times as long as one answer takes, so that most requests of a block
 meet the load that the schedule asks for; and short enough for a machine that changes from minute to minute."""
+BLOCK_REQUESTS = 40
+"""The least number of requests in it: the check that finds a growing queue judges no fewer."""
 
 
 def block_length(spec: Spec) -> tuple[int | None, int | None]:
-    """The length of a block: a number of requests, or ns of the schedule. Raises ValueError for a `block` that cannot
-    be read."""
+    """The least length of a block: a number of requests, and ns of the schedule. Raises ValueError for a `block` that
+    cannot be read."""
     if isinstance(spec.block, str):
         seconds = float(spec.block.strip().removesuffix("s"))
         if not (math.isfinite(seconds) and seconds > 0):
@@ -30,7 +32,7 @@ def block_length(spec: Spec) -> tuple[int | None, int | None]:
     if spec.block is not None:
         return spec.block, None
     if not isinstance(spec.schedule, Closed):
-        return None, round(BLOCK_S * NS_PER_S)
+        return BLOCK_REQUESTS, round(BLOCK_S * NS_PER_S)
     streams = concurrency_limit(spec.schedule) or 1
     return (1 if streams == 1 else REQUESTS_PER_STREAM * streams), None
 

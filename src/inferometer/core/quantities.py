@@ -143,11 +143,8 @@ GPUS_IN_USE = _fact("gpus_in_use", "", "NVIDIA devices on which the engine held 
 AMD_GPUS_IN_USE = _fact("amd_gpus_in_use", "", "AMD devices on which the engine held memory")
 ENGINE_METRICS_MISSED = _fact("engine_metrics_missed", "", "failed readings of the engine's metrics page")
 SAMPLING_PERCENT_OF_A_CORE = _fact("sampling_percent_of_a_core", "%", "CPU that the probes used, of one core")
-ORDER = _fact(
-    "order", "", "`requests`: interleaved with the other arms of the round; `trials`: one trial after another"
-)
+ORDER = _fact("order", "", "`requests`: interleaved with the other arms; `trials`: one trial after another")
 ORDER_WHY = _fact("order_why", "", "sentence: the reason for the order, with `order: auto`")
-ROUND = _fact("round", "", "the arms that an interleaved round began with")
 REQUESTS_ACCOUNTED = _fact("requests_accounted", "", "sentence: planned, sent and ended requests")
 
 # --- families of fact names -----------------------------------------------------------------------

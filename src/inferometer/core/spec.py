@@ -119,9 +119,9 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     difference is that narrow, or that far from 0, for every arm: see `analysis.stopping`. `order`: within a round,
     `trials` plays one arm's trial after the other's; `requests` has all engines running and sends each block of
     requests to every arm in turn; `auto` takes `requests` where all arms fit into memory. `block`: of `requests`, as a
-    number of requests or as seconds of the schedule ("20s"); None: see `core.interleaving`. `metric`: the subject of the
-    verdict. `restart`: `always` starts a new engine for each trial, `never` keeps the engine. `settle`: see Settle; a
-    number sets its seconds. `parallel`: the trials of a round run at once, each arm on its own devices. `on_failure`:
+    number of requests or as seconds of the schedule ("20s"); None: see `core.interleaving`. `metric`: the subject of
+    the verdict. `restart`: `always` starts a new engine for each trial, `never` keeps the engine. `settle`: see Settle;
+    a number sets its seconds. `parallel`: the trials of a round run at once, each arm on its own devices. `on_failure`:
     what follows a failed trial: the `next` trial, the same trial once more (`retry`) and then the next, or nothing
     (`stop`). `timeouts`: see Timeouts. `tokenizer`: a Hugging Face name, a folder or a tokenizer.json; `server` uses
     the engine's /tokenize; `none` counts nothing. `warmups`: requests sent before the clock starts, none of them with a

@@ -203,7 +203,7 @@ def block_ends(requests: tuple[WireRequest, ...], settings: Interleaving) -> lis
         end = start + (settings.block_requests or 1)
         if settings.block_ns is not None:
             until_ns = (requests[start].due_ns or 0) + settings.block_ns
-            end = max(start + 1, bisect_left(requests, until_ns, key=lambda one: one.due_ns or 0))
+            end = max(end, bisect_left(requests, until_ns, key=lambda one: one.due_ns or 0))
         start = min(end, len(requests))
         ends.append(start)
     return ends

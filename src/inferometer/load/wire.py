@@ -125,8 +125,8 @@ class TurnEnded(msgspec.Struct, frozen=True, tag="turn"):
 
 class Interleaving(msgspec.Struct, frozen=True):
     """How one worker plays the plans of several arms, each in its own lane. Block by block, every lane plays the same
-    requests, in the order of `orders`, which repeat. A block is `block_requests` long, or holds the requests that are
-    due within `block_ns`."""
+    requests, in the order of `orders`, which repeat. A block holds `block_requests`, and all that are due within
+    `block_ns` of its first one."""
 
     lanes: int
     orders: tuple[tuple[int, ...], ...]

@@ -9,6 +9,7 @@ from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import EFFECT_PERCENT, PRIMARY, Comparison
 from inferometer.analysis.pairing import Pair, Place, pairs_by_name, pairs_from_arguments
 from inferometer.analysis.validity import ArmTrials, findings
+from inferometer.analysis.validity.interleaved import incomplete_rounds
 from inferometer.base.errors import StudyUnreadable
 from inferometer.core import quantities
 from inferometer.core.record import Finding
@@ -85,9 +86,31 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         pairs=paired.names,
     )
     workload_notes = dict.fromkeys(note for study in studies for note in study.notes)
-    notes = (*comparison.notes, *workload_notes, *paired.notes, *_sampling_note(studies), *single_run_notes(summaries))
+    notes = (
+        *comparison.notes,
+        *workload_notes,
+        *paired.notes,
+        *_order_notes(studies),
+        *_sampling_note(studies),
+        *single_run_notes(summaries),
+    )
     stopped = "; ".join(study.stopped for study in studies if study.stopped)
     return msgspec.structs.replace(comparison, notes=notes, stopped=stopped)
+
+
+def _order_notes(studies: Sequence[Study]) -> list[str]:
+    """For interleaved requests: what the numbers and the intervals mean."""
+    orders = {
+        fact.value for study in studies for one in study.trials for fact in one.facts if fact.name == quantities.ORDER
+    }
+    if "requests" not in orders:
+        return []
+    kept = all(study.spec.restart == "never" for study in studies)
+    starts = "these starts of the engines only" if kept else "other starts of the engines too"
+    return [
+        "Order: the requests of the arms were interleaved (`order: requests`). Benchmark duration, rates and energy are "
+        f"of an arm's own turns; the intervals cover {starts}"
+    ]
 
 
 def _summaries(arms: StudyArms, request: ComparisonRequest) -> list[TrialSummary]:
@@ -96,11 +119,14 @@ def _summaries(arms: StudyArms, request: ComparisonRequest) -> list[TrialSummary
     for number, (study, own) in enumerate(zip(arms.studies, arms.by_study, strict=True)):
         found += request.foreign.get(number, ())
         home, plan_id = str(study.folder.resolve()), study.plan_id
+        incomplete = incomplete_rounds(study.trials)
         for arm in own:
             for trial in arm.trials:
                 summary = summarize_view(
                     trial, request.percentiles, study=home, plan=plan_id or home, with_replicates=True
                 )
+                if summary.number in incomplete:  # its trials have no partners
+                    summary = msgspec.structs.replace(summary, study=f"{home}, incomplete, {arm.name}")
                 found.append(msgspec.structs.replace(summary, arm=arm.name))
     return with_chunk_gaps([*found, *request.foreign.get(len(arms.studies), ())])
 

@@ -29,8 +29,8 @@ def why_too_little(
         needed = round(taken * factor)
         if needed > (1 - SPARE_SHARE) * now.free_bytes:
             return (
-                f"{first} took {bytes_text(taken)} of {place}, the other arms would need about {bytes_text(needed)}, and "
-                f"{bytes_text(now.free_bytes)} are free{_advice(arms)}"
+                f"{first} took {bytes_text(taken)} of {place}, the other arms would need about {bytes_text(needed)}, "
+                f"and {bytes_text(now.free_bytes)} are free{_advice(arms)}"
             )
     return ""
 
