@@ -108,8 +108,8 @@ def _order_notes(studies: Sequence[Study]) -> list[str]:
     kept = all(study.spec.restart == "never" for study in studies)
     starts = "these starts of the engines only" if kept else "other starts of the engines too"
     return [
-        "Order: the requests of the arms were interleaved (`order: requests`). Benchmark duration, rates and energy are "
-        f"of an arm's own turns; the intervals cover {starts}"
+        "Order: the requests of the arms were interleaved (`order: requests`). Benchmark duration, rates and energy "
+        f"are of an arm's own turns; the intervals cover {starts}"
     ]
 
 
