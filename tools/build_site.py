@@ -27,6 +27,7 @@ NAV = {
         "docs/how-to/compare.md",
         "docs/how-to/report.md",
         "docs/how-to/python.md",
+        "docs/how-to/order.md",
         "docs/how-to/load.md",
         "docs/how-to/calibration.md",
         "docs/how-to/standins.md",

@@ -71,10 +71,11 @@ def test_the_trials_of_a_round_run_at_the_same_time_and_the_result_says_so(tmp_p
     assert comparison.primary_row is not None and comparison.primary_row.against("a", "b").paired
 
 
-def test_a_trial_that_fails_does_not_end_the_other_trial(tmp_path: Path):
+@pytest.mark.parametrize("fields", [{"parallel": True}, {"parallel": False, "order": "requests"}])
+def test_a_trial_that_fails_does_not_end_the_other_trial(fields: dict[str, object], tmp_path: Path):
     dead = Arm(engine="external", url="http://127.0.0.1:9", model="none", ready_timeout_s=0.1)
     with ScriptedServer(inference_server(3, 0.0, 0.001)) as server:
-        told = list(run_study(spec({"a": external(server), "b": dead}, trials=1), tmp_path / "s"))
+        told = list(run_study(spec({"a": external(server), "b": dead}, trials=1, **fields), tmp_path / "s"))
     assert {one.arm: bool(one.error) for one in told if isinstance(one, TrialEnded)} == {"a": False, "b": True}
 
 
@@ -108,7 +109,7 @@ def test_arms_with_separate_devices_may_run_at_the_same_time():
 
 
 STUDY = """
-parallel: true
+{how}
 trials: 1
 tokenizer: none
 workload: {{kind: builtin, num_prompts: 20, max_tokens: 8}}
@@ -135,14 +136,15 @@ def interrupted(folder: Path, when_to: Callable[[], bool], text: str) -> tuple[i
     return process.returncode, said
 
 
-def test_ctrl_c_ends_every_trial_and_keeps_what_it_has(tmp_path: Path):
+@pytest.mark.parametrize("how", ["parallel: true", "order: requests"])
+def test_ctrl_c_ends_every_trial_and_keeps_what_it_has(how: str, tmp_path: Path):
     def streams(server: ScriptedServer) -> int:
         return sum(bool(received.body.get("stream")) for received in server.received)
 
     answer = inference_server(tokens=3, gap_s=0.2)
     with ScriptedServer(answer) as a, ScriptedServer(answer) as b:
         arms = {name: f"{{engine: external, url: '{server.url}'}}" for name, server in (("a", a), ("b", b))}
-        code, said = interrupted(tmp_path, lambda: min(streams(a), streams(b)) >= 4, STUDY.format(**arms))
+        code, said = interrupted(tmp_path, lambda: min(streams(a), streams(b)) >= 4, STUDY.format(how=how, **arms))
     assert (code, "interrupted" in said) == (130, True)
     trials = read_study(tmp_path / "s").trials
     assert [(trial.state, trial.error) for trial in trials] == [("failed", "interrupted")] * 2
@@ -158,7 +160,10 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 
 
 @pytest.mark.parametrize("code", [SLEEPS, SILENT, STUBBORN], ids=["no port", "never answers", "ignores SIGTERM"])
-def test_ctrl_c_while_engines_start_leaves_no_process_behind(code: str, tmp_path: Path):
+@pytest.mark.parametrize(("how", "starting_at_once"), [("parallel: true", 2), ("order: requests", 1)])
+def test_ctrl_c_while_engines_start_leaves_no_process_behind(
+    code: str, how: str, starting_at_once: int, tmp_path: Path
+):
     mark = f"{tmp_path.name}-{time.monotonic_ns()}"
 
     def alive() -> int:
@@ -172,11 +177,11 @@ def test_ctrl_c_while_engines_start_leaves_no_process_behind(code: str, tmp_path
 
     def starting() -> bool:
         time.sleep(0.2)
-        return alive() == 2
+        return alive() == starting_at_once
 
     arm = "{{engine: command, command: [{python}, -c, '{code}', {mark}, '{{port}}', --device, {d}]}}"
     arms = {name: arm.format(python=sys.executable, code=code, mark=mark, d=name) for name in "ab"}
-    exit_code, said = interrupted(tmp_path, starting, STUDY.format(**arms))
+    exit_code, said = interrupted(tmp_path, starting, STUDY.format(how=how, **arms))
     assert (exit_code, "interrupted" in said, alive()) == (130, True, 0)
     trials = read_study(tmp_path / "s").trials
-    assert [(trial.state, trial.error) for trial in trials] == [("failed", "interrupted")] * 2
+    assert [(trial.state, trial.error) for trial in trials] == [("failed", "interrupted")] * starting_at_once

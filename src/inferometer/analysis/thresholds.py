@@ -130,3 +130,8 @@ STREAM_PIECE_TOKENS = 12
 STREAM_TOKEN_CHARACTERS = 5
 """Answers of 8 tokens and more of which one in five arrived in one piece, or 12 tokens at a time: a step of a server
 brings one token, or with a draft as many as it accepts. Where nobody counted, 5 characters are taken for a token."""
+
+WAITING_CPU_CORES = 0.2
+WAITING_LEAST_READINGS = 10
+"""Cores of an engine that waits for its turn: a quiet server used 0.00 to 0.02, a thread that polls uses a whole one.
+Ten readings, because the kernel counts in ticks of 10 ms, so that one reading is known to a tenth of a core."""

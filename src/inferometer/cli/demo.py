@@ -26,7 +26,7 @@ def demo(
     out: OutFolder = None,
     num_prompts: Annotated[int, typer.Option(help="Prompts per trial, from the built-in coding set.")] = 8,
     max_tokens: Annotated[int, typer.Option(help="Most output tokens per request.")] = 48,
-    trials: Annotated[int, typer.Option(help="Trials per arm, in the order A B B A.")] = 3,
+    trials: Annotated[int, typer.Option(help="Rounds. In each, both arms take turns request by request.")] = 3,
     seed: Annotated[int, typer.Option(help="Random seed: selects and orders the prompts.")] = 1,
     metrics: Metrics = None,
     all_rows: All = False,
@@ -39,7 +39,8 @@ def demo(
 ) -> None:
     """Try it: speculative decoding on a small model, no GPU.
 
-    Compares the embedded engine with and without a draft model. Nothing is downloaded and no server is needed.
+    Compares the embedded engine with and without a draft model: each prompt goes to both in turn, so that a busy
+    machine slows both alike. Nothing is downloaded and no server is needed.
     """
     from inferometer.cli.output import (
         RunOptions,

@@ -14,6 +14,7 @@ from inferometer.core import quantities
 from inferometer.study.progress import (
     EngineReady,
     FindingRaised,
+    OrderChosen,
     PlanReady,
     Progress,
     RequestsProgress,
@@ -105,7 +106,7 @@ class Standing:
                 return "\n".join(f"note: {note}" for note in notes)
             case FindingRaised(text):
                 return f"! {text}"
-            case StoppingRuleChecked():
+            case StoppingRuleChecked() | OrderChosen():
                 return sentence(progress)
         return ""
 
@@ -185,6 +186,8 @@ def sentence(progress: Progress) -> str:
             return f"settling: {why}"
         case StoppingRuleChecked(enough, why):
             return f"interim analysis: {why}{'; stopping' if enough else ''}"
+        case OrderChosen(order, why):
+            return f"order: {order}, because {why}"
 
 
 def rate_text(played: RequestsProgress) -> str:

@@ -47,6 +47,8 @@ OTHER_CPU_CORES = _quantity("other_cpu_cores", "cores", "cores used by neither t
 MEMORY_USED_BYTES = _quantity("memory_used_bytes", "B", "used memory of the machine: total less available")
 CGROUP_THROTTLED_S = _quantity("cgroup_throttled_s", "s", "counter: time for which a CPU limit stopped our cgroup")
 
+TURN_NS = _quantity("turn_ns", "ns", "length of a turn: while it lasts only this arm works (`order: requests`)")
+
 # --- quantities: GPUs -----------------------------------------------------------------------------
 
 GPU_MEMORY_BYTES = _quantity("gpu_memory_bytes", "B", "memory of one device held by the engine")
@@ -141,6 +143,8 @@ GPUS_IN_USE = _fact("gpus_in_use", "", "NVIDIA devices on which the engine held 
 AMD_GPUS_IN_USE = _fact("amd_gpus_in_use", "", "AMD devices on which the engine held memory")
 ENGINE_METRICS_MISSED = _fact("engine_metrics_missed", "", "failed readings of the engine's metrics page")
 SAMPLING_PERCENT_OF_A_CORE = _fact("sampling_percent_of_a_core", "%", "CPU that the probes used, of one core")
+ORDER = _fact("order", "", "`requests`: interleaved with the other arms; `trials`: one trial after another")
+ORDER_WHY = _fact("order_why", "", "sentence: the reason for the order, with `order: auto`")
 REQUESTS_ACCOUNTED = _fact("requests_accounted", "", "sentence: planned, sent and ended requests")
 
 # --- families of fact names -----------------------------------------------------------------------

@@ -14,6 +14,8 @@ API_PATHS: dict[Api, str] = {"openai-chat": "/v1/chat/completions", "openai": "/
 
 OnFailure = Literal["next", "retry", "stop"]
 
+Order = Literal["auto", "requests", "trials"]
+
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A draft model for speculative decoding. None: the engine's default.
@@ -114,9 +116,12 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """A study: the arms in the order of comparison (the first is the baseline), their requests, and the trials.
 
     `trials`: per arm. `until` ("±2%", or 2): add trials, up to `max_trials`, until the interval of `metric`'s
-    difference is that narrow, or that far from 0, for every arm: see `analysis.stopping`. `metric`: the subject of the
-    verdict. `restart`: `always` starts a new engine for each trial, `never` keeps the engine. `settle`: see Settle; a
-    number sets its seconds. `parallel`: the trials of a round run at once, each arm on its own devices. `on_failure`:
+    difference is that narrow, or that far from 0, for every arm: see `analysis.stopping`. `order`: within a round,
+    `trials` plays one arm's trial after the other's; `requests` has all engines running and sends each block of
+    requests to every arm in turn; `auto` takes `requests` where all arms fit into memory. `block`: of `requests`, as a
+    number of requests or as seconds of the schedule ("20s"); None: see `core.interleaving`. `metric`: the subject of
+    the verdict. `restart`: `always` starts a new engine for each trial, `never` keeps the engine. `settle`: see Settle;
+    a number sets its seconds. `parallel`: the trials of a round run at once, each arm on its own devices. `on_failure`:
     what follows a failed trial: the `next` trial, the same trial once more (`retry`) and then the next, or nothing
     (`stop`). `timeouts`: see Timeouts. `tokenizer`: a Hugging Face name, a folder or a tokenizer.json; `server` uses
     the engine's /tokenize; `none` counts nothing. `warmups`: requests sent before the clock starts, none of them with a
@@ -133,6 +138,8 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     trials: int = 3
     until: str | float | None = None
     max_trials: int = 10
+    order: Order = "auto"
+    block: int | str | None = None
     metric: str = "output_throughput"
     restart: Literal["always", "never"] = "always"
     on_failure: OnFailure = "next"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from inferometer.base.errors import SpecInvalid
+from inferometer.core.interleaving import block_problems
 from inferometer.core.schedule import Replay, concurrency_limit
 from inferometer.core.spec import Arm, OnFailure, Spec
 from inferometer.core.workload_settings import KeptWorkload, WorkloadSettings
@@ -56,6 +57,7 @@ def _semantic_problems(spec: Spec) -> list[str]:
     if spec.on_failure not in typing.get_args(OnFailure):  # given as a flag; `parse` has checked a file's value
         problems.append(f"on_failure: must be one of {', '.join(typing.get_args(OnFailure))}, not {spec.on_failure!r}")
     problems += _until_problems(spec)
+    problems += block_problems(spec)
     if spec.workers is not None:
         problems += worker_problems(spec, spec.workers)
     knows_times = spec.workload.HAS_TIMES or isinstance(spec.workload, KeptWorkload)

@@ -15,7 +15,7 @@ def trial_order(spec: Spec) -> list[TrialSpec]:
     """
     arms = list(spec.arms.items())
     rounds = spec.trials if spec.until is None else max(spec.trials, spec.max_trials)
-    orders = _orders(len(arms))
+    orders = arm_orders(len(arms))
     return [TrialSpec(*arms[place], number=number) for number in range(1, rounds + 1) for place in next(orders)]
 
 
@@ -32,13 +32,18 @@ def next_trial(spec: Spec, ended: Collection[tuple[str, int]], *, enough: bool =
     return None
 
 
-def next_round(spec: Spec, ended: Collection[tuple[str, int]], *, enough: bool = False) -> list[TrialSpec]:
+def next_round(
+    spec: Spec, ended: Collection[tuple[str, int]], *, enough: bool = False, interleaved: bool = False
+) -> list[TrialSpec]:
     """The trials to play next: one trial, or with `parallel` all trials of its round that have not ended. Empty at the
-    end."""
+    end. `interleaved`: the whole round, also trials of it that have ended, because only requests that were sent in turn
+    can be paired."""
     trial = next_trial(spec, ended, enough=enough)
-    if trial is None or not spec.parallel:
+    if trial is None or not (spec.parallel or interleaved):
         return [trial] if trial else []
     round_of = [other for other in trial_order(spec) if other.number == trial.number]
+    if interleaved:
+        return round_of
     return [other for other in round_of if (other.arm_name, other.number) not in ended]
 
 
@@ -47,7 +52,7 @@ def ends_round(spec: Spec, ended: Collection[tuple[str, int]]) -> bool:
     return len({number for _, number in ended}) * len(spec.arms) == len(ended)
 
 
-def _orders(arms: int) -> Iterator[list[int]]:
+def arm_orders(arms: int) -> Iterator[list[int]]:
     """The rows of a Williams square, each followed by its reverse, repeated endlessly."""
     zigzag = [(i + 1) // 2 if i % 2 else (arms - i // 2) % arms for i in range(arms)]
     rows = arms if arms % 2 else max(1, arms // 2)

@@ -1,10 +1,11 @@
-"""Load: plays a plan against an endpoint. `play` is the only entrance to the load path.
+"""Load: plays a plan against an endpoint. `play` is the only entrance to the load path; with the pools of an
+`InterleavedLoad`, the plans of several arms are played in turn.
 
 The timed path (`driver`, `connections`, `in_flight`, `polling`, `channel`, `worker`) runs in separate worker processes:
 it waits, sends, receives, stamps and stores bytes. Encoding and decoding happen in the program's own process. The
 linter keeps the modules pure that need no clock, socket, process or file.
 """
 
-from inferometer.load.player import LoadEvent, Started, WorkerLost, play
+from inferometer.load.player import LoadEvent, Started, Turn, WorkerLost, play
 
-__all__ = ["LoadEvent", "Started", "WorkerLost", "play"]
+__all__ = ["LoadEvent", "Started", "Turn", "WorkerLost", "play"]

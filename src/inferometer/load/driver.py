@@ -65,6 +65,10 @@ class Driver:
                 break
             connections.poll_once(monotonic_ns() + 10_000_000)
 
+    def drop_closed(self) -> None:
+        """Find the idle connections that the server has closed, so that no request is sent on one."""
+        self._connections.poll_once(monotonic_ns())
+
     def play(self, requests: tuple[WireRequest, ...], start_ns: int, concurrency: int | None) -> None:
         """Send each request when it is due (`start_ns` + its due time) and return when all have ended."""
         connections, completed = self._connections, self._connections.completed

@@ -63,9 +63,9 @@ class LocalWorker:
 
     same_clock = True
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "inferometer.load.worker") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "inferometer.load.worker"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches only the program, which then asks the worker to stop

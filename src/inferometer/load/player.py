@@ -24,6 +24,7 @@ from inferometer.load.wire import (
     PlanStarted,
     StartPlan,
     Tick,
+    TurnEnded,
     WarmedUp,
     WireRequest,
     WorkerFailed,
@@ -50,7 +51,14 @@ class WorkerLost(msgspec.Struct, frozen=True):
     missing: int
 
 
-LoadEvent = RequestRecord | Started | Tick | WorkerLost | LoadReport | None
+class Turn(msgspec.Struct, frozen=True):
+    """A turn of this plan in an interleaved round, from the trial's start: while it lasts, no other arm works."""
+
+    start_ns: int
+    end_ns: int
+
+
+LoadEvent = RequestRecord | Started | Tick | Turn | WorkerLost | LoadReport | None
 
 
 def play(
@@ -122,6 +130,8 @@ class _PlanPlayer:
                 case Tick():
                     share.tick = message
                     yield self._tick()
+                case TurnEnded():
+                    yield Turn(message.start_ns - self._zero_ns, message.end_ns - self._zero_ns)
                 case Finished():
                     share.finished = message
                 case WorkerFailed():

@@ -10,6 +10,7 @@ from inferometer.core.spec import Timeouts
 from inferometer.net.target import Target
 
 _LENGTH = struct.Struct("<I")
+_LANE = struct.Struct("<H")
 
 
 class WireRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -114,17 +115,51 @@ class WorkerFailed(msgspec.Struct, frozen=True, tag="worker_failed"):
     message: str
 
 
-FromWorker = Exchange | WarmedUp | PlanStarted | Tick | Finished | WorkerFailed
+class TurnEnded(msgspec.Struct, frozen=True, tag="turn"):
+    """One arm's turn in an interleaved round: from just before its block of requests was sent to the end of the block's
+    last answer, ns of the worker's monotonic clock."""
+
+    start_ns: int
+    end_ns: int
+
+
+class Interleaving(msgspec.Struct, frozen=True):
+    """How one worker plays the plans of several arms, each in its own lane. Block by block, every lane plays the same
+    requests, in the order of `orders`, which repeat. A block holds `block_requests`, and all that are due within
+    `block_ns` of its first one."""
+
+    lanes: int
+    orders: tuple[tuple[int, ...], ...]
+    block_requests: int | None
+    block_ns: int | None = None
+
+
+FromWorker = Exchange | WarmedUp | PlanStarted | Tick | TurnEnded | Finished | WorkerFailed
 
 _encoder = msgspec.msgpack.Encoder()
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
 decode_job = msgspec.msgpack.Decoder(Job).decode
 decode_start = msgspec.msgpack.Decoder(StartPlan).decode
+decode_interleaving = msgspec.msgpack.Decoder(Interleaving).decode
 
 
-def frame(message: Job | StartPlan | FromWorker) -> bytes:
+def frame(message: Job | StartPlan | Interleaving | FromWorker) -> bytes:
     """One message as bytes for the pipe."""
-    payload = _encoder.encode(message)
+    return _framed(_encoder.encode(message))
+
+
+def lane_frame(lane: int, message_frame: bytes = b"") -> bytes:
+    """The frame of a message for one lane, or from it. Without a message: nobody plays this lane any more."""
+    return _framed(_LANE.pack(lane) + message_frame[_LENGTH.size :])
+
+
+def lane_of(payload: bytes) -> tuple[int, bytes]:
+    """The lane and the message of a `lane_frame`'s payload."""
+    (lane,) = _LANE.unpack_from(payload)
+    return lane, payload[_LANE.size :]
+
+
+def _framed(payload: bytes) -> bytes:
     return _LENGTH.pack(len(payload)) + payload
 
 

@@ -38,7 +38,7 @@ _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
 
 
-class _Pipes:
+class Pipes:
     """Standard input and output as frames; never blocks the loop."""
 
     def __init__(self) -> None:
@@ -51,11 +51,14 @@ class _Pipes:
     def receive(self) -> bytes | None:
         """Wait for the next frame; None at the end of the input."""
         while not self._arrived and not self.closed:
-            self._read()
+            self.read()
         return self._arrived.popleft() if self._arrived else None
 
     def send(self, message: FromWorker) -> None:
-        self._backlog.append(memoryview(frame(message)))
+        self.send_frame(frame(message))
+
+    def send_frame(self, data: bytes) -> None:
+        self._backlog.append(memoryview(data))
         self._flush()
 
     def serve(self, fd: int) -> None:
@@ -63,7 +66,7 @@ class _Pipes:
         if fd == 1:
             self._flush()
         else:
-            self._read()
+            self.read()
             if self.closed and self.driver is not None:
                 self.driver.stopped = True
 
@@ -73,7 +76,8 @@ class _Pipes:
         while self._backlog:
             self._flush()
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Wait for input."""
         data = os.read(0, 1 << 20)
         self.closed = not data
         self._arrived.extend(self._frames.feed(data))
@@ -98,14 +102,19 @@ class _Pipes:
             self.driver.watch_writable(1, bool(self._backlog))
 
 
-def main() -> None:
+def prepare_process() -> None:
+    """Signals, limits and pipes of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program decides what Ctrl-C means, and closes our input
     _raise_file_limit()
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # not a pipe, or a larger one is not allowed: the backlog waits in memory
             fcntl.fcntl(1, _F_SETPIPE_SZ, _PIPE_BYTES)
     os.set_blocking(1, False)
-    pipes = _Pipes()
+
+
+def main() -> None:
+    prepare_process()
+    pipes = Pipes()
     first = pipes.receive()
     if first is not None:
         try:
@@ -116,21 +125,20 @@ def main() -> None:
     pipes.drain()
 
 
-def _play(job: Job, pipes: _Pipes) -> None:
+def _play(job: Job, pipes: Pipes) -> None:
     def deliver(exchange: Exchange) -> None:
         pipes.send(exchange)
 
     def tick(state: Tick) -> None:
         pipes.send(state)
 
-    no_stamps = _no_stamps_reason(job)
+    no_stamps = no_stamps_reason(job)
     driver = Driver(job, deliver, tick, pipes.serve, outside_fds=[0], kernel_stamps=not no_stamps)
     pipes.driver = driver
     gc.collect()
     gc.freeze()
     gc.disable()
-    driver.play(job.warmups, monotonic_ns(), max(1, min(len(job.warmups), job.concurrency or 1)))
-    driver.open_connections(min(len(job.requests), job.concurrency or _connections_ahead(job)))
+    warm_up(driver, job)
     pipes.send(WarmedUp(no_stamps))
     answer = pipes.receive() if not driver.stopped else None
     start_ns = monotonic_ns()
@@ -148,7 +156,13 @@ def _play(job: Job, pipes: _Pipes) -> None:
     pipes.send(Finished(cpu_ns, monotonic_ns() - start_ns, driver.clock_steps - steps_before))
 
 
-def _no_stamps_reason(job: Job) -> str:
+def warm_up(driver: Driver, job: Job) -> None:
+    """Play the warm-ups, and open the connections that the plan needs at its start."""
+    driver.play(job.warmups, monotonic_ns(), max(1, min(len(job.warmups), job.concurrency or 1)))
+    driver.open_connections(min(len(job.requests), job.concurrency or _connections_ahead(job)))
+
+
+def no_stamps_reason(job: Job) -> str:
     """Why there are no kernel stamps; "" if there are."""
     if not job.kernel_stamps:
         return "switched off"

@@ -1,6 +1,7 @@
 """Energy and mean power of the engine's GPUs during a trial, idle power included.
 
-The span is from the start of the plan to the end of its last measured response. A device's energy counter is used if it
+The span is from the start of the plan to the end of its last measured response; with interleaved requests, the arm's
+own turns. An engine that waits on the same device adds its idle power. A device's energy counter is used if it
 has one, else the integral of its power readings. The energy of several devices is their sum, and known only if the
 energy of each is known.
 """
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from inferometer.base.units import NS_PER_S, seconds
 from inferometer.core import quantities
 from inferometer.core.record import Sample, Trial
+from inferometer.metrics.turns import Span, length_ns, turns_of, working_spans
 
 MAX_UNCOVERED_NS = NS_PER_S
 """Readings may begin this long after the span's start, and end this long before its end."""
@@ -20,19 +22,19 @@ MAX_UNCOVERED_NS = NS_PER_S
 
 def energy_j(trial: Trial) -> float | None:
     """Of all the engine's devices together; None if any of them lacks energy and power readings over the whole span."""
-    span = _span(trial)
+    spans = working_spans(trial)
     devices = _devices(trial.samples)
-    if span is None or not devices:
+    if not spans or not devices:
         return None
-    per_device = [_device_energy_j(trial.samples, device, *span) for device in devices]
+    per_device = [_device_energy_j(trial.samples, device, spans) for device in devices]
     known = [energy for energy in per_device if energy is not None]
     return sum(known) if len(known) == len(per_device) else None
 
 
 def mean_power_w(trial: Trial) -> float | None:
     """Of all the engine's devices together, over the same span; None if the energy is unknown."""
-    span, energy = _span(trial), energy_j(trial)
-    return None if span is None or energy is None else energy / seconds(span[1] - span[0])
+    energy = energy_j(trial)
+    return None if energy is None else energy / seconds(length_ns(working_spans(trial)))
 
 
 def per_token(energy_j: float | None, tokens: int | None) -> float | None:
@@ -47,15 +49,8 @@ def energy_notes(trial: Trial) -> list[str]:
     devices = _devices(trial.samples)
     counted = [device for device in devices if _series(trial.samples, quantities.ENERGY_J, device) is not None]
     source = "the device's energy counter" if counted == devices else "the integral of its power readings"
-    return [f"Energy: {', '.join(devices)} only, idle power included; from {source}"]
-
-
-def _span(trial: Trial) -> tuple[int, int] | None:
-    """The plan's start and the end of its last measured response, ns; None if unknown or empty."""
-    ends_ns = [record.done_ns for record in trial.records if record.measured]
-    if trial.plan_started_ns is None or not ends_ns or max(ends_ns) <= trial.plan_started_ns:
-        return None
-    return trial.plan_started_ns, max(ends_ns)
+    turns = ", in its own turns" if turns_of(trial) else ""
+    return [f"Energy: {', '.join(devices)} only, idle power included{turns}; from {source}"]
 
 
 def _devices(samples: Sequence[Sample]) -> list[str]:
@@ -71,7 +66,8 @@ def _devices(samples: Sequence[Sample]) -> list[str]:
     return list(with_memory or with_power)
 
 
-def _device_energy_j(samples: Sequence[Sample], device: str, from_ns: int, to_ns: int) -> float | None:
+def _device_energy_j(samples: Sequence[Sample], device: str, spans: Sequence[Span]) -> float | None:
+    from_ns, to_ns = spans[0][0], spans[-1][1]
     counted = _series(samples, quantities.ENERGY_J, device)
     if counted is not None and _covers(counted[0], from_ns, to_ns) and bool(np.all(np.diff(counted[1]) >= 0)):
         at_ns, total_j = counted
@@ -82,7 +78,7 @@ def _device_energy_j(samples: Sequence[Sample], device: str, from_ns: int, to_ns
         at_ns, watts = power
         steps_j = np.diff(at_ns) / NS_PER_S * (watts[1:] + watts[:-1]) / 2
         total_j = np.concatenate(([0.0], np.cumsum(steps_j)))
-    return _value_at(at_ns, total_j, to_ns) - _value_at(at_ns, total_j, from_ns)
+    return sum(_value_at(at_ns, total_j, end) - _value_at(at_ns, total_j, start) for start, end in spans)
 
 
 def _series(samples: Sequence[Sample], quantity: str, device: str) -> tuple[NDArray[np.float64], ...] | None:

@@ -16,6 +16,7 @@ from inferometer.core.request import Request
 from inferometer.metrics.consistency import Contradiction
 from inferometer.metrics.request_timing import MetricDialect, RequestTiming
 from inferometer.metrics.statistics import Floats, Resampling, Series, resampling
+from inferometer.metrics.turns import length_ns, turns_of
 
 _T = TypeVar("_T")
 
@@ -199,11 +200,13 @@ class FirstAvailable(msgspec.Struct, frozen=True):
 
 
 def duration_ns(trial: TrialView) -> int | None:
-    """From the start of the plan to the end of the last measured response, failed requests included."""
+    """From the start of the plan to the end of the last measured response, failed requests included; with interleaved
+    requests, the time of the arm's own turns."""
     started_ns = trial.trial.plan_started_ns
     if started_ns is None or not trial.requests:
         return None
-    return max(request.record.done_ns for request in trial.requests) - started_ns
+    turns = turns_of(trial.trial)
+    return length_ns(turns) if turns else max(request.record.done_ns for request in trial.requests) - started_ns
 
 
 def _statistic(statistic: Callable[[Floats], Any], values_of: Values, per: float, trial: TrialView) -> float | None:

@@ -14,6 +14,7 @@ from inferometer.metrics.memory import held_bytes, memory_quantity
 from inferometer.metrics.phases import Phase, peaks, phases_of
 from inferometer.metrics.request_measures import cached_tokens, request_delivery
 from inferometer.metrics.request_timing import RequestTiming
+from inferometer.metrics.turns import working_clock
 
 
 def completed(trial: TrialView) -> int:
@@ -102,8 +103,12 @@ def peak_requests(trial: TrialView) -> int:
 
 
 def _sent(trial: TrialView) -> list[tuple[int, RequestTiming]]:
-    """Send time, ns after the first sending, and timing of each successful request."""
-    sent = [(r.record.sent_ns, r.timing) for r in trial.requests if r.timing and r.record.sent_ns is not None]
+    """Send time, ns after the first sending, and timing of each successful request. The clock stands still while other
+    arms have their turns."""
+    worked_ns = working_clock(trial.trial)
+    sent = [
+        (worked_ns(r.record.sent_ns), r.timing) for r in trial.requests if r.timing and r.record.sent_ns is not None
+    ]
     first_ns = min((at_ns for at_ns, _ in sent), default=0)
     return [(at_ns - first_ns, timing) for at_ns, timing in sent]
 

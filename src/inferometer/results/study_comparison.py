@@ -11,6 +11,7 @@ from inferometer.analysis.comparison import EFFECT_PERCENT, EQUIVALENCE_PERCENT,
 from inferometer.analysis.pairing import Pair, Place, pairs_by_name, pairs_from_arguments
 from inferometer.analysis.set_ups import StudyExtent, arm_set_ups
 from inferometer.analysis.validity import ArmTrials, findings
+from inferometer.analysis.validity.interleaved import incomplete_rounds
 from inferometer.base.errors import StudyUnreadable
 from inferometer.base.units import seconds
 from inferometer.core import quantities
@@ -97,7 +98,14 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         equivalence_percent=request.equivalence_percent,
     )
     workload_notes = dict.fromkeys(note for study in studies for note in study.notes)
-    notes = (*comparison.notes, *workload_notes, *paired.notes, *_sampling_note(studies), *single_run_notes(summaries))
+    notes = (
+        *comparison.notes,
+        *workload_notes,
+        *paired.notes,
+        *_order_notes(studies),
+        *_sampling_note(studies),
+        *single_run_notes(summaries),
+    )
     stopped = "; ".join(study.stopped for study in studies if study.stopped)
     return msgspec.structs.replace(
         comparison,
@@ -126,18 +134,36 @@ def _elapsed_s(trials: Sequence[Trial]) -> float | None:
     return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() + seconds(ends_ns)
 
 
+def _order_notes(studies: Sequence[Study]) -> list[str]:
+    """For interleaved requests: what the numbers and the intervals mean."""
+    orders = {
+        fact.value for study in studies for one in study.trials for fact in one.facts if fact.name == quantities.ORDER
+    }
+    if "requests" not in orders:
+        return []
+    kept = all(study.spec.restart == "never" for study in studies)
+    starts = "these starts of the engines only" if kept else "other starts of the engines too"
+    return [
+        "Order: the requests of the arms were interleaved (`order: requests`). Benchmark duration, rates and energy "
+        f"are of an arm's own turns; the intervals cover {starts}"
+    ]
+
+
 def _summaries(arms: StudyArms, request: ComparisonRequest) -> list[TrialSummary]:
     """Of all trials, in the order of the studies and of the other tools' trials between them."""
     found: list[TrialSummary] = []
     for number, (study, own) in enumerate(zip(arms.studies, arms.by_study, strict=True)):
         found += request.foreign.get(number, ())
         home, plan_id = str(study.folder.resolve()), study.plan_id
+        incomplete = incomplete_rounds(study.trials)
         for arm in own:
             for trial in arm.trials:
                 summary = summarize_view(
                     trial, request.percentiles, study=home, plan=plan_id or home, with_replicates=True
                 )
                 start = f"{home} {arm.name}" if study.spec.restart == "never" or arm.arm.runs_already else ""
+                if summary.number in incomplete:  # its trials have no partners
+                    summary = msgspec.structs.replace(summary, study=f"{home}, incomplete, {arm.name}")
                 found.append(msgspec.structs.replace(summary, arm=arm.name, start=start))
     return with_chunk_gaps([*found, *request.foreign.get(len(arms.studies), ())])
 

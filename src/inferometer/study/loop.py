@@ -12,11 +12,14 @@ from inferometer.analysis.stopping import stop_decision
 from inferometer.base.errors import RequestWrong
 from inferometer.base.extensions import factory
 from inferometer.base.redactor import Redactor
+from inferometer.core import quantities
 from inferometer.core import study as order
+from inferometer.core.interleaving import why_not_interleaved
 from inferometer.core.redaction import redactor_for
 from inferometer.core.schedule import concurrency_limit
 from inferometer.core.spec import Arm, Settle, Spec, TrialSpec
 from inferometer.engines.base import Engine
+from inferometer.load.worker_pool import local_workers
 from inferometer.probes.gpu_cooldown import GpuState, gpu_states, remaining_wait
 from inferometer.probes.machine_facts import machine_facts
 from inferometer.results.metric_names import known_metric
@@ -26,12 +29,13 @@ from inferometer.standin.model_names import resolve
 from inferometer.store import Store
 from inferometer.study.device_conflicts import require_separate_devices
 from inferometer.study.engine_pool import EnginePool
+from inferometer.study.interleaved_round import InterleavedRound, StudyOrder
 from inferometer.study.interrupts import Interrupts
 from inferometer.study.live_study import LiveStudy
 from inferometer.study.load_workers import load_workers
 from inferometer.study.parallel_trials import run_in_parallel
 from inferometer.study.preconditions import require_same_machine
-from inferometer.study.progress import Progress, Settling, StoppingRuleChecked, TrialBegan
+from inferometer.study.progress import OrderChosen, Progress, Settling, StoppingRuleChecked, TrialBegan
 from inferometer.study.shared_plan import SharedPlan
 from inferometer.study.trial import RunningTrial, StudyResources, TrialTask
 from inferometer.workloads.catalog import make_workload
@@ -82,6 +86,8 @@ class StudyRun:
             engines = checked_engines(arms, self._headers, redactor)
             workers = load_workers(spec, self._ray, arms, stack)
             stored = msgspec.structs.replace(spec, workers=workers.count)
+            if self._ray is not None and spec.order == "requests":
+                raise RequestWrong("--ray cannot interleave requests: remove --ray, or use order: trials.")
             workload = make_workload(spec.workload)
             store = Store.resume(self.folder, stored) if self._resume else Store.create(self.folder, stored)
             stack.callback(store.close)
@@ -109,19 +115,19 @@ class _Rounds:
         self._cool = gpu_states()
         self._has_enough = False
         self._earlier_errors: dict[tuple[str, int], str] = {}
+        self._order = _order_of(resources, arms, live)
 
     def run(self, *, resumed: bool) -> Iterator[Progress]:
+        if self._order.why:
+            yield OrderChosen(self._order.order, self._order.why)
         if resumed and self._live.ended():
             self._check_stopping_rule()
-        while trials := order.next_round(self._spec, self._live.ended(), enough=self._has_enough):
+        while trials := self._next_round():
             if self._live.ended():
                 yield from _settle(self._spec.settle_settings, self._cool)
-            yield from self._begin(trials)
-            ended = [RunningTrial(task) for task in self._tasks(trials)]
-            try:
-                yield from ended[0].run() if len(ended) == 1 else run_in_parallel(ended, self._resources.interrupts)
-            finally:
-                self._live.add(trial.result for trial in ended)
+            play = self._play_in_turn if self._order.may_interleave else self._play
+            ended: list[RunningTrial] = []
+            yield from play(trials, ended)
             self._resources.interrupts.check()
             if self._runs_again(ended):
                 continue
@@ -131,10 +137,41 @@ class _Rounds:
                 self._live.set_stopped(checked.why)
                 yield checked
 
-    def _begin(self, trials: list[TrialSpec]) -> Iterator[Progress]:
+    def _next_round(self) -> list[TrialSpec]:
+        interleaved = self._order.may_interleave
+        return order.next_round(self._spec, self._live.ended(), enough=self._has_enough, interleaved=interleaved)
+
+    def _play(self, trials: list[TrialSpec], ended: list[RunningTrial]) -> Iterator[Progress]:
+        """Plays one trial, or trials in parallel, and puts them into `ended`."""
+        yield from self._began(trials)
+        ended += [RunningTrial(task) for task in self._tasks(trials)]
+        for trial in ended:
+            trial.add_facts(self._order.facts())
+        try:
+            yield from ended[0].run() if len(ended) == 1 else run_in_parallel(ended, self._resources.interrupts)
+        finally:
+            self._live.add(trial.result for trial in ended)
+
+    def _play_in_turn(self, trials: list[TrialSpec], ended: list[RunningTrial]) -> Iterator[Progress]:
+        """Plays a whole round with interleaved requests. Trials of it that have ended before are replaced: only
+        requests that were sent in turn can be paired."""
+        for key in [(trial.arm_name, trial.number) for trial in trials]:
+            if key in self._live.ended():
+                self._live.forget(*key)
+        tasks = [msgspec.structs.replace(task, arms_of_round=()) for task in self._tasks(trials)]
+        round_ = InterleavedRound(tasks, self._began(trials), self._order)
+        try:
+            yield from round_.run()
+        finally:
+            ended += round_.ended
+            self._live.add(trial.result for trial in ended)
+
+    def _began(self, trials: list[TrialSpec]) -> list[TrialBegan]:
         total = len(order.trial_order(self._spec))
-        for position, trial in enumerate(trials, len(self._live.ended()) + 1):
-            yield TrialBegan(trial.arm_name, trial.number, position, total, total // len(self._spec.arms))
+        return [
+            TrialBegan(trial.arm_name, trial.number, position, total, total // len(self._spec.arms))
+            for position, trial in enumerate(trials, len(self._live.ended()) + 1)
+        ]
 
     def _tasks(self, trials: list[TrialSpec]) -> list[TrialTask]:
         arms_of_round = tuple(trial.arm_name for trial in trials)
@@ -177,9 +214,25 @@ class _Rounds:
         return StoppingRuleChecked(found.enough, found.reason)
 
 
+def _order_of(resources: StudyResources, arms: Mapping[str, Arm], live: LiveStudy) -> StudyOrder:
+    """The order that is known before an engine starts: the one of the trials so far, the one that was asked for, or
+    the only one that is possible."""
+    spec, workers = resources.spec, resources.workers
+    trials = live.study().trials
+    if trials:
+        facts = {fact.name: fact.value for trial in trials for fact in trial.facts}
+        return StudyOrder(spec, arms, facts.get(quantities.ORDER, "trials"), facts.get(quantities.ORDER_WHY, ""))
+    if spec.order == "auto":
+        why = why_not_interleaved(msgspec.structs.replace(spec, workers=workers.count))
+        if not why and workers.pool_of is not local_workers:
+            why = "the load workers are on other machines, and one worker has to hold the connections of all arms"
+        return StudyOrder(spec, arms, "trials" if why else "", why if len(arms) > 1 and not spec.parallel else "")
+    return StudyOrder(spec, arms, spec.order)
+
+
 def resolved_arms(spec: Spec, *, ray: str | None) -> dict[str, Arm]:
     """The arms with their models as files and their number of slots. Raises RequestWrong for parallel arms that would
-    disturb each other."""
+    disturb each other, and for an order that is not possible."""
     slots = concurrency_limit(spec.schedule) or _OPEN_LOOP_SLOTS
     arms = {name: msgspec.structs.replace(resolve(arm), slots=arm.slots or slots) for name, arm in spec.arms.items()}
     if spec.parallel:

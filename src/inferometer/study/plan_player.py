@@ -12,10 +12,10 @@ from inferometer.base.errors import EngineDied, EngineHung, NothingAnswered, Ser
 from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan
-from inferometer.core.record import Fact, Outcome, RequestRecord
+from inferometer.core.record import Fact, Outcome, RequestRecord, Sample
 from inferometer.core.spec import Arm, Spec
 from inferometer.engines.liveness import dead_process, why_no_token
-from inferometer.load import LoadEvent, Started, WorkerLost, play
+from inferometer.load import LoadEvent, Started, Turn, WorkerLost, play
 from inferometer.load.audit import LoadReport
 from inferometer.load.wire import Tick
 from inferometer.load.worker_pool import WorkerPool
@@ -107,6 +107,9 @@ class PlanPlayer:
             case Tick():
                 self._counter.tick(event.in_flight, event.reads)
                 self._failure = self._failure or _engine_died(self._session.endpoint)
+            case Turn():
+                length_ns = float(event.end_ns - event.start_ns)
+                self._recorder.add_samples([Sample(event.start_ns, "the load worker", quantities.TURN_NS, length_ns)])
             case WorkerLost():
                 finding = worker_lost_finding(msgspec.structs.replace(event, how=self._recorder.redacted(event.how)))
                 self._recorder.findings.append(finding)

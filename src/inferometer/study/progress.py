@@ -82,6 +82,13 @@ class Settling(msgspec.Struct, frozen=True):
     why: str
 
 
+class OrderChosen(msgspec.Struct, frozen=True):
+    """`order: auto` was decided, and `why`."""
+
+    order: str
+    why: str
+
+
 class StoppingRuleChecked(msgspec.Struct, frozen=True):
     """The rule of `until` was applied after a round: whether the study has `enough` trials, and `why`."""
 
@@ -98,6 +105,7 @@ Progress = (
     | TrialEnded
     | Settling
     | StoppingRuleChecked
+    | OrderChosen
 )
 
 

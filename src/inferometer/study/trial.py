@@ -3,7 +3,7 @@
 import datetime
 import http.client
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import msgspec
@@ -55,7 +55,8 @@ class StudyResources(msgspec.Struct, frozen=True):
 
 class TrialTask(msgspec.Struct, frozen=True):
     """One trial to run. `arm` has its model resolved to a file. `arms_of_round`: the arms whose trials run at the same
-    time, its own among them. `earlier_error`: why the first attempt at this trial failed, "" at the first attempt."""
+    time, its own among them. `earlier_error`: why the first attempt at this trial failed, "" at the first attempt.
+    `pool`: makes the worker pool of an interleaved trial; None: it gets workers of its own."""
 
     study: StudyResources
     arm_name: str
@@ -64,6 +65,7 @@ class TrialTask(msgspec.Struct, frozen=True):
     engine: Engine
     arms_of_round: tuple[str, ...] = ()
     earlier_error: str = ""
+    pool: Callable[[], WorkerPool] | None = None
 
 
 class RunningTrial:
@@ -119,6 +121,10 @@ class RunningTrial:
                 self.result = self._recorder.end("failed" if self.error else "done", self.error)
         yield TrialEnded(*self.key, self.error, self.runs_again)
 
+    def add_facts(self, facts: Iterable[Fact]) -> None:
+        """Stores these with the trial's own facts at its end."""
+        self._recorder.facts += facts
+
     def stop_engine_on_interrupt(self) -> None:
         """Ends an engine that `run` is still waiting for in another thread, and after a second interrupt any engine."""
         self._processes.stop(urgent=self._interrupts.urgent)
@@ -137,7 +143,7 @@ class RunningTrial:
         task, study = self._task, self._task.study
         log_path = study.store.folder / "logs" / f"{task.arm_name}-{task.number}.log"
         start = partial(task.engine.start, task.arm, log_path, partial(self._engine_spawned, watch))
-        with study.workers.pool() as workers, study.engines.engine(task.arm_name, start) as endpoint:
+        with (task.pool or study.workers.pool)() as workers, study.engines.engine(task.arm_name, start) as endpoint:
             yield self._engine_ready(endpoint, watch)
             with counter_for(study.spec.tokenizer, endpoint) as counter:
                 plan, notes = study.plan.for_trial(counter)

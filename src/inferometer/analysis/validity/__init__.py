@@ -12,6 +12,7 @@ from inferometer.analysis.validity.configuration import another_model, draft_not
 from inferometer.analysis.validity.counts import counts_of_arms, refuted_numbers
 from inferometer.analysis.validity.cross_study import other_study
 from inferometer.analysis.validity.delivery import not_streamed
+from inferometer.analysis.validity.interleaved import busy_while_waiting, incomplete_round
 from inferometer.analysis.validity.load_shape import concurrency_held, saturated
 from inferometer.analysis.validity.stability import (
     drift,
@@ -57,6 +58,8 @@ CHECKS: tuple[Check, ...] = (
     drift,
     gpu_state,
     machine_busy,
+    busy_while_waiting,
+    incomplete_round,
     trial_findings,
     failures,
     too_few_trials,

@@ -12,6 +12,7 @@ from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.core.record import Finding, RequestRecord
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.statistics import Floats
+from inferometer.metrics.turns import length_ns, turns_of
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -32,9 +33,16 @@ class Backlog(msgspec.Struct, frozen=True):
     served_per_s: float
 
 
-def backlog(trial: TrialView) -> Backlog | None:
-    """None for a closed loop, and for too few requests."""
+def backlogs(trial: TrialView) -> list[Backlog]:
+    """Of the whole trial, or of each of its turns: at the end of a turn nothing waits any more."""
     records = [request.record for request in trial.requests if request.record.due_ns is not None]
+    turns = turns_of(trial.trial)
+    parts = [[one for one in records if start <= (one.due_ns or 0) <= end] for start, end in turns] or [records]
+    return [found for part in parts if (found := backlog(part)) is not None]
+
+
+def backlog(records: Sequence[RequestRecord]) -> Backlog | None:
+    """Of requests with a due time; None for too few requests."""
     if len(records) < thresholds.SATURATION_LEAST_REQUESTS:
         return None
     rows: Floats = np.array(sorted((record.due_ns or 0, record.done_ns) for record in records), np.float64)
@@ -70,16 +78,17 @@ def is_saturated(found: Backlog) -> bool:
 @for_each_arm
 def saturated(case: ArmTrials) -> Iterable[Finding]:
     """An open loop above capacity: its latencies grow with the length of the run."""
-    known = [found for trial in case.done if (found := backlog(trial)) is not None]
+    known = [found for trial in case.done for found in backlogs(trial)]
     over = [found for found in known if is_saturated(found)]
     if not over or 2 * len(over) < len(known):
         return
+    parts = "turns" if any(turns_of(trial.trial) for trial in case.done) else "trials"
     arriving, served = (fmean(getattr(found, name) for found in over) for name in ("arriving_per_s", "served_per_s"))
     yield case.finding(
         "warning",
         "saturated",
         f"requests arrived at {arriving:.3g}/s and were answered at {served:.3g}/s ({len(over)} of {len(known)} "
-        f"trials): the queue grew from {fmean(found.first for found in over):.0f} to "
+        f"{parts}): the queue grew from {fmean(found.first for found in over):.0f} to "
         f"{fmean(found.last for found in over):.0f} requests, so latencies say how long the run was.",
         f"Ask for less than {served:.3g} requests a second, or compare throughput only.",
         withholds=("latency", "first_token"),
@@ -113,7 +122,8 @@ def _share_at(trial: TrialView, concurrency: int) -> float | None:
     for (at_ns, change), (next_ns, _) in pairwise(edges):
         under_way += change
         held += next_ns - at_ns if under_way >= concurrency else 0
-    return held / (ended - began) if ended > began else None
+    whole = length_ns(turns_of(trial.trial)) or ended - began
+    return held / whole if whole > 0 else None
 
 
 def _edges(records: Iterable[RequestRecord]) -> Iterator[tuple[int, int]]:

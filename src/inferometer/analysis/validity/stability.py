@@ -9,12 +9,14 @@ import numpy as np
 
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
+from inferometer.analysis.validity.interleaved import cpu_of_waiting
 from inferometer.core import quantities
 from inferometer.core.record import Finding, Sample
 from inferometer.metrics.measures import RequestView, TrialView
 from inferometer.metrics.request_measures import cached_tokens
 from inferometer.metrics.rows import METRICS_BY_KEY
 from inferometer.metrics.statistics import robust_line, trend_p_value
+from inferometer.metrics.turns import turns_of, whole_intervals_within, within
 
 
 @for_each_arm
@@ -171,7 +173,7 @@ def engine_gpu_readings(trial: TrialView, quantity: str) -> list[float]:
 
 
 def sampled(trial: TrialView, quantity: str) -> list[float]:
-    """Readings during the plan."""
+    """Readings during the plan; with interleaved requests, during the arm's turns."""
     return [sample.value for sample in _during_plan(trial, trial.trial.samples) if sample.quantity == quantity]
 
 
@@ -185,26 +187,33 @@ def _engine_gpu_samples(trial: TrialView) -> list[Sample]:
 
 def _during_plan(trial: TrialView, samples: Iterable[Sample]) -> list[Sample]:
     start_ns = trial.trial.plan_started_ns
-    return [] if start_ns is None else [sample for sample in samples if sample.at_ns >= start_ns]
+    if start_ns is None:
+        return []
+    turns = turns_of(trial.trial)
+    return within(turns, tuple(samples)) if turns else [sample for sample in samples if sample.at_ns >= start_ns]
 
 
 # --- the machine and the client -------------------------------------------------------------------
 
 
-@for_each_arm
-def machine_busy(case: ArmTrials) -> Iterable[Finding]:
+def machine_busy(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
     """Other processes that used CPU or GPU during a trial."""
+    for case in cases:
+        yield from _busy(case, cases)
+
+
+def _busy(case: ArmTrials, cases: Sequence[ArmTrials]) -> Iterator[Finding]:
     for trial in case.done:
-        used = sampled(trial, quantities.OTHER_CPU_CORES)
-        if used and case.cores is not None and fmean(used) > thresholds.BUSY_CPU_SHARE * case.cores:
+        used = _other_cpu(trial, cpu_of_waiting(case, cases, trial.trial.number))
+        if used is not None and case.cores is not None and used > thresholds.BUSY_CPU_SHARE * case.cores:
             yield case.finding(
                 "warning",
                 "machine-busy",
-                f"other processes used {fmean(used):.1f} of {case.cores} cores.",
+                f"other processes used {used:.1f} of {case.cores} cores.",
                 "Stop them, or measure again when the machine is idle.",
                 trial.trial.number,
             )
-        gpu = engine_gpu_readings(trial, quantities.OTHER_GPU_PERCENT)
+        gpu = _other_gpu(trial)
         if gpu and fmean(gpu) > thresholds.BUSY_GPU_PERCENT:
             yield case.finding(
                 "warning",
@@ -213,6 +222,39 @@ def machine_busy(case: ArmTrials) -> Iterable[Finding]:
                 "Stop them, or reserve a GPU for the engine (CUDA_VISIBLE_DEVICES).",
                 trial.trial.number,
             )
+
+
+def _other_cpu(trial: TrialView, of_waiting: float) -> float | None:
+    """Cores that processes other than the round's engines used, on average from the plan's start to its end. With
+    interleaved requests a reading may cover the turns of several arms, so the mean over the whole round is taken."""
+    start_ns = trial.trial.plan_started_ns
+    turns = turns_of(trial.trial)
+    if start_ns is None:
+        return None
+    end_ns = turns[-1][1] if turns else None
+    used = [
+        one.value
+        for one in trial.trial.samples
+        if one.quantity == quantities.OTHER_CPU_CORES
+        and one.at_ns >= start_ns
+        and (end_ns is None or one.at_ns <= end_ns)
+    ]
+    return max(0.0, fmean(used) - of_waiting) if used else None
+
+
+def _other_gpu(trial: TrialView) -> list[float]:
+    """Percent of the engine's GPUs that other processes used, in readings that lie wholly in one turn: in it, the
+    engines of other arms should be quiet."""
+    turns = turns_of(trial.trial)
+    if not turns:
+        return engine_gpu_readings(trial, quantities.OTHER_GPU_PERCENT)
+    samples = [one for one in _engine_gpu_samples(trial) if one.quantity == quantities.OTHER_GPU_PERCENT]
+    devices = {one.device for one in samples}
+    return [
+        one.value
+        for device in devices
+        for one in whole_intervals_within(turns, [sample for sample in samples if sample.device == device])
+    ]
 
 
 @for_each_arm
