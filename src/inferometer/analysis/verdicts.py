@@ -216,8 +216,9 @@ def _decided(
     """The difference with both intervals and with the verdict of the one that is shown."""
     of_starts = intervals[rules.prompts]
     if not withheld and one_start and of_starts is not None and found.verdict:
-        withheld = _one_start_reason(one_start, _verdict(metric, of_starts, rules.equivalence_percent))
-        found = msgspec.structs.replace(found, needs="several starts")
+        of_these = _verdict(metric, of_starts, rules.equivalence_percent)
+        withheld = _one_start_reason(one_start, of_these)
+        found = msgspec.structs.replace(found, needs="several starts", starts_verdict=of_these)
     worded: dict[Prompts, Interval | None] = {}
     for question, interval in intervals.items():
         if interval is not None:
@@ -262,6 +263,6 @@ def _one_start_reason(arms: tuple[str, ...], verdict: Verdict) -> str:
     """Why trials of one start give no general verdict, and their verdict on these starts."""
     which = "these two starts" if len(arms) > 1 else f"this start of {', '.join(arms)}"
     return (
-        f"{which}: {verdict}. Another start of an engine may be faster or slower: restart the engines between trials "
+        f"{which}: {'≈ same' if verdict == 'same' else verdict}. Another start of an engine may be faster or slower: restart the engines between trials "
         "(restart: always), or compare several studies"
     )
