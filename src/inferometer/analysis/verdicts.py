@@ -262,7 +262,8 @@ def _verdict(metric: Metric, interval: Interval, equivalence_percent: float) -> 
 def _one_start_reason(arms: tuple[str, ...], verdict: Verdict) -> str:
     """Why trials of one start give no general verdict, and their verdict on these starts."""
     which = "these two starts" if len(arms) > 1 else f"this start of {', '.join(arms)}"
+    word = "≈ same" if verdict == "same" else verdict
     return (
-        f"{which}: {'≈ same' if verdict == 'same' else verdict}. Another start of an engine may be faster or slower: restart the engines between trials "
+        f"{which}: {word}. Another start of an engine may be faster or slower: restart the engines between trials "
         "(restart: always), or compare several studies"
     )
