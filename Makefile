@@ -9,7 +9,7 @@
 # make audit   look up known vulnerabilities of the locked packages
 # make faults  the program under faults: killed at 40 moments, engines that break, full disks (about 15 minutes)
 # make soak    load for a long time: make soak SECONDS=1200 STREAMS=2000
-# make statistics   how often verdicts and intervals are right, by simulation (about 10 minutes)
+# make statistics   how often verdicts and intervals are right, by simulation (about 6 minutes)
 # make docs    the documentation as a site: build/site/index.html; a broken link fails
 # make lock    resolve requirements/ again (needs uv)       make lock ARGS=--upgrade
 # make clean   remove the environments and the caches

@@ -1,7 +1,7 @@
 """How often verdicts and intervals are right: the tables of docs/explanation/statistics.md, from simulated studies.
 
-make statistics                          (about 10 minutes on one core)
-make statistics ARGS='--studies 200'     (rough, two minutes)
+make statistics                          (about 6 minutes on one free core)
+make statistics ARGS='--studies 200'     (rough, a minute or two)
 """
 
 import os

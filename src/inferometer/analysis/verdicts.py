@@ -184,8 +184,8 @@ def with_definition_marks(rows: Sequence[ComparisonRow]) -> tuple[tuple[Comparis
 
 
 def _suppressed(metric: Metric, found: Difference, findings: Sequence[Finding]) -> str:
-    """Why the findings suppress this verdict; "" if none does. A finding suppresses the verdicts of the arm that it
-    names: of the rows that rest on what it withholds, or of all rows if it is invalid and names none."""
+    """Why the findings suppress this verdict; "" if none does. A finding about an arm suppresses its verdicts: of the
+    rows that rest on what it withholds, or of all rows if it is invalid and names none."""
     inputs = inputs_of(metric.key, metric.group)
     codes = {
         finding.code
@@ -216,8 +216,9 @@ def _decided(
     """The difference with both intervals and with the verdict of the one that is shown."""
     of_starts = intervals[rules.prompts]
     if not withheld and one_start and of_starts is not None and found.verdict:
-        withheld = _one_start_reason(one_start, _verdict(metric, of_starts, rules.equivalence_percent))
-        found = msgspec.structs.replace(found, needs="several starts")
+        of_these = _verdict(metric, of_starts, rules.equivalence_percent)
+        withheld = _one_start_reason(one_start, of_these)
+        found = msgspec.structs.replace(found, needs="several starts", starts_verdict=of_these)
     worded: dict[Prompts, Interval | None] = {}
     for question, interval in intervals.items():
         if interval is not None:
@@ -261,7 +262,8 @@ def _verdict(metric: Metric, interval: Interval, equivalence_percent: float) -> 
 def _one_start_reason(arms: tuple[str, ...], verdict: Verdict) -> str:
     """Why trials of one start give no general verdict, and their verdict on these starts."""
     which = "these two starts" if len(arms) > 1 else f"this start of {', '.join(arms)}"
+    word = "≈ same" if verdict == "same" else verdict
     return (
-        f"{which}: {verdict}. Another start of an engine may be faster or slower: restart the engines between trials "
+        f"{which}: {word}. Another start of an engine may be faster or slower: restart the engines between trials "
         "(restart: always), or compare several studies"
     )

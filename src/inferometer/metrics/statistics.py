@@ -18,7 +18,7 @@ and the smaller one is used: √(t²(T-1)·s²/T + t²(P-1)·π), in which each 
 (Graybill and Wang 1980, JASA 75, 869-873; for differences Zou and Donner 2008, Statistics in Medicine 27, 1693-1702);
 and t(f)·√V, with the degrees of freedom f of Satterthwaite (1946, Biometrics Bulletin 2, 110-114) for
 V = s²/T + joint - ε/T, but never less than the half-width of these prompts. The first is exact if one of the parts is
-0, the second is up to 20% shorter if both parts count.
+0, the second is shorter if both parts count.
 """
 
 import functools
