@@ -81,6 +81,10 @@ BUSY_GPU_PERCENT = 5.0
 FAILED_INVALID_SHARE = 0.10
 """With more failures than this, the other requests ran on a less loaded server: they measured a different load."""
 
+RESENT_SHARE = 0.05
+"""Share of requests that were sent again: a server that closes idle connections meets a request on its way now and
+then. One request in twenty means that it closes connections under load, so that latencies hold a second connection."""
+
 EVIDENCE_MATCHES = 0.999
 """Share of equal outputs from which all outputs count as identical."""
 

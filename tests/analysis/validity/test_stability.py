@@ -9,6 +9,7 @@ from inferometer.analysis.validity.stability import (
     gpu_state,
     machine_busy,
     not_warm,
+    resent_requests,
     too_few_trials,
     trial_findings,
 )
@@ -290,3 +291,11 @@ def test_every_finding_is_a_sentence_with_something_to_do(make):
     found = [finding for check in checks for finding in check([case])]
     assert {finding.code for finding in found} >= {"throttled", "power-limit", "machine-busy", "gpu-busy", "failures"}
     assert all(finding.action.endswith((".", "?", ").")) and finding.message.endswith((".", "?")) for finding in found)
+
+
+@pytest.mark.parametrize(("again", "severities"), [(0, []), (1, ["note"]), (3, ["warning"])])
+def test_requests_that_were_sent_again_are_counted(make, again, severities):
+    records = [make.answer(i, resent=int(i < again)) for i in range(40)]
+    found = list(resent_requests([make.case(make.trial(records))]))
+    assert [one.severity for one in found] == severities
+    assert not found or f"{again} of 40 requests" in found[0].message

@@ -19,6 +19,7 @@ from inferometer.analysis.validity.stability import (
     gpu_state,
     machine_busy,
     not_warm,
+    resent_requests,
     too_few_trials,
     trial_findings,
 )
@@ -59,6 +60,7 @@ CHECKS: tuple[Check, ...] = (
     machine_busy,
     trial_findings,
     failures,
+    resent_requests,
     too_few_trials,
 )
 """Every check, in this order: the arm did what was configured, the arms did the same work, the machine was stable."""

@@ -255,6 +255,24 @@ def failures(case: ArmTrials) -> Iterable[Finding]:
 
 
 @for_each_arm
+def resent_requests(case: ArmTrials) -> Iterable[Finding]:
+    """Requests that were sent twice, because the server closed the connection as they came."""
+    records = [request.record for trial in case.done for request in trial.requests]
+    again = sum(record.resent > 0 for record in records)
+    if again:
+        many = again > thresholds.RESENT_SHARE * len(records)
+        yield case.finding(
+            "warning" if many else "note",
+            "resent",
+            f"{again} of {len(records)} requests were sent again, because the server closed their connection at once. "
+            "Their times begin with the first sending.",
+            "The server or a proxy before it drops connections under load: see its log and its keep-alive limits."
+            if many
+            else "",
+        )
+
+
+@for_each_arm
 def too_few_trials(case: ArmTrials) -> Iterable[Finding]:
     """An arm with a single trial."""
     if len(case.done) == 1:
