@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from inferometer.analysis.validity.answers import canned_answers, error_texts, other_lengths
 from inferometer.analysis.validity.arm_trials import ArmTrials, Check
+from inferometer.analysis.validity.caching import cache_differs, cache_kept
 from inferometer.analysis.validity.configuration import another_model, draft_not_used, settings_not_in_force
 from inferometer.analysis.validity.counts import counts_of_arms, refuted_numbers
 from inferometer.analysis.validity.cross_study import other_study
@@ -46,6 +47,8 @@ CHECKS: tuple[Check, ...] = (
     other_output,
     degenerate_output,
     cache_helped,
+    cache_differs,
+    cache_kept,
     refuted_numbers,
     counts_of_arms,
     canned_answers,

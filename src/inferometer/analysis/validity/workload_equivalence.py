@@ -10,6 +10,7 @@ import msgspec
 from inferometer.analysis import thresholds
 from inferometer.analysis.degenerate import defect
 from inferometer.analysis.validity.arm_trials import ArmTrials
+from inferometer.analysis.validity.caching import cache_advice
 from inferometer.core.record import OUTPUT_KINDS, Finding, RequestRecord
 from inferometer.core.request import Message, Request
 from inferometer.core.spec import Sampling
@@ -286,8 +287,7 @@ def cache_helped(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
             "cache-helped",
             f"{share:.0%} of its prompt tokens came from the prefix cache, beyond what the prompts share"
             + (". Other arms had to process them." if is_unequal else "."),
-            "Restart the engine for each trial (`restart: always`), or disable its prefix cache "
-            "(llama.cpp: `sampling: {extra_body: {cache_prompt: false}}`; vLLM: --no-enable-prefix-caching).",
+            cache_advice(case),
         )
 
 
