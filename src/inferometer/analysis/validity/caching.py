@@ -49,7 +49,7 @@ def cache_kept(case: ArmTrials) -> Iterable[Finding]:
         yield case.finding(
             "warning",
             "cache-kept",
-            "the server answers a repeated prompt from its prefix cache at the end of a trial, but did not at its start.",
+            "the server answers a repeated prompt from its prefix cache after a trial, but did not before it.",
             cache_advice(case),
         )
 
