@@ -86,6 +86,10 @@ BUSY_GPU_PERCENT = 5.0
 FAILED_INVALID_SHARE = 0.10
 """With more failures than this, the other requests ran on a less loaded server: they measured a different load."""
 
+OTHER_REQUESTS_SHARE = 0.02
+"""Requests that one arm answered and another did not: up to one in fifty is left out of both. With more, the arms had
+other loads, and what is left may be the easier part."""
+
 RESENT_SHARE = 0.05
 """Share of requests that were sent again: a server that closes idle connections meets a request on its way now and
 then. One request in twenty means that it closes connections under load, so that latencies hold a second connection."""

@@ -26,8 +26,8 @@ _LEAST_CACHED_TOKENS = 40
 """Tokens that two fresh prompts may share: the chat template."""
 _CACHED_SHARE = 0.6
 _LEAST_SAVED_S = 0.015
-"""A repeated prompt was cached if its answer takes less than 60% of a fresh prompt's time and 15 ms less. A busy machine
-delays a request by as much: the probe is repeated before it is believed."""
+"""A repeated prompt was cached if its answer takes less than 60% of a fresh prompt's time, and 15 ms less. A busy
+machine delays a request by as much: the probe is repeated before it is believed."""
 _WORDS = "amber basin cedar delta ember fjord grove haven inlet joist knoll ledge marsh notch orbit plaza quill ridge"
 
 State = Literal["used", "not used", "unknown"]

@@ -153,7 +153,8 @@ class RunningTrial:
                 session = self._session(endpoint, workers, watch, cache.extra_body)
                 yield from PlanPlayer(session, with_prefix(plan, cache.prefix)).play()
                 watch.stop()
-                self._recorder.facts += prefix_cache.facts_after(task.arm, endpoint, cache, nonce)
+                if study.spec.trials > 1:
+                    self._recorder.facts += prefix_cache.facts_after(task.arm, endpoint, cache, nonce)
                 if counter is not None:
                     self._count_tokens(counter)
         self._recorder.facts += task.engine.facts_at_end(endpoint)

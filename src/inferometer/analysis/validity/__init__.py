@@ -20,6 +20,7 @@ from inferometer.analysis.validity.stability import (
     gpu_state,
     machine_busy,
     not_warm,
+    other_requests,
     resent_requests,
     too_few_trials,
     trial_findings,
@@ -63,6 +64,7 @@ CHECKS: tuple[Check, ...] = (
     machine_busy,
     trial_findings,
     failures,
+    other_requests,
     resent_requests,
     too_few_trials,
 )

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from inferometer.analysis import thresholds
+from inferometer.analysis.same_requests import failed_requests
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.core import quantities
 from inferometer.core.record import Finding, Sample
@@ -252,6 +253,30 @@ def failures(case: ArmTrials) -> Iterable[Finding]:
         + (f". First error: {shown}." if shown else "."),
         "The remaining requests had a less loaded server. Fix the cause, or reduce the load.",
     )
+
+
+def other_requests(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
+    """Requests that failed in this arm and not in the baseline, or the reverse, in the same trial."""
+    first, *others = arms
+    base = {trial.trial.number: trial for trial in first.done}
+    for case in others:
+        pairs = [(base[trial.trial.number], trial) for trial in case.done if trial.trial.number in base]
+        total = sum(len(trial.requests) for _, trial in pairs)
+        if case.plan != first.plan or not total:
+            continue
+        unlike = sum(len(failed_requests(one) ^ failed_requests(other)) for one, other in pairs)
+        many = unlike > thresholds.OTHER_REQUESTS_SHARE * total
+        if unlike:
+            yield case.finding(
+                "warning" if many else "note",
+                "other-requests",
+                f"{unlike} of {total} requests failed in it or in {first.name}, and not in both: "
+                + ("the arms answered other requests." if many else "they are in neither arm's latencies."),
+                "Fix the failures: totals of the rest are not rates of a server that answers everything."
+                if many
+                else "",
+                withholds=("work", "latency") if many else (),
+            )
 
 
 @for_each_arm
