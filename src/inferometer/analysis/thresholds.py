@@ -1,5 +1,9 @@
 """Thresholds of the validity checks, each with its reason."""
 
+SAME_PROMPTS_SHARE = 0.5
+SAME_PROMPTS_LEAST = 3
+"""One prompt in more than half of the requests, and at least three times: a data set may hold a prompt twice."""
+
 TOKEN_TOTALS_PERCENT = 2.0
 """Output tokens of two arms: greedy decoding of one model varies by 1% to 1.5% (+0.4% and -1.4% in this project's first
 study); beyond 2% one arm had more work."""
@@ -14,6 +18,10 @@ OUTPUT_LEVEL = 0.01
 """Share of exact matches 10 percentage points below the baseline's agreement with itself, and not by chance: batching
 and different kernels flip single tokens in any engine, and one flip changes the rest of a text. Without a second trial
 of the baseline: more than one text in ten differs."""
+
+REPEAT_SHARE = 0.5
+"""Greedy answers of a baseline that are the same in its next trial, where requests run together: batches flip a token
+in one answer of four. At a concurrency of 1 nothing flips them, and `OUTPUT_SHARE` may differ."""
 
 DEGENERATE_SHARE = 0.05
 """One answer in twenty may loop without any defect: greedy decoding of small models does this."""

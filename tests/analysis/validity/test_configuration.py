@@ -2,7 +2,12 @@
 
 import pytest
 
-from inferometer.analysis.validity.configuration import another_model, draft_not_used, settings_not_in_force
+from inferometer.analysis.validity.configuration import (
+    another_model,
+    draft_not_used,
+    model_changed,
+    settings_not_in_force,
+)
 from inferometer.core.record import ServerTimings
 from inferometer.core.spec import Arm, Draft
 
@@ -122,3 +127,19 @@ def test_the_model_that_was_asked_for_is_silent(make, asked):
     arm = Arm(engine="external", url="http://h", model=asked)
     nameless = make.trial(make.answers(model=None))
     assert said(another_model([make.case(make.trial(), nameless, arm=arm), make.case(nameless, arm=arm)])) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("model_bytes", ["invalid"]),
+        ("model_samples_sha256", ["invalid"]),
+        ("draft_head_sha256", ["invalid"]),
+        ("model_changed_ns", ["warning"]),
+        ("model_file", []),
+    ],
+)
+def test_a_model_file_that_changed_between_trials_is_found(make, name, found):
+    trials = make.as_trials(*[make.trial(facts={"model_bytes": "1", name: value}) for value in ("1", "2")])
+    assert [one.severity for one in model_changed([make.case(*trials)])] == found
+    assert not list(model_changed([make.case(*make.as_trials(trials[0], trials[0]))]))

@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from inferometer.analysis.validity.answers import canned_answers, error_texts, other_lengths
 from inferometer.analysis.validity.arm_trials import ArmTrials, Check
 from inferometer.analysis.validity.caching import cache_differs, cache_kept
-from inferometer.analysis.validity.configuration import another_model, draft_not_used, settings_not_in_force
+from inferometer.analysis.validity.configuration import (
+    another_model,
+    draft_not_used,
+    model_changed,
+    settings_not_in_force,
+)
 from inferometer.analysis.validity.counts import counts_of_arms, refuted_numbers
 from inferometer.analysis.validity.cross_study import other_study
 from inferometer.analysis.validity.delivery import not_streamed
@@ -29,8 +34,10 @@ from inferometer.analysis.validity.workload_equivalence import (
     cache_helped,
     degenerate_output,
     finish_reasons,
+    not_repeated,
     other_output,
     other_prompts,
+    same_prompts,
     token_totals,
 )
 from inferometer.core.record import Finding
@@ -41,11 +48,14 @@ CHECKS: tuple[Check, ...] = (
     draft_not_used,
     settings_not_in_force,
     another_model,
+    model_changed,
     other_study,
     other_prompts,
+    same_prompts,
     token_totals,
     finish_reasons,
     other_output,
+    not_repeated,
     degenerate_output,
     cache_helped,
     cache_differs,
