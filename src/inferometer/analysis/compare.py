@@ -136,7 +136,7 @@ def _memory_quantities(by_arm: _TrialsByArm) -> Iterable[Finding]:
     quantities = {trial.memory_quantity for trials in by_arm.values() for trial in trials} - {None}
     if len(quantities) > 1:
         message = "Memory Usage was measured differently between trials, so that its difference is meaningless."
-        yield Finding("warning", "memory-kind", message, "See the notes on how it was measured.")
+        yield Finding("warning", "memory-kind", message, "See the notes on how it was measured.", withholds=("memory",))
 
 
 def _bursts(by_arm: _TrialsByArm) -> Iterable[Finding]:
@@ -148,4 +148,5 @@ def _bursts(by_arm: _TrialsByArm) -> Iterable[Finding]:
                 f"its tokens arrive in bursts of {fmean(known):.2g} on average. ITL and chunk gaps include the gaps "
                 "within bursts, which are nearly 0, so that their medians do not show its speed."
             )
-            yield Finding("note", "bursts", message, "Read TPOT or ITL per token instead.", arm=arm)
+            action = "Read TPOT or ITL per token instead."
+            yield Finding("note", "bursts", message, action, arm=arm, withholds=("chunk_gaps",))

@@ -46,6 +46,9 @@ CUT_CHARACTERS = 3
 """Replacement characters that are allowed at the end of an answer: a character of four bytes that was cut after three.
 Some engines send the incomplete bytes."""
 
+DRAFT_RARE_SHARE = 0.5
+"""Requests that drafted anything: a draft model drafts in nearly every request of more than a few tokens."""
+
 CACHE_SHARE = 0.05
 CACHE_TEMPLATE_TOKENS = 40
 """Prompt tokens from the prefix cache beyond what the plan's prompts share: 5% of all tokens is 5% of the prefill,

@@ -185,6 +185,19 @@ class Ratio(msgspec.Struct, frozen=True):
             )
 
 
+class IfAny(msgspec.Struct, frozen=True):
+    """A measure of a trial in which some request has a value of `values_of`; otherwise None."""
+
+    values_of: Values
+    measure: Measure
+
+    def value(self, trial: TrialView) -> float | None:
+        return self.measure.value(trial) if len(trial.series(self.values_of).values) else None
+
+    def replicates(self, trial: TrialView) -> Floats | None:
+        return self.measure.replicates(trial) if len(trial.series(self.values_of).values) else None
+
+
 class FirstAvailable(msgspec.Struct, frozen=True):
     """The first of two measures whose value is known."""
 

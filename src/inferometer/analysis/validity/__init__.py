@@ -18,6 +18,7 @@ from inferometer.analysis.validity.configuration import (
 from inferometer.analysis.validity.counts import counts_of_arms, refuted_numbers
 from inferometer.analysis.validity.cross_study import other_study
 from inferometer.analysis.validity.delivery import not_streamed
+from inferometer.analysis.validity.drafting import drafts
 from inferometer.analysis.validity.in_force import nothing_differs
 from inferometer.analysis.validity.load_shape import concurrency_held, saturated
 from inferometer.analysis.validity.stability import (
@@ -47,6 +48,7 @@ __all__ = ["CHECKS", "ArmTrials", "Check", "findings"]
 
 CHECKS: tuple[Check, ...] = (
     draft_not_used,
+    drafts,
     settings_not_in_force,
     another_model,
     model_changed,
