@@ -101,6 +101,11 @@ OTHER_REQUESTS_SHARE = 0.02
 """Requests that one arm answered and another did not: up to one in fifty is left out of both. With more, the arms had
 other loads, and what is left may be the easier part."""
 
+SILENCE_S = 3.0
+SILENCE_RATIO = 5.0
+SILENCE_LEAST_REQUESTS = 4
+"""A pause of 3 s and five times the usual longest one of a request: the prefill of a long prompt is no such pause."""
+
 RESENT_SHARE = 0.05
 """Share of requests that were sent again: a server that closes idle connections meets a request on its way now and
 then. One request in twenty means that it closes connections under load, so that latencies hold a second connection."""

@@ -12,6 +12,7 @@ from inferometer.analysis.validity.stability import (
     not_warm,
     other_requests,
     resent_requests,
+    silence,
     too_few_trials,
     trial_findings,
 )
@@ -328,3 +329,19 @@ def test_a_request_that_failed_in_one_arm_is_in_no_arm_s_latencies(make):
 def test_failures_of_the_same_requests_are_not_other_requests(make):
     records = [make.failed(i) if i < 5 else make.answer(i) for i in range(20)]
     assert not list(other_requests([make.case(make.trial(records)), make.case(make.trial(records), name="b")]))
+
+
+@pytest.mark.parametrize(
+    ("ttft_ms", "found"),
+    [
+        ([50.0] * 9 + [8000.0], ["note"]),
+        ([50.0] * 5 + [3000.0] + [50.0] * 4, ["note"]),
+        ([50.0] * 9 + [2500.0], []),
+        ([4000.0] * 9 + [8000.0], []),  # a slow prefill
+        ([50.0, 50.0, 8000.0], []),
+    ],
+)
+def test_a_long_silence_is_shown_with_its_duration(make, ttft_ms, found):
+    said_of = list(silence([make.case(make.trial(make.of("ttft_ms", ttft_ms)))]))
+    assert [one.severity for one in said_of] == found
+    assert not found or f"{max(ttft_ms) / 1000:.1f} s" in said_of[0].message

@@ -29,6 +29,7 @@ from inferometer.analysis.validity.stability import (
     not_warm,
     other_requests,
     resent_requests,
+    silence,
     too_few_trials,
     trial_findings,
 )
@@ -80,6 +81,7 @@ CHECKS: tuple[Check, ...] = (
     failures,
     other_requests,
     resent_requests,
+    silence,
     too_few_trials,
 )
 """Every check, in this order: the arm did what was configured, the arms did the same work, the machine was stable."""

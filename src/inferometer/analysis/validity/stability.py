@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from statistics import fmean, median
 
 import msgspec
@@ -11,7 +12,7 @@ from inferometer.analysis import thresholds
 from inferometer.analysis.same_requests import failed_requests
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.core import quantities
-from inferometer.core.record import Finding, Sample
+from inferometer.core.record import Finding, RequestRecord, Sample
 from inferometer.metrics.measures import RequestView, TrialView
 from inferometer.metrics.request_measures import cached_tokens
 from inferometer.metrics.rows import METRICS_BY_KEY
@@ -277,6 +278,34 @@ def other_requests(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
                 else "",
                 withholds=("work", "latency") if many else (),
             )
+
+
+@for_each_arm
+def silence(case: ArmTrials) -> Iterable[Finding]:
+    """A time in which the server sent nothing, with requests under way, far longer than its requests usually wait."""
+    for trial in case.done:
+        waits = [max(pauses) for request in trial.requests if (pauses := _pauses_s(request.record))]
+        longest = max(waits, default=0.0)
+        if len(waits) < thresholds.SILENCE_LEAST_REQUESTS or longest < thresholds.SILENCE_S:
+            continue
+        if longest > thresholds.SILENCE_RATIO * median(waits):
+            count = sum(wait > thresholds.SILENCE_RATIO * median(waits) for wait in waits)
+            yield case.finding(
+                "note",
+                "silence",
+                f"the server sent nothing for {longest:.1f} s in {count} of {len(waits)} requests; usually the longest "
+                f"pause of a request is {median(waits):.2g} s.",
+                "Look at the server's log at that time: a model that was unloaded, memory that ran out, another job.",
+                trial.trial.number,
+            )
+
+
+def _pauses_s(record: RequestRecord) -> list[float]:
+    """From the sending to the first event, between events, and to the end, in s."""
+    if record.sent_ns is None:
+        return []
+    times = [record.sent_ns, *(event.at_ns for event in record.events), record.done_ns]
+    return [(after - before) / 1e9 for before, after in pairwise(times)]
 
 
 @for_each_arm
