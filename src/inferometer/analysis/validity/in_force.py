@@ -54,7 +54,7 @@ def nothing_differs(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
         is_known = all(name in _facts(arm) for name in flags | base_flags for arm in (first, case))
         if rest != base_rest or not (is_known or case.arm == first.arm):
             continue
-        same = "the arms are written alike" if case.arm == first.arm else "what was set has the same effect"
+        same = "the arms are written alike" if flags | base_flags == set() else "what was set has the same effect"
         external = case.arm.runs_already
         yield case.finding(
             "note" if external else "warning",
