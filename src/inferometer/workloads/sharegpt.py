@@ -176,7 +176,7 @@ def _read(path: Path) -> bytes:
 
 def _text(value: Any) -> str:
     """A turn's text; a number or a list, as some files have, as Python writes it. Raises TypeError for a number that it
-    does not write. Null is no text."""
+    does not write. Null becomes an empty text."""
     if value is None:
         return ""
     try:
