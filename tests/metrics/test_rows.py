@@ -114,19 +114,19 @@ def test_a_failed_request_has_no_timing(dialect, outcome):
 
 
 def test_each_dialect_asks_its_own_counter_first():
-    counted = record(*SCRIPT, usage=TokenUsage(70, 30), our_tokens=50, prompt_tokens=60)
-    assert _counts(counted, "inferometer") == (30, 70)
-    assert _counts(counted, "vllm-0.33") == (30, 70)
+    counted = record(*SCRIPT, usage=TokenUsage(70, 20), our_tokens=50, prompt_tokens=60)
+    assert _counts(counted, "inferometer") == (20, 70)
+    assert _counts(counted, "vllm-0.33") == (20, 70)
     assert _counts(counted, "vllm-0.6.5") == (50, 60)
 
 
 def test_where_the_first_counter_is_silent_the_next_is_asked():
-    by_usage = record(*SCRIPT, usage=TokenUsage(70, 30))
-    assert _counts(by_usage, "vllm-0.6.5") == (30, 70)
+    by_usage = record(*SCRIPT, usage=TokenUsage(70, 20))
+    assert _counts(by_usage, "vllm-0.6.5") == (20, 70)
     by_us = record(*SCRIPT, our_tokens=50, prompt_tokens=60, usage=TokenUsage(None, 0))
     assert _counts(by_us, "vllm-0.33") == (50, 60)
-    by_timings = record(*SCRIPT, timings=ServerTimings(cache_n=8, prompt_n=12, predicted_n=31), our_tokens=50)
-    assert _counts(by_timings, "inferometer") == (31, 20)
+    by_timings = record(*SCRIPT, timings=ServerTimings(cache_n=8, prompt_n=12, predicted_n=21), our_tokens=50)
+    assert _counts(by_timings, "inferometer") == (21, 20)
     assert _counts(record(*SCRIPT), "inferometer") == (2, None)  # two events brought output
     assert _counts(record(*SCRIPT), "vllm-0.6.5") == (None, None)
 
@@ -400,8 +400,9 @@ def _slowed_record(of: RequestRecord, factor: int) -> RequestRecord:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@given(of=trials, factor=st.integers(2, 1000), api=st.sampled_from(["openai-chat", "openai"]))
+@given(of=trials, factor=st.integers(2, 500), api=st.sampled_from(["openai-chat", "openai"]))
 def test_a_metric_scales_with_time_as_its_unit_says(dialect, of, factor, api):
+    of = slowed(of, MS)  # whether two pieces came at once is a matter of milliseconds
     before, after = summarize(of, dialect, api=api).values, summarize(slowed(of, factor), dialect, api=api).values
     for metric in METRICS:
         if metric.key not in NOT_SCALING:
@@ -413,11 +414,13 @@ def test_a_metric_scales_with_time_as_its_unit_says(dialect, of, factor, api):
 
 @given(of=trials)
 def test_a_statistic_is_none_exactly_where_nothing_is_there_to_take_it_of(of):
+    of = slowed(of, MS)
     values = summarize(of).values
     timings = [timing for record in of.records if (timing := request_timing(record))]
     assert (values["mean_ttft_ms"] is None) == (not timings)
-    assert (values["p99_tpot_ms"] is None) == (not any(timing.tpot_ns is not None for timing in timings))
-    assert (values["median_itl_ms"] is None) == (not any(timing.itl_ns for timing in timings))
+    streamed = [timing for timing in timings if timing.latency_ns > timing.ttft_ns]
+    assert (values["median_itl_ms"] is None) == (not streamed)
+    assert values["p99_tpot_ms"] is None or any(timing.tpot_ns is not None for timing in streamed)
     assert not any(math.isnan(value) for value in values.values() if value is not None)
 
 

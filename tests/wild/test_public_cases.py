@@ -275,7 +275,7 @@ def other_forms_of_data_sets_are_read_or_named(folder: Path) -> None:
         assert not said or "conversations" in said, path
 
 
-@case("72-null-and-empty-values", "null becomes the prompt 'None', and empty prompts are sent")
+@case("72-null-and-empty-values")
 def null_and_empty_prompts_are_not_sent(folder: Path) -> None:
     assert not {"None", "", "null"} & set(prompts(folder / "data.json"))
 

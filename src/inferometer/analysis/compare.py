@@ -41,8 +41,7 @@ def compare(
     compared = tuple(pairs) or tuple(combinations(by_arm, 2))
     rows = [(metric, _row(metric, by_arm, compared, effect_percent, sequential=looked_at)) for metric in metrics]
     rows = [(metric, row) for metric, row in rows if metric.group not in _OPTIONAL_GROUPS or any(row.n.values())]
-    is_valid = all(finding.severity != "invalid" for finding in all_findings)
-    decided, correction = with_verdicts(rows, primary, is_valid=is_valid)
+    decided, correction = with_verdicts(rows, primary, all_findings)
     marked, definitions = with_definition_marks(decided)
     return Comparison(
         arms=tuple(by_arm),
@@ -137,7 +136,7 @@ def _memory_quantities(by_arm: _TrialsByArm) -> Iterable[Finding]:
     quantities = {trial.memory_quantity for trials in by_arm.values() for trial in trials} - {None}
     if len(quantities) > 1:
         message = "Memory Usage was measured differently between trials, so that its difference is meaningless."
-        yield Finding("warning", "memory-kind", message, "See the notes on how it was measured.")
+        yield Finding("warning", "memory-kind", message, "See the notes on how it was measured.", withholds=("memory",))
 
 
 def _bursts(by_arm: _TrialsByArm) -> Iterable[Finding]:
@@ -149,4 +148,5 @@ def _bursts(by_arm: _TrialsByArm) -> Iterable[Finding]:
                 f"its tokens arrive in bursts of {fmean(known):.2g} on average. ITL and chunk gaps include the gaps "
                 "within bursts, which are nearly 0, so that their medians do not show its speed."
             )
-            yield Finding("note", "bursts", message, "Read TPOT or ITL per token instead.", arm=arm)
+            action = "Read TPOT or ITL per token instead."
+            yield Finding("note", "bursts", message, action, arm=arm, withholds=("chunk_gaps",))

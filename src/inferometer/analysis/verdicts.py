@@ -6,19 +6,20 @@ import msgspec
 
 from inferometer.analysis.column_definitions import definition_notes
 from inferometer.analysis.comparison import ComparisonRow, Difference, Verdict
+from inferometer.core.record import Finding
 from inferometer.metrics import statistics
+from inferometer.metrics.row_inputs import inputs_of
 from inferometer.metrics.rows import Metric
 
 _SPEED_UNITS = frozenset({"ms", "s", "tok/s", "req/s"})
-_WITHHELD = "withheld: the comparison is not valid"
 
 
 def with_verdicts(
-    rows: Sequence[tuple[Metric, ComparisonRow]], primary: str, *, is_valid: bool
+    rows: Sequence[tuple[Metric, ComparisonRow]], primary: str, findings: Sequence[Finding] = ()
 ) -> tuple[tuple[ComparisonRow, ...], str]:
     """The rows with verdicts, and how these were adjusted for multiple comparisons.
 
-    The primary row is tested at 5%; all others are adjusted together. An invalid comparison gets no verdict.
+    The primary row is tested at 5%; all others are adjusted together. `findings`: those that suppress verdicts.
     """
     positions = [
         (r, d)
@@ -36,7 +37,7 @@ def with_verdicts(
                 found,
                 adjusted.get((r, d)),
                 is_primary=metric.key == primary,
-                withheld=_other_definition(row, found) if is_valid else _WITHHELD,
+                withheld=_suppressed(metric, found, findings) or _other_definition(row, found),
             )
             for d, found in enumerate(row.differences)
         )
@@ -57,6 +58,19 @@ def with_definition_marks(rows: Sequence[ComparisonRow]) -> tuple[tuple[Comparis
     marks, notes = definition_notes(labels, differs)
     marked = [f"{label} {mark}".rstrip() for label, mark in zip(labels, marks, strict=True)]
     return tuple(msgspec.structs.replace(row, label=label) for row, label in zip(rows, marked, strict=True)), notes
+
+
+def _suppressed(metric: Metric, found: Difference, findings: Sequence[Finding]) -> str:
+    """Why the findings suppress this verdict; "" if none does. A finding suppresses the verdicts of its own arm: of the
+    rows that rest on what it withholds, or of all rows if it is invalid and names none."""
+    inputs = inputs_of(metric.key, metric.group)
+    codes = {
+        finding.code
+        for finding in findings
+        if finding.arm in ("", found.arm, found.baseline)
+        and (not inputs.isdisjoint(finding.withholds) or (finding.severity == "invalid" and not finding.withholds))
+    }
+    return f"withheld: {', '.join(sorted(codes))}" if codes else ""
 
 
 def _other_definition(row: ComparisonRow, found: Difference) -> str:

@@ -172,11 +172,11 @@ class RequestRecord(msgspec.Struct, frozen=True):
     """The course of one request.
 
     `due_ns`: when it should be sent; None in a closed loop, where it is due when a slot becomes free. `sent_ns`: just
-    before the kernel received its first byte. `done_ns`: the end of the response, or of the wait for one. `events`: in
-    order of arrival. `coalesced`: events that were read together with the previous one and share its time stamp.
-    `stamp_errors`: reads whose kernel time stamp was before the sending or after the reading; they have the time of the
-    reading instead. `our_tokens`: output tokens counted by our tokenizer, if any. `resent`: how often the request was
-    sent again because an idle connection had been closed.
+    before the kernel received its first byte, the first time if it was sent again. `done_ns`: the end of the response,
+    or of the wait for one. `events`: in order of arrival. `coalesced`: events that were read together with the previous
+    one and share its time stamp. `stamp_errors`: reads whose kernel time stamp was before the sending or after the
+    reading; they have the time of the reading instead. `our_tokens`: output tokens counted by our tokenizer, if any.
+    `resent`: how often the request was sent again because an idle connection had been closed.
     """
 
     index: int
@@ -244,7 +244,8 @@ class Sample(msgspec.Struct, frozen=True):
 
 class Finding(msgspec.Struct, frozen=True):
     """A problem with the validity of a result. `message`: the problem and its evidence; `action`: what to do. `arm` "":
-    all arms; `trial` None: all trials of the arm."""
+    all arms; `trial` None: all trials of the arm. `withholds`: inputs (`metrics.row_inputs`) whose rows get no verdict;
+    an invalid finding without `withholds` suppresses all verdicts of its arm."""
 
     severity: Literal["note", "warning", "invalid"]
     code: str
@@ -252,6 +253,7 @@ class Finding(msgspec.Struct, frozen=True):
     action: str = ""
     arm: str = ""
     trial: int | None = None
+    withholds: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:

@@ -9,22 +9,43 @@ from itertools import pairwise
 from inferometer.core.record import RequestRecord
 from inferometer.metrics.measures import RequestView
 from inferometer.metrics.request_timing import RequestTiming
-from inferometer.metrics.token_latency import Delivery, delivery
+from inferometer.metrics.token_latency import AT_ONCE_NS, Delivery, delivery
 
 
 def ttft_ns(request: RequestView) -> Sequence[float]:
-    return [request.timing.ttft_ns] if request.timing else []
+    """To the first token; empty if a known fact says that it was not one."""
+    if request.timing is None or any(one.about == "first_token" for one in request.contradictions):
+        return []
+    return [request.timing.ttft_ns]
 
 
 def tpot_ns(request: RequestView) -> Sequence[float]:
-    """Time per output token of a request with at least two tokens. Every request has the same weight."""
-    tpot = request.timing.tpot_ns if request.timing else None
-    return [] if tpot is None else [tpot]
+    """Time per output token of a request with at least two tokens. Every request has the same weight.
+
+    By our own rules the first burst is left out of both the time and the tokens: the tokens that come with the first
+    one took no time of their own. Empty if the answer came all at once.
+    """
+    timing = request.timing
+    if timing is None or timing.tpot_ns is None:
+        return []
+    if timing.dialect != "inferometer":
+        return [timing.tpot_ns]
+    found = request_delivery(request)
+    if found is None or found.at_once or timing.output_tokens is None:
+        return []
+    if len(found.at_ns) < 2:  # more than 1,000 tokens a second
+        return [timing.tpot_ns] if found.span_ns >= AT_ONCE_NS else []
+    tokens = timing.output_tokens - found.tokens[0]
+    return [(found.at_ns[-1] - found.at_ns[0]) / tokens] if tokens > 0 else []
 
 
 def itl_ns(request: RequestView) -> Sequence[float]:
-    """Gaps between the events that count by the dialect: one per chunk, not per token."""
-    return request.timing.itl_ns if request.timing else []
+    """Gaps between the events that count by the dialect: one per chunk, not per token. By our own rules empty if the
+    answer came all at once."""
+    timing = request.timing
+    if timing is None or (timing.dialect == "inferometer" and (d := request_delivery(request)) and d.at_once):
+        return []
+    return timing.itl_ns
 
 
 def latency_ns(request: RequestView) -> Sequence[float]:
@@ -113,7 +134,7 @@ def cached_tokens(record: RequestRecord) -> int | None:
 
 def request_delivery(request: RequestView) -> Delivery | None:
     """The bursts of an ok request, computed once per request; None if it failed."""
-    return request.cached(delivery) if request.record.ok else None
+    return request.cached(lambda record: delivery(record, request.asked)) if request.record.ok else None
 
 
 def _lateness_and_timing(request: RequestView) -> list[tuple[int, RequestTiming]]:

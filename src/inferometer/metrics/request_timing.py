@@ -11,11 +11,18 @@ from typing import Literal, cast
 import msgspec
 
 from inferometer.core.record import OUTPUT_KINDS, Event, Events, RequestRecord
+from inferometer.core.request import Request
 from inferometer.core.spec import Api
+from inferometer.metrics.consistency import refuted
 
 MetricDialect = Literal["inferometer", "vllm-0.6.5", "vllm-0.33"]
 
 TokenSource = Literal["usage", "timings", "token ids", "our tokenizer", "output events"]
+
+
+MOST_PIECE_CHARACTERS = 12
+"""Pieces of text that are longer on average are not one token each: the vocabularies in use have 4 to 5 characters a
+token in prose, and up to 8 in code."""
 
 
 class RequestTiming(msgspec.Struct, frozen=True):
@@ -33,6 +40,7 @@ class RequestTiming(msgspec.Struct, frozen=True):
     prompt_tokens: int | None
     output_source: TokenSource | None
     prompt_source: TokenSource | None
+    dialect: MetricDialect = "inferometer"
 
     @property
     def tpot_ns(self) -> float | None:
@@ -43,7 +51,10 @@ class RequestTiming(msgspec.Struct, frozen=True):
 
 
 def request_timing(
-    record: RequestRecord, dialect: MetricDialect = "inferometer", api: Api = "openai-chat"
+    record: RequestRecord,
+    dialect: MetricDialect = "inferometer",
+    api: Api = "openai-chat",
+    asked: Request | None = None,
 ) -> RequestTiming | None:
     """The times and token counts of one request by a dialect's rules; None if the request failed by these rules.
 
@@ -62,8 +73,8 @@ def request_timing(
     if times is None:
         return None
     first_ns, gaps_ns, end_ns = times
-    output_tokens, output_source = _first_known(_output_counts(record, dialect))
-    prompt_tokens, prompt_source = _first_known(_prompt_counts(record, dialect))
+    output_tokens, output_source = _first_known(_output_counts(record, dialect, asked))
+    prompt_tokens, prompt_source = _first_known(_prompt_counts(record, dialect, asked))
     return RequestTiming(
         ttft_ns=first_ns - record.sent_ns,
         itl_ns=tuple(gaps_ns),
@@ -72,6 +83,7 @@ def request_timing(
         prompt_tokens=prompt_tokens,
         output_source=output_source,
         prompt_source=prompt_source,
+        dialect=dialect,
     )
 
 
@@ -128,8 +140,9 @@ def _times_065(record: RequestRecord, sent_ns: int, api: Api) -> _Times | None:
 _Count = tuple[int | None, TokenSource]
 
 
-def _output_counts(record: RequestRecord, dialect: MetricDialect) -> list[_Count]:
-    """Counts of the output and their sources, in the dialect's order of preference."""
+def _output_counts(record: RequestRecord, dialect: MetricDialect, asked: Request | None) -> list[_Count]:
+    """Counts of the output and their sources, in the dialect's order of preference; by our own rules without
+    what a known fact refutes."""
     by_usage: _Count = (record.usage.completion_tokens if record.usage else None, "usage")
     by_us: _Count = (record.our_tokens, "our tokenizer")
     if dialect == "vllm-0.6.5":
@@ -140,12 +153,16 @@ def _output_counts(record: RequestRecord, dialect: MetricDialect) -> list[_Count
     by_ids: _Count = (sum(cast("Events", record.events).tokens) or None, "token ids")
     known: list[_Count] = [by_usage, by_timings, by_ids, by_us]
     if any(count is not None for count, _ in known):
-        return known
-    return [(len(record.outputs_ns), "output events")]
+        return [one for one in known if not refuted(record, asked, "output_tokens", one[0])]
+    pieces = len(record.outputs_ns)
+    if len(cast("Events", record.events).text) > MOST_PIECE_CHARACTERS * pieces:
+        return []  # pieces this long hold several tokens each
+    return [(pieces, "output events")]
 
 
-def _prompt_counts(record: RequestRecord, dialect: MetricDialect) -> list[_Count]:
-    """Counts of the prompt and their sources, in the dialect's order of preference."""
+def _prompt_counts(record: RequestRecord, dialect: MetricDialect, asked: Request | None) -> list[_Count]:
+    """Counts of the prompt and their sources, in the dialect's order of preference; by our own rules without
+    what a known fact refutes."""
     by_usage: _Count = (record.usage.prompt_tokens if record.usage else None, "usage")
     by_us: _Count = (record.prompt_tokens, "our tokenizer")
     if dialect == "vllm-0.6.5":
@@ -157,7 +174,8 @@ def _prompt_counts(record: RequestRecord, dialect: MetricDialect) -> list[_Count
     if timings is not None and timings.prompt_n is not None and timings.cache_n is not None:
         read = timings.prompt_n + timings.cache_n
     by_timings: _Count = (read, "timings")
-    return [by_usage, by_timings, by_us]
+    known = [by_usage, by_timings, by_us]
+    return [one for one in known if not refuted(record, asked, "prompt_tokens", one[0])]
 
 
 def _first_known(counts: Iterable[_Count]) -> tuple[int | None, TokenSource | None]:

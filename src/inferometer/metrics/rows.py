@@ -17,6 +17,7 @@ from inferometer.metrics.measures import (
     Deviation,
     Duration,
     FirstAvailable,
+    IfAny,
     Mean,
     Measure,
     Percentile,
@@ -164,7 +165,8 @@ def _speculation_rows() -> Iterable[Metric]:
         Ratio(acceptance.accepted, acceptance.drafted, 100), TrialValue(acceptance.acceptance_percent_by_counter)
     )
     length = FirstAvailable(
-        Ratio(acceptance.decoded, acceptance.steps), TrialValue(acceptance.accepted_length_by_counter)
+        IfAny(acceptance.drafted, Ratio(acceptance.decoded, acceptance.steps)),
+        TrialValue(acceptance.accepted_length_by_counter),
     )
     yield Metric("drafted_tokens", "Drafted tokens", "tok", drafted, None, "draft")
     yield Metric("accepted_tokens", "Accepted tokens", "tok", accepted, None, "draft")

@@ -1,14 +1,16 @@
 """Summary of a trial: every metric's value, its replicates for intervals, and notes on how it was measured."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from inferometer.core import quantities
-from inferometer.core.record import Trial
+from inferometer.core.record import RequestRecord, Trial
+from inferometer.core.request import Request
 from inferometer.core.spec import Api
+from inferometer.metrics.consistency import contradictions
 from inferometer.metrics.energy import energy_notes
 from inferometer.metrics.measures import Percentile, RequestView, TrialView
 from inferometer.metrics.memory import memory_quantity
@@ -43,10 +45,21 @@ class TrialSummary(msgspec.Struct, frozen=True):
     differs: dict[str, str] = {}
 
 
-def view(trial: Trial, dialect: MetricDialect = "inferometer", api: Api = "openai-chat") -> TrialView:
-    """The trial's measured records by the rules of `dialect`. `api`: the API that the requests were sent to."""
+def view(
+    trial: Trial,
+    dialect: MetricDialect = "inferometer",
+    api: Api = "openai-chat",
+    requests: Mapping[int, Request] = {},
+) -> TrialView:
+    """The trial's measured records by the rules of `dialect`. `api`: the API that the requests were sent to.
+    `requests`: what was asked, by index; numbers that the prompt or the limit refutes are found only with it."""
     measured = sorted((record for record in trial.records if record.measured), key=lambda record: record.index)
-    return TrialView(trial, dialect, tuple(RequestView(r, request_timing(r, dialect, api)) for r in measured))
+    return TrialView(trial, dialect, tuple(_request_view(r, dialect, api, requests.get(r.index)) for r in measured))
+
+
+def _request_view(record: RequestRecord, dialect: MetricDialect, api: Api, asked: Request | None) -> RequestView:
+    timing = request_timing(record, dialect, api, asked)
+    return RequestView(record, timing, asked, contradictions(record, asked))
 
 
 def summarize(

@@ -13,7 +13,8 @@ from typing import cast
 import msgspec
 
 from inferometer.core.record import Events, RequestRecord
-from inferometer.metrics.request_timing import TokenSource, request_timing
+from inferometer.core.request import Request
+from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS, TokenSource, request_timing
 
 BURST_GAP_NS = 1_000_000
 """Output less than 1 ms after the previous output belongs to the same burst: a step of a model takes longer, and
@@ -22,6 +23,12 @@ writing the chunks of one step takes microseconds. The rule fails above 1,000 to
 STALL_MULTIPLE = 3.0
 """A gap between bursts longer than three times the request's median gap is a stall. A growing batch or context makes
 steps differ by less; a stall is another prompt's prefill, a recomputation or a lost core."""
+
+
+AT_ONCE_NS = 5_000_000
+AT_ONCE_TOKENS = 3
+"""An answer of three tokens or more that came within 5 ms did not stream: a buffer kept it. A model that writes 1,000
+tokens a second takes 5 ms for five."""
 
 
 class Burst(msgspec.Struct, frozen=True):
@@ -34,12 +41,21 @@ class Burst(msgspec.Struct, frozen=True):
 
 class Delivery(msgspec.Struct, frozen=True):
     """The bursts of one answer in order, as columns (see Burst). `gaps_ns`: gaps between bursts. `source`: who counted
-    the tokens; `shared by length` if chunks hold several tokens and only the answer's total is known."""
+    the tokens; `shared by length` if chunks hold several tokens and only the answer's total is known. `span_ns`: from
+    the first output to the last. `characters`: of all output."""
 
     at_ns: tuple[int, ...]
     tokens: tuple[float, ...]
     source: TokenSource | str
     gaps_ns: list[int]
+    span_ns: int = 0
+    characters: int = 0
+
+    @property
+    def at_once(self) -> bool:
+        """Whether an answer of several tokens came in one piece: nothing can be said of its time per token."""
+        tokens = max(sum(self.tokens), self.characters / MOST_PIECE_CHARACTERS)
+        return len(self.at_ns) == 1 and self.span_ns < AT_ONCE_NS and tokens >= AT_ONCE_TOKENS
 
     @property
     def bursts(self) -> tuple[Burst, ...]:
@@ -64,16 +80,16 @@ class Delivery(msgspec.Struct, frozen=True):
         return [gap_ns for gap_ns in gaps_ns if gap_ns > limit_ns]
 
 
-def delivery(record: RequestRecord) -> Delivery | None:
-    """The bursts of a request's output; None if the request failed."""
-    timing = request_timing(record)
+def delivery(record: RequestRecord, asked: Request | None = None) -> Delivery | None:
+    """The bursts of a request's output; None if the request failed. `asked`: its prompt and limit."""
+    timing = request_timing(record, asked=asked)
     if timing is None:
         return None
     stamps_ns, chars, stated = cast("Events", record.events).outputs()
     counts, source = _tokens_of_outputs(chars, stated, timing.output_tokens, timing.output_source)
     gaps_ns = [after - before for before, after in pairwise(stamps_ns)]
     if not gaps_ns or min(gaps_ns) >= BURST_GAP_NS:  # every output is a burst, as without speculation
-        return Delivery(tuple(stamps_ns), tuple(counts), source, gaps_ns)
+        return Delivery(tuple(stamps_ns), tuple(counts), source, gaps_ns, sum(gaps_ns), sum(chars))
     at_ns: list[int] = []
     tokens: list[float] = []
     last_ns = -BURST_GAP_NS
@@ -85,7 +101,8 @@ def delivery(record: RequestRecord) -> Delivery | None:
             at_ns.append(stamp_ns)
             tokens.append(count)
         last_ns = stamp_ns
-    return Delivery(tuple(at_ns), tuple(tokens), source, [after - before for before, after in pairwise(at_ns)])
+    between_ns = [after - before for before, after in pairwise(at_ns)]
+    return Delivery(tuple(at_ns), tuple(tokens), source, between_ns, sum(gaps_ns), sum(chars))
 
 
 def _tokens_of_outputs(

@@ -10,10 +10,11 @@ from inferometer.analysis.validity import ArmTrials
 from inferometer.core import quantities
 from inferometer.core.plan import Plan
 from inferometer.core.record import Fact, Trial
+from inferometer.core.request import Request
 from inferometer.core.spec import Spec
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.request_timing import MetricDialect
-from inferometer.metrics.summary import TrialSummary, summarize, view
+from inferometer.metrics.summary import TrialSummary, summarize_view, view
 from inferometer.store import Store, archive
 
 
@@ -32,13 +33,18 @@ class Study(msgspec.Struct, frozen=True):
     damage: tuple[str, ...] = ()
 
     def view(self, trial: Trial, dialect: MetricDialect) -> TrialView:
-        return view(trial, dialect, self.spec.arms[trial.arm].api)
+        return view(trial, dialect, self.spec.arms[trial.arm].api, self.requests)
 
     def summary(self, trial: Trial, dialect: MetricDialect, percentiles: Sequence[float] = (99,)) -> TrialSummary:
-        return summarize(trial, dialect, percentiles, self.spec.arms[trial.arm].api)
+        return summarize_view(self.view(trial, dialect), percentiles)
 
     def summaries(self, dialect: MetricDialect, percentiles: Sequence[float] = (99,)) -> list[TrialSummary]:
         return [self.summary(trial, dialect, percentiles) for trial in self.trials]
+
+    @property
+    def requests(self) -> dict[int, Request]:
+        """What each measured request asked, by index; empty before the first trial."""
+        return {} if self.plan is None else {item.index: item.request for item in self.plan.measured}
 
     @property
     def plan_id(self) -> str:
@@ -66,20 +72,20 @@ class Study(msgspec.Struct, frozen=True):
         views: dict[str, list[TrialView]] = {}
         for trial in self.trials:
             views.setdefault(trial.arm, []).append(self.view(trial, dialect))
-        measured = {} if self.plan is None else {item.index: item.request for item in self.plan.measured}
         plan_id = self.plan_id
         return [
             ArmTrials(
                 name=name,
                 arm=arm,
                 trials=tuple(views.get(name, [])),
-                requests=measured,
+                requests=self.requests,
                 sampling=self.spec.sampling,
                 plan=plan_id,
                 cores=self.cores,
                 machine=self.machine,
                 workload=self.workload,
                 seed=self.spec.seed,
+                concurrency=None if self.plan is None else self.plan.concurrency,
             )
             for name, arm in self.spec.arms.items()
         ]

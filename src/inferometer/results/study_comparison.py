@@ -9,6 +9,7 @@ from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import EFFECT_PERCENT, PRIMARY, Comparison
 from inferometer.analysis.pairing import Pair, Place, pairs_by_name, pairs_from_arguments
 from inferometer.analysis.validity import ArmTrials, findings
+from inferometer.analysis.validity.drafting import drafts_by_model
 from inferometer.base.errors import StudyUnreadable
 from inferometer.core import quantities
 from inferometer.core.record import Finding
@@ -148,7 +149,11 @@ def arms_speculation(arms: Sequence[ArmTrials]) -> list[Speculation]:
     plain = next((arm for arm in arms if arm.done and not any(map(drafted_tokens, arm.done))), None)
     if plain is None:
         return []
-    found = [speculation(arm.name, plain.name, arm.done, plain.done) for arm in arms if arm is not plain]
+    found = [
+        speculation(arm.name, plain.name, arm.done, plain.done, has_draft_model=drafts_by_model(arm.arm))
+        for arm in arms
+        if arm is not plain
+    ]
     return [one for one in found if one is not None]
 
 

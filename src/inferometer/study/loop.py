@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from inferometer.analysis.stopping import stop_decision
+from inferometer.analysis.validity.in_force import differences_in_force
 from inferometer.base.errors import RequestWrong
 from inferometer.base.extensions import factory
 from inferometer.base.redactor import Redactor
@@ -31,7 +32,7 @@ from inferometer.study.live_study import LiveStudy
 from inferometer.study.load_workers import load_workers
 from inferometer.study.parallel_trials import run_in_parallel
 from inferometer.study.preconditions import require_same_machine
-from inferometer.study.progress import Progress, Settling, StoppingRuleChecked, TrialBegan
+from inferometer.study.progress import FindingRaised, Progress, Settling, StoppingRuleChecked, TrialBegan
 from inferometer.study.shared_plan import SharedPlan
 from inferometer.study.trial import RunningTrial, StudyResources, TrialTask
 from inferometer.workloads.catalog import make_workload
@@ -108,6 +109,7 @@ class _Rounds:
         self._live = live
         self._cool = gpu_states()
         self._has_enough = False
+        self._differences_shown = False
         self._earlier_errors: dict[tuple[str, int], str] = {}
 
     def run(self, *, resumed: bool) -> Iterator[Progress]:
@@ -125,11 +127,25 @@ class _Rounds:
             self._resources.interrupts.check()
             if self._runs_again(ended):
                 continue
+            yield from self._first_round_differences()
             if self._stops_after_failure(ended):
                 return
             if (checked := self._check_stopping_rule()) is not None:
                 self._live.set_stopped(checked.why)
                 yield checked
+
+    def _first_round_differences(self) -> Iterator[Progress]:
+        """What differs in force between the arms, once, as soon as each arm has a trial."""
+        ended = self._live.ended()
+        if self._differences_shown or len(self._spec.arms) < 2 or not order.ends_round(self._spec, ended):
+            return
+        self._differences_shown = True
+        first, *others = self._live.study().arm_trials("inferometer")
+        for case in others:
+            if first.done and case.done:
+                found = differences_in_force(first, case)
+                shown = "; ".join(found) or "nothing that the engines report"
+                yield FindingRaised(f"{case.name} differs from {first.name} in force: {shown}.")
 
     def _begin(self, trials: list[TrialSpec]) -> Iterator[Progress]:
         total = len(order.trial_order(self._spec))

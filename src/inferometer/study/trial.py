@@ -3,8 +3,10 @@
 import datetime
 import http.client
 import os
+import random
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -12,10 +14,12 @@ from inferometer.base.clock import SystemClock, slept_ns, trial_clock
 from inferometer.base.errors import RequestWrong, StoreBroken, TrialFailed
 from inferometer.base.redactor import Redactor, header_secrets
 from inferometer.core.endpoint import Endpoint
+from inferometer.core.plan import with_prefix
 from inferometer.core.quantities import ENGINE_READY_AT_NS
 from inferometer.core.record import Fact, Trial
 from inferometer.core.request import TokenCounter
 from inferometer.core.spec import Arm, Spec
+from inferometer.engines import prefix_cache
 from inferometer.engines.base import Engine
 from inferometer.engines.catalog import metric_names
 from inferometer.load.worker_pool import WorkerPool
@@ -143,8 +147,14 @@ class RunningTrial:
                 plan, notes = study.plan.for_trial(counter)
                 self._interrupts.check()
                 yield PlanReady(plan, notes)
-                yield from PlanPlayer(self._session(endpoint, workers, watch), plan).play()
+                nonce = random.Random()  # other numbers in each trial, also if the study runs again
+                cache = prefix_cache.treatment(task.arm, endpoint, study.spec.sampling, nonce)
+                self._recorder.facts += cache.facts
+                session = self._session(endpoint, workers, watch, cache.extra_body)
+                yield from PlanPlayer(session, with_prefix(plan, cache.prefix)).play()
                 watch.stop()
+                if study.spec.trials > 1:
+                    self._recorder.facts += prefix_cache.facts_after(task.arm, endpoint, cache, nonce)
                 if counter is not None:
                     self._count_tokens(counter)
         self._recorder.facts += task.engine.facts_at_end(endpoint)
@@ -163,10 +173,14 @@ class RunningTrial:
         self._interrupts.check()
         return EngineReady(self._task.arm_name, ready_ns, endpoint)
 
-    def _session(self, endpoint: Endpoint, workers: WorkerPool, watch: EngineWatch) -> EngineSession:
-        task = self._task
+    def _session(
+        self, endpoint: Endpoint, workers: WorkerPool, watch: EngineWatch, extra_body: dict[str, Any]
+    ) -> EngineSession:
+        """`extra_body`: fields of this trial's requests; those of the study come last."""
+        task, spec = self._task, self._task.study.spec
+        sampling = msgspec.structs.replace(spec.sampling, extra_body={**extra_body, **spec.sampling.extra_body})
         return EngineSession(
-            spec=task.study.spec,
+            spec=msgspec.structs.replace(spec, sampling=sampling),
             arm_name=task.arm_name,
             arm=task.arm,
             endpoint=endpoint,

@@ -109,6 +109,8 @@ def sample(
     for index in order:
         if len(found) >= spec.num_prompts + _SPARE:
             break
+        if not is_prompt(pairs[index][0]):
+            continue
         request = _request(index, *pairs[index], spec.output_tokens, counter)
         if request is not None:
             found.append(request)
@@ -117,9 +119,15 @@ def sample(
             f"none of the {len(pairs)} conversations is usable: prompts must have {MIN_TOKENS} to {MAX_PROMPT_TOKENS} "
             f"tokens and prompt and answer together at most {MAX_TOTAL_TOKENS}."
         )
-    return Sampled(
-        tuple(found[: spec.num_prompts]), tuple(found[spec.num_prompts :]), _notes(found, spec, counter), source
-    )
+    notes = _notes(found, spec, counter)
+    if without := sum(not is_prompt(prompt) for prompt, _ in pairs):
+        notes += (f"{without} of {len(pairs)} conversations have no prompt (null or empty) and are left out.",)
+    return Sampled(tuple(found[: spec.num_prompts]), tuple(found[spec.num_prompts :]), notes, source)
+
+
+def is_prompt(text: str) -> bool:
+    """False for nothing, and for what other programs write for nothing."""
+    return text.strip() not in ("", "None", "null", "nan")
 
 
 def _request(
@@ -168,8 +176,10 @@ def _read(path: Path) -> bytes:
 
 
 def _text(value: Any) -> str:
-    """A turn's text. Some files have a number or a list here: its Python form. Raises TypeError for a number that is
-    too long for one."""
+    """A turn's text; "" for null. Some files have a number or a list here: its Python form. Raises TypeError for a
+    number that is too long for one."""
+    if value is None:
+        return ""
     try:
         return str(value)
     except ValueError as error:  # a number of several thousand digits

@@ -10,6 +10,7 @@ from inferometer.core.record import Fact, Finding
 from inferometer.core.request import Request
 from inferometer.core.spec import Arm, Sampling
 from inferometer.metrics.measures import TrialView
+from inferometer.metrics.row_inputs import RowInput
 
 
 class ArmTrials(msgspec.Struct, frozen=True):
@@ -28,6 +29,7 @@ class ArmTrials(msgspec.Struct, frozen=True):
     machine: tuple[Fact, ...] = ()
     workload: dict[str, str] = {}
     seed: int = 1
+    concurrency: int | None = None
 
     @property
     def done(self) -> tuple[TrialView, ...]:
@@ -40,8 +42,9 @@ class ArmTrials(msgspec.Struct, frozen=True):
         message: str,
         action: str,
         trial: int | None = None,
+        withholds: tuple[RowInput, ...] = (),
     ) -> Finding:
-        return Finding(severity, code, message, action, self.name, trial)
+        return Finding(severity, code, message, action, self.name, trial, withholds)
 
 
 Check = Callable[[Sequence[ArmTrials]], Iterator[Finding]]

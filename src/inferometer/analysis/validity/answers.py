@@ -1,0 +1,142 @@
+"""Answers: did each arm answer the prompts, or was something else sent faster?
+
+Speed at other work is no speed-up: a server that sends one canned text, an error as text, or much shorter answers has
+less to do.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from scipy import stats
+
+from inferometer.analysis import thresholds
+from inferometer.analysis.validity.arm_trials import ArmTrials
+from inferometer.core.record import Finding
+from inferometer.metrics.measures import TrialView
+from inferometer.metrics.statistics import fisher_p_value
+
+_ERROR = re.compile(
+    r"""^\W*(?:\{\s*"(?:error|detail)"|(?:internal\s)?(?:server\s)?\w*(?:error|exception)\s*(?:[:!\]\}]|\.?$)
+    |traceback\s\(most|bad\sgateway|service\s(?:temporarily\s)?unavailable|gateway\stime-?out|too\smany\srequests
+    |rate\slimit(?:ed)?\b|request\s(?:failed|timed\sout)|(?:cuda\s)?out\sof\smemory|<!doctype\shtml|<html
+    |(?:4\d\d|5\d\d)\s(?:bad|not|internal|service|gateway|too|unauthorized|forbidden))""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""How an error begins that stands where the answer should be."""
+
+
+def canned_answers(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
+    """One text for different prompts, in an arm and not in the baseline."""
+    shares = {case.name: max((_canned(trial, case) for trial in case.done), key=_share, default=None) for case in cases}
+    known = {name: found for name, found in shares.items() if found is not None}
+    if not known:
+        return
+    least = min(known.values(), key=_share)
+    for case in cases:
+        found = known.get(case.name)
+        if found is None or found.share <= thresholds.CANNED_SHARE:
+            continue
+        level = fisher_p_value((found.alike, found.answers - found.alike), (least.alike, least.answers - least.alike))
+        alone = found.share - least.share > thresholds.CANNED_SHARE / 2 and level < thresholds.FINISH_LEVEL
+        yield case.finding(
+            "invalid" if alone else "note",
+            "canned-answers",
+            f"{found.alike} of {found.answers} different prompts got the same answer ({_quoted(found.text)}).",
+            "Look at the outputs: this server does not answer the prompts." if alone else "",
+            withholds=("work",) if alone else (),
+        )
+
+
+class _Canned(msgspec.Struct, frozen=True):
+    """`alike` of `answers` to different prompts are the same `text`."""
+
+    alike: int
+    answers: int
+    text: str
+
+    @property
+    def share(self) -> float:
+        return self.alike / self.answers if self.answers else 0.0
+
+
+def _share(found: _Canned | None) -> float:
+    return -1.0 if found is None else found.share
+
+
+def _canned(trial: TrialView, case: ArmTrials) -> _Canned | None:
+    """None for too few different prompts."""
+    of_prompt = {
+        case.requests[request.record.index].prompt: request.record.text.strip()
+        for request in trial.requests
+        if request.record.ok and request.record.index in case.requests
+    }
+    if len(of_prompt) < thresholds.CANNED_LEAST_PROMPTS:
+        return None
+    long = [text for text in of_prompt.values() if len(text) >= thresholds.CANNED_LEAST_CHARACTERS]
+    text, count = Counter(long).most_common(1)[0] if long else ("", 0)
+    return _Canned(count if count > 1 else 0, len(of_prompt), text)
+
+
+def error_texts(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
+    """Answers that are an error's words, with status 200."""
+    for case in cases:
+        for trial in case.done:
+            texts = [request.record.text.strip() for request in trial.requests if request.record.ok]
+            wrong = [text for text in texts if len(text) < thresholds.ERROR_MOST_CHARACTERS and _ERROR.match(text)]
+            if wrong and len(wrong) > thresholds.ERROR_SHARE * len(texts):
+                yield case.finding(
+                    "invalid",
+                    "error-answers",
+                    f"{len(wrong)} of {len(texts)} answers are the text of an error ({_quoted(wrong[0])}).",
+                    "Look at the server's log: these requests failed, whatever their status says.",
+                    trial=trial.trial.number,
+                    withholds=("work",),
+                )
+
+
+def other_lengths(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
+    """Answers that are much shorter or longer than the baseline's, prompt by prompt."""
+    first, *others = cases
+    for case in others:
+        if case.plan != first.plan or not first.done or not case.done:
+            continue
+        pairs = _lengths(first.done[0], case.done[0])
+        before, after = (sum(pair[place] for pair in pairs) for place in (0, 1))
+        if not before or not after or _is_near(after / before):
+            continue
+        signs = [two > one for one, two in pairs if one != two]
+        level = float(stats.binomtest(sum(signs), len(signs)).pvalue) if signs else 1.0
+        if level >= thresholds.LENGTH_LEVEL:
+            continue
+        yield case.finding(
+            "invalid",
+            "other-lengths",
+            f"its answers have {100 * (after / before - 1):+.0f}% characters against {first.name} "
+            f"({after} and {before}): speed at other work is not comparable.",
+            "Fix the lengths (`ignore_eos: true` with `max_tokens`), or find out why one arm stops earlier.",
+            withholds=("work",),
+        )
+
+
+def _lengths(one: TrialView, other: TrialView) -> list[tuple[int, int]]:
+    """Characters of the answers to the same request, all output counted."""
+    known = {request.record.index: _characters(request.record.events) for request in one.requests if request.record.ok}
+    return [
+        (known[request.record.index], _characters(request.record.events))
+        for request in other.requests
+        if request.record.ok and request.record.index in known
+    ]
+
+
+def _characters(events: Sequence[object]) -> int:
+    return len(getattr(events, "text", ""))
+
+
+def _is_near(ratio: float) -> bool:
+    return 1 / thresholds.LENGTH_RATIO <= ratio <= thresholds.LENGTH_RATIO
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

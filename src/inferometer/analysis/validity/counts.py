@@ -1,0 +1,243 @@
+"""Token counts: does each reported number agree with the known facts, and do the arms count alike?
+
+The same prompt or the same answer has one number of tokens for one tokenizer. Where two arms report different numbers
+for the same text, tokens per second of the two are not the same unit.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from statistics import fmean, median
+
+import msgspec
+import numpy as np
+
+from inferometer.analysis import thresholds
+from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
+from inferometer.core.record import Events, Finding
+from inferometer.metrics.measures import RequestView
+from inferometer.metrics.row_inputs import RowInput
+from inferometer.metrics.statistics import Floats
+
+_WITHHELD_BY: dict[str, tuple[RowInput, ...]] = {
+    "output_tokens": ("output_tokens",),
+    "prompt_tokens": ("prompt_tokens", "work"),
+    "cached_tokens": ("cached_tokens",),
+    "draft_counts": ("draft_counts",),
+    "first_token": ("first_token",),
+    "token_times": ("token_times", "first_token"),
+}
+_CHARACTERS = "Compare characters per second and the time per answer, which need no tokenizer."
+
+
+@for_each_arm
+def refuted_numbers(case: ArmTrials) -> Iterable[Finding]:
+    """Numbers of single requests that a known fact refutes (see `metrics.consistency`)."""
+    requests = [request for trial in case.done for request in trial.requests]
+    found = [one for request in requests for one in request.contradictions]
+    for about, count in Counter(one.about for one in found).items():
+        reason = next(one.reason for one in found if one.about == about)
+        yield case.finding(
+            "invalid",
+            "refuted-numbers",
+            f"{count} of {len(requests)} requests have {_WORDS[about]} that cannot be true: {reason}.",
+            "The number is left out. Check the server's version and what stands between it and this client.",
+            withholds=_WITHHELD_BY[about],
+        )
+
+
+_WORDS = {
+    "output_tokens": "a number of output tokens",
+    "prompt_tokens": "a number of prompt tokens",
+    "cached_tokens": "a number of cached tokens",
+    "draft_counts": "numbers of drafted tokens",
+    "first_token": "a first token",
+    "token_times": "times of tokens",
+}
+
+
+# --- two arms -------------------------------------------------------------------------------------
+
+
+class TextCounts(msgspec.Struct, frozen=True):
+    """What both arms reported of the same requests, one value a request that both answered.
+
+    `prompts`: prompt tokens (baseline, arm). `same`: output tokens (baseline, arm) of answers with equal text.
+    `characters`, `tokens`: of all answers, by arm. `time_ratio`: time per answer of equal text, arm over baseline; None
+    where no text is equal.
+    """
+
+    prompts: tuple[tuple[int, int], ...]
+    same: tuple[tuple[int, int], ...]
+    characters: tuple[int, int]
+    tokens: tuple[int, int]
+    time_ratio: float | None
+
+    @property
+    def length_ratio(self) -> float | None:
+        """Characters per token of the arm over the baseline's; None for too little text."""
+        if min(self.characters) < thresholds.COUNTS_LEAST_CHARACTERS or min(self.tokens) <= 0:
+            return None
+        return (self.characters[1] / self.tokens[1]) / (self.characters[0] / self.tokens[0])
+
+
+def counts_of_arms(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
+    """The counts of each arm against the baseline's."""
+    first, *others = cases
+    for case in others:
+        if case.plan == first.plan and first.done and case.done:
+            yield from _against(first, case)
+    for case in cases:
+        if len(case.done) > 1:
+            yield from _same_text(case, case.name, text_counts(case.done[0].requests, case.done[-1].requests))
+
+
+def _against(first: ArmTrials, case: ArmTrials) -> Iterator[Finding]:
+    found = text_counts(first.done[0].requests, case.done[0].requests)
+    yield from _input_work(first, case, found)
+    sources = [_source(one) for one in (first, case)]
+    if None not in sources and sources[0] != sources[1]:
+        yield case.finding(
+            "warning",
+            "other-counter",
+            f"its output tokens are counted by {sources[1]}, those of {first.name} by {sources[0]}{_time(found)}.",
+            f"Give a tokenizer (`tokenizer:`) that counts both. {_CHARACTERS}",
+            withholds=("output_tokens",),
+        )
+        return
+    yield from _same_text(case, first.name, found)
+    ratio = found.length_ratio
+    if not found.same and ratio is not None and not _near(ratio, thresholds.COUNTS_LENGTH_RATIO):
+        yield _other_tokenizer(first, case, found, f"{ratio:.2f} × the characters per token")
+
+
+def _same_text(case: ArmTrials, other: str, found: TextCounts) -> Iterator[Finding]:
+    """Answers of equal text with unequal counts: of another arm, or of the arm itself in another trial."""
+    unlike = [(one, two) for one, two in found.same if abs(one - two) > thresholds.COUNTS_SAME_TEXT_TOKENS]
+    if 2 * len(unlike) <= len(found.same):
+        return
+    one, two = max(unlike, key=lambda pair: abs(pair[0] - pair[1]))
+    where = "another trial" if other == case.name else other
+    yield case.finding(
+        "warning" if _scales_alike(found) else "invalid",
+        "other-tokenizer" if _scales_alike(found) else "counts-disagree",
+        f"{len(unlike)} of {len(found.same)} answers of equal text have other numbers of tokens than in {where} "
+        f"({two} and {one} for the same text){_time(found)}.",
+        _CHARACTERS,
+        withholds=("output_tokens",),
+    )
+
+
+def _scales_alike(found: TextCounts) -> bool:
+    """Whether prompts and answers differ by the same factor: then it is the tokenizer."""
+    if not found.prompts or not found.same:
+        return False
+    line = _line(found.prompts)
+    answers = median(two / one for one, two in found.same if one > 0) if any(one for one, _ in found.same) else 1.0
+    return line is not None and not _near(line[0], 1.05) and _near(line[0] / answers, thresholds.COUNTS_LENGTH_RATIO)
+
+
+def _input_work(first: ArmTrials, case: ArmTrials, found: TextCounts) -> Iterator[Finding]:
+    """Prompt tokens of the same prompts: a template may add a few dozen, and a tokenizer scales all of them."""
+    far = [(one, two) for one, two in found.prompts if abs(one - two) > thresholds.TEMPLATE_TOKENS]
+    if len(far) <= thresholds.COUNTS_FAR_SHARE * len(found.prompts):
+        return
+    one, two = max(far, key=lambda pair: abs(pair[0] - pair[1]))
+    of_all = f"{len(far)} of {len(found.prompts)} prompts"
+    said = f"{of_all} have other numbers of tokens than in {first.name} ({two} and {one})"
+    line = _line(found.prompts)
+    if line is not None and not _near(line[0], 1.05) and line[1] < 0.1:
+        yield _other_tokenizer(first, case, found, f"{line[0]:.2f} × the tokens for the same prompts")
+        return
+    less = two < one
+    yield case.finding(
+        "invalid",
+        "other-input",
+        f"{said}: {'it read only a part of these prompts' if less else 'it read more than the prompts'}.",
+        "Give both arms the same context length and chat template, and compare again."
+        if less
+        else "Compare the chat templates of the two: one of them adds text.",
+        withholds=("work", "prompt_tokens"),
+    )
+
+
+def _other_tokenizer(first: ArmTrials, case: ArmTrials, found: TextCounts, evidence: str) -> Finding:
+    return case.finding(
+        "warning",
+        "other-tokenizer",
+        f"its tokens are not those of {first.name}: {evidence}{_time(found)}.",
+        _CHARACTERS,
+        withholds=("output_tokens", "prompt_tokens"),
+    )
+
+
+def text_counts(before: Sequence[RequestView], after: Sequence[RequestView]) -> TextCounts:
+    """Of the requests that both answered, by index."""
+    known = {request.record.index: request for request in before if request.timing is not None}
+    pairs = [(known[one.record.index], one) for one in after if one.timing is not None and one.record.index in known]
+    same = [(one, two) for one, two in pairs if _text(one) and _text(one) == _text(two)]
+    times = [_latency(two) / _latency(one) for one, two in same if _latency(one) and _latency(two)]
+    return TextCounts(
+        prompts=tuple(_counts(pairs, "prompt_tokens")),
+        same=tuple(_counts(same, "output_tokens")),
+        characters=(sum(len(_text(one)) for one, _ in pairs), sum(len(_text(two)) for _, two in pairs)),
+        tokens=(_tokens(one for one, _ in pairs), _tokens(two for _, two in pairs)),
+        time_ratio=float(np.exp(fmean(np.log(times)))) if times else None,
+    )
+
+
+def _counts(pairs: Iterable[tuple[RequestView, RequestView]], name: str) -> Iterator[tuple[int, int]]:
+    for one, two in pairs:
+        mine, theirs = getattr(one.timing, name), getattr(two.timing, name)
+        if mine is not None and theirs is not None:
+            yield mine, theirs
+
+
+def _tokens(requests: Iterable[RequestView]) -> int:
+    return sum(request.timing.output_tokens or 0 for request in requests if request.timing)
+
+
+def _text(request: RequestView) -> str:
+    events = request.record.events
+    return events.text if isinstance(events, Events) else ""
+
+
+def _latency(request: RequestView) -> float:
+    return float(request.timing.latency_ns) if request.timing else 0.0
+
+
+def _source(case: ArmTrials) -> str | None:
+    """Who counted most of the arm's output tokens; None where nobody did."""
+    kinds = Counter(
+        _KINDS.get(source, source)
+        for request in case.done[0].requests
+        if request.timing and (source := request.timing.output_source) is not None
+    )
+    return kinds.most_common(1)[0][0] if kinds else None
+
+
+_KINDS = {
+    "usage": "the server",
+    "timings": "the server",
+    "token ids": "the server",
+    "output events": "the pieces of text",
+}
+
+
+def _line(pairs: Sequence[tuple[int, int]]) -> tuple[float, float] | None:
+    """Slope, and relative residual, of the second count over the first; None where prompts are too alike in length."""
+    table: Floats = np.array(pairs, np.float64)
+    one, two = table[:, 0], table[:, 1]
+    if len(pairs) < 3 or one.max() - one.min() < thresholds.TEMPLATE_TOKENS:
+        return None
+    slope, intercept = np.polyfit(one, two, 1)
+    return float(slope), float(np.median(np.abs(two - (slope * one + intercept)) / np.maximum(two, 1)))
+
+
+def _near(ratio: float, bound: float) -> bool:
+    return 1 / bound <= ratio <= bound
+
+
+def _time(found: TextCounts) -> str:
+    if found.time_ratio is None:
+        return ""
+    return f"; an answer of equal text takes {found.time_ratio:.2f} × the time"

@@ -1,0 +1,176 @@
+"""Contradictions: numbers that a server reports and that a known fact refutes.
+
+Known facts are the text that was sent, the text that came back, the limit that was asked for, and the server's other
+numbers. A refuted number is never used: `request_timing` takes the next source, or none.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from statistics import median
+from typing import Literal, cast
+
+import msgspec
+
+from inferometer.core.record import KINDS, Events, RequestRecord
+from inferometer.core.request import Request
+
+Fact = Literal["output_tokens", "prompt_tokens", "cached_tokens", "draft_counts", "first_token", "token_times"]
+"""What a number is about. `metrics.row_inputs` says which rows rest on it."""
+
+UNSEEN_TOKENS = 24
+"""Tokens that an answer may have beyond its text: an end token, a role's header, marks of channels and thoughts."""
+UNSEEN_TOOL_TOKENS = 64
+"""Tokens around a tool call that its name and arguments do not show."""
+TEMPLATE_TOKENS = 512
+"""Tokens that a chat template may add to a prompt: a date, a default system prompt, rules for tools. Templates in use
+add up to about 300."""
+MOST_BYTES_PER_TOKEN = 24
+"""A prompt has more tokens than its bytes over 24: prose has 4 to 5 bytes a token, code with deep indentation up to
+12."""
+LEAST_PROMPT_BYTES = 480
+"""Shorter prompts are not checked for having been cut: a template hides the difference."""
+PIECE_BYTES = 2.5
+"""Pieces of text shorter than this on average may be parts of tokens: a proxy may stream character by character."""
+TWO_COUNTS = 2
+"""By how much two counts of one server may differ: one of them may count an end token."""
+BLANK_GAPS = 5.0
+BLANK_LEAST_NS = 50_000_000
+"""Blank text is not a first token if the first visible text comes more than 5 usual gaps, and 50 ms, after it. A model
+that begins with a line break continues at its usual pace; a blank that only keeps the connection open does not."""
+
+_DONE_CODE = bytes([KINDS.index("done")])
+_TOOL_CODE = bytes([KINDS.index("tool")])
+
+
+class Contradiction(msgspec.Struct, frozen=True):
+    """A number that cannot be true. `about`: which; `reason`: what was reported and what refutes it."""
+
+    about: Fact
+    reason: str
+
+
+def contradictions(record: RequestRecord, request: Request | None = None) -> tuple[Contradiction, ...]:
+    """Everything that this record contradicts; empty for a request that failed. `request`: what was asked."""
+    if not record.ok:
+        return ()
+    return (
+        *_output_counts(record, request),
+        *_prompt_counts(record, request),
+        *_draft_counts(record),
+        *_first_token(record),
+    )
+
+
+def refuted(record: RequestRecord, request: Request | None, about: Fact, count: int | None) -> str:
+    """Why `count` cannot be the answer's or the prompt's number of tokens; "" if it may be."""
+    if count is None:
+        return ""
+    if about == "output_tokens":
+        return _output_count(record, request, count)
+    return _prompt_count(request, count) if about == "prompt_tokens" else ""
+
+
+# --- the answer -----------------------------------------------------------------------------------
+
+
+def _output_counts(record: RequestRecord, request: Request | None) -> Iterator[Contradiction]:
+    by_usage = record.usage.completion_tokens if record.usage else None
+    by_timings = record.timings.predicted_n if record.timings else None
+    for source, count in (("usage", by_usage), ("timings", by_timings)):
+        if reason := refuted(record, request, "output_tokens", count):
+            yield Contradiction("output_tokens", f"{source} {reason}")
+            return
+    if by_usage is not None and by_timings is not None and abs(by_usage - by_timings) > TWO_COUNTS:
+        yield Contradiction("output_tokens", f"usage reports {by_usage} output tokens, and timings {by_timings}")
+
+
+def _output_count(record: RequestRecord, request: Request | None, count: int) -> str:
+    events = cast("Events", record.events)
+    size, pieces = len(events.text.encode()), len(record.outputs_ns)
+    said = f"reports {count} output tokens"
+    if count <= 0:
+        return f"{said} for {size} bytes of text"
+    unseen = UNSEEN_TOKENS + UNSEEN_TOOL_TOKENS * events.kinds.count(_TOOL_CODE)
+    if count > size + unseen:
+        return f"{said} for {size} bytes of text: a token has at least one byte"
+    if request is not None and request.max_tokens is not None and count > request.max_tokens + 1:
+        return f"{said}, and the request allowed {request.max_tokens}"
+    if count < 0.9 * pieces - 1 and size >= PIECE_BYTES * pieces:
+        return f"{said}, and the text came in {pieces} pieces"
+    return ""
+
+
+# --- the prompt -----------------------------------------------------------------------------------
+
+
+def _prompt_counts(record: RequestRecord, request: Request | None) -> Iterator[Contradiction]:
+    usage, timings = record.usage, record.timings
+    by_usage = usage.prompt_tokens if usage else None
+    read = timings.prompt_n if timings else None
+    by_timings = None if timings is None or read is None or timings.cache_n is None else read + timings.cache_n
+    for source, count in (("usage", by_usage), ("timings", by_timings)):
+        if reason := refuted(record, request, "prompt_tokens", count):
+            yield Contradiction("prompt_tokens", f"{source} {reason}")
+            break
+    cached = usage.cached_tokens if usage and usage.cached_tokens is not None else timings.cache_n if timings else None
+    total = by_usage if by_usage is not None else by_timings
+    if cached is not None and (cached < 0 or (total is not None and cached > total)):
+        yield Contradiction("cached_tokens", f"{cached} prompt tokens of {total} are reported as taken from the cache")
+
+
+def _prompt_count(request: Request | None, count: int) -> str:
+    said = f"reports {count} prompt tokens"
+    if request is None:
+        return f"{said}" if count < 0 else ""
+    size = sum(len(message.content.encode()) for message in request.messages)
+    if count <= 0 and size:
+        return f"{said} for a prompt of {size} bytes"
+    if count > size + TEMPLATE_TOKENS:
+        return f"{said} for a prompt of {size} bytes: a token has at least one byte"
+    if size >= LEAST_PROMPT_BYTES and count < size / MOST_BYTES_PER_TOKEN:
+        return f"{said} for a prompt of {size} bytes: only a part of the prompt was read"
+    return ""
+
+
+# --- speculation ----------------------------------------------------------------------------------
+
+
+def _draft_counts(record: RequestRecord) -> Iterator[Contradiction]:
+    timings = record.timings
+    if timings is None or (timings.draft_n is None and timings.draft_n_accepted is None):
+        return
+    drafted, accepted = timings.draft_n or 0, timings.draft_n_accepted or 0
+    said = f"{drafted} tokens drafted and {accepted} accepted are reported"
+    if drafted < 0 or accepted < 0 or accepted > drafted:
+        yield Contradiction("draft_counts", said)
+    elif timings.predicted_n is not None and accepted > max(timings.predicted_n, 0):
+        yield Contradiction("draft_counts", f"{said} for an answer of {timings.predicted_n} tokens")
+
+
+# --- times ----------------------------------------------------------------------------------------
+
+
+def _first_token(record: RequestRecord) -> Iterator[Contradiction]:
+    """Text that came after the end of the stream, and a first token that is only a blank."""
+    events = cast("Events", record.events)
+    done = events.kinds.find(_DONE_CODE)
+    if done >= 0 and sum(events.chars[done + 1 :]):
+        yield Contradiction("token_times", "text came after [DONE]")
+    wait_ns, usual_ns = _wait_after_blank(record)
+    if wait_ns > max(BLANK_LEAST_NS, BLANK_GAPS * usual_ns):
+        yield Contradiction(
+            "first_token", f"the first text was blank, and visible text followed {wait_ns / 1e6:.0f} ms later"
+        )
+
+
+def _wait_after_blank(record: RequestRecord) -> tuple[int, float]:
+    """From the first output, if it is blank, to the first visible one, and the usual gap after that, ns."""
+    events = cast("Events", record.events)
+    if not events.text[:1].isspace():
+        return 0, 0.0
+    visible_ns = next((event.at_ns for event in events if event.text.strip()), None)
+    if visible_ns is None:
+        return 0, 0.0
+    after = [stamp for stamp in record.outputs_ns if stamp >= visible_ns]
+    gaps = [later - earlier for earlier, later in pairwise(after)]
+    return visible_ns - record.outputs_ns[0], float(median(gaps)) if gaps else 0.0
