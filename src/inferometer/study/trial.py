@@ -31,6 +31,7 @@ from inferometer.study.shared_plan import SharedPlan
 from inferometer.study.trial_findings import (
     not_counted_finding,
     parallel_findings,
+    refused_findings,
     retried_finding,
     suspended_findings,
 )
@@ -136,7 +137,8 @@ class RunningTrial:
     def _start_and_play(self, watch: EngineWatch) -> Iterator[Progress]:
         task, study = self._task, self._task.study
         log_path = study.store.folder / "logs" / f"{task.arm_name}-{task.number}.log"
-        start = partial(task.engine.start, task.arm, log_path, partial(self._engine_spawned, watch))
+        spawned = partial(self._engine_spawned, watch)
+        start = partial(task.engine.start, task.arm, log_path, spawned, study.spec.sampling)
         with study.workers.pool() as workers, study.engines.engine(task.arm_name, start) as endpoint:
             yield self._engine_ready(endpoint, watch)
             with counter_for(study.spec.tokenizer, endpoint) as counter:
@@ -160,6 +162,7 @@ class RunningTrial:
         self._recorder.hide(header_secrets(endpoint.headers.values()))
         ready = Fact(ENGINE_READY_AT_NS, str(ready_ns), "the trial's clock")
         self._recorder.facts += [*endpoint.facts, ready, *self._task.study.workers.facts]
+        self._recorder.findings += refused_findings(endpoint.refused, self._task.study.spec.sampling)
         self._interrupts.check()
         return EngineReady(self._task.arm_name, ready_ns, endpoint)
 
