@@ -13,7 +13,7 @@ from inferometer.base.errors import RequestWrong, StoreBroken, TrialFailed
 from inferometer.base.redactor import Redactor, header_secrets
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.quantities import ENGINE_READY_AT_NS
-from inferometer.core.record import Fact, Trial
+from inferometer.core.record import INTERRUPTED, Fact, Trial
 from inferometer.core.request import TokenCounter
 from inferometer.core.spec import Arm, Spec
 from inferometer.engines.base import Engine
@@ -26,6 +26,7 @@ from inferometer.study.engine_processes import EngineProcesses
 from inferometer.study.interrupts import Interrupts
 from inferometer.study.load_workers import LoadWorkers
 from inferometer.study.plan_player import EngineSession, PlanPlayer
+from inferometer.study.preconditions import require_context
 from inferometer.study.progress import EngineReady, PlanReady, Progress, TrialEnded
 from inferometer.study.shared_plan import SharedPlan
 from inferometer.study.trial_findings import (
@@ -37,9 +38,6 @@ from inferometer.study.trial_findings import (
 )
 from inferometer.study.trial_recorder import TrialRecorder
 from inferometer.workloads.token_counts import counter_for
-
-INTERRUPTED = "interrupted"
-"""The error of a trial that the user interrupted."""
 
 
 class StudyResources(msgspec.Struct, frozen=True):
@@ -78,6 +76,7 @@ class RunningTrial:
         self.key = (task.arm_name, task.number)
         self.error = ""
         self.result: Trial | None = None
+        self._was_ready = False
         self._task = task
         self._interrupts = task.study.interrupts
         self._clock = trial_clock(SystemClock())
@@ -93,6 +92,11 @@ class RunningTrial:
         self._recorder.findings += parallel_findings(task.arm_name, task.arms_of_round)
         if task.earlier_error:
             self._recorder.findings.append(retried_finding(task.earlier_error))
+
+    @property
+    def failed_to_start(self) -> bool:
+        """Whether the trial failed before its engine gave a token."""
+        return bool(self.error) and not self._was_ready
 
     @property
     def runs_again(self) -> bool:
@@ -145,6 +149,7 @@ class RunningTrial:
                 plan, notes = study.plan.for_trial(counter)
                 self._interrupts.check()
                 yield PlanReady(plan, notes)
+                require_context(plan, endpoint.facts)
                 yield from PlanPlayer(self._session(endpoint, workers, watch), plan).play()
                 watch.stop()
                 if counter is not None:
@@ -157,6 +162,7 @@ class RunningTrial:
 
     def _engine_ready(self, endpoint: Endpoint, watch: EngineWatch) -> EngineReady:
         ready_ns = self._clock.now_ns()
+        self._was_ready = True
         self._processes.ready()
         watch.ready(endpoint)
         self._recorder.hide(header_secrets(endpoint.headers.values()))
