@@ -1,6 +1,10 @@
+import base64
+import urllib.parse
+
 import msgspec
 import pytest
 
+from inferometer.base.redactor import Redactor
 from inferometer.core.redaction import (
     is_secret_name,
     redacted_env,

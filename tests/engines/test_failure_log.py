@@ -28,11 +28,7 @@ Traceback (most recent call last):
   File "b.py", line 2, in main
 app.errors.StartError: cannot start
 """
-OOM = (
-    "I warming up\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\n"
-    + "frame\n" * 99
-    + "E exit 1\n"
-)
+OOM = "I warming up\ntorch.OutOfMemoryError: CUDA out of memory. Tried 2 GiB\n" + "frame\n" * 99 + "E exit 1\n"
 LLAMA = """llama_model_loader: loaded meta data
 llama_model_load: error loading model: missing tensor 'blk.0'
 main: exiting due to model loading error

@@ -18,6 +18,7 @@ from inferometer.core.workload_settings import Builtin, KeptWorkload, WorkloadSe
 if TYPE_CHECKING:
     import yaml
 
+_RENAMED = {"output_tokens": "max_tokens"}
 MOST_CHARACTERS = 1_000_000
 MOST_NODES = 20_000
 MOST_DEPTH = 32
@@ -75,7 +76,10 @@ def _workload(raw: Any, rules: StudyRules | None, problems: list[str]) -> Worklo
     elif kind is None:
         found.append(f"workload.kind: is missing; it is one of {', '.join(kinds)}")
     elif rules is None and isinstance(kind, str) and struct is None:
-        return KeptWorkload(kind, {name: value for name, value in entries.items() if name != "kind"})
+        settings = {name: value for name, value in entries.items() if name != "kind"}
+        if kind == "sharegpt" and "output_tokens" in settings:  # as studies were stored until this field was renamed
+            settings = {_RENAMED.get(name, name): value for name, value in settings.items()}
+        return KeptWorkload(kind, settings)
     elif kind not in kinds:
         found.append(f"workload.kind: {kind!r} is unknown{_nearest(str(kind), kinds)}; it is one of {', '.join(kinds)}")
     elif rules is not None and struct is None:
@@ -95,7 +99,7 @@ def _with_names(entries: dict[str, Any], aliases: Mapping[str, str], found: list
     both = [f"workload.{alias}: is another name of {name}; give one of them" for alias, name in aliases.items()
             if alias in entries and name in entries]  # fmt: skip
     found += both
-    return entries if both else {aliases.get(name, name): value for name, value in entries.items()}
+    return {aliases.get(name, name): value for name, value in entries.items() if not (both and name in aliases)}
 
 
 def _loaded(text: str, source: str) -> Any:
