@@ -2,11 +2,11 @@
 
     python -m inferometer.testing.scripted_engine --port PORT [--tokens 5] [--gap-ms 20] [--fault FAULT --at 3]
 
-From the request number `--at` for a stream on, counted from 1 (warm-ups are such requests too), it is broken: `kill`
-ends it in the middle of that answer as the kernel's out-of-memory killer does, `exit` with status 1 and a last word in
-the log, `hang` stops all of the process (SIGSTOP), `mute` answers without a token while /health is well. `load` ends it
-before it listens. For each answer that is whole it prints `done NS TEXT`: the monotonic clock, and the last message's
-first 40 characters.
+From the request number `--at` for a stream on, counted from 1 (warm-ups are such requests too, requests for one token
+are not), it is broken: `kill` ends it in the middle of that answer as the kernel's out-of-memory killer does, `exit`
+with status 1 and a last word in the log, `hang` stops all of the process (SIGSTOP), `mute` answers without a token
+while /health is well. `load` ends it before it listens. For each answer that is whole it prints `done NS TEXT`: the
+monotonic clock, and the last message's first 40 characters.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def breaking(good: ScriptedAnswer, fault: str, at: int) -> ScriptedAnswer:
 
     def answer(request: Received) -> Iterable[Step]:
         nonlocal broken
-        is_stream = bool(request.body.get("stream"))
+        is_stream = bool(request.body.get("stream")) and request.body.get("max_tokens") != 1
         broken = broken or (is_stream and next(streams) >= at and fault != "")
         if broken and fault == "mute" and request.method == "POST":
             return [Send(SILENT)] if is_stream else [whole(200, '{"choices": [{"message": {"content": ""}}]}')]
