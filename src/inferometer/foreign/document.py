@@ -134,7 +134,7 @@ def _walked(text: str, name: str, read_json: ReadJson | None) -> _Reading:
             at = _read_block(found, at, called, prefix, previous_end)
         elif "|" in line and (heads := llama_bench_table.heads_of(_unprefixed(line))) is not None:
             at = _read_table(found, at, called, heads, previous_end)
-        elif "|" in line and (other := other_tables.table_at([one.text for one in lines[at:]], called)) is not None:
+        elif "|" in line and (other := _other_table(found, at, called)) is not None:
             for run in other[0]:
                 found.add(run, at)
             at += other[1]
@@ -145,6 +145,13 @@ def _walked(text: str, name: str, read_json: ReadJson | None) -> _Reading:
         if len(found.runs) > count or at > before + 1:
             previous_end = at
     return found
+
+
+def _other_table(found: _Reading, at: int, called: str) -> tuple[list[ForeignRun], int] | None:
+    """The runs of another kind of table that starts at a line. A table of metrics in a text with blocks repeats them."""
+    other = other_tables.table_at([line.text for line in found.lines[at:]], called)
+    repeats = other is not None and bool(other[0][0].values) and any(run.values for run in found.runs)
+    return None if repeats else other
 
 
 def _looks_like_result(line: str, head: str) -> bool:
