@@ -12,7 +12,7 @@ from inferometer.analysis.comparison import Comparison
 from inferometer.core.schedule import Closed
 from inferometer.core.spec import Arm, Spec
 from inferometer.core.workload_settings import Builtin
-from inferometer.results.comparison import comparison_of
+from inferometer.results.study_comparison import comparison_of
 from inferometer.study.loop import run_study
 from inferometer.testing.scripted_server import Received, ScriptedServer, Step, Wait, chat_stream, whole
 

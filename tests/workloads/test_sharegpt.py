@@ -23,8 +23,8 @@ def words(count: int, name: str = "w") -> str:
     return " ".join([name] * count)
 
 
-def the_spec(count: int = 8, output_tokens: int | None = None) -> ShareGpt:
-    return ShareGpt("x.json", count, output_tokens)
+def the_spec(count: int = 8, max_tokens: int | None = None) -> ShareGpt:
+    return ShareGpt("x.json", count, max_tokens)
 
 
 def test_the_order_is_that_of_vllm_0_6_5():

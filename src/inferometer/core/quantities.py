@@ -106,6 +106,7 @@ ENGINE_PROXY = _fact("engine_proxy", "", "proxy between the client and the engin
 ENGINE_SERVER_HEADER = _fact("engine_server_header", "", "value of the engine's Server header")
 ENGINE_READY_S = _fact("engine_ready_s", "s", "time from the engine's start to its first token")
 ENGINE_READY_AT_NS = _fact("engine_ready_at_ns", "ns", "time of the first token, from the trial's start")
+REFUSED_FIELDS = _fact("refused_fields", "", "request fields that the server refused and that were left out")
 SLOTS = _fact("slots", "requests", "requests that llama.cpp's server answers at once")
 SLOT_CONTEXT_TOKENS = _fact("slot_context_tokens", "tok", "context of one slot of llama.cpp's server")
 

@@ -263,6 +263,10 @@ class Finding(msgspec.Struct, frozen=True):
         return f"{where}{self.message}{f' {self.action}' if self.action else ''}"
 
 
+INTERRUPTED = "interrupted"
+"""The error of a trial that the user interrupted."""
+
+
 class Trial(msgspec.Struct, frozen=True):
     """One plan played against one started arm: measured facts without judgement.
 

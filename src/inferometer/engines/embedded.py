@@ -17,9 +17,18 @@ from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
 from inferometer.core.redaction import redacted_words
-from inferometer.core.spec import Arm
+from inferometer.core.spec import Arm, Sampling
 from inferometer.engines import embedded_server, visible_devices
-from inferometer.engines.base import LLAMA_CPP, EngineDescription, Gpus, Inspection, Machine, OnSpawn, unwatched
+from inferometer.engines.base import (
+    DEFAULT_SAMPLING,
+    LLAMA_CPP,
+    EngineDescription,
+    Gpus,
+    Inspection,
+    Machine,
+    OnSpawn,
+    unwatched,
+)
 from inferometer.engines.command_line import in_place
 from inferometer.engines.embedded_server import Settings
 from inferometer.engines.gpu_listing import gpus_of_wheel
@@ -80,7 +89,9 @@ class Embedded:
         model_facts(arm)
         _require_gpu(settings_of(arm, port=0), arm)
 
-    def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]:
+    def start(
+        self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched, sampling: Sampling = DEFAULT_SAMPLING
+    ) -> AbstractContextManager[Endpoint]:
         arm = in_place(arm)
         facts = (*_version_facts(), *model_facts(arm))
         settings = settings_of(arm, free_port())
@@ -98,7 +109,7 @@ class Embedded:
             llama_cpp=True,
             cwd=arm.cwd,
         )
-        return started(launch, arm, log_path, on_spawn)
+        return started(launch, arm, log_path, on_spawn, sampling)
 
     def facts_at_end(self, endpoint: Endpoint) -> tuple[Fact, ...]:
         return late_facts(endpoint)

@@ -19,7 +19,7 @@ SAMPLE_BYTES = 4096
 
 
 def model_facts(arm: Arm) -> tuple[Fact, ...]:
-    """Name, size, time and hashes of the model and the draft. Raises ModelUnusable if a file is missing or not a GGUF."""
+    """Name, size, time and hashes of the model and the draft. Raises ModelUnusable: missing, or not a GGUF."""
     facts = _file_facts("model", Path(arm.model))
     return facts if arm.draft is None else facts + _file_facts("draft", Path(arm.draft.model))
 

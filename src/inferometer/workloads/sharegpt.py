@@ -31,18 +31,20 @@ _SPARE = 8
 class ShareGpt(WorkloadSettings, frozen=True, tag="sharegpt"):
     """A ShareGPT file, sampled as vLLM 0.6.5 does.
 
-    `output_tokens` fixes the output length of every request; None: the length of the recorded answer.
+    `max_tokens` (or `output_tokens`): the most output tokens of every request; None: the length of the recorded answer.
     """
+
+    ALIASES: ClassVar = {"output_tokens": "max_tokens"}
 
     path: str
     num_prompts: int = 1000
-    output_tokens: int | None = None
+    max_tokens: int | None = None
 
     def request_count(self) -> int | None:
         return self.num_prompts
 
     def problems(self) -> list[str]:
-        return at_least_one("num_prompts", self.num_prompts) + at_least_one("output_tokens", self.output_tokens)
+        return at_least_one("num_prompts", self.num_prompts) + at_least_one("max_tokens", self.max_tokens)
 
 
 class ShareGptFile:
@@ -111,7 +113,7 @@ def sample(
             break
         if not is_prompt(pairs[index][0]):
             continue
-        request = _request(index, *pairs[index], spec.output_tokens, counter)
+        request = _request(index, *pairs[index], spec.max_tokens, counter)
         if request is not None:
             found.append(request)
     if not found:
@@ -151,7 +153,7 @@ def _notes(found: list[Request], spec: ShareGpt, counter: TokenCounter | None) -
     if counter is None:
         notes.append(
             "No tokenizer: the length filter could not be applied; token counts come from the server's usage"
-            + ("" if spec.output_tokens else ", and the length asked is a quarter of the recorded answer's bytes")
+            + ("" if spec.max_tokens else ", and the length asked is a quarter of the recorded answer's bytes")
             + ". Give --tokenizer to count as vLLM does."
         )
     if len(found) < spec.num_prompts:
