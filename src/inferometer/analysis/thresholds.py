@@ -90,6 +90,9 @@ burst."""
 
 TEMPLATE_TOKENS = 64
 """By how many tokens a prompt may differ between arms: chat templates add a role, a date or a system prompt."""
+PLACEHOLDER_TOKENS = 16
+"""One number below 16 for prompts of different lengths is not a count, nor a context limit: no server has one so small.
+"""
 COUNTS_FAR_SHARE = 0.05
 """Prompts that may differ by more: one in twenty may be cut by a context that is just large enough."""
 COUNTS_SAME_TEXT_TOKENS = 2
@@ -121,6 +124,7 @@ ERROR_MOST_CHARACTERS = 400
 """One error in fifty answers: a model may quote an error where it was asked to, and then it writes more."""
 LENGTH_RATIO = 1.33
 LENGTH_LEVEL = 0.01
+LENGTH_SAME_TOKENS = 0.1
 """Answers of three quarters of the length, prompt by prompt and not by chance (a sign test at 1%): another quantisation
 changes words, not by a third how much is said."""
 

@@ -75,7 +75,15 @@ GROUPS = {
 
 _DETAILS = frozenset(
     {
-        *("request_throughput", "total_token_throughput", "mean_ttft_ms", "median_tpot_ms", "mean_itl_ms"),
+        *(
+            "output_chars_throughput",
+            "mean_latency_ms",
+            "request_throughput",
+            "total_token_throughput",
+            "mean_ttft_ms",
+            "median_tpot_ms",
+            "mean_itl_ms",
+        ),
         *("chunk_gap_ms", "stalls", "latency_from_sent_ms", "mean_ttft_from_due_ms", "mean_latency_from_due_ms"),
         *("lateness_ms", "drafted_tokens", "accepted_tokens", "cached_prompt_tokens", "energy_j"),
         *(f"memory_{phase}_gib" for phase in ("load", "idle", "prefill", "decode")),
@@ -124,9 +132,15 @@ def _total_rows() -> Iterable[Metric]:
     yield Metric("total_input_tokens", "Total input tokens", "tok", tokens_in, None, "requests")
     yield Metric("total_output_tokens", "Total generated tokens", "tok", tokens_out, None, "requests")
     rate = Rate(per_trial.completed, per_request.success)
+    latency = Mean(per_request.latency_ns, NS_PER_MS)
+    yield Metric("mean_latency_ms", "Mean time per answer (ms)", "ms", latency, "lower", "rate", ours_only=True)
     yield Metric("request_throughput", "Request throughput (req/s)", "req/s", rate, "higher", "rate")
     rate = Rate(per_trial.total_output_tokens, per_request.output_tokens)
     yield Metric("output_throughput", "Output token throughput (tok/s)", "tok/s", rate, "higher", "rate")
+    rate = Rate(per_trial.total_output_characters, per_request.output_characters)
+    yield Metric(
+        "output_chars_throughput", "Output characters (char/s)", "char/s", rate, "higher", "rate", ours_only=True
+    )
     rate = Rate(per_trial.total_tokens, per_request.prompt_and_output_tokens)
     yield Metric("total_token_throughput", "Total Token throughput (tok/s)", "tok/s", rate, "higher", "rate")
 

@@ -121,6 +121,7 @@ class PlanPlayer:
         record = self._recorder.add_record(record)
         if not record.measured:
             _require_warmup_answered(record, self._session.endpoint)
+            self._counter.add_warmup(record)
             self._session.watch.mark()
             return
         self._ended.append((record.index, record.outcome))

@@ -110,8 +110,12 @@ def other_lengths(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
         level = float(stats.binomtest(sum(signs), len(signs)).pvalue) if signs else 1.0
         if level >= thresholds.LENGTH_LEVEL:
             continue
+        tokens_before, tokens_after = (
+            sum(one.output_tokens or 0 for one in trial.timings) for trial in (first.done[0], case.done[0])
+        )
+        same_tokens = tokens_before > 0 and abs(tokens_after / tokens_before - 1) <= thresholds.LENGTH_SAME_TOKENS
         yield case.finding(
-            "invalid",
+            "warning" if same_tokens else "invalid",
             "other-lengths",
             f"its answers have {100 * (after / before - 1):+.0f}% characters against {first.name} "
             f"({after} and {before}): speed at other work is not comparable.",
