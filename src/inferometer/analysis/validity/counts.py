@@ -165,7 +165,7 @@ def _input_work(first: ArmTrials, case: ArmTrials, found: TextCounts) -> Iterato
     of_all = f"{len(far)} of {len(found.prompts)} prompts"
     said = f"{of_all} have other numbers of tokens than in {first.name} ({two} and {one})"
     line = _line(found.prompts)
-    if line is not None and not _near(line[0], 1.05) and line[1] < 0.1:
+    if line is not None and not _near(line[0], 1.05) and line[1] < thresholds.COUNTS_LINE_RESIDUAL and not _capped(far):
         yield _other_tokenizer(first, case, found, f"{line[0]:.2f} × the tokens for the same prompts")
         return
     less = two < one
@@ -255,13 +255,20 @@ _KINDS = {
 
 
 def _line(pairs: Sequence[tuple[int, int]]) -> tuple[float, float] | None:
-    """Slope, and relative residual, of the second count over the first; None where prompts are too alike in length."""
+    """Slope, and relative residual of nine in ten prompts, of the second count over the first; None where prompts are
+    too alike in length."""
     table: Floats = np.array(pairs, np.float64)
     one, two = table[:, 0], table[:, 1]
     if len(pairs) < 3 or one.max() - one.min() < thresholds.TEMPLATE_TOKENS:
         return None
     slope, intercept = np.polyfit(one, two, 1)
-    return float(slope), float(np.median(np.abs(two - (slope * one + intercept)) / np.maximum(two, 1)))
+    return float(slope), float(np.percentile(np.abs(two - (slope * one + intercept)) / np.maximum(two, 1), 90))
+
+
+def _capped(far: Sequence[tuple[int, int]]) -> bool:
+    """Whether long prompts of different lengths all have one number of tokens: the context's limit."""
+    ones, twos = zip(*far, strict=True)
+    return len(far) > 1 and max(twos) - min(twos) <= 2 and max(ones) - min(ones) > thresholds.TEMPLATE_TOKENS // 2
 
 
 def _near(ratio: float, bound: float) -> bool:
