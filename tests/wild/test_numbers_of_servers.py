@@ -5,6 +5,7 @@ Each server stands for a kind. Set-ups that differ and are honest raise nothing 
 
 import json
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -35,6 +36,16 @@ SPEED_ROWS = ("output_throughput", "mean_tpot_ms", "median_ttft_ms", "median_itl
 Usage = dict[str, Any]
 
 
+def words(prompt: str, count: int = TOKENS) -> list[str]:
+    start = zlib.crc32(prompt.encode())
+    return [f" {WORDS[(start * (i + 1) + i) % len(WORDS)]}{(start + i) % 97}" for i in range(count)]
+
+
+def counted(prompt: str, pieces: list[str], times: float = 1.0, template: int = 20, per_token: int = 4) -> Usage:
+    count = len(prompt.encode()) // per_token + template
+    return {"prompt_tokens": count, "completion_tokens": round(times * len(pieces))}
+
+
 class Server(msgspec.Struct, frozen=True):
     """How a server answers. `pieces`: its chunks for a prompt. `usage`: its report on a prompt and its pieces.
 
@@ -42,8 +53,8 @@ class Server(msgspec.Struct, frozen=True):
     text behind [DONE]. `at_once`: everything is sent at the end. `block`: bytes that are sent together.
     """
 
-    pieces: Callable[[str], list[str]] = lambda prompt: words(prompt)
-    usage: Callable[[str, list[str]], Usage | None] = lambda prompt, pieces: counted(prompt, pieces)
+    pieces: Callable[[str], list[str]] = words
+    usage: Callable[[str, list[str]], Usage | None] = counted
     timings: dict[str, Any] | None = None
     field: str = "content"
     thoughts: tuple[str, ...] = ()
@@ -101,16 +112,6 @@ class Server(msgspec.Struct, frozen=True):
 
 def _delta(finish: str | None = None, **inner: str) -> bytes:
     return chunk(event({"model": "scripted", "choices": [{"index": 0, "delta": inner, "finish_reason": finish}]}))
-
-
-def words(prompt: str, count: int = TOKENS) -> list[str]:
-    start = sum(prompt.encode())
-    return [f" {WORDS[(start * (i + 1) + i) % len(WORDS)]}{(start + i) % 7}" for i in range(count)]
-
-
-def counted(prompt: str, pieces: list[str], times: float = 1.0, template: int = 20, per_token: int = 4) -> Usage:
-    count = len(prompt.encode()) // per_token + template
-    return {"prompt_tokens": count, "completion_tokens": round(times * len(pieces))}
 
 
 def with_usage(**fields: Any) -> Server:

@@ -385,7 +385,7 @@ def thoughts_count_as_tokens(folder: Path) -> None:
     assert 45 < (ran.number("Median TTFT (ms)") or 0) < 500
 
 
-@case("42-reasoning-first", "a comparison does not say that the first tokens of one arm are reasoning")
+@case("42-reasoning-first")
 def thoughts_of_one_arm_are_named(folder: Path) -> None:
     _, comparison = study(folder, "th.yaml", {"plain": "plain", "thinks": "reasoning"})
     assert re.search(r"reasoning|thought", json.dumps([comparison["findings"], comparison["notes"]]))
@@ -409,12 +409,12 @@ def errors_in_a_stream_are_failures(folder: Path) -> None:
     assert (ran.code != 0, "EngineCore encountered an issue" in ran.said) == (True, True)
 
 
-@case("49-whole-answer-in-one-chunk", "an answer in one chunk counts as one token")
+@case("49-whole-answer-in-one-chunk")
 def a_whole_answer_is_not_one_token(folder: Path) -> None:
     assert bench("fake_stream").number("Total generated tokens") != 6
 
 
-@case("49-whole-answer-in-one-chunk", "counts of different kinds are compared")
+@case("49-whole-answer-in-one-chunk")
 def counts_of_different_kinds_have_no_verdict(folder: Path) -> None:
     _, comparison = study(folder, "fk.yaml", {"plain": "plain", "fake": "fake_stream"})
     assert "slower" not in verdicts(comparison, "output_throughput")
@@ -428,14 +428,14 @@ def running_counts_are_not_added_up(folder: Path) -> None:
     assert 3 < itl / tpot < 5
 
 
-@case("52-buffered-stream", "TPOT and ITL of an answer that came at once are shown as 0.00")
+@case("52-buffered-stream")
 def an_answer_that_did_not_stream_has_no_tpot(folder: Path) -> None:
     ran = bench("buffered")
     assert ran.number("Mean TPOT (ms)") is None
     assert "warning" in ran.said
 
 
-@case("52-buffered-stream", "an answer that came at once is faster per token")
+@case("52-buffered-stream")
 def an_answer_that_did_not_stream_is_not_faster(folder: Path) -> None:
     _, comparison = study(folder, "two.yaml", {"direct": "plain", "proxy": "buffered"})
     assert "faster" not in verdicts(comparison, "mean_tpot_ms") | verdicts(comparison, "median_itl_ms")

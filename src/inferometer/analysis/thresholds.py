@@ -124,9 +124,12 @@ may be right for many prompts, a sentence is not."""
 ERROR_SHARE = 0.02
 ERROR_MOST_CHARACTERS = 400
 """One error in fifty answers: a model may quote an error where it was asked to, and then it writes more."""
+REASONING_SHARE = 0.5
+"""Half of the answers: a model that decides by itself when to reason does so for some prompts in any arm."""
 LENGTH_RATIO = 1.33
 LENGTH_LEVEL = 0.01
 LENGTH_SAME_TOKENS = 0.1
+LENGTH_LEAST_PROMPTS = 4
 """Answers of three quarters of the length, prompt by prompt and not by chance (a sign test at 1%): another quantisation
 changes words, not by a third how much is said."""
 

@@ -50,6 +50,8 @@ def held_bytes(samples: Iterable[Sample], quantity: str | None) -> dict[int, flo
 def _largest_near(at_ns: int, rss_at_ns: Floats, rss_bytes: Floats) -> float:
     """The larger of the two RSS readings around a time: for studies without RSS in the reading of PSS."""
     after = int(np.searchsorted(rss_at_ns, at_ns))
+    if after < len(rss_at_ns) and rss_at_ns[after] == at_ns:
+        return float(rss_bytes[after])
     return float(rss_bytes[max(0, after - 1) : after + 1].max())
 
 

@@ -48,7 +48,7 @@ def inputs_of(key: str, group: str) -> frozenset[RowInput]:
         found.add("chunk_gaps")
     if group in ("ttft", "open_loop") or "e2el" in key or key == "mean_latency_ms":
         found.add("latency")
-    if group in ("rate", "ttft", "tpot", "itl", "tokens", "open_loop", "energy") or key == "duration":
+    if group in ("rate", "text", "ttft", "tpot", "itl", "tokens", "open_loop", "energy") or key == "duration":
         found.add("work")
     if group in ("memory", "phase"):
         found.add("memory")

@@ -65,6 +65,7 @@ GROUPS = {
     "tpot": "Time per Output Token (excl. 1st token)",
     "itl": "Inter-token Latency",
     "tokens": "Bursts and stalls",
+    "text": "Without a tokenizer",
     "open_loop": "From the due time",
     "draft": "Speculation",
     "cache": "Prompt cache",
@@ -117,6 +118,7 @@ def metric_rows(percentiles: Sequence[float] = (99,)) -> tuple[Metric, ...]:
         *_latency_rows("itl", "ITL", per_request.itl_ns, percentiles),
         Metric("failed", "Failed requests", "requests", TrialValue(per_trial.failed), "lower", "requests"),
         *_burst_rows(percentiles),
+        *_text_rows(),
         *_open_loop_rows(percentiles),
         *_speculation_rows(),
         *_resource_rows(),
@@ -132,15 +134,9 @@ def _total_rows() -> Iterable[Metric]:
     yield Metric("total_input_tokens", "Total input tokens", "tok", tokens_in, None, "requests")
     yield Metric("total_output_tokens", "Total generated tokens", "tok", tokens_out, None, "requests")
     rate = Rate(per_trial.completed, per_request.success)
-    latency = Mean(per_request.latency_ns, NS_PER_MS)
-    yield Metric("mean_latency_ms", "Mean time per answer (ms)", "ms", latency, "lower", "rate", ours_only=True)
     yield Metric("request_throughput", "Request throughput (req/s)", "req/s", rate, "higher", "rate")
     rate = Rate(per_trial.total_output_tokens, per_request.output_tokens)
     yield Metric("output_throughput", "Output token throughput (tok/s)", "tok/s", rate, "higher", "rate")
-    rate = Rate(per_trial.total_output_characters, per_request.output_characters)
-    yield Metric(
-        "output_chars_throughput", "Output characters (char/s)", "char/s", rate, "higher", "rate", ours_only=True
-    )
     rate = Rate(per_trial.total_tokens, per_request.prompt_and_output_tokens)
     yield Metric("total_token_throughput", "Total Token throughput (tok/s)", "tok/s", rate, "higher", "rate")
 
@@ -156,6 +152,15 @@ def _burst_rows(percentiles: Sequence[float]) -> Iterable[Metric]:
     yield Metric("stalls", "Stalls", "stalls", TrialValue(per_trial.stalls), "lower", "tokens")
     share = Ratio(per_request.stall_total_ns, per_request.burst_gap_total_ns, 100)
     yield Metric("stall_time_percent", "Time in stalls (%)", "%", share, "lower", "tokens")
+
+
+def _text_rows() -> Iterable[Metric]:
+    """Rows that need no tokenizer: they compare arms whose tokens differ."""
+    rate = Rate(per_trial.total_output_characters, per_request.output_characters)
+    label = "Output characters (char/s)"
+    yield Metric("output_chars_throughput", label, "char/s", rate, "higher", "text", ours_only=True)
+    latency = Mean(per_request.latency_ns, NS_PER_MS)
+    yield Metric("mean_latency_ms", "Mean time per answer (ms)", "ms", latency, "lower", "text", ours_only=True)
 
 
 def _open_loop_rows(percentiles: Sequence[float]) -> Iterable[Metric]:
