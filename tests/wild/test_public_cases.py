@@ -396,7 +396,7 @@ def thoughts_count_as_tokens(folder: Path) -> None:
     assert 45 < (ran.number("Median TTFT (ms)") or 0) < 500
 
 
-@case("42-reasoning-first", "a comparison does not say that the first tokens of one arm are reasoning")
+@case("42-reasoning-first")
 def thoughts_of_one_arm_are_named(folder: Path) -> None:
     _, comparison = study(folder, "th.yaml", {"plain": "plain", "thinks": "reasoning"})
     assert re.search(r"reasoning|thought", json.dumps([comparison["findings"], comparison["notes"]]))
@@ -420,12 +420,12 @@ def errors_in_a_stream_are_failures(folder: Path) -> None:
     assert (ran.code != 0, "EngineCore encountered an issue" in ran.said) == (True, True)
 
 
-@case("49-whole-answer-in-one-chunk", "an answer in one chunk counts as one token")
+@case("49-whole-answer-in-one-chunk")
 def a_whole_answer_is_not_one_token(folder: Path) -> None:
     assert bench("fake_stream").number("Total generated tokens") != 6
 
 
-@case("49-whole-answer-in-one-chunk", "counts of different kinds are compared")
+@case("49-whole-answer-in-one-chunk")
 def counts_of_different_kinds_have_no_verdict(folder: Path) -> None:
     _, comparison = study(folder, "fk.yaml", {"plain": "plain", "fake": "fake_stream"})
     assert "slower" not in verdicts(comparison, "output_throughput")

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 from statistics import fmean
 
+import msgspec
+
 from inferometer.analysis.comparison import EFFECT_PERCENT, PRIMARY, Comparison, ComparisonRow
 from inferometer.analysis.estimates import difference, estimate
 from inferometer.analysis.thresholds import BURST_TOKENS
@@ -15,6 +17,9 @@ from inferometer.metrics.summary import TrialSummary
 
 _OPTIONAL_GROUPS = frozenset({"open_loop", "phase", "energy"})
 """Groups whose rows are left out if no arm has a value."""
+
+_WITHOUT_TOKENIZER = frozenset({"output_chars_throughput", "mean_latency_ms"})
+"""Rows that a short table shows where the arms' tokens cannot be compared."""
 
 _TrialsByArm = dict[str, list[TrialSummary]]
 
@@ -42,6 +47,10 @@ def compare(
     rows = [(metric, _row(metric, by_arm, compared, effect_percent, sequential=looked_at)) for metric in metrics]
     rows = [(metric, row) for metric, row in rows if metric.group not in _OPTIONAL_GROUPS or any(row.n.values())]
     decided, correction = with_verdicts(rows, primary, all_findings)
+    if any("output_tokens" in finding.withholds for finding in all_findings):
+        decided = tuple(
+            msgspec.structs.replace(row, detail=False) if row.metric in _WITHOUT_TOKENIZER else row for row in decided
+        )
     marked, definitions = with_definition_marks(decided)
     return Comparison(
         arms=tuple(by_arm),

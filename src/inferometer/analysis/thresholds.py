@@ -119,8 +119,13 @@ burst."""
 
 TEMPLATE_TOKENS = 64
 """By how many tokens a prompt may differ between arms: chat templates add a role, a date or a system prompt."""
+PLACEHOLDER_TOKENS = 16
+"""One number below 16 for prompts of different lengths is not a count, nor a context limit: no server has one so small.
+"""
 COUNTS_FAR_SHARE = 0.05
 """Prompts that may differ by more: one in twenty may be cut by a context that is just large enough."""
+COUNTS_LINE_RESIDUAL = 0.2
+"""Prompt tokens of two tokenizers lie on a line: prose and code move nine in ten by less than 20%."""
 COUNTS_SAME_TEXT_TOKENS = 2
 """Tokens by which two counts of equal text may differ: an end token, and a role's header."""
 COUNTS_LENGTH_RATIO = 1.3
@@ -148,8 +153,12 @@ may be right for many prompts, a sentence is not."""
 ERROR_SHARE = 0.02
 ERROR_MOST_CHARACTERS = 400
 """One error in fifty answers: a model may quote an error where it was asked to, and then it writes more."""
+REASONING_SHARE = 0.5
+"""Half of the answers: a model that decides by itself when to reason does so for some prompts in any arm."""
 LENGTH_RATIO = 1.33
 LENGTH_LEVEL = 0.01
+LENGTH_SAME_TOKENS = 0.1
+LENGTH_LEAST_PROMPTS = 4
 """Answers of three quarters of the length, prompt by prompt and not by chance (a sign test at 1%): another quantisation
 changes words, not by a third how much is said."""
 

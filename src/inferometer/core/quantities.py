@@ -40,6 +40,9 @@ def _fact(name: str, unit: str, meaning: str) -> str:
 # --- quantities: processes and machine ------------------------------------------------------------
 
 PSS_BYTES = _quantity("pss_bytes", "B", "proportional set size of the engine's process tree")
+RSS_AT_PSS_BYTES = _quantity(
+    "rss_at_pss_bytes", "B", "resident memory of the same processes in the same reading as PSS"
+)
 RSS_BYTES = _quantity("rss_bytes", "B", "resident memory of the engine's process tree; shared pages count repeatedly")
 ENGINE_THREADS = _quantity("engine_threads", "", "threads of the engine's process tree")
 ENGINE_CPU_CORES = _quantity("engine_cpu_cores", "cores", "CPU of the engine's process tree since the last reading")

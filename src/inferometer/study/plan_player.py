@@ -125,6 +125,7 @@ class PlanPlayer:
         record = self._recorder.add_record(record)
         if not record.measured:
             self._require_warmup_answered(record)
+            self._counter.add_warmup(record)
             self._session.watch.mark()
             return
         self._ended.append((record.index, record.outcome))

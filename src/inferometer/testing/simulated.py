@@ -67,7 +67,8 @@ def _summary(arm: str, number: int, ttft_s: np.ndarray, tpot_s: np.ndarray) -> T
     for index, (first_s, token_s) in enumerate(zip(ttft_s.tolist(), tpot_s.tolist(), strict=True)):
         first_ns, latency_ns = round(first_s * 1e9), round((first_s + token_s * (_TOKENS - 1)) * 1e9)
         record = RequestRecord(index, f"r{index}", True, "ok", None, at_ns, at_ns + latency_ns)
-        timing = RequestTiming(first_ns, (), latency_ns, _TOKENS, 10, "usage", "usage")
+        # the record has no events: vLLM's rules need none
+        timing = RequestTiming(first_ns, (), latency_ns, _TOKENS, 10, "usage", "usage", "vllm-0.33")
         requests.append(RequestView(record, timing))
         at_ns += latency_ns
     view = TrialView(Trial(arm, number, "done", plan_started_ns=0), "inferometer", tuple(requests), {})

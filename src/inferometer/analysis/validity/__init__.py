@@ -6,7 +6,7 @@ its reason.
 
 from collections.abc import Sequence
 
-from inferometer.analysis.validity.answers import canned_answers, error_texts, other_lengths
+from inferometer.analysis.validity.answers import canned_answers, error_texts, other_lengths, reasoning_of_one_arm
 from inferometer.analysis.validity.arm_trials import ArmTrials, Check
 from inferometer.analysis.validity.caching import cache_differs, cache_kept
 from inferometer.analysis.validity.configuration import (
@@ -70,6 +70,7 @@ CHECKS: tuple[Check, ...] = (
     canned_answers,
     error_texts,
     other_lengths,
+    reasoning_of_one_arm,
     not_streamed,
     saturated,
     concurrency_held,
