@@ -1,6 +1,10 @@
+import base64
+import urllib.parse
+
 import msgspec
 import pytest
 
+from inferometer.base.redactor import Redactor
 from inferometer.core.redaction import (
     is_secret_name,
     redacted_env,
@@ -89,3 +93,36 @@ def test_short_values_of_unrelated_variables_are_not_secrets():
 def test_a_spec_without_a_secret_is_kept_as_it_is():
     spec = Spec(arms={"a": Arm("command", command=("s", "--max-tokens", "5"), url="http://h:1/v1")})
     assert msgspec.yaml.encode(redacted_spec(spec)) == msgspec.yaml.encode(spec)
+
+
+SECRET = "sk-Ab3/x+Zq9_77"
+
+
+def encoded_forms() -> list[str]:
+    data = SECRET.encode()
+    within = [base64.b64encode(before + data + b":after").decode() for before in (b"", b"a", b"ab", b"Bearer ")]
+    urlsafe = [base64.urlsafe_b64encode(before + data).decode() for before in (b"", b"a", b"ab")]
+    hexes = [data.hex(), data.hex().upper(), data.hex(" "), data.hex(":"), "".join(f"\\x{octet:02x}" for octet in data)]
+    percent = [urllib.parse.quote(SECRET, safe=""), "".join(f"%{octet:02X}" for octet in data)]
+    return [SECRET, SECRET.upper(), SECRET.lower(), SECRET.replace("/", "\\/"), *within, *urlsafe, *hexes, *percent]
+
+
+@pytest.mark.parametrize("form", encoded_forms())
+def test_a_secret_is_hidden_in_every_form(form: str):
+    redactor = Redactor.of([SECRET])
+    shown = redactor.redact(f"the server says {form} and more")
+    assert "***" in shown
+    assert form not in shown
+    assert shown.startswith("the server says ")
+    assert shown.endswith(" and more")
+    assert len(redactor.mask(form)) == len(form)
+
+
+@pytest.mark.parametrize("text", ["", "sk-Ab3", "a plain sentence with 0123456789abcdef and QUJDREVGRw=="])
+def test_other_text_stays(text: str):
+    assert Redactor.of([SECRET]).mask(text) == text
+
+
+def test_the_shell_s_directory_is_no_password():
+    environment = {"PWD": "/home/me/models-of-mine", "OLDPWD": "/home/me/models-of-old", "DB_PWD": "a-long-password"}
+    assert secrets_of_environment(environment) == {"a-long-password"}

@@ -169,3 +169,50 @@ def test_every_problem_is_reported_at_once_with_its_place_and_the_nearest_name()
 )
 def test_what_cannot_be_run_is_refused_with_its_reason(text: str, said: str):
     assert any(said in problem for problem in problems(text))
+
+
+TWO = "arms:\n  a: {engine: external, url: http://h}\n  b: {engine: external, url: http://h}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TWO + "  a: {engine: external, url: http://other}\n", "arms.a: is given twice, in lines 2 and 4"),
+        (TWO + "seed: 1\ntrials: 2\nseed: 2\n", "seed: is given twice, in lines 4 and 6"),
+        (
+            TWO + "workload: {kind: builtin, max_tokens: 4, max_tokens: 8}\n",
+            "workload.max_tokens: is given twice, in lines 4",
+        ),
+        (
+            "arms:\n  a:\n    engine: external\n    env: {A: 1}\n    env: {B: 1}\n    url: u\n",
+            "arms.a.env: is given twice",
+        ),
+    ],
+)
+def test_a_key_that_is_given_twice_is_named_with_both_lines(text: str, said: str):
+    assert any(said in line for line in problems(text))
+
+
+def test_equal_keys_of_different_mappings_and_lists_are_no_repetition():
+    parse(TWO.replace("http://h}", "http://h, env: {A: a, B: a}, args: [a, a]}", 1), "s")
+
+
+def test_arguments_may_be_one_line_of_text():
+    line = "arms: {a: {engine: vllm, model: m, args: '--seed 7 --override \\'{\"a\": 1}\\''}}".replace("\\'", "''")
+    assert parse(line, "s").arms["a"].args == ("--seed", "7", "--override", '{"a": 1}')
+    assert "cannot be split into words" in problems("arms: {a: {engine: vllm, model: m, args: '--x \"open'}}")[0]
+
+
+def test_a_field_has_one_name_in_all_workloads_and_sharegpt_keeps_its_old_one():
+    text = TWO + "workload: {kind: sharegpt, path: x.json, NAME: 7}\n"
+    new, old = (parse(text.replace("NAME", name), "s") for name in ("max_tokens", "output_tokens"))
+    assert new == old
+    assert to_yaml(new).count("max_tokens: 7") == 1
+    both = text.replace("NAME: 7", "max_tokens: 7, output_tokens: 7")
+    assert problems(both) == ("workload.output_tokens: is another name of max_tokens; give one of them",)
+
+
+@pytest.mark.parametrize("field", ["threads: -1", "context: -5", "slots: 0", "ready_timeout_s: -3"])
+def test_numbers_of_an_arm_are_checked(field: str):
+    (line,) = problems(f"arms: {{a: {{engine: external, url: u, {field}}}}}")
+    assert line.startswith(f"arms.a.{field.split(':', maxsplit=1)[0]}: must be at least")

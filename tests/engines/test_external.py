@@ -13,7 +13,7 @@ import pytest
 
 from inferometer.base.errors import RequestWrong, ServerUnusable
 from inferometer.core.endpoint import Endpoint
-from inferometer.core.spec import Arm
+from inferometer.core.spec import Arm, Sampling
 from inferometer.engines.external import External, base_url_of, process_ids
 
 CHAT = "/v1/chat/completions"
@@ -45,7 +45,7 @@ def server(answers: dict[str, Any]) -> Iterator[Asked]:
             if status in (301, 302):
                 self.send_header("Location", text)
             self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(text)))
+            self.send_header("Content-Length", str(len(text.encode())))
             self.end_headers()
             self.wfile.write(text.encode())
 
@@ -133,7 +133,7 @@ def test_nothing_there_is_told_at_once():
 
 def test_a_wrong_path_is_told_with_what_is_there():
     models = {"data": [{"id": "m-1"}, {"id": "m-2"}]}
-    assert complaint({"/v1/models": models}, path="/v2/chat") == (
+    assert complaint({"/v1/models": models}, model="m-1", path="/v2/chat") == (
         "URL/v2/chat answers 404: 404 page not found\n"
         "/v1/models is there, with: m-1, m-2\n"
         "Check the path (--endpoint, `path:` in the study) and the model's name."
@@ -252,3 +252,109 @@ def test_an_external_llama_cpp_says_what_is_in_force():
     with server(pages) as asked:
         facts = {fact.name: fact.value for fact in ask(asked.url, model="m").facts}
     assert (facts["in_force_draft"], facts["in_force_context"]) == ("on", "2048")
+
+
+SEVERAL = {"data": [{"id": "small"}, {"id": "big"}]}
+
+
+@pytest.mark.parametrize(
+    ("models", "model", "asked_for"),
+    [
+        (SEVERAL, "big", "big"),
+        ({"data": [{"id": "a", "root": "/m"}, {"id": "b", "root": "/m"}]}, "", "a"),  # two names of one model
+        ({"data": []}, "", None),
+    ],
+)
+def test_one_of_several_models_is_asked_for_by_name(models: Any, model: str, asked_for: str | None):
+    with server({CHAT: TOKEN, "/v1/models": models}) as asked:
+        assert ask(asked.url, model=model).model == (asked_for or "")
+        body = next(body for path, _, body in asked.requests if path == CHAT)
+    assert body.get("model") == asked_for
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        SEVERAL,
+        {"data": [{"id": "small", "root": "/m"}, {"id": "big", "root": "/other"}]},
+        {"data": [{"id": "small", "root": "/m"}, {"id": "big", "root": "/m", "parent": "small"}]},  # an adapter
+    ],
+)
+def test_several_models_and_no_name_is_an_error_that_lists_them(models: Any):
+    with server({CHAT: TOKEN, "/v1/models": models}) as asked, pytest.raises(RequestWrong, match="small, big") as wrong:
+        ask(asked.url)
+    assert "--model" in str(wrong.value)
+
+
+def refusing(body: Any, status: int = 400) -> list[Any]:
+    return [(status, "application/json", json.dumps(body)), TOKEN]
+
+
+EXTRA = {"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}
+IN_DETAIL = {"message": {"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"]}]}}
+
+
+@pytest.mark.parametrize(
+    ("field", "status", "body"),
+    [
+        ("stream_options", 400, {"error": {"message": "Unrecognized request argument supplied: stream_options"}}),
+        ("stream_options", 400, {"error": {"message": "Not here", "param": "stream_options.include_usage"}}),
+        ("stream_options", 422, {"detail": [EXTRA]}),
+        ("stream_options", 422, IN_DETAIL),
+        ("stream_options", 422, {"error": "unknown field `stream_options`, expected one of `model`, `max_tokens`"}),
+        ("temperature", 400, {"error": {"message": "'temperature' does not support 0", "param": "temperature"}}),
+        ("max_tokens", 400, {"error": {"message": "Unsupported: 'max_tokens'. Use 'max_completion_tokens' instead."}}),
+        ("max_tokens", 400, {"detail": '{"error": {"param": "max_tokens", "message": "unsupported"}}'}),
+    ],
+)
+def test_a_field_that_the_server_refuses_is_learnt_and_left_out(field: str, status: int, body: Any):
+    with server({CHAT: refusing(body, status)}) as asked:
+        endpoint = ask(asked.url, model="m")
+        first, second = (body for path, _, body in asked.requests if path == CHAT)
+    assert endpoint.refused == (field,)
+    assert {fact.name: fact.value for fact in endpoint.facts}["refused_fields"] == field
+    assert (field in first, field in second) == (True, False)
+    assert second.get("max_completion_tokens") == (1 if field == "max_tokens" else None)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"error": {"message": "max_tokens must be at least 16", "param": "max_tokens"}},  # the field is known
+        {"error": {"message": "Extra inputs are not permitted: guided_json"}},  # the user's own field
+        {"error": {"message": "Unknown parameter: 'messages'", "param": "messages"}},  # nothing is left without it
+    ],
+)
+def test_what_cannot_be_left_out_is_an_error_in_the_server_s_words(said: Any):
+    sampling = Sampling(extra_body={"guided_json": "{}"})
+    with server({CHAT: refusing(said)}) as asked, pytest.raises(ServerUnusable) as caught, contextlib.ExitStack() as up:
+        up.enter_context(External().start(Arm("external", "m", url=asked.url), Path("log"), sampling=sampling))
+    assert said["error"]["message"] in str(caught.value)
+
+
+def streamed(text: str, kind: str = "text/event-stream") -> tuple[int, str, str]:
+    return (200, kind, text)
+
+
+CHUNK = json.dumps({"choices": [{"delta": {"content": "one"}}]})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        streamed(f"data: {CHUNK}\n\ndata: [DONE]\n\n"),
+        streamed(f"data: {CHUNK}\n\n", "text/plain"),
+        streamed(f"\ufeffdata:{CHUNK}\r\n\r\n", "application/json"),
+        TOKEN,  # this server never streams
+    ],
+)
+def test_a_server_may_always_stream_or_never(answer: Any):
+    with server({CHAT: answer}) as asked:
+        assert ask(asked.url, model="m").refused == ()
+
+
+@pytest.mark.parametrize(
+    "said", ['data: {"error": {"message": "out of slots"}}\n\n', "event: error\ndata: out of slots\n\n"]
+)
+def test_an_error_in_the_stream_of_the_first_token_is_quoted(said: str):
+    assert "out of slots" in complaint({CHAT: streamed(said)}, model="m")

@@ -18,6 +18,8 @@ def test_a_model_is_known_by_name_size_and_the_hash_of_its_first_mebibyte(tmp_pa
     model.write_bytes(content)
     draft.write_bytes(b"GGUFd")
     facts = {fact.name: fact.value for fact in model_facts(arm_of(model, draft))}
+    assert facts.pop("model_changed_ns") == str(model.stat().st_mtime_ns)
+    assert {facts.pop("draft_changed_ns"), facts.pop("draft_samples_sha256"), facts.pop("model_samples_sha256")}
     assert facts == {
         "model_file": "m.gguf",
         "model_bytes": "2097156",
@@ -58,3 +60,15 @@ def test_a_draft_that_is_no_gguf_is_told_as_the_draft(tmp_path: Path):
     draft.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(ModelUnusable, match=r"the draft file .* is not a GGUF file: it begins with b'vers'"):
         model_facts(arm_of(model, draft))
+
+
+@pytest.mark.parametrize("at", [1024**2 + 10, 2 * 1024**2, 4 * 1024**2 - 1])
+def test_weights_that_changed_behind_the_head_are_another_file(tmp_path: Path, at: int):
+    model = tmp_path / "m.gguf"
+    content = bytearray(b"GGUF" + bytes(4 * 1024**2))
+    hashes: set[str] = set()
+    for filler in (0, 1):
+        content[at:] = bytes([filler]) * (len(content) - at)
+        model.write_bytes(content)
+        hashes |= {fact.value for fact in model_facts(arm_of(model)) if fact.name == "model_samples_sha256"}
+    assert len(hashes) == 2

@@ -329,10 +329,6 @@ def test_a_fork_s_settings_are_settings():
         (row("pp512", "1.00"), "It has rows of llama-bench without the head of their table"),
         ("| PP | TG | B | N_KV | T_PP s |\n|---|---|---|---|---|\n| 1 | 2 | 3 | 4 | 0.5 |", "llama-batched-bench"),
         ("| PP | TG | N_KV | T_PP s |\n|---|---|---|---|\n| 1 | 2 | 4 | 0.5 |", "llama-sweep-bench"),
-        (
-            "| model | test | t/s (main) | t/s (PR) |\n|---|---|---|---|\n| a | pp512 | 1 | 2 |",
-            "several rates in a row",
-        ),
         ("| Metric | A | B |\n|---|---|---|\n| TTFT (ms) | 1 | 2 |", "It has a table of figures"),
         (json.dumps({"mean_ttft_ms": 5.5, "by": "my own tool"}), 'first: {"mean_ttft_ms": 5.5'),
         ("mean TTFT: 12 and so on", "1 line with figures was not understood, first: mean TTFT: 12"),

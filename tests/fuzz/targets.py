@@ -107,7 +107,7 @@ def told_by_server(data: bytes) -> None:
     """What a server answers to small questions: JSON, a page of metrics, a log."""
     answered = HttpAnswer(200, data, sanitize(_excerpt(data, "")))
     said = answered.json
-    readiness.token_came(answered)
+    readiness.token_came(answered, "openai-chat")
     text = data.decode(errors="replace")
     facts = (
         *readiness.props_facts(said),

@@ -20,6 +20,7 @@ from inferometer.testing.scripted_server import (
     STREAM_HEAD,
     Close,
     Received,
+    ScriptedAnswer,
     ScriptedServer,
     Send,
     Step,
@@ -149,7 +150,7 @@ def test_the_body_is_what_the_api_asks_for(dialect: str):
         assert request.body == common | {"prompt": "prompt 0"}
     else:
         messages = [{"role": "user", "content": "prompt 0"}]
-        assert request.body == common | {"messages": messages, "max_completion_tokens": 5}
+        assert request.body == common | {"messages": messages}
 
 
 CUT = [Send(STREAM_HEAD + chunk(event(delta("a")))), Wait(0.05), Close()]
@@ -215,6 +216,51 @@ def test_a_connection_that_the_server_closed_while_idle_costs_no_request():
         records, _, _ = played(server.url, a_plan(5))
     assert [record.outcome for record in records] == ["ok"] * 5
     assert len(server.received) == 5
+
+
+def dropping(seconds: float, every: int = 2, *, reset: bool = False) -> ScriptedAnswer:
+    """Works for `seconds` on each `every`-th request, and then drops its connection without an answer."""
+    seen = itertools.count(1)
+
+    def answer(_: Received) -> Iterable[Step]:
+        if next(seen) % every == 0:
+            return [Wait(seconds), Close(reset=reset)]
+        return chat_stream(["a"])
+
+    return answer
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("seconds", [1.0, 0.15])
+def test_a_request_that_the_server_worked_on_and_dropped_has_failed(seconds: float, reset: bool):
+    with ScriptedServer(dropping(seconds, reset=reset)) as server:
+        records, _, _ = played(server.url, a_plan(4))
+    assert [record.outcome for record in sorted(records, key=lambda one: one.index)] == ["ok", "cut"] * 2
+    assert len(server.received) == 4
+    assert not any(record.resent for record in records)
+
+
+def test_a_request_that_is_sent_again_was_sent_at_the_first_time():
+    with ScriptedServer(dropping(0)) as server:
+        records, _, _ = played(server.url, a_plan(2))
+    again = max(records, key=lambda one: one.index)
+    assert (again.outcome, again.resent, len(server.received)) == ("ok", 1, 3)
+    assert again.sent_ns is not None
+    assert again.connected_ns is not None
+    assert again.sent_ns < again.connected_ns
+
+
+def test_a_timeout_of_an_idle_connection_answers_no_request():
+    """Some servers send 408 before they close an idle connection."""
+
+    def answer(_: Received) -> Iterable[Step]:
+        yield from chat_stream(["a"])
+        yield Send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        yield Close()
+
+    with ScriptedServer(answer) as server:
+        records, _, _ = played(server.url, a_plan(3))
+    assert [record.outcome for record in records] == ["ok"] * 3
 
 
 def test_nothing_answers():

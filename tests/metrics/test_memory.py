@@ -1,3 +1,6 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
 from inferometer.core.record import Sample
 from inferometer.metrics.memory import held_bytes
 
@@ -33,3 +36,25 @@ def test_one_alone_is_what_it_is():
     assert held_bytes(read("rss_bytes", (1, 5)), "rss_bytes") == {1: 5.0}
     assert held_bytes(read("rss_bytes", (1, 5)), "pss_bytes") == {}
     assert held_bytes([], None) == {}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.booleans()), min_size=1, max_size=30),
+    st.booleans(),
+)
+def test_the_estimate_never_exceeds_the_largest_rss_reading(readings, paired):
+    """PSS is at most RSS at each moment. Readings of both are taken in turn; memory jumps in between."""
+    samples = read("rss_bytes", *((10 * i, rss) for i, (rss, _, _) in enumerate(readings)))
+    for i, (rss, pss, is_read) in enumerate(readings):
+        if is_read:
+            samples += read("pss_bytes", (10 * i + 1, min(rss, pss)))
+            samples += read("rss_at_pss_bytes", (10 * i + 1, rss)) if paired else []
+    held = held_bytes(samples, "pss_bytes")
+    assert max(held.values(), default=0) <= max(rss for rss, _, _ in readings)
+
+
+def test_memory_that_grows_between_two_readings_is_not_overstated():
+    rss = read("rss_bytes", (0, 100), (100, 400))
+    pss = read("pss_bytes", (90, 380), (99, 380))
+    of_both = read("rss_at_pss_bytes", (90, 400), (99, 400))
+    assert max(held_bytes([*rss, *pss, *of_both], "pss_bytes").values()) <= 400

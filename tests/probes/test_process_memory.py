@@ -29,10 +29,12 @@ def test_the_whole_tree_is_counted():
     ) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        (of_both,) = ProcessMemory(ProcessTree([parent.pid])).read(7)
-        (of_child,) = ProcessMemory(ProcessTree([child])).read(7)
+        of_both, rss = ProcessMemory(ProcessTree([parent.pid])).read(7)
+        of_child, _ = ProcessMemory(ProcessTree([child])).read(7)
         parent.communicate("go")
     assert (of_both.at_ns, of_both.source, of_both.quantity) == (7, "smaps_rollup", "pss_bytes")
+    assert (rss.at_ns, rss.quantity) == (7, "rss_at_pss_bytes")
+    assert rss.value >= of_both.value
     assert (of_both.pid, of_both.device) == (None, None)
     assert of_child.value > 32 * 2**20
     assert of_both.value > of_child.value

@@ -14,8 +14,8 @@ from inferometer.core.spec import Arm, Spec
 from inferometer.core.workload_settings import Builtin
 from inferometer.metrics.turns import turns_of
 from inferometer.probes.free_memory import HOST, FreeMemory
-from inferometer.results.study_comparison import comparison_of
 from inferometer.results.read import read_study
+from inferometer.results.study_comparison import comparison_of
 from inferometer.study.loop import run_study
 from inferometer.study.memory_fit import why_too_little
 from inferometer.study.progress import OrderChosen

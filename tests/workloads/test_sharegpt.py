@@ -23,8 +23,8 @@ def words(count: int, name: str = "w") -> str:
     return " ".join([name] * count)
 
 
-def the_spec(count: int = 8, output_tokens: int | None = None) -> ShareGpt:
-    return ShareGpt("x.json", count, output_tokens)
+def the_spec(count: int = 8, max_tokens: int | None = None) -> ShareGpt:
+    return ShareGpt("x.json", count, max_tokens)
 
 
 def test_the_order_is_that_of_vllm_0_6_5():
@@ -120,3 +120,13 @@ def test_a_missing_file_is_named_with_the_way_out(tmp_path: Path):
     with pytest.raises(DatasetUnusable, match=r"no data set at .*nowhere\.json") as caught:
         ShareGptFile(ShareGpt(str(tmp_path / "nowhere.json"))).sample(1, None)
     assert "built-in" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, "", "  \n", "None", "null"])
+def test_a_conversation_without_a_prompt_is_never_sent(value):
+    entries = [[value, "an answer"], ["a prompt of some words", "an answer"], ["another prompt", None]]
+    data = json.dumps([{"conversations": [{"value": text} for text in turns]} for turns in entries]).encode()
+    found = sample(conversation_pairs(data, "file"), ShareGpt("file", 3), 1, None)
+    assert {request.prompt for request in found.requests} == {"a prompt of some words", "another prompt"}
+    assert "1 of 3 conversations have no prompt" in " ".join(found.notes)
+    assert "Only 2 of 3 prompts" in " ".join(found.notes)

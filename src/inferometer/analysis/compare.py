@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 from statistics import fmean
 
+import msgspec
+
 from inferometer.analysis.comparison import (
     EFFECT_PERCENT,
     EQUIVALENCE_PERCENT,
@@ -22,6 +24,9 @@ from inferometer.metrics.summary import TrialSummary
 
 _OPTIONAL_GROUPS = frozenset({"open_loop", "phase", "energy"})
 """Groups whose rows are left out if no arm has a value."""
+
+_WITHOUT_TOKENIZER = frozenset({"output_chars_throughput", "mean_latency_ms"})
+"""Rows that a short table shows where the arms' tokens cannot be compared."""
 
 _TrialsByArm = dict[str, list[TrialSummary]]
 
@@ -52,6 +57,10 @@ def compare(
     rows = [one for one in rows if one.metric.group not in _OPTIONAL_GROUPS or any(one.row.n.values())]
     rules = Rules(primary, all_findings, prompts, equivalence_percent, effect_percent)
     decided, correction = with_verdicts(rows, rules)
+    if any("output_tokens" in finding.withholds for finding in all_findings):
+        decided = tuple(
+            msgspec.structs.replace(row, detail=False) if row.metric in _WITHOUT_TOKENIZER else row for row in decided
+        )
     marked, definitions = with_definition_marks(decided)
     return Comparison(
         arms=tuple(by_arm),
@@ -140,7 +149,7 @@ def _memory_quantities(by_arm: _TrialsByArm) -> Iterable[Finding]:
     quantities = {trial.memory_quantity for trials in by_arm.values() for trial in trials} - {None}
     if len(quantities) > 1:
         message = "Memory Usage was measured differently between trials, so that its difference is meaningless."
-        yield Finding("warning", "memory-kind", message, "See the notes on how it was measured.")
+        yield Finding("warning", "memory-kind", message, "See the notes on how it was measured.", withholds=("memory",))
 
 
 def _bursts(by_arm: _TrialsByArm) -> Iterable[Finding]:
@@ -152,4 +161,5 @@ def _bursts(by_arm: _TrialsByArm) -> Iterable[Finding]:
                 f"its tokens arrive in bursts of {fmean(known):.2g} on average. ITL and chunk gaps include the gaps "
                 "within bursts, which are nearly 0, so that their medians do not show its speed."
             )
-            yield Finding("note", "bursts", message, "Read TPOT or ITL per token instead.", arm=arm)
+            action = "Read TPOT or ITL per token instead."
+            yield Finding("note", "bursts", message, action, arm=arm, withholds=("chunk_gaps",))

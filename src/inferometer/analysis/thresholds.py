@@ -1,5 +1,9 @@
 """Thresholds of the validity checks, each with its reason."""
 
+SAME_PROMPTS_SHARE = 0.5
+SAME_PROMPTS_LEAST = 3
+"""One prompt in more than half of the requests, and at least three times: a data set may hold a prompt twice."""
+
 TOKEN_TOTALS_PERCENT = 2.0
 """Output tokens of two arms: greedy decoding of one model varies by 1% to 1.5% (+0.4% and -1.4% in this project's first
 study); beyond 2% one arm had more work."""
@@ -14,6 +18,10 @@ OUTPUT_LEVEL = 0.01
 """Share of exact matches 10 percentage points below the baseline's agreement with itself, and not by chance: batching
 and different kernels flip single tokens in any engine, and one flip changes the rest of a text. Without a second trial
 of the baseline: more than one text in ten differs."""
+
+REPEAT_SHARE = 0.5
+"""Greedy answers of a baseline that are the same in its next trial, where requests run together: batches flip a token
+in one answer of four. At a concurrency of 1 nothing flips them, and `OUTPUT_SHARE` may differ."""
 
 DEGENERATE_SHARE = 0.05
 """One answer in twenty may loop without any defect: greedy decoding of small models does this."""
@@ -38,12 +46,20 @@ CUT_CHARACTERS = 3
 """Replacement characters that are allowed at the end of an answer: a character of four bytes that was cut after three.
 Some engines send the incomplete bytes."""
 
+DRAFT_RARE_SHARE = 0.5
+"""Requests that drafted anything: a draft model drafts in nearly every request of more than a few tokens."""
+
 CACHE_SHARE = 0.05
 CACHE_TEMPLATE_TOKENS = 40
 """Prompt tokens from the prefix cache beyond what the plan's prompts share: 5% of all tokens is 5% of the prefill,
 which is within the variation between trials. Every request shares the first tokens of its chat template with the
 request before.
 """
+CACHE_TTFT_RATIO = 2.0
+CACHE_SLOWER = 0.9
+CACHE_LEAST_REQUESTS = 4
+"""A first trial that a cache did not help, on a server that reports no cache: at least 4 requests, and 9 of 10 took
+twice as long to the first token as in later trials. A cold machine slows the first requests, not all of them."""
 
 WARM_Z = 3.5
 WARM_EXCESS = 0.2
@@ -81,6 +97,19 @@ BUSY_GPU_PERCENT = 5.0
 FAILED_INVALID_SHARE = 0.10
 """With more failures than this, the other requests ran on a less loaded server: they measured a different load."""
 
+OTHER_REQUESTS_SHARE = 0.02
+"""Requests that one arm answered and another did not: up to one in fifty is left out of both. With more, the arms had
+other loads, and what is left may be the easier part."""
+
+SILENCE_S = 3.0
+SILENCE_RATIO = 5.0
+SILENCE_LEAST_REQUESTS = 4
+"""A pause of 3 s and five times the usual longest one of a request: the prefill of a long prompt is no such pause."""
+
+RESENT_SHARE = 0.05
+"""Share of requests that were sent again: a server that closes idle connections meets a request on its way now and
+then. One request in twenty means that it closes connections under load, so that latencies hold a second connection."""
+
 EVIDENCE_MATCHES = 0.999
 """Share of equal outputs from which all outputs count as identical."""
 
@@ -90,8 +119,13 @@ burst."""
 
 TEMPLATE_TOKENS = 64
 """By how many tokens a prompt may differ between arms: chat templates add a role, a date or a system prompt."""
+PLACEHOLDER_TOKENS = 16
+"""One number below 16 for prompts of different lengths is not a count, nor a context limit: no server has one so small.
+"""
 COUNTS_FAR_SHARE = 0.05
 """Prompts that may differ by more: one in twenty may be cut by a context that is just large enough."""
+COUNTS_LINE_RESIDUAL = 0.2
+"""Prompt tokens of two tokenizers lie on a line: prose and code move nine in ten by less than 20%."""
 COUNTS_SAME_TEXT_TOKENS = 2
 """Tokens by which two counts of equal text may differ: an end token, and a role's header."""
 COUNTS_LENGTH_RATIO = 1.3
@@ -119,8 +153,12 @@ may be right for many prompts, a sentence is not."""
 ERROR_SHARE = 0.02
 ERROR_MOST_CHARACTERS = 400
 """One error in fifty answers: a model may quote an error where it was asked to, and then it writes more."""
+REASONING_SHARE = 0.5
+"""Half of the answers: a model that decides by itself when to reason does so for some prompts in any arm."""
 LENGTH_RATIO = 1.33
 LENGTH_LEVEL = 0.01
+LENGTH_SAME_TOKENS = 0.1
+LENGTH_LEAST_PROMPTS = 4
 """Answers of three quarters of the length, prompt by prompt and not by chance (a sign test at 1%): another quantisation
 changes words, not by a third how much is said."""
 

@@ -16,7 +16,7 @@ from inferometer.metrics import statistics
 from inferometer.metrics.row_inputs import inputs_of
 from inferometer.metrics.rows import Metric
 
-_SPEED_UNITS = frozenset({"ms", "s", "tok/s", "req/s"})
+_SPEED_UNITS = frozenset({"ms", "s", "tok/s", "char/s", "req/s"})
 _ERROR = 1 - statistics.CONFIDENCE
 _QUESTIONS: tuple[Prompts, ...] = ("sampled", "fixed")
 

@@ -5,6 +5,9 @@ Which values are secret is decided by `core.redaction`, and by `net.target` for 
 
 import base64
 import contextlib
+import functools
+import re
+import urllib.parse
 from collections.abc import Iterable
 
 import msgspec
@@ -13,6 +16,8 @@ MARK = "***"
 LEAST_CHARACTERS = 6
 """A Redactor ignores shorter values: replacing them everywhere would damage ordinary words."""
 _LEAST_PREFIX = 4
+_ESCAPE = r"\\+"  # JSON in JSON escapes quotation marks and slashes
+_BETWEEN_HEX = r"(?:\\\\?x|[:\s-]|, ?0x)?"
 
 
 class Redactor(msgspec.Struct, frozen=True):
@@ -33,13 +38,63 @@ class Redactor(msgspec.Struct, frozen=True):
         return Redactor.of([*self.secrets, *values])
 
     def redact(self, text: str) -> str:
-        """`text` with each secret replaced. `text` may be an excerpt: a secret cut off at its end is replaced too."""
-        for secret in self.secrets:
-            text = text.replace(secret, MARK)
-            prefixes = (secret[:size] for size in range(len(secret) - 1, _LEAST_PREFIX - 1, -1))
-            cut = next((prefix for prefix in prefixes if text.endswith(prefix)), "")
-            text = text.removesuffix(cut) + MARK if cut else text
+        """`text` with each secret replaced, in each of its forms: in any case, percent-encoded, as hex digits, and
+        within a longer Base64 text. `text` may be an excerpt: a secret cut off at its end is replaced too."""
+        if not self.secrets:
+            return text
+        text = _forms(self.secrets).sub(MARK, text)
+        for form in _whole_forms(self.secrets):
+            sizes = range(min(len(form) - 1, len(text)), _LEAST_PREFIX - 1, -1)
+            cut = next((size for size in sizes if text[-size:].lower() == form[:size].lower()), 0)
+            text = text[:-cut] + MARK if cut else text
         return text
+
+    def whole_forms(self) -> tuple[str, ...]:
+        """Each secret as it is, percent-encoded, as hex digits, and in Base64."""
+        return _whole_forms(self.secrets)
+
+    def mask(self, text: str) -> str:
+        """`text` with each character of a secret as `*`: its length stays."""
+        return _forms(self.secrets).sub(lambda found: "*" * len(found[0]), text) if self.secrets else text
+
+
+@functools.lru_cache(maxsize=64)
+def _forms(secrets: tuple[str, ...]) -> re.Pattern[str]:
+    """Matches every form of every secret."""
+    found: list[str] = []
+    for secret in secrets:
+        octets = [(re.escape(char), char.encode(errors="replace")) for char in secret]
+        spelled = (
+            f"(?:{plain}|{''.join(f'%(?:25)?{octet:02x}' for octet in data)}|{_ESCAPE}{plain})"
+            for plain, data in octets
+        )
+        digits = (f"{octet:02x}" for _, data in octets for octet in data)
+        found += [f"(?i:{''.join(spelled)})", f"(?i:{_BETWEEN_HEX.join(digits)})"]
+        found += map(re.escape, _base64_forms(secret))
+    return re.compile("|".join(found))
+
+
+@functools.lru_cache(maxsize=64)
+def _whole_forms(secrets: tuple[str, ...]) -> tuple[str, ...]:
+    """The forms that are looked for at the end of an excerpt, where they may be cut off."""
+    return tuple(
+        form
+        for secret in secrets
+        for form in (secret, secret.encode(errors="replace").hex(), urllib.parse.quote(secret), *_base64_forms(secret))
+    )
+
+
+def _base64_forms(secret: str) -> list[str]:
+    """The secret's part of a Base64 text, in both alphabets: three of them, by where the secret begins in a group of
+    three bytes. Digits that its neighbours decide too are left out."""
+    data = secret.encode(errors="replace")
+    found: list[str] = []
+    for before in range(3):
+        first, last = -(-8 * before // 6), 8 * (before + len(data)) // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            form = encode(bytes(before) + data).decode()[first:last]
+            found += [form] if form not in found else []
+    return found
 
 
 def header_secrets(values: Iterable[str]) -> set[str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from inferometer.base.text import escape_for_display
 from inferometer.base.units import bytes_text, duration_text, ms, ms_text, rate_per_s, rate_shown, watts_text
 from inferometer.core import quantities
+from inferometer.core.record import INTERRUPTED
 from inferometer.study.progress import (
     EngineReady,
     FindingRaised,
@@ -97,7 +98,7 @@ class Standing:
                     self._recent.popleft()
             case TrialEnded(arm, number, error):
                 self._took_s.append(now_s - self._began_s)
-                said = "failed" if error else self._outcome()
+                said = _ended(error) or self._outcome()
                 self._doing, self._played, self._trial = "", None, None
                 return f"{arm} #{number}: {said}"
             case Settling(why):
@@ -181,13 +182,18 @@ def sentence(progress: Progress) -> str:
         case FindingRaised(text):
             return f"  ! {text}"
         case TrialEnded(arm, number, error):
-            return f"  {arm} #{number}: {'failed' if error else 'done'}"
+            return f"  {arm} #{number}: {_ended(error) or 'done'}"
         case Settling(why):
             return f"settling: {why}"
         case StoppingRuleChecked(enough, why):
             return f"interim analysis: {why}{'; stopping' if enough else ''}"
         case OrderChosen(order, why):
             return f"order: {order}, because {why}"
+
+
+def _ended(error: str) -> str:
+    """How a trial with this error ended; "" for one that succeeded."""
+    return "interrupted" if error == INTERRUPTED else "failed" if error else ""
 
 
 def rate_text(played: RequestsProgress) -> str:

@@ -12,6 +12,7 @@ from inferometer.base.errors import InferometerError, RequestWrong
 
 if TYPE_CHECKING:
     from inferometer.analysis.comparison import Comparison
+    from inferometer.core.record import Trial
     from inferometer.foreign.foreign_run import ForeignRun
     from inferometer.results.read import Study
 
@@ -176,7 +177,8 @@ def _show_study(folder: Path, as_json: bool) -> None:
     print(f"\n{_FIGURES_ARE}; means over trials that are done")
     for trial in study.trials:
         if trial.error:
-            print(textwrap.fill(f"{trial.arm}, trial {trial.number} failed: {trial.error}", 99))
+            said = "was interrupted" if _state(trial) == "interrupted" else f"failed: {trial.error}"
+            print(textwrap.fill(f"{trial.arm}, trial {trial.number} {said}", 99))
     if study.stopped:
         print(f"Stopped: {study.stopped}")
     if comparison is not None:
@@ -195,10 +197,18 @@ def _machine(study: "Study") -> str:
     return ", ".join(facts[name] for name in ("cpu_model", "cpu", "gpu", "os") if name in facts) or "n/a"
 
 
+def _state(trial: "Trial") -> str:
+    """A trial that is still `running` in the store belongs to a run that was ended from outside."""
+    from inferometer.core.record import INTERRUPTED
+
+    return "interrupted" if trial.state == "running" or trial.error == INTERRUPTED else trial.state
+
+
 def _states(study: "Study", arm: str) -> str:
     """Trials by state, and the requested number: `3 done, 1 failed of 5`."""
-    states = [trial.state for trial in study.trials if trial.arm == arm]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in ("done", "failed", "running") if state in states)
+    states = [_state(trial) for trial in study.trials if trial.arm == arm]
+    known = ("done", "failed", "interrupted")
+    counts = ", ".join(f"{states.count(state)} {state}" for state in known if state in states)
     return f"{counts or 'none started'} of {study.spec.trials}"
 
 

@@ -12,7 +12,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     `base_url` has no trailing slash; `path` begins with one. `pids`: the engine's root processes (empty for a server
     that we did not start). `headers` may hold secrets: they are sent, never stored or shown. `verify`: whether to check
     the certificate of an https server, with the certificates in `ca_file`; None: the system's store. `log_path`: the
-    log of a server that we started; "" without one. Its lines begin at byte `log_begins_at`.
+    log of a server that we started; "" without one. Its lines begin at byte `log_begins_at`. `refused`: request fields
+    that the server refused when it was asked for its first token; they are not sent.
     """
 
     base_url: str
@@ -26,6 +27,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     ca_file: str | None = None
     log_path: str = ""
     log_begins_at: int = 0
+    refused: tuple[str, ...] = ()
 
     @property
     def shown_url(self) -> str:

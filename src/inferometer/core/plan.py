@@ -85,6 +85,17 @@ def shard(plan: Plan, part: int, parts: int) -> Plan:
     return Plan((*(plan.warmups if part == 0 else ()), *plan.measured[part::parts]), concurrency, plan.seed)
 
 
+def with_prefix(plan: Plan, prefix: str) -> Plan:
+    """The plan with `prefix` before the first message of each request."""
+
+    def prefixed(item: PlanItem) -> PlanItem:
+        first, *others = item.request.messages
+        messages = (msgspec.structs.replace(first, content=prefix + first.content), *others)
+        return msgspec.structs.replace(item, request=msgspec.structs.replace(item.request, messages=messages))
+
+    return msgspec.structs.replace(plan, items=tuple(map(prefixed, plan.items))) if prefix else plan
+
+
 def warmup_request(number: int, max_tokens: int | None) -> Request:
     """A generated warm-up, for workloads without spare prompts. Warm-ups of different numbers share no prefix."""
     subjects = ("a queue", "a clock", "a matrix", "a parser", "a ledger", "a graph", "a cache", "a maze")

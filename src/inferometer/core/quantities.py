@@ -9,7 +9,9 @@ from typing import Literal, NamedTuple
 Role = Literal["model", "draft"]
 """The part that a model file plays in an arm."""
 
-ModelAttribute = Literal["name", "file", "folder", "bytes", "head_sha256", "config_sha256"]
+ModelAttribute = Literal[
+    "name", "file", "folder", "bytes", "head_sha256", "config_sha256", "changed_ns", "samples_sha256"
+]
 
 
 class Definition(NamedTuple):
@@ -38,6 +40,9 @@ def _fact(name: str, unit: str, meaning: str) -> str:
 # --- quantities: processes and machine ------------------------------------------------------------
 
 PSS_BYTES = _quantity("pss_bytes", "B", "proportional set size of the engine's process tree")
+RSS_AT_PSS_BYTES = _quantity(
+    "rss_at_pss_bytes", "B", "resident memory of the same processes in the same reading as PSS"
+)
 RSS_BYTES = _quantity("rss_bytes", "B", "resident memory of the engine's process tree; shared pages count repeatedly")
 ENGINE_THREADS = _quantity("engine_threads", "", "threads of the engine's process tree")
 ENGINE_CPU_CORES = _quantity("engine_cpu_cores", "cores", "CPU of the engine's process tree since the last reading")
@@ -96,6 +101,8 @@ LOAD_HOSTS = _fact("load_hosts", "", "hosts of the load workers")
 ENGINE = _fact("engine", "", "engine of the arm")
 ENGINE_VERSION = _fact("engine_version", "", "version that the engine reports")
 ENGINE_BUILD = _fact("engine_build", "", "build that llama.cpp's server reports")
+PREFIX_CACHE = _fact("prefix_cache", "", "how prompts of earlier trials were kept from helping")
+PREFIX_CACHE_AT_END = _fact("prefix_cache_at_end", "", "whether the server caches prompts, after the trial")
 ENGINE_MODEL_PATH = _fact("engine_model_path", "", "model file that llama.cpp's server reports")
 ENGINE_COMMAND = _fact("engine_command", "", "command line of the engine, without secrets")
 ENGINE_CWD = _fact("engine_cwd", "", "working directory of the engine")
@@ -104,6 +111,7 @@ ENGINE_PROXY = _fact("engine_proxy", "", "proxy between the client and the engin
 ENGINE_SERVER_HEADER = _fact("engine_server_header", "", "value of the engine's Server header")
 ENGINE_READY_S = _fact("engine_ready_s", "s", "time from the engine's start to its first token")
 ENGINE_READY_AT_NS = _fact("engine_ready_at_ns", "ns", "time of the first token, from the trial's start")
+REFUSED_FIELDS = _fact("refused_fields", "", "request fields that the server refused and that were left out")
 SLOTS = _fact("slots", "requests", "requests that llama.cpp's server answers at once")
 SLOT_CONTEXT_TOKENS = _fact("slot_context_tokens", "tok", "context of one slot of llama.cpp's server")
 
@@ -129,12 +137,16 @@ MODEL_FILE = _fact("model_file", "", "name of the model file, without its folder
 MODEL_FOLDER = _fact("model_folder", "", "name of the model folder, without its parents")
 MODEL_BYTES = _fact("model_bytes", "B", "size of the model file")
 MODEL_HEAD_SHA256 = _fact("model_head_sha256", "", "hash of the first MiB of the model file")
+MODEL_CHANGED_NS = _fact("model_changed_ns", "ns", "time at which the model file was last changed")
+MODEL_SAMPLES_SHA256 = _fact("model_samples_sha256", "", "hash of pieces of the model file, at equal distances")
 MODEL_CONFIG_SHA256 = _fact("model_config_sha256", "", "hash of the config.json in the model folder")
 DRAFT_NAME = _fact("draft_name", "", "as model_name, for the draft model")
 DRAFT_FILE = _fact("draft_file", "", "as model_file, for the draft model")
 DRAFT_FOLDER = _fact("draft_folder", "", "as model_folder, for the draft model")
 DRAFT_BYTES = _fact("draft_bytes", "B", "as model_bytes, for the draft model")
 DRAFT_HEAD_SHA256 = _fact("draft_head_sha256", "", "as model_head_sha256, for the draft model")
+DRAFT_CHANGED_NS = _fact("draft_changed_ns", "ns", "as model_changed_ns, for the draft model")
+DRAFT_SAMPLES_SHA256 = _fact("draft_samples_sha256", "", "as model_samples_sha256, for the draft model")
 DRAFT_CONFIG_SHA256 = _fact("draft_config_sha256", "", "as model_config_sha256, for the draft model")
 
 # --- facts: trial ---------------------------------------------------------------------------------

@@ -172,11 +172,11 @@ class RequestRecord(msgspec.Struct, frozen=True):
     """The course of one request.
 
     `due_ns`: when it should be sent; None in a closed loop, where it is due when a slot becomes free. `sent_ns`: just
-    before the kernel received its first byte. `done_ns`: the end of the response, or of the wait for one. `events`: in
-    order of arrival. `coalesced`: events that were read together with the previous one and share its time stamp.
-    `stamp_errors`: reads whose kernel time stamp was before the sending or after the reading; they have the time of the
-    reading instead. `our_tokens`: output tokens counted by our tokenizer, if any. `resent`: how often the request was
-    sent again because an idle connection had been closed.
+    before the kernel received its first byte, the first time if it was sent again. `done_ns`: the end of the response,
+    or of the wait for one. `events`: in order of arrival. `coalesced`: events that were read together with the previous
+    one and share its time stamp. `stamp_errors`: reads whose kernel time stamp was before the sending or after the
+    reading; they have the time of the reading instead. `our_tokens`: output tokens counted by our tokenizer, if any.
+    `resent`: how often the request was sent again because an idle connection had been closed.
     """
 
     index: int
@@ -261,6 +261,10 @@ class Finding(msgspec.Struct, frozen=True):
         trial = "" if self.trial is None else f", trial {self.trial}"
         where = f"{self.arm}{trial}: " if self.arm else ""
         return f"{where}{self.message}{f' {self.action}' if self.action else ''}"
+
+
+INTERRUPTED = "interrupted"
+"""The error of a trial that the user interrupted."""
 
 
 class Trial(msgspec.Struct, frozen=True):

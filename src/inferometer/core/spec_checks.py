@@ -76,12 +76,27 @@ def _number_problems(spec: Spec) -> list[str]:
         ("warmups", spec.warmups, 0),
         ("seed", spec.seed, 0),
         ("settle", spec.settle_settings.seconds, 0),
+        ("settle.at_most_s", spec.settle_settings.at_most_s, 0),
+        *(line for name, arm in spec.arms.items() for line in _arm_numbers(f"arms.{name}", arm)),
     )
     return [
-        f"{name}: must be at least {least}, not {number}"
+        f"{name}: must be at least {least}, not {number:g}"
         for name, number, least in numbers
         if number is not None and number < least
     ]
+
+
+def _arm_numbers(place: str, arm: Arm) -> list[tuple[str, float | None, int]]:
+    """Each number of an arm with its place in the file and its least value."""
+    found: list[tuple[str, float | None, int]] = [
+        (f"{place}.threads", arm.threads, 1),
+        (f"{place}.context", arm.context, 1),
+        (f"{place}.slots", arm.slots, 1),
+        (f"{place}.ready_timeout_s", arm.ready_timeout_s, 0),
+    ]
+    if arm.draft is not None:
+        found += [(f"{place}.draft.n_max", arm.draft.n_max, 0), (f"{place}.draft.n_min", arm.draft.n_min, 0)]
+    return found
 
 
 def _command_problems(arm: Arm) -> list[str]:

@@ -1,6 +1,7 @@
 """Study files: parsing YAML into a `Spec`, with every problem in the file reported at once."""
 
 import difflib
+import shlex
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from inferometer.core.workload_settings import Builtin, KeptWorkload, WorkloadSe
 if TYPE_CHECKING:
     import yaml
 
+_RENAMED = {"output_tokens": "max_tokens"}
 MOST_CHARACTERS = 1_000_000
 MOST_NODES = 20_000
 MOST_DEPTH = 32
@@ -37,7 +39,7 @@ def parse(text: str, source: str, rules: StudyRules | None = None) -> Spec:
     raw = dict(cast("dict[str, Any]", raw))  # any content, checked below
     problems: list[str] = []
     if "arms" in raw:
-        raw["arms"] = _with_bases(raw["arms"], problems)
+        raw["arms"] = _with_bases(_with_words(raw["arms"], problems), problems)
         raw["arms"] = _with_matrix(raw["arms"], raw.pop("matrix", None), raw.pop("exclude", None), problems)
     workload = _workload(raw.pop("workload"), rules, problems) if "workload" in raw else Builtin()
     problems += _problems(raw, Spec, "")
@@ -76,7 +78,10 @@ def _workload(raw: Any, rules: StudyRules | None, problems: list[str]) -> Worklo
     elif kind is None:
         found.append(f"workload.kind: is missing; it is one of {', '.join(kinds)}")
     elif rules is None and isinstance(kind, str) and struct is None:
-        return KeptWorkload(kind, {name: value for name, value in entries.items() if name != "kind"})
+        settings = {name: value for name, value in entries.items() if name != "kind"}
+        if kind == "sharegpt" and "output_tokens" in settings:  # as studies were stored until this field was renamed
+            settings = {_RENAMED.get(name, name): value for name, value in settings.items()}
+        return KeptWorkload(kind, settings)
     elif kind not in kinds:
         found.append(f"workload.kind: {kind!r} is unknown{_nearest(str(kind), kinds)}; it is one of {', '.join(kinds)}")
     elif rules is not None and struct is None:
@@ -85,9 +90,18 @@ def _workload(raw: Any, rules: StudyRules | None, problems: list[str]) -> Worklo
         except RequestWrong as error:
             found.append(f"workload.kind: {error}")
     if struct is not None:
+        entries = _with_names(entries, struct.ALIASES, found)
         found += _struct_problems(entries, struct, "workload")
     problems += found
     return Builtin() if found else msgspec.convert(entries, struct)
+
+
+def _with_names(entries: dict[str, Any], aliases: Mapping[str, str], found: list[str]) -> dict[str, Any]:
+    """The settings with each alias replaced by the field's name; a setting under both names is added to `found`."""
+    both = [f"workload.{alias}: is another name of {name}; give one of them" for alias, name in aliases.items()
+            if alias in entries and name in entries]  # fmt: skip
+    found += both
+    return {aliases.get(name, name): value for name, value in entries.items() if not (both and name in aliases)}
 
 
 def _loaded(text: str, source: str) -> Any:
@@ -100,8 +114,11 @@ def _loaded(text: str, source: str) -> Any:
     problem = f"it is larger than {MOST_CHARACTERS:,} characters" if len(text) > MOST_CHARACTERS else ""
     try:
         problem = problem or _yaml_problem(cast("Iterator[yaml.Event]", yaml.parse(text, Loader=yaml.CSafeLoader)))
-        if not problem:
+        repeated = [] if problem else _repeated_keys(cast("Iterator[yaml.Event]", yaml.parse(text, yaml.CSafeLoader)))
+        if not problem and not repeated:
             return msgspec.yaml.decode(text)
+        if repeated:
+            raise SpecInvalid(source, repeated)
     except (msgspec.DecodeError, yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month
         problem = f"it is not valid YAML: {sanitize(str(error))}"
     raise SpecInvalid(source, [problem])
@@ -140,12 +157,69 @@ def _yaml_problem(events: "Iterator[yaml.Event]") -> str:
     return ""
 
 
+def _repeated_keys(events: "Iterator[yaml.Event]") -> list[str]:
+    """Keys that one mapping has twice, each with both lines: YAML would keep only the second without a word."""
+    import yaml
+
+    found: list[str] = []
+    open_at: list[_OpenNode] = []
+    for event in events:
+        if isinstance(event, yaml.CollectionEndEvent):
+            open_at.pop()
+            continue
+        if not isinstance(event, yaml.NodeEvent):
+            continue
+        parent = open_at[-1] if open_at else None
+        key = None
+        if parent is not None and parent.is_mapping:
+            parent.expects_key = not parent.expects_key
+            if not parent.expects_key:
+                key = str(event.value) if isinstance(event, yaml.ScalarEvent) else None
+                parent.key = key or ""
+                line = event.start_mark.line + 1
+                if key is not None and key in parent.lines:
+                    place = ".".join([node.key for node in open_at[:-1] if node.key] + [key])
+                    found.append(f"{sanitize(place, 80)}: is given twice, in lines {parent.lines[key]} and {line}")
+                elif key is not None:
+                    parent.lines[key] = line
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_at.append(_OpenNode(isinstance(event, yaml.MappingStartEvent)))
+    return found
+
+
+class _OpenNode:
+    """A mapping or list whose end has not come yet. `lines`: the line of each key so far; `key`: the last one."""
+
+    def __init__(self, is_mapping: bool) -> None:
+        self.is_mapping = is_mapping
+        self.expects_key = True
+        self.key = ""
+        self.lines: dict[str, int] = {}
+
+
 def to_yaml(spec: Spec) -> str:
     """The resolved spec as a file, from which `parse` reads the same Spec."""
     raw = msgspec.to_builtins(spec)
     if isinstance(spec.workload, KeptWorkload):
         raw["workload"] = {"kind": spec.workload.kind, **spec.workload.settings}
     return msgspec.yaml.encode(raw, order=None).decode()
+
+
+def _with_words(arms: Any, problems: list[str]) -> Any:
+    """Arms whose `args` may be one line of text, which is split into words as a shell does."""
+    if not isinstance(arms, dict):
+        return arms
+    found: dict[str, Any] = {}
+    for name, arm in cast("dict[str, Any]", arms).items():
+        found[name] = arm
+        args = cast("dict[str, Any]", arm).get("args") if isinstance(arm, dict) else None
+        if isinstance(args, str):
+            try:
+                found[name] = cast("dict[str, Any]", arm) | {"args": shlex.split(args)}
+            except ValueError as error:  # a quotation that does not end
+                problems.append(f"arms.{name}.args: cannot be split into words: {error}")
+                found[name] = cast("dict[str, Any]", arm) | {"args": []}
+    return found
 
 
 def _with_bases(arms: Any, problems: list[str]) -> Any:

@@ -8,10 +8,12 @@ import msgspec
 class WorkloadSettings(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True):
     """Base of a workload's settings. A subclass states its kind: `class Mine(WorkloadSettings, frozen=True, tag="m")`.
 
-    `HAS_TIMES`: the workload knows when its requests were sent, which `schedule: {kind: replay}` needs.
+    `HAS_TIMES`: the workload knows when its requests were sent, which `schedule: {kind: replay}` needs. `ALIASES`:
+    other names of fields, which study files may use.
     """
 
     HAS_TIMES: ClassVar[bool] = False
+    ALIASES: ClassVar[dict[str, str]] = {}
 
     @property
     def kind(self) -> str:

@@ -9,13 +9,16 @@ import msgspec
 
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
-from inferometer.core.spec import Arm
+from inferometer.core.spec import Arm, Sampling
 
 OnSpawn = Callable[[int], object]
 """Called with the pid of an engine's root process as soon as the process exists, before the engine is ready."""
 
 LLAMA_CPP = "llama.cpp"
 """The family of engines that run llama.cpp's server."""
+
+
+DEFAULT_SAMPLING = Sampling()
 
 
 def unwatched(pid: int) -> None:
@@ -104,8 +107,9 @@ class Engine(Protocol):
     server has produced a real token, and stops the server when the `with` block ends, however it ends. The server's
     output is appended to `log_path`. `start` raises what `check` raises; EngineNotReady if no token came;
     ServerUnusable if an answer violates the API; and, at the end of the block, EngineDied if the server had ended by
-    itself. `on_spawn` is called for each root process that the engine starts. Model names in `arm` are paths of local
-    files. `facts_at_end` is called after the block, when the log is complete, and returns the facts that were not yet
+    itself. `on_spawn` is called for each root process that the engine starts. The request for that token has the
+    fields of the load's requests (`sampling`), and the Endpoint names those that the server refused. Model names in
+    `arm` are paths of local files. `facts_at_end` is called after the block, when the log is complete, and returns the facts that were not yet
     known when the endpoint was yielded.
     """
 
@@ -113,7 +117,9 @@ class Engine(Protocol):
 
     def check(self, arm: Arm) -> None: ...
 
-    def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]: ...
+    def start(
+        self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched, sampling: Sampling = DEFAULT_SAMPLING
+    ) -> AbstractContextManager[Endpoint]: ...
 
     def facts_at_end(self, endpoint: Endpoint) -> tuple[Fact, ...]: ...
 

@@ -12,9 +12,9 @@ from inferometer.base.errors import RequestWrong
 from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
-from inferometer.core.spec import Arm
+from inferometer.core.spec import Arm, Sampling
 from inferometer.engines import visible_devices
-from inferometer.engines.base import LLAMA_CPP, EngineDescription, OnSpawn, unwatched
+from inferometer.engines.base import DEFAULT_SAMPLING, LLAMA_CPP, EngineDescription, OnSpawn, unwatched
 from inferometer.engines.command_line import SHELL, Address, in_place, names_port, own_command
 from inferometer.engines.process import (
     LOCALHOST,
@@ -51,8 +51,10 @@ class Command:
     def check(self, arm: Arm) -> None:
         self.launch(arm)
 
-    def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]:
-        return started(self.launch(arm), arm, log_path, on_spawn)
+    def start(
+        self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched, sampling: Sampling = DEFAULT_SAMPLING
+    ) -> AbstractContextManager[Endpoint]:
+        return started(self.launch(arm), arm, log_path, on_spawn, sampling)
 
     def facts_at_end(self, endpoint: Endpoint) -> tuple[Fact, ...]:
         return late_facts(endpoint)

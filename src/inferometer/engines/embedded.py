@@ -16,9 +16,18 @@ from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.named_models import NAMED_MODELS
 from inferometer.core.record import Fact
-from inferometer.core.spec import Arm
+from inferometer.core.spec import Arm, Sampling
 from inferometer.engines import embedded_server, visible_devices
-from inferometer.engines.base import LLAMA_CPP, EngineDescription, Gpus, Inspection, Machine, OnSpawn, unwatched
+from inferometer.engines.base import (
+    DEFAULT_SAMPLING,
+    LLAMA_CPP,
+    EngineDescription,
+    Gpus,
+    Inspection,
+    Machine,
+    OnSpawn,
+    unwatched,
+)
 from inferometer.engines.command_line import in_place
 from inferometer.engines.command_words import take
 from inferometer.engines.embedded_flags import Parameter, flag_lines, parameter, unknown_flag
@@ -100,7 +109,9 @@ class Embedded:
         model_facts(arm)
         _require_gpu(settings_of(arm, port=0), arm)
 
-    def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]:
+    def start(
+        self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched, sampling: Sampling = DEFAULT_SAMPLING
+    ) -> AbstractContextManager[Endpoint]:
         arm = in_place(arm)
         facts = (*_version_facts(), *model_facts(arm))
         settings = settings_of(arm, free_port())
@@ -118,7 +129,7 @@ class Embedded:
             llama_cpp=True,
             cwd=arm.cwd,
         )
-        return started(launch, arm, log_path, on_spawn)
+        return started(launch, arm, log_path, on_spawn, sampling)
 
     def facts_at_end(self, endpoint: Endpoint) -> tuple[Fact, ...]:
         return late_facts(endpoint)

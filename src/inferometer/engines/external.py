@@ -17,13 +17,15 @@ from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
 from inferometer.core.redaction import redacted_text
-from inferometer.core.spec import Arm
+from inferometer.core.spec import Arm, Sampling
 from inferometer.engines import readiness
-from inferometer.engines.base import EngineDescription, OnSpawn, unwatched
+from inferometer.engines.base import DEFAULT_SAMPLING, EngineDescription, OnSpawn, unwatched
 from inferometer.engines.command_words import take
 from inferometer.engines.process_group import is_alive
+from inferometer.engines.readiness import FirstToken
 from inferometer.engines.server_facts import server_facts
-from inferometer.net.http_client import HttpAnswer, Server, Unreachable, ask, ask_json, server_at
+from inferometer.load.sse import looks_like_events
+from inferometer.net.http_client import Server, Unreachable, ask, ask_json, server_at
 from inferometer.net.target import Unix, is_local, target_of
 
 PATIENCE_S = 30.0
@@ -71,9 +73,11 @@ class External:
                 f"the path {redacted_text(path)!r} must begin with / and be ASCII without blanks, as /v1/completions"
             )
 
-    def start(self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> AbstractContextManager[Endpoint]:
+    def start(
+        self, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched, sampling: Sampling = DEFAULT_SAMPLING
+    ) -> AbstractContextManager[Endpoint]:
         """Starts nothing and writes no log."""
-        return self._answering(arm)
+        return self._answering(arm, sampling)
 
     def facts_at_end(self, endpoint: Endpoint) -> tuple[Fact, ...]:
         return ()
@@ -82,18 +86,20 @@ class External:
         return server_at(base_url_of(arm), self._headers, not arm.insecure, ca_file_of(arm))
 
     @contextmanager
-    def _answering(self, arm: Arm) -> Iterator[Endpoint]:
+    def _answering(self, arm: Arm, sampling: Sampling) -> Iterator[Endpoint]:
         base_url = base_url_of(arm)
         server = self._server(arm)
         props = ask_json(server, "/props")
-        model = arm.model or readiness.first_model(server)
-        answer = self._first_token(arm, base_url, server, model, llama_cpp=isinstance(props, dict))
+        model = arm.model or readiness.only_model(server)
+        first = self._first_token(arm, base_url, server, model, sampling, llama_cpp=isinstance(props, dict))
+        answer = first.answer
         proxy = server.target.shown_proxy
         facts = (
             Fact(quantities.ENGINE, self.description.name, "the arm"),
             Fact(quantities.ENGINE_URL, base_url + redacted_text(arm.api_path), "the arm"),
             *([Fact(quantities.ENGINE_PROXY, proxy, "the environment")] if proxy else []),
             *([Fact(quantities.ENGINE_SERVER_HEADER, answer.server, "the Server header")] if answer.server else []),
+            *readiness.refused_facts(first.refused),
             *server_facts(server),
         )
         yield Endpoint(
@@ -106,21 +112,20 @@ class External:
             headers=self._headers,
             verify=not arm.insecure,
             ca_file=ca_file_of(arm),
+            refused=first.refused,
         )
 
-    def _first_token(self, arm: Arm, base_url: str, server: Server, model: str, *, llama_cpp: bool) -> HttpAnswer:
-        """The answer with the token. Waits only while the server reports that it is loading."""
-        body = readiness.one_token(arm, model, llama_cpp=llama_cpp)
+    def _first_token(
+        self, arm: Arm, base_url: str, server: Server, model: str, sampling: Sampling, *, llama_cpp: bool
+    ) -> FirstToken:
+        """The answer with the token. Waits only while the server says that it is loading."""
         patience_s = min(self._patience_s, arm.ready_timeout_s)
         until_s = time.monotonic() + patience_s
         while True:
             left_s = max(until_s - time.monotonic(), 0.1)
             try:
-                answer = ask(server, arm.api_path, body=body, timeout_s=left_s)
-            except (
-                ConnectionRefusedError,
-                FileNotFoundError,
-            ) as error:  # FileNotFoundError: the Unix socket does not exist
+                first = readiness.ask_for_token(server, arm, model, sampling, timeout_s=left_s, llama_cpp=llama_cpp)
+            except (ConnectionRefusedError, FileNotFoundError) as error:  # the latter: there is no such Unix socket
                 raise ServerUnusable(_nothing_there(base_url, server)) from error
             except TimeoutError as error:
                 raise ServerUnusable(
@@ -132,10 +137,10 @@ class External:
             except (OSError, http.client.HTTPException) as error:
                 said = sanitize(server.hide(str(error))) or type(error).__name__
                 raise ServerUnusable(f"{base_url}{_through(server)} cannot be asked: {said}") from error
-            if readiness.token_came(answer):
-                return answer
-            if answer.status != readiness.LOADING or time.monotonic() + LOADING_PAUSE_S > until_s:
-                raise ServerUnusable(_complaint(arm, base_url, server, model, answer))
+            if first.came:
+                return first
+            if first.answer.status != readiness.LOADING or time.monotonic() + LOADING_PAUSE_S > until_s:
+                raise ServerUnusable(_complaint(arm, base_url, server, model, first))
             time.sleep(LOADING_PAUSE_S)
 
 
@@ -215,8 +220,9 @@ def _nothing_there(base_url: str, server: Server) -> str:
     return f"nothing answers at {base_url}; start the server or check {what}"
 
 
-def _complaint(arm: Arm, base_url: str, server: Server, model: str, answer: HttpAnswer) -> str:
-    """The message for an answer without a token: the reason, and what to try."""
+def _complaint(arm: Arm, base_url: str, server: Server, model: str, first: FirstToken) -> str:
+    """Why this answer is not one token, and what to try."""
+    answer = first.answer
     url = base_url + redacted_text(arm.api_path) + _through(server)
     if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and server.target.shown_proxy:
         return (
@@ -232,11 +238,11 @@ def _complaint(arm: Arm, base_url: str, server: Server, model: str, answer: Http
         )
     if answer.location:
         return f"{url} sends elsewhere, to {answer.location}: give that address as the url"
-    if answer.status == HTTPStatus.OK and answer.json is None:
+    if answer.status == HTTPStatus.OK and answer.json is None and not looks_like_events(answer.body):
         kind = answer.content_type.partition(";")[0] or "no content type"
         return f"{url} answers with {kind} instead of JSON: {answer.shown}\nIs this the API's address?"
     named = f" for model {model!r}" if model else ""
-    return f"{url} gave no token{named} (status {answer.status}): {answer.shown}"
+    return f"{url} gave no token{named} (status {answer.status}): {first.said}{readiness.leave_out_advice(answer)}"
 
 
 def _what_is_there(server: Server) -> str:

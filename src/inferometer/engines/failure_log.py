@@ -3,9 +3,23 @@
 import re
 from pathlib import Path
 
-from inferometer.base.text import sanitize_lines
+from inferometer.base.text import sanitize, sanitize_lines
 
 LOG_LINES = 20
+_MOST_SEARCHED_BYTES = 8 * 1024**2
+_ERRORS = (
+    r"(?:^|[\]\s|:])(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?::\s+\S|$)"
+    r"|(?:^|\s)panic: |^fatal error: |panicked at |terminate called after|CUDA error|out of memory|cudaMalloc failed"
+    r"|Segmentation fault|(?i:\berror loading\b)",
+    r"(?i:\b(?:fatal|critical)\b.*\w|(?:^|\s)error: |\bfailed to (?:load|open|allocate|bind|initiali[sz]e|create)\b)",
+    r"(?:^|\s|\[)(?:ERROR|FATAL|CRITICAL|E)(?:\]|\s|:)",
+)
+"""What names an error, the surest first: exceptions and crashes, sentences, the levels of a log."""
+_FOLLOWS = re.compile(
+    r"(?i:see root cause|root cause above|engine core initiali[sz]ation failed|during handling of the above"
+    r"|was the direct cause|^\s*raise |^\s*except |errors?[=: ]+0\b|\b0 errors|will retry|retrying|ignored)"
+)
+"""Lines about an error that was named before, source code in a traceback, and errors that did no harm."""
 
 ADVICE = (
     (r"unknown argument|invalid argument|unrecognized|unknown option|argument has been removed",
@@ -44,6 +58,30 @@ def tail(log_path: Path, lines: int = LOG_LINES, *, from_byte: int = 0) -> str:
     except OSError:
         return "(there is no log)"
     return "\n".join(sanitize_lines(text).split("\n")[-lines:]).strip("\n") or "(the log is empty)"
+
+
+def first_error(log_path: Path, *, from_byte: int = 0) -> str:
+    """The first line of a log that names an error, made harmless; "" where none does. The root cause comes first: later
+    errors follow from it, and may be hundreds of lines below."""
+    try:
+        with log_path.open("rb") as file:
+            file.seek(from_byte)
+            text = file.read(_MOST_SEARCHED_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line for line in sanitize_lines(text).split("\n") if line.strip()]
+    for pattern in _ERRORS:
+        for place, line in enumerate(lines):
+            if re.search(pattern, line) and not _FOLLOWS.search(line):
+                return sanitize(_with_reason(lines, place), 500)
+    return ""
+
+
+def _with_reason(lines: list[str], place: int) -> str:
+    """The line at `place`; a line that only announces its reason (`panicked at …:`) comes with the next one."""
+    line = lines[place].strip()
+    announces = line.endswith(":") or "terminate called" in line
+    return f"{line} {lines[place + 1].strip()}" if announces and place + 1 < len(lines) else line
 
 
 def advice(log: str, otherwise: str) -> str:

@@ -3,10 +3,10 @@
 import http.client
 
 from inferometer.core.endpoint import Endpoint
-from inferometer.core.spec import Arm
+from inferometer.core.spec import Arm, Sampling
 from inferometer.engines import readiness
 from inferometer.engines.process_group import is_alive
-from inferometer.net.http_client import ask, server_at
+from inferometer.net.http_client import server_at
 
 
 def dead_process(endpoint: Endpoint) -> int | None:
@@ -14,14 +14,15 @@ def dead_process(endpoint: Endpoint) -> int | None:
     return next((pid for pid in endpoint.pids if not is_alive(pid)), None)
 
 
-def why_no_token(arm: Arm, endpoint: Endpoint, patience_s: float) -> str:
+def why_no_token(arm: Arm, endpoint: Endpoint, sampling: Sampling, patience_s: float) -> str:
     """Request one token: "" if it came, else what came instead."""
     server = server_at(endpoint.base_url, endpoint.headers, endpoint.verify, endpoint.ca_file)
-    body = readiness.one_token(arm, endpoint.model, llama_cpp=False)
     try:
-        answer = ask(server, endpoint.path, body=body, timeout_s=patience_s)
+        asked = readiness.ask_for_token(
+            server, arm, endpoint.model, sampling, timeout_s=patience_s, refused=endpoint.refused
+        )
     except TimeoutError:
         return f"nothing in {patience_s:g} s"
     except (OSError, http.client.HTTPException) as error:
         return server.hide(str(error)) or type(error).__name__
-    return "" if readiness.token_came(answer) else f"status {answer.status}: {answer.shown}"
+    return "" if asked.came else f"status {asked.answer.status}: {asked.said}"

@@ -13,7 +13,7 @@ def blot_out(path: Path, from_byte: int, secrets: Sequence[str]) -> None:
     wanted = [secret.encode() for secret in secrets]
     if not wanted or not path.is_file():
         return
-    pattern = re.compile(b"|".join(map(re.escape, wanted)))
+    pattern = re.compile(b"|".join(map(re.escape, wanted)), re.IGNORECASE)
     overlap = max(map(len, wanted)) - 1
     with path.open("r+b") as file:
         at = from_byte

@@ -1,4 +1,4 @@
-"""GGUF files of an arm: checked before an engine starts, identified by name, size and the hash of the head."""
+"""GGUF files of an arm: checked before each start of an engine, identified by name, size, time and hashes."""
 
 import difflib
 import hashlib
@@ -14,10 +14,12 @@ from inferometer.core.spec import Arm
 
 GGUF_MAGIC = b"GGUF"
 HEAD_BYTES = 1024**2
+SAMPLES = 64
+SAMPLE_BYTES = 4096
 
 
 def model_facts(arm: Arm) -> tuple[Fact, ...]:
-    """Name, size and head hash of the model and the draft. Raises ModelUnusable if a file is missing or not a GGUF."""
+    """Name, size, time and hashes of the model and the draft. Raises ModelUnusable: missing, or not a GGUF."""
     facts = _file_facts("model", Path(arm.model))
     return facts if arm.draft is None else facts + _file_facts("draft", Path(arm.draft.model))
 
@@ -43,12 +45,29 @@ def _file_facts(role: quantities.Role, path: Path) -> tuple[Fact, ...]:
         *([] if name is None else [Fact(quantities.model_fact(role, "name"), name, "the file's general.name")]),
         Fact(quantities.model_fact(role, "file"), path.name, "the file"),
         Fact(quantities.model_fact(role, "bytes"), str(path.stat().st_size), "the file"),
+        Fact(quantities.model_fact(role, "changed_ns"), str(path.stat().st_mtime_ns), "the file's time of change"),
         Fact(
             quantities.model_fact(role, "head_sha256"),
             hashlib.sha256(head).hexdigest(),
             f"the file's first {HEAD_BYTES} bytes",
         ),
+        Fact(
+            quantities.model_fact(role, "samples_sha256"),
+            _samples_sha256(path),
+            f"{SAMPLES} pieces of {SAMPLE_BYTES} bytes, at equal distances up to the file's end",
+        ),
     )
+
+
+def _samples_sha256(path: Path) -> str:
+    """A hash of pieces of the weights: a file whose head stays may be requantised, merged or overwritten."""
+    found = hashlib.sha256()
+    last = max(0, path.stat().st_size - SAMPLE_BYTES)
+    with path.open("rb") as file:
+        for number in range(1, SAMPLES + 1):
+            file.seek(last * number // SAMPLES)
+            found.update(file.read(SAMPLE_BYTES))
+    return found.hexdigest()
 
 
 _NAME_KEY = re.compile(rb"\x0c\0{7}general\.name\x08\0{3}")  # a length of 12, the key, and the type of a string

@@ -35,15 +35,15 @@ from inferometer.core.redaction import (
     redacted_words,
     redactor_for,
 )
-from inferometer.core.spec import Arm
+from inferometer.core.spec import Arm, Sampling
 from inferometer.engines import effective_settings, readiness
-from inferometer.engines.base import OnSpawn, unwatched
-from inferometer.engines.failure_log import advice, tail
+from inferometer.engines.base import DEFAULT_SAMPLING, OnSpawn, unwatched
+from inferometer.engines.failure_log import advice, first_error, tail
 from inferometer.engines.log_redaction import blot_out
 from inferometer.engines.process_group import STOP_TIMEOUT_S, ending, interrupts_later, stop_group
 from inferometer.engines.server_facts import server_facts
 from inferometer.engines.watchdog import Watchdog, watching
-from inferometer.net.http_client import Server, ask, server_at
+from inferometer.net.http_client import Server, server_at
 
 LOG = logging.getLogger(__name__)
 
@@ -77,10 +77,16 @@ class Launch(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn = unwatched) -> Iterator[Endpoint]:
+def started(
+    launch: Launch,
+    arm: Arm,
+    log_path: Path,
+    on_spawn: OnSpawn = unwatched,
+    sampling: Sampling = DEFAULT_SAMPLING,
+) -> Iterator[Endpoint]:
     """Run the engine while the block lasts. Raises the errors that `engines.base.Engine` lists."""
     with watching() as watchdog:
-        yield from _started(launch, arm, log_path, on_spawn, watchdog)
+        yield from _started(launch, arm, log_path, on_spawn, sampling, watchdog)
 
 
 def late_facts(endpoint: Endpoint) -> tuple[Fact, ...]:
@@ -136,7 +142,9 @@ def _quoted(word: str) -> str:
     return word if shlex.quote(plain) == plain else shlex.quote(word)
 
 
-def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchdog: Watchdog) -> Iterator[Endpoint]:
+def _started(
+    launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, sampling: Sampling, watchdog: Watchdog
+) -> Iterator[Endpoint]:
     redactor = redactor_for([arm], launch.headers, os.environ)
     log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0, redactor)
     process: subprocess.Popen[bytes] | None = None
@@ -146,12 +154,13 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
             process = _spawn(launch, log_path, watchdog)
         on_spawn(process.pid)
         server = server_at(launch.base_url, launch.headers)
-        ready_after_s = _wait_for_token(process, launch, server, arm, log)
+        ready_after_s, refused = _wait_for_token(process, launch, server, arm, sampling, log)
         model = _model_to_ask(launch, server)
         facts = (
             *launch.facts,
             Fact(quantities.ENGINE_COMMAND, launch.shown, "our command line"),
             *([Fact(quantities.ENGINE_CWD, launch.cwd, "the arm")] if launch.cwd else []),
+            *readiness.refused_facts(refused),
             *server_facts(server, log.text()),
             Fact(quantities.ENGINE_READY_S, f"{ready_after_s:.2f}", "our clock: start to first token"),
         )
@@ -166,6 +175,7 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
             launch.headers,
             log_path=str(log_path),
             log_begins_at=log.begins_at,
+            refused=refused,
         )
         try:
             yield endpoint
@@ -182,7 +192,7 @@ def _started(launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, watchd
         if process is not None:
             stop_group(process, timeout_s)
             watchdog.over()
-        blot_out(log_path, log.begins_at, redactor.secrets)
+        blot_out(log_path, log.begins_at, redactor.whole_forms())
 
 
 def _ends_within(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
@@ -223,8 +233,11 @@ def _model_to_ask(launch: Launch, server: Server) -> str:
     return listed or launch.model
 
 
-def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Server, arm: Arm, log: _Log) -> float:
-    """Seconds from now to the first token. Raises EngineNotReady or ServerUnusable."""
+def _wait_for_token(
+    process: subprocess.Popen[bytes], launch: Launch, server: Server, arm: Arm, sampling: Sampling, log: _Log
+) -> tuple[float, tuple[str, ...]]:
+    """Seconds from now to the first token, and the fields that the server refused. Raises EngineNotReady or
+    ServerUnusable."""
     began_s = time.monotonic()
     pause_s = POLL_FIRST_S
     said = "nothing"
@@ -235,21 +248,20 @@ def _wait_for_token(process: subprocess.Popen[bytes], launch: Launch, server: Se
                 + _evidence(launch, log, "Run the command by itself to see more.")
             )
         model = "" if launch.llama_cpp else _model_to_ask(launch, server)
-        body = readiness.one_token(arm, model, llama_cpp=launch.llama_cpp)
         try:
-            answer = ask(server, arm.api_path, body=body, timeout_s=left_s)
+            first = readiness.ask_for_token(server, arm, model, sampling, timeout_s=left_s, llama_cpp=launch.llama_cpp)
         except (OSError, http.client.HTTPException) as error:
             said = sanitize(server.hide(str(error))) or type(error).__name__
         else:
-            if readiness.token_came(answer):
-                return time.monotonic() - began_s
-            if answer.status != readiness.LOADING:
+            if first.came:
+                return time.monotonic() - began_s, first.refused
+            if first.answer.status != readiness.LOADING:
                 raise ServerUnusable(
-                    f"{launch.name} answers {redacted_text(arm.api_path)} with status {answer.status} and no token: "
-                    f"{answer.shown}\n"
+                    f"{launch.name} answers {redacted_text(arm.api_path)} with status {first.answer.status} and no "
+                    f"token: {first.said}{readiness.leave_out_advice(first.answer)}\n"
                     + _evidence(launch, log, "Check the arm's api and path, and that the model can chat.")
                 )
-            said = answer.shown
+            said = first.said
         time.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * 1.5, POLL_LAST_S)
     raise EngineNotReady(
@@ -266,4 +278,7 @@ def _evidence(launch: Launch, log: _Log, otherwise: str = "See the whole log for
     """The command, the end of the log and what to try."""
     end = log.redactor.redact(tail(log.path, from_byte=log.begins_at))
     indented = "\n".join(f"  {line}" for line in end.splitlines())
-    return f"Started as: {launch.shown}\nThe end of its log, {log.path}:\n{indented}\nTry: {advice(end, otherwise)}"
+    first = log.redactor.redact(first_error(log.path, from_byte=log.begins_at))
+    cause = f"The first error in its log:\n  {first}\n" if first and first not in end else ""
+    tried = advice(first, "") or advice(end, otherwise)
+    return f"Started as: {launch.shown}\n{cause}The end of its log, {log.path}:\n{indented}\nTry: {tried}"

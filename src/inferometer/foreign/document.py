@@ -10,7 +10,7 @@ import msgspec
 
 from inferometer.base.errors import RequestWrong
 from inferometer.base.text import sanitize, sanitize_lines
-from inferometer.foreign import llama_bench_table, serving_block
+from inferometer.foreign import llama_bench_table, other_tables, serving_block
 from inferometer.foreign.command_lines import settings_of
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.headings import lines_with_headings
@@ -24,7 +24,7 @@ HEADING_SEPARATOR = " > "
 ReadJson = Callable[[str, str], Sequence[ForeignRun] | None]
 """Reads a text that is only JSON."""
 
-_SIGNS = (serving_block.TITLE, llama_bench_table.RATE)
+_SIGNS = (serving_block.TITLE, llama_bench_table.RATE, "tok/s)", "(ms)")
 _JSON_SIGNS = ("throughput", "ttft", "n_prompt", "benchmarks", '"metrics"')
 """A text without any of these has no result. Most other files are rejected by this test."""
 
@@ -134,6 +134,10 @@ def _walked(text: str, name: str, read_json: ReadJson | None) -> _Reading:
             at = _read_block(found, at, called, prefix, previous_end)
         elif "|" in line and (heads := llama_bench_table.heads_of(_unprefixed(line))) is not None:
             at = _read_table(found, at, called, heads, previous_end)
+        elif "|" in line and (other := _other_table(found, at, called)) is not None:
+            for run in other[0]:
+                found.add(run, at)
+            at += other[1]
         else:
             at += 1
             if _looks_like_result(line, head):
@@ -141,6 +145,13 @@ def _walked(text: str, name: str, read_json: ReadJson | None) -> _Reading:
         if len(found.runs) > count or at > before + 1:
             previous_end = at
     return found
+
+
+def _other_table(found: _Reading, at: int, called: str) -> tuple[list[ForeignRun], int] | None:
+    """The runs of another kind of table that starts at a line. A table of metrics below blocks repeats them."""
+    other = other_tables.table_at([line.text for line in found.lines[at:]], called)
+    repeats = other is not None and bool(other[0][0].values) and any(run.values for run in found.runs)
+    return None if repeats else other
 
 
 def _looks_like_result(line: str, head: str) -> bool:

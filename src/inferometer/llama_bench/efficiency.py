@@ -3,6 +3,8 @@
 docs/reference/engine-bench.md has the formulas and their omissions.
 """
 
+import re
+
 import msgspec
 
 from inferometer.llama_bench.devices import CardLimits
@@ -44,18 +46,22 @@ def efficiency(
     if device is None or unknown:
         return Efficiency(bytes_per_s, flop_per_s, unknown=unknown)
     peak = device.peak_tflops
-    return Efficiency(
-        bytes_per_s,
-        flop_per_s,
-        _share(bytes_per_s, device.bandwidth_gb_per_s and device.bandwidth_gb_per_s.value * 1e9),
-        _share(flop_per_s, peak and peak[1].value * 1e12),
-    )
+    bandwidth = _share(bytes_per_s, device.bandwidth_gb_per_s and device.bandwidth_gb_per_s.value * 1e9)
+    arithmetic = _share(flop_per_s, peak and peak[1].value * 1e12)
+    if max(bandwidth or 0.0, arithmetic or 0.0) > 1:
+        why = "more than the card can do: the model has experts, or the card's limits are another's"
+        return Efficiency(None, None, unknown=why)
+    return Efficiency(bytes_per_s, flop_per_s, bandwidth, arithmetic)
+
+
+_EXPERTS = re.compile(r"moe|mixtral|\d+x\d+(?:\.\d+)?b|\ba\d+(?:\.\d+)?b|gpt-oss|deepseek2", re.IGNORECASE)
+"""Names of models with experts, as llama-bench and file names write them: `qwen3moe 30B.A3B`, `llama 8x7B`."""
 
 
 def facts_from_size(row: BenchRow) -> ModelFacts | None:
     """Facts about a model whose file is not available: all of it is read, and all parameters multiply. None without
-    size."""
-    if row.size_bytes is None or row.parameters is None:
+    size, and for experts, of which a token uses a part that the size does not tell."""
+    if row.size_bytes is None or row.parameters is None or _EXPERTS.search(f"{row.model} {row.description}"):
         return None
     return ModelFacts(
         architecture="",

@@ -1,9 +1,11 @@
 """The record of a request: outcome, times and tokens, decoded from the bytes of its answer."""
 
 import array
+from typing import Any, cast
 
 import numpy as np
 
+from inferometer.base.error_message import json_of
 from inferometer.base.text import sanitize
 from inferometer.core.plan import PlanItem
 from inferometer.core.record import Events, Outcome, RequestRecord
@@ -11,6 +13,7 @@ from inferometer.load.arrivals import Arrivals, timed_reads
 from inferometer.load.event_decoding import LAST_CHUNK, OUTPUT_OF, STREAM_END, EventReader, error_text
 from inferometer.load.framing import Response, parse_response
 from inferometer.load.sse import events as sse_events
+from inferometer.load.sse import looks_like_events
 from inferometer.load.wire import Exchange
 
 _NAME_CHARS = 300
@@ -89,7 +92,9 @@ def _decode_uniform_stream(
 
 def _is_stream(answer: Response) -> bool:
     kind = answer.headers.get("content-type", "").lower()
-    return answer.status == 200 and kind.startswith("text/event-stream") and not _encoding(answer)
+    if answer.status != 200 or _encoding(answer):
+        return False
+    return kind.startswith("text/event-stream") or looks_like_events(b"".join(p for _, p in answer.pieces[:8]))
 
 
 def _outcome(
@@ -111,13 +116,14 @@ def _outcome(
         return "bad_stream", f"the answer is encoded as {_encoding(answer)}, {accepted}"
     if not is_streamed:
         kind = answer.headers.get("content-type", "no content type")
-        return "bad_stream", f"the answer is {kind}, not an event stream: {error_text(answer.body)}"
+        return "bad_stream", f"the answer is {kind}, not an event stream: {error_text(answer.body)}{_aside(answer)}"
     if reader.server_error:
         return "server_error", reader.server_error
     if reader.problem:
         return "bad_stream", reader.problem
     if not has_output:
-        return "no_tokens", "the answer ended without a token"
+        after = f", after: {reader.stray}" if reader.stray else ""
+        return "no_tokens", f"the answer ended without a token{after}"
     return "ok", ""
 
 
@@ -142,6 +148,14 @@ def _encoding(answer: Response) -> str:
     """The answer's content encoding, "" for none."""
     encoding = answer.headers.get("content-encoding", "").strip().lower()
     return "" if encoding == "identity" else sanitize(encoding)
+
+
+def _aside(answer: Response) -> str:
+    """What to do about an answer that is complete and was not streamed; "" for any other answer."""
+    body = json_of(answer.body)
+    if not isinstance(body, dict) or not cast("dict[str, Any]", body).get("choices"):
+        return ""
+    return " (the server sent the whole answer at once: it does not stream, so the times of tokens cannot be measured)"
 
 
 def _status_text(answer: Response) -> str:

@@ -30,6 +30,12 @@ from inferometer.load.wire import Job, WireOutcome, WireRequest
 from inferometer.net.target import Target, Tcp
 
 _BUFFER_BYTES = 262_144
+_IDLE_CLOSE_NS = 20_000_000
+"""The longest time from sending to the end of the connection that can mean: the server had closed it while it was idle.
+
+Then the server's kernel answers the first bytes with a reset, one round trip later. 20 ms, and the time that opening
+the connection took (at least one round trip), leave room for a busy machine. No server works for less than that and
+then drops the connection; one that does has failed the request."""
 
 monotonic_ns = time.monotonic_ns
 
@@ -282,17 +288,16 @@ class Connections:
     def _on_closed(self, connection: Connection, error: OSError | None) -> None:
         """The peer closed or reset the connection.
 
-        An idle connection is dropped. A request on a stale connection is sent again on a new one. Otherwise the
-        request has failed.
+        An idle connection is dropped. A request on a connection that was closed while it was idle is sent again, once,
+        on a new one: the server cannot have worked on it. Otherwise the request has failed.
         """
         in_flight = connection.in_flight
         if in_flight is None:
             self.drop(connection)
             return
-        stale = not in_flight.raw and connection.served > 0 and in_flight.resent == 0
-        if stale:  # the server closed it while it was idle; nothing of this request was answered
+        if in_flight.resent == 0 and _was_closed_idle(connection, in_flight):
             self.drop(connection)
-            in_flight.resent, in_flight.sent_ns = 1, None
+            in_flight.resent = 1  # its `sent_ns` stays: the user has waited since then
             self.connect().in_flight = in_flight
             return
         reason = "" if error is None else str(error.strerror or error)
@@ -309,17 +314,27 @@ class Connections:
 
     def send(self, wire_request: WireRequest, due_ns: int | None) -> None:
         """Send on an idle connection, or on a new one as soon as it is open."""
-        connection = self.idle.pop() if self.idle else self.connect()
+        connection = self._idle_connection() or self.connect()
         in_flight = connection.in_flight = InFlight(wire_request, due_ns, self.clock_steps)
         self.under_way += 1
         if connection.connected_ns is not None:
             self._start_sending(connection, in_flight)
 
+    def _idle_connection(self) -> Connection | None:
+        """An idle connection that the server has not closed; closed ones are dropped before anything is sent."""
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.connected_ns is None or not _is_closed(connection):
+                return connection
+            self.drop(connection)
+        return None
+
     def _start_sending(self, connection: Connection, in_flight: InFlight) -> None:
         payload = in_flight.wire_request.payload
         if connection.channel is not None:
             payload = connection.channel.send(payload)
-        in_flight.sent_ns = monotonic_ns()
+        if in_flight.sent_ns is None:
+            in_flight.sent_ns = monotonic_ns()
         self._send_bytes(connection, payload)
 
     def _send_bytes(self, connection: Connection, data: bytes) -> None:
@@ -370,6 +385,25 @@ class Connections:
         if abs(offset_ns - self._wall_offset_ns) > STEP_NS:
             self.clock_steps += 1
         self._wall_offset_ns = offset_ns
+
+
+def _is_closed(connection: Connection) -> bool:
+    """Whether the end of an idle connection has arrived, or bytes that no request asked for (a 408, say)."""
+    try:
+        data = connection.sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return not data or connection.channel is None  # TLS sends bytes of its own
+
+
+def _was_closed_idle(connection: Connection, in_flight: InFlight) -> bool:
+    """Whether the connection ended so soon after the sending that the server cannot have worked on the request."""
+    if in_flight.raw or not connection.served or in_flight.sent_ns is None or connection.connected_ns is None:
+        return False
+    handshake_ns = connection.connected_ns - connection.opened_ns
+    return monotonic_ns() - in_flight.sent_ns <= _IDLE_CLOSE_NS + handshake_ns
 
 
 def _resolve(target: Target) -> tuple[int, Any]:

@@ -5,12 +5,13 @@ Dialects: `openai-chat` (/v1/chat/completions) and `openai` (/v1/completions), a
 
 import array
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from inferometer.base.error_message import error_message, is_error_body, json_of
 from inferometer.base.text import sanitize
 from inferometer.core.record import (
     KINDS,
@@ -20,7 +21,7 @@ from inferometer.core.record import (
     ServerTimings,
     TokenUsage,
 )
-from inferometer.load.sse import EventTooLarge
+from inferometer.load.sse import STRAY, EventTooLarge
 
 _EVIDENCE_CHARS = 200
 _MAX_TOKENS = 2**32 - 1  # tokens of one event, as they are kept
@@ -45,9 +46,16 @@ class _ToolCall(msgspec.Struct):
     function: _Function | None = None
 
 
+class _Part(msgspec.Struct):
+    """A part of a text, `{"type": "text", "text": …}`; a part of type `thinking` is reasoning, itself in parts."""
+
+    text: str | None = None
+    thinking: "str | list[_Part] | None" = None
+
+
 class _Delta(msgspec.Struct):
     role: str | None = None
-    content: str | None = None
+    content: str | list[_Part] | _Part | None = None  # a text, or parts of a text
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[_ToolCall] | None = None
@@ -71,10 +79,13 @@ class _Chunk(msgspec.Struct):
     model: str | None = None
     object: str | None = None
     error: Any = None  # an object or a text, depending on the engine
+    type: Any = None
+    message: Any = None
+    detail: Any = None
+    errors: Any = None
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk, strict=False).decode
-_decode_any = msgspec.json.Decoder().decode
 _decode_text = msgspec.json.Decoder(str).decode
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # RecursionError: endless open brackets
 
@@ -107,6 +118,7 @@ class EventReader:
         self.finish_reason: str | None = None
         self.problem = ""
         self.server_error = ""
+        self.stray = ""  # the beginning of what stood between the events
         self.done = False
         self._template = (b"", b"", 0)  # the bytes before and after the text in a chunk, and the event's kind
 
@@ -225,12 +237,15 @@ class EventReader:
         if name == b"error":
             self._add_error(data)
             return
+        if name == STRAY:
+            self._read_stray(data)
+            return
         try:
             chunk = _decode_chunk(data)
         except _NOT_JSON as error:
             self.problem = self.problem or f"an event is not a chunk of this API ({error}): {evidence(data)}"
             return
-        if chunk.error is not None or chunk.object == "error":
+        if chunk.error is not None or chunk.object == "error" or (not chunk.choices and _is_error(chunk, data)):
             self._add_error(data)
             return
         if chunk.usage is not None:
@@ -278,9 +293,23 @@ class EventReader:
             before, _, after = data.partition(quoted)
             self._template = (before + b'"', b'"' + after, KINDS.index(kind))
 
+    def _read_stray(self, data: bytes) -> None:
+        """Lines of the stream that belong to no event: an error body without `data:` is an error all the same."""
+        body = next((text for text in (data, *data.split(b"\n")) if is_error_body(json_of(text))), None)
+        if body is not None:
+            self._add_error(body)
+        else:
+            self.stray = evidence(data)
+
     def _add_error(self, data: bytes) -> None:
         self.server_error = self.server_error or error_text(data)
         self._add("error")
+
+
+def _is_error(chunk: _Chunk, data: bytes) -> bool:
+    """Whether an event without choices is an error in a form other than OpenAI's."""
+    about = (chunk.type == "error", chunk.message, chunk.detail, chunk.errors)
+    return any(about) and is_error_body(json_of(data))
 
 
 def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str:
@@ -291,6 +320,8 @@ def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str
 
 def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
     delta = choice.delta or _Delta()
+    if isinstance(delta.content, list | _Part):
+        return _output_of_parts(delta.content if isinstance(delta.content, list) else [delta.content])
     if delta.content:
         return "text", delta.content
     thought = delta.reasoning_content or delta.reasoning
@@ -304,6 +335,18 @@ def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
     return ("text" if delta.content == "" else "empty"), ""
 
 
+def _output_of_parts(parts: list[_Part]) -> tuple[EventKind, str]:
+    if text := _text_of(parts):
+        return "text", text
+    thoughts = (part.thinking or "" for part in parts)
+    thought = "".join(_text_of(found) if isinstance(found, list) else found for found in thoughts)
+    return ("reasoning", thought) if thought else ("text", "")
+
+
+def _text_of(parts: list[_Part]) -> str:
+    return "".join(part.text or "" for part in parts)
+
+
 def _completion_output(choice: _Choice) -> tuple[EventKind, str]:
     return ("text", choice.text) if choice.text else ("empty", "")
 
@@ -315,19 +358,8 @@ OUTPUT_PATTERN = rb'"(?:content|text|reasoning|reasoning_content|name|arguments)
 
 
 def error_text(data: bytes) -> str:
-    """The engine's own message in an error body, or the beginning of the body."""
-    try:
-        found = _decode_any(data)
-    except _NOT_JSON:
-        return evidence(data)
-    inner: Any = cast("dict[str, Any]", found).get("error", found) if isinstance(found, dict) else found
-    message: Any = cast("dict[str, Any]", inner).get("message") if isinstance(inner, dict) else inner
-    return sanitize(_text(message)) if message else evidence(data)
-
-
-def _text(value: Any) -> str:
-    """A text unchanged; any other JSON value as JSON, which has no limit for numbers."""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    """The server's own message in an error body, or the beginning of the body."""
+    return sanitize(error_message(data)) or evidence(data)
 
 
 def evidence(data: bytes) -> str:

@@ -161,7 +161,9 @@ class _PlanPlayer:
                 item.index,
                 item.due_ns,
                 http_request(
-                    encode(request_body(item.request, sampling, endpoint.dialect, endpoint.model)), endpoint, target
+                    encode(request_body(item.request, sampling, endpoint.dialect, endpoint.model, endpoint.refused)),
+                    endpoint,
+                    target,
                 ),
             )
             for item in items

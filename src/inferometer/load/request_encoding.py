@@ -3,6 +3,7 @@
 Dialects: `openai-chat` (/v1/chat/completions) and `openai` (/v1/completions), as llama.cpp, vLLM and SGLang read them.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from inferometer.core.endpoint import Endpoint
@@ -10,26 +11,33 @@ from inferometer.core.request import Request
 from inferometer.core.spec import Sampling
 from inferometer.net.target import Target
 
+LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
+"""The names of the length limit. Newer models of OpenAI refuse the first, many other servers the second."""
+LEARNT_FIELDS = (*LIMIT_FIELDS, "stream_options", "temperature", "ignore_eos")
+"""The fields that a request can do without, if the server refuses them."""
 
-def request_body(request: Request, sampling: Sampling, dialect: str, model: str) -> dict[str, Any]:
-    """The JSON object to send.
 
-    The length limit is sent under its old and its new name, because engines differ in which one they read.
-    `sampling.extra_body` is merged last; a null in it removes a field.
+def request_body(
+    request: Request, sampling: Sampling, dialect: str, model: str, refused: Collection[str] = ()
+) -> dict[str, Any]:
+    """The JSON object to send: only what the request needs, without the fields that the server `refused`.
+
+    The length limit is `max_tokens`; for a chat server that refuses this name, or where `extra_body` removes it, it is
+    `max_completion_tokens`. `sampling.extra_body` is merged last; a null in it removes a field.
     """
-    fields: dict[str, Any] = {"model": model}
+    fields: dict[str, Any] = {"model": model or None}
     if dialect == "openai-chat":
         fields["messages"] = [{"role": message.role, "content": message.content} for message in request.messages]
     else:
         fields["prompt"] = request.prompt
-    if sampling.temperature is not None:
-        fields["temperature"] = sampling.temperature
-    if request.max_tokens is not None:
-        fields["max_tokens"] = request.max_tokens
-        if dialect == "openai-chat":
-            fields["max_completion_tokens"] = request.max_tokens
-    fields |= {"stream": True, "stream_options": {"include_usage": True}, "ignore_eos": sampling.ignore_eos}
-    fields |= sampling.extra_body
+    fields["temperature"] = sampling.temperature
+    extra = sampling.extra_body
+    limits = LIMIT_FIELDS if dialect == "openai-chat" else LIMIT_FIELDS[:1]
+    usable = [name for name in limits if name not in refused and extra.get(name, 0) is not None]
+    if usable and not any(extra.get(name) for name in limits):
+        fields[usable[0]] = request.max_tokens
+    fields |= {"stream": True, "stream_options": {"include_usage": True}, "ignore_eos": sampling.ignore_eos or None}
+    fields = {name: value for name, value in fields.items() if name not in refused} | extra
     return {name: value for name, value in fields.items() if value is not None}
 
 

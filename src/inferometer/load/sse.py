@@ -2,16 +2,29 @@
 
 Source: WHATWG HTML, section "Server-sent events". Lines end in LF, CRLF or CR; `:` begins a comment; `data:` lines of
 one event are joined by LF; a blank line ends the event, which is ignored if it has no data. Beyond the standard, an
-`error:` line counts as an event of that name with its text as data: some llama.cpp servers send errors this way.
+`error:` line counts as an event of that name with its text as data: some llama.cpp servers send errors this way. Lines
+of no known field come together at the end under the name STRAY: proxies send error bodies this way.
 """
 
 import itertools
 from collections.abc import Iterable, Iterator
 
+from inferometer.base.error_message import BOM
 from inferometer.base.units import bytes_text
 
 MAX_EVENT_BYTES = 8 * 1024**2
 """Limit for one event, and so for a line. A token with all the details that engines send is a few thousand bytes."""
+
+
+STRAY = b"(stray)"
+_STRAY_BYTES = 64 * 1024
+_KNOWN_FIELDS = (b":", b"id", b"retry", b"data", b"event")
+
+
+def looks_like_events(body: bytes) -> bool:
+    """Whether a body begins as an event stream does, whatever its content type says."""
+    begin = body[:4096].removeprefix(BOM).lstrip()
+    return begin.startswith((b"data:", b"event:", b"id:", b"retry:", b": ", b":\n", b":\r"))
 
 
 class EventTooLarge(ValueError):
@@ -42,6 +55,8 @@ def events(pieces: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes, by
                 continue
         for name, data in parser.feed(piece):
             yield stamp, name, data
+    if parser.stray:
+        yield stamp, STRAY, bytes(parser.stray)
 
 
 class _Parser:
@@ -49,6 +64,8 @@ class _Parser:
 
     def __init__(self) -> None:
         self.after_cr = False
+        self.stray = bytearray()
+        self._at_start = True
         self._name = b""
         self._data: list[bytes] = []
         self._size = 0  # of the unfinished event: its data and the other bytes of its lines
@@ -66,6 +83,9 @@ class _Parser:
             self._limit(self._size + len(self._line))
             return
         for line in self._whole_lines():
+            if self._at_start:
+                self._at_start = False
+                line = line.removeprefix(BOM)
             self._size = self._size + len(line) + 1 if line else 0
             self._limit(self._size)
             if not line:
@@ -79,6 +99,8 @@ class _Parser:
             elif line.startswith(b"error:"):
                 self._name = b"error"
                 self._data.append(line[6:].removeprefix(b" "))
+            elif not line.startswith(_KNOWN_FIELDS) and len(self.stray) < _STRAY_BYTES:
+                self.stray += line[:_STRAY_BYTES] + b"\n"
 
     def _whole_lines(self) -> list[bytes]:
         """The lines that are complete, without their ends; the rest is kept."""

@@ -36,9 +36,14 @@ def accepted(request: RequestView) -> Sequence[float]:
 
 
 def decoded(request: RequestView) -> Sequence[float]:
-    """Output tokens after the first, of a request with drafting. The first token comes from the prefill."""
+    """Output tokens after the first. The first token comes from the prefill. A request in which nothing was drafted has
+    no draft counts, and its steps count too: n-gram speculation drafts in some requests only."""
     timings = _timings(request)
-    if timings is None or timings.draft_n is None or timings.draft_n_accepted is None or timings.predicted_n is None:
+    if (
+        timings is None
+        or timings.predicted_n is None
+        or (timings.draft_n is None) != (timings.draft_n_accepted is None)
+    ):
         return []
     return [timings.predicted_n - 1]
 
@@ -46,7 +51,7 @@ def decoded(request: RequestView) -> Sequence[float]:
 def steps(request: RequestView) -> Sequence[float]:
     """Decode steps of the target model, (predicted - 1) - accepted: each step yields the draft tokens that it accepts
     and one token of the target."""
-    return [tokens - kept for tokens, kept in zip(decoded(request), accepted(request), strict=False)]
+    return [tokens - sum(accepted(request)) for tokens in decoded(request)]
 
 
 # --- the trial, by counters -----------------------------------------------------------------------
@@ -118,9 +123,15 @@ class Speculation(msgspec.Struct, frozen=True):
 
 
 def speculation(
-    arm: str, baseline: str, trials: Sequence[TrialView], baseline_trials: Sequence[TrialView]
+    arm: str,
+    baseline: str,
+    trials: Sequence[TrialView],
+    baseline_trials: Sequence[TrialView],
+    *,
+    has_draft_model: bool = True,
 ) -> Speculation | None:
-    """The predicted and the measured speed-up of a draft; None if nothing was drafted.
+    """The predicted and the measured speed-up of a draft; None if nothing was drafted. Without a draft model (n-gram
+    speculation) there is no prediction: drafts have any length, cost no step, and many steps have none.
 
     Leviathan, Kalman, Matias 2023, "Fast Inference from Transformers via Speculative Decoding", ICML, Theorem 3.8: with
     acceptance α, γ drafted tokens per step and a draft token that costs c of a target step, decoding is faster by the
@@ -134,7 +145,7 @@ def speculation(
     if not proposed or step_count <= 0 or not target_ms or not arm_ms:  # 0 ms: every answer arrived at once
         return None
     per_step, drafted_per_step = _sum(trials, decoded) / step_count, proposed / step_count
-    costs = step_costs(trials)
+    costs = step_costs(trials) if has_draft_model else None
     predicted = predicted_measured = None
     if costs is not None:
         drafting_ms = drafted_per_step * costs.draft_token_ms
@@ -145,7 +156,7 @@ def speculation(
         baseline,
         per_step,
         drafted_per_step,
-        acceptance_of(per_step, drafted_per_step),
+        acceptance_of(per_step, drafted_per_step) if has_draft_model else None,
         target_ms,
         costs,
         predicted,

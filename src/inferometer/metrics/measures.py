@@ -24,13 +24,15 @@ _T = TypeVar("_T")
 class RequestView(msgspec.Struct, frozen=True):
     """A record and its timing; `timing` None: the request failed by the dialect's rules.
 
-    `asked`: its prompt and limit, if known. `contradictions`: its numbers that a known fact refutes.
+    `asked`: its prompt and limit, if known. `contradictions`: its numbers that a known fact refutes. `left_out`: it is
+    in no series, because it failed in another arm.
     """
 
     record: RequestRecord
     timing: RequestTiming | None
     asked: Request | None = None
     contradictions: tuple[Contradiction, ...] = ()
+    left_out: bool = False
     cache: list[Any] = []  # the one value that `cached` computed
 
     def cached(self, compute: Callable[[RequestRecord], _T]) -> _T:
@@ -54,10 +56,10 @@ class TrialView(msgspec.Struct, frozen=True):
         return [request.timing for request in self.requests if request.timing is not None]
 
     def series(self, values_of: "Values") -> Series:
-        """All values of all requests."""
+        """All values of all requests that are not left out."""
         found = self.cache.get(values_of)
         if found is None:
-            by_request = [values_of(request) for request in self.requests]
+            by_request = [() if request.left_out else values_of(request) for request in self.requests]
             positions = np.repeat(np.arange(len(by_request)), [len(values) for values in by_request])
             flat = np.array([value for values in by_request for value in values], np.float64)
             found = self.cache[values_of] = Series(flat, positions.astype(np.int64), len(by_request))
@@ -182,6 +184,19 @@ class Ratio(msgspec.Struct, frozen=True):
             return (
                 self.scale * draws.totals(trial.series(self.numerator)) / draws.totals(trial.series(self.denominator))
             )
+
+
+class IfAny(msgspec.Struct, frozen=True):
+    """A measure of a trial in which some request has a value of `values_of`; otherwise None."""
+
+    values_of: Values
+    measure: Measure
+
+    def value(self, trial: TrialView) -> float | None:
+        return self.measure.value(trial) if len(trial.series(self.values_of).values) else None
+
+    def replicates(self, trial: TrialView) -> Floats | None:
+        return self.measure.replicates(trial) if len(trial.series(self.values_of).values) else None
 
 
 class FirstAvailable(msgspec.Struct, frozen=True):

@@ -2,7 +2,8 @@
 
 Reading PSS is expensive: of a large engine it is read only every few seconds. RSS is read ten times a second and fills
 the gaps. RSS counts shared pages more than once; this excess changes slowly, so that RSS less the excess at the
-neighbouring PSS readings estimates PSS.
+neighbouring PSS readings estimates PSS. The excess is that of one reading of both. RSS interpolated to the time of a
+PSS reading is too small while memory grows; the estimate then exceeded all memory that the engine ever had.
 """
 
 from collections import defaultdict
@@ -12,6 +13,7 @@ import numpy as np
 
 from inferometer.core import quantities
 from inferometer.core.record import Sample
+from inferometer.metrics.statistics import Floats
 
 _MEMORY_QUANTITIES = (quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantities.RSS_BYTES)
 
@@ -35,9 +37,22 @@ def held_bytes(samples: Iterable[Sample], quantity: str | None) -> dict[int, flo
     rss_bytes = np.array([resident[at_ns] for at_ns in sorted(resident)], np.float64)
     pss_at_ns = np.array(sorted(readings), np.float64)
     pss_bytes = np.array([readings[at_ns] for at_ns in sorted(readings)], np.float64)
-    excess = np.interp(pss_at_ns, rss_at_ns, rss_bytes) - pss_bytes
+    same_moment = _summed(samples, quantities.RSS_AT_PSS_BYTES)
+    paired = [same_moment.get(at_ns, _largest_near(at_ns, rss_at_ns, rss_bytes)) for at_ns in sorted(readings)]
+    excess = np.maximum(0.0, np.array(paired) - pss_bytes)
     estimated = rss_bytes - np.interp(rss_at_ns, pss_at_ns, excess)
-    return {at_ns: float(value) for at_ns, value in zip(sorted(resident), estimated, strict=True)} | readings
+    found = {at_ns: max(0.0, float(value)) for at_ns, value in zip(sorted(resident), estimated, strict=True)}
+    return found | {
+        at_ns: min(value, rss) for (at_ns, value), rss in zip(sorted(readings.items()), paired, strict=True)
+    }
+
+
+def _largest_near(at_ns: int, rss_at_ns: Floats, rss_bytes: Floats) -> float:
+    """The larger of the two RSS readings around a time: for studies without RSS in the reading of PSS."""
+    after = int(np.searchsorted(rss_at_ns, at_ns))
+    if after < len(rss_at_ns) and rss_at_ns[after] == at_ns:
+        return float(rss_bytes[after])
+    return float(rss_bytes[max(0, after - 1) : after + 1].max())
 
 
 def _summed(samples: Iterable[Sample], quantity: str | None) -> dict[int, float]:

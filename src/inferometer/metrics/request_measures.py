@@ -5,8 +5,9 @@ Each function that takes a `RequestView` returns the values of one request (`mea
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
-from inferometer.core.record import RequestRecord
+from inferometer.core.record import Events, RequestRecord
 from inferometer.metrics.measures import RequestView
 from inferometer.metrics.request_timing import RequestTiming
 from inferometer.metrics.token_latency import AT_ONCE_NS, Delivery, delivery
@@ -118,6 +119,11 @@ def success(request: RequestView) -> Sequence[float]:
 
 def output_tokens(request: RequestView) -> Sequence[float]:
     return [request.timing.output_tokens or 0] if request.timing else []
+
+
+def output_characters(request: RequestView) -> Sequence[float]:
+    """Of all output, reasoning and tool calls included: needs no tokenizer."""
+    return [float(sum(cast("Events", request.record.events).outputs()[1]))] if request.timing else []
 
 
 def prompt_and_output_tokens(request: RequestView) -> Sequence[float]:

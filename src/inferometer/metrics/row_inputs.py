@@ -46,9 +46,9 @@ def inputs_of(key: str, group: str) -> frozenset[RowInput]:
         found.add("token_times")
     if group == "itl" or "chunk_gap" in key:
         found.add("chunk_gaps")
-    if group in ("ttft", "open_loop") or "e2el" in key:
+    if group in ("ttft", "open_loop") or "e2el" in key or key == "mean_latency_ms":
         found.add("latency")
-    if group in ("rate", "ttft", "tpot", "itl", "tokens", "open_loop", "energy") or key == "duration":
+    if group in ("rate", "text", "ttft", "tpot", "itl", "tokens", "open_loop", "energy") or key == "duration":
         found.add("work")
     if group in ("memory", "phase"):
         found.add("memory")

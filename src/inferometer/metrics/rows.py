@@ -17,6 +17,7 @@ from inferometer.metrics.measures import (
     Deviation,
     Duration,
     FirstAvailable,
+    IfAny,
     Mean,
     Measure,
     Percentile,
@@ -65,6 +66,7 @@ GROUPS = {
     "tpot": "Time per Output Token (excl. 1st token)",
     "itl": "Inter-token Latency",
     "tokens": "Bursts and stalls",
+    "text": "Without a tokenizer",
     "open_loop": "From the due time",
     "draft": "Speculation",
     "cache": "Prompt cache",
@@ -75,7 +77,15 @@ GROUPS = {
 
 _DETAILS = frozenset(
     {
-        *("request_throughput", "total_token_throughput", "mean_ttft_ms", "median_tpot_ms", "mean_itl_ms"),
+        *(
+            "output_chars_throughput",
+            "mean_latency_ms",
+            "request_throughput",
+            "total_token_throughput",
+            "mean_ttft_ms",
+            "median_tpot_ms",
+            "mean_itl_ms",
+        ),
         *("chunk_gap_ms", "stalls", "latency_from_sent_ms", "mean_ttft_from_due_ms", "mean_latency_from_due_ms"),
         *("lateness_ms", "drafted_tokens", "accepted_tokens", "cached_prompt_tokens", "energy_j"),
         *(f"memory_{phase}_gib" for phase in ("load", "idle", "prefill", "decode")),
@@ -109,6 +119,7 @@ def metric_rows(percentiles: Sequence[float] = (99,)) -> tuple[Metric, ...]:
         *_latency_rows("itl", "ITL", per_request.itl_ns, percentiles),
         Metric("failed", "Failed requests", "requests", TrialValue(per_trial.failed), "lower", "requests"),
         *_burst_rows(percentiles),
+        *_text_rows(),
         *_open_loop_rows(percentiles),
         *_speculation_rows(),
         *_resource_rows(),
@@ -144,6 +155,15 @@ def _burst_rows(percentiles: Sequence[float]) -> Iterable[Metric]:
     yield Metric("stall_time_percent", "Time in stalls (%)", "%", share, "lower", "tokens")
 
 
+def _text_rows() -> Iterable[Metric]:
+    """Rows that need no tokenizer: they compare arms whose tokens differ."""
+    rate = Rate(per_trial.total_output_characters, per_request.output_characters)
+    label = "Output characters (char/s)"
+    yield Metric("output_chars_throughput", label, "char/s", rate, "higher", "text", ours_only=True)
+    latency = Mean(per_request.latency_ns, NS_PER_MS)
+    yield Metric("mean_latency_ms", "Mean time per answer (ms)", "ms", latency, "lower", "text", ours_only=True)
+
+
 def _open_loop_rows(percentiles: Sequence[float]) -> Iterable[Metric]:
     """Rows of our own dialect, unknown if no request had a due time."""
     measures: tuple[tuple[str, str, Values], ...] = (
@@ -164,7 +184,8 @@ def _speculation_rows() -> Iterable[Metric]:
         Ratio(acceptance.accepted, acceptance.drafted, 100), TrialValue(acceptance.acceptance_percent_by_counter)
     )
     length = FirstAvailable(
-        Ratio(acceptance.decoded, acceptance.steps), TrialValue(acceptance.accepted_length_by_counter)
+        IfAny(acceptance.drafted, Ratio(acceptance.decoded, acceptance.steps)),
+        TrialValue(acceptance.accepted_length_by_counter),
     )
     yield Metric("drafted_tokens", "Drafted tokens", "tok", drafted, None, "draft")
     yield Metric("accepted_tokens", "Accepted tokens", "tok", accepted, None, "draft")

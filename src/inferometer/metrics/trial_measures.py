@@ -12,7 +12,7 @@ from inferometer.metrics.energy import energy_j, mean_power_w, per_token
 from inferometer.metrics.measures import TrialView, Values
 from inferometer.metrics.memory import held_bytes, memory_quantity
 from inferometer.metrics.phases import Phase, peaks, phases_of
-from inferometer.metrics.request_measures import cached_tokens, request_delivery
+from inferometer.metrics.request_measures import cached_tokens, output_characters, request_delivery
 from inferometer.metrics.request_timing import RequestTiming
 from inferometer.metrics.turns import working_clock
 
@@ -33,6 +33,11 @@ def total_input_tokens(trial: TrialView) -> int | None:
 def total_output_tokens(trial: TrialView) -> int | None:
     """Over successful requests; None if the count of any of them is unknown."""
     return _sum_if_all_known(timing.output_tokens for timing in trial.timings)
+
+
+def total_output_characters(trial: TrialView) -> int | None:
+    """Over successful requests; None if no text was kept."""
+    return _sum_or_none(trial, output_characters) or None
 
 
 def total_tokens(trial: TrialView) -> int | None:
@@ -92,7 +97,7 @@ def energy_j_per_token(trial: TrialView) -> float | None:
 def peak_chunks(trial: TrialView) -> int:
     """vLLM's "peak output token throughput": most chunks (not tokens) in a whole second since the first sending."""
     stamps = [at for sent, timing in _sent(trial) for at in accumulate(timing.itl_ns, initial=sent + timing.ttft_ns)]
-    return int(np.bincount(np.asarray(stamps) // NS_PER_S).max()) if stamps else 0
+    return int(np.unique(np.asarray(stamps) // NS_PER_S, return_counts=True)[1].max()) if stamps else 0
 
 
 def peak_requests(trial: TrialView) -> int:

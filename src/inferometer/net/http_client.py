@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
+from inferometer.base.error_message import error_message, is_error_body, json_of
 from inferometer.base.text import sanitize
 from inferometer.base.units import NS_PER_S, bytes_text
 from inferometer.net.target import Target, Tcp, Unix, target_of, tunnel_refusal
@@ -53,7 +54,7 @@ class HttpAnswer(msgspec.Struct, frozen=True):
     @property
     def json(self) -> Any:
         """The body as JSON, of any shape; None if it is not JSON."""
-        return _json(self.body)
+        return json_of(self.body)
 
 
 class HttpAnswerTooLarge(http.client.HTTPException):
@@ -156,7 +157,8 @@ class HttpSession:
     def _headers(self, content: bytes | None) -> dict[str, str]:
         """Our headers, the proxy's and the caller's. A later one replaces an earlier one; case does not matter."""
         target = self._server.target
-        ours = {"Host": target.host_header, "User-Agent": "inferometer", "Accept": "application/json"}
+        kinds = "application/json, text/event-stream"
+        ours = {"Host": target.host_header, "User-Agent": "inferometer", "Accept": kinds}
         if content is not None:
             ours["Content-Type"] = "application/json"
         given = {**target.headers, **self._server.headers}
@@ -225,22 +227,9 @@ def _open_tunnel(sock: socket.socket, target: Target) -> None:
             raise Unreachable(tunnel_refusal(target.shown, target.shown_proxy, status))
 
 
-def _json(data: bytes) -> Any:
-    """JSON of any shape; None if it is not JSON."""
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
 def _excerpt(data: bytes, encoding: str) -> str:
     """An error object's own message, else the body as one line."""
     if encoding.strip().lower() not in ("", "identity"):
         return f"a body encoded as {encoding}, which was not requested"
-    answer = _json(data)
-    if isinstance(answer, dict):
-        error = cast("dict[str, Any]", answer).get("error", cast("dict[str, Any]", answer))
-        message = cast("dict[str, Any]", error).get("message") if isinstance(error, dict) else error
-        if isinstance(message, str) and message:
-            return message
-    return " ".join(data[: 10 * _SHOWN_CHARACTERS].decode(errors="replace").split()) or "an empty body"
+    shown = error_message(data) if is_error_body(json_of(data)) else ""
+    return shown or " ".join(data[: 10 * _SHOWN_CHARACTERS].decode(errors="replace").split()) or "an empty body"

@@ -25,23 +25,27 @@ class ProcessMemory:
         self.reason = "" if tree.roots else NOT_STARTED_BY_US
 
     def read(self, at_ns: int) -> Sequence[Sample]:
-        """One sample for the whole tree; none if no process of it is alive."""
+        """PSS, and RSS at the same moment, of the whole tree; none if no process of it is alive."""
         try:
-            sizes = [self._pss_bytes(pid) for pid in self._tree.pids(at_ns)]
+            sizes = [self._sizes(pid) for pid in self._tree.pids(at_ns)]
         except PermissionError:
             self.reason = "we may not read the PSS of this engine: its processes belong to another user"
             return []
         except NotImplementedError:
             self.reason = "this kernel does not provide PSS (smaps_rollup)"
             return []
-        known = [pss_bytes for pss_bytes in sizes if pss_bytes is not None]
-        return [Sample(at_ns, "smaps_rollup", quantities.PSS_BYTES, float(sum(known)))] if known else []
+        known = [found for found in sizes if found is not None]
+        if not known:
+            return []
+        pss_bytes, rss_bytes = (float(sum(found[place] for found in known)) for place in (0, 1))
+        pss = Sample(at_ns, "smaps_rollup", quantities.PSS_BYTES, pss_bytes)
+        return [pss, Sample(at_ns, "smaps_rollup", quantities.RSS_AT_PSS_BYTES, rss_bytes)] if rss_bytes else [pss]
 
     def facts(self) -> Sequence[Fact]:
         return []
 
-    def _pss_bytes(self, pid: int) -> int | None:
-        """None if the process has ended. Raises NotImplementedError if this kernel has no smaps_rollup."""
+    def _sizes(self, pid: int) -> tuple[int, int] | None:
+        """PSS and RSS; None if the process has ended. Raises NotImplementedError if this kernel has no smaps_rollup."""
         folder = self._tree.folder / str(pid)
         try:
             text = (folder / "smaps_rollup").read_text()
@@ -51,7 +55,7 @@ class ProcessMemory:
             ):
                 raise NotImplementedError from None
             return None
-        for line in text.splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * _BYTES_PER_KIB
-        return None  # a zombie has an empty one
+        known = {line.split()[0]: line.split()[1] for line in text.splitlines() if line.startswith(("Pss:", "Rss:"))}
+        if "Pss:" not in known:
+            return None  # a zombie has an empty one
+        return int(known["Pss:"]) * _BYTES_PER_KIB, int(known.get("Rss:", 0)) * _BYTES_PER_KIB

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from inferometer.analysis.pairing import Place, display_names, study_names
+from inferometer.analysis.same_requests import with_same_requests
 from inferometer.analysis.validity import ArmTrials
 from inferometer.base.errors import RequestWrong
 from inferometer.metrics.request_timing import MetricDialect
@@ -42,7 +43,7 @@ def study_arms(
     by_study = [
         [
             msgspec.structs.replace(arm, name=names[Place(label, arm.name)], study=label)
-            for arm in study.arm_trials(dialect)
+            for arm in with_same_requests(study.arm_trials(dialect))
         ]
         for label, study in zip(labels, studies, strict=True)
     ]

@@ -11,6 +11,7 @@ from inferometer.analysis.comparison import EFFECT_PERCENT, EQUIVALENCE_PERCENT,
 from inferometer.analysis.pairing import Pair, Place, pairs_by_name, pairs_from_arguments
 from inferometer.analysis.set_ups import StudyExtent, arm_set_ups
 from inferometer.analysis.validity import ArmTrials, findings
+from inferometer.analysis.validity.drafting import drafts_by_model
 from inferometer.analysis.validity.interleaved import incomplete_rounds
 from inferometer.base.errors import StudyUnreadable
 from inferometer.base.units import seconds
@@ -211,7 +212,11 @@ def arms_speculation(arms: Sequence[ArmTrials]) -> list[Speculation]:
     plain = next((arm for arm in arms if arm.done and not any(map(drafted_tokens, arm.done))), None)
     if plain is None:
         return []
-    found = [speculation(arm.name, plain.name, arm.done, plain.done) for arm in arms if arm is not plain]
+    found = [
+        speculation(arm.name, plain.name, arm.done, plain.done, has_draft_model=drafts_by_model(arm.arm))
+        for arm in arms
+        if arm is not plain
+    ]
     return [one for one in found if one is not None]
 
 

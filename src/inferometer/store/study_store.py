@@ -65,10 +65,14 @@ class Store(StudyReader):
 
     @classmethod
     def create(cls, folder: Path, spec: Spec) -> "Store":
-        """A new study in `folder`, which is created. The spec is stored without its secrets. Raises RequestWrong if
-        the folder already holds a study or cannot hold one."""
+        """A new study in `folder`, which is created. The spec is stored without its secrets. A study there whose trials
+        all failed before their first request is replaced; its logs stay. Raises RequestWrong if the folder already
+        holds another study or cannot hold one."""
         lock = _locked(folder)
         try:
+            if (folder / DATABASE).exists() and _has_nothing(folder / DATABASE):
+                for leftover in folder.glob(f"{DATABASE}*"):
+                    leftover.unlink()
             if (folder / DATABASE).exists():
                 raise RequestWrong(
                     f"{folder} already holds a study. Choose another folder with --out, or remove that study. "
@@ -225,9 +229,27 @@ def _locked(folder: Path) -> FolderLock:
         raise RequestWrong(f"{folder} cannot hold a study: {error}") from error
 
 
+def _has_nothing(path: Path) -> bool:
+    """Whether all trials of a study failed before their first request: its engines never started."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            states = {state for (state,) in database.execute("SELECT state FROM trial")}
+            (records,) = database.execute("SELECT count(*) FROM record").fetchone()
+    except sqlite3.Error:
+        return False
+    return states == {"failed"} and records == 0
+
+
 def _require_same_spec(folder: Path, spec: Spec) -> None:
-    """Raises RequestWrong."""
-    if to_yaml(stored_spec(folder / "study.yaml")) != to_yaml(redacted_spec(spec)):
+    """Stores the spec where it only asks for more trials than the stored one; raises RequestWrong where it differs in
+    something else."""
+    stored, asked = stored_spec(folder / "study.yaml"), redacted_spec(spec)
+    if to_yaml(stored) == to_yaml(asked):
+        return
+    numbers = {name: getattr(stored, name) for name in ("trials", "max_trials", "until")}
+    if asked.trials >= stored.trials and to_yaml(stored) == to_yaml(msgspec.structs.replace(asked, **numbers)):
+        (folder / "study.yaml").write_text(to_yaml(asked), encoding="utf-8")
+    else:
         raise RequestWrong(
             f"{folder} holds a study with a different spec: its study.yaml differs from the spec of this run. "
             "Run with the same spec, or choose another folder with --out."

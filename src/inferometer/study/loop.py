@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from inferometer.analysis.stopping import stop_decision
+from inferometer.analysis.validity.in_force import differences_in_force
 from inferometer.base.errors import RequestWrong
 from inferometer.base.extensions import factory
 from inferometer.base.redactor import Redactor
@@ -16,9 +17,12 @@ from inferometer.core import quantities
 from inferometer.core import study as order
 from inferometer.core.interleaving import why_not_interleaved
 from inferometer.core.redaction import redactor_for
+from inferometer.core.request import Workload
 from inferometer.core.schedule import concurrency_limit
 from inferometer.core.spec import Arm, Settle, Spec, TrialSpec
 from inferometer.engines.base import Engine
+from inferometer.engines.command_line import given
+from inferometer.engines.requested_settings import CONTEXT_FLAGS
 from inferometer.load.worker_pool import local_workers
 from inferometer.probes.gpu_cooldown import GpuState, gpu_states, remaining_wait
 from inferometer.probes.machine_facts import machine_facts
@@ -35,12 +39,20 @@ from inferometer.study.live_study import LiveStudy
 from inferometer.study.load_workers import load_workers
 from inferometer.study.parallel_trials import run_in_parallel
 from inferometer.study.preconditions import require_same_machine
-from inferometer.study.progress import OrderChosen, Progress, Settling, StoppingRuleChecked, TrialBegan
+from inferometer.study.progress import (
+    FindingRaised,
+    OrderChosen,
+    Progress,
+    Settling,
+    StoppingRuleChecked,
+    TrialBegan,
+)
 from inferometer.study.shared_plan import SharedPlan
 from inferometer.study.trial import RunningTrial, StudyResources, TrialTask
 from inferometer.workloads.catalog import make_workload
 
 _SETTLE_STEP_S = 0.5
+_OTHER_CONTEXT_FLAGS = ("--max-model-len", "--context-length")  # of vLLM and SGLang
 _OPEN_LOOP_SLOTS = 4  # llama-server's own default, for schedules that do not limit the requests in flight
 
 
@@ -89,6 +101,8 @@ class StudyRun:
             if self._ray is not None and spec.order == "requests":
                 raise RequestWrong("--ray cannot interleave requests: remove --ray, or use order: trials.")
             workload = make_workload(spec.workload)
+            if not self._resume:
+                _require_prompts(spec, workload, arms)
             store = Store.resume(self.folder, stored) if self._resume else Store.create(self.folder, stored)
             stack.callback(store.close)
             machine = machine_facts()
@@ -114,8 +128,10 @@ class _Rounds:
         self._live = live
         self._cool = gpu_states()
         self._has_enough = False
+        self._differences_shown = False
         self._earlier_errors: dict[tuple[str, int], str] = {}
         self._order = _order_of(resources, arms, live)
+        self._given_up: set[str] = set()
 
     def run(self, *, resumed: bool) -> Iterator[Progress]:
         if self._order.why:
@@ -131,6 +147,8 @@ class _Rounds:
             self._resources.interrupts.check()
             if self._runs_again(ended):
                 continue
+            yield from self._first_round_differences()
+            yield from self._give_up(ended)
             if self._stops_after_failure(ended):
                 return
             if (checked := self._check_stopping_rule()) is not None:
@@ -139,7 +157,7 @@ class _Rounds:
 
     def _next_round(self) -> list[TrialSpec]:
         interleaved = self._order.may_interleave
-        return order.next_round(self._spec, self._live.ended(), enough=self._has_enough, interleaved=interleaved)
+        return order.next_round(self._spec, self._ended(), enough=self._has_enough, interleaved=interleaved)
 
     def _play(self, trials: list[TrialSpec], ended: list[RunningTrial]) -> Iterator[Progress]:
         """Plays one trial, or trials in parallel, and puts them into `ended`."""
@@ -165,6 +183,19 @@ class _Rounds:
         finally:
             ended += round_.ended
             self._live.add(trial.result for trial in ended)
+
+    def _first_round_differences(self) -> Iterator[Progress]:
+        """What differs in force between the arms, once, as soon as each arm has a trial."""
+        ended = self._live.ended()
+        if self._differences_shown or len(self._spec.arms) < 2 or not order.ends_round(self._spec, ended):
+            return
+        self._differences_shown = True
+        first, *others = self._live.study().arm_trials("inferometer")
+        for case in others:
+            if first.done and case.done:
+                found = differences_in_force(first, case)
+                shown = "; ".join(found) or "nothing that the engines report"
+                yield FindingRaised(f"{case.name} differs from {first.name} in force: {shown}.")
 
     def _began(self, trials: list[TrialSpec]) -> list[TrialBegan]:
         total = len(order.trial_order(self._spec))
@@ -195,6 +226,24 @@ class _Rounds:
             self._earlier_errors[trial.key] = trial.error
             self._live.forget(*trial.key)
         return bool(again)
+
+    def _ended(self) -> set[tuple[str, int]]:
+        """The trials that have ended, and those that do not start because their arm's engine does not."""
+        return self._live.ended() | {key for key in self._planned() if key[0] in self._given_up}
+
+    def _give_up(self, ended: list[RunningTrial]) -> Iterator[Progress]:
+        """An engine whose first start failed would fail again: its arm's other trials do not start."""
+        for trial in ended:
+            name, number = trial.key
+            left = len({key for key in self._planned() if key[0] == name} - self._live.ended())
+            if not trial.failed_to_start or number != 1 or not left:
+                continue
+            self._given_up.add(name)
+            yield FindingRaised(f"{name}: its engine did not start, so its other {left} trial(s) are not started. Fix "
+                                "the cause, then continue with run --resume.")  # fmt: skip
+
+    def _planned(self) -> list[tuple[str, int]]:
+        return [(trial.arm_name, trial.number) for trial in order.trial_order(self._spec)]
 
     def _stops_after_failure(self, ended: list[RunningTrial]) -> bool:
         failed = next((trial for trial in ended if trial.error), None)
@@ -234,7 +283,14 @@ def resolved_arms(spec: Spec, *, ray: str | None) -> dict[str, Arm]:
     """The arms with their models as files and their number of slots. Raises RequestWrong for parallel arms that would
     disturb each other, and for an order that is not possible."""
     slots = concurrency_limit(spec.schedule) or _OPEN_LOOP_SLOTS
-    arms = {name: msgspec.structs.replace(resolve(arm), slots=arm.slots or slots) for name, arm in spec.arms.items()}
+    arms: dict[str, Arm] = {}
+    wrong: dict[str, RequestWrong] = {}
+    for name, arm in spec.arms.items():
+        try:
+            arms[name] = msgspec.structs.replace(resolve(arm), slots=arm.slots or slots)
+        except RequestWrong as error:
+            wrong[name] = error
+    _raise_all(wrong, of=len(spec.arms))
     if spec.parallel:
         require_separate_devices(arms)
         if ray is not None:
@@ -243,15 +299,45 @@ def resolved_arms(spec: Spec, *, ray: str | None) -> dict[str, Arm]:
 
 
 def checked_engines(arms: Mapping[str, Arm], headers: dict[str, str], redactor: Redactor) -> dict[str, Engine]:
-    """An engine for each arm. Raises RequestWrong, without secrets in its message, where one cannot be started."""
+    """An engine for each arm. Raises RequestWrong, without secrets in its message, where some cannot be started: it
+    names all of them."""
     engines: dict[str, Engine] = {name: factory("engine", arm.engine)(headers) for name, arm in arms.items()}
+    wrong: dict[str, RequestWrong] = {}
     for name, engine in engines.items():
         try:
             engine.check(arms[name])
-        except RequestWrong as wrong:
-            wrong.args = (redactor.redact(str(wrong)),)
-            raise
+        except RequestWrong as error:
+            error.args = (redactor.redact(str(error)),)
+            wrong[name] = error
+    _raise_all(wrong, of=len(arms))
     return engines
+
+
+def _raise_all(wrong: Mapping[str, RequestWrong], of: int) -> None:
+    """Raises what is wrong with the arms; in a study of several arms each message names its arm."""
+    if len(wrong) == 1 and of == 1:
+        raise next(iter(wrong.values()))
+    if wrong:
+        raise RequestWrong("\n".join(f"arms.{name}: {error}" for name, error in wrong.items()))
+
+
+def _require_prompts(spec: Spec, workload: Workload, arms: Mapping[str, Arm]) -> None:
+    """Raises RequestWrong, before any engine starts, where the workload has no prompt, or an arm's context cannot hold
+    its longest request. Without a tokenizer only the answer's tokens count, and the number of prompts is not final."""
+    requests = workload.sample(spec.seed, None).requests
+    if not requests:
+        raise RequestWrong(f"workload: {spec.workload.kind} has no usable prompt; see its path and its limits.")
+    longest = max(request.max_tokens or 0 for request in requests)
+    wrong: dict[str, RequestWrong] = {}
+    for name, arm in arms.items():
+        given_context = given(arm.args, *CONTEXT_FLAGS, *_OTHER_CONTEXT_FLAGS)
+        context = int(given_context) if given_context and given_context.isdecimal() else arm.context
+        if context and context <= longest:
+            wrong[name] = RequestWrong(
+                f"its context of {context} tokens cannot hold the longest request, which asks for {longest} output "
+                "tokens after its prompt. Give a larger context, or fewer output tokens (max_tokens)."
+            )
+    _raise_all(wrong, of=len(arms))
 
 
 def _settle(settling: Settle, cool: list[GpuState]) -> Iterator[Settling]:

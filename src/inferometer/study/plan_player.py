@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 
 import msgspec
 
@@ -15,6 +16,7 @@ from inferometer.core.plan import Plan
 from inferometer.core.record import Fact, Outcome, RequestRecord, Sample
 from inferometer.core.spec import Arm, Spec
 from inferometer.engines.liveness import dead_process, why_no_token
+from inferometer.engines.readiness import LEAVE_OUT
 from inferometer.load import LoadEvent, Started, Turn, WorkerLost, play
 from inferometer.load.audit import LoadReport
 from inferometer.load.wire import Tick
@@ -22,11 +24,13 @@ from inferometer.load.worker_pool import WorkerPool
 from inferometer.probes.engine_watch import EngineWatch
 from inferometer.study.interrupts import STOPPING_NOTICE, Interrupts
 from inferometer.study.progress import FindingRaised, Progress, ProgressCounter
-from inferometer.study.trial_findings import client_facts, client_findings, worker_lost_finding
+from inferometer.study.trial_findings import client_facts, client_findings, warmup_failed_finding, worker_lost_finding
 from inferometer.study.trial_recorder import TrialRecorder
 
 _PROGRESS_EVERY_NS = 100_000_000
 _PROBE_TIMEOUT_S = 10.0
+_BUSY = frozenset({429, 500, 502, 503, 504, 529})
+"""Statuses of a server or proxy that may answer the next request."""
 
 
 class EngineSession(msgspec.Struct, frozen=True):
@@ -123,7 +127,8 @@ class PlanPlayer:
     def _take_record(self, record: RequestRecord) -> Iterator[Progress]:
         record = self._recorder.add_record(record)
         if not record.measured:
-            _require_warmup_answered(record, self._session.endpoint)
+            self._require_warmup_answered(record)
+            self._counter.add_warmup(record)
             self._session.watch.mark()
             return
         self._ended.append((record.index, record.outcome))
@@ -150,11 +155,31 @@ class PlanPlayer:
             raise failure
         _require_answers(self._ended)
 
+    def _require_warmup_answered(self, warmup: RequestRecord) -> None:
+        """Raises ServerUnusable: nothing is measured on a server that cannot answer a warm-up request. A server that
+        was only busy gets a second request."""
+        if warmup.outcome in ("ok", "cancelled"):
+            return
+        session, shown = self._session, self._session.endpoint.shown_url
+        if warmup.status in _BUSY and not why_no_token(
+            session.arm, session.endpoint, session.spec.sampling, _PROBE_TIMEOUT_S
+        ):
+            self._recorder.findings.append(warmup_failed_finding(warmup.error))
+            return
+        advice = (
+            LEAVE_OUT
+            if warmup.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+            else ("Check the model's name, the path and the API (--backend, --endpoint) against the server.")
+        )
+        raise ServerUnusable(
+            f"the warm-up request to {shown} failed ({warmup.outcome}): {warmup.error}\nNothing was measured. {advice}"
+        )
+
     def _engine_hung(self) -> EngineHung | None:
         """The trial's failure, where the server does not answer a request of our own either."""
         session = self._session
         timeout_s = min(_PROBE_TIMEOUT_S, session.spec.timeouts.first_token_s or _PROBE_TIMEOUT_S)
-        evidence = why_no_token(session.arm, session.endpoint, timeout_s)
+        evidence = why_no_token(session.arm, session.endpoint, session.spec.sampling, timeout_s)
         if not evidence:
             self._suspicion.reset()
             return None
@@ -168,16 +193,6 @@ class PlanPlayer:
 def _engine_died(endpoint: Endpoint) -> EngineDied | None:
     pid = dead_process(endpoint)
     return None if pid is None else EngineDied(f"the engine's process {pid} has ended.")
-
-
-def _require_warmup_answered(warmup: RequestRecord, endpoint: Endpoint) -> None:
-    """Raises ServerUnusable: nothing is measured on a server that cannot answer a warm-up request."""
-    if warmup.outcome in ("ok", "cancelled"):
-        return
-    raise ServerUnusable(
-        f"the warm-up request to {endpoint.shown_url} failed ({warmup.outcome}): {warmup.error}\n"
-        "Nothing was measured. Check the model's name, the path and the API (--backend, --endpoint) against the server."
-    )
 
 
 def _require_answers(ended: Sequence[tuple[int, Outcome]]) -> None:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from inferometer.base.errors import RequestWrong
+from inferometer.base.errors import RequestWrong, ServerUnusable
 from inferometer.core import quantities
+from inferometer.core.plan import Plan
 from inferometer.core.record import Fact
+from inferometer.core.request import Request
 from inferometer.core.spec import Arm
 from inferometer.net.target import is_local
 
@@ -36,3 +38,27 @@ def require_same_machine(before: Sequence[Fact], now: Sequence[Fact]) -> None:
                     f"this study began on another machine: its {fact.name} is {fact.value}, and here it is {here}. "
                     "Trials from two machines cannot be compared. Run the whole study here with another --out."
                 )
+
+
+def require_context(plan: Plan, facts: Sequence[Fact]) -> None:
+    """Raises ServerUnusable where the engine reports a context that cannot hold the longest request of the plan. The
+    chat template comes on top of a prompt's tokens: a plan that passes may still be too long by a few tokens."""
+    known = {fact.name: fact.value for fact in facts}
+    context = known.get(quantities.SLOT_CONTEXT_TOKENS, known.get(quantities.EFFECTIVE_CONTEXT, ""))
+    if not context.isdecimal() or int(context) == 0:
+        return
+    longest = max(plan.measured, key=lambda item: _tokens(item.request), default=None)
+    if longest is None or _tokens(longest.request) <= int(context):
+        return
+    request = longest.request
+    prompt = "unknown" if request.prompt_tokens is None else request.prompt_tokens
+    raise ServerUnusable(
+        f"the context of {context} tokens per request is smaller than the longest request: {request.id} has {prompt} "
+        f"prompt tokens and asks for {request.max_tokens or 0} output tokens. Give a larger context, fewer output "
+        "tokens or shorter prompts."
+    )
+
+
+def _tokens(request: Request) -> int:
+    """The least number of tokens that the request needs; without a tokenizer, those of its answer."""
+    return (request.prompt_tokens or 1) + (request.max_tokens or 0)

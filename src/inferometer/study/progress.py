@@ -2,6 +2,7 @@
 
 from bisect import insort
 from collections.abc import Iterable
+from statistics import median
 
 import msgspec
 
@@ -9,6 +10,7 @@ from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan
 from inferometer.core.record import RequestRecord, Sample
+from inferometer.metrics.consistency import refuted
 from inferometer.metrics.memory import memory_quantity
 
 _STALE_NS = 10_000_000_000
@@ -117,6 +119,7 @@ class ProgressCounter:
         self._ttfts_ns: list[int] = []  # sorted
         self._newest: dict[tuple[str, int | None, str | None], Sample] = {}
         self._failures: set[str] = set()
+        self._warmup_reads = 0
 
     def add_record(self, record: RequestRecord) -> str:
         """Counts a measured request, unless it was cancelled. A sentence about the first failure of each kind, else
@@ -129,17 +132,22 @@ class ProgressCounter:
             before,
             ended=before.ended + 1,
             failed=before.failed + failed,
-            tokens=before.tokens + ((record.usage.completion_tokens if record.usage else None) or 0),
+            tokens=before.tokens + (0 if failed else _output_tokens(record)),
         )
         first_ns = record.first_output_ns
-        if first_ns is not None and record.sent_ns is not None:
+        if not failed and first_ns is not None and record.sent_ns is not None:
             insort(self._ttfts_ns, first_ns - record.sent_ns)
         if not failed or record.outcome in self._failures:
             return ""
         self._failures.add(record.outcome)
         return f"a request failed ({record.outcome}): {record.error}"
 
+    def add_warmup(self, record: RequestRecord) -> None:
+        """Its reads are no part of the rate."""
+        self._warmup_reads += len(record.outputs_ns)
+
     def tick(self, in_flight: int, reads: int) -> None:
+        reads = max(0, reads - self._warmup_reads)
         self._progress = msgspec.structs.replace(self._progress, in_flight=in_flight, reads=reads)
 
     def add_samples(self, samples: Iterable[Sample]) -> None:
@@ -156,7 +164,7 @@ class ProgressCounter:
         return msgspec.structs.replace(
             self._progress,
             elapsed_ns=elapsed_ns,
-            ttft_ns=ttfts_ns[len(ttfts_ns) // 2] if ttfts_ns else None,
+            ttft_ns=round(median(ttfts_ns)) if ttfts_ns else None,
             memory_bytes=self._sum(memory_quantity(self._newest.values())),
             power_w=self._sum(quantities.POWER_W),
         )
@@ -168,3 +176,9 @@ class ProgressCounter:
             return None
         newest_ns = max(sample.at_ns for sample in found)
         return sum(sample.value for sample in found if newest_ns - sample.at_ns < _STALE_NS)
+
+
+def _output_tokens(record: RequestRecord) -> int:
+    """By the server's count, where nothing in the answer refutes it."""
+    count = record.usage.completion_tokens if record.usage else None
+    return 0 if count is None or refuted(record, None, "output_tokens", count) else count

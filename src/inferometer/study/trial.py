@@ -3,8 +3,10 @@
 import datetime
 import http.client
 import os
+import random
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -12,10 +14,12 @@ from inferometer.base.clock import SystemClock, slept_ns, trial_clock
 from inferometer.base.errors import RequestWrong, StoreBroken, TrialFailed
 from inferometer.base.redactor import Redactor, header_secrets
 from inferometer.core.endpoint import Endpoint
+from inferometer.core.plan import with_prefix
 from inferometer.core.quantities import ENGINE_READY_AT_NS
-from inferometer.core.record import Fact, Trial
+from inferometer.core.record import INTERRUPTED, Fact, Trial
 from inferometer.core.request import TokenCounter
 from inferometer.core.spec import Arm, Spec
+from inferometer.engines import prefix_cache
 from inferometer.engines.base import Engine
 from inferometer.engines.catalog import metric_names
 from inferometer.load.worker_pool import WorkerPool
@@ -26,19 +30,18 @@ from inferometer.study.engine_processes import EngineProcesses
 from inferometer.study.interrupts import Interrupts
 from inferometer.study.load_workers import LoadWorkers
 from inferometer.study.plan_player import EngineSession, PlanPlayer
+from inferometer.study.preconditions import require_context
 from inferometer.study.progress import EngineReady, PlanReady, Progress, TrialEnded
 from inferometer.study.shared_plan import SharedPlan
 from inferometer.study.trial_findings import (
     not_counted_finding,
     parallel_findings,
+    refused_findings,
     retried_finding,
     suspended_findings,
 )
 from inferometer.study.trial_recorder import TrialRecorder
 from inferometer.workloads.token_counts import counter_for
-
-INTERRUPTED = "interrupted"
-"""The error of a trial that the user interrupted."""
 
 
 class StudyResources(msgspec.Struct, frozen=True):
@@ -79,6 +82,7 @@ class RunningTrial:
         self.key = (task.arm_name, task.number)
         self.error = ""
         self.result: Trial | None = None
+        self._was_ready = False
         self._task = task
         self._interrupts = task.study.interrupts
         self._clock = trial_clock(SystemClock())
@@ -94,6 +98,11 @@ class RunningTrial:
         self._recorder.findings += parallel_findings(task.arm_name, task.arms_of_round)
         if task.earlier_error:
             self._recorder.findings.append(retried_finding(task.earlier_error))
+
+    @property
+    def failed_to_start(self) -> bool:
+        """Whether the trial failed before its engine gave a token."""
+        return bool(self.error) and not self._was_ready
 
     @property
     def runs_again(self) -> bool:
@@ -142,15 +151,23 @@ class RunningTrial:
     def _start_and_play(self, watch: EngineWatch) -> Iterator[Progress]:
         task, study = self._task, self._task.study
         log_path = study.store.folder / "logs" / f"{task.arm_name}-{task.number}.log"
-        start = partial(task.engine.start, task.arm, log_path, partial(self._engine_spawned, watch))
+        spawned = partial(self._engine_spawned, watch)
+        start = partial(task.engine.start, task.arm, log_path, spawned, study.spec.sampling)
         with (task.pool or study.workers.pool)() as workers, study.engines.engine(task.arm_name, start) as endpoint:
             yield self._engine_ready(endpoint, watch)
             with counter_for(study.spec.tokenizer, endpoint) as counter:
                 plan, notes = study.plan.for_trial(counter)
                 self._interrupts.check()
                 yield PlanReady(plan, notes)
-                yield from PlanPlayer(self._session(endpoint, workers, watch), plan).play()
+                require_context(plan, endpoint.facts)
+                nonce = random.Random()  # other numbers in each trial, also if the study runs again
+                cache = prefix_cache.treatment(task.arm, endpoint, study.spec.sampling, nonce)
+                self._recorder.facts += cache.facts
+                session = self._session(endpoint, workers, watch, cache.extra_body)
+                yield from PlanPlayer(session, with_prefix(plan, cache.prefix)).play()
                 watch.stop()
+                if study.spec.trials > 1:
+                    self._recorder.facts += prefix_cache.facts_after(task.arm, endpoint, cache, nonce)
                 if counter is not None:
                     self._count_tokens(counter)
         self._recorder.facts += task.engine.facts_at_end(endpoint)
@@ -161,18 +178,24 @@ class RunningTrial:
 
     def _engine_ready(self, endpoint: Endpoint, watch: EngineWatch) -> EngineReady:
         ready_ns = self._clock.now_ns()
+        self._was_ready = True
         self._processes.ready()
         watch.ready(endpoint)
         self._recorder.hide(header_secrets(endpoint.headers.values()))
         ready = Fact(ENGINE_READY_AT_NS, str(ready_ns), "the trial's clock")
         self._recorder.facts += [*endpoint.facts, ready, *self._task.study.workers.facts]
+        self._recorder.findings += refused_findings(endpoint.refused, self._task.study.spec.sampling)
         self._interrupts.check()
         return EngineReady(self._task.arm_name, ready_ns, endpoint)
 
-    def _session(self, endpoint: Endpoint, workers: WorkerPool, watch: EngineWatch) -> EngineSession:
-        task = self._task
+    def _session(
+        self, endpoint: Endpoint, workers: WorkerPool, watch: EngineWatch, extra_body: dict[str, Any]
+    ) -> EngineSession:
+        """`extra_body`: fields of this trial's requests; those of the study come last."""
+        task, spec = self._task, self._task.study.spec
+        sampling = msgspec.structs.replace(spec.sampling, extra_body={**extra_body, **spec.sampling.extra_body})
         return EngineSession(
-            spec=task.study.spec,
+            spec=msgspec.structs.replace(spec, sampling=sampling),
             arm_name=task.arm_name,
             arm=task.arm,
             endpoint=endpoint,

@@ -7,8 +7,10 @@ import msgspec
 from inferometer.base.units import duration_text
 from inferometer.core import quantities
 from inferometer.core.record import Fact, Finding
+from inferometer.core.spec import Sampling
 from inferometer.load import WorkerLost
 from inferometer.load.audit import LoadReport
+from inferometer.load.request_encoding import LIMIT_FIELDS
 
 _LEAST_SUSPENDED_NS = 1_000_000_000
 
@@ -62,6 +64,26 @@ def worker_lost_finding(lost: WorkerLost) -> Finding:
     """The result is invalid: a load worker ended before its part of the plan was over."""
     message = f"load worker {lost.number} {lost.how}; {lost.missing} of its requests have no answer."
     return Finding("invalid", "worker-lost", message, "Run it again; a worker is killed when memory runs out.")
+
+
+def refused_findings(refused: Sequence[str], sampling: Sampling) -> list[Finding]:
+    """A finding that names the fields that the server refused: a warning where the answers may differ without them."""
+    if not refused:
+        return []
+    changes = {"temperature", *(["ignore_eos"] if sampling.ignore_eos else [])} & set(refused)
+    no_limit = set(LIMIT_FIELDS) <= set(refused)
+    renamed = " The length limit is sent as max_completion_tokens." if "max_tokens" in refused and not no_limit else ""
+    message = f"the server refused {', '.join(refused)}; its requests were sent without.{renamed}"
+    if not changes and not no_limit:
+        return [Finding("note", "refused-field", message)]
+    action = "Its answers may differ in text and length for this reason: leave the field out of every arm."
+    return [Finding("warning", "refused-field", message, action)]
+
+
+def warmup_failed_finding(error: str) -> Finding:
+    """A warning: a warm-up was refused by a busy server, which answered the next request."""
+    message = f"a warm-up request failed, and the server answered the next request: {error}"
+    return Finding("warning", "warmup-failed", message, "See whether measured requests failed too.")
 
 
 def not_counted_finding(tokenizer: str, reason: str) -> Finding:

@@ -1,12 +1,12 @@
 """Recording of one trial: everything goes into the store as it happens, and into memory for the end of the trial."""
 
 from collections.abc import Iterable, Mapping
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, cast
 
 import msgspec
 
 from inferometer.base.redactor import Redactor
-from inferometer.core.record import Fact, Finding, RequestRecord, Sample, Trial
+from inferometer.core.record import Events, Fact, Finding, RequestRecord, Sample, Trial
 from inferometer.store import Store
 
 _T = TypeVar("_T")
@@ -37,8 +37,7 @@ class TrialRecorder:
 
     def add_record(self, record: RequestRecord) -> RequestRecord:
         """Stores the record; the same record without secrets in what the server wrote."""
-        model = None if record.model is None else self.redacted(record.model)
-        record = msgspec.structs.replace(record, error=self.redacted(record.error), model=model)
+        record = redacted_record(record, self._redactor)
         self._store.add_record(self._id, record)
         self._records.add((record,))
         return record
@@ -78,7 +77,11 @@ class TrialRecorder:
     def end(self, state: Literal["done", "failed"], error: str) -> Trial:
         """Stores the end of the trial; the whole trial, equal to what a reader of the store gets."""
         facts = tuple(msgspec.structs.replace(fact, value=self.redacted(fact.value)) for fact in self.facts)
-        self._store.end_trial(self._id, state, error, facts, self.findings)
+        findings = [
+            msgspec.structs.replace(one, message=self.redacted(one.message), action=self.redacted(one.action))
+            for one in self.findings
+        ]
+        self._store.end_trial(self._id, state, error, facts, findings)
         samples = self._samples.items
         if samples is None:
             samples = self._store.samples(self._id)
@@ -90,8 +93,23 @@ class TrialRecorder:
             records=self.records(),
             samples=tuple(sorted(samples, key=lambda sample: sample.at_ns)),
             facts=facts,
-            findings=tuple(self.findings),
+            findings=tuple(findings),
         )
+
+
+def redacted_record(record: RequestRecord, redactor: Redactor) -> RequestRecord:
+    """The record without secrets in any text that the server wrote. The answer's text keeps its length."""
+    events = cast("Events", record.events)
+    masked = redactor.mask(events.text)
+    if masked != events.text:
+        events = Events(events.at_ns, events.kinds, events.chars, masked, events.tokens)
+    return msgspec.structs.replace(
+        record,
+        events=events,
+        error=redactor.redact(record.error),
+        model=None if record.model is None else redactor.redact(record.model),
+        finish_reason=None if record.finish_reason is None else redactor.redact(record.finish_reason),
+    )
 
 
 class _Kept(Generic[_T]):

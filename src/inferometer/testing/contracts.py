@@ -27,12 +27,12 @@ from inferometer.core.spec import Arm, Spec
 from inferometer.core.spec_file import to_yaml
 from inferometer.core.workload_settings import WorkloadSettings
 from inferometer.engines import readiness
-from inferometer.engines.base import Engine
+from inferometer.engines.base import DEFAULT_SAMPLING, Engine
 from inferometer.engines.catalog import engine_class
 from inferometer.engines.process_group import is_alive
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.metrics.rows import metric_rows
-from inferometer.net.http_client import ask, server_at
+from inferometer.net.http_client import server_at
 from inferometer.probes.base import Probe
 from inferometer.study.study_file import parse_study
 from inferometer.workloads.catalog import make_workload, settings_struct
@@ -70,9 +70,8 @@ class EngineContract:
 
     def test_ready_means_that_a_token_comes(self, case: EngineCase, tmp_path: Path) -> None:
         with case.engine.start(case.arm, tmp_path / "log") as endpoint:
-            body = readiness.one_token(case.arm, endpoint.model, llama_cpp=False)
             server = server_at(endpoint.base_url, endpoint.headers)
-            assert readiness.token_came(ask(server, endpoint.path, body=body, timeout_s=30.0))
+            assert readiness.ask_for_token(server, case.arm, endpoint.model, DEFAULT_SAMPLING, timeout_s=30.0).came
             if case.token_line:  # one answer for us, and one before the engine was called ready
                 assert (tmp_path / "log").read_text().count(case.token_line) >= 2
 

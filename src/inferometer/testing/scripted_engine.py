@@ -2,11 +2,11 @@
 
     python -m inferometer.testing.scripted_engine --port PORT [--tokens 5] [--gap-ms 20] [--fault FAULT --at 3]
 
-The fault begins at streamed request number `--at`, counted from 1 with warm-ups. `kill` ends the process in the middle
-of that answer, as the kernel's out-of-memory killer does. `exit` ends it with status 1 and a last line in the log.
-`hang` stops the whole process (SIGSTOP). `mute` answers without a token, while /health still succeeds. `load` ends the
-process before it listens. For each complete answer it prints `done NS TEXT`: the monotonic clock, and the first 40
-characters of the last message.
+The fault begins at streamed request number `--at`, counted from 1 with warm-ups and without requests for one token.
+`kill` ends the process in the middle of that answer, as the kernel's out-of-memory killer does. `exit` ends it with
+status 1 and a last line in the log. `hang` stops the whole process (SIGSTOP). `mute` answers without a token, while
+/health still succeeds. `load` ends the process before it listens. For each complete answer it prints `done NS TEXT`:
+the monotonic clock, and the first 40 characters of the last message.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def breaking(good: ScriptedAnswer, fault: str, at: int) -> ScriptedAnswer:
 
     def answer(request: Received) -> Iterable[Step]:
         nonlocal broken
-        is_stream = bool(request.body.get("stream"))
+        is_stream = bool(request.body.get("stream")) and request.body.get("max_tokens") != 1
         broken = broken or (is_stream and next(streams) >= at and fault != "")
         if broken and fault == "mute" and request.method == "POST":
             return [Send(SILENT)] if is_stream else [whole(200, '{"choices": [{"message": {"content": ""}}]}')]

@@ -11,7 +11,7 @@ from inferometer.base.errors import DatasetUnusable
 from inferometer.base.text import sanitize
 from inferometer.core.request import Message, Request, Sampled, TokenCounter
 from inferometer.core.workload_settings import WorkloadSettings, at_least_one
-from inferometer.workloads.sharegpt import MOST_CHARACTERS, _read
+from inferometer.workloads.sharegpt import MOST_CHARACTERS, _read, is_prompt
 
 _SPARE = 8
 _MAX_TOKENS = 256
@@ -97,7 +97,7 @@ def entries(data: bytes, name: str) -> list[dict[str, Any]]:
 def _told(entry: dict[str, Any]) -> tuple[tuple[Message, ...], int] | None:
     """The messages of an entry and its output length; None if it has no prompt (null or "", for example)."""
     messages = _messages(entry)
-    if not messages or not any(one.role == "user" and one.content.strip() for one in messages):
+    if not messages or not any(one.role == "user" and is_prompt(one.content) for one in messages):
         return None
     if sum(len(one.content) for one in messages) > MOST_CHARACTERS:
         return None

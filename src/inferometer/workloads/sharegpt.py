@@ -31,18 +31,20 @@ _SPARE = 8
 class ShareGpt(WorkloadSettings, frozen=True, tag="sharegpt"):
     """A ShareGPT file, sampled as vLLM 0.6.5 does.
 
-    `output_tokens` fixes the output length of every request; None: the length of the recorded answer.
+    `max_tokens` (or `output_tokens`): the most output tokens of every request; None: the length of the recorded answer.
     """
+
+    ALIASES: ClassVar = {"output_tokens": "max_tokens"}
 
     path: str
     num_prompts: int = 1000
-    output_tokens: int | None = None
+    max_tokens: int | None = None
 
     def request_count(self) -> int | None:
         return self.num_prompts
 
     def problems(self) -> list[str]:
-        return at_least_one("num_prompts", self.num_prompts) + at_least_one("output_tokens", self.output_tokens)
+        return at_least_one("num_prompts", self.num_prompts) + at_least_one("max_tokens", self.max_tokens)
 
 
 class ShareGptFile:
@@ -109,7 +111,9 @@ def sample(
     for index in order:
         if len(found) >= spec.num_prompts + _SPARE:
             break
-        request = _request(index, *pairs[index], spec.output_tokens, counter)
+        if not is_prompt(pairs[index][0]):
+            continue
+        request = _request(index, *pairs[index], spec.max_tokens, counter)
         if request is not None:
             found.append(request)
     if not found:
@@ -117,9 +121,15 @@ def sample(
             f"none of the {len(pairs)} conversations is usable: prompts must have {MIN_TOKENS} to {MAX_PROMPT_TOKENS} "
             f"tokens and prompt and answer together at most {MAX_TOTAL_TOKENS}."
         )
-    return Sampled(
-        tuple(found[: spec.num_prompts]), tuple(found[spec.num_prompts :]), _notes(found, spec, counter), source
-    )
+    notes = _notes(found, spec, counter)
+    if without := sum(not is_prompt(prompt) for prompt, _ in pairs):
+        notes += (f"{without} of {len(pairs)} conversations have no prompt (null or empty) and are left out.",)
+    return Sampled(tuple(found[: spec.num_prompts]), tuple(found[spec.num_prompts :]), notes, source)
+
+
+def is_prompt(text: str) -> bool:
+    """False for nothing, and for what other programs write for nothing."""
+    return text.strip() not in ("", "None", "null", "nan")
 
 
 def _request(
@@ -143,7 +153,7 @@ def _notes(found: list[Request], spec: ShareGpt, counter: TokenCounter | None) -
     if counter is None:
         notes.append(
             "No tokenizer: the length filter could not be applied; token counts come from the server's usage"
-            + ("" if spec.output_tokens else ", and the length asked is a quarter of the recorded answer's bytes")
+            + ("" if spec.max_tokens else ", and the length asked is a quarter of the recorded answer's bytes")
             + ". Give --tokenizer to count as vLLM does."
         )
     if len(found) < spec.num_prompts:
@@ -168,8 +178,10 @@ def _read(path: Path) -> bytes:
 
 
 def _text(value: Any) -> str:
-    """A turn's text. Some files have a number or a list here: its Python form. Raises TypeError for a number that is
-    too long for one."""
+    """A turn's text; "" for null. Some files have a number or a list here: its Python form. Raises TypeError for a
+    number that is too long for one."""
+    if value is None:
+        return ""
     try:
         return str(value)
     except ValueError as error:  # a number of several thousand digits

@@ -2,7 +2,13 @@
 
 import pytest
 
-from inferometer.analysis.validity.configuration import another_model, draft_not_used, settings_not_in_force
+from inferometer.analysis.validity.configuration import (
+    another_model,
+    draft_not_used,
+    model_changed,
+    settings_not_in_force,
+)
+from inferometer.analysis.validity.in_force import differences_in_force, nothing_differs
 from inferometer.core.record import ServerTimings
 from inferometer.core.spec import Arm, Draft
 
@@ -122,3 +128,53 @@ def test_the_model_that_was_asked_for_is_silent(make, asked):
     arm = Arm(engine="external", url="http://h", model=asked)
     nameless = make.trial(make.answers(model=None))
     assert said(another_model([make.case(make.trial(), nameless, arm=arm), make.case(nameless, arm=arm)])) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("model_bytes", ["invalid"]),
+        ("model_samples_sha256", ["invalid"]),
+        ("draft_head_sha256", ["invalid"]),
+        ("model_changed_ns", ["warning"]),
+        ("model_file", []),
+    ],
+)
+def test_a_model_file_that_changed_between_trials_is_found(make, name, found):
+    trials = make.as_trials(*[make.trial(facts={"model_bytes": "1", name: value}) for value in ("1", "2")])
+    assert [one.severity for one in model_changed([make.case(*trials)])] == found
+    assert not list(model_changed([make.case(*make.as_trials(trials[0], trials[0]))]))
+
+
+def in_force(make, args: tuple[str, ...] = (), name: str = "base", **facts: str):
+    arm = Arm(engine="llama-server", model="m.gguf", args=args)
+    known = {"engine_build": "b1", "model_head_sha256": "a", "in_force_flash_attn": "on"} | facts
+    return make.case(make.trial(facts=known), arm=arm, name=name)
+
+
+@pytest.mark.parametrize(
+    ("args", "facts", "found"),
+    [
+        (("-fa", "on"), {}, True),  # on through `auto` in the baseline
+        (("--flash-attn=on",), {}, True),
+        ((), {}, True),
+        (("-fa", "off"), {"in_force_flash_attn": "off"}, False),
+        (("-c", "4096"), {}, False),  # nobody reports the context
+        (("--threads", "4"), {}, False),
+        ((), {"engine_build": "b2"}, False),
+    ],
+)
+def test_arms_of_which_nothing_differs_in_force_are_warned_of(make, args, facts, found):
+    other = in_force(make, args, "b", **facts)
+    assert [one.severity for one in nothing_differs([in_force(make), other])] == ["warning"] * found
+
+
+def test_two_running_servers_that_are_alike_are_a_note(make):
+    arms = [Arm(engine="external", url=f"http://127.0.0.1:{port}", model="m") for port in (1, 2)]
+    cases = [make.case(make.trial(), arm=arm, name=str(number)) for number, arm in enumerate(arms)]
+    assert [one.severity for one in nothing_differs(cases)] == ["note"]
+
+
+def test_what_differs_in_force_is_named(make):
+    other = in_force(make, name="b", in_force_flash_attn="off", engine_build="b2")
+    assert differences_in_force(in_force(make), other) == ["build b2, not b1", "flash attention off, not on"]

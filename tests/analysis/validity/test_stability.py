@@ -3,16 +3,21 @@
 import numpy as np
 import pytest
 
+from inferometer.analysis.same_requests import with_same_requests
 from inferometer.analysis.validity.stability import (
     drift,
     failures,
     gpu_state,
     machine_busy,
     not_warm,
+    other_requests,
+    resent_requests,
+    silence,
     too_few_trials,
     trial_findings,
 )
 from inferometer.core.record import Finding, TokenUsage
+from inferometer.metrics.rows import METRICS_BY_KEY
 
 
 def said(found) -> list[tuple[str, str]]:
@@ -290,3 +295,53 @@ def test_every_finding_is_a_sentence_with_something_to_do(make):
     found = [finding for check in checks for finding in check([case])]
     assert {finding.code for finding in found} >= {"throttled", "power-limit", "machine-busy", "gpu-busy", "failures"}
     assert all(finding.action.endswith((".", "?", ").")) and finding.message.endswith((".", "?")) for finding in found)
+
+
+@pytest.mark.parametrize(("again", "severities"), [(0, []), (1, ["note"]), (3, ["warning"])])
+def test_requests_that_were_sent_again_are_counted(make, again, severities):
+    records = [make.answer(i, resent=int(i < again)) for i in range(40)]
+    found = list(resent_requests([make.case(make.trial(records))]))
+    assert [one.severity for one in found] == severities
+    assert not found or f"{again} of 40 requests" in found[0].message
+
+
+def halves(make, failed: int, count: int = 100):
+    """Two arms of one trial; in the second one the last `failed` requests, which are slow, failed."""
+    slow = [make.answer(i, ttft_ms=500.0 if i >= count - failed else 50.0) for i in range(count)]
+    without = [make.failed(i) if i >= count - failed else one for i, one in enumerate(slow)]
+    return with_same_requests([make.case(make.trial(slow)), make.case(make.trial(without), name="b")])
+
+
+@pytest.mark.parametrize(("failed", "found"), [(0, []), (2, ["note"]), (3, ["warning"]), (60, ["warning"])])
+def test_arms_that_answered_other_requests_get_no_verdict_above_a_small_share(make, failed, found):
+    said_of = list(other_requests(halves(make, failed)))
+    assert [one.severity for one in said_of] == found
+    assert [one.withholds for one in said_of if one.severity == "warning"] == [("work", "latency")] * (failed > 2)
+
+
+def test_a_request_that_failed_in_one_arm_is_in_no_arm_s_latencies(make):
+    base, other = (arm.trials[0] for arm in halves(make, 2))
+    means = [METRICS_BY_KEY["mean_ttft_ms"].value(trial) for trial in (base, other)]
+    assert means == [pytest.approx(50.0)] * 2
+    assert METRICS_BY_KEY["completed"].value(base) == 100
+
+
+def test_failures_of_the_same_requests_are_not_other_requests(make):
+    records = [make.failed(i) if i < 5 else make.answer(i) for i in range(20)]
+    assert not list(other_requests([make.case(make.trial(records)), make.case(make.trial(records), name="b")]))
+
+
+@pytest.mark.parametrize(
+    ("ttft_ms", "found"),
+    [
+        ([50.0] * 9 + [8000.0], ["note"]),
+        ([50.0] * 5 + [3000.0] + [50.0] * 4, ["note"]),
+        ([50.0] * 9 + [2500.0], []),
+        ([4000.0] * 9 + [8000.0], []),  # a slow prefill
+        ([50.0, 50.0, 8000.0], []),
+    ],
+)
+def test_a_long_silence_is_shown_with_its_duration(make, ttft_ms, found):
+    said_of = list(silence([make.case(make.trial(make.of("ttft_ms", ttft_ms)))]))
+    assert [one.severity for one in said_of] == found
+    assert not found or f"{max(ttft_ms) / 1000:.1f} s" in said_of[0].message

@@ -11,8 +11,10 @@ from inferometer.analysis.validity.workload_equivalence import (
     common_length,
     degenerate_output,
     finish_reasons,
+    not_repeated,
     other_output,
     other_prompts,
+    same_prompts,
     token_totals,
 )
 from inferometer.core.record import Event, ServerTimings, TokenUsage
@@ -305,3 +307,41 @@ def test_the_gravest_come_first(make):
     severities = [one.severity for one in findings(cases)]
     assert severities == sorted(severities, key=["invalid", "warning", "note"].index)
     assert severities[0] == "invalid"
+
+
+def unlike(make, count: int, total: int = 20):
+    return make.trial([make.answer(i, text=f"other {i}, a longer text" if i < count else "") for i in range(total)])
+
+
+@pytest.mark.parametrize(
+    ("count", "concurrency", "found"),
+    [
+        (0, 1, []),
+        (2, 1, []),
+        (3, 1, ["not-repeated"]),
+        (10, 8, []),
+        (11, 8, ["not-repeated"]),
+        (20, None, ["not-repeated"]),
+    ],
+)
+def test_a_baseline_that_does_not_repeat_its_greedy_answers_is_warned_of(make, count, concurrency, found):
+    case = make.case(*make.as_trials(unlike(make, 0), unlike(make, count)), concurrency=concurrency)
+    assert [one.code for one in not_repeated([case, case])] == found
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_loops_and_other_outputs_are_found_in_every_trial(make, broken):
+    looping = make.trial(make.answers(text="the same words " * 40))
+    sound = [make.trial() for _ in range(3)]
+    case = make.case(*make.as_trials(*[looping if n == broken else one for n, one in enumerate(sound)]), name="b")
+    base = make.case(*make.as_trials(*sound))
+    assert ("invalid", "degenerate") in [(one.severity, one.code) for one in degenerate_output([base, case])]
+    assert "warning" in [one.severity for one in other_output([base, case])]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "found"),
+    [(["a"] * 10, True), (["a"] * 6 + list("bcdef"), True), (["a"] * 5 + list("bcdefg"), False), (["a", "a"], False)],
+)
+def test_a_plan_of_one_prompt_is_warned_of(make, prompts, found):
+    assert bool(list(same_prompts([make.case(make.trial(), prompts=prompts)]))) == found

@@ -96,6 +96,29 @@ def error_texts(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
                 )
 
 
+def reasoning_of_one_arm(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
+    """Answers that begin with reasoning, in an arm and not in the baseline, or the other way round."""
+    first, *others = cases
+    before = _reasoning_share(first)
+    for case in others:
+        share = _reasoning_share(case)
+        if None not in (before, share) and abs((share or 0) - (before or 0)) > thresholds.REASONING_SHARE:
+            yield case.finding(
+                "warning",
+                "reasoning",
+                f"{share:.0%} of its answers begin with reasoning, and {before:.0%} of those of {first.name}: its "
+                "first tokens are thoughts, not the answer.",
+                "Switch reasoning on or off in both arms.",
+            )
+
+
+def _reasoning_share(case: ArmTrials) -> float | None:
+    """None without an answer."""
+    known = [one.record.events for trial in case.done for one in trial.requests if one.record.ok]
+    begins = [any(event.kind == "reasoning" for event in events) for events in known]
+    return sum(begins) / len(begins) if begins else None
+
+
 def other_lengths(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
     """Answers that are much shorter or longer than the baseline's, prompt by prompt."""
     first, *others = cases
@@ -108,10 +131,14 @@ def other_lengths(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
             continue
         signs = [two > one for one, two in pairs if one != two]
         level = float(stats.binomtest(sum(signs), len(signs)).pvalue) if signs else 1.0
-        if level >= thresholds.LENGTH_LEVEL:
+        if level >= thresholds.LENGTH_LEVEL and not _all_far(pairs):
             continue
+        tokens_before, tokens_after = (
+            sum(one.output_tokens or 0 for one in trial.timings) for trial in (first.done[0], case.done[0])
+        )
+        same_tokens = tokens_before > 0 and abs(tokens_after / tokens_before - 1) <= thresholds.LENGTH_SAME_TOKENS
         yield case.finding(
-            "invalid",
+            "warning" if same_tokens else "invalid",
             "other-lengths",
             f"its answers have {100 * (after / before - 1):+.0f}% characters against {first.name} "
             f"({after} and {before}): speed at other work is not comparable.",
@@ -132,6 +159,14 @@ def _lengths(one: TrialView, other: TrialView) -> list[tuple[int, int]]:
 
 def _characters(events: Sequence[object]) -> int:
     return len(getattr(events, "text", ""))
+
+
+def _all_far(pairs: Sequence[tuple[int, int]]) -> bool:
+    """Whether each of a few answers differs in the same direction by more than the bound."""
+    ratios = [two / one if one else float("inf") for one, two in pairs]
+    return len(pairs) >= thresholds.LENGTH_LEAST_PROMPTS and (
+        min(ratios) > thresholds.LENGTH_RATIO or max(ratios) < 1 / thresholds.LENGTH_RATIO
+    )
 
 
 def _is_near(ratio: float) -> bool:

@@ -82,6 +82,40 @@ def settings_not_in_force(case: ArmTrials) -> Iterable[Finding]:
             )
 
 
+@for_each_arm
+def model_changed(case: ArmTrials) -> Iterable[Finding]:
+    """The model's or the draft's file was another one in a later trial."""
+    for what, names in _FILES.items():
+        by_trial = [_values(trial, names) for trial in case.done]
+        known = [values for values in by_trial if values]
+        if len({tuple(sorted(values.items())) for values in known}) > 1:
+            changed = [name for name in names if len({values.get(name) for values in known}) > 1]
+            only_time = all(name.endswith("changed_ns") for name in changed)
+            yield case.finding(
+                "warning" if only_time else "invalid",
+                "model-changed",
+                f"the file of its {what} changed between trials ({', '.join(changed)})"
+                + (": it was written again, with the same size and samples." if only_time else "."),
+                "Leave model files alone while a study runs, and measure again.",
+            )
+
+
+_FILES = {
+    "model": (
+        quantities.MODEL_BYTES, quantities.MODEL_CHANGED_NS, quantities.MODEL_HEAD_SHA256,
+        quantities.MODEL_SAMPLES_SHA256,
+    ),
+    "draft": (
+        quantities.DRAFT_BYTES, quantities.DRAFT_CHANGED_NS, quantities.DRAFT_HEAD_SHA256,
+        quantities.DRAFT_SAMPLES_SHA256,
+    ),
+}  # fmt: skip
+
+
+def _values(trial: TrialView, names: Iterable[str]) -> dict[str, str]:
+    return {name: value for name in names if (value := _fact(trial, name)) is not None}
+
+
 def _is_fewer(effective: str, requested: str) -> bool:
     """Whether effective layers such as `24/25` are fewer than requested: a number, or `all`."""
     on_gpu, _, total = effective.partition("/")

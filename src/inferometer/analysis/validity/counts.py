@@ -34,6 +34,16 @@ def refuted_numbers(case: ArmTrials) -> Iterable[Finding]:
     """Numbers of single requests that a known fact refutes (see `metrics.consistency`)."""
     requests = [request for trial in case.done for request in trial.requests]
     found = [one for request in requests for one in request.contradictions]
+    placeholder = _placeholder(case)
+    if placeholder:
+        found = [one for one in found if one.about != "prompt_tokens"]
+        yield case.finding(
+            "note",
+            "refuted-numbers",
+            f"{placeholder} prompt tokens are reported for every prompt: this is not a count, and it is left out.",
+            "",
+            withholds=("prompt_tokens",),
+        )
     for about, count in Counter(one.about for one in found).items():
         reason = next(one.reason for one in found if one.about == about)
         yield case.finding(
@@ -43,6 +53,16 @@ def refuted_numbers(case: ArmTrials) -> Iterable[Finding]:
             "The number is left out. Check the server's version and what stands between it and this client.",
             withholds=_WITHHELD_BY[about],
         )
+
+
+def _placeholder(case: ArmTrials) -> int | None:
+    """The one small number that the server reports for prompts of different lengths, instead of a count."""
+    requests = [one for trial in case.done for one in trial.requests if one.record.ok and one.asked]
+    counts = {one.record.usage.prompt_tokens if one.record.usage else None for one in requests}
+    sizes = {len(one.asked.prompt) for one in requests if one.asked}
+    count = counts.pop() if len(counts) == 1 else None
+    is_one = count is not None and 0 < count < thresholds.PLACEHOLDER_TOKENS and max(sizes) > 2 * min(sizes)
+    return count if is_one else None
 
 
 _WORDS = {
@@ -117,14 +137,14 @@ def _same_text(case: ArmTrials, other: str, found: TextCounts) -> Iterator[Findi
         return
     one, two = max(unlike, key=lambda pair: abs(pair[0] - pair[1]))
     where = "another trial" if other == case.name else other
-    yield case.finding(
-        "warning" if _scales_alike(found) else "invalid",
-        "other-tokenizer" if _scales_alike(found) else "counts-disagree",
+    said = (
         f"{len(unlike)} of {len(found.same)} answers of equal text have other numbers of tokens than in {where} "
-        f"({two} and {one} for the same text){_time(found)}.",
-        _CHARACTERS,
-        withholds=("output_tokens",),
+        f"({two} and {one} for the same text){_time(found)}."
     )
+    if _scales_alike(found):
+        yield case.finding("warning", "other-tokenizer", said, _CHARACTERS, withholds=("output_tokens",))
+    else:
+        yield case.finding("invalid", "counts-disagree", said, _CHARACTERS, withholds=("output_tokens",))
 
 
 def _scales_alike(found: TextCounts) -> bool:
@@ -145,10 +165,21 @@ def _input_work(first: ArmTrials, case: ArmTrials, found: TextCounts) -> Iterato
     of_all = f"{len(far)} of {len(found.prompts)} prompts"
     said = f"{of_all} have other numbers of tokens than in {first.name} ({two} and {one})"
     line = _line(found.prompts)
-    if line is not None and not _near(line[0], 1.05) and line[1] < 0.1:
+    if line is not None and not _near(line[0], 1.05) and line[1] < thresholds.COUNTS_LINE_RESIDUAL and not _capped(far):
         yield _other_tokenizer(first, case, found, f"{line[0]:.2f} × the tokens for the same prompts")
         return
     less = two < one
+    if not less and max(after - before for before, after in far) - min(after - before for before, after in far) <= (
+        thresholds.TEMPLATE_TOKENS
+    ):
+        yield case.finding(
+            "warning",
+            "other-input",
+            f"{said}: it read about {two - one} tokens more of every prompt, as a chat template adds.",
+            "Compare the chat templates of the two: one of them adds text.",
+            withholds=("work", "prompt_tokens"),
+        )
+        return
     yield case.finding(
         "invalid",
         "other-input",
@@ -224,13 +255,20 @@ _KINDS = {
 
 
 def _line(pairs: Sequence[tuple[int, int]]) -> tuple[float, float] | None:
-    """Slope, and relative residual, of the second count over the first; None where prompts are too alike in length."""
+    """Slope, and relative residual of nine in ten prompts, of the second count over the first; None where prompts are
+    too alike in length."""
     table: Floats = np.array(pairs, np.float64)
     one, two = table[:, 0], table[:, 1]
     if len(pairs) < 3 or one.max() - one.min() < thresholds.TEMPLATE_TOKENS:
         return None
     slope, intercept = np.polyfit(one, two, 1)
-    return float(slope), float(np.median(np.abs(two - (slope * one + intercept)) / np.maximum(two, 1)))
+    return float(slope), float(np.percentile(np.abs(two - (slope * one + intercept)) / np.maximum(two, 1), 90))
+
+
+def _capped(far: Sequence[tuple[int, int]]) -> bool:
+    """Whether long prompts of different lengths all have one number of tokens: the context's limit."""
+    ones, twos = zip(*far, strict=True)
+    return len(far) > 1 and max(twos) - min(twos) <= 2 and max(ones) - min(ones) > thresholds.TEMPLATE_TOKENS // 2
 
 
 def _near(ratio: float, bound: float) -> bool:

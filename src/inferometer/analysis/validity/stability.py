@@ -2,16 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from statistics import fmean, median
 
 import msgspec
 import numpy as np
 
 from inferometer.analysis import thresholds
+from inferometer.analysis.same_requests import failed_requests
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.analysis.validity.interleaved import cpu_of_waiting
 from inferometer.core import quantities
-from inferometer.core.record import Finding, Sample
+from inferometer.core.record import Finding, RequestRecord, Sample
 from inferometer.metrics.measures import RequestView, TrialView
 from inferometer.metrics.request_measures import cached_tokens
 from inferometer.metrics.rows import METRICS_BY_KEY
@@ -294,6 +296,76 @@ def failures(case: ArmTrials) -> Iterable[Finding]:
         + (f". First error: {shown}." if shown else "."),
         "The remaining requests had a less loaded server. Fix the cause, or reduce the load.",
     )
+
+
+def other_requests(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
+    """Requests that failed in this arm and not in the baseline, or the reverse, in the same trial."""
+    first, *others = arms
+    base = {trial.trial.number: trial for trial in first.done}
+    for case in others:
+        pairs = [(base[trial.trial.number], trial) for trial in case.done if trial.trial.number in base]
+        total = sum(len(trial.requests) for _, trial in pairs)
+        if case.plan != first.plan or not total:
+            continue
+        unlike = sum(len(failed_requests(one) ^ failed_requests(other)) for one, other in pairs)
+        many = unlike > thresholds.OTHER_REQUESTS_SHARE * total
+        if unlike:
+            yield case.finding(
+                "warning" if many else "note",
+                "other-requests",
+                f"{unlike} of {total} requests failed in it or in {first.name}, and not in both: "
+                + ("the arms answered other requests." if many else "they are in neither arm's latencies."),
+                "Fix the failures: totals of the rest are not rates of a server that answers everything."
+                if many
+                else "",
+                withholds=("work", "latency") if many else (),
+            )
+
+
+@for_each_arm
+def silence(case: ArmTrials) -> Iterable[Finding]:
+    """A time in which the server sent nothing, with requests under way, far longer than its requests usually wait."""
+    for trial in case.done:
+        waits = [max(pauses) for request in trial.requests if (pauses := _pauses_s(request.record))]
+        longest = max(waits, default=0.0)
+        if len(waits) < thresholds.SILENCE_LEAST_REQUESTS or longest < thresholds.SILENCE_S:
+            continue
+        if longest > thresholds.SILENCE_RATIO * median(waits):
+            count = sum(wait > thresholds.SILENCE_RATIO * median(waits) for wait in waits)
+            yield case.finding(
+                "note",
+                "silence",
+                f"the server sent nothing for {longest:.1f} s in {count} of {len(waits)} requests; usually the longest "
+                f"pause of a request is {median(waits):.2g} s.",
+                "Look at the server's log at that time: a model that was unloaded, memory that ran out, another job.",
+                trial.trial.number,
+            )
+
+
+def _pauses_s(record: RequestRecord) -> list[float]:
+    """From the sending to the first event, between events, and to the end, in s."""
+    if record.sent_ns is None:
+        return []
+    times = [record.sent_ns, *(event.at_ns for event in record.events), record.done_ns]
+    return [(after - before) / 1e9 for before, after in pairwise(times)]
+
+
+@for_each_arm
+def resent_requests(case: ArmTrials) -> Iterable[Finding]:
+    """Requests that were sent twice, because the server closed the connection as they came."""
+    records = [request.record for trial in case.done for request in trial.requests]
+    again = sum(record.resent > 0 for record in records)
+    if again:
+        many = again > thresholds.RESENT_SHARE * len(records)
+        yield case.finding(
+            "warning" if many else "note",
+            "resent",
+            f"{again} of {len(records)} requests were sent again, because the server closed their connection at once. "
+            "Their times begin with the first sending.",
+            "The server or a proxy before it drops connections under load: see its log and its keep-alive limits."
+            if many
+            else "",
+        )
 
 
 @for_each_arm

@@ -10,6 +10,8 @@ import msgspec
 from inferometer.analysis import thresholds
 from inferometer.analysis.degenerate import defect
 from inferometer.analysis.validity.arm_trials import ArmTrials
+from inferometer.analysis.validity.caching import cache_advice
+from inferometer.core import quantities
 from inferometer.core.record import OUTPUT_KINDS, Finding, RequestRecord
 from inferometer.core.request import Message, Request
 from inferometer.core.spec import Sampling
@@ -45,6 +47,20 @@ def other_prompts(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
                 f"its sampling differs from {first.name}'s: {_sampling_difference(case.sampling, first.sampling)}.",
                 "Use the same `sampling:` for both, unless you want to compare it.",
             )
+
+
+def same_prompts(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
+    """Plans in which one prompt comes again and again: a prefix cache answers it, and it is one sample of the work."""
+    prompts = Counter(request.messages for request in arms[0].requests.values())
+    most, total = max(prompts.values(), default=0), prompts.total()
+    if most >= thresholds.SAME_PROMPTS_LEAST and most > thresholds.SAME_PROMPTS_SHARE * total:
+        yield Finding(
+            "warning",
+            "same-prompts",
+            f"{most} of {total} prompts are the same text: a prefix cache answers them, and intervals cover this one "
+            "prompt only.",
+            "Use a data set with different prompts.",
+        )
 
 
 def _work(request: Request) -> tuple[tuple[Message, ...], int | None]:
@@ -119,12 +135,11 @@ def other_output(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
     first, *others = arms
     if not others or not first.done or not _is_greedy(first.sampling):
         return
-    baseline, *repeats = first.done
-    control = agreement(baseline, repeats[-1]) if repeats else None
+    control = least_agreement(first.done[:1], first.done[1:])
     for case in others:
         if case.plan != first.plan or not case.done or not _is_greedy(case.sampling):
             continue
-        found = agreement(baseline, case.done[0])
+        found = least_agreement(first.done[:1], case.done)
         if found is None:
             continue
         control_text = "" if control is None else f" ({first.name} between two trials: {control.text})"
@@ -141,6 +156,35 @@ def other_output(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
             if worse
             else "",
         )
+
+
+def not_repeated(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
+    """A baseline whose greedy answers differ between its own trials."""
+    first = arms[0]
+    if not _is_greedy(first.sampling):
+        return
+    found = least_agreement(first.done[:1], first.done[1:])
+    least = 1 - thresholds.OUTPUT_SHARE if first.concurrency == 1 else thresholds.REPEAT_SHARE
+    if found is not None and found.share < least:
+        yield first.finding(
+            "warning",
+            "not-repeated",
+            f"only {found.text} of its greedy answers are the same in another trial. {found.first_difference}",
+            "Its answers say nothing about another arm's. Check that the server uses temperature 0, one model and one "
+            "build.",
+        )
+
+
+def least_agreement(baselines: Sequence[TrialView], trials: Sequence[TrialView]) -> "Agreement | None":
+    """The lowest agreement of any of `trials` with any of `baselines`; None if nothing can be compared."""
+    found = [agreement(one, other) for one in baselines for other in trials if not _other_prefixes(one, other)]
+    return min((one for one in found if one is not None), key=lambda one: one.share, default=None)
+
+
+def _other_prefixes(one: TrialView, other: TrialView) -> bool:
+    """Whether the prompts began with a number against a prefix cache: then greedy answers may differ."""
+    facts = [fact for trial in (one, other) for fact in trial.trial.facts]
+    return any(fact.name == quantities.PREFIX_CACHE and fact.value == "prefix" for fact in facts)
 
 
 class Agreement(msgspec.Struct, frozen=True):
@@ -211,10 +255,10 @@ def degenerate_output(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
     """Arms with many broken answers, or with more broken answers than another arm."""
     counts: dict[str, tuple[int, int]] = {}  # broken and sound answers
     for case in arms:
-        kinds = Counter(kind for trial in case.done[:1] for r in trial.requests if (kind := _defect(r, case)))
-        answers = sum(r.record.ok for trial in case.done[:1] for r in trial.requests)
-        if not answers:
+        found = [_defects(trial, case) for trial in case.done if any(r.record.ok for r in trial.requests)]
+        if not found:
             continue
+        kinds, answers = max(found, key=lambda one: one[0].total() / one[1])  # the worst trial
         counts[case.name] = (kinds.total(), answers - kinds.total())
         if kinds.total() / answers > thresholds.DEGENERATE_SHARE:
             by_kind = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
@@ -240,6 +284,12 @@ def degenerate_output(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
                 "Find out why this arm's answers are broken before you compare its speed.",
                 name,
             )
+
+
+def _defects(trial: TrialView, case: ArmTrials) -> tuple[Counter[str], int]:
+    """Kinds of broken answers of a trial, and its number of answers."""
+    kinds = Counter(kind for request in trial.requests if (kind := _defect(request, case)))
+    return kinds, sum(request.record.ok for request in trial.requests)
 
 
 def _defect(request: RequestView, case: ArmTrials) -> str:
@@ -286,8 +336,7 @@ def cache_helped(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
             "cache-helped",
             f"{share:.0%} of its prompt tokens came from the prefix cache, beyond what the prompts share"
             + (". Other arms had to process them." if is_unequal else "."),
-            "Restart the engine for each trial (`restart: always`), or disable its prefix cache "
-            "(llama.cpp: `sampling: {extra_body: {cache_prompt: false}}`; vLLM: --no-enable-prefix-caching).",
+            cache_advice(case),
         )
 
 

@@ -1,0 +1,68 @@
+"""The first error of a failed engine's log, which may be far above the log's end."""
+
+from pathlib import Path
+
+import pytest
+
+from inferometer.engines.failure_log import first_error
+
+VLLM = (
+    """INFO 11-28 10:00:00 [config.py:1] error_rate=0 retries=0
+(EngineCore_DP0 pid=91) ERROR 11-28 10:00:01 [core.py:700] EngineCore failed to start.
+(EngineCore_DP0 pid=91) ERROR 11-28 10:00:01 [core.py:700] Traceback (most recent call last):
+(EngineCore_DP0 pid=91) ERROR 11-28 10:00:01 [core.py:700]     raise ValueError(
+(EngineCore_DP0 pid=91) ERROR 11-28 10:00:01 [core.py:700] ValueError: To serve at least one request, 8 GiB are needed
+"""
+    + "(APIServer pid=1)   File launcher.py\n" * 200
+    + """(APIServer pid=1) Traceback (most recent call last):
+(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
+"""
+)
+CHAINED = """Traceback (most recent call last):
+  File "a.py", line 1, in load
+KeyError: 'rope_scaling'
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "b.py", line 2, in main
+app.errors.StartError: cannot start
+"""
+OOM = "I warming up\ntorch.OutOfMemoryError: CUDA out of memory. Tried 2 GiB\n" + "frame\n" * 99 + "E exit 1\n"
+LLAMA = """llama_model_loader: loaded meta data
+llama_model_load: error loading model: missing tensor 'blk.0'
+main: exiting due to model loading error
+"""
+GO = (
+    "time=10:00 level=INFO msg=start\npanic: runtime error: index out of range [3]\n\ngoroutine 1 [running]:\n"
+    + "x.go:1\n" * 40
+)
+RUST = "thread 'main' panicked at src/main.rs:4:5:\ncalled `Option::unwrap()` on a `None` value\n"
+CPP = "load\nterminate called after throwing an instance of 'std::runtime_error'\n  what():  no kernel image\nAborted\n"
+USAGE = "usage: server [-h]\nserver: error: unrecognized arguments: --speed\n"
+LEVELS = "2026-11-28 INFO up\n2026-11-28 ERROR cannot read config.json\n2026-11-28 ERROR stopping\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        (VLLM, "ValueError: To serve at least one request, 8 GiB are needed"),
+        (CHAINED, "KeyError: 'rope_scaling'"),
+        (OOM, "CUDA out of memory"),
+        (LLAMA, "error loading model: missing tensor 'blk.0'"),
+        (GO, "panic: runtime error: index out of range [3]"),
+        (RUST, "called `Option::unwrap()` on a `None` value"),
+        (CPP, "what():  no kernel image"),
+        (USAGE, "unrecognized arguments: --speed"),
+        (LEVELS, "cannot read config.json"),
+    ],
+)
+def test_the_root_cause_is_the_first_error(tmp_path: Path, log: str, cause: str):
+    (tmp_path / "log").write_text("old start: ValueError: of the start before\n" + log)
+    assert cause in first_error(tmp_path / "log", from_byte=43)
+
+
+@pytest.mark.parametrize("log", ["", "INFO 0 errors\nINFO retrying after ConnectionError: refused\n", "ready\n"])
+def test_a_log_without_an_error_has_no_first_error(tmp_path: Path, log: str):
+    (tmp_path / "log").write_text(log)
+    assert first_error(tmp_path / "log") == ""

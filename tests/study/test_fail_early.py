@@ -1,0 +1,93 @@
+"""What is known to be wrong is reported before an engine starts, once, and blocks no later run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inferometer.base.errors import InferometerError, RequestWrong
+from inferometer.core.schedule import Closed
+from inferometer.core.spec import Arm, Spec
+from inferometer.core.workload_settings import Builtin, WorkloadSettings
+from inferometer.results.read import read_study
+from inferometer.study.loop import run_study
+from inferometer.study.progress import TrialBegan
+from inferometer.testing.scripted_server import ScriptedServer, inference_server
+from inferometer.workloads.custom import Custom
+from inferometer.workloads.sharegpt import ShareGpt
+
+GONE = Arm(engine="external", url="http://127.0.0.1:9", model="none", ready_timeout_s=0.1)
+DIES = Arm(engine="command", command=("sh", "-c", "echo 'ValueError: no such layer' >&2; exit 1", "{port}"))
+
+
+@pytest.fixture
+def server() -> Iterator[Arm]:
+    with ScriptedServer(inference_server(10)) as server:
+        yield Arm(engine="external", url=server.url, model="scripted")
+
+
+def spec(arms: dict[str, Arm], workload: WorkloadSettings | None = None, trials: int = 3) -> Spec:
+    workload = workload or Builtin(num_prompts=2, max_tokens=10)
+    return Spec(arms=arms, workload=workload, schedule=Closed(1), tokenizer="none", trials=trials)
+
+
+def begun(spec: Spec, folder: Path, *, resume: bool = False) -> list[tuple[str, int]]:
+    return [(one.arm, one.number) for one in run_study(spec, folder, resume=resume) if isinstance(one, TrialBegan)]
+
+
+def refused(spec: Spec, folder: Path) -> str:
+    with pytest.raises(RequestWrong) as wrong:
+        begun(spec, folder)
+    assert not (folder / "study.db").exists()
+    return str(wrong.value)
+
+
+def test_all_wrong_arms_are_named_at_once(server: Arm, tmp_path: Path):
+    one = Arm(engine="command", command=("no-such-program", "{port}"))
+    other = Arm(engine="llama-server", model="missing.gguf", binary="no-such-server")
+    said = refused(spec({"good": server, "one": one, "other": other}), tmp_path / "s")
+    assert ("arms.one: " in said, "arms.other: " in said, "good" in said) == (True, True, False)
+
+
+@pytest.mark.parametrize("content", [None, "[]", "not JSON", '[{"conversations": []}]'])
+@pytest.mark.parametrize("kind", [ShareGpt, Custom])
+def test_a_data_set_without_prompts_is_refused_before_an_engine_starts(
+    kind: type[ShareGpt | Custom], content: str | None, server: Arm, tmp_path: Path
+):
+    path = tmp_path / "data.json"
+    if content is not None:
+        path.write_text(content)
+    assert str(path.name) in refused(spec({"a": server}, kind(str(path))), tmp_path / "s") or content == "[]"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"context": 256}, {"args": ("-c", "200")}, {"args": ("--max-model-len=256",)}],
+    ids=["field", "-c", "vLLM"],
+)
+def test_a_context_below_the_longest_request_is_refused(fields: dict[str, object], server: Arm, tmp_path: Path):
+    arm = Arm("command", command=("sh", "{port}"), **fields)  # pyright: ignore[reportArgumentType] # fields of Arm
+    said = refused(spec({"a": arm}, Builtin(2, max_tokens=256)), tmp_path / "s")
+    assert "cannot hold the longest request, which asks for 256 output tokens" in said
+
+
+@pytest.mark.parametrize("broken", [GONE, DIES], ids=["nothing there", "process ends"])
+def test_an_engine_that_does_not_start_is_started_once(broken: Arm, server: Arm, tmp_path: Path):
+    numbers = begun(spec({"good": server, "broken": broken}), tmp_path / "s")
+    assert [number for name, number in numbers if name == "broken"] == [1]
+    assert [number for name, number in numbers if name == "good"] == [1, 2, 3]
+
+
+def test_a_failed_start_does_not_block_the_folder(server: Arm, tmp_path: Path):
+    begun(spec({"a": GONE}), tmp_path / "s")
+    assert begun(spec({"a": server}, trials=1), tmp_path / "s") == [("a", 1)]
+    with pytest.raises(RequestWrong, match="already holds a study"):
+        begun(spec({"a": server}, trials=1), tmp_path / "s")
+
+
+def test_a_resumed_study_may_have_more_trials(server: Arm, tmp_path: Path):
+    begun(spec({"a": server}, trials=1), tmp_path / "s")
+    assert begun(spec({"a": server}, trials=3), tmp_path / "s", resume=True) == [("a", 2), ("a", 3)]
+    assert read_study(tmp_path / "s").spec.trials == 3
+    with pytest.raises(InferometerError, match="different spec"):
+        begun(spec({"a": server}, Builtin(3, 10), trials=4), tmp_path / "s", resume=True)

@@ -1,0 +1,119 @@
+"""A server that runs already and keeps prompts: an earlier trial must not help the next one, nor a study run again."""
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inferometer.analysis.comparison import Comparison
+from inferometer.core.schedule import Closed
+from inferometer.core.spec import Arm, Spec
+from inferometer.core.workload_settings import Builtin
+from inferometer.results.study_comparison import comparison_of
+from inferometer.study.loop import run_study
+from inferometer.testing.scripted_server import Received, ScriptedServer, Step, Wait, chat_stream, whole
+
+FRESH_S = 0.12
+
+
+def prompt_of(body: dict[str, Any]) -> str:
+    return json.dumps([body.get("messages") or body.get("prompt"), body.get("cache_salt")])
+
+
+def serving(
+    key: Callable[[dict[str, Any]], str | None], gets: dict[str, str] | None = None
+) -> Callable[[Received], Iterable[Step]]:
+    """A server that takes FRESH_S for a prompt whose `key` it has not seen; None: it takes it always."""
+    seen: set[str] = set()
+
+    def answer(request: Received) -> Iterable[Step]:
+        if request.path == "/flush_cache":
+            seen.clear()
+            return [whole(200, "{}")]
+        if request.method == "GET":
+            found = {"/v1/models": '{"data": [{"id": "m"}]}', **(gets or {})}.get(request.path)
+            return [whole(404, "{}") if found is None else whole(200, found)]
+        name = key(request.body)
+        wait_s = 0.002 if name in seen else FRESH_S
+        seen.update([name] if name is not None else [])
+        if request.body.get("stream"):
+            return chat_stream([" a", " b", " c"], wait_s, 0.001)
+        said = {"message": {"role": "assistant", "content": "a"}, "index": 0, "finish_reason": "length"}
+        return [Wait(wait_s), whole(200, json.dumps({"choices": [said], "usage": {"completion_tokens": 1}}))]
+
+    return answer
+
+
+def llama_cpp_key(body: dict[str, Any]) -> str | None:
+    return prompt_of(body) if body.get("cache_prompt", True) else None
+
+
+def measured(url: str, folder: Path, trials: int = 3) -> Comparison:
+    spec = Spec(
+        arms={"a": Arm(engine="external", url=url, model="m")},
+        workload=Builtin(num_prompts=4, max_tokens=3),
+        schedule=Closed(1),
+        tokenizer="none",
+        trials=trials,
+    )
+    list(run := run_study(spec, folder))
+    assert run.study is not None
+    return comparison_of([run.study], "inferometer")
+
+
+SERVERS = {
+    "reports nothing": (prompt_of, {}),
+    "llama.cpp": (llama_cpp_key, {"/props": '{"build_info": "b1", "total_slots": 1}'}),
+    "vLLM": (prompt_of, {"/version": '{"version": "0.10.1"}'}),
+    "old vLLM": (lambda body: json.dumps(body["messages"]), {"/version": '{"version": "0.6.5"}'}),
+    "SGLang": (prompt_of, {"/server_info": '{"version": "0.5.0"}'}),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_no_trial_is_helped_by_an_earlier_one_nor_is_a_second_study(name: str, tmp_path: Path):
+    key, gets = SERVERS[name]
+    with ScriptedServer(serving(key, gets)) as server:
+        for folder in ("first", "second"):
+            found = measured(server.url, tmp_path / folder, trials=2)
+            (row,) = (row for row in found.rows if row.metric == "median_ttft_ms")
+            assert (row.estimates["a"].low or row.estimates["a"].value or 0) > 0
+            assert (row.values["a"] or 0) >= 1000 * FRESH_S
+            assert not [one for one in found.findings if "cache" in one.code and one.severity != "note"]
+
+
+def test_a_server_without_a_cache_gets_the_prompts_as_they_are(tmp_path: Path):
+    with ScriptedServer(serving(lambda _: None)) as server:
+        found = measured(server.url, tmp_path / "s", trials=1)
+        streamed = [one.body for one in server.received if one.body.get("stream")]
+    assert not any("Request set" in prompt_of(body) or "cache_salt" in body for body in streamed)
+    assert not [one for one in found.findings if "cache" in one.code]
+
+
+def test_a_cache_that_the_probe_cannot_see_makes_the_trials_invalid(tmp_path: Path):
+    """One that keeps only what was streamed."""
+
+    def key(body: dict[str, Any]) -> str | None:
+        return prompt_of(body) if body.get("stream") else None
+
+    with ScriptedServer(serving(key)) as server:
+        found = measured(server.url, tmp_path / "s")
+    assert [(one.severity, one.code) for one in found.findings if "cache" in one.code] == [("invalid", "cache-differs")]
+
+
+def test_a_slow_first_request_is_not_a_cache(tmp_path: Path):
+    began: list[float] = []
+
+    inner = serving(lambda _: "warm" if len(began) > 1 else None)
+
+    def answer(request: Received) -> Iterable[Step]:
+        if request.body.get("stream"):
+            began.append(time.monotonic())
+        return inner(request)
+
+    with ScriptedServer(answer) as server:
+        found = measured(server.url, tmp_path / "s")
+    assert not [one for one in found.findings if "cache" in one.code]
