@@ -125,9 +125,10 @@ def test_the_arms_of_a_round_get_the_same_prefix_unless_they_share_a_server():
         name: Arm(engine="external", url=f"http://{host}", model="m") for name, host in zip("abc", "xxy", strict=True)
     }
     spec = Spec(arms=arms, workload=Builtin())
-    first = {name: prompt_number(spec, name, 1) for name in arms}
+    first = {name: prompt_number(spec, name, 1, 5) for name in arms}
     assert first["a"] == first["c"] != first["b"]
-    assert prompt_number(spec, "a", 2) != first["a"]
+    assert prompt_number(spec, "a", 2, 5) != first["a"]
+    assert prompt_number(spec, "a", 1, 6) != first["a"]
 
 
 def test_the_probe_sends_what_the_load_sends(tmp_path: Path):

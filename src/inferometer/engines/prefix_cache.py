@@ -45,7 +45,7 @@ class CacheTreatment(msgspec.Struct, frozen=True):
 
 
 def treatment(arm: Arm, endpoint: Endpoint, sampling: Sampling, nonce: random.Random, number: int) -> CacheTreatment:
-    """Of a trial that begins on a server that runs already; nothing for an engine that starts for the trial. `number`: of
+    """Of a trial that begins on a server that runs already; nothing for an engine that starts for it. `number`: of
     9 digits, with which the prompts begin on a server that keeps them; arms that are compared need the same one."""
     if not arm.runs_already:
         return CacheTreatment()

@@ -54,6 +54,7 @@ class StudyResources(msgspec.Struct, frozen=True):
     engines: EnginePool
     interrupts: Interrupts
     redactor: Redactor
+    run_id: int = msgspec.field(default_factory=lambda: random.SystemRandom().getrandbits(64))
 
 
 class TrialTask(msgspec.Struct, frozen=True):
@@ -160,7 +161,7 @@ class RunningTrial:
                     endpoint,
                     study.spec.sampling,
                     nonce,
-                    prompt_number(study.spec, task.arm_name, task.number),
+                    prompt_number(study.spec, task.arm_name, task.number, study.run_id),
                 )
                 self._recorder.facts += cache.facts
                 session = self._session(endpoint, workers, watch, cache.extra_body)
@@ -226,17 +227,14 @@ class RunningTrial:
         self._recorder.set_our_tokens(counts)
 
 
-_STUDY_RUN = random.SystemRandom().getrandbits(64)
-"""Differs each time the program runs: a server may still keep the prompts of an earlier run."""
-
-
-def prompt_number(spec: Spec, arm_name: str, trial: int) -> int:
+def prompt_number(spec: Spec, arm_name: str, trial: int, run_id: int) -> int:
     """The number of 9 digits with which a trial's prompts begin where a server keeps prompts.
 
     The arms of a round get the same number, so that they process the same prompts. Arms that share a server get
-    different numbers, because the second one would find the first one's prompts in the cache.
+    different numbers, because the second one would find the first one's prompts in the cache. `run_id` differs each
+    time a study runs: the server may still keep the prompts of the time before.
     """
     url = spec.arms[arm_name].url
     before = list(spec.arms).index(arm_name)
     sharing = sum(arm.url == url for arm in list(spec.arms.values())[:before])
-    return random.Random(f"{_STUDY_RUN} {trial} {sharing}").randrange(10**8, 10**9)
+    return random.Random(f"{run_id} {trial} {sharing}").randrange(10**8, 10**9)

@@ -82,7 +82,7 @@ def token_totals(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
         if not base or total is None:
             continue
         percent = 100 * (total - base) / base
-        unseen = thresholds.COUNTS_SAME_TEXT_TOKENS * len(first.requests)  # an end token is counted or not
+        unseen = thresholds.COUNTS_SAME_TEXT_TOKENS * max(len(trial.timings) for trial in case.done)  # end tokens
         if abs(percent) > thresholds.TOKEN_TOTALS_PERCENT and abs(total - base) > unseen:
             yield case.finding(
                 "warning",
