@@ -2,6 +2,7 @@
 
 import pytest
 
+from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.readers import read
 
 COMPARED = """| | A | B | Change |
@@ -14,6 +15,10 @@ RATES = """| model | size | params | backend | ngl | test | master t/s | branch 
 | llama 7B Q4_0 | 3.56 GiB | 6.74 B | CUDA | 99 | pp512 | 100.00 ± 1.00 | 120.00 ± 2.00 | 1.20 |
 | llama 7B Q4_0 | 3.56 GiB | 6.74 B | CUDA | 99 | tg128 | 10.00 ± 0.10 | 12.00 ± 0.10 | 1.20 |
 """
+
+
+def _runs(text: str) -> list[ForeignRun]:
+    return list(read(text, "post") or ())
 
 
 def test_each_column_of_a_comparison_is_a_run_of_unknown_definitions():

@@ -319,7 +319,7 @@ def test_draft_rows_come_from_the_servers_timings():
     assert values["drafted_tokens"] == 120
     assert values["accepted_tokens"] == 70
     assert values["acceptance_rate_percent"] == pytest.approx(58.3333, abs=1e-3)
-    assert values["mean_accepted_length"] == 2.4  # 120 / 50
+    assert values["mean_accepted_length"] == pytest.approx(619 / 549)  # (120 + 499) tokens in (50 + 499) steps
 
 
 def test_without_drafting_the_draft_rows_are_unknown():

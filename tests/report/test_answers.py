@@ -3,7 +3,7 @@
 import pytest
 
 from inferometer.core.request import user_request
-from inferometer.report.page.answers import (
+from inferometer.report.page.answer_texts import (
     BEFORE_CHARS,
     MOST_CHARS,
     MOST_FAILED,

@@ -10,10 +10,11 @@ import pytest
 
 from inferometer.analysis.comparison import Comparison
 from inferometer.core.schedule import Closed
-from inferometer.core.spec import Arm, Spec
+from inferometer.core.spec import Arm, Sampling, Spec
 from inferometer.core.workload_settings import Builtin
 from inferometer.results.study_comparison import comparison_of
 from inferometer.study.loop import run_study
+from inferometer.study.trial import prompt_number
 from inferometer.testing.scripted_server import Received, ScriptedServer, Step, Wait, chat_stream, whole
 
 FRESH_S = 0.12
@@ -94,10 +95,10 @@ def test_a_server_without_a_cache_gets_the_prompts_as_they_are(tmp_path: Path):
 
 
 def test_a_cache_that_the_probe_cannot_see_makes_the_trials_invalid(tmp_path: Path):
-    """One that keeps only what was streamed."""
+    """One that keeps only prompts with answers of several tokens."""
 
     def key(body: dict[str, Any]) -> str | None:
-        return prompt_of(body) if body.get("stream") else None
+        return prompt_of(body) if body.get("max_tokens") != 1 else None
 
     with ScriptedServer(serving(key)) as server:
         found = measured(server.url, tmp_path / "s")
@@ -110,10 +111,37 @@ def test_a_slow_first_request_is_not_a_cache(tmp_path: Path):
     inner = serving(lambda _: "warm" if len(began) > 1 else None)
 
     def answer(request: Received) -> Iterable[Step]:
-        if request.body.get("stream"):
+        if request.body.get("max_tokens", 1) > 1:
             began.append(time.monotonic())
         return inner(request)
 
     with ScriptedServer(answer) as server:
         found = measured(server.url, tmp_path / "s")
     assert not [one for one in found.findings if "cache" in one.code]
+
+
+def test_the_arms_of_a_round_get_the_same_prefix_unless_they_share_a_server():
+    arms = {
+        name: Arm(engine="external", url=f"http://{host}", model="m") for name, host in zip("abc", "xxy", strict=True)
+    }
+    spec = Spec(arms=arms, workload=Builtin())
+    first = {name: prompt_number(spec, name, 1, 5) for name in arms}
+    assert first["a"] == first["c"] != first["b"]
+    assert prompt_number(spec, "a", 2, 5) != first["a"]
+    assert prompt_number(spec, "a", 1, 6) != first["a"]
+
+
+def test_the_probe_sends_what_the_load_sends(tmp_path: Path):
+    with ScriptedServer(serving(prompt_of)) as server:
+        spec = Spec(
+            arms={"a": Arm(engine="external", url=server.url, model="m")},
+            workload=Builtin(num_prompts=1, max_tokens=3),
+            sampling=Sampling(extra_body={"priority": 7}),
+            schedule=Closed(1),
+            tokenizer="none",
+            trials=1,
+        )
+        list(run_study(spec, tmp_path / "s"))
+        posted = [one.body for one in server.received if one.method == "POST" and "messages" in one.body]
+    assert len(posted) > 3
+    assert all(body["stream"] and body["priority"] == 7 for body in posted)

@@ -104,7 +104,7 @@ other loads, and what is left may be the easier part."""
 SILENCE_S = 3.0
 SILENCE_RATIO = 5.0
 SILENCE_LEAST_REQUESTS = 4
-"""A pause of 3 s and five times the usual longest one of a request: the prefill of a long prompt is no such pause."""
+"""A pause of 3 s and five times the usual longest one of a request: the prefill of a long prompt is shorter."""
 
 RESENT_SHARE = 0.05
 """Share of requests that were sent again: a server that closes idle connections meets a request on its way now and
@@ -160,7 +160,7 @@ LENGTH_LEVEL = 0.01
 LENGTH_SAME_TOKENS = 0.1
 LENGTH_LEAST_PROMPTS = 4
 """Answers of three quarters of the length, prompt by prompt and not by chance (a sign test at 1%): another quantisation
-changes words, not by a third how much is said."""
+changes words, but not a third of the length."""
 
 STREAM_LEAST_TOKENS = 8
 STREAM_SHARE = 0.2

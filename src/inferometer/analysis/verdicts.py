@@ -184,8 +184,10 @@ def with_definition_marks(rows: Sequence[ComparisonRow]) -> tuple[tuple[Comparis
 
 
 def _suppressed(metric: Metric, found: Difference, findings: Sequence[Finding]) -> str:
-    """Why the findings suppress this verdict; "" if none does. A finding about an arm suppresses its verdicts: of the
-    rows that rest on what it withholds, or of all rows if it is invalid and names none."""
+    """Why the findings suppress this verdict; "" if none does.
+
+    A finding suppresses the verdicts of the arm it names: of the rows that rest on what it withholds, or of all rows if
+    it is invalid and names none."""
     inputs = inputs_of(metric.key, metric.group)
     codes = {
         finding.code

@@ -109,8 +109,8 @@ class Engine(Protocol):
     ServerUnusable if an answer violates the API; and, at the end of the block, EngineDied if the server had ended by
     itself. `on_spawn` is called for each root process that the engine starts. The request for that token has the
     fields of the load's requests (`sampling`), and the Endpoint names those that the server refused. Model names in
-    `arm` are paths of local files. `facts_at_end` is called after the block, when the log is complete, and returns the facts that were not yet
-    known when the endpoint was yielded.
+    `arm` are paths of local files. `facts_at_end` is called after the block, when the log is complete, and returns the
+    facts that were not yet known when the endpoint was yielded.
     """
 
     description: ClassVar[EngineDescription]

@@ -17,8 +17,11 @@ import msgspec
 from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.record import Fact
+from inferometer.core.request import user_request
 from inferometer.core.spec import Arm, Sampling
-from inferometer.engines import readiness
+from inferometer.load.event_decoding import OUTPUT_OF, EventReader
+from inferometer.load.request_encoding import request_body
+from inferometer.load.sse import events
 from inferometer.net.http_client import HttpAnswer, Server, ask, server_at
 
 PROBE_TIMEOUT_S = 10.0
@@ -41,8 +44,9 @@ class CacheTreatment(msgspec.Struct, frozen=True):
     facts: tuple[Fact, ...] = ()
 
 
-def treatment(arm: Arm, endpoint: Endpoint, sampling: Sampling, nonce: random.Random) -> CacheTreatment:
-    """Of a trial that begins on a server that runs already; nothing for an engine that starts for the trial."""
+def treatment(arm: Arm, endpoint: Endpoint, sampling: Sampling, nonce: random.Random, number: int) -> CacheTreatment:
+    """Of a trial that begins on a server that runs already; nothing for an engine that starts for it. `number`: of
+    9 digits, with which the prompts begin on a server that keeps them; arms that are compared need the same one."""
     if not arm.runs_already:
         return CacheTreatment()
     facts = {fact.name: fact for fact in endpoint.facts}
@@ -56,30 +60,32 @@ def treatment(arm: Arm, endpoint: Endpoint, sampling: Sampling, nonce: random.Ra
         return CacheTreatment({"cache_salt": salt}, facts=(_fact("per trial", "`cache_salt` in each request"),))
     if version is not None and version.value.startswith("SGLang") and _flushed(_server(endpoint)):
         return CacheTreatment(facts=(_fact("emptied", "/flush_cache before the trial"),))
-    state = probe(arm, endpoint, nonce)
+    state = probe(arm, endpoint, sampling, nonce)
     if state == "used":
-        prefix = f"Request set {nonce.randrange(10**8, 10**9)}.\n"
+        prefix = f"Request set {number}.\n"
         return CacheTreatment(prefix=prefix, facts=(_fact("prefix", "the probe: a repeated prompt was cached"),))
     return CacheTreatment(facts=(_fact(state, "the probe before the trial"),))
 
 
-def facts_after(arm: Arm, endpoint: Endpoint, before: CacheTreatment, nonce: random.Random) -> tuple[Fact, ...]:
+def facts_after(
+    arm: Arm, endpoint: Endpoint, sampling: Sampling, before: CacheTreatment, nonce: random.Random
+) -> tuple[Fact, ...]:
     """The probe once more at the end of a trial, if the first one found no cache."""
     if [fact.value for fact in before.facts] != ["not used"]:
         return ()
-    state = probe(arm, endpoint, nonce)
+    state = probe(arm, endpoint, sampling, nonce)
     return (Fact(quantities.PREFIX_CACHE_AT_END, state, "the probe after the trial"),)
 
 
-def probe(arm: Arm, endpoint: Endpoint, nonce: random.Random) -> State:
-    """Whether the server answers a prompt that it has seen sooner, or counts its tokens as cached."""
-    server = _server(endpoint)
+def probe(arm: Arm, endpoint: Endpoint, sampling: Sampling, nonce: random.Random) -> State:
+    """Whether the server answers a prompt that it has seen sooner, or counts its tokens as cached. The prompts are sent
+    as the load's requests are."""
     seen = _prompt(nonce)
     try:
-        first = _answer_s(arm, endpoint, server, seen)
-        found = _is_cached(arm, endpoint, server, seen, first.seconds, nonce)
+        first = _answer(arm, endpoint, sampling, seen)
+        found = _is_cached(arm, endpoint, sampling, seen, first.seconds, nonce)
         if found == "by time":
-            found = _is_cached(arm, endpoint, server, seen, first.seconds, nonce)
+            found = _is_cached(arm, endpoint, sampling, seen, first.seconds, nonce)
     except (OSError, http.client.HTTPException):
         return "unknown"
     return "used" if found else "not used"
@@ -91,9 +97,9 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 def _is_cached(
-    arm: Arm, endpoint: Endpoint, server: Server, seen: str, first_s: float, nonce: random.Random
+    arm: Arm, endpoint: Endpoint, sampling: Sampling, seen: str, first_s: float, nonce: random.Random
 ) -> Literal["", "by count", "by time"]:
-    again, fresh = (_answer_s(arm, endpoint, server, prompt) for prompt in (seen, _prompt(nonce)))
+    again, fresh = (_answer(arm, endpoint, sampling, prompt) for prompt in (seen, _prompt(nonce)))
     if again.cached - fresh.cached > _LEAST_CACHED_TOKENS:
         return "by count"
     least_s = min(first_s, fresh.seconds)
@@ -101,21 +107,23 @@ def _is_cached(
     return "by time" if is_sooner else ""
 
 
-def _answer_s(arm: Arm, endpoint: Endpoint, server: Server, prompt: str) -> _Answer:
+def _answer(arm: Arm, endpoint: Endpoint, sampling: Sampling, prompt: str) -> _Answer:
     """Raises OSError or HTTPException where no answer came, also for a refusal."""
-    body = readiness.one_token(arm, endpoint.model, llama_cpp=False)
-    if "messages" in body:
-        body["messages"] = [{"role": "user", "content": prompt}]
-    else:
-        body["prompt"] = prompt
+    request = user_request("prefix-cache", prompt, max_tokens=1)
+    body = request_body(request, sampling, arm.api, endpoint.model, endpoint.refused)
     began_s = time.monotonic()
-    answer = ask(server, endpoint.path, body=body, timeout_s=PROBE_TIMEOUT_S)
+    answer = ask(_server(endpoint), endpoint.path, body=body, timeout_s=PROBE_TIMEOUT_S)
     if answer.status != http.HTTPStatus.OK:
         raise http.client.HTTPException(f"status {answer.status}")
-    return _Answer(time.monotonic() - began_s, _cached_tokens(answer))
+    seconds = time.monotonic() - began_s
+    return _Answer(seconds, _cached_tokens(answer, arm.api))
 
 
-def _cached_tokens(answer: HttpAnswer) -> int:
+def _cached_tokens(answer: HttpAnswer, api: str) -> int:
+    if answer.json is None:
+        reader = EventReader()
+        reader.read_events(events([(0, answer.body)]), OUTPUT_OF[api], 0)
+        return (reader.usage.cached_tokens or 0) if reader.usage else 0
     found: Any = answer.json
     for name in ("usage", "prompt_tokens_details", "cached_tokens"):
         found = cast("dict[str, Any]", found).get(name) if isinstance(found, dict) else None

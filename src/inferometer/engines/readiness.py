@@ -160,7 +160,7 @@ def model_names(server: Server) -> list[str]:
 
 
 def _models(server: Server) -> list[tuple[str, str | None]]:
-    """Name and `root` of each entry of /v1/models; an adapter has a root of its own."""
+    """Name and `root` of each entry of /v1/models; an adapter has another root than its model."""
     listing = ask_json(server, "/v1/models")
     entries = cast("dict[str, Any]", listing).get("data") if isinstance(listing, dict) else listing
     if not isinstance(entries, list):

@@ -395,7 +395,7 @@ def _is_closed(connection: Connection) -> bool:
         return False
     except OSError:
         return True
-    return not data or connection.channel is None  # TLS sends bytes of its own
+    return not data or connection.channel is None  # TLS sends bytes that are not an answer
 
 
 def _was_closed_idle(connection: Connection, in_flight: InFlight) -> bool:

@@ -14,7 +14,9 @@ import msgspec
 from inferometer.core.record import KINDS, Events, RequestRecord
 from inferometer.core.request import Request
 
-Fact = Literal["output_tokens", "prompt_tokens", "cached_tokens", "draft_counts", "first_token", "token_times"]
+ReportedNumber = Literal[
+    "output_tokens", "prompt_tokens", "cached_tokens", "draft_counts", "first_token", "token_times"
+]
 """What a number is about. `metrics.row_inputs` says which rows rest on it."""
 
 UNSEEN_TOKENS = 24
@@ -45,7 +47,7 @@ _TOOL_CODE = bytes([KINDS.index("tool")])
 class Contradiction(msgspec.Struct, frozen=True):
     """A number that cannot be true. `about`: which; `reason`: what was reported and what refutes it."""
 
-    about: Fact
+    about: ReportedNumber
     reason: str
 
 
@@ -61,7 +63,7 @@ def contradictions(record: RequestRecord, request: Request | None = None) -> tup
     )
 
 
-def refuted(record: RequestRecord, request: Request | None, about: Fact, count: int | None) -> str:
+def refuted(record: RequestRecord, request: Request | None, about: ReportedNumber, count: int | None) -> str:
     """Why `count` cannot be the answer's or the prompt's number of tokens; "" if it may be."""
     if count is None:
         return ""

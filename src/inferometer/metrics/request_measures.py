@@ -24,7 +24,7 @@ def tpot_ns(request: RequestView) -> Sequence[float]:
     """Time per output token of a request with at least two tokens. Every request has the same weight.
 
     By our own rules the first burst is left out of both the time and the tokens: the tokens that come with the first
-    one took no time of their own. Empty if the answer came all at once.
+    one took no time by themselves. Empty if the answer came all at once.
     """
     timing = request.timing
     if timing is None or timing.tpot_ns is None:

@@ -53,7 +53,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     @property
     def at_once(self) -> bool:
-        """Whether an answer of several tokens came in one piece: nothing can be said of its time per token."""
+        """Whether an answer of several tokens came in one piece: its time per token is unknown."""
         tokens = max(sum(self.tokens), self.characters / MOST_PIECE_CHARACTERS)
         return len(self.at_ns) == 1 and self.span_ns < AT_ONCE_NS and tokens >= AT_ONCE_TOKENS
 

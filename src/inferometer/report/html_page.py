@@ -16,7 +16,7 @@ from inferometer.base.units import percent_text, value_text
 from inferometer.report import drawings
 from inferometer.report.page import Page, RunInfo
 from inferometer.report.page.acceptance_by_prompt import ArmAcceptance
-from inferometer.report.page.answers import MOST_FAILED, ArmAnswer, RequestAnswers
+from inferometer.report.page.answer_texts import MOST_FAILED, ArmAnswer, RequestAnswers
 from inferometer.report.page.distribution import Distribution
 from inferometer.report.page.token_times import Timeline
 from inferometer.report.svg import Drawing, data, visible

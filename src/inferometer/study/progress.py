@@ -143,7 +143,7 @@ class ProgressCounter:
         return f"a request failed ({record.outcome}): {record.error}"
 
     def add_warmup(self, record: RequestRecord) -> None:
-        """Its reads are no part of the rate."""
+        """Leave its reads out of the rate."""
         self._warmup_reads += len(record.outputs_ns)
 
     def tick(self, in_flight: int, reads: int) -> None:

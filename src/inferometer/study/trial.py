@@ -54,6 +54,7 @@ class StudyResources(msgspec.Struct, frozen=True):
     engines: EnginePool
     interrupts: Interrupts
     redactor: Redactor
+    run_id: int = msgspec.field(default_factory=lambda: random.SystemRandom().getrandbits(64))
 
 
 class TrialTask(msgspec.Struct, frozen=True):
@@ -161,13 +162,21 @@ class RunningTrial:
                 yield PlanReady(plan, notes)
                 require_context(plan, endpoint.facts)
                 nonce = random.Random()  # other numbers in each trial, also if the study runs again
-                cache = prefix_cache.treatment(task.arm, endpoint, study.spec.sampling, nonce)
+                cache = prefix_cache.treatment(
+                    task.arm,
+                    endpoint,
+                    study.spec.sampling,
+                    nonce,
+                    prompt_number(study.spec, task.arm_name, task.number, study.run_id),
+                )
                 self._recorder.facts += cache.facts
                 session = self._session(endpoint, workers, watch, cache.extra_body)
                 yield from PlanPlayer(session, with_prefix(plan, cache.prefix)).play()
                 watch.stop()
                 if study.spec.trials > 1:
-                    self._recorder.facts += prefix_cache.facts_after(task.arm, endpoint, cache, nonce)
+                    self._recorder.facts += prefix_cache.facts_after(
+                        task.arm, endpoint, study.spec.sampling, cache, nonce
+                    )
                 if counter is not None:
                     self._count_tokens(counter)
         self._recorder.facts += task.engine.facts_at_end(endpoint)
@@ -222,3 +231,16 @@ class RunningTrial:
             self._recorder.findings.append(not_counted_finding(counter.name, reason))
             return
         self._recorder.set_our_tokens(counts)
+
+
+def prompt_number(spec: Spec, arm_name: str, trial: int, run_id: int) -> int:
+    """The number of 9 digits with which a trial's prompts begin where a server keeps prompts.
+
+    The arms of a round get the same number, so that they process the same prompts. Arms that share a server get
+    different numbers, because the second one would find the first one's prompts in the cache. `run_id` differs each
+    time a study runs: the server may still keep the prompts of the time before.
+    """
+    url = spec.arms[arm_name].url
+    before = list(spec.arms).index(arm_name)
+    sharing = sum(arm.url == url for arm in list(spec.arms.values())[:before])
+    return random.Random(f"{run_id} {trial} {sharing}").randrange(10**8, 10**9)

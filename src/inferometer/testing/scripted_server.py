@@ -186,6 +186,7 @@ def chat_stream(
     finish: str = "stop",
     *,
     on_schedule: bool = False,
+    prompt_tokens: int = 7,
 ) -> Iterator[Step]:
     """An answer as llama-server streams it: role, a chunk a token, finish, usage (with `extra`, as timings), [DONE].
 
@@ -202,7 +203,7 @@ def chat_stream(
             yield Wait(max(0.0, due_s - time.monotonic()) if on_schedule else gap_s)
         yield Send(chunk(event(delta(token))))
     yield Send(chunk(event(delta(finish=finish))))
-    usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": count, "total_tokens": prompt_tokens + count}
     yield Send(chunk(event({"model": "scripted", "choices": [], "usage": usage, **(extra or {})})))
     yield Send(chunk(event("[DONE]")) + STREAM_END)
 
@@ -220,13 +221,14 @@ def inference_server(
             return [whole(200, '{"status": "ok"}')] if request.path == "/health" else [whole(404, "{}")]
         wanted = min(int(request.body.get("max_tokens") or tokens), tokens)
         words = [f" w{i}" for i in range(wanted)]
+        prompt_tokens = max(7, len(json.dumps(request.body.get("messages") or "")) // 4)  # 4 characters a token
         if request.path == "/v1/chat/completions" and not request.body.get("stream"):
             message = {"role": "assistant", "content": "".join(words)}
-            usage = {"prompt_tokens": 7, "completion_tokens": wanted}
+            usage = {"prompt_tokens": prompt_tokens, "completion_tokens": wanted}
             choice = {"index": 0, "message": message, "finish_reason": "length"}
             return [whole(200, json.dumps({"model": "scripted", "choices": [choice], "usage": usage}))]
         if request.path == "/v1/chat/completions":
-            return chat_stream(words, first_s, gap_s, on_schedule=on_schedule)
+            return chat_stream(words, first_s, gap_s, on_schedule=on_schedule, prompt_tokens=prompt_tokens)
         return [whole(404, '{"error": {"message": "File Not Found", "code": 404}}')]
 
     return answer

@@ -79,7 +79,7 @@ class Script:
         self._other = inference_server()
 
     def __call__(self, request: Received) -> Iterable[Step]:
-        if not request.body.get("stream"):
+        if not request.body.get("stream") or request.body.get("max_tokens") == 1:  # not the load
             return self._other(request)
         prompt = str(request.body["messages"])
         if prompt not in self._seen:
@@ -213,10 +213,7 @@ FEW = {"workload": {"kind": "builtin", "num_prompts": 5, "max_tokens": 8}}
 
 def test_an_engine_that_is_kept_answers_from_its_cache(tmp_path: Path):
     kept = run(tmp_path / "kept", {"kept": EMBEDDED}, restart="never", **FEW)
-    assert kept.exit_code == 0
-    assert "of its prompt tokens came from the prefix cache, beyond what the prompts share." in " ".join(
-        kept.stdout.split()
-    )
+    require_invalid(kept, "kept: the share of its prompt tokens from the prefix cache differs between trials (")
     anew = run(tmp_path / "anew", {"anew": EMBEDDED}, restart="always", **FEW)
     assert anew.exit_code == 0
     assert "prefix cache" not in anew.stdout

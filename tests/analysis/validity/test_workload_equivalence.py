@@ -71,8 +71,9 @@ def test_other_sampling_is_shown(make):
 
 @pytest.mark.parametrize(("tokens", "found"), [(1020, False), (1021, True), (980, False), (979, True)])
 def test_token_totals_beyond_2_percent_are_warned_of(make, tokens, found):
-    base = make.trial([make.answer(0, tokens=1000)])
-    other = make.trial([make.answer(0, tokens=tokens)])
+    text = "word " * 1000
+    base = make.trial([make.answer(0, tokens=1000, text=text)])
+    other = make.trial([make.answer(0, tokens=tokens, text=text)])
     assert said(token_totals(pair(make, base, other))) == [("warning", "token-totals")] * found
 
 
@@ -296,6 +297,7 @@ def test_nothing_at_all_raises_nothing(make):
     assert findings([]) == []
     assert [one.code for one in findings([make.case()])] == []
     assert [one.code for one in findings([make.case(make.trial([])), make.case(make.trial([]), name="b")])] == [
+        "nothing-differs",
         "one-trial",
         "one-trial",
     ]

@@ -1,7 +1,7 @@
 """Answers: did each arm answer the prompts, or was something else sent faster?
 
-Speed at other work is no speed-up: a server that sends one canned text, an error as text, or much shorter answers has
-less to do.
+Doing other work faster is not an improvement: a server that sends one canned text, an error as text, or much shorter
+answers has less to do.
 """
 
 import re

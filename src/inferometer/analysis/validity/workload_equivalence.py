@@ -82,7 +82,8 @@ def token_totals(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
         if not base or total is None:
             continue
         percent = 100 * (total - base) / base
-        if abs(percent) > thresholds.TOKEN_TOTALS_PERCENT:
+        unseen = thresholds.COUNTS_SAME_TEXT_TOKENS * max(len(trial.timings) for trial in case.done)  # end tokens
+        if abs(percent) > thresholds.TOKEN_TOTALS_PERCENT and abs(total - base) > unseen:
             yield case.finding(
                 "warning",
                 "token-totals",

@@ -10,7 +10,7 @@ import msgspec
 from inferometer.analysis.comparison import Comparison
 from inferometer.analysis.validity import ArmTrials
 from inferometer.report.page.acceptance_by_prompt import ArmAcceptance, accepted
-from inferometer.report.page.answers import AnswersView, answers_view
+from inferometer.report.page.answer_texts import AnswersView, answers_view
 from inferometer.report.page.distribution import Distribution, distributions
 from inferometer.report.page.over_time import TrialCurves, runs
 from inferometer.report.page.token_times import Timelines, timelines

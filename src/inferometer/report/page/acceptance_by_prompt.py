@@ -7,7 +7,7 @@ import msgspec
 from inferometer.analysis.validity import ArmTrials
 from inferometer.metrics import acceptance
 from inferometer.metrics.measures import TrialView
-from inferometer.report.page.same_requests import Key, request_keys
+from inferometer.report.page.request_keys import Key, request_keys
 
 
 class PromptAcceptance(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from inferometer.metrics.measures import RequestView, Values
 from inferometer.metrics.request_measures import token_gap_ns, tpot_ns, ttft_ns
 from inferometer.metrics.rows import METRICS_BY_KEY
 from inferometer.metrics.statistics import Floats
-from inferometer.report.page.same_requests import evenly_spaced, means_by_request
+from inferometer.report.page.request_keys import evenly_spaced, means_by_request
 
 BINS = 48
 MOST_POINTS = 120

@@ -10,7 +10,7 @@ from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import ms
 from inferometer.metrics.measures import RequestView
 from inferometer.metrics.token_latency import STALL_MULTIPLE, Burst, delivery
-from inferometer.report.page.same_requests import Key, evenly_spaced, request_keys
+from inferometer.report.page.request_keys import Key, evenly_spaced, request_keys
 
 MOST_REQUESTS = 24
 MOST_BURSTS = 1200

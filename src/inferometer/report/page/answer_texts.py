@@ -9,7 +9,7 @@ from inferometer.analysis.validity import ArmTrials
 from inferometer.analysis.validity.workload_equivalence import common_length
 from inferometer.base.units import ms, seconds
 from inferometer.metrics.measures import RequestView
-from inferometer.report.page.same_requests import Key, evenly_spaced, request_keys
+from inferometer.report.page.request_keys import Key, evenly_spaced, request_keys
 
 MOST_ROWS = 400
 MOST_FAILED = 100
