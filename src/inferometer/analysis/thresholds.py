@@ -20,8 +20,9 @@ and different kernels flip single tokens in any engine, and one flip changes the
 of the baseline: more than one text in ten differs."""
 
 REPEAT_SHARE = 0.5
-"""Greedy answers of a baseline that are the same in its next trial, where requests run together: batches flip a token
-in one answer of four. At a concurrency of 1 nothing flips them, and `OUTPUT_SHARE` may differ."""
+"""Greedy answers of a baseline that are the same in its next trial, where requests run together: batching flips a
+token in some answers; half is a choice and was not measured. At a concurrency of 1 nothing flips them, and
+`OUTPUT_SHARE` may differ."""
 
 DEGENERATE_SHARE = 0.05
 """One answer in twenty may loop without any defect: greedy decoding of small models does this."""

@@ -177,6 +177,7 @@ def _record(index: int, request: Any, status: str, start_of_run_s: float, is_ope
         count(field(request, "info", "timings", "token_iterations")) == 1 or chunks[0] >= chunks[1]
     ):
         chunks = chunks[:1]
+    output_tokens = count(field(request, "output_tokens"))
     return answer_record(
         index,
         sent_ns,
@@ -187,7 +188,8 @@ def _record(index: int, request: Any, status: str, start_of_run_s: float, is_ope
         text=text_of(field(request, "output")),
         error=text_of(field(request, "info", "error")) or ("" if status == "successful" else status),
         outcome=_OUTCOMES[status],
-        usage=TokenUsage(count(field(request, "prompt_tokens")), count(field(request, "output_tokens"))),
+        usage=TokenUsage(count(field(request, "prompt_tokens")), output_tokens),
+        tokens=(1, output_tokens - 1) if len(chunks) == 2 and output_tokens else (),  # times of the first and last
     )
 
 

@@ -198,8 +198,8 @@ def test_more_than_one_broken_answer_in_twenty_is_warned_of(make, loops, found):
 
 def test_an_arm_alone_in_its_loops_makes_the_comparison_invalid(make):
     found = findings(pair(make, looping(make, 0), looping(make, 12)))
-    (first,) = [one for one in found if one.severity == "invalid"]
-    assert (first.code, first.arm) == ("degenerate", "other")
+    first, canned = [one for one in found if one.severity == "invalid"]
+    assert (first.code, first.arm, canned.code) == ("degenerate", "other", "canned-answers")
     assert "60% of its answers are broken, but 0% of base's" in first.message
     (warning,) = [one for one in found if (one.severity, one.code) == ("warning", "degenerate")]
     assert "12 of 20 answers are broken (loops 12)" in warning.message
