@@ -46,6 +46,7 @@ _ROWS = (
 _VISIBLE_SHARE = 0.001
 """A deviation below this share of the value is not shown: it would only add digits."""
 _SHORT_WARNINGS = {"other-output": "answers differ from the baseline's: check quality"}
+MARK_MEANING = "✓ better, ✗ worse than the first arm; ≈ the same within the bound; no mark: not decided."
 _DECIDED = ("faster", "slower", "more", "less")
 
 
@@ -78,7 +79,8 @@ def _title_parts(comparison: Comparison) -> list[str]:
     parts += [_first(engines)] if engines else []
     if comparison.extent is not None:
         extent = comparison.extent
-        parts.append(f"{_counted(extent.prompts, 'prompt')} × {_counted(extent.rounds, 'round')}")
+        sizes = ((extent.prompts, "prompt"), (extent.rounds, "round"))
+        parts.append(" × ".join(_counted(count, word) for count, word in sizes if count))
         parts += [duration_text(extent.seconds * 1e9)] if extent.seconds else []
     return parts
 
@@ -147,7 +149,7 @@ def _open_sentences(found: Sequence[Difference], comparison: Comparison) -> Iter
 
 
 def _ranking_sentences(row: ComparisonRow, comparison: Comparison) -> Iterator[str]:
-    first, best = comparison.arms[0], _order(row)[0]
+    first, best = comparison.arms[0], order(row)[0]
     found = _against_first(row, comparison)
     if best == first:
         yield f"No set-up is better than {_name(first)}, the baseline, in {_in_sentence(row)}."
@@ -351,22 +353,22 @@ def _ranking(comparison: Comparison, width: int) -> list[str]:
     row = comparison.primary_row
     if row is None:
         return []
-    order = _order(row)
-    first, best = comparison.arms[0], order[0]
+    ranked = order(row)
+    first, best = comparison.arms[0], ranked[0]
     memory = next((one for one in comparison.rows if one.metric == "memory_gib" and any(one.n.values())), None)
     label = dict(_ROWS).get(row.metric, row.label)
     head = ["", "set-up", label, *(f"vs {_cut_middle(arm, _MOST_HEAD)}" for arm in dict.fromkeys((first, best)))]
     rows = [[*head, "Memory GiB"] if memory else head]
-    for place, arm in enumerate(order, 1):
+    for place, arm in enumerate(ranked, 1):
         cells = [str(place), arm, _value(row.estimates[arm], row.unit) or "no value"]
-        cells.append("baseline" if arm == first else _span_cell(row, first, arm))
+        cells.append("baseline" if arm == first else span_cell(row, first, arm))
         if best != first:
-            cells.append("best" if arm == best else _span_cell(row, best, arm))
+            cells.append("best" if arm == best else span_cell(row, best, arm))
         rows.append([*cells, _value(memory.estimates[arm], memory.unit)] if memory else cells)
     return _aligned(rows, width, shrinks=[1])
 
 
-def _order(row: ComparisonRow) -> list[str]:
+def order(row: ComparisonRow) -> list[str]:
     """The set-ups, the best first; those without a value last."""
     known = {arm: value for arm, value in row.values.items() if value is not None}
     return [
@@ -375,7 +377,7 @@ def _order(row: ComparisonRow) -> list[str]:
     ]
 
 
-def _span_cell(row: ComparisonRow, baseline: str, arm: str) -> str:
+def span_cell(row: ComparisonRow, baseline: str, arm: str) -> str:
     """`−19% [−27, −10] ✗`"""
     found = _pair_of(row, baseline, arm)
     if found is None:
@@ -459,7 +461,7 @@ def _warning_lines(comparison: Comparison) -> Iterator[str]:
         message = _SHORT_WARNINGS.get(code) or places[0][2].rstrip(".")
         where = f" ({trials} of {total} trials)" if trials else ""
         yield f"{f'{arms}: ' if arms else ''}{message}{where}"
-    if comparison.set_ups and not any(arm.differs for arm in comparison.set_ups) and len(comparison.arms) > 1:
+    if len(comparison.set_ups) == len(comparison.arms) > 1 and not any(arm.differs for arm in comparison.set_ups):
         yield "nothing differs in force between the set-ups"
 
 
