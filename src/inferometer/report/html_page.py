@@ -6,7 +6,7 @@ characters visible (`finalize`). The policy allows only the page's own script an
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -135,7 +135,9 @@ def _table_parts(comparison: Comparison, texts: MetricTexts) -> dict[str, Any]:
     definitions = list(dict.fromkeys(known))
     return {
         "verdict": _verdict(comparison),
-        "ranking": drawings.ranking_bars(row, comparison) if row is not None and any(row.n.values()) else None,
+        "ranking": None
+        if row is None or not any(row.n.values())
+        else _both_widths(drawings.ranking_bars, 620, row, comparison),
         "mark_meaning": MARK_MEANING,
         "definitions": [Definition(*map(plain, one)) for one in definitions],
         "clock": plain(texts.clock),
@@ -265,16 +267,15 @@ def _timelines(page: Page, arms: Sequence[str]) -> list[_Tokens]:
     shown = page.timelines.shown
     first = max(shown, key=lambda one: one.longest_stall_ms, default=None)
     return [
-        _Tokens(
-            _named(one),
-            msgspec.structs.replace(wide := drawings.token_timeline(one, arms, WIDE), svg=_only(wide.svg, "wide")),
-            msgspec.structs.replace(
-                narrow := drawings.token_timeline(one, arms, NARROW), svg=_only(narrow.svg, "narrow")
-            ),
-            one is first,
-        )
-        for one in shown
+        _Tokens(_named(one), *_both_widths(drawings.token_timeline, WIDE, one, arms), one is first) for one in shown
     ]
+
+
+def _both_widths(draw: Callable[..., Drawing], wide: float, *of: object) -> tuple[Drawing, Drawing]:
+    """The picture for wide and for narrow screens."""
+    pair = ((draw(*of, width), where) for width, where in ((wide, "wide"), (NARROW, "narrow")))
+    first, second = (msgspec.structs.replace(one, svg=_only(one.svg, where)) for one, where in pair)
+    return first, second
 
 
 def _only(svg: str, where: str) -> str:

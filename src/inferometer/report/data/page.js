@@ -254,7 +254,7 @@
   const tip = document.createElement("div");
   tip.id = "tip";
   tip.setAttribute("role", "status");
-  document.body.append(tip);
+  document.getElementById("main").append(tip);
   const known = new WeakMap();
   const pointsOf = (path) => {  // where each value of a series stands
     const found = [];

@@ -2,21 +2,19 @@
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow
 from inferometer.base.units import value_text
-from inferometer.report.drawings.interval_marks import EDGE, interval, span_text
+from inferometer.report.drawings.interval_marks import EDGE, WIDTH, interval, span_text
 from inferometer.report.short_result import MARK_MEANING, order, span_cell
 from inferometer.report.svg import PALETTE, Drawing, Scale, bottom_axis, drawing, rect, scale, shortened, text
 
-RANKING_WIDTH = 620.0
 
-
-def ranking_bars(row: ComparisonRow, comparison: Comparison) -> Drawing:
+def ranking_bars(row: ComparisonRow, comparison: Comparison, width: float) -> Drawing:
     """Each arm's value as a bar with its interval, the best arm first, with its difference from the baseline."""
     lane, top = (40.0 if len(comparison.arms) > 4 else 48.0), 2.0
     ranked = order(row)
     bottom = top + lane * len(ranked)
     known = [value for one in row.estimates.values() for value in (one.value, one.high) if value is not None]
-    along = scale(0, max([*known, 1e-9]) * 1.02, EDGE, RANKING_WIDTH - EDGE)
-    parts = bottom_axis(along, top, bottom, row.label, RANKING_WIDTH)
+    along = scale(0, max([*known, 1e-9]) * 1.02, EDGE, width - EDGE)
+    parts = bottom_axis(along, top, bottom, row.label, width)
     for place, arm in enumerate(ranked):
         parts += _bar(row, arm, comparison, along, top + lane * place, lane)
     rows = [
@@ -26,14 +24,15 @@ def ranking_bars(row: ComparisonRow, comparison: Comparison) -> Drawing:
     summary = "; ".join(" ".join(part for part in words[:3] if part) for words in rows)
     alt = f"{row.label}, the best arm first, with 95% intervals. {summary}. {MARK_MEANING}"
     head = ("Arm", row.label, f"against {comparison.arms[0]}", "95% interval")
-    return drawing(RANKING_WIDTH, bottom + 38, parts, alt, [head, *rows])
+    return drawing(width, bottom + 38, parts, alt, [head, *rows])
 
 
 def _bar(row: ComparisonRow, arm: str, comparison: Comparison, along: Scale, y: float, lane: float) -> list[str]:
+    right = along.to_px
     value, against = _texts(row, arm, comparison)
     estimate, number = row.estimates[arm], comparison.arms.index(arm)
-    parts = [text(EDGE, y + 15, shortened(arm, 36), classes="strong", more=value)]
-    parts.append(text(RANKING_WIDTH - EDGE, y + 15, against, classes="ink", anchor="end"))
+    parts = [text(EDGE, y + 15, shortened(arm, 36 if right > WIDTH else 20), classes="strong", more=value)]
+    parts.append(text(right, y + 15, against, classes="ink", anchor="end"))
     if estimate.value is not None:
         span = span_text(estimate, row.unit)
         words = ", ".join(filter(None, (f"{arm}: {value}", span, against)))
