@@ -17,6 +17,7 @@ from inferometer.cli.options import (
     JsonOption,
     Metrics,
     Quiet,
+    Rows,
     Why,
     format_of,
     gates_of,
@@ -35,6 +36,7 @@ def compare(
     ],
     metrics: Metrics = None,
     all_rows: All = False,
+    rows: Rows = None,
     why: Why = False,
     format: FormatOption = "terminal",
     as_json: JsonOption = False,
@@ -75,7 +77,7 @@ def compare(
     dialect, effect_percent = checked_dialect(metric_dialect), checked_effect(effect)
     asked = RunOptions(
         format_of(format, as_json),
-        shown_of(all_rows, metrics),
+        shown_of(all_rows, metrics, rows),
         quiet,
         gates_of(fail_if, fail_if_inconclusive),
         why,
