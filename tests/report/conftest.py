@@ -96,7 +96,9 @@ class Make:
         store.set_meta("machine", FACTS)
         for name, trials in arms.items():
             for trial in trials:
-                trial_id = store.begin_trial(name, trial.number, "draft" in name, f"2026-01-01 in {folder.name}")
+                trial_id = store.begin_trial(
+                    name, trial.number, "draft" in name, f"2026-01-01T00:{sum(folder.name.encode()) % 60:02}:00+00:00"
+                )
                 if trial.plan_started_ns is not None:
                     store.set_plan_started(trial_id, trial.plan_started_ns)
                 for record in trial.records:

@@ -4,15 +4,22 @@ Screenshots are left in build/screenshots/.
 """
 
 import base64
+import csv
+import io
 import json
 import re
 import shutil
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
+from inferometer.cli.explain import metrics_document
+from inferometer.core.record import Finding
 from inferometer.report.html_page import render
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
@@ -43,8 +50,8 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
 
-    def open(self, file: Path, *, width: int = 1280, theme: str = "light") -> None:
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    def open(self, file: Path, *, width: int = 1280, height: int = 900, theme: str = "light") -> None:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         scheme = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
@@ -107,7 +114,7 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
 def report(tmp_path_factory, make) -> Path:
     folder = tmp_path_factory.mktemp("study")
     file = folder / "report.html"
-    file.write_text(render(make.page(folder / "s", make.two_arms()), "0"), encoding="utf-8")
+    file.write_text(render(make.page(folder / "s", make.two_arms()), "0", metrics_document()), encoding="utf-8")
     return file
 
 
@@ -132,7 +139,7 @@ def test_every_picture_has_drawn(browser: Browser, report: Path):
         "  return [e.getBoundingClientRect().width, e.getBoundingClientRect().height,"
         "          marks.filter(b => b.width > 0 || b.height > 0).length, e.querySelectorAll('text').length] })"
     )
-    assert len(sizes) == 8 + 1 + 6 + 2 + 1  # spread, tokens, over time, acceptance, memory
+    assert len(sizes) == 1 + 8 + 1 + 6 + 2 + 1  # ranking, spread, tokens, over time, acceptance, memory
     for width, height, marks, texts in sizes:
         assert width > 300 and height > 100 and marks > 4 and texts > 4
     fills = browser.run("return [0, 1].map(i => getComputedStyle(document.querySelector('.picture .fill-' + i)).fill)")
@@ -275,7 +282,7 @@ def test_on_paper_the_page_is_light_without_its_controls(browser: Browser, repor
     media = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     assert luminance(browser.style("body", "backgroundColor")) > 0.9
-    assert browser.texts("header, .controls, .copy") == []
+    assert browser.texts("header, .controls, .copy, .tools, .anchor") == []
     assert len(browser.texts("#timelines figcaption")) == 1
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
@@ -337,9 +344,185 @@ def test_other_studies_have_a_page_without_complaint(browser: Browser, make, tmp
     assert browser.problems == []
 
 
+# --- the answer, the marks and the files ----------------------------------------------------------
+
+
+def many_arms(make, count: int) -> dict[str, Any]:
+    speeds = [1.0, 0.8, 1.3, 0.95, 1.1, 0.7, 1.5, 0.6][:count]
+    return {
+        f"arm {place}, a set-up with a long name": [
+            make.trial([make.record(i, ttft_ms=100 / speed + n, gaps_ms=20 / speed) for i in range(4)], n)
+            for n in (1, 2, 3)
+        ]
+        for place, speed in enumerate(speeds)
+    }
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_the_answer_needs_no_scrolling(browser: Browser, make, tmp_path: Path, count: int):
+    found = make.page(tmp_path / "s", many_arms(make, count))
+    differs = (f"--cache-type-k q8_0 --cache-type-v q8_0 {i}" for i in range(count))
+    set_ups = tuple(
+        msgspec.structs.replace(a, differs=(d,)) for a, d in zip(found.comparison.set_ups, differs, strict=True)
+    )
+    warnings = tuple(Finding("warning", f"kind-{i}", f"warning {i}: {'the machine was busy ' * 3}.") for i in range(3))
+    comparison = msgspec.structs.replace(found.comparison, set_ups=set_ups, findings=warnings)
+    file = tmp_path / "report.html"
+    file.write_text(render(msgspec.structs.replace(found, comparison=comparison)), encoding="utf-8")
+    browser.open(file, height=800)
+    ends = browser.run(
+        "return ['.verdict', '.answer svg.wide', '.set-ups', '.cautions'].map(s => [s,"
+        " document.querySelector(s).getBoundingClientRect().bottom])"
+    )
+    assert [part for part, bottom in ends if not 0 < bottom <= 800] == []
+    browser.screenshot(f"first-screen-{count}")
+
+
+def test_every_picture_tells_its_values_to_the_keyboard_and_the_pointer(browser: Browser, report: Path):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open(report)
+    pictures = [one for one in browser.driver.find_elements(By.CSS_SELECTOR, "svg.picture") if one.is_displayed()]
+    assert len(pictures) == 19
+    for picture in pictures:
+        browser.run(
+            "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'}); arguments[0].focus()", picture
+        )
+        picture.send_keys(Keys.END, Keys.ARROW_LEFT)
+        by_key = browser.texts("#tip.shown")[0]
+        assert any(char.isdigit() for char in by_key), picture.get_attribute("aria-label")
+        ring = picture.find_element(By.CSS_SELECTOR, ".at")
+        ActionChains(browser.driver).move_to_element(ring).perform()
+        assert any(char.isdigit() for char in browser.texts("#tip.shown")[0])
+        picture.send_keys(Keys.ESCAPE)
+        assert browser.texts("#tip.shown") == []
+
+
+def test_a_timeline_is_zoomed_by_buttons_and_keys_and_shows_the_whole_again(browser: Browser, report: Path):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open(report)
+    picture = browser.driver.find_element(By.CSS_SELECTOR, "#timelines .chosen svg.wide")
+
+    def ticks() -> list[float]:
+        return [float(text) for text in browser.texts("#timelines .chosen svg.wide .ticks text")]
+
+    whole = ticks()
+    browser.click('#timelines .chosen button[aria-label^="Zoom in"]')
+    near = ticks()
+    assert len(near) > 1 and near[-1] - near[0] < 0.7 * (whole[-1] - whole[0]) and near[0] > 0
+    picture.send_keys(Keys.HOME)
+    first = browser.texts("#tip")[0]
+    picture.send_keys(Keys.ARROW_RIGHT)
+    assert browser.texts("#tip")[0] != first
+    x = browser.run("return +document.querySelector('#timelines .chosen svg.wide .at').getAttribute('cx')")
+    assert 12 <= x <= 1108
+    picture.send_keys("0")
+    assert ticks() == whole
+
+
+def test_the_run_over_time_is_zoomed_in_all_its_pictures_together(browser: Browser, report: Path):
+    browser.open(report)
+    browser.click('#runs .chosen button[aria-label^="Zoom in"]')
+    assert browser.run("return document.querySelectorAll('#runs .chosen svg.zoomed').length") == 6
+    assert browser.run("return document.querySelectorAll('#runs .choice:not(.chosen) svg.zoomed').length") == 0
+
+
+def test_sections_have_links_to_themselves(browser: Browser, report: Path):
+    browser.open(report)
+    links = browser.run("return [...document.querySelectorAll('a.anchor')].map(a => a.getAttribute('href').slice(1))")
+    assert {"validity", "table", "tokens", "time", "ran", "definitions"} <= set(links)
+    assert len(links) == len(set(links))
+    missing = browser.run("return arguments[0].filter(id => !document.getElementById(id))", links)
+    assert missing == []
+
+
+SAVE = """
+window.saved = [];
+URL.createObjectURL = (blob) => { window.saved.push(blob); return "#" };
+URL.revokeObjectURL = () => {};
+const click = HTMLAnchorElement.prototype.click;
+HTMLAnchorElement.prototype.click = function () {
+  if (!this.download) click.call(this); else window.named = this.download;
+};
+"""
+
+
+def saved(browser: Browser, button: str, where: str) -> tuple[str, bytes]:
+    browser.run("window.saved = []")
+    browser.click(f'{where} button[aria-label="Save this picture{button}"]')
+    content = browser.run(
+        "for (let i = 0; i < 100 && !window.saved.length; i++) await new Promise(done => setTimeout(done, 20));"
+        "const bytes = new Uint8Array(await window.saved[0].arrayBuffer());"
+        "return btoa([...bytes].map(byte => String.fromCharCode(byte)).join(''))"
+    )
+    return browser.run("return window.named"), base64.b64decode(content)
+
+
+@pytest.mark.parametrize("where", ["#verdict", "#timelines .chosen", "#memory"])
+def test_a_picture_is_saved_as_svg_as_png_and_as_its_numbers(browser: Browser, report: Path, where: str):
+    browser.open(report)
+    browser.run(SAVE)
+    name, drawn = saved(browser, " as SVG", where)
+    root = ElementTree.fromstring(drawn.decode())
+    assert name.endswith(".svg") and root.tag.endswith("svg")
+    assert ("var(--" not in drawn.decode() and "fill: rgb(" in drawn.decode()) or "fill: #" in drawn.decode()
+    name, image = saved(browser, " as PNG", where)
+    width, height = struct.unpack(">II", image[16:24])
+    assert name.endswith(".png") and image.startswith(b"\x89PNG") and width > 800 and height > 100
+    name, numbers = saved(browser, "'s numbers as CSV", where)
+    rows = list(csv.reader(io.StringIO(numbers.decode())))
+    assert name.endswith(".csv") and len(rows) > 2 and len({len(row) for row in rows}) == 1
+    assert browser.problems == []
+
+
+def test_each_table_is_copied_as_markdown(browser: Browser, report: Path):
+    browser.open(report)
+    browser.run("window.copied = ''; navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    browser.click("#table .tools button")
+    lines = browser.run("return window.copied").splitlines()
+    assert lines[0].startswith("| Metric | baseline") and lines[1].startswith("| :--- | ---: |")
+    assert any(line.startswith("| Output token throughput (tok/s) |") for line in lines)
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    without = browser.run(
+        "return [...document.querySelectorAll('.scroll')]"
+        ".filter(e => !e.previousElementSibling?.matches('.tools')).length"
+    )
+    assert without == 0
+
+
+def test_the_name_of_a_metric_leads_to_its_definition(browser: Browser, report: Path):
+    browser.open(report)
+    links = browser.run(
+        "return [...document.querySelectorAll('.numbers tbody th a')].map(a =>"
+        " [a.textContent, document.querySelector(a.getAttribute('href')).textContent])"
+    )
+    found = dict(links)
+    assert "first output event − sent" in found["Median TTFT (ms)"]
+    assert len(links) == len(browser.texts(".numbers tbody th"))
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_on_a_narrow_screen_every_verdict_is_in_sight(browser: Browser, make, tmp_path: Path, count: int):
+    file = tmp_path / "report.html"
+    file.write_text(render(make.page(tmp_path / "s", many_arms(make, count))), encoding="utf-8")
+    browser.open(file, width=500)
+    assert browser.run("return document.documentElement.scrollWidth") == 500
+    edges = browser.run(
+        "return [...document.querySelectorAll('.numbers tbody td')].map(e => e.getBoundingClientRect())"
+        ".map(b => [b.left, b.right])"
+    )
+    assert edges and all(left >= 0 and right <= 500 for left, right in edges)
+    browser.screenshot(f"narrow-{count}")
+
+
 def test_without_a_script_all_is_there_to_read(browser: Browser, report: Path):
     browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     browser.open(report)
     browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     assert browser.texts("#texts-2 mark") == ["a", "x"]
-    assert browser.texts(".controls, #theme") == []
+    assert browser.texts(".controls, #theme, .tools, .anchor") == []
+    assert browser.texts(".verdict p") and browser.texts(".set-ups dt") == ["baseline", "draft"]

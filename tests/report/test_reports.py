@@ -62,6 +62,15 @@ def test_each_table_of_the_seed_comes_out_cell_by_cell(seed_table):
     ]
 
 
+@pytest.mark.parametrize("seed_table", SEED_TABLES)
+def test_the_layout_of_the_seed_comes_out_byte_by_byte(seed_table: str):
+    """But for MENDED, and for the numbers that the seed aligns at the decimal point instead of to the right."""
+    expected = re.sub(r" (-?[\d.]+)( +) \|", r"\2 \1 |", seed_table)
+    for cell, ours in MENDED.items():
+        expected = expected.replace(f" {cell.rjust(len(ours))} |", f" {ours} |")
+    assert markdown.render(comparison_of(seed_table), RowSelection(layout="seed")) == expected
+
+
 def test_the_seed_has_three_tables():
     assert len(SEED_TABLES) == 3
 

@@ -19,6 +19,7 @@ from inferometer.cli.options import (
     Metrics,
     PromptsOption,
     Quiet,
+    Rows,
     Why,
     format_of,
     gates_of,
@@ -37,6 +38,7 @@ def compare(
     ],
     metrics: Metrics = None,
     all_rows: All = False,
+    rows: Rows = None,
     why: Why = False,
     format: FormatOption = "terminal",
     as_json: JsonOption = False,
@@ -81,7 +83,7 @@ def compare(
     dialect, effect_percent = checked_dialect(metric_dialect), checked_effect(effect)
     asked = RunOptions(
         format_of(format, as_json),
-        shown_of(all_rows, metrics),
+        shown_of(all_rows, metrics, rows),
         quiet,
         checked_prompts(prompts),
         checked_equivalence(equivalence),

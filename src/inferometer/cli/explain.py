@@ -1,7 +1,6 @@
 """`inferometer explain`: what a metric means, from the text of the documentation."""
 
 import importlib.resources
-import re
 import textwrap
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +17,7 @@ def explain(metric: Annotated[str, typer.Argument(help="Key or label, such as me
     The text is the one of the metrics reference.
     """
     from inferometer.metrics.rows import METRICS_BY_KEY
-    from inferometer.report.definitions import metric_texts
+    from inferometer.report.definitions import metric_texts, plain
     from inferometer.results.metric_names import known_metric
 
     row = METRICS_BY_KEY[known_metric(metric)]
@@ -32,7 +31,7 @@ def explain(metric: Annotated[str, typer.Argument(help="Key or label, such as me
         ("Terms and clock", texts.clock),
     ):
         if text:
-            lines += textwrap.wrap(f"{title}: {_plain(text)}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+            lines += textwrap.wrap(f"{title}: {plain(text)}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     print("\n".join(lines))
 
 
@@ -42,9 +41,3 @@ def metrics_document() -> str:
     if packaged.is_file():
         return packaged.read_text(encoding="utf-8")
     return (Path(__file__).parents[3] / _DOCUMENT).read_text(encoding="utf-8")
-
-
-def _plain(text: str) -> str:
-    """Markdown without links, emphasis and code marks."""
-    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    return re.sub(r"(?<!\w)\*([^*]+)\*|`([^`]+)`", lambda match: match[1] or match[2], text)

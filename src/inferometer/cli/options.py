@@ -59,6 +59,11 @@ Metrics = Annotated[
     ),
 ]
 
+Rows = Annotated[
+    str | None,
+    typer.Option("--rows", help="seed: the rows of vLLM's benchmark; as md, a plain table of one form."),
+]
+
 
 def format_of(format: str, as_json: bool, default: str = "terminal") -> str:
     """The requested format. Raises RequestWrong if it is unknown, or if `--json` contradicts `--format`."""
@@ -82,11 +87,18 @@ def gates_of(conditions: list[str] | None, fail_if_inconclusive: bool) -> "Gates
     return Gates(tuple(gate._replace(metric=known_metric(gate.metric)) for gate in found), fail_if_inconclusive)
 
 
-def shown_of(all_rows: bool, metrics: str | None) -> "RowSelection":
+def shown_of(all_rows: bool, metrics: str | None, rows: str | None = None) -> "RowSelection":
     """The requested rows. Raises RequestWrong for an unknown row, with the nearest name."""
+    from inferometer.report.seed_table import SEED_ROWS
     from inferometer.report.table import RowSelection
     from inferometer.results.metric_names import known_metrics
 
     if all_rows and metrics is not None:
         raise RequestWrong("--all and --metrics exclude each other: give one.")
+    if rows is not None:
+        if rows != "seed":
+            raise RequestWrong(f"--rows {rows}: the only set of rows is `seed`. Choose others with --metrics.")
+        if all_rows or metrics is not None:
+            raise RequestWrong("--rows excludes --all and --metrics: give one.")
+        return RowSelection(metrics=SEED_ROWS, layout="seed")
     return RowSelection(all_rows, () if metrics is None else known_metrics(metrics))

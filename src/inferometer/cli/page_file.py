@@ -14,9 +14,10 @@ REPORT = "report.html"
 def write_page(page: "Page", file: Path) -> Path:
     """Writes the page as HTML; returns `file`. Raises RequestWrong where the file cannot be written."""
     from inferometer.base.version import version
+    from inferometer.cli.explain import metrics_document
     from inferometer.report.html_page import render
 
-    write_file(file, render(page, version()).encode())
+    write_file(file, render(page, version(), metrics_document()).encode())
     return file
 
 

@@ -43,6 +43,12 @@ def metric_texts(document: str) -> MetricTexts:
     return MetricTexts(found, clock)
 
 
+def plain(text: str) -> str:
+    """Markdown without links, emphasis and code marks."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return re.sub(r"(?<!\w)\*([^*]+)\*|`([^`]+)`", lambda match: match[1] or match[2], text)
+
+
 def _names(label: str) -> list[str]:
     """Every metric that one row defines: "E2E latency from sent, from due" is two."""
     first, *others = [part.strip() for part in re.sub(r" ?\([^)]*\)", "", label).split(",")]

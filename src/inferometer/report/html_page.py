@@ -6,21 +6,23 @@ characters visible (`finalize`). The policy allows only the page's own script an
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from inferometer.analysis.comparison import Comparison, ComparisonRow, Estimate
+from inferometer.analysis.comparison import Comparison, ComparisonRow
 from inferometer.base.units import percent_text, value_text
 from inferometer.report import drawings
+from inferometer.report.definitions import Definition, MetricTexts, metric_texts, plain
 from inferometer.report.page import Page, RunInfo
 from inferometer.report.page.acceptance_by_prompt import ArmAcceptance
 from inferometer.report.page.answer_texts import MOST_FAILED, ArmAnswer, RequestAnswers
 from inferometer.report.page.distribution import Distribution
 from inferometer.report.page.token_times import Timeline
+from inferometer.report.short_result import MARK_MEANING, MOST_CAUTIONS, cautions, verdict_sentences
 from inferometer.report.svg import Drawing, data, visible
-from inferometer.report.table import Commentary, Table, commentary, table
+from inferometer.report.table import Table, commentary, table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -29,15 +31,21 @@ WIDE, NARROW = 1120, 460
 
 
 class _Verdict(msgspec.Struct, frozen=True):
+    """The first screen: `cautions` are the most important ones, `more` counts the others."""
+
     tone: str
-    first: tuple[str, ...]
-    also: tuple[str, ...]
+    sentences: tuple[str, ...]
+    cautions: tuple[str, ...]
+    more: int
 
 
 class _TableRow(msgspec.Struct, frozen=True):
+    """`definition`: the number of the metric's definition on the page; None if there is none."""
+
     cells: tuple[str, ...]
     tones: tuple[str, ...]
     is_primary: bool
+    definition: int | None
 
 
 class _Spread(msgspec.Struct, frozen=True):
@@ -74,8 +82,8 @@ class _Request(msgspec.Struct, frozen=True):
     cells: tuple[_Cell, ...]
 
 
-def render(page: Page, version: str = "") -> str:
-    """The complete HTML file."""
+def render(page: Page, version: str = "", metrics_document: str = "") -> str:
+    """The complete HTML file. `metrics_document`: the text of docs/reference/metrics.md, for the definitions."""
     from markupsafe import Markup
 
     style, script = _style(), data("page.js")
@@ -85,12 +93,14 @@ def render(page: Page, version: str = "") -> str:
         .render(
             page=page,
             arms=page.comparison.arms,
+            differs={arm.arm: arm.differs for arm in page.comparison.set_ups},
+            commands={arm.arm: arm.command for arm in page.comparison.set_ups if arm.command},
             version=version,
             policy=_policy(style, script),
             style=Markup(style),
             script=Markup(script),
             most_failed=MOST_FAILED,
-            **_table_parts(page.comparison),
+            **_table_parts(page.comparison, metric_texts(metrics_document)),
             **_picture_parts(page),
             **_request_parts(page),
         )
@@ -117,17 +127,26 @@ def _environment() -> "Environment":
     return environment
 
 
-def _table_parts(comparison: Comparison) -> dict[str, Any]:
-    """The template's variables for verdict, findings and table."""
+def _table_parts(comparison: Comparison, texts: MetricTexts) -> dict[str, Any]:
+    """The template's variables for verdict, findings, table and definitions."""
     content, around = table(comparison), commentary(comparison)
+    row = comparison.primary_row
+    known = [found for cells in content.rows if (found := texts.of(cells[0])) is not None]
+    definitions = list(dict.fromkeys(known))
     return {
-        "verdict": _verdict(comparison, around),
+        "verdict": _verdict(comparison),
+        "ranking": None
+        if row is None or not any(row.n.values())
+        else _both_widths(drawings.ranking_bars, 620, row, comparison),
+        "mark_meaning": MARK_MEANING,
+        "definitions": [Definition(*map(plain, one)) for one in definitions],
+        "clock": plain(texts.clock),
         "findings": [("invalid", "✖", line) for line in around.invalid]
         + [("warning", "▲", line) for line in around.warnings],
         "notes": around.notes,
         "commentary": around,
         "table": content,
-        "table_rows": _table_rows(content, comparison),
+        "table_rows": _table_rows(content, comparison, texts, definitions),
     }
 
 
@@ -198,27 +217,15 @@ def _style() -> str:
 # --- the verdict and the table --------------------------------------------------------------------
 
 
-def _verdict(comparison: Comparison, around: Commentary) -> _Verdict:
-    """The verdict's lines: first what makes the result invalid, then the first two arms, then the other pairs."""
+def _verdict(comparison: Comparison) -> _Verdict:
+    sentences = verdict_sentences(comparison)
+    if comparison.invalid:
+        sentences = ["Not valid: no verdict is given.", *comparison.finding_texts("invalid")]
+    found = cautions(comparison)
     row = comparison.primary_row
-    if around.invalid:
-        return _Verdict("invalid", ("Not valid: no verdict is given.", *around.invalid), around.headlines)
-    if around.headlines:
-        found = row.differences[0].verdict if row is not None and row.differences else ""
-        return _Verdict(_tone(found, row), around.headlines[:1], around.headlines[1:])
-    alone = [
-        f"{arm}: {row.label.partition(' (')[0].lower()} {_with_interval(row.estimates[arm], row.unit)}"
-        for arm in comparison.arms
-        if row is not None and row.estimates[arm].value is not None
-    ]
-    return _Verdict("", tuple(alone) or ("No trial was completed: no verdict.",), ())
-
-
-def _with_interval(estimate: Estimate, unit: str) -> str:
-    text = f"{value_text(estimate.value, unit)} {unit}"
-    if estimate.low is None or estimate.high is None:
-        return text
-    return f"{text} [{value_text(estimate.low, unit)}, {value_text(estimate.high, unit)}]"
+    firsts = [] if row is None else [one for one in row.differences if one.baseline == comparison.arms[0]]
+    tone = "invalid" if comparison.invalid else _tone(firsts[0].verdict, row) if len(firsts) == 1 else ""
+    return _Verdict(tone, tuple(sentences), tuple(found[:MOST_CAUTIONS]), max(0, len(found) - MOST_CAUTIONS))
 
 
 def _tone(verdict: str, row: ComparisonRow | None) -> str:
@@ -230,7 +237,9 @@ def _tone(verdict: str, row: ComparisonRow | None) -> str:
     return ""
 
 
-def _table_rows(content: Table, comparison: Comparison) -> list[_TableRow]:
+def _table_rows(
+    content: Table, comparison: Comparison, texts: MetricTexts, definitions: Sequence[Definition]
+) -> list[_TableRow]:
     rows = {row.label: row for row in comparison.rows}
     found: list[_TableRow] = []
     for cells in content.rows:
@@ -239,7 +248,9 @@ def _table_rows(content: Table, comparison: Comparison) -> list[_TableRow]:
             next((tone for word in cell.split() if (tone := _tone(word, row))), "") if i > len(comparison.arms) else ""
             for i, cell in enumerate(cells)
         )
-        found.append(_TableRow(cells, tones, row is not None and row.metric == comparison.primary))
+        definition = texts.of(cells[0])
+        place = None if definition is None else definitions.index(definition) + 1
+        found.append(_TableRow(cells, tones, row is not None and row.metric == comparison.primary, place))
     return found
 
 
@@ -256,16 +267,15 @@ def _timelines(page: Page, arms: Sequence[str]) -> list[_Tokens]:
     shown = page.timelines.shown
     first = max(shown, key=lambda one: one.longest_stall_ms, default=None)
     return [
-        _Tokens(
-            _named(one),
-            msgspec.structs.replace(wide := drawings.token_timeline(one, arms, WIDE), svg=_only(wide.svg, "wide")),
-            msgspec.structs.replace(
-                narrow := drawings.token_timeline(one, arms, NARROW), svg=_only(narrow.svg, "narrow")
-            ),
-            one is first,
-        )
-        for one in shown
+        _Tokens(_named(one), *_both_widths(drawings.token_timeline, WIDE, one, arms), one is first) for one in shown
     ]
+
+
+def _both_widths(draw: Callable[..., Drawing], wide: float, *of: object) -> tuple[Drawing, Drawing]:
+    """The picture for wide and for narrow screens."""
+    pair = ((draw(*of, width), where) for width, where in ((wide, "wide"), (NARROW, "narrow")))
+    first, second = (msgspec.structs.replace(one, svg=_only(one.svg, where)) for one, where in pair)
+    return first, second
 
 
 def _only(svg: str, where: str) -> str:
@@ -282,15 +292,17 @@ def _accepted(found: ArmAcceptance, arms: Sequence[str]) -> dict[str, Any]:  # f
     if not found.groups:
         total = percent_text(found.total_percent)
         about = f"{total}% of the drafted tokens, from the engine's counters; it reports nothing per request."
-        return {"arm": found.arm, "groups": None, "prompts": None, "about": about}
+        return {"arm": found.arm, "groups": None, "prompts": None, "title": "", "about": about}
     count = len(found.prompts)
     about = f"All {count} prompts, lowest acceptance first."
     if count > drawings.MOST_PROMPTS:
         half = drawings.MOST_PROMPTS // 2
         about = f"The {half} prompts with the lowest and the {half} with the highest acceptance, of {count}."
+    kinds = list(dict.fromkeys(group.by for group in found.groups if group.by))
     return {
         "arm": found.arm,
         "groups": drawings.acceptance_by_group(found, arms),
+        "title": f"By {' and '.join(kinds)} of the prompt" if kinds else "All prompts",
         "prompts": drawings.acceptance_by_prompt(found, arms),
         "about": about,
     }

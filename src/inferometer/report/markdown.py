@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from inferometer.analysis.comparison import Comparison
 from inferometer.base.text import escape_for_markdown
+from inferometer.report.seed_table import seed_rows
 from inferometer.report.table import DEFAULT_ROWS, RowSelection, Table, commentary, table
 
 
@@ -14,6 +15,8 @@ def render(comparison: Comparison, shown: RowSelection = DEFAULT_ROWS) -> str:
     """
     around = commentary(comparison)
     parts = _listed("Not valid", around.invalid)
+    if shown.layout == "seed":
+        return "\n\n".join([*parts, pipe_table(seed_rows(comparison))]) + "\n"
     judged = any(comparison.trials.values()) and _is_judged(comparison)
     parts += [f"**{escape_for_markdown(line)}**" for line in around.headlines if judged]
     for part in comparison.parts():
@@ -24,6 +27,7 @@ def render(comparison: Comparison, shown: RowSelection = DEFAULT_ROWS) -> str:
         legend = content.legend("**bold**")
         parts += [legend] if legend else []
     for title, lines in (
+        ("Set-ups", set_up_lines(comparison) if len(comparison.arms) > 1 else ()),
         ("Design", around.design),
         ("Speculation", around.speculation),
         ("Warnings", around.warnings),
@@ -31,6 +35,16 @@ def render(comparison: Comparison, shown: RowSelection = DEFAULT_ROWS) -> str:
     ):
         parts += _listed(title, lines)
     return "\n\n".join(parts) + "\n"
+
+
+def set_up_lines(comparison: Comparison) -> list[str]:
+    """Engine, model, differing settings and command of each arm."""
+    lines: list[str] = []
+    for arm in comparison.set_ups:
+        what = ", ".join(filter(None, (f"{arm.engine} {arm.version}".strip(), arm.model)))
+        parts = (what, arm.differs and f"differs in {', '.join(arm.differs)}", arm.command and f"command {arm.command}")
+        lines.append(f"{arm.arm}: {'; '.join(filter(None, parts))}")
+    return lines
 
 
 def _is_judged(comparison: Comparison) -> bool:

@@ -108,38 +108,68 @@ def text(x: float, y: float, content: str, *, classes: str = "ink", anchor: str 
     return f'<text class="{classes}" x="{px(x)}" y="{px(y)}"{at}>{escaped(content)}{then}</text>'
 
 
-def line(x1: float, y1: float, x2: float, y2: float, classes: str) -> str:
-    return f'<path class="{classes}" d="M{px(x1)} {px(y1)}L{px(x2)} {px(y2)}"/>'
+def _tip(words: str) -> str:
+    """The attribute with what a mark shows to the pointer and the keyboard."""
+    return f' data-tip="{escaped(words)}"' if words else ""
 
 
-def path(points: Iterable[tuple[float, float]], classes: str, *, closed: bool = False) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, classes: str, tip: str = "") -> str:
+    return f'<path class="{classes}" d="M{px(x1)} {px(y1)}L{px(x2)} {px(y2)}"{_tip(tip)}/>'
+
+
+def path(points: Iterable[tuple[float, float]], classes: str, *, closed: bool = False, tip: str = "") -> str:
     steps = "L".join(f"{px(x)} {px(y)}" for x, y in points)
-    return f'<path class="{classes}" d="M{steps}{"Z" if closed else ""}"/>'
+    return f'<path class="{classes}" d="M{steps}{"Z" if closed else ""}"{_tip(tip)}/>'
 
 
-def rect(x: float, y: float, width: float, height: float, classes: str, title: str = "") -> str:
+def series(steps: str, classes: str, form: str, values: Iterable[str]) -> str:
+    """A path with a value for each of its points (each M, L and V of `steps`). `form`: the text of a point; {0} and {1}
+    are the parts of its value, which a comma separates."""
+    return (
+        f'<path class="{classes}" d="{steps}" data-form="{escaped(form)}" data-values="{escaped(" ".join(values))}"/>'
+    )
+
+
+def plot(along: Scale, top: float, bottom: float, parts: Iterable[str]) -> str:
+    """The part of a picture that is cut at its edges, so that the page's script can stretch it along the axis."""
+    size = (
+        f'x="{px(along.from_px)}" y="{px(top)}" width="{px(along.to_px - along.from_px)}" height="{px(bottom - top)}"'
+    )
+    box = f"{px(along.from_px)} {px(top)} {px(along.to_px - along.from_px)} {px(bottom - top)}"
+    ends = f'data-low="{along.low:.6g}" data-high="{along.high:.6g}"'
+    return f'<svg class="plot" {size} viewBox="{box}" {ends}><g class="zooms">{"".join(parts)}</g></svg>'
+
+
+def rect(x: float, y: float, width: float, height: float, classes: str, tip: str = "") -> str:
     shape = f'class="{classes}" x="{px(x)}" y="{px(y)}" width="{px(max(width, 0.5))}" height="{px(height)}"'
-    return f"<rect {shape}><title>{escaped(title)}</title></rect>" if title else f"<rect {shape}/>"
+    return f"<rect {shape}{_tip(tip)}/>"
 
 
-def mark(x: float, y: float, arm: int, size: float = 3.2, classes: str = "") -> str:
+def ring(x: float, y: float, tip: str = "") -> str:
+    return f'<circle class="middle" cx="{px(x)}" cy="{px(y)}" r="4"{_tip(tip)}/>'
+
+
+def mark(x: float, y: float, arm: int, size: float = 3.2, classes: str = "", tip: str = "") -> str:
     """One value as a dot. Each arm has its own shape, so that arms differ by more than colour."""
     corners: Sequence[tuple[float, float]]
     match arm % 4:
         case 0:
-            return f'<circle class="fill-{arm % PALETTE} {classes}" cx="{px(x)}" cy="{px(y)}" r="{px(size)}"/>'
+            dot = f'class="fill-{arm % PALETTE} {classes}" cx="{px(x)}" cy="{px(y)}" r="{px(size)}"'
+            return f"<circle {dot}{_tip(tip)}/>"
         case 1:
             corners = ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9))
         case 2:
             corners = ((0, -1.15), (1.05, 0.8), (-1.05, 0.8))
         case _:
             corners = ((0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0))
-    return path(((x + a * size, y + b * size) for a, b in corners), f"fill-{arm % PALETTE} {classes}", closed=True)
+    return path(
+        ((x + a * size, y + b * size) for a, b in corners), f"fill-{arm % PALETTE} {classes}", closed=True, tip=tip
+    )
 
 
 def bottom_axis(along: Scale, top: float, bottom: float, title: str, width: float, *, suffix: str = "") -> list[str]:
     """Ticks with grid lines up to `top`, their values below `bottom`, and the title below these, all within `width`."""
-    found: list[str] = []
+    found = ['<g class="ticks">']
     ticks = along.ticks()
     for value in ticks:
         found.append(line(along(value), top, along(value), bottom, "grid"))
@@ -147,6 +177,7 @@ def bottom_axis(along: Scale, top: float, bottom: float, title: str, width: floa
         half = 3.6 * len(label)
         x = min(max(along(value), half), width - half)
         found.append(text(x, bottom + 15, label, classes="dim", anchor="middle"))
+    found.append("</g>")
     found.append(text((along.from_px + along.to_px) / 2, bottom + 32, title, classes="dim", anchor="middle"))
     return found
 

@@ -12,10 +12,12 @@ Highlight = Literal["", "best", "better", "worse"]
 
 
 class RowSelection(msgspec.Struct, frozen=True):
-    """The rows to show: by default those that a reader needs first; `all`; or those whose keys are in `metrics`."""
+    """The rows to show: by default those that a reader needs first; `all`; or those whose keys are in `metrics`.
+    `layout`: "seed" for the Markdown layout of `report/seed_table.py`."""
 
     all: bool = False
     metrics: tuple[str, ...] = ()
+    layout: Literal["", "seed"] = ""
 
 
 DEFAULT_ROWS = RowSelection()

@@ -49,10 +49,12 @@ def acceptance_by_group(found: ArmAcceptance, arms: Sequence[str]) -> Drawing:
 
 def _group(group: PromptGroup, along: Scale, y: float, arm: int) -> list[str]:
     parts = [text(EDGE, y + 4, shortened(group.name, 18), classes="ink" if group.by else "strong")]
-    points = sorted(one.percent for one in group.prompts)[:200]
-    for place, value in enumerate(points):
-        parts.append(mark(along(value), y + scatter(place, len(points)) * 0.4, arm, 2.6, "faint"))
-    parts.append(line(along(group.percent), y - 9, along(group.percent), y + 9, "interval"))
+    points = sorted(group.prompts, key=lambda one: one.percent)[:200]
+    for place, one in enumerate(points):
+        y_px, words = y + scatter(place, len(points)) * 0.4, f"{one.id}: {percent_text(one.percent)}%"
+        parts.append(mark(along(one.percent), y_px, arm, 2.6, "faint", words))
+    words = f"{group.name}, all tokens: {percent_text(group.percent)}%"
+    parts.append(line(along(group.percent), y - 9, along(group.percent), y + 9, "interval", words))
     parts.append(text(WIDTH - 2, y + 4, f"{group.percent:.0f}% n {len(group.prompts)}", classes="dim", anchor="end"))
     return parts
 
@@ -72,7 +74,16 @@ def acceptance_by_prompt(found: ArmAcceptance, arms: Sequence[str]) -> Drawing:
     for place, one in enumerate(shown):
         y = top + row * place
         parts.append(text(EDGE, y + 14, shortened(one.id, 22)))
-        parts.append(rect(along(0), y + 4, along(one.percent) - along(0), 11, f"fill-{arm % PALETTE} faint"))
+        parts.append(
+            rect(
+                along(0),
+                y + 4,
+                along(one.percent) - along(0),
+                11,
+                f"fill-{arm % PALETTE} faint",
+                (f"{one.id}: {one.accepted} of {one.drafted} tokens, {percent_text(one.percent)}%"),
+            )
+        )
         parts.append(text(along(one.percent) + 5, y + 14, f"{one.percent:.0f}%", classes="dim"))
     left_out = len(prompts) - len(shown)
     among = f", the {len(shown) // 2} lowest and the {len(shown) // 2} highest of {len(prompts)}" if left_out else ""

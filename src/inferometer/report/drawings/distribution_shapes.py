@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from inferometer.base.units import three_digits_text, value_text
-from inferometer.report.drawings.interval_marks import EDGE, WIDTH, diamond, interval, scatter
+from inferometer.report.drawings.interval_marks import EDGE, WIDTH, diamond, interval, scatter, span_text
 from inferometer.report.page.distribution import ArmDistribution, Distribution
 from inferometer.report.svg import (
     PALETTE,
@@ -15,7 +15,7 @@ from inferometer.report.svg import (
     line,
     mark,
     path,
-    px,
+    ring,
     scale,
     shortened,
     text,
@@ -59,22 +59,47 @@ def _shape(
     parts.append(text(WIDTH - EDGE, top + 14, _short(shape, found.unit), classes="dim", anchor="end"))
     middle, half = top + 44, 20.0
     if shape.shares:
+        words = f"{shape.arm}: {_shape_text(shape, found.unit)}"
         heights = [half * (share / tallest) ** 0.5 if tallest else 0.0 for share in shape.shares]
         upper = [(along(edge), middle - height) for edge, height in _outline(found.edges, heights)]
         lower = [(along(edge), middle + height) for edge, height in _outline(found.edges, heights)]
-        parts.append(path([*upper, *reversed(lower)], f"fill-{arm % PALETTE} shape", closed=True))
+        parts.append(path([*upper, *reversed(lower)], f"fill-{arm % PALETTE} shape", closed=True, tip=words))
     for place, value in enumerate(shape.points):
-        parts.append(mark(along(value), middle + scatter(place, len(shape.points)), arm, 2.8, "faint"))
+        parts.append(
+            mark(
+                along(value),
+                middle + scatter(place, len(shape.points)),
+                arm,
+                2.8,
+                "faint",
+                f"{shape.arm}: {three_digits_text(value)} {found.unit}",
+            )
+        )
     if shape.estimate is not None and shape.estimate.low is not None and shape.estimate.high is not None:
-        parts += interval(along, shape.estimate.low, shape.estimate.high, middle + 20)
+        words = f"{shape.arm}: {span_text(shape.estimate, found.unit)}"
+        parts += interval(along, shape.estimate.low, shape.estimate.high, middle + 20, words)
         if shape.estimate.value is not None:
-            parts.append(diamond(along(shape.estimate.value), middle + 20))
+            words = f"{shape.arm}: mean {three_digits_text(shape.estimate.value)} {found.unit}"
+            parts.append(diamond(along(shape.estimate.value), middle + 20, words))
     elif shape.n > 1:
-        low, quarter, mid, upper_quarter, high = (shape.quantiles[percent] for percent in (5, 25, 50, 75, 95))
-        parts.append(line(along(low), middle, along(high), middle, f"line-{arm % PALETTE} dash-0"))
-        parts.append(line(along(quarter), middle, along(upper_quarter), middle, f"line-{arm % PALETTE} thick"))
-        parts.append(f'<circle class="middle" cx="{px(along(mid))}" cy="{px(middle)}" r="4"/>')
+        parts += _quantile_marks(shape, found, along, middle, arm)
     return parts
+
+
+def _quantile_marks(shape: ArmDistribution, found: Distribution, along: Scale, middle: float, arm: int) -> list[str]:
+    """P5 to P95 as a thin line, the middle half as a thick one, the median as a ring."""
+    low, quarter, mid, upper_quarter, high = (shape.quantiles[percent] for percent in (5, 25, 50, 75, 95))
+
+    def span(name: str, start: float, end: float) -> str:
+        return f"{shape.arm}: {name} {three_digits_text(start)} to {three_digits_text(end)} {found.unit}"
+
+    thin, thick, words = f"line-{arm % PALETTE} dash-0", f"line-{arm % PALETTE} thick", span("P5 to P95", low, high)
+    half, median = span("middle half", quarter, upper_quarter), f"{shape.arm}: median {three_digits_text(mid)}"
+    return [
+        line(along(low), middle, along(high), middle, thin, words),
+        line(along(quarter), middle, along(upper_quarter), middle, thick, half),
+        ring(along(mid), middle, f"{median} {found.unit}"),
+    ]
 
 
 def _short(shape: ArmDistribution, unit: str) -> str:

@@ -1,7 +1,7 @@
 """Marks that several pictures share: intervals, diamonds, and dots scattered around a line."""
 
-from inferometer.analysis.comparison import Difference
-from inferometer.base.units import ratio_text
+from inferometer.analysis.comparison import Difference, Estimate
+from inferometer.base.units import ratio_text, three_digits_text
 from inferometer.report.svg import Scale, line, path
 
 WIDTH = 460
@@ -26,9 +26,16 @@ def interval_text(found: Difference | None) -> str:
     return f"[{ratio_text(ends[0])}, {ratio_text(ends[1])}]".replace("×", "") if ends else ""
 
 
-def interval(along: Scale, low: float, high: float, y: float) -> list[str]:
+def span_text(estimate: Estimate, unit: str) -> str:
+    """The interval of a value in words; "" without one."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"95% interval {three_digits_text(estimate.low)} to {three_digits_text(estimate.high)} {unit}".rstrip()
+
+
+def interval(along: Scale, low: float, high: float, y: float, tip: str = "") -> list[str]:
     """A line with end strokes; an arrow instead of an end beyond the axis."""
-    parts = [line(along(low), y, along(high), y, "interval")]
+    parts = [line(along(low), y, along(high), y, "interval", tip)]
     for end, is_out, way in ((low, low < along.low, 1), (high, high > along.high, -1)):
         x = along(end)
         if is_out:
@@ -38,5 +45,5 @@ def interval(along: Scale, low: float, high: float, y: float) -> list[str]:
     return parts
 
 
-def diamond(x: float, y: float) -> str:
-    return path([(x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y)], "middle", closed=True)
+def diamond(x: float, y: float, tip: str = "") -> str:
+    return path([(x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y)], "middle", closed=True, tip=tip)

@@ -27,7 +27,16 @@ def memory_bars(comparison: Comparison) -> Drawing | None:
             if value is None:
                 parts.append(text(EDGE + 4, y + 12, "unknown", classes="dim"))
             else:
-                parts.append(rect(along(0), y + 1, along(value) - along(0), 12, f"fill-{i % PALETTE} faint"))
+                parts.append(
+                    rect(
+                        along(0),
+                        y + 1,
+                        along(value) - along(0),
+                        12,
+                        f"fill-{i % PALETTE} faint",
+                        (f"{row.label.partition(' (')[0]}, {arm}: {value_text(value, 'GiB')} GiB"),
+                    )
+                )
                 parts.append(mark(along(value), y + 7, i))
                 parts.append(text(along(value) + 8, y + 12, f"{value_text(value, 'GiB')} GiB", classes="dim"))
             y += bar

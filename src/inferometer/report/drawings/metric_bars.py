@@ -2,7 +2,7 @@
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow
 from inferometer.base.units import ratio_text, value_text
-from inferometer.report.drawings.interval_marks import EDGE, interval, interval_text
+from inferometer.report.drawings.interval_marks import EDGE, interval, interval_text, span_text
 from inferometer.report.svg import PALETTE, Drawing, Scale, bottom_axis, drawing, rect, scale, shortened, text
 
 
@@ -29,9 +29,18 @@ def _bar(row: ComparisonRow, arm: str, baseline: str, along: Scale, y: float, pl
     parts = [text(EDGE, y + 16, shortened(arm, 44), classes="strong", more=value)]
     parts.append(text(width - EDGE, y + 16, against, classes="dim", anchor="end"))
     if estimate.value is not None:
-        parts.append(rect(along(0), y + 26, along(estimate.value) - along(0), 26, f"fill-{place % PALETTE} faint"))
+        parts.append(
+            rect(
+                along(0),
+                y + 26,
+                along(estimate.value) - along(0),
+                26,
+                f"fill-{place % PALETTE} faint",
+                f"{arm}: {value}",
+            )
+        )
         if estimate.low is not None and estimate.high is not None:
-            parts += interval(along, estimate.low, estimate.high, y + 39)
+            parts += interval(along, estimate.low, estimate.high, y + 39, f"{arm}: {span_text(estimate, row.unit)}")
     return parts
 
 

@@ -69,12 +69,21 @@ def _ratio_lane(one: PairedRatios, along: Scale, top: float, arm: int) -> list[s
     parts.append(text(WIDTH - EDGE, top + 14, label or f"{one.n} pairs", classes="dim", anchor="end"))
     middle = top + 38
     for place, value in enumerate(one.points):
-        parts.append(mark(along(value), middle + scatter(place, len(one.points)) * 0.8, arm, 2.8, "faint"))
+        parts.append(
+            mark(
+                along(value),
+                middle + scatter(place, len(one.points)) * 0.8,
+                arm,
+                2.8,
+                "faint",
+                (f"{one.arm}, a pair: {ratio_text(value)}"),
+            )
+        )
     if difference is not None and difference.ratio is not None:
         ends = ratio_ends(difference)
         if ends:
-            parts += interval(along, *ends, top + 62)
-        parts.append(diamond(along(difference.ratio), top + 62))
+            parts += interval(along, *ends, top + 62, f"{one.arm}: interval {interval_text(difference)}")
+        parts.append(diamond(along(difference.ratio), top + 62, f"{one.arm}: {label}"))
     return parts
 
 

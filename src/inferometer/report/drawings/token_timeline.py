@@ -14,10 +14,11 @@ from inferometer.report.svg import (
     bottom_axis,
     drawing,
     line,
-    path,
+    plot,
     px,
     rect,
     scale,
+    series,
     shortened,
     text,
 )
@@ -32,15 +33,19 @@ def token_timeline(found: Timeline, arms: Sequence[str], width: float) -> Drawin
     bottom = top + height * len(found.lanes)
     graph = bottom + 128
     parts = bottom_axis(along, top, graph, "ms from sending", width)
+    drawn: list[str] = []
     for place, lane in enumerate(found.lanes):
-        parts += _lane(lane, along, top + height * place, most, arms.index(lane.arm), width)
+        y = top + height * place
+        drawn += _strokes(lane, along, y + 66, most, arms.index(lane.arm))
+        parts += _lane_labels(lane, along, y, width)
     total = max((lane.tokens for lane in found.lanes), default=0.0) or 1.0
     up = scale(0, total, graph, bottom + 24)
     parts.append(text(EDGE, bottom + 14, f"tokens so far (up to {value_text(round(total), 'tok')})", classes="dim"))
     for lane in found.lanes:
         if lane.bursts:
             arm = arms.index(lane.arm)
-            parts.append(path(_so_far(lane, along, up), f"line-{arm % PALETTE} dash-{arm % 4}"))
+            drawn.append(_so_far(lane, along, up, f"line-{arm % PALETTE} dash-{arm % 4}"))
+    parts.append(plot(along, top, graph, drawn))
     summary = "; ".join(f"{lane.arm}: {_lane_text(lane)}" for lane in found.lanes)
     alt = f"Arrival of the tokens of request {found.request}, from sending. {summary}."
     head = ("Arm", "trial", "outcome", "tokens", "bursts", "first token (ms)", "last token (ms)", "median gap (ms)",
@@ -48,41 +53,44 @@ def token_timeline(found: Timeline, arms: Sequence[str], width: float) -> Drawin
     return drawing(width, graph + 38, parts, alt, [head, *map(_lane_row, found.lanes)])
 
 
-def _lane(lane: ArmTokens, along: Scale, top: float, most: float, arm: int, width: float) -> list[str]:
+def _lane_labels(lane: ArmTokens, along: Scale, top: float, width: float) -> list[str]:
     name, label = shortened(lane.arm, 24), _lane_text(lane)
     if len(name) + len(label) > width / 6.6:
         label = label.partition("; ")[0]
     parts = [text(EDGE, top + 14, name, classes="strong")]
     parts.append(text(width - EDGE, top + 14, label, classes="dim", anchor="end"))
     base = top + 66
-    if not lane.bursts:
-        return [*parts, line(along.from_px, base, along.to_px, base, "grid")]
-    parts.append(line(along(0), base - 3, along(lane.bursts[0][0]), base - 3, "wait"))
-    for begin, end in lane.stalls:
-        words = f"stall of {three_digits_text(end - begin)} ms"
-        parts.append(rect(along(begin), base - 34, along(end) - along(begin), 34, "stall", words))
     if lane.stalls:
         begin, end = max(lane.stalls, key=lambda span: span[1] - span[0])
         x = min(max((along(begin) + along(end)) / 2, 60), width - 60)
-        parts.append(
-            text(x, base - 37, f"stall {three_digits_text(end - begin)} ms", classes="stalled", anchor="middle")
-        )
-    strokes = "".join(
-        f"M{px(along(at_ms))} {px(base)}v-{px(6 + 26 * (tokens / most))}" for at_ms, tokens in lane.bursts
-    )
-    parts.append(f'<path class="line-{arm % PALETTE} burst" d="{strokes}"/>')
+        words = f"stall {three_digits_text(end - begin)} ms"
+        parts.append(text(x, base - 37, words, classes="stalled", anchor="middle"))
     return [*parts, line(along.from_px, base, along.to_px, base, "grid")]
 
 
-def _so_far(lane: ArmTokens, along: Scale, up: Scale) -> list[tuple[float, float]]:
+def _strokes(lane: ArmTokens, along: Scale, base: float, most: float, arm: int) -> list[str]:
+    """The wait for the first token, the stalls, and a stroke for each burst."""
+    if not lane.bursts:
+        return []
+    first = lane.bursts[0][0]
+    wait = f"{lane.arm}: first token after {three_digits_text(first)} ms"
+    parts = [line(along(0), base - 3, along(first), base - 3, "wait", wait)]
+    for begin, end in lane.stalls:
+        words = f"{lane.arm}: stall of {three_digits_text(end - begin)} ms, from {three_digits_text(begin)} ms"
+        parts.append(rect(along(begin), base - 34, along(end) - along(begin), 34, "stall", words))
+    steps = "".join(f"M{px(along(at_ms))} {px(base)}v-{px(6 + 26 * (tokens / most))}" for at_ms, tokens in lane.bursts)
+    values = (f"{at_ms:.1f},{tokens:g}" for at_ms, tokens in lane.bursts)
+    return [*parts, series(steps, f"line-{arm % PALETTE} burst", f"{lane.arm}: {{0}} ms, tokens {{1}}", values)]
+
+
+def _so_far(lane: ArmTokens, along: Scale, up: Scale, classes: str) -> str:
     """Tokens so far, as a step curve."""
-    found = [(along(0), up(0))]
-    count = 0.0
+    steps, values, count = [f"M{px(along(0))} {px(up(0))}"], ["0,0"], 0.0
     for at_ms, tokens in lane.bursts:
-        found.append((along(at_ms), up(count)))
         count += tokens
-        found.append((along(at_ms), up(count)))
-    return found
+        steps.append(f"H{px(along(at_ms))}V{px(up(count))}")
+        values.append(f"{at_ms:.1f},{count:g}")
+    return series("".join(steps), classes, f"{lane.arm}: {{1}} tokens by {{0}} ms", values)
 
 
 def _lane_text(lane: ArmTokens) -> str:

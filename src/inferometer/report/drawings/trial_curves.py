@@ -14,8 +14,10 @@ from inferometer.report.svg import (
     drawing,
     line,
     mark,
-    path,
+    plot,
+    px,
     scale,
+    series,
     shortened,
     text,
 )
@@ -31,11 +33,13 @@ def trial_curves(found: CurveGroup, arms: Sequence[str]) -> Drawing:
     )
     low, high = _value_range([value for curve in known for value in curve.values])
     parts = bottom_axis(along, top, bottom, "s from the start of the plan", WIDTH)
-    if along.low < 0:
-        parts.append(line(along(0), top, along(0), bottom, "one"))
+    drawn = [line(along(0), top, along(0), bottom, "one")] if along.low < 0 else []
     for place, curve in enumerate(known):
         y = top + (band + room) * place + room
-        parts += _band(curve, found, along, scale(low, high, y + band - 4, y), arms.index(curve.arm))
+        up = scale(low, high, y + band - 4, y)
+        parts += _band(curve, found, along, up)
+        drawn.append(_curve(curve, found, along, up, arms.index(curve.arm)))
+    parts.append(plot(along, top, bottom, drawn))
     rows = [
         (curve.arm, *(value_text(value, found.unit) for value in (min(curve.values), fmean(curve.values),
          max(curve.values))), value_text(curve.at_s[0], "s"), value_text(curve.at_s[-1], "s"))
@@ -56,7 +60,7 @@ def _value_range(values: Sequence[float]) -> tuple[float, float]:
     return (max(0.0, low - room) if low >= 0 else low - room), high + room
 
 
-def _band(curve: Curve, found: CurveGroup, along: Scale, up: Scale, arm: int) -> list[str]:
+def _band(curve: Curve, found: CurveGroup, along: Scale, up: Scale) -> list[str]:
     mean = three_digits_text(fmean(curve.values))
     parts = [
         text(left := along.from_px, up.to_px - 8, shortened(curve.arm, 24), classes="strong"),
@@ -66,7 +70,14 @@ def _band(curve: Curve, found: CurveGroup, along: Scale, up: Scale, arm: int) ->
     for value in ticks:
         parts.append(line(left, up(value), WIDTH - EDGE, up(value), "grid"))
         parts.append(text(left - 6, up(value) + 4, tick_text(value, ticks), classes="dim", anchor="end"))
-    points = [(along(at), up(value)) for at, value in zip(curve.at_s, curve.values, strict=True)]
+    return parts
+
+
+def _curve(curve: Curve, found: CurveGroup, along: Scale, up: Scale, arm: int) -> str:
+    points = list(zip(curve.at_s, curve.values, strict=True))
     if len(points) == 1:
-        parts.append(mark(*points[0], arm))
-    return [*parts, path(points, f"line-{arm % PALETTE} solid")]
+        at_s, value = points[0]
+        return mark(along(at_s), up(value), arm, tip=f"{curve.arm}: {three_digits_text(value)} {found.unit}")
+    steps = "M" + "L".join(f"{px(along(at_s))} {px(up(value))}" for at_s, value in points)
+    values = (f"{at_s:.4g},{value:.4g}" for at_s, value in points)
+    return series(steps, f"line-{arm % PALETTE} solid", f"{curve.arm}: {{1}} {found.unit} at {{0}} s", values)

@@ -1,0 +1,108 @@
+"""The result in a screen: its lines, its width, and what it says of every kind of study."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from inferometer.analysis.compare import compare
+from inferometer.analysis.comparison import Comparison
+from inferometer.analysis.set_ups import ArmSetUp, StudyExtent
+from inferometer.core.record import Finding
+from inferometer.metrics.summary import TrialSummary
+from inferometer.report.short_result import short_result
+from inferometer.report.terminal import cells_wide
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+SPEEDS = {"plain": 1.0, "fa on": 0.98, "kv q8_0": 0.81, "ngram": 0.99, "t 8": 1.2, "t 4": 1.1, "t 2": 0.7, "t 1": 0.4}
+DIFFERS = {
+    "plain": ("-fa off",),
+    "fa on": ("-fa on",),
+    "kv q8_0": ("-ctk q8_0", "-ctv q8_0"),
+    "ngram": ("ngram-simple",),
+}
+STEADY = (0.0, 0.004, -0.003)
+NOISE_OF_OTHERS = [(0.01, -0.012, 0.004), (0.06, -0.07, 0.01), (0.01, -0.02, 0.02), (0.003, 0.001, -0.009)]
+
+
+def summaries(arms: Sequence[str], speeds: dict[str, float] = SPEEDS, rounds: int = 3) -> list[TrialSummary]:
+    """Trials of each arm: the speed of SPEEDS, and less memory for the slow ones."""
+    found: list[TrialSummary] = []
+    for place, arm in enumerate(arms):
+        for number in range(rounds):
+            noise = (NOISE_OF_OTHERS[(place - 1) % 4] if place else STEADY)[number]
+            speed = speeds.get(arm, 1 - 0.1 * place) * (1 + noise)
+            values = {
+                "output_throughput": 37.9 * speed,
+                "median_ttft_ms": 2007 / speed,
+                "mean_tpot_ms": 7.6 / speed,
+                "p99_itl_per_token_ms": 12.25 / speed,
+                "memory_gib": 0.365 * (0.7 if speed < 0.9 else 1),
+                "completed": 5,
+                "failed": 0,
+            }
+            found.append(TrialSummary(arm, number + 1, values))
+    return found
+
+
+def comparison_of(
+    arms: Sequence[str], findings: Sequence[Finding] = (), *, speeds: dict[str, float] = SPEEDS, rounds: int = 3
+) -> Comparison:
+    found = compare(summaries(arms, speeds, rounds), findings)
+    set_ups = tuple(
+        ArmSetUp(arm, "llama-server", "b11434", "SmolLM2-135M-Q4_1", "", DIFFERS.get(arm, (f"-x {place}",)),
+                 None if place == 0 else (5 - place % 2, 5))
+        for place, arm in enumerate(arms)
+    )  # fmt: skip
+    return msgspec.structs.replace(found, set_ups=set_ups, extent=StudyExtent(5, rounds, 172.0))
+
+
+def checked(name: str, lines: Sequence[str], most: int) -> None:
+    """Compares with the golden file, and checks the size that the result promises."""
+    text = "\n".join(lines) + "\n"
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("INFEROMETER_GOLDEN") == "write":
+        path.write_text(text)
+    assert text == path.read_text()
+    assert len(lines) <= most
+    assert max(map(cells_wide, lines)) <= 100
+
+
+WARNINGS = (
+    Finding("warning", "other-output", "3 of 5 answers differ from plain's.", arm="kv q8_0"),
+    Finding("warning", "busy", "the machine was busy.", arm="plain", trial=1),
+    Finding("warning", "busy", "the machine was busy.", arm="kv q8_0", trial=2),
+)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_two_to_four_set_ups_stand_in_columns_of_25_lines(count: int):
+    arms = ["plain", "kv q8_0", "fa on", "ngram"][:count]
+    checked(f"short-{count}", short_result(comparison_of(arms, WARNINGS), report="r2/report.html"), 25)
+
+
+def test_eight_set_ups_are_ranked_in_30_lines():
+    checked("short-8", short_result(comparison_of(list(SPEEDS), WARNINGS), report="r2/report.html"), 30)
+
+
+LONG = "llama-server -m /models/Qwen2.5-Coder-32B-Instruct-Q4_K_M.gguf -ngl 99 --flash-attn on --threads "
+MANY = [Finding("warning", f"kind-{i}", f"warning {i} " + "is long " * 20 + "to its end.", arm="b") for i in range(6)]
+CASES = {
+    "commas": comparison_of(["baseline, FA off", "draft, tuned", "plain"]),
+    "wide": comparison_of(["基準となる設定", "草稿模型を使う設定", "한국어 이름"]),
+    "long": comparison_of([f"{LONG}{i}" for i in range(4)], MANY),
+    "long-ranking": comparison_of([f"{LONG}{i}" for i in range(8)], MANY),
+    "one-trial": comparison_of(["plain", "kv q8_0", "ngram"], rounds=1),
+    "one-arm": comparison_of(["plain"]),
+    "invalid": comparison_of(
+        ["plain", "kv q8_0"], [Finding("invalid", "no-draft", "it drafted nothing.", arm="kv q8_0")]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_names_and_results_of_every_kind_stay_within_the_screen(name: str):
+    checked(f"short-{name}", short_result(CASES[name], report="r2/report.html"), 30 if "ranking" in name else 25)
