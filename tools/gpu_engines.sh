@@ -107,7 +107,7 @@ study() {
     sed "s/concurrency: 1}/concurrency: $3}/; s/num_prompts: 16/num_prompts: $4/; s/-np, 1,/-np, $3,/; s/-c, 2048/-c, $((2048 * $3))/
         s/, 1 at a time/, $3 at a time/" "$STUDIES/$2.yaml" >"$WORK/models/$1.yaml"
     if [ "$3" -gt 1 ]; then # without continuous batching, transformers answers one request after the other
-        sed -i '/engine: transformers/a\    args: [--continuous-batching]' "$WORK/models/$1.yaml"
+        sed -i '/engine: transformers/a\    args: [--continuous-batching, --cb-max-memory-percent, 0.3]' "$WORK/models/$1.yaml"
     fi
     say "study $1 begins"
     (cd "$WORK/models" && timeout -s INT -k 20 "$(($(left_s) - 25))" python3 -m inferometer run "$1.yaml" \
