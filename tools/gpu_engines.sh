@@ -118,7 +118,7 @@ study() {
 
 studies() {
     use_packages
-    for level in $LEVELS; do study "c$level" study "$level" "$((level < 8 ? 16 : level * 3))"; done
+    for level in $LEVELS; do study "c$level" study "$level" "$((level > 8 ? 72 : level > 1 ? 48 : 16))"; done
     study prompt-lookup prompt-lookup 1 16
 }
 

@@ -132,7 +132,7 @@ def handler_of(
                 self._event(
                     {"choices": [{"index": 0, "text": word, "delta": {"content": word}, "finish_reason": None}]}
                 )
-            end = {"choices": [{"index": 0, "text": "", "delta": {}, "finish_reason": "length"}]}
+            end: dict[str, Any] = {"choices": [{"index": 0, "text": "", "delta": {}, "finish_reason": "length"}]}
             usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
             if is_transformers:
                 self._event({**end, "usage": usage})
