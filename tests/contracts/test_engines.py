@@ -70,7 +70,7 @@ def external(files: Files) -> Iterator[EngineCase]:
 
 
 def imitated(name: str) -> Callable[[Files], AbstractContextManager[EngineCase]]:
-    """vLLM and SGLang need a GPU: a server that answers as they do stands in."""
+    """vLLM and SGLang take gigabytes: a server that answers as they do stands in (test_real_engines.py has vLLM)."""
 
     @contextmanager
     def case(files: Files) -> Iterator[EngineCase]:

@@ -1,4 +1,4 @@
-"""`transformers serve` needs torch: a scripted server that answers as it does stands in, written after its source."""
+"""`transformers serve` needs torch: a scripted server stands in, which answers as the real one did (5.24)."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,7 @@ parser.add_argument("--host", default="localhost")
 parser.add_argument("--port", type=int, default=8000)
 args = parser.parse_args()
 pages = {{"/health": "", "/v1/models": {{"data": [{{"id": args.force_model}}]}}}}
-handler = handler_of(pages, None)
+handler = handler_of(pages, None, is_transformers=True)
 pages["/v1/models"] = {{"data": [{{"id": "someone/in-the-cache"}}]}}
 http.server.ThreadingHTTPServer((args.host, args.port), handler).serve_forever()
 """

@@ -41,6 +41,17 @@ def test_vllm_engines_are_added_and_the_fullest_cache_counts():
     }
 
 
+def test_a_real_vllm_counts_its_drafts_from_the_prompt():
+    assert read_page((RECORDED / "vllm-0.32.0-cpu-ngram.txt").read_text()) == {
+        "spec_draft_tokens_total": 8,
+        "spec_accepted_tokens_total": 6,
+        "spec_steps_total": 2,
+        "kv_cache_usage_percent": 0,
+        "requests_running": 0,
+        "requests_waiting": 0,
+    }
+
+
 def test_sglang_counts_steps_and_each_request_once():
     assert read_page((RECORDED / "sglang-0.5.txt").read_text()) == {
         "spec_steps_total": 412,

@@ -1,4 +1,4 @@
-"""The engine `transformers`: Hugging Face's `transformers serve`, written after its source (5.17)."""
+"""The engine `transformers`: Hugging Face's `transformers serve` (run with 5.24)."""
 
 import functools
 import subprocess

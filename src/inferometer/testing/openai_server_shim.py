@@ -1,9 +1,9 @@
 """Stand-ins for the programs of vLLM and SGLang in tests: a small server without a model that answers as they do.
 
-The real programs need a supported GPU. Imitated are the command line as far as Inferometer writes it, argparse's error,
+The real programs take gigabytes. Imitated are the command line as far as Inferometer writes it, argparse's error,
 /v1/models with `max_model_len`, vLLM's /version and /metrics, SGLang's /server_info, complete answers (one word),
-streamed answers (as many numbered words as requested), and the error for a model that is not served. Written after
-their documentation and source (vLLM 0.26, SGLang 0.5), not recorded.
+streamed answers (as many numbered words as requested), and the error for a model that is not served. vLLM's answers are
+those of vLLM 0.32 on a CPU (`make engines`); SGLang's are written after its documentation and source (0.5).
 """
 
 import argparse
@@ -15,7 +15,23 @@ from pathlib import Path
 from typing import Any
 
 VERSIONS = {"vllm": "0.26.0", "sglang": "0.5.9"}
-SPEC_COUNTERS = "vllm:spec_decode_num_drafts_total 3.0\nvllm:spec_decode_num_draft_tokens_total 15.0\n"
+VLLM_METRICS = """\
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="MODEL"} 0.0
+"""
+VLLM_COUNTERS = """\
+# HELP vllm:spec_decode_num_drafts_total Number of spec decoding drafts.
+# TYPE vllm:spec_decode_num_drafts_total counter
+vllm:spec_decode_num_drafts_total{engine="0",model_name="MODEL"} 2.0
+# HELP vllm:spec_decode_num_draft_tokens_total Number of draft tokens.
+# TYPE vllm:spec_decode_num_draft_tokens_total counter
+vllm:spec_decode_num_draft_tokens_total{engine="0",model_name="MODEL"} 8.0
+# HELP vllm:spec_decode_num_accepted_tokens_total Number of accepted tokens.
+# TYPE vllm:spec_decode_num_accepted_tokens_total counter
+vllm:spec_decode_num_accepted_tokens_total{engine="0",model_name="MODEL"} 6.0
+"""
+"""Recorded from vLLM 0.32; it has these counters only if it speculates."""
 
 
 def write_binary(path: Path, engine: str, version: str = "") -> Path:
@@ -44,8 +60,8 @@ _ARGUMENTS = {"vllm": _vllm_arguments, "sglang": _sglang_arguments}
 
 
 def _vllm_pages(version: str, args: argparse.Namespace) -> dict[str, Any]:
-    counters = SPEC_COUNTERS if args.speculative_config else ""
-    return {"/version": {"version": version}, "/metrics": f"vllm:num_requests_running 0.0\n{counters}"}
+    page = VLLM_METRICS + (VLLM_COUNTERS if args.speculative_config else "")
+    return {"/version": {"version": version}, "/metrics": page.replace("MODEL", args.served_model_name or args.model)}
 
 
 def _sglang_pages(version: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -76,7 +92,11 @@ def pages_of(engine: str, version: str, args: argparse.Namespace) -> dict[str, A
     return pages | _PAGES[engine](version, args)
 
 
-def handler_of(pages: dict[str, Any], key: str | None) -> type[http.server.BaseHTTPRequestHandler]:
+def handler_of(
+    pages: dict[str, Any], key: str | None, *, is_transformers: bool = False
+) -> type[http.server.BaseHTTPRequestHandler]:
+    """`is_transformers`: answers as of `transformers serve` (5.24): no [DONE] ends a stream, the usage is in its last
+    event, and the errors are FastAPI's."""
     model = pages["/v1/models"]["data"][0]["id"]
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -88,6 +108,10 @@ def handler_of(pages: dict[str, Any], key: str | None) -> type[http.server.BaseH
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if key is not None and self.headers["Authorization"] != f"Bearer {key}":
                 self._answer(401, {"error": "Unauthorized"})
+            elif is_transformers and "ignore_eos" in body:
+                self._answer(422, {"detail": "Unexpected fields in the request: {'ignore_eos'}"})
+            elif is_transformers and body.get("model") != model:
+                self._answer(400, {"detail": f"Server is pinned to '{model}'; requested '{body.get('model')}'."})
             elif body.get("model") != model:
                 message = f"The model `{body.get('model')}` does not exist."
                 self._answer(404, {"error": {"message": message, "type": "NotFoundError", "code": 404}})
@@ -103,12 +127,17 @@ def handler_of(pages: dict[str, Any], key: str | None) -> type[http.server.BaseH
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream; charset=utf-8")
             self.end_headers()
+            self._event({"choices": [{"index": 0, "text": "", "delta": {"role": "assistant", "content": ""}}]})
             for word in (f"word {i} " for i in range(count)):
                 self._event(
                     {"choices": [{"index": 0, "text": word, "delta": {"content": word}, "finish_reason": None}]}
                 )
-            self._event({"choices": [{"index": 0, "text": "", "delta": {}, "finish_reason": "length"}]})
+            end: dict[str, Any] = {"choices": [{"index": 0, "text": "", "delta": {}, "finish_reason": "length"}]}
             usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
+            if is_transformers:
+                self._event({**end, "usage": usage})
+                return
+            self._event(end)
             self._event({"choices": [], "usage": usage})
             self.wfile.write(b"data: [DONE]\n\n")
 
