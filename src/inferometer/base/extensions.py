@@ -36,6 +36,14 @@ WORKLOADS = {
     "trace": "inferometer.workloads.trace:TraceFile",
     "random": "inferometer.workloads.random_lengths:RandomLengthsWorkload",
     "custom": "inferometer.workloads.custom:CustomFile",
+    "builtin-checked": "inferometer.quality.sets.checked:BuiltinChecked",
+    "checked": "inferometer.quality.sets.checked:CheckedFile",
+    "humaneval": "inferometer.quality.sets.humaneval:HumanEval",
+    "humaneval+": "inferometer.quality.sets.evalplus:HumanEvalPlus",
+    "mbpp+": "inferometer.quality.sets.evalplus:MbppPlus",
+    "mxeval": "inferometer.quality.sets.mxeval:Mxeval",
+    "numeric": "inferometer.quality.sets.numeric:NumericFile",
+    "spec-bench": "inferometer.quality.sets.spec_bench:SpecBench",
 }
 _OWN: dict[Kind, dict[str, str]] = {"engine": ENGINES, "workload": WORKLOADS}
 
