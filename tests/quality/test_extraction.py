@@ -42,7 +42,9 @@ def test_a_definition_is_known_in_every_language(code):
     assert defines(code, "f")
 
 
-@pytest.mark.parametrize("code", ["# f returns x", "    return 1", "fx = 2", "y == f"])
+@pytest.mark.parametrize(
+    "code", ["# f returns x", "    return f(1)", "fx = 2", "y == f", "assert f(1) == 2", "f(1)", "print(f(2))"]
+)
 def test_a_mention_is_not_a_definition(code):
     assert not defines(code, "f")
 

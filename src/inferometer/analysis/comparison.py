@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from inferometer.analysis.answer_quality import QualityDifference
 from inferometer.core.record import Finding
 from inferometer.metrics.acceptance import Speculation
 from inferometer.metrics.request_timing import MetricDialect
@@ -105,6 +106,7 @@ class Comparison(msgspec.Struct, frozen=True):
     its result was narrow enough, and its intervals allow for that. `correction`: how the verdicts were adjusted for
     multiple comparisons. `invalid`: a finding says that the result is not valid, so that no verdict is given. `pairs`:
     the pairs that are compared, as baseline and arm; empty if every arm is compared with every other.
+    `quality`: differences in right answers, if answers were checked.
     """
 
     arms: tuple[str, ...]
@@ -120,6 +122,7 @@ class Comparison(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
     speculation: tuple[Speculation, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
+    quality: tuple[QualityDifference, ...] = ()
 
     def parts(self) -> tuple["Comparison", ...]:
         """One comparison per table: each of `pairs` separately, or this comparison if there are none."""

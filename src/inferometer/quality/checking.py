@@ -26,7 +26,7 @@ from inferometer.quality.sandbox import Ended, Limits, Sandbox
 
 _REASON_CHARACTERS = 600
 _MIB = 1024**2
-_REFERENCE_S = 30.0
+_REFERENCE_S = 60.0
 """Seconds for the reference solution, which runs on the same inputs as the answer: the slowest of EvalPlus needs 10."""
 
 
@@ -34,7 +34,7 @@ class CheckLimits(msgspec.Struct, frozen=True):
     """What the check of one answer may use. `wall_s`: seconds, without those that a compiler takes."""
 
     wall_s: float = 10.0
-    memory_mib: int = 1024
+    memory_mib: int = 2048
 
     def limits(self, extra_s: float = 0.0, *, address_space: bool = True) -> Limits:
         return Limits(wall_s=self.wall_s + extra_s, memory_bytes=self.memory_mib * _MIB, address_space=address_space)
@@ -93,8 +93,11 @@ def _python(check: PythonTests | PythonInputs, code: str, sandbox: Sandbox, limi
 def _in_harness(task: dict[str, Any], parts: tuple[str, ...], sandbox: Sandbox, limits: CheckLimits) -> Verdict:
     word = secrets.token_hex(16)
     files = {"harness.py": _harness(), "task.json": json.dumps({**task, "word": word})}
-    extra_s = _REFERENCE_S if task.get("solution") else 0.0
-    ended = sandbox.run([sandbox.python, "-X", "utf8", "harness.py"], files, limits.limits(extra_s))
+    allowed = limits.limits()
+    if task.get("solution"):
+        twice = 2 * allowed.memory_bytes
+        allowed = msgspec.structs.replace(limits.limits(_REFERENCE_S), memory_bytes=twice)
+    ended = sandbox.run([sandbox.python, "-X", "utf8", "harness.py"], files, allowed)
     passed = re.findall(rf"^{word} (\w+)$", ended.output, re.MULTILINE)
     base = None if len(parts) == 1 else "base" in passed
     if ended.status == 0 and tuple(passed) == parts:

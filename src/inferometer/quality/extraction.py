@@ -37,14 +37,16 @@ def code_of(answer: str, entry_point: str = "") -> str:
 
 
 def defines(code: str, name: str) -> bool:
-    """Whether the code defines this function: its name with an opening parenthesis or `=` after it, at a place where a
-    definition begins."""
+    """Whether the code defines this function: after a keyword, modifiers or a type, or as the target of `=`. A call is
+    not a definition."""
     word = re.escape(name)
-    return re.search(rf"^{_BEFORE_NAME}{word}\s*(?:[(<{{]|=[^=]|:=|$)", code, re.MULTILINE) is not None
+    typed = rf"^[ \t]*+(?!{_NOT_TYPES}\b)[\w:<>,\[\]*&?.\t ]+[ *&]{word}\s*(?:[(<{{]|$)"
+    assigned = rf"^[ \t]*(?:(?:const|let|var|val|my|our)[ \t]+)?{word}\s*(?::=|=[^=>]|:[^:\n]*=)"
+    return re.search(f"{typed}|{assigned}", code, re.MULTILINE) is not None
 
 
-_BEFORE_NAME = r"[ \t]*(?:[\w:<>,\[\]*&?.\t ]+[ *&])?"
-"""What may precede a function's name on its line: keywords, modifiers and its type."""
+_NOT_TYPES = r"(?:assert|return|await|new|throw|raise|yield|else|print|echo|puts|case|if|elif|while|not|and|or|in|is)"
+"""Words that may precede a call."""
 
 
 def whole_code(code: str, before: str, entry_point: str) -> str:

@@ -1,6 +1,5 @@
 """Problems and their checks, as structs. Pure."""
 
-import re
 from typing import Any
 
 import msgspec
@@ -107,16 +106,3 @@ class Problem(msgspec.Struct, frozen=True):
     solution: str = ""
     wrong: tuple[str, ...] = ()
     completion: bool = False
-
-
-_SAMPLE = re.compile(r"#sample-(\d+)$")
-
-
-def request_id(problem: str, sample: int) -> str:
-    """The id of the request for one sample of a problem, from 0."""
-    return problem if sample == 0 else f"{problem}#sample-{sample}"
-
-
-def problem_of(request: str) -> str:
-    """The problem that a request is about."""
-    return _SAMPLE.sub("", request)

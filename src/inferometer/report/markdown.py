@@ -26,6 +26,7 @@ def render(comparison: Comparison, shown: RowSelection = DEFAULT_ROWS) -> str:
     for title, lines in (
         ("Design", around.design),
         ("Speculation", around.speculation),
+        ("Answers", around.answers),
         ("Warnings", around.warnings),
         ("Notes", around.notes),
     ):

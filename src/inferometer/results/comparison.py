@@ -1,10 +1,12 @@
 """Comparison of studies: their trials become summaries, and these a Comparison with findings."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import msgspec
 
+from inferometer.analysis.arm_quality import quality_differences
 from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import EFFECT_PERCENT, PRIMARY, Comparison
 from inferometer.analysis.pairing import Pair, Place, pairs_by_name, pairs_from_arguments
@@ -12,6 +14,7 @@ from inferometer.analysis.validity import ArmTrials, findings
 from inferometer.base.errors import StudyUnreadable
 from inferometer.core import quantities
 from inferometer.core.record import Finding
+from inferometer.core.spec import Quality
 from inferometer.foreign.foreign_trials import different_work, single_run_notes, with_chunk_gaps
 from inferometer.metrics.acceptance import Speculation, speculation
 from inferometer.metrics.request_timing import MetricDialect
@@ -84,10 +87,12 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         speculation=drafting,
         pairs=paired.names,
     )
+    margin = studies[0].spec.quality.margin if studies else Quality().margin
+    quality = quality_differences(measured, paired.names or list(combinations(comparison.arms, 2)), margin)
     workload_notes = dict.fromkeys(note for study in studies for note in study.notes)
     notes = (*comparison.notes, *workload_notes, *paired.notes, *_sampling_note(studies), *single_run_notes(summaries))
     stopped = "; ".join(study.stopped for study in studies if study.stopped)
-    return msgspec.structs.replace(comparison, notes=notes, stopped=stopped)
+    return msgspec.structs.replace(comparison, notes=notes, stopped=stopped, quality=quality)
 
 
 def _summaries(arms: StudyArms, request: ComparisonRequest) -> list[TrialSummary]:

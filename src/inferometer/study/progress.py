@@ -67,6 +67,13 @@ class FindingRaised(msgspec.Struct, frozen=True):
     text: str
 
 
+class CheckingAnswers(msgspec.Struct, frozen=True):
+    """After the last trial: `done` of `total` different answers are checked."""
+
+    done: int
+    total: int
+
+
 class TrialEnded(msgspec.Struct, frozen=True):
     """`error` is "" where the trial succeeded. `again`: the trial failed and runs once more."""
 

@@ -165,7 +165,7 @@ def mbpp_rule(name, given, found, expected, tolerance):
     if name in SET_EQUAL:
         return set(found) == set(expected)
     if name in NOT_NONE:
-        return found == expected if isinstance(found, bool) else expected == (found is not None)
+        return (found if isinstance(found, bool) else found is not None) == (expected is not None)
     if name == "are_equivalent":
         return True
     if name == "sum_div" and found == 0:

@@ -24,7 +24,7 @@ class _EvalPlus(ProblemSet):
             solution = text_of(entry, "canonical_solution", place)
             check = PythonInputs(
                 entry_point=text_of(entry, "entry_point", place),
-                before=prompt,
+                before="" if prompt.lstrip().startswith('"""') else prompt,  # MBPP's is a text, not a signature
                 solution=solution,
                 base=list_of(entry, "base_input", place),
                 plus=list(entry.get("plus_input") or []),

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Literal, cast
 import msgspec
 
 from inferometer.base.errors import DatasetUnusable
-from inferometer.core.request import Message, Request, Sampled, TokenCounter
+from inferometer.core.request import Message, Request, Sampled, TokenCounter, sample_id
 from inferometer.core.workload_settings import WorkloadSettings, at_least_one
-from inferometer.quality.problem import Problem, request_id
+from inferometer.quality.problem import Problem
 
 _SPARE = 8
 _MOST_BYTES = 512 * 1024**2
@@ -56,6 +56,7 @@ class ProblemSet:
 
     def problems(self) -> dict[str, Problem]:
         """All problems by id. Raises DatasetUnusable, also for an id that occurs twice."""
+        self._source = ()
         is_completion = self._spec.prompting == "completion"
         found: dict[str, Problem] = {}
         for problem in self.read():
@@ -76,6 +77,11 @@ class ProblemSet:
         if count > len(problems):
             notes.append(f"Only {len(problems)} of {count} problems: the set has no more.")
         return Sampled(requests, spare, tuple(notes), (*self._source, ("prompting", spec.prompting)))
+
+    @property
+    def source_sha256(self) -> tuple[str, ...]:
+        """SHA-256 of each file, once the problems are read."""
+        return tuple(value for name, value in self._source if name == "dataset_sha256")
 
     def file_entries(self, path: Path) -> list[dict[str, Any]]:
         """The entries of a JSON or JSONL file, which may be compressed with gzip; their hash is kept as the source.
@@ -162,6 +168,6 @@ def _request(problem: Problem, number: int, spec: SetSettings, counter: TokenCou
     messages = (Message("user", problem.text),) if spec.prompting == "completion" else problem.messages
     named = {"set": problem.set, "language": problem.language, "task": problem.task}
     tags = {name: value for name, value in named.items() if value}
-    request = Request(request_id(problem.id, number), messages, spec.max_tokens, tags=tags)
+    request = Request(sample_id(problem.id, number), messages, spec.max_tokens, tags=tags)
     tokens = None if counter is None else counter.count(request.prompt, special=True)
     return msgspec.structs.replace(request, prompt_tokens=tokens)
