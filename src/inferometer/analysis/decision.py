@@ -74,7 +74,8 @@ def _speed(comparison: Comparison, found: QualityDifference) -> tuple[str, str]:
         return f"{_times(1 / factor)} slower", "slower"
     if one.verdict in ("more", "less"):
         return f"{_times(one.ratio)} the {row.label.partition(' (')[0].lower()}", ""
-    return f"{_times(factor)} the speed (no difference shown)", ""
+    shown = "no difference shown" if one.verdict == "no difference shown" else "not judged"
+    return f"{_times(factor)} the speed ({shown})", ""
 
 
 def _times(factor: float) -> str:

@@ -12,6 +12,7 @@ from inferometer.base.text import escape_for_display
 from inferometer.base.units import bytes_text, duration_text, ms, ms_text, rate_per_s, rate_shown, watts_text
 from inferometer.core import quantities
 from inferometer.study.progress import (
+    CheckingAnswers,
     EngineReady,
     FindingRaised,
     PlanReady,
@@ -99,6 +100,8 @@ class Standing:
                 said = "failed" if error else self._outcome()
                 self._doing, self._played, self._trial = "", None, None
                 return f"{arm} #{number}: {said}"
+            case CheckingAnswers(done, total):
+                self._doing = f"checking answers: {done} of {total}"
             case Settling(why):
                 self._doing = f"settling: {why}"
             case PlanReady(_, notes):
@@ -177,6 +180,8 @@ def sentence(progress: Progress) -> str:
             return "\n".join([first, *(f"  note: {note}" for note in notes)])
         case RequestsProgress():
             return f"  {progress.arm}: " + ", ".join([_counts(progress), rate_text(progress), *_known(progress)])
+        case CheckingAnswers(done, total):
+            return f"checking answers: {done} of {total}"
         case FindingRaised(text):
             return f"  ! {text}"
         case TrialEnded(arm, number, error):

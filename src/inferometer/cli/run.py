@@ -15,6 +15,7 @@ from inferometer.cli.options import (
     Metrics,
     OutFolder,
     Quiet,
+    UnsafeChecks,
     format_of,
     shown_of,
 )
@@ -63,6 +64,7 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the study in --out: run only missing and failed trials.")
     ] = False,
+    unsafe_checks: UnsafeChecks = False,
 ) -> None:
     """Run a study file: all arms, same requests, one verdict.
 
@@ -103,5 +105,15 @@ def run(
     folder = out or default_folder(study.stem)
     effect_percent = checked_effect(effect)
     raise typer.Exit(
-        run_and_report(spec, folder, asked, dialect, request_headers([]), ray, effect_percent, resume=resume)
+        run_and_report(
+            spec,
+            folder,
+            asked,
+            dialect,
+            request_headers([]),
+            ray,
+            effect_percent,
+            resume=resume,
+            unsafe_checks=unsafe_checks,
+        )
     )

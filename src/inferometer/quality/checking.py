@@ -139,10 +139,14 @@ def _failure(ended: Ended) -> Verdict:
     return Verdict("failed", _reason(ended))
 
 
+_ERROR = re.compile(r"^(?!\s+(?:at|from|File)\b).*(?:error|exception|panic|assert|fatal|uncaught)", re.IGNORECASE)
+
+
 def _reason(ended: Ended) -> str:
-    """The end of what the program wrote about its failure."""
+    """What the program wrote about its failure: the lines that name an error, else the last ones."""
     lines = [line for line in (ended.errors.strip() or ended.output.strip()).splitlines() if line.strip()]
-    said = "\n".join(lines[-4:])[-_REASON_CHARACTERS:]
+    naming = [line for line in lines if _ERROR.search(line)]
+    said = "\n".join(naming[-3:] or lines[-3:])[-_REASON_CHARACTERS:]
     if ended.status == 0:
         return f"it ended before its tests did. {said}".strip()
     return said or f"it ended with status {ended.status}"

@@ -98,5 +98,6 @@ def _missing(store: Store, problems: Mapping[str, Problem]) -> dict[tuple[str, s
 
 
 def _store(store: Store, places: list[_Place], verdict: Verdict | None) -> None:
-    for place in places if verdict is not None else ():
-        store.add_check(place.trial_id, verdict.of_request(place.index))
+    if verdict is not None:
+        for place in places:
+            store.add_check(place.trial_id, verdict.of_request(place.index))

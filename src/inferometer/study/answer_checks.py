@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from inferometer.core.spec import Spec
 from inferometer.quality.stored_checks import check_stored, problems_of, sandbox_for
+from inferometer.store import Store
 from inferometer.study.interrupts import Interrupts
 from inferometer.study.live_study import LiveStudy
 from inferometer.study.progress import CheckingAnswers, Progress
-from inferometer.store import Store
 
 
 class AnswerChecks:

@@ -105,6 +105,7 @@ Progress = (
     | TrialEnded
     | Settling
     | StoppingRuleChecked
+    | CheckingAnswers
 )
 
 
