@@ -8,10 +8,11 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
-from inferometer.quality.sandbox import Limits, Sandbox, sandbox_state
+from inferometer.quality.sandbox import Bubblewrap, Limits, Sandbox, SandboxBroken, sandbox_state
 
 PROGRAMS: dict[str, str] = runpy.run_path(str(Path(__file__).with_name("hostile_programs.py")))["PROGRAMS"]
 LIMITS = Limits(wall_s=1.5, memory_bytes=256 * 1024**2, disk_bytes=32 * 1024**2, output_bytes=64 * 1024)
@@ -84,7 +85,7 @@ def test_every_process_of_a_sandbox_ends_with_the_process_that_started_it(sandbo
             one for one in psutil.process_iter(["cmdline"]) if f"orphan-{os.getpid()}" in (one.info["cmdline"] or [])
         ]
 
-    wait_until(running)
+    wait_until(lambda: any(one.name().startswith("python") for one in running()))
     child.kill()
     child.wait()
     wait_until(lambda: not running())
@@ -111,10 +112,21 @@ def test_a_limit_that_stopped_a_program_is_named(sandbox, program, stopped):
     assert sandbox.run([sandbox.python, "-c", program], {}, limits).stopped == stopped
 
 
+def test_text_that_is_not_unicode_reaches_a_program(sandbox):
+    ended = sandbox.run([sandbox.python, "-c", "print(open('x').read())"], {"x": "a\ud800b"}, Limits())
+    assert ended.output == "a?b\n"
+
+
 def test_a_program_that_ends_has_its_status_and_its_output(sandbox):
     program = "import sys; print(open('data.txt').read()); sys.stderr.write('said'); sys.exit(3)"
     ended = sandbox.run([sandbox.python, "main.py"], {"main.py": program, "data.txt": "held"}, Limits())
     assert (ended.status, ended.stopped, ended.output, ended.errors) == (3, "", "held\n", "said")
+
+
+def test_a_sandbox_that_fails_is_not_taken_for_a_program_that_fails(sandbox):
+    broken = Bubblewrap("bwrap", msgspec.structs.replace(sandbox._interpreter, folders=("/nowhere",)))
+    with pytest.raises(SandboxBroken, match="/nowhere"):
+        broken.run(["true"], {}, Limits())
 
 
 def test_many_programs_run_at_once(sandbox):

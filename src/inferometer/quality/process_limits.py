@@ -38,13 +38,15 @@ class Limits(msgspec.Struct, frozen=True):
 
 class Ended(msgspec.Struct, frozen=True):
     """How a program ended. `status`: its exit status, negative for a signal; None if a limit stopped it, and then
-    `stopped` names the limit. `output`, `errors`: the beginning of its two streams."""
+    `stopped` names the limit. `output`, `errors`: the beginning of its two streams. `is_started`: false if the sandbox
+    around it failed before the program began."""
 
     status: int | None
     stopped: Stopped
     output: str
     errors: str
     wall_s: float
+    is_started: bool = True
 
 
 def run_limited(
@@ -55,8 +57,8 @@ def run_limited(
 ) -> Ended:
     """Runs the command to its end, and ends its process group.
 
-    `told`: a pipe into which a sandbox writes the pid of its namespace's init; on return, no process of that namespace
-    is left."""
+    `told`: a pipe into which a sandbox writes its status, as bwrap does: the pid of its namespace's init, and the exit
+    status of a program that began. On return, no process of that namespace is left."""
     began_s = time.monotonic()
     process: Any = subprocess.Popen(
         command,
@@ -77,6 +79,7 @@ def run_limited(
         bytes(watched.output[0]).decode(errors="replace"),
         bytes(watched.output[1]).decode(errors="replace"),
         time.monotonic() - began_s,
+        bool(stopped) or watched.is_started,
     )
 
 
@@ -91,6 +94,7 @@ class _Watched:
         self._deadline_s = began_s + limits.wall_s
         self._streams: list[IO[bytes]] = [process.stdout, process.stderr]
         self.output = (bytearray(), bytearray())
+        self.is_started = True
 
     def follow(self) -> Stopped:
         """Until the program ends or reaches a limit."""
@@ -117,7 +121,10 @@ class _Watched:
     def end(self) -> None:
         """Ends every process, waits for them, and closes the streams."""
         if self._told is not None:
-            _end_namespace(self._told)
+            status = _status(self._told)
+            self.is_started = "exit-code" in status
+            if "child-pid" in status:
+                _end_process(status["child-pid"])
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -147,14 +154,22 @@ class _Watched:
         return "memory" if sum(map(_resident_bytes, pids)) > self._limits.memory_bytes else ""
 
 
-def _end_namespace(told: int) -> None:
-    """Ends the init of the namespace, and with it every process inside. Its end comes after theirs."""
+def _status(told: int) -> dict[str, int]:
+    """The members of the JSON documents in the pipe, one a line."""
     os.set_blocking(told, False)
+    found: dict[str, int] = {}
+    with contextlib.suppress(BlockingIOError, msgspec.MsgspecError):
+        for line in os.read(told, _READ_BYTES).splitlines():
+            found |= msgspec.json.decode(line, type=dict[str, int])
+    return found
+
+
+def _end_process(pid: int) -> None:
+    """Ends the init of a namespace and waits for its end, which comes after that of every process inside."""
     try:
-        init = msgspec.json.decode(os.read(told, 4096))["child-pid"]
-        descriptor = os.pidfd_open(init)
-    except (BlockingIOError, ProcessLookupError, msgspec.DecodeError, KeyError):
-        return  # the sandbox failed to start, or has ended
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
     try:
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         select.select([descriptor], [], [], _LONGEST_END_S)

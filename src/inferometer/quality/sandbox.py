@@ -21,11 +21,11 @@ from typing import Protocol
 
 import msgspec
 
-from inferometer.base.errors import RequestWrong
+from inferometer.base.errors import InferometerError, RequestWrong
 from inferometer.quality.process_limits import Ended, Limits, run_limited
 from inferometer.quality.system_calls import filter_program
 
-__all__ = ["Bubblewrap", "Ended", "Limits", "Sandbox", "Unsandboxed", "find_sandbox"]
+__all__ = ["Bubblewrap", "Ended", "Limits", "Sandbox", "SandboxBroken", "Unsandboxed", "find_sandbox"]
 
 WORK = "/tmp/work"
 """The folder of the program's files, and its working directory."""
@@ -49,6 +49,10 @@ _OLDEST_NAMESPACED_COUNT = (5, 14)
 """From this kernel on, a limit on processes counts those of one sandbox, not all processes of the user."""
 
 
+class SandboxBroken(InferometerError):
+    """The sandbox worked before, and does not any more."""
+
+
 class Sandbox(Protocol):
     """A place where a program of a stranger runs. `python`: the Python interpreter inside."""
 
@@ -59,7 +63,8 @@ class Sandbox(Protocol):
     def python(self) -> str: ...
 
     def run(self, command: Sequence[str], files: Mapping[str, str], limits: Limits) -> Ended:
-        """Runs the command in a new folder with these files. Several threads may call it at once."""
+        """Runs the command in a new folder with these files. Several threads may call it at once. Raises SandboxBroken
+        if the program never began: an answer is not wrong because of that."""
         ...
 
     def has(self, program: str) -> bool:
@@ -105,7 +110,7 @@ class Bubblewrap:
             given = [
                 part
                 for name, text in files.items()
-                for part in ("--perms", "0644", "--file", passed(text.encode()), f"{WORK}/{name}")
+                for part in ("--perms", "0644", "--file", passed(text.encode(errors="replace")), f"{WORK}/{name}")
             ]
             seccomp = [] if self._filter is None else ["--seccomp", passed(self._filter)]
             whole = [self._program, *self._namespaces(limits), *given, *seccomp, "--remount-ro", "/", "--chdir", WORK]
@@ -113,22 +118,16 @@ class Bubblewrap:
             stack.callback(os.close, told)
             stack.callback(os.close, tells)
             switched = {} if self._user is None else {"user": self._user, "group": self._user, "extra_groups": ()}
-            return run_limited(
-                [
-                    *whole,
-                    "--info-fd",
-                    str(tells),
-                    "--",
-                    *_with_resource_limits(limits, counts_processes=True),
-                    *command,
-                ],
-                limits,
-                told,
-                env={},
-                cwd="/",
-                pass_fds=[*descriptors, tells],
-                **switched,
-            )
+            inside = ["--", *_with_resource_limits(limits, counts_processes=True), *command]
+            command = [*whole, "--json-status-fd", str(tells), *inside]
+            passed_on = [*descriptors, tells]
+            try:
+                ended = run_limited(command, limits, told, env={}, cwd="/", pass_fds=passed_on, **switched)
+            except OSError as error:
+                raise SandboxBroken(f"{self._program} cannot be started: {error}") from error
+        if not ended.is_started:
+            raise SandboxBroken(f"bubblewrap cannot start a program any more: {ended.errors.strip()[-300:]}")
+        return ended
 
     def _namespaces(self, limits: Limits) -> list[str]:
         words = "--unshare-all --unshare-user --disable-userns --die-with-parent --new-session".split()
@@ -169,7 +168,7 @@ class Unsandboxed:
             for name, text in files.items():
                 path = Path(folder) / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
+                path.write_text(text, encoding="utf-8", errors="replace")
             has_prlimit = shutil.which("prlimit") is not None
             before = _with_resource_limits(limits, counts_processes=False) if has_prlimit else []
             environment = _ENVIRONMENT | {"PATH": os.environ.get("PATH", ""), "HOME": folder, "TMPDIR": folder}
@@ -203,11 +202,12 @@ def _bubblewrap() -> tuple[Bubblewrap | None, str]:
     found = Bubblewrap(program, interpreter)
     try:
         ended = found.run([found.python, "-c", "print('ready')"], {}, Limits())
-    except OSError as error:
-        return None, f"{program} cannot be started: {error}"
-    if ended.output.strip() == "ready":
-        return found, ""
-    said = (ended.errors.strip().splitlines() or [f"status {ended.status}"])[-1]
+    except (OSError, SandboxBroken) as error:
+        said = str(error)
+    else:
+        if ended.output.strip() == "ready":
+            return found, ""
+        said = (ended.errors.strip().splitlines() or [f"status {ended.status}"])[-1]
     return None, f"bubblewrap cannot make namespaces here ({said}): {_namespace_advice()}"
 
 
