@@ -3,12 +3,14 @@ import os
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from inferometer.base.errors import DatasetUnusable
 from inferometer.quality.checking import CheckLimits, check_answer
 from inferometer.quality.problem import Problem
 from inferometer.quality.sandbox import Sandbox, sandbox_state
+from inferometer.quality.sets.problem_set import ProblemSet
 from inferometer.workloads.catalog import make_workload, settings_struct
 
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -30,8 +32,10 @@ def sandbox() -> Sandbox:
     return _FOUND
 
 
-def problem_set(kind: str, **settings):
-    return make_workload(settings_struct(kind)(**settings))
+def problem_set(kind: str, **settings) -> ProblemSet:
+    made = make_workload(msgspec.convert({"kind": kind, **settings}, settings_struct(kind)))
+    assert isinstance(made, ProblemSet)
+    return made
 
 
 def shipped() -> list[Problem]:

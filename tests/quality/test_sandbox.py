@@ -12,10 +12,10 @@ import msgspec
 import psutil
 import pytest
 
-from inferometer.quality.sandbox import Bubblewrap, Limits, Sandbox, SandboxBroken, sandbox_state
+from inferometer.quality.sandbox import Bubblewrap, ProgramLimits, Sandbox, SandboxBroken, sandbox_state
 
 PROGRAMS: dict[str, str] = runpy.run_path(str(Path(__file__).with_name("hostile_programs.py")))["PROGRAMS"]
-LIMITS = Limits(wall_s=1.5, memory_bytes=256 * 1024**2, disk_bytes=32 * 1024**2, output_bytes=64 * 1024)
+LIMITS = ProgramLimits(wall_s=1.5, memory_bytes=256 * 1024**2, disk_bytes=32 * 1024**2, output_bytes=64 * 1024)
 CANARY = "the-canary-of-this-test"
 _FOUND, _REASON = sandbox_state()
 
@@ -76,7 +76,9 @@ def test_every_process_of_a_sandbox_ends_with_the_process_that_started_it(sandbo
     code = (
         "from inferometer.quality.sandbox import *\n"
         "s = find_sandbox()\n"
-        f"s.run([s.python, '-c', 'import time; time.sleep(60)', 'orphan-{os.getpid()}'], {{}}, Limits(wall_s=60))"
+        "command = [s.python, '-c', 'import time; time.sleep(60)', "
+        f"'orphan-{os.getpid()}']\n"
+        "s.run(command, {}, ProgramLimits(wall_s=60))"
     )
     child = subprocess.Popen([sys.executable, "-c", code])
 
@@ -108,32 +110,34 @@ def wait_until(holds):
     ],
 )
 def test_a_limit_that_stopped_a_program_is_named(sandbox, program, stopped):
-    limits = Limits(wall_s=2, memory_bytes=128 * 1024**2, address_space=False, output_bytes=1000)
+    limits = ProgramLimits(wall_s=2, memory_bytes=128 * 1024**2, address_space=False, output_bytes=1000)
     assert sandbox.run([sandbox.python, "-c", program], {}, limits).stopped == stopped
 
 
 def test_text_that_is_not_unicode_reaches_a_program(sandbox):
-    ended = sandbox.run([sandbox.python, "-c", "print(open('x').read())"], {"x": "a\ud800b"}, Limits())
+    ended = sandbox.run([sandbox.python, "-c", "print(open('x').read())"], {"x": "a\ud800b"}, ProgramLimits())
     assert ended.output == "a?b\n"
 
 
 def test_a_program_that_ends_has_its_status_and_its_output(sandbox):
     program = "import sys; print(open('data.txt').read()); sys.stderr.write('said'); sys.exit(3)"
-    ended = sandbox.run([sandbox.python, "main.py"], {"main.py": program, "data.txt": "held"}, Limits())
+    ended = sandbox.run([sandbox.python, "main.py"], {"main.py": program, "data.txt": "held"}, ProgramLimits())
     assert (ended.status, ended.stopped, ended.output, ended.errors) == (3, "", "held\n", "said")
 
 
 def test_a_sandbox_that_fails_is_not_taken_for_a_program_that_fails(sandbox):
     broken = Bubblewrap("bwrap", msgspec.structs.replace(sandbox._interpreter, folders=("/nowhere",)))
     with pytest.raises(SandboxBroken, match="/nowhere"):
-        broken.run(["true"], {}, Limits())
+        broken.run(["true"], {}, ProgramLimits())
 
 
 def test_many_programs_run_at_once(sandbox):
     found: list[str] = []
     threads = [
         threading.Thread(
-            target=lambda n=n: found.append(sandbox.run([sandbox.python, "-c", f"print({n})"], {}, Limits()).output)
+            target=lambda n=n: found.append(
+                sandbox.run([sandbox.python, "-c", f"print({n})"], {}, ProgramLimits()).output
+            )
         )
         for n in range(8)
     ]

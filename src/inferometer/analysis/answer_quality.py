@@ -175,7 +175,7 @@ def _with_two_more(differences: Sequence[float]) -> tuple[float, float, int]:
 
 
 def _problems_needed(differences: Sequence[float], margin: float) -> int:
-    """Problems whose mean difference is told from one that is `margin` points away, with a power of 80% (Connor 1987,
+    """Problems that detect a mean difference of `margin` points with a power of 80% (Connor 1987,
     Biometrics 43, 207-211, for the paired differences of a study that is as variable as this one)."""
     _, variance, _ = _with_two_more(differences)
     quantiles = float(special.ndtri(1 - _TAIL)) + float(special.ndtri(statistics.POWER))

@@ -24,9 +24,9 @@ def check(
     as_json: JsonOption = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check the answers of a stored study, and report the result again.
+    """Check the answers of a stored study, in a sandbox.
 
-    Answers that are programs run in a sandbox. Outcomes are stored in the study; known ones are kept.
+    The result is reported again. Outcomes are stored in the study; known ones are kept.
     """
     from inferometer.cli.output import RunOptions, exit_code, rendered, write_summary
     from inferometer.cli.page_file import REPORT, write_page

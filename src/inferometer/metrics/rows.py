@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from inferometer.base.units import NS_PER_MS, NS_PER_S
-from inferometer.metrics import acceptance, answer_checks
+from inferometer.metrics import acceptance, right_answers
 from inferometer.metrics import request_measures as per_request
 from inferometer.metrics import trial_measures as per_trial
 from inferometer.metrics.measures import (
@@ -197,17 +197,17 @@ _PASS_AT = (1, 5, 10, 100)
 
 def _quality_rows() -> Iterable[Metric]:
     """Rows of checked answers. The shares have no verdict here: `analysis.quality` compares them problem by problem."""
-    share, base = Mean(answer_checks.passed, 0.01), Mean(answer_checks.base_passed, 0.01)
+    share, base = Mean(right_answers.passed, 0.01), Mean(right_answers.base_passed, 0.01)
     yield Metric("checks_passed_percent", "Checks passed (%)", "%", share, None, "quality")
     yield Metric("base_checks_passed_percent", "Base checks passed (%)", "%", base, None, "quality")
     for k in _PASS_AT:
-        found = TrialValue(partial(answer_checks.pass_at, k))
+        found = TrialValue(partial(right_answers.pass_at, k))
         yield Metric(f"pass_at_{k}", f"pass@{k} (%)", "%", found, None, "quality")
-    rate = Rate(answer_checks.right_answers_times_3600, answer_checks.passed)
+    rate = Rate(right_answers.right_answers_times_3600, right_answers.passed)
     yield Metric("correct_per_hour", "Right answers per hour", "1/h", rate, "higher", "quality")
-    per_energy = TrialValue(answer_checks.right_answers_per_kilojoule)
+    per_energy = TrialValue(right_answers.right_answers_per_kilojoule)
     yield Metric("correct_per_kilojoule", "Right answers per kilojoule", "1/kJ", per_energy, "higher", "quality")
-    time = Ratio(answer_checks.checked_time_ns, answer_checks.passed, 1 / NS_PER_S)
+    time = Ratio(right_answers.checked_time_ns, right_answers.passed, 1 / NS_PER_S)
     yield Metric("seconds_per_correct", "Request time per right answer (s)", "s", time, "lower", "quality")
 
 

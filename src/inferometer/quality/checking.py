@@ -12,7 +12,7 @@ from inferometer.core.record import AnswerCheck, CheckResult
 from inferometer.quality.extraction import code_of, completed, preamble, whole_code
 from inferometer.quality.languages import LANGUAGES, joined
 from inferometer.quality.problem import (
-    Command,
+    CommandCheck,
     Exact,
     JsonSchema,
     Number,
@@ -22,7 +22,7 @@ from inferometer.quality.problem import (
     PythonTests,
     Regex,
 )
-from inferometer.quality.sandbox import Ended, Limits, Sandbox
+from inferometer.quality.sandbox import Ended, ProgramLimits, Sandbox
 
 _REASON_CHARACTERS = 600
 _MIB = 1024**2
@@ -36,11 +36,13 @@ class CheckLimits(msgspec.Struct, frozen=True):
     wall_s: float = 10.0
     memory_mib: int = 2048
 
-    def limits(self, extra_s: float = 0.0, *, address_space: bool = True) -> Limits:
-        return Limits(wall_s=self.wall_s + extra_s, memory_bytes=self.memory_mib * _MIB, address_space=address_space)
+    def limits(self, extra_s: float = 0.0, *, address_space: bool = True) -> ProgramLimits:
+        return ProgramLimits(
+            wall_s=self.wall_s + extra_s, memory_bytes=self.memory_mib * _MIB, address_space=address_space
+        )
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class CheckOutcome(msgspec.Struct, frozen=True):
     """The outcome for one answer, without the request that it belongs to. `base_passed`: of the base tests alone; None
     where a set has no other tests."""
 
@@ -52,19 +54,19 @@ class Verdict(msgspec.Struct, frozen=True):
         return AnswerCheck(index, self.result, self.reason, self.base_passed)
 
 
-def check_answer(problem: Problem, answer: str, sandbox: Sandbox, limits: CheckLimits) -> Verdict | None:
+def check_answer(problem: Problem, answer: str, sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome | None:
     """Whether the answer is right; None for a problem without a check."""
     check = problem.check
     if check is None:
         return None
     if not answer.strip():
-        return Verdict("no_answer", "the answer is empty")
+        return CheckOutcome("no_answer", "the answer is empty")
     match check:
         case PythonTests() | PythonInputs():
             return _python(check, _code(problem, answer, check.entry_point), sandbox, limits)
         case Program():
             return _program(check, _code(problem, answer, check.entry_point), sandbox, limits)
-        case Command():
+        case CommandCheck():
             return _command(check, answer, sandbox, limits)
         case Exact():
             return _exact(check, answer)
@@ -83,14 +85,14 @@ def _code(problem: Problem, answer: str, entry_point: str) -> str:
     return completed(answer, problem.language or "python") if problem.completion else code_of(answer, entry_point)
 
 
-def _python(check: PythonTests | PythonInputs, code: str, sandbox: Sandbox, limits: CheckLimits) -> Verdict:
+def _python(check: PythonTests | PythonInputs, code: str, sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome:
     whole = whole_code(code, check.before, check.entry_point)
     has_plus = isinstance(check, PythonInputs) or bool(check.plus)
     task = {**msgspec.to_builtins(check), "code": whole, "preamble": preamble(check.before, check.entry_point)}
     return _in_harness(task, ("base", "plus") if has_plus else ("base",), sandbox, limits)
 
 
-def _in_harness(task: dict[str, Any], parts: tuple[str, ...], sandbox: Sandbox, limits: CheckLimits) -> Verdict:
+def _in_harness(task: dict[str, Any], parts: tuple[str, ...], sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome:
     word = secrets.token_hex(16)
     files = {"harness.py": _harness(), "task.json": json.dumps({**task, "word": word})}
     allowed = limits.limits()
@@ -101,7 +103,7 @@ def _in_harness(task: dict[str, Any], parts: tuple[str, ...], sandbox: Sandbox, 
     passed = re.findall(rf"^{word} (\w+)$", ended.output, re.MULTILINE)
     base = None if len(parts) == 1 else "base" in passed
     if ended.status == 0 and tuple(passed) == parts:
-        return Verdict("passed", "", base)
+        return CheckOutcome("passed", "", base)
     return msgspec.structs.replace(_failure(ended), base_passed=base)
 
 
@@ -109,11 +111,11 @@ def _harness() -> str:
     return importlib.resources.files("inferometer.quality").joinpath("data", "python_harness.py").read_text("utf-8")
 
 
-def _program(check: Program, code: str, sandbox: Sandbox, limits: CheckLimits) -> Verdict:
+def _program(check: Program, code: str, sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome:
     language = LANGUAGES.get(check.language)
     if language is None or not all(map(sandbox.has, language.programs)):
         need = f" (install {language.install})" if language is not None and language.install else ""
-        return Verdict("no_toolchain", f"there is no toolchain for {check.language}{need}")
+        return CheckOutcome("no_toolchain", f"there is no toolchain for {check.language}{need}")
     whole = whole_code(code, check.before, check.entry_point)
     before = whole.removesuffix(code)
     files = {language.file: joined(check.language, before, code, check.tests)}
@@ -121,22 +123,22 @@ def _program(check: Program, code: str, sandbox: Sandbox, limits: CheckLimits) -
     return _ended(sandbox.run(["sh", "-c", language.command], files, allowed))
 
 
-def _command(check: Command, answer: str, sandbox: Sandbox, limits: CheckLimits) -> Verdict:
+def _command(check: CommandCheck, answer: str, sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome:
     files = {**check.files, "answer": code_of(answer) if check.code else answer}
     command = [sandbox.python if word in ("python", "python3") else word for word in check.command]
     return _ended(sandbox.run(command, files, limits.limits(address_space=False)))
 
 
-def _ended(ended: Ended) -> Verdict:
-    return Verdict("passed") if ended.status == 0 else _failure(ended)
+def _ended(ended: Ended) -> CheckOutcome:
+    return CheckOutcome("passed") if ended.status == 0 else _failure(ended)
 
 
-def _failure(ended: Ended) -> Verdict:
+def _failure(ended: Ended) -> CheckOutcome:
     if ended.stopped == "time":
-        return Verdict("timeout", f"it was stopped after {ended.wall_s:.0f} s")
+        return CheckOutcome("timeout", f"it was stopped after {ended.wall_s:.0f} s")
     if ended.stopped:
-        return Verdict("failed", f"it was stopped at the limit of {ended.stopped}")
-    return Verdict("failed", _reason(ended))
+        return CheckOutcome("failed", f"it was stopped at the limit of {ended.stopped}")
+    return CheckOutcome("failed", _reason(ended))
 
 
 _ERROR = re.compile(r"^(?!\s+(?:at|from|File)\b).*(?:error|exception|panic|assert|fatal|uncaught)", re.IGNORECASE)
@@ -155,7 +157,7 @@ def _reason(ended: Ended) -> str:
 # --- texts ----------------------------------------------------------------------------------------
 
 
-def _exact(check: Exact, answer: str) -> Verdict:
+def _exact(check: Exact, answer: str) -> CheckOutcome:
     right = [check.answer] if isinstance(check.answer, str) else check.answer
     found = answer.strip()
     same = (
@@ -163,7 +165,7 @@ def _exact(check: Exact, answer: str) -> Verdict:
         if check.ignore_case
         else any(found == one.strip() for one in right)
     )
-    return Verdict("passed") if same else Verdict("failed", f"not equal to {right[0]!r:.200}")
+    return CheckOutcome("passed") if same else CheckOutcome("failed", f"not equal to {right[0]!r:.200}")
 
 
 _MARKED = re.compile(r"(?:####|\\boxed\{)\s*\$?\s*(-?[\d,]*\.?\d+)")
@@ -182,13 +184,13 @@ def number_in(answer: str) -> float | None:
         return None
 
 
-def _number(check: Number, answer: str) -> Verdict:
+def _number(check: Number, answer: str) -> CheckOutcome:
     found = number_in(answer)
     if found is None:
-        return Verdict("failed", f"no number in the answer; {check.answer:g} is right")
+        return CheckOutcome("failed", f"no number in the answer; {check.answer:g} is right")
     if abs(found - check.answer) <= check.tolerance:
-        return Verdict("passed")
-    return Verdict("failed", f"{found:g} instead of {check.answer:g}")
+        return CheckOutcome("passed")
+    return CheckOutcome("failed", f"{found:g} instead of {check.answer:g}")
 
 
 _REGEX = """
@@ -199,13 +201,13 @@ sys.exit(0 if found else "the pattern " + task["pattern"] + " is not found")
 """
 
 
-def _regex(check: Regex, answer: str, sandbox: Sandbox, limits: CheckLimits) -> Verdict:
+def _regex(check: Regex, answer: str, sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome:
     """In the sandbox, because a pattern may need forever."""
     task = json.dumps({"pattern": check.pattern, "full": check.full, "answer": answer})
     return _ended(sandbox.run([sandbox.python, "-c", _REGEX], {"task.json": task}, limits.limits()))
 
 
-def _json_schema(check: JsonSchema, answer: str, sandbox: Sandbox, limits: CheckLimits) -> Verdict:
+def _json_schema(check: JsonSchema, answer: str, sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome:
     """In the sandbox, because a schema may hold a pattern."""
     code = importlib.resources.files("inferometer.quality").joinpath("data", "json_schema.py").read_text("utf-8")
     task = json.dumps({"schema": check.schema, "answer": code_of(answer)})

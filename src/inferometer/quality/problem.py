@@ -29,7 +29,7 @@ class PythonTests(Check, frozen=True, tag="python_tests"):
 class PythonInputs(Check, frozen=True, tag="python_inputs"):
     """EvalPlus's form of tests: the answer's function must give the same outputs as `solution`, for the `base` inputs
     and for the `plus` inputs, which are counted apart. `task`: EvalPlus's name of the problem, because some of its
-    problems have a rule of their own."""
+    problems have a separate rule."""
 
     entry_point: str
     before: str
@@ -50,7 +50,7 @@ class Program(Check, frozen=True, tag="program"):
     before: str = ""
 
 
-class Command(Check, frozen=True, tag="command"):
+class CommandCheck(Check, frozen=True, tag="command"):
     """A command that gets the answer as the file `answer`, runs in the sandbox, and must end with status 0. `files`:
     further files, by name. `code`: the file holds the answer's code only, without prose and fences."""
 
@@ -88,7 +88,7 @@ class JsonSchema(Check, frozen=True, tag="json_schema"):
     schema: dict[str, Any]  # a JSON Schema
 
 
-AnyCheck = PythonTests | PythonInputs | Program | Command | Exact | Number | Regex | JsonSchema
+AnyCheck = PythonTests | PythonInputs | Program | CommandCheck | Exact | Number | Regex | JsonSchema
 
 
 class Problem(msgspec.Struct, frozen=True):

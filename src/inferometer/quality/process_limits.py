@@ -21,7 +21,7 @@ _LONGEST_END_S = 5.0
 Stopped = Literal["", "time", "memory", "processes", "output"]
 
 
-class Limits(msgspec.Struct, frozen=True):
+class ProgramLimits(msgspec.Struct, frozen=True):
     """What one program may use. `wall_s`: seconds by the clock. `memory_bytes`: resident memory of all its processes.
     `address_space`: also limit each process's address space to twice `memory_bytes`; runtimes that reserve much more
     than they use (node, Java, Go) cannot start under it. `files`: open files per process. `disk_bytes`: files in /tmp.
@@ -51,7 +51,7 @@ class Ended(msgspec.Struct, frozen=True):
 
 def run_limited(
     command: Sequence[str],
-    limits: Limits,
+    limits: ProgramLimits,
     told: int | None = None,
     **popen: Any,  # the options of Popen
 ) -> Ended:
@@ -86,7 +86,9 @@ def run_limited(
 class _Watched:
     """A running program, its output so far, and its limits."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", limits: Limits, began_s: float, told: int | None) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", limits: ProgramLimits, began_s: float, told: int | None
+    ) -> None:
         assert process.stdout is not None and process.stderr is not None
         self._process = process
         self._limits = limits

@@ -22,10 +22,10 @@ from typing import Protocol
 import msgspec
 
 from inferometer.base.errors import InferometerError, RequestWrong
-from inferometer.quality.process_limits import Ended, Limits, run_limited
+from inferometer.quality.process_limits import Ended, ProgramLimits, run_limited
 from inferometer.quality.system_calls import filter_program
 
-__all__ = ["Bubblewrap", "Ended", "Limits", "Sandbox", "SandboxBroken", "Unsandboxed", "find_sandbox"]
+__all__ = ["Bubblewrap", "Ended", "ProgramLimits", "Sandbox", "SandboxBroken", "Unsandboxed", "find_sandbox"]
 
 WORK = "/tmp/work"
 """The folder of the program's files, and its working directory."""
@@ -62,7 +62,7 @@ class Sandbox(Protocol):
     @property
     def python(self) -> str: ...
 
-    def run(self, command: Sequence[str], files: Mapping[str, str], limits: Limits) -> Ended:
+    def run(self, command: Sequence[str], files: Mapping[str, str], limits: ProgramLimits) -> Ended:
         """Runs the command in a new folder with these files. Several threads may call it at once. Raises SandboxBroken
         if the program never began: an answer is not wrong because of that."""
         ...
@@ -99,7 +99,7 @@ class Bubblewrap:
         found = shutil.which(program, path=_ENVIRONMENT["PATH"])
         return found is not None and os.path.realpath(found).startswith("/usr/")
 
-    def run(self, command: Sequence[str], files: Mapping[str, str], limits: Limits) -> Ended:
+    def run(self, command: Sequence[str], files: Mapping[str, str], limits: ProgramLimits) -> Ended:
         with contextlib.ExitStack() as stack:
             descriptors: list[int] = []
 
@@ -129,7 +129,7 @@ class Bubblewrap:
             raise SandboxBroken(f"bubblewrap cannot start a program any more: {ended.errors.strip()[-300:]}")
         return ended
 
-    def _namespaces(self, limits: Limits) -> list[str]:
+    def _namespaces(self, limits: ProgramLimits) -> list[str]:
         words = "--unshare-all --unshare-user --disable-userns --die-with-parent --new-session".split()
         words += ["--cap-drop", "ALL"]
         words += ["--uid", str(_NOBODY), "--gid", str(_NOBODY), "--hostname", "sandbox", "--clearenv"]
@@ -163,7 +163,7 @@ class Unsandboxed:
     def has(self, program: str) -> bool:
         return shutil.which(program) is not None
 
-    def run(self, command: Sequence[str], files: Mapping[str, str], limits: Limits) -> Ended:
+    def run(self, command: Sequence[str], files: Mapping[str, str], limits: ProgramLimits) -> Ended:
         with tempfile.TemporaryDirectory(prefix="inferometer-check-", ignore_cleanup_errors=True) as folder:
             for name, text in files.items():
                 path = Path(folder) / name
@@ -201,7 +201,7 @@ def _bubblewrap() -> tuple[Bubblewrap | None, str]:
         return None, "no Python that an unprivileged user can read: sudo apt-get install python3"
     found = Bubblewrap(program, interpreter)
     try:
-        ended = found.run([found.python, "-c", "print('ready')"], {}, Limits())
+        ended = found.run([found.python, "-c", "print('ready')"], {}, ProgramLimits())
     except (OSError, SandboxBroken) as error:
         said = str(error)
     else:
@@ -220,7 +220,7 @@ def _namespace_advice() -> str:
 # --- parts of the command -------------------------------------------------------------------------
 
 
-def _with_resource_limits(limits: Limits, *, counts_processes: bool) -> list[str]:
+def _with_resource_limits(limits: ProgramLimits, *, counts_processes: bool) -> list[str]:
     """The program that sets limits which a process cannot raise again, to be put before the command."""
     words = ["prlimit", f"--nofile={limits.files}", f"--fsize={limits.disk_bytes}", "--core=0", "--memlock=0"]
     words.append(f"--cpu={round(limits.wall_s) + 1}")

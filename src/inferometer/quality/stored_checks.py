@@ -10,7 +10,7 @@ from inferometer.base.errors import RequestWrong
 from inferometer.core.request import problem_id
 from inferometer.core.spec import Quality
 from inferometer.core.workload_settings import WorkloadSettings
-from inferometer.quality.checking import CheckLimits, Verdict, check_answer
+from inferometer.quality.checking import CheckLimits, CheckOutcome, check_answer
 from inferometer.quality.problem import Exact, Number, Problem
 from inferometer.quality.sandbox import Sandbox, Unsandboxed, find_sandbox
 from inferometer.quality.sets.problem_set import ProblemSet
@@ -66,7 +66,7 @@ def check_stored(
     limits = CheckLimits(quality.check_s, quality.memory_mib)
     workers = jobs or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as executor:
-        running: dict[Future[Verdict | None], list[_Place]] = {
+        running: dict[Future[CheckOutcome | None], list[_Place]] = {
             executor.submit(check_answer, problems[name], answer, sandbox or Unsandboxed(), limits): places
             for (name, answer), places in missing.items()
         }
@@ -97,7 +97,7 @@ def _missing(store: Store, problems: Mapping[str, Problem]) -> dict[tuple[str, s
     return found
 
 
-def _store(store: Store, places: list[_Place], verdict: Verdict | None) -> None:
+def _store(store: Store, places: list[_Place], verdict: CheckOutcome | None) -> None:
     if verdict is not None:
         for place in places:
             store.add_check(place.trial_id, verdict.of_request(place.index))
