@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from inferometer.core.record import AnswerCheck
+from inferometer.core.record import AnswerCheck, CheckResult
 from inferometer.core.request import user_request
 from inferometer.report.page.answers import (
     BEFORE_CHARS,
@@ -100,7 +100,7 @@ def test_an_arm_without_a_done_trial_shows_what_it_has(make, state):
     assert row.answers[0].output_tokens == 4
 
 
-def checked(make, name: str, *outcomes: str):
+def checked(make, name: str, *outcomes: CheckResult):
     trial = make.trial([make.record(index) for index in range(len(outcomes))])
     checks = tuple(AnswerCheck(index, outcome, f"why {index}") for index, outcome in enumerate(outcomes))
     return make.case(name, msgspec.structs.replace(trial, checks=checks))

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from inferometer.analysis.answer_quality import QualityDifference
 from inferometer.analysis.comparison import Comparison, Difference
 
+_LEAST_PROBLEMS = 5
+"""Shares of fewer problems are not shown in lines; the JSON has all."""
 _JOINED = {
     ("faster", "worse"): "faster but worse",
     ("faster", "better"): "faster and better",
@@ -91,7 +93,7 @@ def _details(found: QualityDifference) -> Iterator[str]:
     if noise:
         yield f"noise floor (problems that an arm did not answer alike in all rounds and samples): {', '.join(noise)}"
     by_part: dict[str, list[str]] = {}
-    for part in found.parts:
+    for part in (one for one in found.parts if one.problems >= _LEAST_PROBLEMS):
         shown = f"{part.name} {part.baseline_percent:.0f}% → {part.arm_percent:.0f}% of {part.problems}"
         by_part.setdefault(part.by, []).append(shown)
     for by, shares in by_part.items():
