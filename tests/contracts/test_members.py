@@ -48,7 +48,7 @@ FUNCTIONS = [
 QUESTIONS = [{"question": f"What is {n} + 1?", "answer": f"#### {n + 1}"} for n in range(9)]
 CHECKED = [{"prompt": f"Say {n}.", "check": {"kind": "exact", "answer": str(n)}} for n in range(9)]
 TURNS = [{"question_id": n, "category": "qa", "turns": [f"What is {n}?"]} for n in range(9)]
-FILES = {
+SET_FILES = {
     "humaneval": FUNCTIONS,
     "humaneval+": FUNCTIONS,
     "mbpp+": FUNCTIONS,
@@ -64,9 +64,9 @@ FILES = {
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> WorkloadSettings:
     (tmp_path / "sharegpt.json").write_text(json.dumps(CONVERSATIONS))
     (tmp_path / "trace.jsonl").write_text("".join(json.dumps(line) + "\n" for line in TRACE))
-    if request.param in FILES:
+    if request.param in SET_FILES:
         path = tmp_path / "set.jsonl"
-        path.write_text("".join(json.dumps(line) + "\n" for line in FILES[request.param]))
+        path.write_text("".join(json.dumps(line) + "\n" for line in SET_FILES[request.param]))
         raw = {"kind": request.param, "path": str(path), "num_prompts": 5}
         return msgspec.convert(raw, settings_struct(request.param))
     return {
