@@ -21,6 +21,12 @@ SETS = {
     "mxeval": DATA / "mxeval",
     "spec-bench": DATA / "spec_bench/question.jsonl",
 }
+KNOWN_WRONG = {
+    *(f"MBJSP/{n}" for n in (2, 18, 26, 29, 37, 50, 54, 63, 65, 81, 91, 94)),  # they name a variable that is not there
+    "MBPP/56",  # its function is called check, as that of its tests
+    "MBPP/64",  # the text of its prompt is not indented
+}
+"""Canonical solutions of mxeval that fail their own tests."""
 _FOUND, _REASON = sandbox_state()
 
 
@@ -87,9 +93,9 @@ def test_canonical_solutions_of_public_sets_pass(kind, sandbox):
     failed = {
         one.id: found.reason
         for one in problems
-        if (found := check_answer(one, f"```\n{one.solution}\n```", sandbox, CheckLimits(30))).result != "passed"
+        if (found := check_answer(one, f"```\n{one.solution}\n```", sandbox, CheckLimits(120))).result != "passed"
     }
-    assert failed == {}
+    assert set(failed) == (KNOWN_WRONG if kind == "mxeval" else set()), failed
 
 
 def test_the_seed_chooses_the_problems_and_samples_keep_the_order(tmp_path):
