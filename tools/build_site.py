@@ -36,6 +36,7 @@ NAV = {
         *(f"docs/reference/{name}" for name in reference.PAGES),
         "docs/reference/table.md",
         "docs/reference/metrics.md",
+        "docs/reference/quality.md",
         "docs/reference/validity.md",
         "docs/reference/engines.md",
         "docs/reference/probes.md",

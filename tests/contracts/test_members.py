@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from inferometer.base.extensions import WORKLOADS
@@ -18,8 +19,9 @@ from inferometer.testing.contracts import (
     WorkloadCase,
     WorkloadContract,
 )
+from inferometer.workloads.catalog import settings_struct
 from inferometer.workloads.custom import Custom
-from inferometer.workloads.random_lengths import RandomLengths
+from inferometer.workloads.prompt_list import PromptList
 from inferometer.workloads.sharegpt import ShareGpt
 from inferometer.workloads.trace import Trace
 
@@ -31,16 +33,52 @@ CONVERSATIONS = [
 TRACE = [{"timestamp": 40 * n, "input_length": 60 + n, "output_length": 5, "hash_ids": [n]} for n in range(5)]
 
 
+FUNCTIONS = [
+    {
+        "task_id": f"Set/{n}",
+        "prompt": f"def f{n}(x):\n",
+        "entry_point": f"f{n}",
+        "canonical_solution": "    return x\n",
+        "test": "",
+        "language": "python",
+        "base_input": [[1]],
+        "plus_input": [[2]],
+        "atol": 0,
+    }
+    for n in range(9)
+]
+QUESTIONS = [{"question": f"What is {n} + 1?", "answer": f"#### {n + 1}"} for n in range(9)]
+CHECKED = [{"prompt": f"Say {n}.", "check": {"kind": "exact", "answer": str(n)}} for n in range(9)]
+TURNS = [{"question_id": n, "category": "qa", "turns": [f"What is {n}?"]} for n in range(9)]
+SET_FILES = {
+    "humaneval": FUNCTIONS,
+    "humaneval+": FUNCTIONS,
+    "mbpp+": FUNCTIONS,
+    "mxeval": FUNCTIONS,
+    "numeric": QUESTIONS,
+    "checked": CHECKED,
+    "spec-bench": TURNS,
+    "custom": CHECKED,
+}
+
+
 @pytest.fixture(params=WORKLOADS)
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> WorkloadSettings:
     (tmp_path / "sharegpt.json").write_text(json.dumps(CONVERSATIONS))
     (tmp_path / "custom.jsonl").write_text("".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(9)))
     (tmp_path / "trace.jsonl").write_text("".join(json.dumps(line) + "\n" for line in TRACE))
+    if request.param in SET_FILES:
+        path = tmp_path / "set.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in SET_FILES[request.param]))
+        raw = {"kind": request.param, "path": str(path), "num_prompts": 5}
+        return msgspec.convert(raw, settings_struct(request.param))
     return {
+        "builtin-checked": msgspec.convert({"kind": "builtin-checked"}, settings_struct("builtin-checked")),
+        "random": msgspec.convert({"kind": "random", "num_prompts": 5}, settings_struct("random")),
         "builtin": Builtin(5, 8),
         "sharegpt": ShareGpt(str(tmp_path / "sharegpt.json"), 4),
         "trace": Trace(str(tmp_path / "trace.jsonl")),
-        "random": RandomLengths(5, 30, 8),
+        "prompts": PromptList(("Say one.", "Say two.")),
         "custom": Custom(str(tmp_path / "custom.jsonl"), 4),
     }[request.param]
 

@@ -3,6 +3,7 @@
 import pytest
 
 from inferometer.base.errors import SpecInvalid
+from inferometer.base.extensions import WORKLOADS
 from inferometer.core.schedule import Closed, Gamma, Poisson, Ramp, Replay
 from inferometer.core.spec import Arm, Draft, Spec
 from inferometer.core.spec_file import to_yaml
@@ -102,7 +103,7 @@ def test_every_problem_is_reported_at_once_with_its_place_and_the_nearest_name()
     assert "sede: unknown field; did you mean 'seed'?" in found
     assert (
         "workload.kind: 'sharegp' is unknown; did you mean 'sharegpt'?; it is one of builtin, sharegpt, trace, random, "
-        "custom" in found
+        f"{', '.join(list(WORKLOADS)[4:])}" in found
     )
     assert "schedule.concurency: unknown field; did you mean 'concurrency'?" in found
     assert "arms.a.engin: unknown field; did you mean 'engine'?" in found

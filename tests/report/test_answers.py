@@ -1,7 +1,9 @@
 """The requests of the page: which are shown, and where two answers differ."""
 
+import msgspec
 import pytest
 
+from inferometer.core.record import AnswerCheck, CheckResult
 from inferometer.core.request import user_request
 from inferometer.report.page.answer_texts import (
     BEFORE_CHARS,
@@ -96,3 +98,22 @@ def test_a_request_that_only_one_arm_has_is_shown_with_that_arm(make):
 def test_an_arm_without_a_done_trial_shows_what_it_has(make, state):
     (row,) = answers_view([make.case("arm", make.trial([make.record()], state=state))]).shown
     assert row.answers[0].output_tokens == 4
+
+
+def checked(make, name: str, *outcomes: CheckResult):
+    trial = make.trial([make.record(index) for index in range(len(outcomes))])
+    checks = tuple(AnswerCheck(index, outcome, f"why {index}") for index, outcome in enumerate(outcomes))
+    return make.case(name, msgspec.structs.replace(trial, checks=checks))
+
+
+def test_requests_that_only_some_arms_answer_right_come_first(make):
+    cases = [
+        checked(make, "a", "passed", "failed", "passed", "no_toolchain"),
+        checked(make, "b", "passed", "timeout", "failed", "no_toolchain"),
+    ]
+    shown = answers_view(cases).shown
+    assert [(one.number, one.is_flip) for one in shown] == [(3, True), (1, False), (2, False), (4, False)]
+    assert [(answer.check, answer.check_reason) for answer in shown[0].answers] == [
+        ("passed", "why 2"),
+        ("failed", "why 2"),
+    ]

@@ -22,7 +22,7 @@ from inferometer.metrics.acceptance import Speculation
 from inferometer.metrics.rows import Metric, is_detail, metric_rows
 from inferometer.metrics.summary import TrialSummary
 
-_OPTIONAL_GROUPS = frozenset({"open_loop", "phase", "energy"})
+_OPTIONAL_GROUPS = frozenset({"open_loop", "phase", "energy", "quality"})
 """Groups whose rows are left out if no arm has a value."""
 
 _WITHOUT_TOKENIZER = frozenset({"output_chars_throughput", "mean_latency_ms"})

@@ -37,6 +37,14 @@ WORKLOADS = {
     "random": "inferometer.workloads.random_lengths:RandomLengthsWorkload",
     "custom": "inferometer.workloads.custom:CustomFile",
     "prompts": "inferometer.workloads.prompt_list:PromptsOfStudy",
+    "builtin-checked": "inferometer.quality.sets.checked:BuiltinChecked",
+    "checked": "inferometer.quality.sets.checked:CheckedFile",
+    "humaneval": "inferometer.quality.sets.humaneval:HumanEval",
+    "humaneval+": "inferometer.quality.sets.evalplus:HumanEvalPlus",
+    "mbpp+": "inferometer.quality.sets.evalplus:MbppPlus",
+    "mxeval": "inferometer.quality.sets.mxeval:Mxeval",
+    "numeric": "inferometer.quality.sets.numeric:NumericFile",
+    "spec-bench": "inferometer.quality.sets.spec_bench:SpecBench",
 }
 _OWN: dict[Kind, dict[str, str]] = {"engine": ENGINES, "workload": WORKLOADS}
 

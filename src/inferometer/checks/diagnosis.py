@@ -18,6 +18,7 @@ from inferometer.engines.catalog import descriptions
 from inferometer.engines.visible_devices import Seen
 from inferometer.load import kernel_stamps
 from inferometer.probes.machine_facts import machine_facts
+from inferometer.quality.sandbox import sandbox_state
 
 MIB = 1024**2
 
@@ -48,6 +49,7 @@ def examine(system: System | None = None) -> Iterator[Diagnosis]:
     yield from _machine()
     yield from _engines(system)
     yield from _gpus(system)
+    yield _sandbox()
     yield _process_memory(system)
     yield _ptrace(system)
     yield from _power(system)
@@ -123,6 +125,15 @@ def _amd_cards(system: System) -> Iterator[str]:
         card = total.parent.parent.name
         size = _text(total)
         yield f"{card}, {int(size) // MIB} MiB" if size.isdecimal() else card
+
+
+def _sandbox() -> Diagnosis:
+    """Whether answers that are programs can be checked."""
+    found, reason = sandbox_state()
+    if found is not None:
+        return Diagnosis("permissions", "sandbox", "has", f"{found.name}: answers can be checked (quality)")
+    problem, _, mend = reason.partition(": ")
+    return Diagnosis("permissions", "sandbox", "none", f"{problem}; answers are not checked", mend)
 
 
 def _process_memory(system: System) -> Diagnosis:

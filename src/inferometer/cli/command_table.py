@@ -31,6 +31,7 @@ COMMANDS = {
         "engine-bench": CommandEntry("engine_bench.engine_bench", "Measure the engine alone, as llama-bench does."),
     },
     "Look at results": {
+        "check": CommandEntry("check.check", "Check the answers of a stored study, in a sandbox."),
         "show": CommandEntry("show.show", "Show what a study or another tool's file contains."),
         "list": CommandEntry("show.list_studies", "List the studies in a folder with their results."),
         "explain": CommandEntry("explain.explain", "Explain a metric: definition, clock, caution."),

@@ -43,7 +43,7 @@ class Gates(msgspec.Struct, frozen=True):
 
 
 NO_GATES = Gates()
-_UNDECIDED = ("unknown", "no difference shown", "inconclusive", "")
+_UNDECIDED = ("unknown", "inconclusive", "")
 
 
 def _line(result: GateResult) -> str:
@@ -54,10 +54,5 @@ def _line(result: GateResult) -> str:
 def _inconclusive(comparison: Comparison) -> Iterator[str]:
     row = comparison.primary_row
     for found in () if row is None else row.differences:
-        if found.baseline == comparison.arms[0] and found.verdict in (
-            "unknown",
-            "no difference shown",
-            "inconclusive",
-            "",
-        ):
+        if found.baseline == comparison.arms[0] and found.verdict in _UNDECIDED:
             yield found.arm

@@ -65,6 +65,14 @@ Rows = Annotated[
 ]
 
 
+UnsafeChecks = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-checks", help="Run answers that are programs without a sandbox: they can read and change your files."
+    ),
+]
+
+
 def format_of(format: str, as_json: bool, default: str = "terminal") -> str:
     """The requested format. Raises RequestWrong if it is unknown, or if `--json` contradicts `--format`."""
     from inferometer.cli.output import checked_format

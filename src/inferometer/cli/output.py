@@ -71,6 +71,7 @@ def run_and_report(
     effect_percent: float = EFFECT_PERCENT,
     *,
     resume: bool = False,
+    unsafe_checks: bool = False,
 ) -> int:
     """Runs the study, prints its comparison, and writes summary.md and report.html.
 
@@ -94,7 +95,7 @@ def run_and_report(
             print(f"study: {folder}\nreport: {written}", file=sys.stderr)
         return comparison
 
-    run = run_study(spec, folder, headers, ray, resume=resume)
+    run = run_study(spec, folder, headers, ray, resume=resume, unsafe_checks=unsafe_checks)
     try:
         failures = run_shown(run, quiet=asked.quiet)
     except Interrupted:

@@ -13,6 +13,7 @@ from inferometer.base.units import bytes_text, duration_text, ms, ms_text, rate_
 from inferometer.core import quantities
 from inferometer.core.record import INTERRUPTED
 from inferometer.study.progress import (
+    CheckingAnswers,
     EngineReady,
     FindingRaised,
     OrderChosen,
@@ -101,6 +102,8 @@ class Standing:
                 said = _ended(error) or self._outcome()
                 self._doing, self._played, self._trial = "", None, None
                 return f"{arm} #{number}: {said}"
+            case CheckingAnswers(done, total):
+                self._doing = f"checking answers: {done} of {total}"
             case Settling(why):
                 self._doing = f"settling: {why}"
             case PlanReady(_, notes):
@@ -179,6 +182,8 @@ def sentence(progress: Progress) -> str:
             return "\n".join([first, *(f"  note: {note}" for note in notes)])
         case RequestsProgress():
             return f"  {progress.arm}: " + ", ".join([_counts(progress), rate_text(progress), *_known(progress)])
+        case CheckingAnswers(done, total):
+            return f"checking answers: {done} of {total}"
         case FindingRaised(text):
             return f"  ! {text}"
         case TrialEnded(arm, number, error):

@@ -21,6 +21,7 @@ from inferometer.cli.options import (
     OutFolder,
     PromptsOption,
     Quiet,
+    UnsafeChecks,
     Why,
     format_of,
     gates_of,
@@ -78,6 +79,7 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the study in --out: run only missing and failed trials.")
     ] = False,
+    unsafe_checks: UnsafeChecks = False,
 ) -> None:
     """Run a study file: all arms, same requests, one verdict.
 
@@ -136,5 +138,15 @@ def run(
     if force:
         remove_study(folder)
     raise typer.Exit(
-        run_and_report(spec, folder, asked, dialect, request_headers([]), ray, effect_percent, resume=resume)
+        run_and_report(
+            spec,
+            folder,
+            asked,
+            dialect,
+            request_headers([]),
+            ray,
+            effect_percent,
+            resume=resume,
+            unsafe_checks=unsafe_checks,
+        )
     )

@@ -209,7 +209,7 @@ def _swept(setups: Sequence[str], sweeps: Sequence[str]) -> list[str]:
         if not equals or not name.isidentifier() or not values.strip():
             raise RequestWrong(f"--sweep {text!r}: write NAME=VALUE,VALUE, for example t=1,2,4.")
         if name in ("port", "host", "model", "draft_model"):
-            raise RequestWrong(f"--sweep {name}: {place} has a meaning of its own in a command line; use another name.")
+            raise RequestWrong(f"--sweep {name}: {place} has another meaning in a command line; use another name.")
         if not any(place in setup for setup in found):
             raise RequestWrong(f"--sweep {name}: no set-up contains {place}.")
         texts = values.split(",")

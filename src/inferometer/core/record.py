@@ -230,6 +230,26 @@ def brings_output(event: Event) -> bool:
     return event.kind in OUTPUT_KINDS and (event.kind != "text" or event.text != "")
 
 
+CheckResult = Literal["passed", "failed", "timeout", "no_answer", "no_toolchain"]
+"""Outcome of the check of an answer: `timeout` = the program ran too long; `no_toolchain` = the machine cannot run
+programs in this language, so that the answer counts neither way."""
+
+
+class AnswerCheck(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The check of the answer to the request with this index. `reason`: why it did not pass. `base_passed`: outcome of
+    the base tests alone; None where a problem set has no other tests."""
+
+    index: int
+    result: CheckResult
+    reason: str = ""
+    base_passed: bool | None = None
+
+    @property
+    def passed(self) -> bool | None:
+        """None if the answer could not be checked."""
+        return None if self.result == "no_toolchain" else self.result == "passed"
+
+
 class Sample(msgspec.Struct, frozen=True):
     """One reading of a probe. `quantity`: from `core.quantities`. It describes `pid` or `device`; both None: the whole
     machine or process tree."""
@@ -272,7 +292,7 @@ class Trial(msgspec.Struct, frozen=True):
 
     `number` counts this arm's trials from 1. `plan_started_ns`: the start of the measured part of the plan; None if it
     never started. `state`: `failed` trials have an `error`; `running` ones were interrupted. `started_at`: time of day,
-    ISO 8601 with its zone.
+    ISO 8601 with its zone. `checks`: outcomes of the answers' checks, as far as they have run.
     """
 
     arm: str
@@ -286,3 +306,4 @@ class Trial(msgspec.Struct, frozen=True):
     draft_asked: bool = False
     error: str = ""
     started_at: str = ""
+    checks: tuple[AnswerCheck, ...] = ()

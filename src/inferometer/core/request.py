@@ -1,5 +1,6 @@
 """Requests and workloads. A request contains no URL, server or time."""
 
+import re
 from typing import Protocol
 
 import msgspec
@@ -34,6 +35,19 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
 def user_request(id: str, text: str, **fields: int | dict[str, str] | None) -> Request:
     """A request of one user message."""
     return Request(id, (Message("user", text),), **fields)  # pyright: ignore[reportArgumentType] # fields of Request
+
+
+_SAMPLE = re.compile(r"#sample-\d+$")
+
+
+def sample_id(problem: str, number: int) -> str:
+    """The id of the request for one of several answers to a problem; `number` counts from 0."""
+    return problem if number == 0 else f"{problem}#sample-{number}"
+
+
+def problem_id(request_id: str) -> str:
+    """The problem that the request is about: its id without the number of the sample."""
+    return _SAMPLE.sub("", request_id)
 
 
 class TokenCounter(Protocol):

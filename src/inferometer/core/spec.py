@@ -112,6 +112,22 @@ class Settle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_most_s: float = 600.0
 
 
+class Quality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Checks of the answers, for workloads that are problem sets. `check`: run them after the last trial. `margin`: a
+    difference of fewer percentage points of right answers does not matter. `check_s`, `memory_mib`: what the check of
+    one answer may use, without what a compiler or a reference solution needs."""
+
+    check: bool = True
+    margin: float = 2.0
+    check_s: float = 10.0
+    memory_mib: int = 2048
+
+    def problems(self) -> list[str]:
+        found = [] if 0 < self.margin < 100 else [f"margin must be between 0 and 100 points, not {self.margin:g}"]
+        found += [] if self.check_s > 0 else [f"check_s must be more than 0 s, not {self.check_s:g}"]
+        return found + ([] if self.memory_mib >= 64 else [f"memory_mib must be at least 64, not {self.memory_mib}"])
+
+
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A study: the arms in the order of comparison (the first is the baseline), their requests, and the trials.
 
@@ -126,6 +142,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     (`stop`). `timeouts`: see Timeouts. `tokenizer`: a Hugging Face name, a folder or a tokenizer.json; `server` uses
     the engine's /tokenize; `none` counts nothing. `warmups`: requests sent before the clock starts, none of them with a
     measured prompt. `workers`: load processes that share the plan; None: one, or with --ray one on each node.
+    `quality`: see Quality.
     """
 
     name: str = ""
@@ -148,6 +165,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     warmups: int = 1
     workers: int | None = None
     tokenizer: str = "server"
+    quality: Quality = Quality()
 
     @property
     def until_percent(self) -> float | None:

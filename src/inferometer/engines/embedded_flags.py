@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from inferometer.base.errors import RequestWrong
 from inferometer.core.redaction import redacted_words
 
-Kind = Literal["int", "float", "text", "switch", "on/off", "0/1", "words", "paths", "numbers"]
+ValueKind = Literal["int", "float", "text", "switch", "on/off", "0/1", "words", "paths", "numbers"]
 
 
 class Flag(NamedTuple):
@@ -20,14 +20,14 @@ class Flag(NamedTuple):
 
     spellings: tuple[str, ...]
     attribute: str
-    kind: Kind = "int"
+    kind: ValueKind = "int"
     enum: str = ""
     prefix: str = ""
     off: tuple[str, ...] = ()
     inverted: bool = False
 
 
-def _flag(spellings: str, attribute: str, kind: Kind = "int", **more: Any) -> Flag:
+def _flag(spellings: str, attribute: str, kind: ValueKind = "int", **more: Any) -> Flag:
     names = spellings.split()
     on, off = (tuple(name for name in names if _is_off(name) is is_off) for is_off in (False, True))
     return Flag(on, attribute, kind, off=off, **more)
@@ -37,7 +37,7 @@ def _is_off(name: str) -> bool:
     return name.startswith(("--no-", "-no-")) or name in ("-nkvo", "-nocb", "-nr")
 
 
-def _enum(spellings: str, attribute: str, enum: str, prefix: str, kind: Kind = "text") -> Flag:
+def _enum(spellings: str, attribute: str, enum: str, prefix: str, kind: ValueKind = "text") -> Flag:
     return _flag(spellings, attribute, kind, enum=enum, prefix=prefix)
 
 
@@ -141,8 +141,8 @@ FLAGS = (
     _flag("-lcs --lookup-cache-static", "speculative.ngram_cache.lookup_cache_static", "text"),
     _flag("-lcd --lookup-cache-dynamic", "speculative.ngram_cache.lookup_cache_dynamic", "text"),
 )
-"""Flags whose value goes to one attribute. `-m`, `-md`, `-c`, `-t`, `-np`, `-ngl`, `-fa` and `-lv` have rules of their
-own (engines/embedded.py)."""
+"""Flags whose value goes to one attribute. `-m`, `-md`, `-c`, `-t`, `-np`, `-ngl`, `-fa` and `-lv` have special
+rules (engines/embedded.py)."""
 
 _BY_SPELLING = {name: flag for flag in FLAGS for name in (*flag.spellings, *flag.off)}
 _MMAP = {"--no-mmap": "none", "--mmap": "mmap", "--mlock": "mlock"}

@@ -15,7 +15,7 @@ _MODULE = "inferometer.load.interleaved_worker"
 
 
 class InterleavedLoad:
-    """The worker of one round. Each arm plays its plan with the pool of its lane, as with a worker of its own; the
+    """The worker of one round. Each arm plays its plan with the pool of its lane, as with a separate worker; the
     worker begins when it is configured and every lane has its plan or has been given up. Several threads may use it,
     one for each lane. Leaving the `with` block ends the process, also after an error."""
 

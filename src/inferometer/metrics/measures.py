@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from inferometer.base.units import NS_PER_S
-from inferometer.core.record import RequestRecord, Trial
+from inferometer.core.record import AnswerCheck, RequestRecord, Trial
 from inferometer.core.request import Request
 from inferometer.metrics.consistency import Contradiction
 from inferometer.metrics.request_timing import MetricDialect, RequestTiming
@@ -25,7 +25,7 @@ class RequestView(msgspec.Struct, frozen=True):
     """A record and its timing; `timing` None: the request failed by the dialect's rules.
 
     `asked`: its prompt and limit, if known. `contradictions`: its numbers that a known fact refutes. `left_out`: it is
-    in no series, because it failed in another arm.
+    in no series, because it failed in another arm. `check`: the outcome of its answer's check; None without one.
     """
 
     record: RequestRecord
@@ -33,6 +33,7 @@ class RequestView(msgspec.Struct, frozen=True):
     asked: Request | None = None
     contradictions: tuple[Contradiction, ...] = ()
     left_out: bool = False
+    check: AnswerCheck | None = None
     cache: list[Any] = []  # the one value that `cached` computed
 
     def cached(self, compute: Callable[[RequestRecord], _T]) -> _T:

@@ -9,8 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from inferometer.base.units import NS_PER_MS
-from inferometer.metrics import acceptance
+from inferometer.base.units import NS_PER_MS, NS_PER_S
+from inferometer.metrics import acceptance, right_answers
 from inferometer.metrics import request_measures as per_request
 from inferometer.metrics import trial_measures as per_trial
 from inferometer.metrics.measures import (
@@ -72,6 +72,7 @@ GROUPS = {
     "cache": "Prompt cache",
     "phase": "Memory by phase",
     "energy": "Energy",
+    "quality": "Right answers",
 }
 """Headings of the groups; the latencies are named as in vLLM's block."""
 
@@ -87,7 +88,7 @@ _DETAILS = frozenset(
             "mean_itl_ms",
         ),
         *("chunk_gap_ms", "stalls", "latency_from_sent_ms", "mean_ttft_from_due_ms", "mean_latency_from_due_ms"),
-        *("lateness_ms", "drafted_tokens", "accepted_tokens", "cached_prompt_tokens", "energy_j"),
+        *("lateness_ms", "drafted_tokens", "accepted_tokens", "cached_prompt_tokens", "energy_j", "pass_at_1"),
         *(f"memory_{phase}_gib" for phase in ("load", "idle", "prefill", "decode")),
     }
 )
@@ -123,6 +124,7 @@ def metric_rows(percentiles: Sequence[float] = (99,)) -> tuple[Metric, ...]:
         *_open_loop_rows(percentiles),
         *_speculation_rows(),
         *_resource_rows(),
+        *_ours_only(_quality_rows()),
         *_vllm_rows(percentiles),
     )
 
@@ -209,6 +211,25 @@ def _resource_rows() -> Iterable[Metric]:
     per_token = TrialValue(per_trial.energy_j_per_token)
     yield Metric("energy_j_per_token", "Energy per token (J/tok)", "J/tok", per_token, "lower", "energy")
     yield Metric("mean_power_w", "Mean power (W)", "W", TrialValue(per_trial.trial_mean_power_w), "lower", "energy")
+
+
+_PASS_AT = (1, 5, 10, 100)
+
+
+def _quality_rows() -> Iterable[Metric]:
+    """Rows of checked answers. The shares have no verdict here: `analysis.quality` compares them problem by problem."""
+    share, base = Mean(right_answers.passed, 0.01), Mean(right_answers.base_passed, 0.01)
+    yield Metric("checks_passed_percent", "Checks passed (%)", "%", share, None, "quality")
+    yield Metric("base_checks_passed_percent", "Base checks passed (%)", "%", base, None, "quality")
+    for k in _PASS_AT:
+        found = TrialValue(partial(right_answers.pass_at, k))
+        yield Metric(f"pass_at_{k}", f"pass@{k} (%)", "%", found, None, "quality")
+    rate = Rate(right_answers.right_answers_times_3600, right_answers.passed)
+    yield Metric("correct_per_hour", "Right answers per hour", "1/h", rate, "higher", "quality")
+    per_energy = TrialValue(right_answers.right_answers_per_kilojoule)
+    yield Metric("correct_per_kilojoule", "Right answers per kilojoule", "1/kJ", per_energy, "higher", "quality")
+    time = Ratio(right_answers.checked_time_ns, right_answers.passed, 1 / NS_PER_S)
+    yield Metric("seconds_per_correct", "Request time per right answer (s)", "s", time, "lower", "quality")
 
 
 def _vllm_rows(percentiles: Sequence[float]) -> Iterable[Metric]:

@@ -56,7 +56,11 @@ def view(
     """The trial's measured records by the rules of `dialect`. `api`: the API that the requests were sent to.
     `requests`: what was asked, by index; numbers that the prompt or the limit refutes are found only with it."""
     measured = sorted((record for record in trial.records if record.measured), key=lambda record: record.index)
-    return TrialView(trial, dialect, tuple(_request_view(r, dialect, api, requests.get(r.index)) for r in measured))
+    views = [_request_view(record, dialect, api, requests.get(record.index)) for record in measured]
+    checks = {check.index: check for check in trial.checks}
+    if checks:
+        views = [msgspec.structs.replace(one, check=checks.get(one.record.index)) for one in views]
+    return TrialView(trial, dialect, tuple(views))
 
 
 def _request_view(record: RequestRecord, dialect: MetricDialect, api: Api, asked: Request | None) -> RequestView:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 _STATISTICS = re.compile(r"(mean|median|p[\d.]+|std) ")
 
 
-class Definition(NamedTuple):
+class MetricDefinition(NamedTuple):
     """`label` as in the document. `formula` and `caution` are Markdown; "" if the document has none."""
 
     label: str
@@ -18,10 +18,10 @@ class MetricTexts(NamedTuple):
     """`by_name`: definitions by the metric's name in lower case, without statistic and unit. `clock`: the paragraph on
     clocks and terms that holds for all of them."""
 
-    by_name: dict[str, Definition]
+    by_name: dict[str, MetricDefinition]
     clock: str
 
-    def of(self, label: str) -> Definition | None:
+    def of(self, label: str) -> MetricDefinition | None:
         """The definition of the metric with this label, such as "Median TTFT (ms)"."""
         return self.by_name.get(_name(label))
 
@@ -30,12 +30,12 @@ def metric_texts(document: str) -> MetricTexts:
     """The table under "Definitions" and the paragraph before it."""
     head, _, rest = document.partition("\n## Definitions\n")
     table = rest.partition("\n##")[0]
-    found: dict[str, Definition] = {}
+    found: dict[str, MetricDefinition] = {}
     for line in table.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
         if not line.startswith("| ") or len(cells) < 2 or cells[0] == "metric":
             continue
-        definition = Definition(cells[0], cells[1], cells[2].strip("| ") if len(cells) > 2 else "")
+        definition = MetricDefinition(cells[0], cells[1], cells[2].strip("| ") if len(cells) > 2 else "")
         for name in _names(cells[0]):
             found[name] = definition
     paragraphs = [" ".join(part.split()) for part in head.split("\n\n")]

@@ -173,10 +173,12 @@ def _picture_parts(page: Page) -> dict[str, Any]:
 def _request_parts(page: Page) -> dict[str, Any]:
     """The template's variables for the table of requests."""
     arms, tags = page.comparison.arms, _tags(page)
+    has_checks = any(answer.check for one in page.answers_view.shown for answer in one.answers)
     return {
         "tags": tags,
-        "heads": _heads(arms, tags),
-        "requests": [_request(one, arms, tags) for one in page.answers_view.shown],
+        "heads": _heads(arms, tags, has_checks=has_checks),
+        "requests": [_request(one, arms, tags, has_checks=has_checks) for one in page.answers_view.shown],
+        "has_checks": has_checks,
     }
 
 
@@ -225,6 +227,8 @@ def _verdict(comparison: Comparison) -> _Verdict:
     row = comparison.primary_row
     firsts = [] if row is None else [one for one in row.differences if one.baseline == comparison.arms[0]]
     tone = "invalid" if comparison.invalid else _tone(firsts[0].verdict, row) if len(firsts) == 1 else ""
+    if comparison.quality and not comparison.invalid:
+        tone = {"worse": "bad", "better": "good"}.get(comparison.quality[0].verdict, tone)
     return _Verdict(tone, tuple(sentences), tuple(found[:MOST_CAUTIONS]), max(0, len(found) - MOST_CAUTIONS))
 
 
@@ -316,21 +320,22 @@ def _tags(page: Page) -> list[str]:
     return list(dict.fromkeys(tag for one in page.answers_view.shown for tag in one.tags))[:3]
 
 
-def _heads(arms: Sequence[str], tags: Sequence[str]) -> list[_Head]:
+def _heads(arms: Sequence[str], tags: Sequence[str], *, has_checks: bool) -> list[_Head]:
     heads = [_Head("Request", "left"), *(_Head(tag.capitalize(), "left") for tag in tags), _Head("Prompt tok", "")]
     for place, _ in enumerate(arms):
         heads += [_Head("Tokens", "group"), _Head("TTFT ms", ""), _Head("TPOT ms", "")]
+        heads += [_Head("Check", "left")] if has_checks else []
         heads += [_Head("Answer", "left")] if place else []
     return heads
 
 
-def _request(one: RequestAnswers, arms: Sequence[str], tags: Sequence[str]) -> _Request:
+def _request(one: RequestAnswers, arms: Sequence[str], tags: Sequence[str], *, has_checks: bool) -> _Request:
     cells = [_Cell(""), *(_Cell(one.tags.get(tag, ""), "left") for tag in tags), _number(one.prompt_tokens, "tok")]
-    kinds: set[str] = set()
+    kinds = {"flip"} if one.is_flip else set[str]()
     for place, arm in enumerate(arms):
         answer = one.of(arm)
         if answer is None:
-            cells += [_Cell("", "group", "")] + [_Cell("", "", "")] * (3 if place else 2)
+            cells += [_Cell("", "group", "")] + [_Cell("", "", "")] * (2 + has_checks + bool(place))
             continue
         tokens = _number(answer.output_tokens, "tok")
         if answer.outcome != "ok":
@@ -341,6 +346,9 @@ def _request(one: RequestAnswers, arms: Sequence[str], tags: Sequence[str]) -> _
             _number(answer.ttft_ms, "ms"),
             _number(answer.tpot_ms, "ms"),
         ]
+        if has_checks:
+            kinds |= {"wrong"} if answer.check not in ("passed", "no_toolchain", "") else set()
+            cells.append(_check_cell(answer))
         if place:
             kinds |= {"same"} if answer.same else {"differs"} if answer.same is False else set()
             cells.append(_sameness(answer))
@@ -349,6 +357,14 @@ def _request(one: RequestAnswers, arms: Sequence[str], tags: Sequence[str]) -> _
 
 def _number(value: float | None, unit: str) -> _Cell:
     return _Cell("", value="") if value is None else _Cell(value_text(value, unit), value=round(value, 6))
+
+
+def _check_cell(answer: ArmAnswer) -> _Cell:
+    """The outcome of the check; sorted with wrong answers first."""
+    words = {"passed": "right", "failed": "wrong", "no_answer": "no answer", "no_toolchain": "no toolchain"}
+    tone = {"passed": "good", "no_toolchain": "", "": ""}.get(answer.check, "bad")
+    value = {"passed": 2, "no_toolchain": 1}.get(answer.check, 0) if answer.check else ""
+    return _Cell(words.get(answer.check, answer.check), "left", value, tone)
 
 
 def _sameness(answer: ArmAnswer) -> _Cell:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from inferometer.analysis.comparison import Comparison
+from inferometer.analysis.decision import decisions
 from inferometer.base.text import escape_for_json
 
 
@@ -14,6 +15,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
     """The object that `render` writes. `metric` is a key, stable over versions; null is unknown or undefined, never 0.
 
     `values`, `n` and `differences_percent` repeat the rows' estimates and differences in short form.
+    `decision`: speed and right answers in one sentence for each pair of arms, if answers were checked.
     `difference_percent` has a value for two arms and is null for any other number of arms.
     """
     whole = msgspec.to_builtins(comparison)
@@ -25,6 +27,10 @@ def document(comparison: Comparison) -> dict[str, Any]:
             "differences_percent": short,
             "difference_percent": next(iter(short.values())) if len(short) == 1 else None,
         }
+    if not comparison.quality:  # no answer was checked
+        del whole["quality"]
+    else:
+        whole["decision"] = decisions(comparison)
     return whole | {
         "valid": not comparison.invalid,
         "warnings": [finding.sentence for finding in comparison.findings if finding.severity != "note"],

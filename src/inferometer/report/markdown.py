@@ -30,6 +30,7 @@ def render(comparison: Comparison, shown: RowSelection = DEFAULT_ROWS) -> str:
         ("Set-ups", set_up_lines(comparison) if len(comparison.arms) > 1 else ()),
         ("Design", around.design),
         ("Speculation", around.speculation),
+        ("Answers", around.answers),
         ("Warnings", around.warnings),
         ("Notes", around.notes),
     ):
@@ -42,7 +43,11 @@ def set_up_lines(comparison: Comparison) -> list[str]:
     lines: list[str] = []
     for arm in comparison.set_ups:
         what = ", ".join(filter(None, (f"{arm.engine} {arm.version}".strip(), arm.model)))
-        parts = (what, arm.differs and f"differs in {', '.join(arm.differs)}", arm.command and f"command {arm.command}")
+        parts = (
+            what,
+            f"differs in {', '.join(arm.differs)}" if arm.differs else "",
+            arm.command and f"command {arm.command}",
+        )
         lines.append(f"{arm.arm}: {'; '.join(filter(None, parts))}")
     return lines
 

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference, Estimate
+from inferometer.analysis.decision import decisions, quality_lines, worse_text
 from inferometer.base.units import COUNT_UNITS, interval_texts, percent_text, uncertain_text, value_text
 from inferometer.metrics.rows import GROUPS
 
@@ -49,7 +50,7 @@ class Table(msgspec.Struct, frozen=True):
 
 class Commentary(msgspec.Struct, frozen=True):
     """The lines around the table: `invalid` and `headlines` above it; below it `design` (the smallest difference that
-    the study can detect), `speculation`, `warnings` and `notes`."""
+    the study can detect), `speculation`, `answers` (which are right), `warnings` and `notes`."""
 
     invalid: tuple[str, ...]
     headlines: tuple[str, ...]
@@ -57,6 +58,7 @@ class Commentary(msgspec.Struct, frozen=True):
     speculation: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    answers: tuple[str, ...] = ()
 
 
 def table(
@@ -110,9 +112,10 @@ def commentary(comparison: Comparison) -> Commentary:
         )
     return Commentary(
         invalid=tuple(comparison.finding_texts("invalid")),
-        headlines=tuple(_headlines(comparison)),
+        headlines=(*decisions(comparison), *_headlines(comparison)),
         design=tuple(_design(comparison)),
         speculation=tuple(_speculation(comparison)),
+        answers=tuple(quality_lines(comparison)),
         warnings=tuple(comparison.finding_texts("warning")),
         notes=tuple(notes),
     )
@@ -319,7 +322,7 @@ def _headlines(comparison: Comparison) -> list[str]:
     if row is None:
         return []
     return [
-        line
+        line + worse_text(comparison, found.baseline, found.arm)
         for found in row.differences
         if (line := _headline(found, _in_sentence(row.label), comparison.equivalence_percent))
     ]

@@ -42,7 +42,11 @@ def render(
             lines += _wrapped(line, width)
     for line in around.headlines:
         lines += [paint(part, _BOLD) for part in _wrapped(line, width)]
-    for title, section in (("Design: ", around.design), ("Speculation: ", around.speculation)):
+    for title, section in (
+        ("Design: ", around.design),
+        ("Speculation: ", around.speculation),
+        ("Answers: ", around.answers),
+    ):
         for line in section:
             lines += _wrapped(title + line, width)
     for line in around.warnings:

@@ -2,21 +2,24 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import combinations
 from pathlib import Path
 
 import msgspec
 
+from inferometer.analysis.arm_quality import quality_differences
 from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import EFFECT_PERCENT, EQUIVALENCE_PERCENT, PRIMARY, Comparison, Prompts
 from inferometer.analysis.pairing import Pair, Place, pairs_by_name, pairs_from_arguments
 from inferometer.analysis.set_ups import StudyExtent, arm_set_ups
 from inferometer.analysis.validity import ArmTrials, findings
 from inferometer.analysis.validity.drafting import drafts_by_model
-from inferometer.analysis.validity.interleaved import incomplete_rounds
+from inferometer.analysis.validity.taking_turns import incomplete_rounds
 from inferometer.base.errors import StudyUnreadable
 from inferometer.base.units import seconds
 from inferometer.core import quantities
 from inferometer.core.record import Finding, Trial
+from inferometer.core.spec import Quality
 from inferometer.foreign.foreign_trials import different_work, single_run_notes, with_chunk_gaps
 from inferometer.metrics.acceptance import Speculation, speculation
 from inferometer.metrics.request_timing import MetricDialect
@@ -98,6 +101,8 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         prompts=request.prompts,
         equivalence_percent=request.equivalence_percent,
     )
+    margin = studies[0].spec.quality.margin if studies else Quality().margin
+    quality = quality_differences(measured, paired.names or list(combinations(comparison.arms, 2)), margin)
     workload_notes = dict.fromkeys(note for study in studies for note in study.notes)
     notes = (
         *comparison.notes,
@@ -112,6 +117,7 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         comparison,
         notes=notes,
         stopped=stopped,
+        quality=quality,
         set_ups=arm_set_ups([arm for arm in measured if arm.name in comparison.arms]),
         extent=_extent(studies[0]) if len(studies) == 1 else None,
     )

@@ -8,6 +8,7 @@ record    one row per request              event columns: little-endian arrays w
                                            event_text: all texts joined, event_chars code points each;
                                            event_tokens: u32, empty if no event carried a token count
 sample    one row per reading
+answer_check   one row per checked answer; a study that was never checked by this version may lack the table
 """
 
 import contextlib
@@ -42,12 +43,18 @@ CREATE TABLE sample (
 CREATE INDEX sample_of_trial ON sample (trial_id, at_ns);
 """
 
+ANSWER_CHECKS = """
+CREATE TABLE IF NOT EXISTS answer_check (
+    trial_id INTEGER NOT NULL REFERENCES trial (id), idx INTEGER NOT NULL, result TEXT NOT NULL, reason TEXT NOT NULL,
+    base_passed INTEGER, PRIMARY KEY (trial_id, idx)) WITHOUT ROWID;
+"""
+
 FOREIGN_OBJECTS = """
 SELECT type || ' ' || name FROM sqlite_master WHERE type IN ('view', 'trigger') OR sql LIKE 'CREATE VIRTUAL%'
 """
 """Finds objects that no study contains: a view or trigger could run anything, endlessly, when a table is used."""
 
-TABLE_KEYS = (("record", "trial_id"), ("sample", "trial_id"), ("trial", "id"))
+TABLE_KEYS = (("answer_check", "trial_id"), ("record", "trial_id"), ("sample", "trial_id"), ("trial", "id"))
 """Each table with rows of trials, and its column of the trial's id."""
 
 
@@ -61,7 +68,8 @@ def opened_for_writing(path: Path) -> sqlite3.Connection:
 def create_tables(database: sqlite3.Connection) -> None:
     """All tables in one transaction."""
     database.executescript(
-        f"BEGIN; PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION};{_TABLES}COMMIT;"
+        f"BEGIN; PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION};"
+        f"{_TABLES}{ANSWER_CHECKS}COMMIT;"
     )
 
 

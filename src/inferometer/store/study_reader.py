@@ -11,7 +11,7 @@ import msgspec
 from inferometer.base.errors import StudyUnreadable
 from inferometer.base.text import sanitize
 from inferometer.core.plan import Plan
-from inferometer.core.record import Fact, Finding, RequestRecord, Sample, Trial
+from inferometer.core.record import AnswerCheck, Fact, Finding, RequestRecord, Sample, Trial
 from inferometer.core.spec import Spec
 from inferometer.store import migrations
 from inferometer.store.record_rows import COLUMNS, FLOAT, INT, INT_OR_NONE, TEXT, TEXT_OR_NONE, append_record, fits
@@ -21,6 +21,8 @@ from inferometer.store.study_yaml import stored_spec
 
 _MOST_RECORDS = 1_000_000
 """The highest index to try, one by one, when a damaged file does not say how many records there are."""
+
+_HAS_CHECKS = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'answer_check'"
 
 _T = TypeVar("_T")
 
@@ -146,6 +148,7 @@ class StudyReader:
         started_ns, draft_asked, error, started_at = self._start_and_end(trial_id, lost)
         records = self._records(trial_id, lost)
         samples = self._samples(trial_id, lost)
+        checks = self._checks(trial_id, lost)
         if lost:
             action = "The file was damaged after it was written: restore it from a copy, or measure again."
             findings = (*findings, Finding("invalid", "store-damaged", f"{'; '.join(lost)} cannot be read.", action))
@@ -161,6 +164,7 @@ class StudyReader:
             draft_asked=draft_asked,
             error=error,
             started_at=started_at,
+            checks=checks,
         )
 
     def _start_and_end(self, trial_id: int, lost: list[str]) -> tuple[int | None, bool, str, str]:
@@ -246,9 +250,36 @@ class StudyReader:
             lost.append(f"{unreadable} of its samples")
         return tuple(found)
 
+    def trial_ids(self) -> dict[tuple[str, int], int]:
+        """The id of each trial that is done, by its arm and number."""
+        rows = self._database.execute("SELECT arm, number, id FROM trial WHERE state = 'done' ORDER BY id")
+        return {(arm, number): trial_id for arm, number, trial_id in rows.fetchall()}
+
+    def checks(self, trial_id: int) -> tuple[AnswerCheck, ...]:
+        """The outcomes of the answers' checks of one trial, as many as can be read."""
+        with self.turn:
+            return self._checks(trial_id, [])
+
+    def _checks(self, trial_id: int, lost: list[str]) -> tuple[AnswerCheck, ...]:
+        sql = "SELECT idx, result, reason, base_passed FROM answer_check WHERE trial_id = ? ORDER BY idx"
+        found: list[AnswerCheck] = []
+        try:
+            (has_table,) = self._database.execute(_HAS_CHECKS).fetchone()
+            found.extend(_check(row) for row in (self._database.execute(sql, (trial_id,)) if has_table else ()))
+        except (*BROKEN, msgspec.ValidationError) as error:
+            lost.append(f"a part of the outcomes of its checks ({sanitize(str(error))})")
+        return tuple(found)
+
     def _note_damage(self, sentence: str) -> None:
         if sentence not in self.damage:
             self.damage.append(sentence)
+
+
+def _check(row: tuple[Any, ...]) -> AnswerCheck:
+    """Raises msgspec.ValidationError for a row that holds no valid outcome."""
+    index, result, reason, passed = row
+    raw = {"index": index, "result": result, "reason": reason, "base_passed": None if passed is None else bool(passed)}
+    return msgspec.convert(raw, AnswerCheck)
 
 
 def _migrated_copy(path: Path, old: sqlite3.Connection, version: int) -> sqlite3.Connection:

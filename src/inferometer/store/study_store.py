@@ -14,9 +14,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from inferometer.base.errors import RequestWrong, StoreBroken
+from inferometer.base.errors import RequestWrong, StoreBroken, StudyUnreadable
 from inferometer.base.units import bytes_text
-from inferometer.core.record import Fact, Finding, RequestRecord, Sample
+from inferometer.core.record import AnswerCheck, Fact, Finding, RequestRecord, Sample
 from inferometer.core.redaction import redacted_spec
 from inferometer.core.spec import Spec
 from inferometer.core.spec_file import to_yaml
@@ -24,6 +24,7 @@ from inferometer.store import migrations
 from inferometer.store.folder_lock import FolderLock
 from inferometer.store.record_rows import COLUMNS, row_of
 from inferometer.store.schema import (
+    ANSWER_CHECKS,
     DATABASE,
     FORMAT_VERSION,
     TABLE_KEYS,
@@ -115,6 +116,29 @@ class Store(StudyReader):
             raise
         return cls(folder, database, lock)
 
+    @classmethod
+    def amend(cls, folder: Path) -> "Store":
+        """The study in `folder`, to add the outcomes of checks to its trials. Raises StudyUnreadable for a folder
+        without a study, and RequestWrong for one that cannot be written, or is being written."""
+        path = folder / DATABASE
+        if not path.is_file():
+            raise StudyUnreadable(f"{folder} is not a study: it has no {DATABASE}.")
+        lock = _locked(folder)
+        try:
+            version = format_version(path)
+            require_known_version(folder, version)
+            database = opened_for_writing(path)
+            if version < FORMAT_VERSION:
+                migrations.migrate(database, version)
+            database.execute(ANSWER_CHECKS)
+        except (sqlite3.Error, ValueError) as error:
+            lock.release()
+            raise RequestWrong(f"the study in {folder} cannot be changed: {error}") from error
+        except BaseException:
+            lock.release()
+            raise
+        return cls(folder, database, lock)
+
     def close(self) -> None:
         """Leaves a single database file, which can be read from a read-only folder."""
         if self._lock is None:
@@ -161,6 +185,19 @@ class Store(StudyReader):
             [(trial_id, s.at_ns, s.source, s.quantity, s.value, s.pid, s.device) for s in samples],
         )
         self.commit_when_due()
+
+    @_one_at_a_time
+    def add_check(self, trial_id: int, check: AnswerCheck) -> None:
+        """Stores the outcome of one answer's check, in place of an earlier one."""
+        row = (trial_id, check.index, check.result, check.reason, check.base_passed)
+        self._write("INSERT OR REPLACE INTO answer_check VALUES (?, ?, ?, ?, ?)", row)
+        self.commit_when_due()
+
+    @_one_at_a_time
+    def forget_checks(self) -> None:
+        """Removes the outcomes of all checks, to be computed again."""
+        self._write("DELETE FROM answer_check")
+        self.commit()
 
     @_one_at_a_time
     def set_our_tokens(self, trial_id: int, counts: dict[int, int]) -> None:
@@ -268,6 +305,7 @@ def _opened_to_resume(path: Path, version: int) -> sqlite3.Connection:
                 f"{path} is damaged, so the study cannot be resumed: {verdict}\n"
                 "`inferometer compare` shows what can still be read. Run the study again with another --out."
             )
+        database.execute(ANSWER_CHECKS)
         for table, key in TABLE_KEYS:
             database.execute(f"DELETE FROM {table} WHERE {key} NOT IN (SELECT id FROM trial WHERE state = 'done')")
         database.commit()

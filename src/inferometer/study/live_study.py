@@ -1,8 +1,10 @@
 """A study while it runs, in memory: its trials so far and everything else that a reader of its folder would get."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from inferometer.core.record import Fact, Trial
+import msgspec
+
+from inferometer.core.record import AnswerCheck, Fact, Trial
 from inferometer.core.redaction import redacted_spec
 from inferometer.core.spec import Spec
 from inferometer.results.read import Study
@@ -43,6 +45,13 @@ class LiveStudy:
     def add(self, trials: Iterable[Trial | None]) -> None:
         """Adds trials in the order in which they began; None is a trial whose end could not be stored."""
         self._trials += [trial for trial in trials if trial is not None]
+
+    def set_checks(self, checks: Mapping[tuple[str, int], tuple[AnswerCheck, ...]]) -> None:
+        """Adds the outcomes of the answers' checks to the trials, by arm and number."""
+        self._trials = [
+            msgspec.structs.replace(trial, checks=checks.get((trial.arm, trial.number), trial.checks))
+            for trial in self._trials
+        ]
 
     def forget(self, arm: str, number: int) -> None:
         """Removes a trial, here and in the store, so that it can run again."""

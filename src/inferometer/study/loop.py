@@ -31,6 +31,7 @@ from inferometer.results.read import Study
 from inferometer.results.study_comparison import comparison_of
 from inferometer.standin.model_names import resolve
 from inferometer.store import Store
+from inferometer.study.answer_checks import AnswerChecks
 from inferometer.study.device_conflicts import require_separate_devices
 from inferometer.study.engine_pool import EnginePool
 from inferometer.study.interleaved_round import InterleavedRound, StudyOrder
@@ -57,14 +58,21 @@ _OPEN_LOOP_SLOTS = 4  # llama-server's own default, for schedules that do not li
 
 
 def run_study(
-    spec: Spec, folder: Path, headers: dict[str, str] | None = None, ray: str | None = None, *, resume: bool = False
+    spec: Spec,
+    folder: Path,
+    headers: dict[str, str] | None = None,
+    ray: str | None = None,
+    *,
+    resume: bool = False,
+    unsafe_checks: bool = False,
 ) -> "StudyRun":
     """A run of every trial of `spec`, with everything stored in `folder`. Iterate over the run to make it happen.
 
     `headers` go to the servers and are not stored. `ray`: the address of a Ray cluster whose nodes send the requests;
     None: this host sends them. `resume`: the trials in `folder` that succeeded stay, and only the others run.
+    `unsafe_checks`: answers that are programs run without a sandbox.
     """
-    return StudyRun(spec, folder, headers or {}, ray, resume=resume)
+    return StudyRun(spec, folder, headers or {}, ray, resume=resume, unsafe_checks=unsafe_checks)
 
 
 class StudyRun:
@@ -75,13 +83,23 @@ class StudyRun:
     be run, and StoreBroken where the folder cannot be written any more.
     """
 
-    def __init__(self, spec: Spec, folder: Path, headers: dict[str, str], ray: str | None, *, resume: bool) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        folder: Path,
+        headers: dict[str, str],
+        ray: str | None,
+        *,
+        resume: bool,
+        unsafe_checks: bool = False,
+    ) -> None:
         self.interrupts = Interrupts()
         self.spec = spec
         self.folder = folder
         self._headers = headers
         self._ray = ray
         self._resume = resume
+        self._unsafe_checks = unsafe_checks
         self._live: LiveStudy | None = None
 
     @property
@@ -103,6 +121,7 @@ class StudyRun:
             workload = make_workload(spec.workload)
             if not self._resume:
                 _require_prompts(spec, workload, arms)
+            checks = AnswerChecks(spec, unsafe=self._unsafe_checks)
             store = Store.resume(self.folder, stored) if self._resume else Store.create(self.folder, stored)
             stack.callback(store.close)
             machine = machine_facts()
@@ -113,6 +132,7 @@ class StudyRun:
             pool = stack.enter_context(EnginePool(keeps=spec.restart == "never"))
             resources = StudyResources(spec, store, plan, workers, pool, self.interrupts, redactor)
             yield from _Rounds(resources, arms, engines, self._live).run(resumed=self._resume)
+            yield from checks.run(store, self._live, self.interrupts)
 
 
 class _Rounds:

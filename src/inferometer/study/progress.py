@@ -69,6 +69,13 @@ class FindingRaised(msgspec.Struct, frozen=True):
     text: str
 
 
+class CheckingAnswers(msgspec.Struct, frozen=True):
+    """After the last trial: `done` of `total` different answers are checked."""
+
+    done: int
+    total: int
+
+
 class TrialEnded(msgspec.Struct, frozen=True):
     """`error` is "" where the trial succeeded. `again`: the trial failed and runs once more."""
 
@@ -108,6 +115,7 @@ Progress = (
     | Settling
     | StoppingRuleChecked
     | OrderChosen
+    | CheckingAnswers
 )
 
 

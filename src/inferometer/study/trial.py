@@ -60,7 +60,7 @@ class StudyResources(msgspec.Struct, frozen=True):
 class TrialTask(msgspec.Struct, frozen=True):
     """One trial to run. `arm` has its model resolved to a file. `arms_of_round`: the arms whose trials run at the same
     time, its own among them. `earlier_error`: why the first attempt at this trial failed, "" at the first attempt.
-    `pool`: makes the worker pool of an interleaved trial; None: it gets workers of its own."""
+    `pool`: makes the worker pool of an interleaved trial; None: it gets separate workers."""
 
     study: StudyResources
     arm_name: str

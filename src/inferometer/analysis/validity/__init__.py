@@ -20,7 +20,6 @@ from inferometer.analysis.validity.cross_study import other_study
 from inferometer.analysis.validity.delivery import not_streamed
 from inferometer.analysis.validity.drafting import drafts
 from inferometer.analysis.validity.in_force import nothing_differs
-from inferometer.analysis.validity.interleaved import busy_while_waiting, incomplete_round
 from inferometer.analysis.validity.load_shape import concurrency_held, saturated
 from inferometer.analysis.validity.stability import (
     drift,
@@ -34,6 +33,7 @@ from inferometer.analysis.validity.stability import (
     too_few_trials,
     trial_findings,
 )
+from inferometer.analysis.validity.taking_turns import busy_while_waiting, incomplete_round
 from inferometer.analysis.validity.workload_equivalence import (
     cache_helped,
     degenerate_output,

@@ -11,7 +11,7 @@ import numpy as np
 from inferometer.analysis import thresholds
 from inferometer.analysis.same_requests import failed_requests
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
-from inferometer.analysis.validity.interleaved import cpu_of_waiting
+from inferometer.analysis.validity.taking_turns import cpu_of_waiting
 from inferometer.core import quantities
 from inferometer.core.record import Finding, RequestRecord, Sample
 from inferometer.metrics.measures import RequestView, TrialView

@@ -1,7 +1,7 @@
 """Requests and answers side by side: prompt, each arm's answer and times, and where two answers first differ."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -13,7 +13,7 @@ from inferometer.report.page.request_keys import Key, evenly_spaced, request_key
 
 MOST_ROWS = 400
 MOST_FAILED = 100
-"""Number of rows reserved for requests that failed."""
+"""Number of rows reserved for requests that failed, or that some arms answer right and others do not."""
 MOST_CHARS = 3000
 """Length limit of one text; if two answers differ later, the part around the difference is shown."""
 BEFORE_CHARS = 600
@@ -44,7 +44,7 @@ class Excerpt(msgspec.Struct, frozen=True):
 class ArmAnswer(msgspec.Struct, frozen=True):
     """One arm's answer, from its first completed trial (else its last trial). `differs_at`: number of characters it
     shares with the baseline's answer before the first difference; None if they are equal or one is missing. `text`
-    None: omitted."""
+    None: omitted. `check`: the outcome of its check, "" if it was not checked; `check_reason`: why it did not pass."""
 
     arm: str
     outcome: str
@@ -57,6 +57,8 @@ class ArmAnswer(msgspec.Struct, frozen=True):
     same: bool | None = None
     differs_at: int | None = None
     text: Excerpt | None = None
+    check: str = ""
+    check_reason: str = ""
 
 
 class RequestAnswers(msgspec.Struct, frozen=True):
@@ -69,12 +71,21 @@ class RequestAnswers(msgspec.Struct, frozen=True):
     prompt: Excerpt | None
     answers: tuple[ArmAnswer, ...]
 
+    @property
+    def is_flip(self) -> bool:
+        """Whether some arms answer it right and others do not."""
+        return len({answer.check == "passed" for answer in self.answers if answer.check not in _NOT_CHECKED}) > 1
+
     def of(self, arm: str) -> ArmAnswer | None:
         return next((answer for answer in self.answers if answer.arm == arm), None)
 
 
+_NOT_CHECKED = ("", "no_toolchain")
+
+
 class AnswersView(msgspec.Struct, frozen=True):
-    """The requests shown, of `total`; for `without_text` of them the texts are omitted to limit the page's size."""
+    """The requests shown, of `total`, flips first. For `without_text` of them the texts are omitted to limit the page's
+    size."""
 
     shown: tuple[RequestAnswers, ...]
     total: int
@@ -102,17 +113,25 @@ def answers_view(cases: Sequence[ArmTrials]) -> AnswersView:
             left_bytes -= size
             shown.append(one if left_bytes >= 0 else _without_text(one))
     without = sum(one.prompt is None for one in shown) if left_bytes < 0 else 0
-    return AnswersView(tuple(shown), len(found), without)
+    return AnswersView(tuple(sorted(shown, key=lambda one: not one.is_flip)), len(found), without)
 
 
 def _chosen(found: dict[Key, dict[str, RequestView]]) -> set[Key]:
     if len(found) <= MOST_ROWS:
         return set(found)
-    failed = [key for key, of_arm in found.items() if not all(request.record.ok for request in of_arm.values())]
+    failed = [
+        key
+        for key, of_arm in found.items()
+        if not all(request.record.ok for request in of_arm.values()) or _flips(of_arm.values())
+    ]
     kept = evenly_spaced(failed, MOST_FAILED)
     without = set(failed)
     others = [key for key in found if key not in without]
     return {*kept, *evenly_spaced(others, MOST_ROWS - len(kept))}
+
+
+def _flips(requests: Iterable[RequestView]) -> bool:
+    return len({request.check.passed for request in requests if request.check is not None} - {None}) > 1
 
 
 def _exchange(number: int, case: ArmTrials, index: int, of_arm: dict[str, RequestView]) -> RequestAnswers:
@@ -164,6 +183,8 @@ def _answer(
         same=None if is_base or not (record.ok and base_ok) else texts[arm] == texts[base],
         differs_at=place,
         text=excerpt(texts[arm], first_place if is_base else place),
+        check=view.check.result if view.check else "",
+        check_reason=view.check.reason if view.check else "",
     )
 
 

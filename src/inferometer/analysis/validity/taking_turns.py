@@ -61,7 +61,7 @@ def incomplete_rounds(trials: Iterable[Trial]) -> set[int]:
 
 def cpu_of_waiting(case: ArmTrials, cases: Sequence[ArmTrials], number: int) -> float:
     """Cores that the engines of the other arms of an interleaved round used, on average over the round: they count as
-    other processes for `case`, and are no disturbance. 0 without turns."""
+    other processes for `case`, and do not count as a disturbance. 0 without turns."""
     mates = [view.trial for other in cases if other.study == case.study and other.name != case.name
              for view in other.trials if view.trial.number == number]  # fmt: skip
     return sum(_engine_cpu(trial) for trial in mates)

@@ -1,0 +1,100 @@
+"""The decision of a comparison whose answers were checked: speed and right answers in one sentence."""
+
+from collections.abc import Iterator
+
+from inferometer.analysis.answer_quality import QualityDifference
+from inferometer.analysis.comparison import Comparison, Difference
+
+_LEAST_PROBLEMS = 5
+"""Shares of fewer problems are not shown in lines; the JSON has all."""
+_JOINED = {
+    ("faster", "worse"): "faster but worse",
+    ("faster", "better"): "faster and better",
+    ("slower", "worse"): "slower and worse",
+    ("slower", "better"): "slower but better",
+    ("", "worse"): "worse",
+    ("", "better"): "better",
+}
+
+
+def decisions(comparison: Comparison) -> list[str]:
+    """A sentence for each pair of arms with checked answers; empty without them."""
+    return [f"{one.arm} vs {one.baseline}: {_sentence(comparison, one)}" for one in comparison.quality]
+
+
+def quality_of_pair(comparison: Comparison, baseline: str, arm: str) -> QualityDifference | None:
+    return next((one for one in comparison.quality if (one.baseline, one.arm) == (baseline, arm)), None)
+
+
+def worse_text(comparison: Comparison, baseline: str, arm: str) -> str:
+    """What a verdict on speed must add: that the arm's answers are shown to be worse; "" if they are not."""
+    found = quality_of_pair(comparison, baseline, arm)
+    if found is None or found.verdict != "worse":
+        return ""
+    return f", but its answers are worse ({points_text(found.points)} points)"
+
+
+def points_text(points: float) -> str:
+    """With a sign: −32, +0.4."""
+    text = f"{points:+.0f}" if abs(points) >= 1 else f"{points:+.1f}"
+    return text.replace("-", "−")
+
+
+def quality_lines(comparison: Comparison) -> list[str]:
+    """Details of each pair: the shares of parts, the flips, and the noise floor."""
+    return [line for one in comparison.quality for line in _details(one)]
+
+
+def _sentence(comparison: Comparison, found: QualityDifference) -> str:
+    speed, word, open_word = _speed(comparison, found)
+    if found.verdict in ("better", "worse"):
+        end = _JOINED[word, found.verdict]
+    elif found.verdict == "same":
+        end = f"{word or open_word}, answers ≈ same (within ±{found.margin:g} points)"
+    else:
+        end = f"{word or open_word}, answers inconclusive ({found.problems_needed:,} problems would tell)"
+    interval = f"{points_text(found.low_points)} to {points_text(found.high_points)}"
+    return (
+        f"{speed}, {points_text(found.points)} points: {end}. Right answers "
+        f"{found.baseline_percent:.1f}% → {found.arm_percent:.1f}% of {found.problems} problems "
+        f"(difference 95% CI {interval} points, {found.method})"
+    )
+
+
+def _speed(comparison: Comparison, found: QualityDifference) -> tuple[str, str, str]:
+    """The primary metric's difference in words, its verdict if it is one of speed, and what else is known of it."""
+    row = comparison.primary_row
+    one: Difference | None = None
+    if row is not None:
+        one = next((d for d in row.differences if (d.baseline, d.arm) == (found.baseline, found.arm)), None)
+    if comparison.invalid or row is None or one is None or one.ratio is None:
+        return "speed not judged", "", "speed not judged"
+    factor = one.ratio if row.better == "higher" else 1 / one.ratio if one.ratio else 1.0
+    if one.verdict == "faster":
+        return f"{_times(factor)} faster", "faster", ""
+    if one.verdict == "slower":
+        return f"{_times(1 / factor)} slower", "slower", ""
+    if one.verdict in ("more", "less"):
+        return f"{_times(one.ratio)} the {row.label.partition(' (')[0].lower()}", "", one.verdict
+    shown = {"same": "≈ same speed", "inconclusive": "speed inconclusive"}.get(one.verdict, "speed not judged")
+    return f"{_times(factor)} the speed ({shown})", "", shown
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.1f}×" if factor >= 1.2 else f"{factor:.2f}×"
+
+
+def _details(found: QualityDifference) -> Iterator[str]:
+    yield (
+        f"{found.arm} vs {found.baseline}: {found.lost} problems that only {found.baseline} solves (more often), "
+        f"{found.gained} that only {found.arm} does"
+    )
+    noise = [f"{arm} {found.unstable[arm]} of {count}" for arm, count in found.repeated.items() if count]
+    if noise:
+        yield f"noise floor (problems that an arm did not answer alike in all rounds and samples): {', '.join(noise)}"
+    by_part: dict[str, list[str]] = {}
+    for part in (one for one in found.parts if one.problems >= _LEAST_PROBLEMS):
+        shown = f"{part.name} {part.baseline_percent:.0f}% → {part.arm_percent:.0f}% of {part.problems}"
+        by_part.setdefault(part.by, []).append(shown)
+    for by, shares in by_part.items():
+        yield f"by {by}: {'; '.join(shares)}"

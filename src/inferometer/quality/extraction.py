@@ -1,0 +1,65 @@
+"""The rule by which code is taken from an answer. docs/reference/quality.md states it. Pure.
+
+1. Of a completion, what precedes the first fence; in languages other than Python it ends with the line that closes the
+   function. Of a chat answer with fenced blocks: the first one that defines the entry point, else the first one. A
+   fence that is never closed ends with the answer.
+2. If the code defines the entry point, the prompt's code up to the definition precedes it (imports and helpers); if
+   not, the whole prompt does, because the code continues it.
+3. Python: the longest run of lines that parses, and of it the imports, definitions and assignments that the entry point
+   needs, as EvalPlus does. The harness in the sandbox does this part.
+"""
+
+import re
+
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n`]*\n(.*?)(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_REASONING = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
+_LONGEST = 200_000
+"""Characters of an answer that are looked at; no right answer is longer."""
+
+
+def completed(answer: str, language: str = "python") -> str:
+    """The code in a completion, by step 1 of the rule."""
+    text = re.split(r"^[ \t]*(?:```|~~~)", answer[:_LONGEST].replace("\r\n", "\n"), maxsplit=1, flags=re.MULTILINE)[0]
+    if language == "python":
+        return text
+    closing = re.search(r"^end[ \t]*$" if language == "ruby" else r"^\};?[ \t]*$", text, re.MULTILINE)
+    return text[: closing.end()] + "\n" if closing else text
+
+
+def code_of(answer: str, entry_point: str = "") -> str:
+    """The code in an answer of a chat, by step 1 of the rule; the whole answer without fences. Reasoning in `<think>`
+    is left out."""
+    text = _REASONING.sub("", answer[:_LONGEST].replace("\r\n", "\n"))
+    blocks = [found[1] for found in _FENCE.finditer(text)]
+    if not blocks:
+        return text.replace("```", "") if text.lstrip().startswith("```") else text
+    return next((block for block in blocks if entry_point and defines(block, entry_point)), blocks[0])
+
+
+def defines(code: str, name: str) -> bool:
+    """Whether the code defines this function: after a keyword, modifiers or a type, or as the target of `=`. A call is
+    not a definition."""
+    word = re.escape(name)
+    typed = rf"^[ \t]*+(?!{_NOT_TYPES}\b)[\w:<>,\[\]*&?.\t ]+[ *&]{word}\s*(?:[(<{{]|$)"
+    assigned = rf"^[ \t]*(?:(?:const|let|var|val|my|our)[ \t]+)?{word}\s*(?::=|=[^=>]|:[^:\n]*=)"
+    return re.search(f"{typed}|{assigned}", code, re.MULTILINE) is not None
+
+
+_NOT_TYPES = r"(?:assert|return|await|new|throw|raise|yield|else|print|echo|puts|case|if|elif|while|not|and|or|in|is)"
+"""Words that may precede a call."""
+
+
+def whole_code(code: str, before: str, entry_point: str) -> str:
+    """The code with what must precede it, by step 2 of the rule."""
+    if not before:
+        return code
+    if entry_point and defines(code, entry_point):
+        return preamble(before, entry_point) + "\n" + code
+    return before + code
+
+
+def preamble(before: str, entry_point: str) -> str:
+    """The prompt's code up to the line that defines the entry point: imports and helpers."""
+    lines = before.split("\n")
+    at = next((place for place, line in enumerate(lines) if defines(line, entry_point)), len(lines))
+    return "\n".join(lines[:at])

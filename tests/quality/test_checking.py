@@ -1,0 +1,127 @@
+import os
+import sys
+
+import pytest
+
+from inferometer.quality.checking import CheckLimits, check_answer
+from inferometer.quality.problem import (
+    CommandCheck,
+    Exact,
+    JsonSchema,
+    Number,
+    Problem,
+    Program,
+    PythonInputs,
+    PythonTests,
+    Regex,
+)
+from inferometer.quality.sandbox import Sandbox, sandbox_state
+
+_FOUND, _REASON = sandbox_state()
+LIMITS = CheckLimits(wall_s=3.0)
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    if _FOUND is None and (os.environ.get("CI") or sys.platform != "linux"):
+        pytest.skip(f"there is no sandbox on this machine: {_REASON}")
+    assert _FOUND is not None, _REASON
+    return _FOUND
+
+
+def outcome(check, answer: str, sandbox: Sandbox, **fields):
+    problem = Problem("p/1", "test", (), "", check, language="python", **fields)
+    return check_answer(problem, answer, sandbox, LIMITS)
+
+
+DOUBLE = PythonTests("assert f(2) == 4", "f", "import math\ndef f(x):\n", plus="assert f(-1) == -2")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "```python\ndef f(x):\n    return 2 * x\n```",
+        "    return 2 * x",
+        "def f(x):\n    return math.floor(2 * x)",
+        "def f(x):\n    return 2 * x\n\nprint(f(3)\nThis prints six",
+        "The function:\n\ndef helper(x):\n    return 2 * x\n\ndef f(x):\n    return helper(x)\n\nIt uses a helper.",
+        "```python\ndef f(x):\n    return 2 * x\n\nvalue = int(input())\nprint(f(value))\n```",
+        "```python\ndef f(x):\n    print('a' * 1000)\n    return 2 * x\n```",
+    ],
+)
+def test_right_code_passes_in_every_form(answer, sandbox):
+    found = outcome(DOUBLE, answer, sandbox)
+    assert (found.result, found.base_passed) == ("passed", True), found
+
+
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [
+        ("def f(x):\n    return x + 2", "failed"),
+        ("def f(x):\n    raise SystemExit(0)", "failed"),
+        ("def f(x):\n    import os\n    os._exit(0)", "failed"),
+        (
+            "import os\nfor n in range(3, 20):\n    os.write(n, b'base\\nplus\\n')\nos._exit(0)\ndef f(x): return 0",
+            "failed",
+        ),
+        ("def f(x):\n    while True: pass", "timeout"),
+        ("def f(x):\n    return f(x)", "failed"),
+        ("I cannot do that.", "failed"),
+        ("   ", "no_answer"),
+        ("\ud800", "failed"),
+        ("(" * 100_000, "failed"),
+    ],
+)
+def test_wrong_code_fails_however_it_ends(answer, result, sandbox):
+    assert outcome(DOUBLE, answer, sandbox).result == result
+
+
+def test_base_and_plus_tests_are_counted_apart(sandbox):
+    found = outcome(DOUBLE, "def f(x):\n    return abs(2 * x)", sandbox)
+    assert (found.result, found.base_passed) == ("failed", True)
+    check = PythonInputs("f", "", "def f(x):\n    return [x / 3]", [[1.0]], [[0.5], [3]], 1e-6, "Test/1")
+    assert outcome(check, "def f(x):\n    return [x * (1 / 3)]", sandbox).result == "passed"
+    found = outcome(check, "def f(x):\n    return [1 / 3]", sandbox)
+    assert (found.result, found.base_passed) == ("failed", True)
+    assert "f(*[0.5]) gave" in found.reason
+
+
+def test_a_language_without_a_toolchain_counts_neither_way(sandbox):
+    found = outcome(Program("csharp", "", "f"), "x", sandbox)
+    assert (found.result, found.of_request(3).passed) == ("no_toolchain", None)
+
+
+@pytest.mark.parametrize(
+    ("check", "right", "wrong"),
+    [
+        (Exact("a b"), " a b\n", "A B"),
+        (Exact(["x", "y"], ignore_case=True), "Y", "z"),
+        (Number(1072), "so it is $1,072.", "1072 minus 1 is 1071"),
+        (Number(0.5), r"\boxed{0.5} because 1/2", "half"),
+        (Number(-3), "#### -3", "#### 3"),
+        (Regex(r"^\d+$"), "17", "x17"),
+        (Regex(r"a+", full=True), "aaa", "aab"),
+        (CommandCheck(["python3", "-c", "assert open('answer').read() == 'x'"]), "x", "y"),
+        (CommandCheck(["sh", "answer"], code=True), "```sh\nexit 0\n```", "```sh\nexit 1\n```"),
+        (JsonSchema({"type": "object", "required": ["a"]}), '```json\n{"a": 1}\n```', '{"b": 1}'),
+        (JsonSchema({"type": "array", "items": {"enum": [1, "x"]}}), '[1, "x"]', "[true]"),
+        (JsonSchema({"anyOf": [{"type": "integer", "minimum": 3}, {"const": None}]}), "null", "2"),
+        (
+            JsonSchema({"properties": {"a": {"pattern": "^b"}}, "additionalProperties": False}),
+            '{"a": "bc"}',
+            '{"c": 1}',
+        ),
+    ],
+)
+def test_each_kind_of_check_tells_right_from_wrong(check, right, wrong, sandbox):
+    assert outcome(check, right, sandbox).result == "passed"
+    assert outcome(check, wrong, sandbox).result == "failed"
+
+
+def test_a_schema_with_a_keyword_that_is_not_supported_lets_nothing_pass(sandbox):
+    found = outcome(JsonSchema({"$ref": "#/x"}), "1", sandbox)
+    assert (found.result, "not supported" in found.reason) == ("failed", True)
+
+
+def test_a_pattern_that_needs_forever_is_stopped(sandbox):
+    assert outcome(Regex(r"(a+)+$"), "a" * 40 + "b", sandbox).result == "timeout"

@@ -1,0 +1,61 @@
+import pytest
+
+from inferometer.quality.extraction import code_of, completed, defines, preamble, whole_code
+
+CODE = "def f(x):\n    return x\n"
+BEFORE = 'import math\n\ndef helper():\n    return 1\n\ndef f(x):\n    """Returns x."""\n'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"```python\n{CODE}```",
+        f"Here it is:\n\n```python\n{CODE}```\nIt returns x.",
+        f"```\n{CODE}```\n\nExample:\n```\nf(1)\n```",
+        f"First install:\n```sh\npip install x\n```\nthen\n```python\n{CODE}```",
+        f"~~~py\n{CODE}~~~",
+        f"```python\n{CODE}",
+        f"<think>```python\nwrong\n```</think>\n```python\n{CODE}```",
+        f"```python\r\n{CODE}```".replace("\n", "\r\n").replace("\r\r", "\r"),
+    ],
+)
+def test_the_first_fenced_block_that_defines_the_function_is_taken(answer):
+    assert code_of(answer, "f") == CODE
+
+
+def test_an_answer_without_fences_is_taken_whole():
+    assert code_of(CODE, "f") == CODE
+
+
+def test_code_that_continues_the_prompt_follows_it_and_a_repeated_signature_follows_its_helpers_only():
+    assert whole_code("    return x\n", BEFORE, "f") == BEFORE + "    return x\n"
+    assert whole_code(CODE, BEFORE, "f") == preamble(BEFORE, "f") + "\n" + CODE
+    assert preamble(BEFORE, "f") == "import math\n\ndef helper():\n    return 1\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["def f(x):", "async def f(x):", "function f(x) {", "const f = (x) =>", "func f(n int) int {", "sub f {",
+     "def f", "    public static int f(int x) {", "std::vector<int> f(int x) {", "fn f<T>(x: T)"],
+)  # fmt: skip
+def test_a_definition_is_known_in_every_language(code):
+    assert defines(code, "f")
+
+
+@pytest.mark.parametrize(
+    "code", ["# f returns x", "    return f(1)", "fx = 2", "y == f", "assert f(1) == 2", "f(1)", "print(f(2))"]
+)
+def test_a_mention_is_not_a_definition(code):
+    assert not defines(code, "f")
+
+
+@pytest.mark.parametrize(
+    ("language", "answer", "kept"),
+    [
+        ("python", "    return x\n```\nprose", "    return x\n"),
+        ("javascript", "  return x;\n}\nconsole.log(f(1));", "  return x;\n}\n"),
+        ("ruby", "  x\nend\nputs f(1)", "  x\nend\n"),
+    ],
+)
+def test_a_completion_ends_with_its_function(language, answer, kept):
+    assert completed(answer, language) == kept
