@@ -14,7 +14,7 @@ import msgspec
 from inferometer.analysis.comparison import Comparison, ComparisonRow
 from inferometer.base.units import percent_text, value_text
 from inferometer.report import drawings
-from inferometer.report.definitions import Definition, MetricTexts, metric_texts, plain
+from inferometer.report.definitions import MetricDefinition, MetricTexts, metric_texts, plain
 from inferometer.report.page import Page, RunInfo
 from inferometer.report.page.acceptance_by_prompt import ArmAcceptance
 from inferometer.report.page.answer_texts import MOST_FAILED, ArmAnswer, RequestAnswers
@@ -139,7 +139,7 @@ def _table_parts(comparison: Comparison, texts: MetricTexts) -> dict[str, Any]:
         if row is None or not any(row.n.values())
         else _both_widths(drawings.ranking_bars, 620, row, comparison),
         "mark_meaning": MARK_MEANING,
-        "definitions": [Definition(*map(plain, one)) for one in definitions],
+        "definitions": [MetricDefinition(*map(plain, one)) for one in definitions],
         "clock": plain(texts.clock),
         "findings": [("invalid", "✖", line) for line in around.invalid]
         + [("warning", "▲", line) for line in around.warnings],
@@ -242,7 +242,7 @@ def _tone(verdict: str, row: ComparisonRow | None) -> str:
 
 
 def _table_rows(
-    content: Table, comparison: Comparison, texts: MetricTexts, definitions: Sequence[Definition]
+    content: Table, comparison: Comparison, texts: MetricTexts, definitions: Sequence[MetricDefinition]
 ) -> list[_TableRow]:
     rows = {row.label: row for row in comparison.rows}
     found: list[_TableRow] = []
