@@ -154,7 +154,7 @@ def test_a_file_may_be_the_baseline_of_a_study_and_takes_no_arm_s_name(tmp_path:
 
 def test_the_rows_of_a_published_study_are_printed_alone_and_exclude_other_choices():
     text = printed("compare", f"base={SEED}#1", f"draft={SEED}#2", "--format", "md", "--rows", "seed")
-    assert text.startswith("| Metric                          |     base |    draft |   % Difference |\n|:-----")
+    assert text.startswith("| Metric                          |    base |   draft |   % Difference |\n|:-----")
     assert len(text.splitlines()) == 2 + 17
     for words in (("--rows", "all"), ("--rows", "seed", "--all"), ("--rows", "seed", "--metrics", "ttft")):
         done = inferometer("compare", f"{SEED}#1", f"{SEED}#2", *words)

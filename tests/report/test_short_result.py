@@ -12,7 +12,7 @@ from inferometer.analysis.comparison import Comparison
 from inferometer.analysis.set_ups import ArmSetUp, StudyExtent
 from inferometer.core.record import Finding
 from inferometer.metrics.summary import TrialSummary
-from inferometer.report.short_result import short_result
+from inferometer.report.short_result import short_result, span_cell
 from inferometer.report.terminal import cells_wide
 from inferometer.results.study_comparison import comparison_of as kept_comparison
 
@@ -96,6 +96,14 @@ def test_a_real_study_of_four_arms_fits_the_screen_and_names_each_difference():
     text = "\n".join(lines)
     assert '"baseline, FA off" is 40% SLOWER than baseline' in text and "draft is 19% FASTER than baseline" in text
     assert "-fa off" in text and "Same answers" in text
+
+
+def test_an_end_of_an_interval_that_is_not_zero_is_not_written_as_zero():
+    found = comparison_of(["plain", "kv q8_0"])
+    row = found.primary_row
+    assert row is not None
+    near = msgspec.structs.replace(row.differences[0], low_percent=-60.0, high_percent=-0.03)
+    assert span_cell(msgspec.structs.replace(row, differences=(near,)), "plain", "kv q8_0") == "−19% [−60, −0.03] ✗"
 
 
 LONG = "llama-server -m /models/Qwen2.5-Coder-32B-Instruct-Q4_K_M.gguf -ngl 99 --flash-attn on --threads "
