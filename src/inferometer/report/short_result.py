@@ -132,7 +132,7 @@ def _interval_text(low: float, high: float) -> str:
 
 
 def _open_sentences(found: Sequence[Difference], comparison: Comparison) -> Iterator[str]:
-    """What is said about set-ups that are not shown to differ."""
+    """The sentences about set-ups that are not shown to differ."""
     baseline = _name(comparison.arms[0])
     same = [one for one in found if one.verdict == "same"]
     if same:

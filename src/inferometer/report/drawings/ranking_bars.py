@@ -17,11 +17,11 @@ def ranking_bars(row: ComparisonRow, comparison: Comparison, width: float) -> Dr
     parts = bottom_axis(along, top, bottom, row.label, width)
     for place, arm in enumerate(ranked):
         parts += _bar(row, arm, comparison, along, top + lane * place, lane)
-    rows: list[tuple[str, ...]] = [
-        (arm, *_texts(row, arm, comparison), span_text(row.estimates[arm], row.unit).removeprefix("95% interval "))
-        for arm in ranked
-    ]
-    summary = "; ".join(" ".join(filter(None, words[:3])) for words in rows)
+    rows: list[tuple[str, str, str, str]] = []
+    for arm in ranked:
+        value, against = _texts(row, arm, comparison)
+        rows.append((arm, value, against, span_text(row.estimates[arm], row.unit).removeprefix("95% interval ")))
+    summary = "; ".join(f"{arm} {value} {against}".rstrip() for arm, value, against, _ in rows)
     alt = f"{row.label}, the best arm first, with 95% intervals. {summary}. {MARK_MEANING}"
     head = ("Arm", row.label, f"against {comparison.arms[0]}", "95% interval")
     return drawing(width, bottom + 38, parts, alt, [head, *rows])
