@@ -20,6 +20,7 @@ from inferometer.store import Store
 SEED = Path(__file__).parents[1] / "golden" / "seed.md"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "how-to" / "compare.md"
 RECORDED = Path(__file__).parents[1] / "foreign" / "recorded"
+KEPT = Path(__file__).parents[2] / "studies" / "h200-qwen2.5-coder-32b-standin" / "study.zip"
 MS = 1_000_000
 STUDY = """
 name: Two threads or one
@@ -56,6 +57,13 @@ def inferometer(*words: object) -> Done:
 def printed(*words: object) -> str:
     done = inferometer(*words)
     assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def printed_of_any_result(*words: object) -> str:
+    """Of a result that need not be valid."""
+    done = inferometer(*words)
+    assert done.returncode in (0, 3)
     return done.stdout
 
 
@@ -134,7 +142,7 @@ def test_a_study_and_a_block_stand_side_by_side_and_unlike_definitions_are_marke
     assert "Median chunk gap (ms) [" in text  # the block's ITL stands there too
     assert "one, two: our definition; W7900 Q4_K_M: ends at [DONE], not at the last token" in text
     assert "successful requests one 2, two 2, W7900 Q4_K_M 50" in text
-    vllm = printed("compare", study, f"{SEED}#1", "--metric-dialect", "vllm-0.6.5")
+    vllm = printed("compare", study, f"{SEED}#1", "--metric-dialect", "vllm-0.6.5", "--all")
     assert "Mean TPOT (ms)  " in vllm  # by that version's rules both are alike
 
 
@@ -142,6 +150,21 @@ def test_a_file_may_be_the_baseline_of_a_study_and_takes_no_arm_s_name(tmp_path:
     study = a_study(tmp_path / "s")
     said = json.loads(printed("compare", f"one={SEED}#1", study, "--format", "json"))
     assert said["arms"] == ["one", "s/one", "two"]
+
+
+def test_the_rows_of_a_published_study_are_printed_alone_and_exclude_other_choices():
+    text = printed("compare", f"base={SEED}#1", f"draft={SEED}#2", "--format", "md", "--rows", "seed")
+    assert text.startswith("| Metric                          |    base |   draft |   % Difference |\n|:-----")
+    assert len(text.splitlines()) == 2 + 17
+    for words in (("--rows", "all"), ("--rows", "seed", "--all"), ("--rows", "seed", "--metrics", "ttft")):
+        done = inferometer("compare", f"{SEED}#1", f"{SEED}#2", *words)
+        assert (done.returncode, done.stdout) == (2, "") and "--rows" in done.stderr
+
+
+def test_markdown_names_what_differs_and_each_command():
+    text = printed_of_any_result("compare", KEPT, "--format", "md")
+    line = next(line for line in text.splitlines() if line.startswith("- baseline, FA off: llama-server b11434"))
+    assert "differs in -fa off; command " in line and "llama-server -m standin" in line
 
 
 def test_what_is_wrong_with_an_argument_is_one_message_and_exit_2(tmp_path: Path):

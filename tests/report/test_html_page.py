@@ -123,7 +123,7 @@ def test_two_arms_have_the_verdict_first_then_findings_table_pictures_requests_a
     text = text_of(make, tmp_path, make.two_arms())
     parts = re.findall(r'<section id="(\w+)"', text)
     assert " ".join(parts) == "verdict validity table spread tokens time acceptance memory requests ran"
-    assert re.search(r'class="verdict \w*"><p>draft is [\d.]+% \w+ than baseline \([\d.]+% CI ', text)
+    assert re.search(r'class="verdict \w*"><p>draft: inconclusive \(−\d+\.\.\+\d+%\)', text)
 
 
 def test_a_study_whose_trials_all_failed_has_a_page_that_says_so(make, tmp_path):

@@ -12,8 +12,9 @@ from inferometer.analysis.comparison import Comparison
 from inferometer.analysis.set_ups import ArmSetUp, StudyExtent
 from inferometer.core.record import Finding
 from inferometer.metrics.summary import TrialSummary
-from inferometer.report.short_result import short_result
+from inferometer.report.short_result import short_result, span_cell
 from inferometer.report.terminal import cells_wide
+from inferometer.results.study_comparison import comparison_of as kept_comparison
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -86,6 +87,23 @@ def test_two_to_four_set_ups_stand_in_columns_of_25_lines(count: int):
 
 def test_eight_set_ups_are_ranked_in_30_lines():
     checked("short-8", short_result(comparison_of(list(SPEEDS), WARNINGS), report="r2/report.html"), 30)
+
+
+def test_a_real_study_of_four_arms_fits_the_screen_and_names_each_difference():
+    found = kept_comparison([ROOT / "studies" / "h200-qwen2.5-coder-32b-standin" / "study.zip"], "inferometer")
+    lines = short_result(found, report="report.html")
+    assert len(lines) <= 25 and max(map(cells_wide, lines)) <= 100
+    text = "\n".join(lines)
+    assert '"baseline, FA off" is 40% SLOWER than baseline' in text and "draft is 19% FASTER than baseline" in text
+    assert "-fa off" in text and "Same answers" in text
+
+
+def test_an_end_of_an_interval_that_is_not_zero_is_not_written_as_zero():
+    found = comparison_of(["plain", "kv q8_0"])
+    row = found.primary_row
+    assert row is not None
+    near = msgspec.structs.replace(row.differences[0], low_percent=-60.0, high_percent=-0.03)
+    assert span_cell(msgspec.structs.replace(row, differences=(near,)), "plain", "kv q8_0") == "−19% [−60, −0.03] ✗"
 
 
 LONG = "llama-server -m /models/Qwen2.5-Coder-32B-Instruct-Q4_K_M.gguf -ngl 99 --flash-attn on --threads "

@@ -43,11 +43,8 @@ def set_up_lines(comparison: Comparison) -> list[str]:
     lines: list[str] = []
     for arm in comparison.set_ups:
         what = ", ".join(filter(None, (f"{arm.engine} {arm.version}".strip(), arm.model)))
-        parts = (
-            what,
-            f"differs in {', '.join(arm.differs)}" if arm.differs else "",
-            arm.command and f"command {arm.command}",
-        )
+        differs = f"differs in {', '.join(arm.differs)}" if arm.differs else ""
+        parts = (what, differs, f"command {arm.command}" if arm.command else "")
         lines.append(f"{arm.arm}: {'; '.join(filter(None, parts))}")
     return lines
 

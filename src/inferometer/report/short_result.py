@@ -132,7 +132,7 @@ def _interval_text(low: float, high: float) -> str:
 
 
 def _open_sentences(found: Sequence[Difference], comparison: Comparison) -> Iterator[str]:
-    """Sentences about set-ups that are not shown to differ."""
+    """The sentences about set-ups that are not shown to differ."""
     baseline = _name(comparison.arms[0])
     same = [one for one in found if one.verdict == "same"]
     if same:
@@ -194,7 +194,7 @@ def _size_and_interval(found: Difference) -> tuple[str, str]:
     low, high = sorted((abs(found.low_percent), abs(found.high_percent)))
     digits = 0 if high - low >= 2 else 1
     percent = f"{abs(found.percent):.{digits}f}%"
-    return percent, f"{found.confidence_percent or 95:.3g}% CI {low:.{digits}f}–{high:.{digits}f}%"
+    return percent, f"{found.confidence_percent or 95:.3g}% CI {_not_zero(low, digits)}–{high:.{digits}f}%"
 
 
 def _memory_clause(found: Difference, comparison: Comparison) -> str:
@@ -226,7 +226,7 @@ def _spans(found: Sequence[Difference]) -> str:
 def _signed(percent: float | None) -> str:
     if percent is None:
         return "?"
-    text = f"{percent:+.0f}" if abs(percent) >= 10 else f"{percent:+.1f}"
+    text = _not_zero(percent, 0 if abs(percent) >= 10 else 1, "+")
     return ("+>999" if percent > 999 else text).replace("-", "−")
 
 
@@ -391,7 +391,14 @@ def span_cell(row: ComparisonRow, baseline: str, arm: str) -> str:
 
 
 def _rounded(percent: float, digits: int) -> str:
-    return "+>999" if percent > 999 else f"{percent:+.{digits}f}".replace("-", "−")
+    return "+>999" if percent > 999 else _not_zero(percent, digits, "+").replace("-", "−")
+
+
+def _not_zero(percent: float, digits: int, sign: str = "") -> str:
+    """A number that is not 0 is never written as 0: readers look at which side of 0 an interval lies."""
+    while percent and digits < 4 and not float(f"{percent:.{digits}f}"):
+        digits += 1
+    return f"{percent:{sign}.{digits}f}"
 
 
 def _pair_of(row: ComparisonRow, baseline: str, arm: str) -> Difference | None:

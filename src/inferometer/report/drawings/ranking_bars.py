@@ -9,21 +9,21 @@ from inferometer.report.svg import PALETTE, Drawing, Scale, bottom_axis, drawing
 
 def ranking_bars(row: ComparisonRow, comparison: Comparison, width: float) -> Drawing:
     """Each arm's value as a bar with its interval, the best arm first, with its difference from the baseline."""
-    lane, top = (40.0 if len(comparison.arms) > 4 else 48.0), 2.0
-    ranked = order(row)
+    ranked, baseline = order(row), comparison.arms[0]
+    lane, top = (40.0 if len(ranked) > 4 else 48.0), 2.0
     bottom = top + lane * len(ranked)
     known = [value for one in row.estimates.values() for value in (one.value, one.high) if value is not None]
     along = scale(0, max([*known, 1e-9]) * 1.02, EDGE, width - EDGE)
     parts = bottom_axis(along, top, bottom, row.label, width)
     for place, arm in enumerate(ranked):
         parts += _bar(row, arm, comparison, along, top + lane * place, lane)
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[str, str, str, str]] = []
     for arm in ranked:
         value, against = _texts(row, arm, comparison)
         rows.append((arm, value, against, span_text(row.estimates[arm], row.unit).removeprefix("95% interval ")))
-    summary = "; ".join(" ".join(filter(None, words[:3])) for words in rows)
+    summary = "; ".join(f"{arm} {value} {against}".rstrip() for arm, value, against, _ in rows)
     alt = f"{row.label}, the best arm first, with 95% intervals. {summary}. {MARK_MEANING}"
-    head = ("Arm", row.label, f"against {comparison.arms[0]}", "95% interval")
+    head = ("Arm", row.label, f"against {baseline}", "95% interval")
     return drawing(width, bottom + 38, parts, alt, [head, *rows])
 
 
