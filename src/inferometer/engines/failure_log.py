@@ -1,11 +1,25 @@
-"""The end of a failed engine's log, and advice chosen by its content."""
+"""The end of a failed engine's log, and advice by what the log says."""
 
 import re
 from pathlib import Path
 
-from inferometer.base.text import sanitize_lines
+from inferometer.base.text import sanitize, sanitize_lines
 
 LOG_LINES = 20
+_MOST_SEARCHED_BYTES = 8 * 1024**2
+_ERRORS = (
+    r"(?:^|[\]\s|:])(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?::\s+\S|$)"
+    r"|(?:^|\s)panic: |^fatal error: |panicked at |terminate called after|CUDA error|out of memory|cudaMalloc failed"
+    r"|Segmentation fault|(?i:\berror loading\b)",
+    r"(?i:\b(?:fatal|critical)\b.*\w|(?:^|\s)error: |\bfailed to (?:load|open|allocate|bind|initiali[sz]e|create)\b)",
+    r"(?:^|\s|\[)(?:ERROR|FATAL|CRITICAL|E)(?:\]|\s|:)",
+)
+"""What names an error, the surest first: exceptions and crashes, sentences, the levels of a log."""
+_FOLLOWS = re.compile(
+    r"(?i:see root cause|root cause above|engine core initiali[sz]ation failed|during handling of the above"
+    r"|was the direct cause|^\s*raise |^\s*except |errors?[=: ]+0\b|\b0 errors|will retry|retrying|ignored)"
+)
+"""Lines about an error that was named before, source code in a traceback, and errors that did no harm."""
 
 ADVICE = (
     (r"unknown argument|invalid argument|unrecognized|unknown option|argument has been removed",
@@ -31,12 +45,12 @@ ADVICE = (
     (r"failed to open GGUF|no such file|failed to load model",
      "Check the model's path, and that this build reads the file."),
 )  # fmt: skip
-"""(pattern, advice): the first pattern found in the end of the log decides."""
+"""What to try, by the first pattern that the end of the log shows."""
 
 
 def tail(log_path: Path, lines: int = LOG_LINES, *, from_byte: int = 0) -> str:
-    """The last lines of the log after `from_byte`, sanitized, at most from its last 64 KiB; "(the log is empty)" if
-    there are none."""
+    """The last lines of a log after `from_byte`, of its last 64 KiB, made harmless; "(the log is empty)" where there
+    are none."""
     try:
         with log_path.open("rb") as file:
             file.seek(max(from_byte, log_path.stat().st_size - 65536))
@@ -46,8 +60,32 @@ def tail(log_path: Path, lines: int = LOG_LINES, *, from_byte: int = 0) -> str:
     return "\n".join(sanitize_lines(text).split("\n")[-lines:]).strip("\n") or "(the log is empty)"
 
 
+def first_error(log_path: Path, *, from_byte: int = 0) -> str:
+    """The first line of a log that names an error, made harmless; "" where none does. The root cause comes first: later
+    errors follow from it, and may be hundreds of lines below."""
+    try:
+        with log_path.open("rb") as file:
+            file.seek(from_byte)
+            text = file.read(_MOST_SEARCHED_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line for line in sanitize_lines(text).split("\n") if line.strip()]
+    for pattern in _ERRORS:
+        for place, line in enumerate(lines):
+            if re.search(pattern, line) and not _FOLLOWS.search(line):
+                return sanitize(_with_reason(lines, place), 500)
+    return ""
+
+
+def _with_reason(lines: list[str], place: int) -> str:
+    """The line at `place`; a line that only announces its reason (`panicked at …:`) comes with the next one."""
+    line = lines[place].strip()
+    announces = line.endswith(":") or "terminate called" in line
+    return f"{line} {lines[place + 1].strip()}" if announces and place + 1 < len(lines) else line
+
+
 def advice(log: str, otherwise: str) -> str:
-    """Advice for the first known pattern in the log; `otherwise` if the log has none."""
+    """What to try next, by what the log says."""
     for pattern, text in ADVICE:
         if re.search(pattern, log, re.IGNORECASE):
             return text

@@ -38,7 +38,7 @@ from inferometer.core.redaction import (
 from inferometer.core.spec import Arm
 from inferometer.engines import effective_settings, readiness
 from inferometer.engines.base import OnSpawn, unwatched
-from inferometer.engines.failure_log import advice, tail
+from inferometer.engines.failure_log import advice, first_error, tail
 from inferometer.engines.log_redaction import blot_out
 from inferometer.engines.process_group import STOP_TIMEOUT_S, ending, interrupts_later, stop_group
 from inferometer.engines.server_facts import server_facts
@@ -266,4 +266,7 @@ def _evidence(launch: Launch, log: _Log, otherwise: str = "See the whole log for
     """The command, the end of the log and what to try."""
     end = log.redactor.redact(tail(log.path, from_byte=log.begins_at))
     indented = "\n".join(f"  {line}" for line in end.splitlines())
-    return f"Started as: {launch.shown}\nThe end of its log, {log.path}:\n{indented}\nTry: {advice(end, otherwise)}"
+    first = log.redactor.redact(first_error(log.path, from_byte=log.begins_at))
+    cause = f"The first error in its log:\n  {first}\n" if first and first not in end else ""
+    tried = advice(first, "") or advice(end, otherwise)
+    return f"Started as: {launch.shown}\n{cause}The end of its log, {log.path}:\n{indented}\nTry: {tried}"
