@@ -441,7 +441,7 @@ def an_answer_that_did_not_stream_is_not_faster(folder: Path) -> None:
     assert "faster" not in verdicts(comparison, "mean_tpot_ms") | verdicts(comparison, "median_itl_ms")
 
 
-@case("54-unknown-fields-refused", "ignore_eos is sent though nobody asked for it")
+@case("54-unknown-fields-refused")
 def nothing_is_sent_that_was_not_asked_for(folder: Path) -> None:
     assert bench("strict_openai").number("Successful requests") == 6
 

@@ -28,7 +28,7 @@ def request_body(request: Request, sampling: Sampling, dialect: str, model: str)
         fields["max_tokens"] = request.max_tokens
         if dialect == "openai-chat":
             fields["max_completion_tokens"] = request.max_tokens
-    fields |= {"stream": True, "stream_options": {"include_usage": True}, "ignore_eos": sampling.ignore_eos}
+    fields |= {"stream": True, "stream_options": {"include_usage": True}, "ignore_eos": sampling.ignore_eos or None}
     fields |= sampling.extra_body
     return {name: value for name, value in fields.items() if value is not None}
 
