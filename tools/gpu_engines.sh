@@ -40,7 +40,7 @@ use_packages() {
 inferometer() { python3 -m inferometer "$@"; }
 
 take() {
-    find "$INPUT" -path '*/held' -prune -o -type f -print | while read -r file; do mv "$file" "$WORK/in/" 2>/dev/null || cp "$file" "$WORK/in/"; done
+    find "$INPUT" -path '*/held' -prune -o -type f -exec cp {} "$WORK/in/" ';'
     say "pieces: $(ls "$WORK/in" | tr '\n' ' ')"
     if [ -e "$WORK/in/llama.cpp-src.tar.xz" ] && [ ! -e "$WORK/build.log" ]; then
         INPUT=$WORK/in OUT=$WORK/built LIMIT_S=1500 setsid nohup "$REPO/tools/gpu_study.sh" build </dev/null >"$WORK/build.log" 2>&1 &

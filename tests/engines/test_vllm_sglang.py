@@ -10,6 +10,7 @@ from inferometer.base.errors import ModelUnusable, RequestWrong, ServerUnusable
 from inferometer.core.spec import Arm, Draft
 from inferometer.engines import sglang, vllm
 from inferometer.engines.command import Command
+from inferometer.engines.failure_log import first_error, tail
 from inferometer.engines.server_facts import context_facts, vllm_facts
 from inferometer.engines.sglang import SgLang
 from inferometer.engines.vllm import Vllm
@@ -189,3 +190,10 @@ def test_a_server_that_answers_without_a_token_is_shown_with_what_it_says(binari
         pass
     assert "status 401 and no token: Unauthorized" in str(caught.value)
     assert "another" not in str(caught.value)
+
+
+def test_the_root_cause_is_found_far_above_the_end_of_a_real_vllms_log():
+    log = Path(__file__).parent / "recorded" / "vllm-0.32.0-damaged.log"
+    cause = "SafetensorError: Error while deserializing header: incomplete metadata, file not fully covered"
+    assert first_error(log).endswith(cause)
+    assert cause not in tail(log)

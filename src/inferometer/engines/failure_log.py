@@ -1,4 +1,4 @@
-"""The end of a failed engine's log, and advice chosen by its content."""
+"""The end of a failed engine's log, and advice by what the log says."""
 
 import re
 from pathlib import Path
@@ -45,12 +45,12 @@ ADVICE = (
     (r"failed to open GGUF|no such file|failed to load model",
      "Check the model's path, and that this build reads the file."),
 )  # fmt: skip
-"""(pattern, advice): the first pattern found in the end of the log decides."""
+"""What to try, by the first pattern that the end of the log shows."""
 
 
 def tail(log_path: Path, lines: int = LOG_LINES, *, from_byte: int = 0) -> str:
-    """The last lines of the log after `from_byte`, sanitized, at most from its last 64 KiB; "(the log is empty)" if
-    there are none."""
+    """The last lines of a log after `from_byte`, of its last 64 KiB, made harmless; "(the log is empty)" where there
+    are none."""
     try:
         with log_path.open("rb") as file:
             file.seek(max(from_byte, log_path.stat().st_size - 65536))
@@ -85,7 +85,7 @@ def _with_reason(lines: list[str], place: int) -> str:
 
 
 def advice(log: str, otherwise: str) -> str:
-    """Advice for the first known pattern in the log; `otherwise` if the log has none."""
+    """What to try next, by what the log says."""
     for pattern, text in ADVICE:
         if re.search(pattern, log, re.IGNORECASE):
             return text
