@@ -18,7 +18,7 @@ from inferometer.cli.bench_flags import spread_flags
 from inferometer.core.record import Fact
 from inferometer.results.read import read_study
 from inferometer.study.preconditions import require_same_machine
-from inferometer.testing.scripted_server import Close, Received, ScriptedServer, Step, inference_server, whole
+from inferometer.testing.scripted_server import Close, Received, ScriptedServer, Step, inference_server, is_probe, whole
 
 
 def inferometer(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -58,7 +58,7 @@ def test_the_command_line_of_the_seed_runs_with_only_the_program_s_name_changed(
     assert done.stdout.startswith("============ Serving Benchmark Result ============\n")
     assert "Successful requests:                     50        \n" in done.stdout
     assert "Total generated tokens:                  150       \n" in done.stdout
-    sent = [request for request in server.received if request.body.get("stream")]
+    sent = list(server.load_requests)
     assert len(sent) == 51
     assert sent[0].body["messages"] != sent[1].body["messages"]
     assert {request.body["model"] for request in sent} == {"Qwen/Qwen2.5-Coder-32B-Instruct"}
@@ -71,7 +71,7 @@ def test_a_data_set_that_repeats_its_prompts_is_played_and_the_warm_up_is_anothe
         words = ["--base-url", server.url, "--num-prompts", "4", "--dataset-path", path.name]
         done = inferometer("bench", "--backend", "openai-chat", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    warm_up, *measured = [str(request.body["messages"]) for request in server.received if request.body.get("stream")]
+    warm_up, *measured = [str(request.body["messages"]) for request in server.load_requests]
     assert len(measured) == 4
     assert warm_up not in measured
 
@@ -160,7 +160,7 @@ def test_keys_and_headers_are_sent_and_kept_nowhere(tmp_path: Path):
             OPENAI_API_KEY="sesame-1",
         )
     assert done.returncode == 0, done.stderr
-    sent = [request.headers for request in server.received if request.body.get("stream")]
+    sent = [request.headers for request in server.load_requests]
     assert {headers["authorization"] for headers in sent} == {"Bearer sesame-1"}
     assert {headers["x-team"] for headers in sent} == {"sesame-2"}
     left = b"".join(path.read_bytes() for path in (tmp_path / "s").rglob("*") if path.is_file())
@@ -180,7 +180,7 @@ arms:
 def test_a_study_ends_in_a_table_and_a_folder_that_compare_reads(tmp_path: Path):
     with ScriptedServer(inference_server(tokens=3)) as server:
         (tmp_path / "study.yaml").write_text(STUDY.format(url=server.url))
-        done = inferometer("run", "study.yaml", "--out", "s", cwd=tmp_path)
+        done = inferometer("run", "study.yaml", "--out", "s", "--why", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Median TTFT (ms)" in done.stdout
     assert "trial 4/4: first #2" in done.stderr
@@ -218,7 +218,7 @@ def test_every_arm_is_asked_the_same(tmp_path: Path):
     with ScriptedServer(inference_server(tokens=3)) as server:
         (tmp_path / "study.yaml").write_text(STUDY.format(url=server.url))
         inferometer("run", "study.yaml", "--out", "s", cwd=tmp_path)
-    asked = [request.body["messages"][0]["content"] for request in server.received if request.body.get("stream")]
+    asked = [request.body["messages"][0]["content"] for request in server.load_requests]
     assert len(asked) == 4 * 5
     assert asked[:5] == asked[5:10] == asked[10:15] == asked[15:]
     assert len(set(asked[:5])) == 5
@@ -231,10 +231,10 @@ def test_a_study_cut_off_goes_on_where_it_was(tmp_path: Path):
         with sqlite3.connect(tmp_path / "s" / "study.db") as database:  # as a cut in the third trial of four leaves it
             database.execute("UPDATE trial SET state = 'running' WHERE id = 3")
             database.execute("DELETE FROM trial WHERE id = 4")
-        before = len(server.received)
+        before = len(server.load_requests)
         refused = inferometer("run", "study.yaml", "--out", "s", cwd=tmp_path)
         done = inferometer("run", "study.yaml", "--out", "s", "--resume", cwd=tmp_path)
-        asked = sum(bool(request.body.get("stream")) for request in server.received[before:])
+        asked = len(server.load_requests) - before
     assert refused.returncode == 2
     assert "already holds a study" in refused.stderr
     assert done.returncode == 0, done.stderr
@@ -267,7 +267,7 @@ def test_ctrl_c_keeps_what_there_is_and_says_so(tmp_path: Path):
             stderr=subprocess.PIPE,
             text=True,
         )
-        while sum(bool(r.body.get("stream")) for r in server.received) < 5 and process.poll() is None:
+        while len(server.load_requests) < 5 and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
@@ -371,7 +371,7 @@ def test_a_server_that_can_no_longer_count_costs_only_the_count(tmp_path: Path):
     def answer(request: Received) -> Iterable[Step]:
         if request.path == "/tokenize":
             return [Close()] if played else [whole(200, '{"tokens": [1, 2, 3, 4, 5]}')]
-        if request.body.get("stream"):
+        if request.body.get("stream") and not is_probe(request):
             played.append(True)
         return plain(request)
 

@@ -122,8 +122,8 @@ def test_what_llama_bench_printed_elsewhere_can_be_read(tmp_path: Path):
         (("-m", "TINY", "-r", "0"), "-r must be at least 1"),
         (("-m", "TINY", "-fa", "2"), "-fa takes 0, 1, -1, off, on, auto, not '2'"),
         (("-m", "TINY", "-ngl", "many"), "-ngl needs whole numbers"),
-        (("-m", "TINY", "-ctk", "q8_0"), "the embedded engine has no flag '-ctk'"),
-        (("-m", "TINY", "-nkvo", "1"), "the embedded engine has no flag '-nkvo'"),
+        (("-m", "TINY", "-ctx", "q8_0"), "the embedded engine has no flag '-ctx'; did you mean"),
+        (("-m", "TINY", "-nkvo", "1"), "the embedded engine has no flag '1'"),
         (("-m", "TINY", "--card", "RTX 3091"), "Did you mean 'RTX 3090'?"),
         (
             ("-m", "TINY", "--card", "H200", "--bandwidth", "5"),

@@ -11,7 +11,7 @@ from inferometer.cli import app
 from inferometer.core.spec import Spec
 from inferometer.study.study_file import load_spec
 
-SERVER = f"{sys.executable} -m inferometer.testing.paced_server {{port}}"
+SERVER = f"{sys.executable} -m inferometer.testing.scripted_engine --port {{port}} --tokens 12"
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ WRONG = [
     (["", "-t 2"], "model: is missing"),
     (["ollama serve", "-t 2"], "Write {port} where the port belongs"),
     (["localhost:8080", "localhost:8081"], "write it as http://localhost:8080"),
-    (["llama-server -m x.gguf", "-t 2"], "llama-server"),
+    (["-m", "standin:tiny", "llama-server-of-nobody {port}", "-t 2"], "llama-server-of-nobody"),
     (["study.yaml", "b.gguf"], "inferometer run study.yaml"),
     (["-m", "standin:tiny", "-t {t}", "--sweep", "t"], "write NAME=VALUE,VALUE"),
     (["-m", "standin:tiny", "-t 1", "--sweep", "t=1,2"], "no set-up contains {t}"),
@@ -104,6 +104,6 @@ def test_force_replaces_a_study_and_nothing_else(folder: Path):
     ("condition", "code"), [("output_throughput slower 2%", 4), ("output_throughput faster 2%", 0)]
 )
 def test_a_condition_that_holds_exits_with_4(condition: str, code: int):
-    slow, fast = (f"{name}={SERVER} --token-ms {ms}" for name, ms in (("fast", 1), ("slow", 4)))
+    slow, fast = (f"{name}={SERVER} --gap-ms {ms}" for name, ms in (("fast", 2), ("slow", 12)))
     done = vs(slow, fast, "-n", "4", "--max-tokens", "12", "--fail-if", condition, "--out", "s", "--quiet")
     assert done.exit_code == code, done.output

@@ -34,7 +34,7 @@ def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
 
 
 def prompts(server: ScriptedServer) -> list[str]:
-    return sorted(r.body["messages"][0]["content"] for r in server.received if r.body.get("stream"))
+    return sorted(r.body["messages"][0]["content"] for r in server.load_requests)
 
 
 def test_bench_and_run_share_a_plan_among_workers(tmp_path: Path):

@@ -56,7 +56,7 @@ def test_every_slot_has_room_unless_the_arm_says_otherwise(context: int | None, 
     ("args", "message"),
     [
         (("--paralel", "4"), "no flag '--paralel'; did you mean --parallel?"),
-        (("--mlock",), "use engine: llama-server"),
+        (("--rpc", "host:1"), "use engine: llama-server"),
         (("-np",), "-np needs a value"),
         (("-np", "0"), "at least 1, not '0'"),
         (("-t", "two"), "whole number"),

@@ -104,7 +104,7 @@ arms:
 
 
 def test_after_a_failed_trial_stop_ends_the_study(tmp_path: Path):
-    code, said, study = played(tmp_path, "kill", "--at", "3", flags=("--on-failure", "stop"))
+    code, said, study = played(tmp_path, "kill", "--at", "3", flags=("--on-failure", "stop"), more="order: trials")
     assert code == 1
     assert states(study) == [("bad", 1, "failed")]
     assert study.stopped == "bad, trial 1 failed, and on_failure is stop"

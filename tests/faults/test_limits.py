@@ -17,6 +17,7 @@ from inferometer.testing.scripted_server import (
     delta,
     event,
     inference_server,
+    is_probe,
 )
 
 
@@ -29,7 +30,11 @@ def test_bench_ends_what_stalls_by_the_flags_limits_and_keeps_the_rest(tmp_path:
     }
 
     def answer(request: Received) -> Iterable[Step]:
-        return stalls.get(next(streams), good(request)) if request.body.get("stream") else good(request)
+        return (
+            stalls.get(next(streams), good(request))
+            if request.body.get("stream") and not is_probe(request)
+            else good(request)
+        )
 
     flags = (
         "--first-token-timeout",

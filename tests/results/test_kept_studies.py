@@ -132,7 +132,7 @@ def test_the_command_line_asks_for_the_same(tmp_path: Path):
             "workload: {kind: builtin, num_prompts: 4, max_tokens: 10}\ntokenizer: none\narms:\n"
             f"  one: {{engine: external, url: '{one.url}'}}\n  other: {{engine: external, url: '{other.url}'}}\n"
         )
-        flags = "--trials 2 --until ±30% --max-trials 5 --metric tpot --effect 1 --out s".split()
+        flags = "--trials 2 --until ±30% --max-trials 5 --metric tpot --effect 1 --out s --why".split()
         done = subprocess.run(
             [sys.executable, "-m", "inferometer", "run", "study.yaml", *flags],
             cwd=tmp_path,

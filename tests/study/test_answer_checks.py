@@ -110,7 +110,7 @@ def test_outcomes_are_kept_and_computed_again_only_on_request(arms, questions, t
     assert not any(isinstance(one, CheckingAnswers) for one in run)
     assert comparison_of([run.folder], "inferometer").quality == ()
     assert called("check", run.folder) == 0
-    assert "× the speed (not judged), −32 points: worse." in " ".join(capsys.readouterr().out.split())
+    assert "× the speed (speed not judged), −32 points: worse." in " ".join(capsys.readouterr().out.split())
     store = Store.amend(run.folder)
     (first, *_) = store.trial_ids().values()
     known = store.checks(first)

@@ -19,7 +19,7 @@ from inferometer.results.study_comparison import comparison_of
 from inferometer.study.loop import run_study
 from inferometer.study.memory_fit import why_too_little
 from inferometer.study.progress import OrderChosen
-from inferometer.testing.scripted_server import Close, Received, ScriptedServer, Step, inference_server
+from inferometer.testing.scripted_server import Close, Received, ScriptedServer, Step, inference_server, is_probe
 
 PROMPTS = 6
 
@@ -35,7 +35,7 @@ class Servers:
 
     def _answering(self, name: str):
         def answer(received: Received) -> Iterable[Step]:
-            if received.body.get("stream"):
+            if received.body.get("stream") and not is_probe(received):
                 self.asked.append(name)
             if name in self.dies_after and self.asked.count(name) > self.dies_after[name]:
                 return iter((Close(),))

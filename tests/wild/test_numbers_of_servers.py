@@ -237,7 +237,7 @@ WARNED = {
     ),
     "events against usage": (
         Server(),
-        Server(usage=lambda prompt, pieces: None, pieces=grouped(2)),
+        Server(usage=lambda prompt, pieces: None, pieces=grouped(1)),
         "other-counter",
         ("output_throughput", "mean_tpot_ms"),
     ),

@@ -48,7 +48,7 @@ def quality_lines(comparison: Comparison) -> list[str]:
 def _sentence(comparison: Comparison, found: QualityDifference) -> str:
     speed, word, open_word = _speed(comparison, found)
     if found.verdict in ("better", "worse"):
-        end = _JOINED[word, found.verdict]
+        end = _JOINED[word, found.verdict] + (open_word if word else "")
     elif found.verdict == "same":
         end = f"{word or open_word}, answers ≈ same (within ±{found.margin:g} points)"
     else:
@@ -69,14 +69,15 @@ def _speed(comparison: Comparison, found: QualityDifference) -> tuple[str, str, 
         one = next((d for d in row.differences if (d.baseline, d.arm) == (found.baseline, found.arm)), None)
     if comparison.invalid or row is None or one is None or one.ratio is None:
         return "speed not judged", "", "speed not judged"
+    verdict, of_starts = (one.starts_verdict, " in these two starts") if one.verdict == "unknown" else (one.verdict, "")
     factor = one.ratio if row.better == "higher" else 1 / one.ratio if one.ratio else 1.0
-    if one.verdict == "faster":
-        return f"{_times(factor)} faster", "faster", ""
-    if one.verdict == "slower":
-        return f"{_times(1 / factor)} slower", "slower", ""
-    if one.verdict in ("more", "less"):
-        return f"{_times(one.ratio)} the {row.label.partition(' (')[0].lower()}", "", one.verdict
-    shown = {"same": "≈ same speed", "inconclusive": "speed inconclusive"}.get(one.verdict, "speed not judged")
+    if verdict == "faster":
+        return f"{_times(factor)} faster", "faster", of_starts
+    if verdict == "slower":
+        return f"{_times(1 / factor)} slower", "slower", of_starts
+    if verdict in ("more", "less"):
+        return f"{_times(one.ratio)} the {row.label.partition(' (')[0].lower()}", "", verdict
+    shown = {"same": "≈ same speed", "inconclusive": "speed inconclusive"}.get(verdict, "speed not judged")
     return f"{_times(factor)} the speed ({shown})", "", shown
 
 

@@ -39,7 +39,7 @@ COMMANDS = {
     },
     "Set up": {
         "demo": CommandEntry("demo.demo", "Try it: speculative decoding on a small model, no GPU."),
-        "models": CommandEntry("models.models", "List real small models by name, or fetch one."),
+        "models": CommandEntry("models.models", "List models that have a name, or fetch one."),
         "engines": CommandEntry("engines.engines", "List the engines, and the flags that one takes."),
         "doctor": CommandEntry("doctor.doctor", "Check this machine: engines, GPUs, sensors, permissions."),
         "standin": CommandEntry("standin.standin", "Make model files with the size and shape of real ones."),

@@ -148,9 +148,10 @@ def _walked(text: str, name: str, read_json: ReadJson | None) -> _Reading:
 
 
 def _other_table(found: _Reading, at: int, called: str) -> tuple[list[ForeignRun], int] | None:
-    """The runs of another kind of table that starts at a line. A table of metrics below blocks repeats them."""
+    """The runs of another kind of table that starts at a line. A table of metrics repeats the blocks of its text."""
     other = other_tables.table_at([line.text for line in found.lines[at:]], called)
-    repeats = other is not None and bool(other[0][0].values) and any(run.values for run in found.runs)
+    has_blocks = any(serving_block.block_prefix(line.text) is not None for line in found.lines)
+    repeats = other is not None and bool(other[0][0].values) and (has_blocks or any(run.values for run in found.runs))
     return None if repeats else other
 
 

@@ -60,5 +60,5 @@ def _names(label: str) -> list[str]:
 
 def _name(label: str) -> str:
     """In lower case, without unit and statistic."""
-    text = label.partition(" (")[0].lower().strip()
+    text = re.sub(r"@\d+", "@k", label.partition(" (")[0].lower().strip())
     return text if text.startswith(("mean power", "mean accepted")) else _STATISTICS.sub("", text, count=1)

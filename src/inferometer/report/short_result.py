@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference, Estimate
+from inferometer.analysis.decision import decisions
 from inferometer.base.text import escape_for_display
 from inferometer.base.units import (
     COUNT_UNITS,
@@ -112,7 +113,7 @@ def verdict_sentences(comparison: Comparison) -> list[str]:
         return [_value_sentence(row, comparison.arms[0])]
     found = _against_first(row, comparison)
     decided = sorted((one for one in found if one.verdict in _DECIDED), key=lambda one: -abs(math.log(one.ratio or 1)))
-    sentences = [_decided_sentence(one, row, comparison) for one in decided]
+    sentences = decisions(comparison) + [_decided_sentence(one, row, comparison) for one in decided]
     sentences += _open_sentences(found, comparison)
     return sentences or [f"No verdict on {_in_sentence(row)}."]
 

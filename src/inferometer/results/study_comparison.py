@@ -138,7 +138,11 @@ def _elapsed_s(trials: Sequence[Trial]) -> float | None:
         return None
     first, last = min(begins), max(begins)
     ends_ns = max((record.done_ns for record in begins[last].records), default=0)
-    return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() + seconds(ends_ns)
+    try:
+        between = datetime.fromisoformat(last) - datetime.fromisoformat(first)
+    except ValueError:  # a study that was changed by hand
+        return None
+    return between.total_seconds() + seconds(ends_ns)
 
 
 def _order_notes(studies: Sequence[Study]) -> list[str]:

@@ -177,7 +177,8 @@ class _Rounds:
 
     def _next_round(self) -> list[TrialSpec]:
         interleaved = self._order.may_interleave
-        return order.next_round(self._spec, self._ended(), enough=self._has_enough, interleaved=interleaved)
+        found = order.next_round(self._spec, self._ended(), enough=self._has_enough, interleaved=interleaved)
+        return [trial for trial in found if trial.arm_name not in self._given_up]
 
     def _play(self, trials: list[TrialSpec], ended: list[RunningTrial]) -> Iterator[Progress]:
         """Plays one trial, or trials in parallel, and puts them into `ended`."""

@@ -46,6 +46,12 @@ class Received(msgspec.Struct, frozen=True):
     connection: int
 
 
+def is_probe(request: Received) -> bool:
+    """Whether a request is the one for the first token, or the probe of the prefix cache."""
+    text = str(request.body.get("messages") or request.body.get("prompt"))
+    return request.body.get("max_tokens") == 1 and ("Say one word." in text or "One word:" in text)
+
+
 ScriptedAnswer = Callable[[Received], Iterable[Step]]
 
 
@@ -89,6 +95,11 @@ class ScriptedServer:
             return f"unix://{self._unix_path}"
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{'http' if self._tls is None else 'https'}://{host}:{self.port}"
+
+    @property
+    def load_requests(self) -> list[Received]:
+        """The streamed requests of the load: warm-ups and measured ones, without the probes before and after."""
+        return [one for one in self.received if one.body.get("stream") and not is_probe(one)]
 
     def __enter__(self) -> "ScriptedServer":
         threading.Thread(target=self._accept, daemon=True).start()
