@@ -91,7 +91,7 @@ def test_a_faster_arm_with_fewer_right_answers_is_faster_but_worse_everywhere(ar
     assert found.unstable == {"exact": 0, "fast": 0}
     document = json.loads(json_report.render(comparison))
     (decision,) = document["decision"]
-    assert "× faster, −32 points: faster but worse." in decision
+    assert "× faster, −32 points: faster but worse" in decision
     for text in (terminal.render(comparison, width=400), markdown.render(comparison)):
         assert "faster but worse" in text
         assert "but its answers are worse" in text
