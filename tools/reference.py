@@ -143,7 +143,7 @@ def _type(kind: Any) -> str:
 def _anchor(struct: Any) -> str:
     tag = struct.__struct_config__.tag
     place = "schedule" if struct.__module__ == schedule.__name__ else "workload"
-    return struct.__name__.lower() + (f"-{place}-kind-{tag}" if tag else "")
+    return struct.__name__.lower() + (f"-{place}-kind-{tag.replace('+', '')}" if tag else "")
 
 
 def columns_page() -> Iterator[str]:
