@@ -263,7 +263,9 @@ def rendered(comparison: Comparison, asked: RunOptions, engine_rows: EngineRows 
     if asked.is_short and comparison.set_ups and not comparison.pairs and len(comparison.arms) > 1:
         from inferometer.report.short_result import short_result
 
-        return "\n".join(short_result(comparison, width=_width(), report=report)) + "\n" + below
+        return (
+            "\n".join(short_result(comparison, width=_width(), report=report, terminal=_has_colours())) + "\n" + below
+        )
     from inferometer.report.terminal import render
 
     return render(comparison, asked.rows, terminal=_has_colours(), width=_width()) + below

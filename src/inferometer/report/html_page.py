@@ -20,9 +20,11 @@ from inferometer.report.page.acceptance_by_prompt import ArmAcceptance
 from inferometer.report.page.answer_texts import MOST_FAILED, ArmAnswer, RequestAnswers
 from inferometer.report.page.distribution import Distribution
 from inferometer.report.page.token_times import Timeline
-from inferometer.report.short_result import MARK_MEANING, MOST_CAUTIONS, cautions, verdict_sentences
+from inferometer.report.short_cells import MARK_MEANING
+from inferometer.report.short_result import MOST_CAUTIONS, cautions
 from inferometer.report.svg import Drawing, data, visible
 from inferometer.report.table import Table, commentary, table
+from inferometer.report.verdict_sentences import verdict_sentences
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -16,7 +16,7 @@ _NAME_PARTS = re.compile(r"[^-_/.+:@]*[-_/.+:@]|[^-_/.+:@]+")
 _MIN_HEAD_WIDTH = 10
 """A long name over a narrow column is broken to this width."""
 _STYLES: dict[Highlight, str] = {"best": "1", "better": "32", "worse": "31", "": ""}
-_BOLD, _DIM, _RED, _YELLOW = "1", "2", "1;31", "1;33"
+BOLD, _DIM, _RED, _YELLOW = "1", "2", "1;31", "1;33"
 
 
 def render(
@@ -24,7 +24,7 @@ def render(
 ) -> str:
     """At most `width` columns wide. Arms that do not fit side by side go into several tables, each with the labels and
     the first arm. `terminal`: with colours. Ends with a line break."""
-    paint = _Painter(terminal)
+    paint = Painter(terminal)
     around = commentary(comparison)
     lines: list[str] = []
     for line in around.invalid:
@@ -34,14 +34,14 @@ def render(
     for place, part in enumerate(comparison.parts()):
         content, blocks = _layout(part, shown, width)
         lines += [""] if place else []
-        lines += [paint(f"{' → '.join(map(escape_for_display, part.arms))}", _BOLD)] if comparison.pairs else []
+        lines += [paint(f"{' → '.join(map(escape_for_display, part.arms))}", BOLD)] if comparison.pairs else []
         for number, places in enumerate(blocks):
             lines += [""] if number else []
             lines += _table_lines(content, places, paint)
         for line in filter(None, (content.caption, *content.below, content.legend("*"))):
             lines += _wrapped(line, width)
     for line in around.headlines:
-        lines += [paint(part, _BOLD) for part in _wrapped(line, width)]
+        lines += [paint(part, BOLD) for part in _wrapped(line, width)]
     for title, section in (
         ("Design: ", around.design),
         ("Speculation: ", around.speculation),
@@ -56,7 +56,7 @@ def render(
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-class _Painter:
+class Painter:
     def __init__(self, is_on: bool) -> None:
         self._is_on = is_on
 
@@ -135,13 +135,13 @@ def _head(text: str, body_width: int) -> list[str]:
 # --- lines ----------------------------------------------------------------------------------------
 
 
-def _table_lines(content: Table, places: Sequence[int], paint: _Painter) -> list[str]:
+def _table_lines(content: Table, places: Sequence[int], paint: Painter) -> list[str]:
     widths = _widths(content, places)
     across = sum(widths) + len(_GAP) * (len(places) - 1)
     heads = [_head(content.columns[i], _body_width(content, i)) for i in places]
     deepest = max(map(len, heads))
     heads = [[""] * (deepest - len(head)) + head for head in heads]
-    lines = [paint(_line(row, widths), _BOLD) for row in zip(*heads, strict=True)]
+    lines = [paint(_line(row, widths), BOLD) for row in zip(*heads, strict=True)]
     has_groups = len(set(content.groups)) > 1
     lines += [] if has_groups else ["-" * across]
     group = ""
@@ -156,9 +156,7 @@ def _table_lines(content: Table, places: Sequence[int], paint: _Painter) -> list
     return lines
 
 
-def _line(
-    cells: Iterable[str], widths: Sequence[int], paint: _Painter | None = None, styles: Sequence[str] = ()
-) -> str:
+def _line(cells: Iterable[str], widths: Sequence[int], paint: Painter | None = None, styles: Sequence[str] = ()) -> str:
     padded = [
         text + " " * (width - cells_wide(text)) if i == 0 else " " * (width - cells_wide(text)) + text
         for i, (text, width) in enumerate(zip(cells, widths, strict=True))
@@ -168,7 +166,7 @@ def _line(
     return _GAP.join(padded)
 
 
-def _titled(title: str, text: str, width: int, paint: _Painter, style: str) -> list[str]:
+def _titled(title: str, text: str, width: int, paint: Painter, style: str) -> list[str]:
     """The wrapped text, with its title in colour."""
     first, *others = _wrapped(title + text, width)
     return [paint(title.rstrip(), style) + first[len(title.rstrip()) :], *others]

@@ -3,7 +3,8 @@
 from inferometer.analysis.comparison import Comparison, ComparisonRow
 from inferometer.base.units import value_text
 from inferometer.report.drawings.interval_marks import EDGE, WIDTH, interval, span_text
-from inferometer.report.short_result import MARK_MEANING, order, span_cell
+from inferometer.report.short_cells import MARK_MEANING, order
+from inferometer.report.short_result import span_cell
 from inferometer.report.svg import PALETTE, Drawing, Scale, bottom_axis, drawing, rect, scale, shortened, text
 
 
