@@ -86,6 +86,8 @@ class InterleavedRound:
         with InterleavedLoad(len(arms)) as load:
             if self._order.order:
                 load.configure(orders, block_length(study.spec))
+            for absent in set(range(len(arms))) - {arms.index(task.arm_name) for task in self._tasks}:
+                load.give_up(absent)  # its engine did not start in an earlier round
             for place, (task, began) in enumerate(zip(self._tasks, self._began, strict=True)):
                 lane = _Lane(load, arms.index(task.arm_name), orders, block_length(study.spec))
                 task = msgspec.structs.replace(task, pool=partial(load.pool, lane.number))
