@@ -123,7 +123,6 @@ def test_the_machine_is_left_to_rest_between_trials_but_not_before_the_first(tmp
     assert kinds == [TrialBegan, Settling, TrialBegan]
 
 
-@pytest.mark.xfail(reason="expects the verdict line of the long form: to be examined", strict=False)
 def test_the_command_line_asks_for_the_same(tmp_path: Path):
     with (
         ScriptedServer(inference_server(10, 0.0, 0.01, on_schedule=True)) as one,
