@@ -147,7 +147,7 @@ def test_the_command_line_asks_for_the_same(tmp_path: Path):
     assert "interim analysis: other:" in done.stderr
     assert "other: mean TPOT" in done.stdout
     shown = " ".join(done.stdout.split())
-    assert "detect 1%" in shown
+    assert "would show 1%" in shown
     assert "confidence sequence" in shown
 
 

@@ -198,9 +198,9 @@ def test_studies_of_other_prompts_are_invalid_beside_one_another_and_of_other_sa
     server = serve(sound)
     for name, fields in (("a", {}), ("b", {"seed": 2}), ("c", {"sampling": {"ignore_eos": True}})):
         require_valid(run(tmp_path / name, {name: external(server)}, **fields))
-    others = CliRunner().invoke(app, ["compare", str(tmp_path / "a/study"), str(tmp_path / "b/study")])
+    others = CliRunner().invoke(app, ["compare", str(tmp_path / "a/study"), str(tmp_path / "b/study"), "--why"])
     require_invalid(others, "b: it got different prompts from a")
-    alike = CliRunner().invoke(app, ["compare", str(tmp_path / "a/study"), str(tmp_path / "c/study")])
+    alike = CliRunner().invoke(app, ["compare", str(tmp_path / "a/study"), str(tmp_path / "c/study"), "--why"])
     require_valid(alike, "c: its sampling differs from a's: ignore_eos True, not False.")
 
 
@@ -217,7 +217,7 @@ def test_an_engine_that_is_kept_answers_from_its_cache(tmp_path: Path):
     anew = run(tmp_path / "anew", {"anew": EMBEDDED}, restart="always", **FEW)
     assert anew.exit_code == 0
     assert "prefix cache" not in anew.stdout
-    both = CliRunner().invoke(app, ["compare", str(tmp_path / "anew/study"), str(tmp_path / "kept/study")])
+    both = CliRunner().invoke(app, ["compare", str(tmp_path / "anew/study"), str(tmp_path / "kept/study"), "--why"])
     assert both.exit_code == 3
     said = " ".join(both.stdout.partition("Metric  ")[0].split())
     assert "of its prompt tokens came from the prefix cache, beyond what the prompts share. Other arms" in said
