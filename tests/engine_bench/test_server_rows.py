@@ -251,6 +251,12 @@ def test_settings_of_a_server_that_runs_already_are_refused():
         check_server(Arm("external", url="http://h:1"), {"n_gpu_layers": ["9"], "flash_attn": ["1"]}, {})
 
 
+def test_a_value_that_the_engine_does_not_take_is_refused_before_any_start(tmp_path: Path):
+    target, _ = standin_pair(tmp_path, "tiny")
+    with pytest.raises(RequestWrong, match=r"-ctk is one of f32, f16, .*, not 'q9_9'"):
+        check_server(Arm("embedded", model=str(target)), {"type_k": ["q9_9"]}, {})
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(standin_pair(tmp_path_factory.mktemp("models"), "tiny").target)

@@ -15,14 +15,13 @@ ValueKind = Literal["int", "float", "text", "switch", "on/off", "0/1", "words", 
 
 class Flag(NamedTuple):
     """`spellings`: as llama-server has them. `attribute`: path below CommonParams. `kind`: of the value; for `switch`
-    there is none. `enum` and `prefix`: the wheel's enumeration and what its members' names begin with. `off`: spellings
-    that switch it off. `inverted`: the attribute says the opposite (`no_perf`)."""
+    there is none. `enum`: the wheel's enumeration that has the value as a member (ENUM_WORDS). `off`: spellings that
+    switch it off. `inverted`: the attribute says the opposite (`no_perf`)."""
 
     spellings: tuple[str, ...]
     attribute: str
     kind: ValueKind = "int"
     enum: str = ""
-    prefix: str = ""
     off: tuple[str, ...] = ()
     inverted: bool = False
 
@@ -37,12 +36,34 @@ def _is_off(name: str) -> bool:
     return name.startswith(("--no-", "-no-")) or name in ("-nkvo", "-nocb", "-nr")
 
 
-def _enum(spellings: str, attribute: str, enum: str, prefix: str, kind: ValueKind = "text") -> Flag:
-    return _flag(spellings, attribute, kind, enum=enum, prefix=prefix)
+def _enum(spellings: str, attribute: str, enum: str, kind: ValueKind = "text") -> Flag:
+    return _flag(spellings, attribute, kind, enum=enum)
 
 
-_CACHE = ("ggml_type", "GGML_TYPE_")
 _DRAFT = "speculative.draft"
+
+
+def _members(prefix: str, words: str, **others: str) -> dict[str, str]:
+    same = {word: f"{prefix}{word.replace('-', '_').upper()}" for word in words.split()}
+    return same | {word.replace("_", "+"): f"{prefix}{member}" for word, member in others.items()}
+
+
+ENUM_WORDS = {
+    "ggml_type": _members("GGML_TYPE_", "f32 f16 bf16 q8_0 q4_0 q4_1 iq4_nl q5_0 q5_1"),
+    "llama_rope_scaling_type": _members("LLAMA_ROPE_SCALING_TYPE_", "none linear yarn"),
+    "llama_load_mode": _members("LLAMA_LOAD_MODE_", "auto none mmap mlock", mmap_mlock="MMAP_MLOCK", dio="DIRECT_IO"),
+    "llama_lazy_mode": _members("LLAMA_LAZY_MODE_", "on auto off"),
+    "ggml_numa_strategy": _members("GGML_NUMA_STRATEGY_", "distribute isolate numactl"),
+    "llama_split_mode": _members("LLAMA_SPLIT_MODE_", "none layer row tensor"),
+    "llama_pooling_type": _members("LLAMA_POOLING_TYPE_", "none mean cls last rank"),
+    "common_reasoning_format": _members("COMMON_REASONING_FORMAT_", "none auto deepseek deepseek-legacy"),
+    "common_speculative_type": _members(
+        "COMMON_SPECULATIVE_TYPE_",
+        "none draft-simple draft-eagle3 draft-mtp draft-dflash draft-dspark ngram-simple ngram-map-k ngram-map-k4v "
+        "ngram-mod ngram-cache",
+    ),
+}
+"""By enumeration of the wheel: llama-server's words for its members."""
 
 FLAGS = (
     _flag("-tb --threads-batch", "cpuparams_batch.n_threads"),
@@ -56,7 +77,7 @@ FLAGS = (
     _flag("--keep", "n_keep"),
     _flag("--swa-full", "swa_full", "switch"),
     _flag("--perf --no-perf", "no_perf", "switch", inverted=True),
-    _enum("--rope-scaling", "rope_scaling_type", "llama_rope_scaling_type", "LLAMA_ROPE_SCALING_TYPE_"),
+    _enum("--rope-scaling", "rope_scaling_type", "llama_rope_scaling_type"),
     _flag("--rope-freq-base", "rope_freq_base", "float"),
     _flag("--rope-freq-scale", "rope_freq_scale", "float"),
     _flag("--yarn-orig-ctx", "yarn_orig_ctx"),
@@ -67,13 +88,13 @@ FLAGS = (
     _flag("-kvo --kv-offload -nkvo --no-kv-offload", "no_kv_offload", "switch", inverted=True),
     _flag("--repack -nr --no-repack", "no_extra_bufts", "switch", inverted=True),
     _flag("--no-host", "no_host", "switch", inverted=True),
-    _enum("-ctk --cache-type-k", "cache_type_k", *_CACHE),
-    _enum("-ctv --cache-type-v", "cache_type_v", *_CACHE),
-    _enum("-lm --load-mode", "load_mode", "llama_load_mode", "LLAMA_LOAD_MODE_"),
-    _enum("-lzm --lazy-mode", "lazy_mode", "llama_lazy_mode", "LLAMA_LAZY_MODE_"),
-    _enum("--numa", "numa", "ggml_numa_strategy", "GGML_NUMA_STRATEGY_"),
+    _enum("-ctk --cache-type-k", "cache_type_k", "ggml_type"),
+    _enum("-ctv --cache-type-v", "cache_type_v", "ggml_type"),
+    _enum("-lm --load-mode", "load_mode", "llama_load_mode"),
+    _enum("-lzm --lazy-mode", "lazy_mode", "llama_lazy_mode"),
+    _enum("--numa", "numa", "ggml_numa_strategy"),
     _flag("-ot --override-tensor", "tensor_buft_overrides", "text"),
-    _enum("-sm --split-mode", "split_mode", "llama_split_mode", "LLAMA_SPLIT_MODE_"),
+    _enum("-sm --split-mode", "split_mode", "llama_split_mode"),
     _flag("-ts --tensor-split", "tensor_split", "numbers"),
     _flag("-mg --main-gpu", "main_gpu"),
     _flag("-fit --fit", "fit_params", "on/off"),
@@ -90,7 +111,7 @@ FLAGS = (
     _flag("--context-shift --no-context-shift", "ctx_shift", "switch"),
     _flag("-sp --special", "special", "switch"),
     _flag("--warmup --no-warmup", "warmup", "switch"),
-    _enum("--pooling", "pooling_type", "llama_pooling_type", "LLAMA_POOLING_TYPE_"),
+    _enum("--pooling", "pooling_type", "llama_pooling_type"),
     _flag("-cb --cont-batching -nocb --no-cont-batching", "cont_batching", "switch"),
     _flag("-a --alias", "model_alias", "words"),
     _flag("-to --timeout", "timeout_read"),
@@ -103,25 +124,19 @@ FLAGS = (
     _flag("--slot-save-path", "slot_save_path", "text"),
     _flag("--jinja --no-jinja", "use_jinja", "switch"),
     _flag("--chat-template", "chat_template", "text"),
-    _flag(
-        "--reasoning-format",
-        "reasoning_format",
-        "text",
-        enum="common_reasoning_format",
-        prefix="COMMON_REASONING_FORMAT_",
-    ),
+    _enum("--reasoning-format", "reasoning_format", "common_reasoning_format"),
     _flag("--skip-chat-parsing --no-skip-chat-parsing", "force_pure_content_parser", "switch"),
     _flag("--prefill-assistant --no-prefill-assistant", "prefill_assistant", "switch"),
     _flag("-sps --slot-prompt-similarity", "slot_prompt_similarity", "float"),
     _flag("--sleep-idle-seconds", "sleep_idle_seconds"),
-    _enum("--spec-type", "speculative.types", "common_speculative_type", "COMMON_SPECULATIVE_TYPE_", "words"),
+    _enum("--spec-type", "speculative.types", "common_speculative_type", "words"),
     _flag("--spec-draft-n-max --draft-max --draft --draft-n", f"{_DRAFT}.n_max"),
     _flag("--spec-draft-n-min --draft-min --draft-n-min", f"{_DRAFT}.n_min"),
     _flag("--spec-draft-p-min --draft-p-min", f"{_DRAFT}.p_min", "float"),
     _flag("--spec-draft-p-split --draft-p-split", f"{_DRAFT}.p_split", "float"),
     _flag("--spec-draft-backend-sampling --no-spec-draft-backend-sampling", f"{_DRAFT}.backend_sampling", "switch"),
-    _enum("--spec-draft-type-k -ctkd --cache-type-k-draft", f"{_DRAFT}.cache_type_k", *_CACHE),
-    _enum("--spec-draft-type-v -ctvd --cache-type-v-draft", f"{_DRAFT}.cache_type_v", *_CACHE),
+    _enum("--spec-draft-type-k -ctkd --cache-type-k-draft", f"{_DRAFT}.cache_type_k", "ggml_type"),
+    _enum("--spec-draft-type-v -ctvd --cache-type-v-draft", f"{_DRAFT}.cache_type_v", "ggml_type"),
     _flag("--spec-draft-ngl -ngld --gpu-layers-draft --n-gpu-layers-draft", f"{_DRAFT}.n_gpu_layers"),
     _flag("--spec-draft-threads -td --threads-draft", f"{_DRAFT}.cpuparams.n_threads"),
     _flag("--spec-draft-threads-batch -tbd --threads-batch-draft", f"{_DRAFT}.cpuparams_batch.n_threads"),
@@ -173,7 +188,11 @@ def parameter(word: str, rest: list[str]) -> Parameter | None:
 def _value(flag: Flag, name: str, text: str) -> Any:
     words = [part.strip() for part in text.split(",")] if flag.kind in ("words", "numbers") else [text]
     if flag.enum:
-        members = [f"{flag.prefix}{word.replace('-', '_').upper()}" for word in words]
+        known = ENUM_WORDS[flag.enum]
+        wrong = [word for word in words if word.lower() not in known]
+        if wrong:
+            raise RequestWrong(f"{name} is one of {', '.join(known)}, not {wrong[0]!r}")
+        members = [known[word.lower()] for word in words]
         return members if flag.kind == "words" else members[0]
     try:
         match flag.kind:
