@@ -89,7 +89,7 @@ def _open_sentences(found: Sequence[Difference], comparison: Comparison) -> Iter
 
 
 def _starts_sentence(found: Difference) -> str:
-    """What one start of each engine shows, and why that is no general verdict."""
+    """What one start of each engine shows, and why it is not a general verdict."""
     word = {"same": "≈ same"}.get(found.starts_verdict, found.starts_verdict)
     size = f"{signed_percent(found.percent)}% ({_spans([found])})"
     return (
