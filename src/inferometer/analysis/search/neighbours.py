@@ -32,8 +32,7 @@ def _moved(search: Search, leader: Settings, rng: random.Random) -> Settings:
     chosen = rng.sample(range(len(kinds)), min(len(kinds), rng.choice((1, 1, 2))))
     step = rng.choice(_STEPS)
     return tuple(
-        _moved_value(kinds[place], value, step, rng) if place in chosen else value
-        for place, value in enumerate(leader)
+        _moved_value(kinds[place], value, step, rng) if place in chosen else value for place, value in enumerate(leader)
     )
 
 

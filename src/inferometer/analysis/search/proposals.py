@@ -1,4 +1,4 @@
-"""Proposals of new settings in a large space, by Optuna's tree-structured Parzen estimator. Imported when it is used."""
+"""Proposals of new settings in a large space, by Optuna's tree-structured Parzen estimator."""
 
 import warnings
 from collections.abc import Collection, Mapping
@@ -53,9 +53,7 @@ def propose(
         return _ask(study, search, {*known, *unusable}, count)
 
 
-def _tell(
-    study: "Study", search: Search, known: Mapping[Settings, float], unusable: Collection[Settings]
-) -> None:
+def _tell(study: "Study", search: Search, known: Mapping[Settings, float], unusable: Collection[Settings]) -> None:
     """A setting that cannot be used counts as worse than every measured one."""
     from optuna.trial import create_trial
 
@@ -92,8 +90,11 @@ def _distribution(one: Parameter) -> Any:  # Optuna's distributions have no comm
 
 
 def _value(one: Parameter, raw: Any) -> Value:
-    return one.choice[raw] if one.choice is not None else one.rounded(float(raw))
+    if one.choice is not None:
+        found: Value = one.choice[int(raw)]
+        return found
+    return one.rounded(float(raw))
 
 
-def _raw(one: Parameter, value: Value) -> Any:
+def _raw(one: Parameter, value: Value) -> Any:  # as Optuna's distributions want it
     return one.choice.index(value) if one.choice is not None else value

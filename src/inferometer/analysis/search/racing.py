@@ -28,6 +28,7 @@ class Race(Generic[_K]):
     def __init__(self) -> None:
         self.values: dict[_K, list[float]] = {}
         self.left: dict[_K, str] = {}
+        self.dropped: set[_K] = set()
         self.looks = 0
 
     def add(self, values: Mapping[_K, Sequence[float]]) -> None:
@@ -38,6 +39,7 @@ class Race(Generic[_K]):
         """The setting failed, or violates a constraint."""
         self.values.setdefault(key, [])
         self.left.setdefault(key, reason)
+        self.dropped.add(key)
 
     @property
     def live(self) -> list[_K]:

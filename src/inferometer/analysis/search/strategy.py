@@ -1,9 +1,10 @@
 """The order of a search: which settings play the next rounds, from what was measured so far.
 
-A small space is measured as a full grid. In a large space each generation holds new proposals and the leaders. Each
-step plays two rounds with the baseline. Half of the proposals are neighbours of the leaders. Settings that are shown to be worse leave; of the others the best play on.
-The search ends when its budget is used, one setting is left, or four generations brought nothing better. The same
-results always give the same steps, so that an interrupted search continues where it stopped.
+A small space is measured as a full grid. In a large space each generation holds new proposals and the leaders. Half of
+the proposals are neighbours of the leaders. Each step plays two rounds with the baseline. Settings that are shown to be
+worse leave; of the others the best play on. The search ends when its budget is used, one setting is left, or four
+generations brought nothing better. The same results always give the same steps, so that an interrupted search continues
+where it stopped.
 """
 
 import random
@@ -11,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from inferometer.analysis.search.proposals import Settings, propose, require_optuna
 from inferometer.analysis.search.neighbours import neighbours
+from inferometer.analysis.search.proposals import Settings, propose, require_optuna
 from inferometer.analysis.search.racing import INDIFFERENCE, Race
 from inferometer.core.search_settings import Search
 
@@ -79,8 +80,8 @@ class Strategy:
         return [*leaders, *waiting[: self._search.at_once - len(leaders)]]
 
     def _proposed(self) -> list[Settings]:
-        known = {one: self.race.mean(one) for one, found in self.race.values.items() if found}
-        unusable = [one for one, found in self.race.values.items() if not found]
+        unusable = list(self.race.dropped)
+        known = {one: self.race.mean(one) for one in self.race.values if one not in unusable}
         count = self._search.at_once - min(LEADERS, len(self.race.live))
         near = self._nearby(count - count // 2, {*known, *unusable})
         unusable = [*unusable, *near]  # so that the estimator proposes others
