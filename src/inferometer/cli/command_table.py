@@ -22,6 +22,7 @@ COMMANDS = {
     "Compare": {
         "vs": CommandEntry("vs.vs", "Compare set-ups: quote each one, no file needed."),
         "run": CommandEntry("run.run", "Run a study file: all arms, same requests, one verdict."),
+        "tune": CommandEntry("tune.tune", "Search settings, confirm the winner, or keep the baseline."),
         "compare": CommandEntry("compare.compare", "Compare studies and other tools' results side by side."),
         "report": CommandEntry("report.report", "Write one HTML page with verdict, tables and pictures."),
         "plot": CommandEntry("report.plot", "Draw one picture of a study, as SVG or PNG."),

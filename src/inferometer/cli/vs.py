@@ -28,6 +28,7 @@ from inferometer.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from inferometer.core.search_settings import Search
     from inferometer.core.spec import Spec
     from inferometer.core.workload_settings import WorkloadSettings
 
@@ -95,6 +96,11 @@ def vs(
     sweep: Annotated[
         list[str] | None, typer.Option(help="Values for {NAME} in the set-ups, as t=1,2,4. May be repeated.")
     ] = None,
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(help="Search the best value, as draft.n_max=1..32 or args.-ub=128,512. May be repeated."),
+    ] = None,
+    budget: Annotated[float, typer.Option(help="With --tune: the most minutes.")] = 30,
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Ask the servers to generate the full length.")
     ] = False,
@@ -128,6 +134,8 @@ def vs(
       inferometer vs -m a.gguf "-t 1" "-t 2"
 
       inferometer vs "llama-server -m a.gguf -t {t}" --sweep t=1,2,4
+
+      inferometer vs "llama-server -m a.gguf" --tune args.-ub=128,512,2048
     """
     from inferometer.cli.output import (
         RunOptions,
@@ -150,6 +158,9 @@ def vs(
         why,
     )
     workload = _workload(num_prompts, max_tokens, dataset_path, prompt or [], prompt_file or [])
+    search = _search(tune or [], budget, metric)
+    if search is not None:
+        _require_one(setups, sweep, save_spec, dry_run=dry_run)
     spec = _spec(
         _swept([setup.strip() for setup in setups], sweep or []),
         model,
@@ -157,7 +168,12 @@ def vs(
         concurrency,
         {"trials": rounds, "until": until, "metric": known_metric(metric), "seed": seed},
         ignore_eos=ignore_eos,
+        least=2 if search is None else 1,
     )
+    if search is not None:
+        from inferometer.cli.tune import tune_and_report
+
+        raise typer.Exit(tune_and_report(spec, search, out or default_folder("tune"), resume=False, quiet=quiet))
     if save_spec is not None:
         try:
             save_spec.write_text(to_yaml(spec), encoding="utf-8")
@@ -175,6 +191,7 @@ def _spec(
     more: dict[str, Any],
     *,
     ignore_eos: bool,
+    least: int,
 ) -> "Spec":
     import msgspec
 
@@ -183,7 +200,7 @@ def _spec(
     from inferometer.engines.setup_lines import read_setups
     from inferometer.study.study_file import check_study
 
-    if len(setups) < 2:
+    if len(setups) < least:
         raise RequestWrong(
             "vs compares two set-ups or more, and one was given. Give a second one in quotes, or use --sweep; to "
             "measure one running server use: inferometer bench"
@@ -198,6 +215,30 @@ def _spec(
         **more,
     )
     return check_study(spec, "the command line")
+
+
+def _search(texts: Sequence[str], minutes: float, metric: str) -> "Search | None":
+    """What --tune asks for; None without it. Raises RequestWrong."""
+    from inferometer.core.search_settings import Budget, Search, parameter_of
+    from inferometer.results.metric_names import known_metric
+
+    if not texts:
+        return None
+    if not minutes > 0:
+        raise RequestWrong(f"--budget must be more than 0 minutes, not {minutes:g}.")
+    try:
+        return Search(dict(map(parameter_of, texts)), objective=known_metric(metric), budget=Budget(minutes=minutes))
+    except ValueError as error:
+        raise RequestWrong(f"--tune {error}.") from error
+
+
+def _require_one(setups: Sequence[str], sweep: Sequence[str] | None, save_spec: Path | None, *, dry_run: bool) -> None:
+    """Raises RequestWrong for what --tune cannot be combined with."""
+    if len(setups) != 1:
+        raise RequestWrong(f"--tune starts from one set-up, its baseline, and {len(setups)} were given.")
+    others = {"--sweep": sweep, "--save-spec": save_spec, "--dry-run": dry_run}
+    if given := [name for name, value in others.items() if value]:
+        raise RequestWrong(f"--tune cannot be combined with {given[0]}: remove one of them.")
 
 
 def _swept(setups: Sequence[str], sweeps: Sequence[str]) -> list[str]:

@@ -67,6 +67,40 @@ class Parameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return round(number) if self.int is not None else float(f"{number:.3g}")
 
 
+_RANGE = re.compile(r"(-?[\d.]+)\.\.(-?[\d.]+)")
+_LOG_FROM = 8
+"""A range of positive whole numbers whose ends differ by this factor gets a log scale on the command line."""
+
+
+def parameter_of(text: str) -> tuple[str, Parameter]:
+    """Path and parameter from `PATH=1..32` (a range) or `PATH=a,b` (a choice). Raises ValueError with the reason."""
+    path, equals, values = text.partition("=")
+    if not equals or not path.strip() or not values.strip():
+        raise ValueError(f"{text!r}: write PATH=LOW..HIGH or PATH=VALUE,VALUE, for example draft.n_max=1..32")
+    found = _RANGE.fullmatch(values.strip())
+    if found is None:
+        made = Parameter(choice=tuple(_number_or_text(value.strip()) for value in values.split(",")))
+    elif "." in found[1] + found[2]:
+        made = Parameter(float=(float(found[1]), float(found[2])))
+    else:
+        low, high = int(found[1]), int(found[2])
+        made = Parameter(int=(low, high), scale="log" if low > 0 and high >= _LOG_FROM * low else "linear")
+    if problems := made.problems():
+        raise ValueError(f"{text!r}: {problems[0]}")
+    return path.strip(), made
+
+
+def _number_or_text(value: str) -> Value:
+    try:
+        return int(value)
+    except ValueError:
+        pass
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The most that a search may use: `minutes`, or `rounds` in which each arm under comparison plays one trial."""
 

@@ -53,7 +53,7 @@ class _Progress(msgspec.Struct, frozen=True):
 
 
 class Tuning:
-    """A search under way. `runs` yields each study that has to run; run it, then ask for the next one. `result`, after
+    """A search under way. `runs` yields each study that has to run: run it, then ask for the next one. `result`: after
     the last one. Raises RequestWrong where the search cannot be done."""
 
     def __init__(self, spec: Spec, search: Search, folder: Path, headers: dict[str, str], *, resume: bool) -> None:
@@ -89,6 +89,13 @@ class Tuning:
         return self._folder / "steps" / f"{len(self._done):02}"
 
     def runs(self) -> Iterator[StudyRun]:
+        """The steps, and the confirmation of their winner."""
+        yield from self.runs_of_steps()
+        self._ranked = [one for one in self._strategy.race.live if self._strategy.race.mean(one) > 0][:2]
+        if self._ranked and self._affords_confirmation():
+            yield from self._confirm()
+
+    def runs_of_steps(self) -> Iterator[StudyRun]:
         number = 0
         while (step := self._strategy.next_step()) is not None and self._affords(step):
             number += 1
@@ -101,9 +108,6 @@ class Tuning:
                 dropped |= broken
             self._strategy.tell(step, values, dropped)
             self._told += 1
-        self._ranked = [one for one in self._strategy.race.live if self._strategy.race.mean(one) > 0][:2]
-        if self._ranked and self._affords_confirmation():
-            yield from self._confirm()
 
     def result(self) -> TuneResult:
         search, race = self._search, self._strategy.race

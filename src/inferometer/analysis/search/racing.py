@@ -78,7 +78,7 @@ class Race(Generic[_K]):
         for key in live[1:]:
             behind = self.mean(leader) - self.mean(key)
             if behind > self.margin(leader, key, level) - INDIFFERENCE:
-                worse = f"{100 * math.expm1(behind):.1f}% behind the leader after {len(self.values[key])} round(s)"
+                worse = f"{-100 * math.expm1(-behind):.1f}% behind the leader after {len(self.values[key])} round(s)"
                 self.left[key] = worse
                 out.append(key)
         return out

@@ -54,7 +54,9 @@ def setting_name(paths: Sequence[str], settings: Settings) -> str:
     """`n_max 8, p_min 0.4`: each parameter's last name, or its whole path where two share the last name."""
     last = [path.partition(".")[2] or path for path in paths]
     names = [path if last.count(short) > 1 else short for path, short in zip(paths, last, strict=True)]
-    return ", ".join(f"{name} {value}" for name, value in zip(names, settings, strict=True))
+    return ", ".join(
+        f"{name} {'(empty)' if value == '' else value}" for name, value in zip(names, settings, strict=True)
+    )
 
 
 def tried(search: Search, race: Race[Settings]) -> tuple[Tried, ...]:
