@@ -65,7 +65,8 @@ class Settings:
     test_prompts: int = 72
 
 
-FULL = Settings(draft=Shape(layers=6, hidden=320, ffn=768, heads=5, kv_heads=5, vocab=49152))
+FULL = Settings(draft=Shape(layers=7, hidden=320, ffn=768, heads=5, kv_heads=1, vocab=49152))
+"""One key-value head: the draft grows into shapes with two."""
 SMOKE = Settings(
     draft=Shape(layers=2, hidden=128, ffn=256, heads=2, kv_heads=1, vocab=49152),
     batch_tokens=256,
