@@ -12,6 +12,7 @@ often a scripted server that is 3% slower is found.
 import argparse
 import contextlib
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -25,7 +26,6 @@ import msgspec
 
 from inferometer.core.schedule import Closed
 from inferometer.core.spec import Arm, Order, Spec
-from inferometer.core.workload_settings import Builtin
 from inferometer.results.study_comparison import comparison_of
 from inferometer.study.loop import run_study
 from inferometer.testing.scripted_server import (
@@ -35,15 +35,21 @@ from inferometer.testing.scripted_server import (
     chat_stream,
     inference_server,
 )
+from inferometer.workloads.prompt_list import PromptList
 
 SLOWER = 1.03
 GAP_S = 0.01
+SCRIPTED_TOKENS = 40
+"""Output tokens of the scripted server's requests."""
 KINDS = ("equal", "trials", "slow")
 TITLES = {
     "equal": "equal engines, order: requests",
     "trials": "equal engines, order: trials",
     "slow": "3% slower server, order: requests",
 }
+VERBS = ("Explain", "Describe", "Compare", "Summarise", "List")
+ACTIONS = ("sorting", "hashing", "caching", "paging", "locking", "tracing")
+NOUNS = ("queues", "trees", "graphs", "threads", "sockets", "files", "tables", "compilers")
 SHOWN = ("faster", "slower")
 
 NEIGHBOUR = """
@@ -93,15 +99,15 @@ def neighbours(count: int, seed: int) -> Iterator[None]:
             process.wait()
 
 
-def serve(gap_s: float, tokens: int) -> None:
+def serve(gap_s: float) -> None:
     """A scripted server until standard input closes; its address is the first line of the output."""
-    plain = inference_server(tokens, 0.0, gap_s)
+    plain = inference_server(SCRIPTED_TOKENS, 0.0, gap_s)
 
     def answer(request: Received) -> Iterable[Step]:
         if not request.body.get("stream"):
             return plain(request)
         own = zlib.crc32(str(request.body.get("messages")).encode())  # each prompt has its own answer
-        wanted = min(int(request.body.get("max_tokens") or tokens), tokens)
+        wanted = min(int(request.body.get("max_tokens") or SCRIPTED_TOKENS), SCRIPTED_TOKENS)
         return chat_stream([f" w{own}-{place}" for place in range(wanted)], 0.0, gap_s)
 
     with ScriptedServer(answer) as server:
@@ -110,9 +116,9 @@ def serve(gap_s: float, tokens: int) -> None:
 
 
 @contextlib.contextmanager
-def scripted(gap_s: float, tokens: int) -> Iterator[str]:
+def scripted(gap_s: float) -> Iterator[str]:
     """The address of a scripted server in a separate process."""
-    command = [sys.executable, __file__, "--serve", str(gap_s), "--tokens", str(tokens)]
+    command = [sys.executable, __file__, "--serve", str(gap_s)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
         yield process.stdout.readline().strip()
@@ -122,16 +128,17 @@ def scripted(gap_s: float, tokens: int) -> Iterator[str]:
 def study(kind: str, seed: int, asked: argparse.Namespace) -> Outcome:
     """One study of a kind."""
     order: Order = "trials" if kind == "trials" else "requests"
+    tokens = SCRIPTED_TOKENS if kind == "slow" else asked.tokens
     with contextlib.ExitStack() as stack:
         if kind == "slow":
             gaps = {"a": GAP_S, "b": GAP_S * SLOWER}
-            urls = {name: stack.enter_context(scripted(gap_s, asked.tokens)) for name, gap_s in gaps.items()}
-            arms = {name: Arm("external", url=url, model="m") for name, url in urls.items()}
+            urls = {name: stack.enter_context(scripted(gap_s)) for name, gap_s in gaps.items()}
+            arms = {name: Arm("external", url=url, model="scripted") for name, url in urls.items()}
         else:
             arms = {name: Arm("embedded", model=asked.model, threads=1) for name in "ab"}
         spec = Spec(
             arms=arms,
-            workload=Builtin(num_prompts=asked.prompts, max_tokens=asked.tokens),
+            workload=PromptList(prompts(asked.prompts, seed), max_tokens=tokens),
             schedule=Closed(1),
             trials=asked.rounds,
             order=order,
@@ -139,6 +146,17 @@ def study(kind: str, seed: int, asked: argparse.Namespace) -> Outcome:
             tokenizer="none" if kind == "slow" else "server",
         )
         return outcome(kind, spec)
+
+
+def prompts(count: int, seed: int) -> tuple[str, ...]:
+    """Short prompts, so that a study is short: most of a request's time is that of its answer."""
+    rng = random.Random(seed)
+    verb, thing = (
+        ("Explain", "Describe", "Compare", "Summarise", "List"),
+        "sorting hashing caching paging locking tracing",
+    )
+    words = [f"{rng.choice(verb)} {a} and {b} in {rng.randint(3, 99)} words." for a in thing.split() for b in NOUNS]
+    return tuple(rng.sample(words, count))
 
 
 def outcome(kind: str, spec: Spec) -> Outcome:
@@ -231,7 +249,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=KINDS)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--prompts", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=40, help="most output tokens of a request")
+    parser.add_argument("--tokens", type=int, default=20, help="most output tokens of a request")
     parser.add_argument("--neighbours", type=int, default=1)
     parser.add_argument("--cores", help="for everything that this process starts, for example 0,1")
     parser.add_argument("--seconds", type=float, help="start no study that would end later")
@@ -244,7 +262,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     asked = arguments()
     if asked.serve is not None:
-        serve(asked.serve, asked.tokens)
+        serve(asked.serve)
         return
     if asked.merge:
         parts = [msgspec.json.decode(path.read_bytes(), type=Part) for path in asked.merge]
