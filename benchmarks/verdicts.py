@@ -118,7 +118,7 @@ def power(studies: int) -> None:
 
 
 def power_by_noise(studies: int) -> None:
-    """How often a slow-down of 2% is called one, if requests vary less by themselves than the 5% of the other tables."""
+    """How often a slow-down of 2% is called one, if requests vary by themselves by less than in the other tables."""
 
     def rows() -> Iterable[Sequence[str]]:
         for noise in (0.01, 0.02, 0.03, 0.04, 0.05):
