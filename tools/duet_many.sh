@@ -15,6 +15,7 @@ PIECES=${PIECES:-$REPO/gpu-duet}
 WORK=${WORK:-/tmp/inferometer-duet}
 OUT=${OUT:-$WORK/out}
 PYTHON=${PYTHON:-python3}
+FIRST_CORE=${FIRST_CORE:-0}
 PROCESSES=${PROCESSES:-$(($(nproc) / 2))}
 STUDIES=${STUDIES:-40}           # of each kind, in all
 SECONDS_ALL=${SECONDS_ALL:-570}  # of `run`; no study begins that would end later
@@ -48,7 +49,7 @@ run() {
     local running=()
     for part in $(seq 0 $((PROCESSES - 1))); do
         setsid "$PYTHON" "$REPO/benchmarks/duet.py" --model "$MODEL" --studies "$each" --seed $((part + 1)) \
-            --cores $((2 * part)),$((2 * part + 1)) --seconds $((SECONDS_ALL - 25)) --out "$OUT/part-$part.json" ${ARGS:-} \
+            --cores $((FIRST_CORE + 2 * part)),$((FIRST_CORE + 2 * part + 1)) --seconds $((SECONDS_ALL - 25)) --out "$OUT/part-$part.json" ${ARGS:-} \
             >"$OUT/part-$part.log" 2>&1 &
         running+=($!)
     done
