@@ -179,6 +179,13 @@ def test_arms_that_do_not_fit_into_memory_are_found_by_what_the_first_one_took()
     assert "--mem-fraction-static" in why_too_little("a", {n: Arm("sglang") for n in "ab"}, before, took_most)
 
 
+def test_a_gpu_for_one_process_at_a_time_is_a_reason():
+    arms = {name: Arm("llama-server", model="m.gguf") for name in "ab"}
+    before, after = ({"GPU 0": FreeMemory(gib << 30, is_exclusive=True)} for gib in (80, 79))
+    assert "EXCLUSIVE_PROCESS" in why_too_little("a", arms, before, after)
+    assert why_too_little("a", arms, before, before) == ""  # the engine runs elsewhere
+
+
 @pytest.mark.parametrize(
     ("asked", "decided", "said"),
     [("auto", "trials", "would need"), ("requests", "requests", "starts the engines of all")],
