@@ -143,7 +143,8 @@ class Comparison(msgspec.Struct, frozen=True):
     multiple comparisons. `prompts`: which of the two intervals the differences repeat. `equivalence_percent`: bound of
     the verdict `same`. `invalid`: a finding says that the result is not valid, so that no verdict is given. `pairs`:
     the pairs that are compared, as baseline and arm; empty if every arm is compared with every other.
-    `quality`: differences in right answers, if answers were checked.
+    `quality`: differences in right answers, if answers were checked. `starts_sd_percent`: standard deviation of the
+    primary metric from start to start of an engine, if somebody stated it; verdicts on one start per arm need it.
     """
 
     arms: tuple[str, ...]
@@ -164,6 +165,7 @@ class Comparison(msgspec.Struct, frozen=True):
     prompts: Prompts = "sampled"
     equivalence_percent: float = EQUIVALENCE_PERCENT
     quality: tuple[QualityDifference, ...] = ()
+    starts_sd_percent: float | None = None
 
     def parts(self) -> tuple["Comparison", ...]:
         """One comparison per table: each of `pairs` separately, or this comparison if there are none."""

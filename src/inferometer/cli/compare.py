@@ -50,6 +50,13 @@ def compare(
     effect: Effect = 5.0,
     prompts: PromptsOption = "sampled",
     equivalence: Equivalence = 2.0,
+    starts_sd: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="Standard deviation of the metric from start to start of an engine. For arms that ran in one start.",
+        ),
+    ] = None,
     pair: Annotated[
         list[str] | None,
         typer.Option(
@@ -73,6 +80,7 @@ def compare(
         checked_effect,
         checked_equivalence,
         checked_prompts,
+        checked_starts_sd,
         exit_code,
         rendered,
         rendered_engine_rows,
@@ -108,6 +116,7 @@ def compare(
         pairs=None if no_pairs else pair or (),
         prompts=asked.prompts,
         equivalence_percent=asked.equivalence_percent,
+        starts_sd_percent=checked_starts_sd(starts_sd),
     )
     print(rendered(comparison, asked, found.engine_rows), end="")
     raise typer.Exit(exit_code(comparison, asked.gates))
