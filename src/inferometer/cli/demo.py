@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MODEL = "smollm2-135m"
 DRAFT_PAIR = ("standin:demo", "standin:demo")
 """Model and draft of `demo draft`. The stand-ins are made on this machine."""
+CONTEXT = 8192
+"""The model's whole context: a laptop's owner quantises the cache to make room for it."""
 QUESTIONS = ("kv", "draft")
 MAX_CHARS = 1200
 """With longer prompts than these, three rounds take more than 3 minutes on two cores."""
@@ -69,9 +71,10 @@ def demo_spec(question: str, num_prompts: int, max_tokens: int, trials: int, see
 def _kv_arms() -> "tuple[str, dict[str, Arm]]":
     from inferometer.core.spec import Arm
 
+    apart = ("-lm", "none")  # the arms run at the same time, and a mapped file would be one for both
     arms = {
-        "kv f16": Arm(engine="embedded", model=MODEL),
-        "kv q8_0": Arm(engine="embedded", model=MODEL, args=("-ctk", "q8_0", "-ctv", "q8_0")),
+        "kv f16": Arm(engine="embedded", model=MODEL, args=apart, context=CONTEXT),
+        "kv q8_0": Arm(engine="embedded", model=MODEL, args=(*apart, "-ctk", "q8_0", "-ctv", "q8_0"), context=CONTEXT),
     }
     return "Demo: SmolLM2-135M, KV cache in f16 and in q8_0", arms
 

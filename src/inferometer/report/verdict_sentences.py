@@ -39,6 +39,7 @@ def verdict_sentences(comparison: Comparison) -> list[str]:
     decided = sorted((one for one in found if one.verdict in DECIDED), key=lambda one: -abs(math.log(one.ratio or 1)))
     sentences = decisions(comparison) + [_decided_sentence(one, row, comparison) for one in decided]
     sentences += _open_sentences(found, comparison)
+    sentences += _memory_sentences([one for one in found if one.verdict not in DECIDED], comparison)
     return sentences or [f"No verdict on {metric_in_sentence(row)}."]
 
 
@@ -140,6 +141,14 @@ def _size_and_interval(found: Difference) -> tuple[str, str]:
     digits = 0 if high - low >= 2 else 1
     percent = f"{abs(found.percent):.{digits}f}%"
     return percent, f"{found.confidence_percent or 95:.3g}% CI {not_zero(low, digits)}–{high:.{digits}f}%"
+
+
+def _memory_sentences(found: Sequence[Difference], comparison: Comparison) -> Iterator[str]:
+    """What set-ups without a verdict on the metric save or cost in memory: it may decide for them."""
+    for one in found:
+        clause = _memory_clause(one, comparison)
+        if clause:
+            yield f"{arm_name(one.arm)}{clause.removeprefix(' and')}."
 
 
 def _memory_clause(found: Difference, comparison: Comparison) -> str:
