@@ -52,9 +52,9 @@ def test_without_the_model_and_a_network_the_two_ways_out_are_named(tmp_path: Pa
 @pytest.mark.parametrize(
     ("has_model", "arguments", "runs"),
     [
-        (True, "", ["models get", "demo "]),
+        (True, "", ["models get", "demo"]),
         (False, "", ["models get", "demo --standin"]),
-        (False, "--standin", ["demo --"]),
+        (False, "--standin", ["demo --standin"]),
     ],
 )
 def test_make_demo_gets_the_model_and_goes_on_with_the_stand_in_without_it(

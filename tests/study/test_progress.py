@@ -93,8 +93,7 @@ def test_a_trial_is_one_line_below_the_round_and_the_time_left():
         "round 2 of 3, the time left is known soon",
         "  draft  starting the engine, 1.5 s",
     ]
-    more = {"ttft_ns": 345_000_000, "memory_bytes": 512 * MIB, "power_w": 143.2}
-    standings.heard(playing(4, 8.0, 140, **more), 110.0)
+    standings.heard(playing(4, 8.0, 140, ttft_ns=345_000_000, memory_bytes=512 * MIB, power_w=143.2), 110.0)
     # 4 of 10 requests took 8 s, so 12 s are left of this trial, which takes 22 s; two like it follow
     assert standings.lines(110.0) == [
         "round 2 of 3, about 56 s left",

@@ -74,7 +74,7 @@ class Standings:
         return None if left_ns is None else left_ns + round(self._time.passed_s(now_s) * 1e9)
 
     def rate_text(self, played: RequestsProgress) -> str:
-        """The arm's tokens per second so far. Of arms whose requests take turns, only the time of its own requests
+        """The arm's tokens per second so far. If the arms' requests take turns, only the time of this arm's requests
         counts."""
         trial = self._running.get(played.arm)
         if trial is not None and trial.took_ns and self._takes_turns and len(self._running) > 1:
