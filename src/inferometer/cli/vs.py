@@ -105,7 +105,7 @@ def vs(
       inferometer vs "llama-server -m a.gguf -t {t}" --sweep t=1,2,4
     """
     from inferometer.cli.output import default_folder, request_headers, run_or_show
-    from inferometer.core.spec_file import to_yaml
+    from inferometer.core.spec_file import to_short_yaml
     from inferometer.results.metric_names import known_metric
 
     workload = _workload(num_prompts, max_tokens, dataset_path, prompt or [], prompt_file or [])
@@ -119,7 +119,7 @@ def vs(
     )
     if save_spec is not None:
         try:
-            save_spec.write_text(to_yaml(spec), encoding="utf-8")
+            save_spec.write_text(to_short_yaml(spec), encoding="utf-8")
         except OSError as error:
             raise RequestWrong(f"--save-spec {save_spec} cannot be written: {error.strerror}.") from error
     folder = out or default_folder("vs")
