@@ -206,12 +206,12 @@ def to_yaml(spec: Spec) -> str:
 
 
 def to_short_yaml(spec: Spec) -> str:
-    """The spec as a person would write it, without the settings that have their default; `parse` reads the same Spec."""
+    """The spec as a person would write it, without settings that have their default; `parse` reads the same Spec."""
     return msgspec.yaml.encode(_without_defaults(spec), order=None).decode()
 
 
 def _without_defaults(value: Any) -> Any:
-    """A struct as a mapping of its tag and of the fields that differ from their defaults; other values as plain ones."""
+    """A struct as a mapping of its tag and the fields that differ from their defaults; other values as plain ones."""
     if isinstance(value, dict):
         return {key: _without_defaults(entry) for key, entry in cast("dict[str, Any]", value).items()}
     if not isinstance(value, msgspec.Struct):

@@ -44,15 +44,22 @@ def verdict_sentences(comparison: Comparison) -> list[str]:
 
 
 def _invalid_sentences(comparison: Comparison) -> list[str]:
-    """The first invalid finding, and the verdicts of the set-ups that no invalid finding is about; empty if there is
-    none."""
+    """The first invalid finding, and the verdicts that remain; empty if there is none."""
     if not comparison.invalid:
         return []
     texts = comparison.finding_texts("invalid")
     more = [f"({len(texts) - 1} more: --why)"] if len(texts) > 1 else []
+    return [f"NOT VALID: {texts[0]}", *more, *remaining_verdicts(comparison)]
+
+
+def remaining_verdicts(comparison: Comparison) -> list[str]:
+    """Of a comparison with invalid findings: the verdicts of the set-ups that no such finding is about."""
     row = comparison.primary_row
-    decided = [] if row is None else [one for one in against_first(row, comparison) if one.verdict in DECIDED]
-    return [f"NOT VALID: {texts[0]}", *more, *(_decided_sentence(one, row, comparison) for one in decided if row)]
+    if row is None:
+        return []
+    found = against_first(row, comparison)
+    decided = [_decided_sentence(one, row, comparison) for one in found if one.verdict in DECIDED]
+    return [*decided, *_open_sentences([one for one in found if one.verdict in ("same", "inconclusive")], comparison)]
 
 
 def _value_sentence(row: ComparisonRow, arm: str) -> str:
