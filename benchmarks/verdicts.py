@@ -44,6 +44,7 @@ def main() -> None:
     other_metrics(studies // 2)
     numbers_of_prompts(studies)
     power(studies)
+    power_by_noise(studies)
     several_arms(studies // 2)
     one_start(studies)
     not_adopted(100 * studies)
@@ -114,6 +115,23 @@ def power(studies: int) -> None:
 
     head = ("order", "prompts", "slow-down", "prompts like these", "these prompts")
     table("Power on the machine whose trials drift, throughput, 3, 4, 5, 10 rounds (%)", head, rows())
+
+
+def power_by_noise(studies: int) -> None:
+    """How often a slow-down of 2% is called one, if requests vary by themselves by less than in the other tables."""
+
+    def rows() -> Iterable[Sequence[str]]:
+        for noise in (0.01, 0.02, 0.03, 0.04, 0.05):
+            machines = [SimulatedMachine(prompts=prompts, noise=noise) for prompts in (30, 50)]
+            cells: list[str] = []
+            for machine in machines:
+                designs = [Design(rounds, "requests", slow_down=0.02) for rounds in (3, 4, 5)]
+                found = [rates(machine, one, studies, one.rounds, keys=(THROUGHPUT,)) for one in designs]
+                cells.append(percents(one[THROUGHPUT, "sampled"].different for one in found))
+            yield f"{noise:.0%}", *cells
+
+    head = ("a request varies by", "30 prompts", "50 prompts")
+    table("Order requests: a slow-down of 2% called one, 3, 4, 5 rounds (%)", head, rows())
 
 
 def several_arms(studies: int) -> None:

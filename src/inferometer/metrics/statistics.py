@@ -24,12 +24,16 @@ V = s²/T + joint - ε/T, but never less than the half-width of these prompts. T
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+
+from inferometer.base.lazy import lazy_module
+
+special, stats = lazy_module("scipy.special"), lazy_module("scipy.stats")
+"""scipy.stats takes half a second to import, which most commands need not wait for."""
 
 Floats = NDArray[np.float64]
 
@@ -275,8 +279,16 @@ def p_value(found: VarianceComponents, *, sequential: bool = False) -> float | N
 
 
 def root(function: Callable[[float], float], low: float, high: float) -> float:
-    """A zero of a function that has different signs at `low` and `high`."""
-    return float(cast("Any", optimize).brentq(function, low, high))  # scipy ships no types
+    """A zero of a function that has different signs at `low` and `high`, by bisection: scipy.optimize takes longer to
+    import than all our zeros take."""
+    for end in (low, high):
+        if function(end) == 0:
+            return end
+    rises = function(low) < 0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (function(middle) < 0) == rises else (low, middle)
+    return (low + high) / 2
 
 
 ANYTIME_EFFECT_VARIANCE = 25.0
@@ -382,6 +394,11 @@ def holm_p_values(p_values: Sequence[float]) -> list[float]:
 
 
 # --- tests for the validity checks -----------------------------------------------------------------
+
+
+def sign_test_p_value(one: int, other: int) -> float:
+    """Two-sided, exact: whether cases fall on either side with the same probability. Without cases it is 1."""
+    return min(1.0, 2 * float(special.bdtr(min(one, other), one + other, 0.5))) if one + other else 1.0
 
 
 def fisher_p_value(first: tuple[int, int], second: tuple[int, int], *, less: bool = False) -> float:
