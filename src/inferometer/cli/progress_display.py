@@ -13,6 +13,7 @@ from inferometer.base.units import bytes_text, duration_text, ms, ms_text, rate_
 from inferometer.core import quantities
 from inferometer.core.record import INTERRUPTED
 from inferometer.study.progress import (
+    AskingProbabilities,
     CheckingAnswers,
     EngineReady,
     FindingRaised,
@@ -104,6 +105,8 @@ class Standing:
                 return f"{arm} #{number}: {said}"
             case CheckingAnswers(done, total):
                 self._doing = f"checking answers: {done} of {total}"
+            case AskingProbabilities():
+                self._doing = sentence(progress)
             case Settling(why):
                 self._doing = f"settling: {why}"
             case PlanReady(_, notes):
@@ -184,6 +187,8 @@ def sentence(progress: Progress) -> str:
             return f"  {progress.arm}: " + ", ".join([_counts(progress), rate_text(progress), *_known(progress)])
         case CheckingAnswers(done, total):
             return f"checking answers: {done} of {total}"
+        case AskingProbabilities(arm, done, total):
+            return f"fidelity: {arm}, {done} of {total} prompts"
         case FindingRaised(text):
             return f"  ! {text}"
         case TrialEnded(arm, number, error):
