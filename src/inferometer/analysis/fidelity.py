@@ -1,7 +1,7 @@
 """Fidelity: how far an arm's token probabilities are from the baseline's, on answers to the same prompts. Pure.
 
 Two answers to a prompt have the same context up to and including their first different token. Only these places are
-compared: later, each arm continues a text of its own. At a place both servers gave their most likely tokens. With the
+compared: later, each arm continues a different text. At a place both servers gave their most likely tokens. With the
 tokens that both lists have, and all others as one outcome "rest", the divergence of Kullback and Leibler,
 sum of p log(p / q), is a lower bound of the divergence over the whole vocabulary (log-sum inequality). The upper bound
 assumes that no token of the arm is less likely than e^-16, where llama-perplexity's --kl-divergence cuts, too.
