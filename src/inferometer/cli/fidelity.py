@@ -18,7 +18,7 @@ def fidelity(
     as_json: JsonOption = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare the token probabilities of a study's arms: KL, flips.
+    """Compare the token probabilities of a study's arms.
 
     Starts each arm again and sends the study's prompts, untimed, one at a time, with logprobs. Answers that the study
     has already are kept.
