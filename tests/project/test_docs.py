@@ -35,7 +35,7 @@ from inferometer.cli import app
 from inferometer.cli.bench_flags import spread_flags
 from inferometer.cli.engine_bench import PassingOn
 from inferometer.core.spec import Arm, Draft, Spec
-from inferometer.core.spec_file import parse
+from inferometer.core.spec_file import parse, parse_search
 from inferometer.core.workload_settings import Builtin
 from inferometer.exports.metric_table import METRIC_COLUMNS
 from inferometer.exports.request_table import EVENT_COLUMNS, EVENT_TEXT, REQUEST_COLUMNS
@@ -337,6 +337,9 @@ STUDY_FILES = [block for block in BLOCKS if block.language == "yaml" and block.m
 @pytest.mark.parametrize("block", STUDY_FILES, ids=lambda block: block.place)
 def test_a_study_file_in_a_document_is_one(block: Block):
     has_arms = re.search(r"^arms:", block.text, re.MULTILINE)
+    if re.search(r"^search:", block.text, re.MULTILINE):
+        parse_search(block.text, block.place)
+        return
     parse(
         block.text if has_arms else f"{block.text}arms: {{a: {{engine: external, url: 'http://h:1'}}}}\n", block.place
     )

@@ -34,6 +34,7 @@ from inferometer.store import Store
 from inferometer.study.answer_checks import AnswerChecks
 from inferometer.study.device_conflicts import require_separate_devices
 from inferometer.study.engine_pool import EnginePool
+from inferometer.study.fidelity_pass import FidelityPass
 from inferometer.study.interleaved_round import InterleavedRound, StudyOrder
 from inferometer.study.interrupts import Interrupts
 from inferometer.study.live_study import LiveStudy
@@ -137,6 +138,11 @@ class StudyRun:
             resources = StudyResources(spec, store, plan, workers, pool, self.interrupts, redactor)
             yield from _Rounds(resources, arms, engines, self._live).run(resumed=self._resume)
             yield from checks.run(store, self._live, self.interrupts)
+            if spec.fidelity:
+                for progress in FidelityPass(spec, arms, engines, pool).run(store):
+                    self.interrupts.check()
+                    yield progress
+                self._live.set_continuations(store.continuations())
 
 
 class _Rounds:
