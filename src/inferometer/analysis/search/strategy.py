@@ -2,7 +2,7 @@
 
 A small space is measured as a full grid. In a large space each generation holds new proposals and the leaders. Half of
 the proposals are neighbours of the leaders. Each step plays two rounds with the baseline. Settings that are shown to be
-worse leave; of the others the best play on. The search ends when its budget is used, one setting is left, or four
+worse leave; of the others the best play on. The search ends when its budget is used, one setting is left, or eight
 generations brought nothing better. The same results always give the same steps, so that an interrupted search continues
 where it stopped.
 """
@@ -25,8 +25,10 @@ LEADERS = 2
 """Settings of earlier generations that play with the new ones."""
 OVERVIEW = 2
 """Generations that are proposed from the whole space alone."""
-PATIENCE = 4
+PATIENCE = 8
 """Generations without a better leader, after which no new setting is proposed."""
+MOST_GENERATIONS = 21
+"""Of a large space: about 300 trials with six settings at once."""
 FINAL = 4
 """Settings that play the last steps, and the number of these steps."""
 
@@ -96,6 +98,8 @@ class Strategy:
         return neighbours(self._search, leaders, taken, count, rng)
 
     def _is_stale(self) -> bool:
-        """Whether the last generations brought no leader that is better by more than the indifference."""
+        """Whether there were enough generations, or the last ones brought no leader that is better by more than the indifference."""
+        if self.generations >= MOST_GENERATIONS:
+            return True
         before, last = self._best[:-PATIENCE], self._best[-PATIENCE:]
         return bool(before) and max(last) <= max(before) + INDIFFERENCE
