@@ -5,6 +5,7 @@ concurrency. The interval of the break-even point holds every concurrency at whi
 0 (the inversion of a test): it contains the true crossing as often as the gain's interval contains the true gain.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -62,11 +63,7 @@ def break_even(points: Sequence[GainAt]) -> BreakEven:
         return BreakEven("never")
     places = _between(points)
     crossing = next(
-        (
-            place
-            for place, (one, other) in enumerate(zip(places, places[1:], strict=False), 1)
-            if one[1] * other[1] <= 0
-        ),
+        (place for place, (one, other) in enumerate(itertools.pairwise(places), 1) if one[1] * other[1] <= 0),
         None,
     )
     if crossing is None:
@@ -87,7 +84,7 @@ def break_even(points: Sequence[GainAt]) -> BreakEven:
 def _between(points: Sequence[GainAt]) -> list[tuple[float, float, float]]:
     """Logarithm of the concurrency, gain and half-width, at the measured places and between them."""
     found: list[tuple[float, float, float]] = []
-    for one, other in zip(points, points[1:], strict=False):
+    for one, other in itertools.pairwise(points):
         for step in range(_STEPS):
             share = step / _STEPS
             along = (1 - share) * math.log2(one.concurrency) + share * math.log2(other.concurrency)

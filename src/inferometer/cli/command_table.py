@@ -23,6 +23,7 @@ COMMANDS = {
         "vs": CommandEntry("vs.vs", "Compare set-ups: quote each one, no file needed."),
         "run": CommandEntry("run.run", "Run a study file: all arms, same requests, one verdict."),
         "tune": CommandEntry("tune.tune", "Search settings, confirm the winner, or keep the baseline."),
+        "map": CommandEntry("map.map_study", "Speed-up by concurrency, and where it breaks even."),
         "compare": CommandEntry("compare.compare", "Compare studies and other tools' results side by side."),
         "report": CommandEntry("report.report", "Write one HTML page with verdict, tables and pictures."),
         "plot": CommandEntry("report.plot", "Draw one picture of a study, as SVG or PNG."),

@@ -98,7 +98,8 @@ class Strategy:
         return neighbours(self._search, leaders, taken, count, rng)
 
     def _is_stale(self) -> bool:
-        """Whether there were enough generations, or the last ones brought no leader that is better by more than the indifference."""
+        """Whether there were enough generations, or the last ones brought no leader that is better by more than the
+        indifference."""
         if self.generations >= MOST_GENERATIONS:
             return True
         before, last = self._best[:-PATIENCE], self._best[-PATIENCE:]

@@ -1,0 +1,99 @@
+"""A map over concurrency: one study for each number of streams, and the break-even point of each arm."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from inferometer.analysis.break_even import BreakEven, GainAt, break_even, gain_at, sentence
+from inferometer.base.errors import RequestWrong
+from inferometer.core.schedule import Closed
+from inferometer.core.spec import Spec
+from inferometer.results.read import Study, read_study
+from inferometer.results.study_comparison import comparison_of
+from inferometer.study.loop import StudyRun, run_study
+
+GROUP_METRIC = "mean_tpot_ms"
+"""What a map by group compares: requests of several groups run at once, so that a group has no throughput."""
+
+
+class MapLine(msgspec.Struct, frozen=True):
+    """One arm's gains over the first arm; `group`: the kind of prompts, "" for all prompts."""
+
+    arm: str
+    group: str
+    points: tuple[GainAt, ...]
+    found: BreakEven | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}, {self.group}" if self.group else self.arm
+
+    @property
+    def sentence(self) -> str:
+        if self.found is None:
+            return f"{self.name}: too few results for a break-even point."
+        return f"{self.name}: {sentence(self.found, self.points)}."
+
+
+class ConcurrencyMap:
+    """`runs` yields each study that has to run: run it, then ask for the next one. `lines`: after the last one.
+    Raises RequestWrong where the map cannot be made."""
+
+    def __init__(
+        self, spec: Spec, concurrencies: Sequence[int], folder: Path, headers: dict[str, str], *, by: str, resume: bool
+    ) -> None:
+        if len(spec.arms) < 2:
+            raise RequestWrong("a map compares arms with the first one, and the study has one arm. Add another.")
+        if len(set(concurrencies)) < 2 or min(concurrencies) < 1:
+            raise RequestWrong("--concurrency needs two or more different numbers from 1 on, such as 1,2,4,8.")
+        count = spec.workload.request_count()
+        if count is not None and count < max(concurrencies):
+            raise RequestWrong(f"{count} prompts cannot keep {max(concurrencies)} streams busy: give more num_prompts.")
+        self._spec, self._headers, self._by, self._resume = spec, headers, by, resume
+        self._folders = {number: folder / f"c-{number:03}" for number in sorted(set(concurrencies))}
+
+    def runs(self) -> Iterator[StudyRun]:
+        for number, folder in self._folders.items():
+            spec = msgspec.structs.replace(self._spec, schedule=Closed(number), name=f"{number} stream(s)")
+            yield run_study(spec, folder, self._headers, resume=self._resume)
+
+    @property
+    def last_study(self) -> Path:
+        return list(self._folders.values())[-1]
+
+    def lines(self) -> list[MapLine]:
+        studies = {number: read_study(folder) for number, folder in self._folders.items()}
+        groups = [""]
+        if self._by:
+            tags = {request.tags.get(self._by, "") for study in studies.values() for request in study.requests.values()}
+            groups += sorted(tags - {""})
+            if len(groups) == 1:
+                raise RequestWrong(f"--by {self._by}: no prompt of this workload has a {self._by}.")
+        return [line for group in groups for line in self._lines_of(studies, group)]
+
+    def _lines_of(self, studies: dict[int, Study], group: str) -> Iterator[MapLine]:
+        baseline, *arms = self._spec.arms
+        metric = GROUP_METRIC if group else self._spec.metric
+        found: dict[str, list[GainAt]] = {arm: [] for arm in arms}
+        for number, study in studies.items():
+            row = comparison_of([_only(study, self._by, group)], "inferometer", primary=metric).primary_row
+            for arm in arms:
+                if row is not None and row.n.get(arm) and row.n.get(baseline):
+                    difference = row.against(baseline, arm)
+                    point = gain_at(number, difference, lower_is_better=row.better == "lower")
+                    found[arm] += [] if point is None else [point]
+        for arm, points in found.items():
+            yield MapLine(arm, group, tuple(points), break_even(points) if len(points) > 1 else None)
+
+
+def _only(study: Study, by: str, group: str) -> Study:
+    """The study with the requests of one group."""
+    if not group:
+        return study
+    chosen = {index for index, request in study.requests.items() if request.tags.get(by) == group}
+    trials = tuple(
+        msgspec.structs.replace(trial, records=tuple(one for one in trial.records if one.index in chosen))
+        for trial in study.trials
+    )
+    return msgspec.structs.replace(study, trials=trials)
