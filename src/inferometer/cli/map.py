@@ -17,7 +17,7 @@ def map_study(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the map in --out.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show up to how many concurrent requests an arm pays.
+    """Speed-up by concurrency, and where it breaks even.
 
     Each concurrency is a study. The break-even point has an interval. `--by` compares the time per output token.
     """
