@@ -44,8 +44,7 @@ def test_a_small_space_is_measured_as_a_grid_and_the_worse_settings_leave():
     assert SMALL.grid_size() <= GRID
     assert {one for step in played[:2] for one in step.settings} == set(SMALL.grid())
     assert all(len(step.settings) <= SMALL.at_once for step in played)
-    assert [one[0] for one in strategy.race.live] == [3, 3]
-    assert all(one[0] == 3 for one in played[-1].settings)
+    assert {one[0] for one in strategy.race.live} == {3}
     assert len(strategy.race.values[1, "128"]) == ROUNDS
     assert "behind the leader" in strategy.race.left[1, "128"]
 
