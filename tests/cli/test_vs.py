@@ -120,6 +120,13 @@ def test_a_wrong_request_has_a_message_that_names_the_fix(words: list[str], says
     assert says in str(caught.value)
 
 
+def test_the_rows_of_the_seed_are_printed_for_a_study_that_just_ran():
+    done = vs(
+        *(f"{name}={SERVER}" for name in ("a", "b")), "-n", "2", "--rows", "seed", "--format", "md", "-q", "--out", "s"
+    )
+    assert done.stdout.startswith("| Metric") and "| Mean TTFT" in done.stdout and "P95" not in done.stdout
+
+
 def test_force_replaces_a_study_and_nothing_else(folder: Path):
     (folder / "notes").mkdir()
     (folder / "notes" / "mine.txt").write_text("mine")
