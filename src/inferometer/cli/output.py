@@ -133,7 +133,9 @@ def print_dry_run(found: DryRun) -> None:
     width = max(map(len, found.arms))
     lines = [f"  {name:{width}}  {words}" for name, words in found.arms.items()]
     tokens = "no limit of tokens" if found.most_tokens is None else f"at most {found.most_tokens:,} tokens"
-    lines.append(f"{found.requests} requests per trial ({tokens}), {found.trials} trials")
+    lines.append(
+        f"{found.requests} request{'' if found.requests == 1 else 's'} per trial ({tokens}), {found.trials} trials"
+    )
     lines += [f"note: {note}" for note in found.notes]
     fast, slow = (f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s" for seconds in found.seconds)
     lines.append(

@@ -78,7 +78,7 @@ def _title_parts(comparison: Comparison) -> list[str]:
     if comparison.extent is not None:
         extent = comparison.extent
         sizes = ((extent.prompts, "prompt"), (extent.rounds, "round"))
-        parts.append(" × ".join(_counted(count, word) for count, word in sizes if count))
+        parts += filter(None, [" × ".join(_counted(count, word) for count, word in sizes if count)])
         parts += [duration_text(extent.seconds * 1e9)] if extent.seconds else []
     return parts
 
@@ -249,7 +249,7 @@ def _warning_lines(comparison: Comparison) -> Iterator[str]:
         arms = f"all {len(named)} set-ups" if is_all else ", ".join(map(arm_name, named))
         trials = len({(arm, trial) for arm, trial, _ in places if trial is not None})
         message = _SHORT_WARNINGS.get(code) or places[0][2].rstrip(".")
-        where = f" ({trials} of {total} trials)" if trials else ""
+        where = f" ({trials} of {total} trials)" if 0 < trials <= total else ""
         yield f"{f'{arms}: ' if arms else ''}{message}{where}"
     if len(comparison.set_ups) == len(comparison.arms) > 1 and not any(arm.differs for arm in comparison.set_ups):
         yield "nothing differs in force between the set-ups"
