@@ -152,9 +152,11 @@ def one_start(studies: int) -> None:
         for spread in (0.01, 0.03):
             machine, design = SimulatedMachine(start_spread=spread), Design(4, "requests", restarts=False)
             found = rates(machine, design, studies, 4, keys=(THROUGHPUT,))[THROUGHPUT, "sampled"]
-            yield f"{spread:.0%}", percents([found.different]), percents([any_wrong(machine, design, studies // 10, 4)])
+            verdicts = any_wrong(machine, design, studies // 10, 4)
+            stated = any_wrong(machine, design, studies, 4, starts_sd_percent=100 * spread)
+            yield f"{spread:.0%}", *(percents([one]) for one in (found.different, verdicts, stated))
 
-    head = ("starts differ by", "intervals that exclude 0", "verdicts that show a difference")
+    head = ("starts differ by", "intervals that exclude 0", "verdicts that show a difference", "with --starts-sd")
     table("Equal arms with one start for all rounds (%)", head, rows())
 
 

@@ -27,6 +27,13 @@ def compare(
     metric_dialect: DialectOption = "inferometer",
     metric: PrimaryMetric = None,
     effect: Effect = 5.0,
+    starts_sd: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="Standard deviation of the metric from start to start of an engine. For arms that ran in one start.",
+        ),
+    ] = None,
     pair: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,6 +52,7 @@ def compare(
     from inferometer.cli.output import (
         checked_dialect,
         checked_effect,
+        checked_starts_sd,
         exit_code,
         rendered,
         rendered_engine_rows,
@@ -71,6 +79,7 @@ def compare(
         pairs=None if no_pairs else pair or (),
         prompts=asked.prompts,
         equivalence_percent=asked.equivalence_percent,
+        starts_sd_percent=checked_starts_sd(starts_sd),
     )
     print(rendered(comparison, asked, found.engine_rows), end="")
     raise typer.Exit(exit_code(comparison, asked.gates))

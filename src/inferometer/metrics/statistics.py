@@ -152,13 +152,15 @@ class PromptsVariance(msgspec.Struct, frozen=True):
 
 class VarianceComponents(msgspec.Struct, frozen=True):
     """A mean and the two components of its variance; an unknown component is None. `trials`: number of values that the
-    mean is taken from. `trials_freedom`: degrees of freedom of `trials_variance`."""
+    mean is taken from. `trials_freedom`: degrees of freedom of `trials_variance`. `starts_variance`: known part that is
+    due to the starts of engines that ran all trials in one start, so that no trial shows it."""
 
     mean: float
     trials: int
     trials_variance: float | None
     trials_freedom: float
     prompts: PromptsVariance | None
+    starts_variance: float = 0.0
 
     @property
     def basis(self) -> str:
@@ -235,25 +237,27 @@ def half_width(found: VarianceComponents, confidence: float = CONFIDENCE, *, seq
         level = 1 - confidence
         quantile = anytime_quantile(found.trials, level) if sequential else _student(found.trials_freedom, tail)
         of_trials = quantile * math.sqrt(found.trials_variance)
+    if found.starts_variance:
+        of_trials = math.hypot(of_trials, float(special.ndtri(tail)) * math.sqrt(found.starts_variance))
     if found.prompts is not None:
         of_prompts = _student(found.prompts.freedom, tail) * math.sqrt(found.prompts.variance)
     separate = math.hypot(of_trials, of_prompts)
     if not found.trials_variance or found.prompts is None or not of_prompts or sequential:
         return separate
-    variance = found.trials_variance + found.prompts.variance
-    joined = _student(_joined_freedom(found.trials_variance, found.trials_freedom, found.prompts), tail)
+    variance = found.trials_variance + found.prompts.variance + found.starts_variance
+    joined = _student(_joined_freedom(variance, found.trials_variance, found.trials_freedom, found.prompts), tail)
     return min(separate, max(of_trials, joined * math.sqrt(variance)))
 
 
-def _joined_freedom(trials_variance: float, trials_freedom: float, prompts: PromptsVariance) -> float:
-    """Degrees of freedom of the sum of both components (Satterthwaite 1946)."""
+def _joined_freedom(variance: float, trials_variance: float, trials_freedom: float, prompts: PromptsVariance) -> float:
+    """Degrees of freedom of `variance`, the sum of all components (Satterthwaite 1946)."""
     parts = (
         (trials_variance, trials_freedom),
         (prompts.joint, prompts.freedom),
         (prompts.noise, prompts.noise_freedom),
     )
     spread = sum(variance**2 / freedom for variance, freedom in parts)
-    return max(1.0, (trials_variance + prompts.variance) ** 2 / spread)
+    return max(1.0, variance**2 / spread)
 
 
 def _student(freedom: float, probability: float) -> float:
