@@ -102,9 +102,16 @@ def _table(comparison: Comparison, width: int, most: int) -> list[str]:
     chosen = list(_chosen(comparison))
     widest = max((len(label) for _, label in chosen), default=0)
     room = (width - len(_INDENT) - widest) // len(arms) - len(_GAP)
-    head, answers = [["", *arms], *_differs_rows(comparison)], _answers_rows(comparison)
+    names = [_name_with_validity(arm, comparison) for arm in arms]
+    head, answers = [["", *names], *_differs_rows(comparison)], _answers_rows(comparison)
     rows = [cells for row, label in chosen for cells in _metric_rows(row, label, comparison, room)]
     return _aligned([*head, *rows[: max(2, most - len(head) - len(answers))], *answers], width)
+
+
+def _name_with_validity(arm: str, comparison: Comparison) -> str:
+    """The name, marked where a finding takes the verdict from the arm."""
+    is_invalid = any(found.severity == "invalid" and found.arm == arm for found in comparison.findings)
+    return f"{arm} (not valid)" if is_invalid else arm
 
 
 def _chosen(comparison: Comparison) -> Iterator[tuple[ComparisonRow, str]]:
@@ -201,7 +208,7 @@ def _ranking(comparison: Comparison, width: int) -> list[str]:
     head = ["", "set-up", label, *(f"vs {cut_middle(arm, _MOST_HEAD)}" for arm in dict.fromkeys((first, best)))]
     rows = [[*head, "Memory GiB"] if memory else head]
     for place, arm in enumerate(ranked, 1):
-        cells = [str(place), arm, value_cell(row.estimates[arm], row.unit) or "no value"]
+        cells = [str(place), _name_with_validity(arm, comparison), value_cell(row.estimates[arm], row.unit) or "no value"]
         cells.append("baseline" if arm == first else span_cell(row, first, arm))
         if best != first:
             cells.append("best" if arm == best else span_cell(row, best, arm))
