@@ -20,6 +20,7 @@ from inferometer.report.page.acceptance_by_prompt import ArmAcceptance
 from inferometer.report.page.answer_texts import MOST_FAILED, ArmAnswer, RequestAnswers
 from inferometer.report.page.distribution import Distribution
 from inferometer.report.page.token_times import Timeline
+from inferometer.report.short_cells import cut_middle
 from inferometer.report.short_result import MOST_CAUTIONS, cautions
 from inferometer.report.svg import Drawing, data, visible
 from inferometer.report.table import DEFAULT_ROWS, RowSelection, Table, commentary, no_verdict_line, table
@@ -125,6 +126,7 @@ def _environment() -> "Environment":
         "marked": _marked,
         "answer_summary": _answer_summary,
         "as_text": as_text,
+        "middle": lambda text, width: cut_middle(text, max(8, width)),  # what differs is often at the end
     }
     return environment
 

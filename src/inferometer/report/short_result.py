@@ -208,7 +208,11 @@ def _ranking(comparison: Comparison, width: int) -> list[str]:
     head = ["", "set-up", label, *(f"vs {cut_middle(arm, _MOST_HEAD)}" for arm in dict.fromkeys((first, best)))]
     rows = [[*head, "Memory GiB"] if memory else head]
     for place, arm in enumerate(ranked, 1):
-        cells = [str(place), _name_with_validity(arm, comparison), value_cell(row.estimates[arm], row.unit) or "no value"]
+        cells = [
+            str(place),
+            _name_with_validity(arm, comparison),
+            value_cell(row.estimates[arm], row.unit) or "no value",
+        ]
         cells.append("baseline" if arm == first else span_cell(row, first, arm))
         if best != first:
             cells.append("best" if arm == best else span_cell(row, best, arm))
