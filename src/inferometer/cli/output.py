@@ -5,6 +5,7 @@ import datetime
 import math
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -178,7 +179,8 @@ def run_shown(run: StudyRun, *, quiet: bool = False) -> list[TrialEnded]:
         exit_at_next_interrupt()
         raise Interrupted(
             f"interrupted{_cut_off(run.study)}. Results so far are in {run.folder}; continue with "
-            f"`inferometer run --resume --out {run.folder}`"
+            f"`inferometer run {shlex.quote(str(run.folder / 'study.yaml'))} --resume --out "
+            f"{shlex.quote(str(run.folder))}`"
         ) from interrupt
     for failure in failures:
         message = escape_for_display(f"{failure.arm}, trial {failure.number} failed: {failure.error}", lines=True)
