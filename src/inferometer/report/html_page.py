@@ -127,7 +127,7 @@ def _environment() -> "Environment":
         "answer_summary": _answer_summary,
         "as_text": as_text,
     }
-    # What differs is often at the end. Any: jinja's filters have the types of its own ones.
+    # What differs is often at the end. Any: jinja types its filters by those that it ships.
     environment.filters["middle"] = cast("Any", cut_middle)
     return environment
 
