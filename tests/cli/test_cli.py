@@ -273,6 +273,7 @@ def test_ctrl_c_keeps_what_there_is_and_says_so(tmp_path: Path):
         _, said = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "interrupted" in said
+    assert "continue with `inferometer run s/study.yaml --resume --out s`" in said
     (trial,) = read_study(tmp_path / "s").trials
     assert (trial.state, trial.error) == ("failed", "interrupted")
     measured = [record for record in trial.records if record.measured]

@@ -97,6 +97,13 @@ WRONG = [
     (["localhost:8080", "localhost:8081"], "write it as http://localhost:8080"),
     (["-m", "standin:tiny", "llama-server-of-nobody {port}", "-t 2"], "llama-server-of-nobody"),
     (["study.yaml", "b.gguf"], "inferometer run study.yaml"),
+    (["-m", "standin:tiny", "-t", "1", "-t", "2"], 'inferometer vs -m a.gguf "-t 1" "-t 2"'),
+    (["-m", "standin:tiny", "-t '1", "-t 2"], "one pair of quotes"),
+    (["-m", "smollm2-135", "", "-t 2"], "did you mean smollm2-135m?"),
+    (["localhost", "-t 2"], "http://localhost:PORT"),
+    (["-m", "standin:tiny", "-t {t}", "-t 2"], "--sweep t=1,2"),
+    (["-m", "standin:tiny", "", "-t 2", "-n", "0"], "num_prompts must be at least 1"),
+    (["-m", "standin:tiny", "", "-t 2", "--fail-if", "ttft_median slower 5%"], "Did you mean 'median_ttft_ms'?"),
     (["-m", "standin:tiny", "-t {t}", "--sweep", "t"], "write NAME=VALUE,VALUE"),
     (["-m", "standin:tiny", "-t 1", "--sweep", "t=1,2"], "no set-up contains {t}"),
     (["-m", "standin:tiny", "-t {t}", "--sweep", "port=1,2"], "use another name"),
@@ -118,6 +125,13 @@ def test_a_wrong_request_has_a_message_that_names_the_fix(words: list[str], says
         vs(*words)
     assert caught.value.exit_code == 2
     assert says in str(caught.value)
+
+
+def test_the_rows_of_the_seed_are_printed_for_a_study_that_just_ran():
+    done = vs(
+        *(f"{name}={SERVER}" for name in ("a", "b")), "-n", "2", "--rows", "seed", "--format", "md", "-q", "--out", "s"
+    )
+    assert done.stdout.startswith("| Metric") and "| Mean TTFT" in done.stdout and "P95" not in done.stdout
 
 
 def test_force_replaces_a_study_and_nothing_else(folder: Path):

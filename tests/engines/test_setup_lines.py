@@ -99,6 +99,8 @@ def test_a_line_becomes_the_arm_that_it_describes(line: str, arm: dict[str, Any]
         (["http://one:80", "http://two:80/"], ["one:80", "two:80"]),
         (["/m/q8.gguf", "/m/q4.gguf"], ["q8", "q4"]),
         (["old=-t 1", "-t 2"], ["old", "-t 2"]),
+        (["kv q8_0=-ctk q8_0", "-t 2"], ["kv q8_0", "-t 2"]),
+        (["'-t 1'", '"-t 2"'], ["-t 1", "-t 2"]),
         (["./a/llama-server -m x.gguf", "./b/llama-server -m x.gguf"], ["a/llama-server", "b/llama-server"]),
         (["-t 1", "-t 1"], ["plain #1", "plain #2"]),
         (["A=1 llama-server -m x.gguf", "A=2 llama-server -m x.gguf"], ["A=1", "A=2"]),

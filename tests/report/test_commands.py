@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from inferometer.base.errors import RequestWrong
 from inferometer.cli import app
+from inferometer.report.seed_table import SEED_ROWS
 
 
 def inferometer(*arguments: str | Path) -> str:
@@ -30,6 +31,13 @@ def test_report_writes_one_page_into_the_study_or_where_it_is_told_to(study: Pat
     file = tmp_path / "other.html"
     inferometer("report", study, "-o", file, "--metric", "ttft")
     assert "median TTFT" in file.read_text(encoding="utf-8")
+
+
+def test_the_rows_of_the_seed_are_chosen_in_the_report_as_on_the_terminal(study: Path, tmp_path: Path):
+    file = tmp_path / "seed.html"
+    inferometer("report", study, "-o", file, "--rows", "seed")
+    table = file.read_text(encoding="utf-8").partition('id="table"')[2].partition("</table>")[0]
+    assert table.count("<tr") == 1 + len(SEED_ROWS) and "Mean TTFT" in table
 
 
 def test_plot_draws_what_the_file_is_called(study: Path, tmp_path: Path):

@@ -203,7 +203,7 @@ def _asked(
 ) -> "RowsRequest":
     from inferometer.engine_bench.bench_run import RowsRequest
     from inferometer.llama_bench.row import bench_tests, flag_numbers, length_pairs
-    from inferometer.standin.model_names import STANDIN, standin_file
+    from inferometer.standin.model_names import model_file
 
     if repetitions < 1:
         raise RequestWrong(f"-r must be at least 1, not {repetitions}.")
@@ -213,9 +213,7 @@ def _asked(
     generated = flag_numbers(tests[1] or ["128"], "-n")
     pairs = length_pairs(tests[2] or [], "-pg")
     depths = flag_numbers(tests[3] or ["0"], "-d")
-    files = tuple(
-        str(standin_file(name.removeprefix(STANDIN), "target")) if name.startswith(STANDIN) else name for name in models
-    )
+    files = tuple(model_file(name, "target") for name in models)
     flags = ["-p", _list(prompts), "-n", _list(generated), "-d", _list(depths)]
     flags += [word for pair in pairs for word in ("-pg", f"{pair[0]},{pair[1]}")]
     return RowsRequest(

@@ -5,6 +5,7 @@ import datetime
 import math
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -134,7 +135,9 @@ def print_dry_run(found: DryRun) -> None:
     width = max(map(len, found.arms))
     lines = [f"  {name:{width}}  {words}" for name, words in found.arms.items()]
     tokens = "no limit of tokens" if found.most_tokens is None else f"at most {found.most_tokens:,} tokens"
-    lines.append(f"{found.requests} requests per trial ({tokens}), {found.trials} trials")
+    lines.append(
+        f"{found.requests} request{'' if found.requests == 1 else 's'} per trial ({tokens}), {found.trials} trials"
+    )
     lines += [f"note: {note}" for note in found.notes]
     fast, slow = (f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s" for seconds in found.seconds)
     lines.append(
@@ -176,7 +179,8 @@ def run_shown(run: StudyRun, *, quiet: bool = False) -> list[TrialEnded]:
         exit_at_next_interrupt()
         raise Interrupted(
             f"interrupted{_cut_off(run.study)}. Results so far are in {run.folder}; continue with "
-            f"`inferometer run --resume --out {run.folder}`"
+            f"`inferometer run {shlex.quote(str(run.folder / 'study.yaml'))} --resume --out "
+            f"{shlex.quote(str(run.folder))}`"
         ) from interrupt
     for failure in failures:
         message = escape_for_display(f"{failure.arm}, trial {failure.number} failed: {failure.error}", lines=True)

@@ -7,17 +7,20 @@ from inferometer.base.errors import RequestWrong
 
 if TYPE_CHECKING:
     from inferometer.report.page import Page
+    from inferometer.report.table import RowSelection
 
 REPORT = "report.html"
 
 
-def write_page(page: "Page", file: Path) -> Path:
-    """Writes the page as HTML; returns `file`. Raises RequestWrong where the file cannot be written."""
+def write_page(page: "Page", file: Path, shown: "RowSelection | None" = None) -> Path:
+    """Writes the page as HTML; returns `file`. `shown`: the rows of its table; None: the usual ones. Raises
+    RequestWrong where the file cannot be written."""
     from inferometer.base.version import version
     from inferometer.cli.explain import metrics_document
     from inferometer.report.html_page import render
+    from inferometer.report.table import DEFAULT_ROWS
 
-    write_file(file, render(page, version(), metrics_document()).encode())
+    write_file(file, render(page, version(), metrics_document(), shown or DEFAULT_ROWS).encode())
     return file
 
 

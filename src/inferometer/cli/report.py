@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inferometer.base.errors import RequestWrong
-from inferometer.cli.options import DialectOption, Equivalence, PromptsOption
+from inferometer.cli.options import DialectOption, Equivalence, PrimaryMetric, PromptsOption, Rows, shown_of
 from inferometer.cli.page_file import REPORT, write_file, write_page
 
 if TYPE_CHECKING:
@@ -26,9 +26,8 @@ def report(
     ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     metric_dialect: DialectOption = "inferometer",
-    metric: Annotated[
-        str | None, typer.Option(help="Metric that the verdict is about.", show_default="the first study's")
-    ] = None,
+    metric: PrimaryMetric = None,
+    rows: Rows = None,
     prompts: PromptsOption = "sampled",
     equivalence: Equivalence = 2.0,
 ) -> None:
@@ -39,6 +38,7 @@ def report(
     from inferometer.cli.output import checked_dialect, checked_equivalence, checked_prompts, exit_code
     from inferometer.results.study_page import page_of
 
+    shown = shown_of(False, None, rows)
     page = page_of(
         studies,
         checked_dialect(metric_dialect),
@@ -46,7 +46,7 @@ def report(
         prompts=checked_prompts(prompts),
         equivalence_percent=checked_equivalence(equivalence),
     )
-    file = write_page(page, out or studies[0] / REPORT)
+    file = write_page(page, out or studies[0] / REPORT, shown)
     print(file)
     if open_it:
         import webbrowser

@@ -222,7 +222,7 @@ class _StudyTime:
 
     def ended(self, arm: str, now_s: float) -> None:
         self._running.discard(arm)
-        if not self._running:
+        if not self._running and self._counts:  # trials whose engine did not start say nothing about the others
             self._took_s.append(now_s - self._group_began_s)
 
     def passed_s(self, now_s: float) -> float:

@@ -1,5 +1,6 @@
 """`inferometer vs`: set-ups given on the command line, compared without a study file. A thin layer over `run`."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +23,8 @@ MAX_CHARS = 450
 ROUNDS = 3
 """Two set-ups of a model of 135M parameters give a result within 90 s on one core: three rounds of six short prompts,
 of about 600 tokens together (130 tok/s), with 32 output tokens each (50 tok/s), and 3 s for each start of an engine."""
+_OTHER_PLACES = ("port", "host", "model", "draft_model")
+_PLACE = re.compile(r"(?<![{$\w])\{([A-Za-z_]\w*)\}")
 _SUFFIXES = {".jsonl": "custom", ".json": "sharegpt", ".csv": "trace"}
 
 
@@ -39,7 +42,18 @@ class SetUpWords(TyperCommand):
             f" {word}" if word.startswith("-") and " " in word and before not in takes_value else word
             for before, word in zip(["", *args], args, strict=False)
         ]
-        return super().parse_args(ctx, words)  # type: ignore[arg-type]  # as above
+        if not args:
+            words = ["--help"]
+        try:
+            return super().parse_args(ctx, words)  # type: ignore[arg-type]  # as above
+        except Exception as error:  # typer carries its own copy of click, whose exceptions it does not export
+            if type(error).__name__ == "NoSuchOption":
+                option = getattr(error, "option_name", "")
+                raise RequestWrong(
+                    f"vs has no option {option}. If it belongs to a set-up, put the set-up into quotes: "
+                    f'inferometer vs -m a.gguf "{option} 1" "{option} 2"'
+                ) from error
+            raise
 
 
 COMMAND_CLASS = SetUpWords
@@ -208,12 +222,18 @@ def _swept(setups: Sequence[str], sweeps: Sequence[str]) -> list[str]:
         name, place = name.strip(), f"{{{name.strip()}}}"
         if not equals or not name.isidentifier() or not values.strip():
             raise RequestWrong(f"--sweep {text!r}: write NAME=VALUE,VALUE, for example t=1,2,4.")
-        if name in ("port", "host", "model", "draft_model"):
+        if name in _OTHER_PLACES:
             raise RequestWrong(f"--sweep {name}: {place} has another meaning in a command line; use another name.")
         if not any(place in setup for setup in found):
             raise RequestWrong(f"--sweep {name}: no set-up contains {place}.")
         texts = values.split(",")
         found = [setup.replace(place, text.strip()) for setup in found for text in (texts if place in setup else [""])]
+    for setup in (setup for setup in found if "{port}" not in setup):  # a command of the user's own may have braces
+        open_name = next((name for name in _PLACE.findall(setup) if name not in _OTHER_PLACES), None)
+        if open_name is not None:
+            raise RequestWrong(
+                f"the set-up {setup!r} has {{{open_name}}}: give its values with --sweep {open_name}=1,2"
+            )
     return found
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from inferometer.base.errors import ModelUnusable
 from inferometer.base.text import sanitize
 from inferometer.core import quantities
+from inferometer.core.named_models import NAMED_MODELS
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm
 
@@ -16,6 +17,9 @@ GGUF_MAGIC = b"GGUF"
 HEAD_BYTES = 1024**2
 SAMPLES = 64
 SAMPLE_BYTES = 4096
+
+
+_NO_FILE = ". Give the path of a GGUF file, or the name of a model: inferometer models list"
 
 
 def model_facts(arm: Arm) -> tuple[Fact, ...]:
@@ -29,7 +33,7 @@ def _file_facts(role: quantities.Role, path: Path) -> tuple[Fact, ...]:
     if path.is_dir():
         raise ModelUnusable(f"the {role} {path} is a folder; name a .gguf file in it{_inside(path)}")
     if not path.exists():
-        raise ModelUnusable(f"no {role} file {path}{_near(path)}")
+        raise ModelUnusable(f"no {role} file {path}{_near(path) or _NO_FILE}")
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
@@ -84,10 +88,11 @@ def _own_name(head: bytes) -> str | None:
 
 
 def _near(path: Path) -> str:
-    """`; did you mean …?` with the nearest name in the same folder."""
+    """`; did you mean …?` with the nearest name in the same folder, or of a named model."""
     if not path.parent.is_dir():
         return f": there is no folder {path.parent}"
     names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
+    names += [*NAMED_MODELS] if path.parent == Path() else []
     near = difflib.get_close_matches(path.name, names, n=1)
     return f"; did you mean {path.with_name(near[0])}?" if near else ""
 

@@ -33,10 +33,9 @@ def read_setup(line: str, model: str = "") -> SetUp:
     Raises RequestWrong if no engine recognises the line.
     """
     name, text = _split_name(line)
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise RequestWrong(f"the set-up {line!r} has an unfinished quotation: {error}.") from error
+    words = _words(text)
+    if len(words) == 1 and " " in words[0] and not Path(words[0]).exists():
+        words = _words(words[0])  # quoted twice: '"-t 1"'
     env: dict[str, str] = {}
     while words and (match := _ENVIRONMENT.fullmatch(words[0])) is not None:
         env[match[1]] = match[2]
@@ -66,6 +65,16 @@ def read_setups(lines: Sequence[str], model: str = "") -> dict[str, dict[str, An
     if twice is not None:
         raise RequestWrong(f"two set-ups are named {twice!r}: give each a NAME= that differs.")
     return {name: setup.arm for name, setup in zip(names, setups, strict=True)}
+
+
+def _words(text: str) -> list[str]:
+    """The words as a shell splits them. Raises RequestWrong for a quotation without an end."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise RequestWrong(
+            f"the set-up {text!r} has an unfinished quotation: {error}. Put each set-up into one pair of quotes."
+        ) from error
 
 
 def _split_name(line: str) -> tuple[str, str]:
@@ -110,6 +119,11 @@ def _unknown(line: str, words: Sequence[str]) -> str:
         return f"the set-up {line!r} is a folder. A study in it is opened by: inferometer compare {words[0]}"
     if path.suffix in (".yaml", ".yml"):
         return f"the set-up {line!r} is a study file: run it with: inferometer run {words[0]}"
+    if len(words) == 1 and re.fullmatch(r"[\w.-]+", words[0]):
+        return (
+            f"the set-up {line!r} is not a known engine, URL or model. A running server is written as "
+            f"http://{words[0]}:PORT, a model file with its ending .gguf; inferometer models list shows models by name."
+        )
     return (
         f"the program {words[0]!r} is not an engine that Inferometer knows. Write {{port}} where the port belongs in "
         f"its command line ({line.strip()} --port {{port}}), or start it yourself and give its URL."

@@ -7,7 +7,7 @@ characters visible (`finalize`). The policy allows only the page's own script an
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -20,9 +20,10 @@ from inferometer.report.page.acceptance_by_prompt import ArmAcceptance
 from inferometer.report.page.answer_texts import MOST_FAILED, ArmAnswer, RequestAnswers
 from inferometer.report.page.distribution import Distribution
 from inferometer.report.page.token_times import Timeline
+from inferometer.report.short_cells import cut_middle
 from inferometer.report.short_result import MOST_CAUTIONS, cautions
 from inferometer.report.svg import Drawing, data, visible
-from inferometer.report.table import Table, commentary, no_verdict_line, table
+from inferometer.report.table import DEFAULT_ROWS, RowSelection, Table, commentary, no_verdict_line, table
 from inferometer.report.verdict_sentences import remaining_verdicts, verdict_sentences
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ class _Request(msgspec.Struct, frozen=True):
     cells: tuple[_Cell, ...]
 
 
-def render(page: Page, version: str = "", metrics_document: str = "") -> str:
-    """The complete HTML file. `metrics_document`: the text of docs/reference/metrics.md, for the definitions."""
+def render(page: Page, version: str = "", metrics_document: str = "", shown: RowSelection = DEFAULT_ROWS) -> str:
+    """The complete HTML file. `metrics_document`: the text of docs/reference/metrics.md, for the definitions. `shown`:
+    the rows of the table of metrics."""
     from markupsafe import Markup
 
     style, script = _style(), data("page.js")
@@ -101,7 +103,7 @@ def render(page: Page, version: str = "", metrics_document: str = "") -> str:
             style=Markup(style),
             script=Markup(script),
             most_failed=MOST_FAILED,
-            **_table_parts(page.comparison, metric_texts(metrics_document)),
+            **_table_parts(page.comparison, metric_texts(metrics_document), shown),
             **_picture_parts(page),
             **_request_parts(page),
         )
@@ -125,12 +127,14 @@ def _environment() -> "Environment":
         "answer_summary": _answer_summary,
         "as_text": as_text,
     }
+    # What differs is often at the end. Any: jinja types its filters by those that it ships.
+    environment.filters["middle"] = cast("Any", cut_middle)
     return environment
 
 
-def _table_parts(comparison: Comparison, texts: MetricTexts) -> dict[str, Any]:
+def _table_parts(comparison: Comparison, texts: MetricTexts, shown: RowSelection) -> dict[str, Any]:
     """The template's variables for verdict, findings, table and definitions."""
-    content, around = table(comparison), commentary(comparison)
+    content, around = table(comparison, shown), commentary(comparison)
     row = comparison.primary_row
     known = [found for cells in content.rows if (found := texts.of(cells[0])) is not None]
     definitions = list(dict.fromkeys(known))

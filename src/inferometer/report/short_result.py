@@ -79,7 +79,7 @@ def _title_parts(comparison: Comparison) -> list[str]:
     if comparison.extent is not None:
         extent = comparison.extent
         sizes = ((extent.prompts, "prompt"), (extent.rounds, "round"))
-        parts.append(" × ".join(_counted(count, word) for count, word in sizes if count))
+        parts += filter(None, [" × ".join(_counted(count, word) for count, word in sizes if count)])
         parts += [duration_text(extent.seconds * 1e9)] if extent.seconds else []
     return parts
 
@@ -102,9 +102,16 @@ def _table(comparison: Comparison, width: int, most: int) -> list[str]:
     chosen = list(_chosen(comparison))
     widest = max((len(label) for _, label in chosen), default=0)
     room = (width - len(_INDENT) - widest) // len(arms) - len(_GAP)
-    head, answers = [["", *arms], *_differs_rows(comparison)], _answers_rows(comparison)
+    names = [_name_with_validity(arm, comparison) for arm in arms]
+    head, answers = [["", *names], *_differs_rows(comparison)], _answers_rows(comparison)
     rows = [cells for row, label in chosen for cells in _metric_rows(row, label, comparison, room)]
     return _aligned([*head, *rows[: max(2, most - len(head) - len(answers))], *answers], width)
+
+
+def _name_with_validity(arm: str, comparison: Comparison) -> str:
+    """The name, marked where a finding takes the verdict from the arm."""
+    is_invalid = any(found.severity == "invalid" and found.arm == arm for found in comparison.findings)
+    return f"{arm} (not valid)" if is_invalid else arm
 
 
 def _chosen(comparison: Comparison) -> Iterator[tuple[ComparisonRow, str]]:
@@ -201,7 +208,11 @@ def _ranking(comparison: Comparison, width: int) -> list[str]:
     head = ["", "set-up", label, *(f"vs {cut_middle(arm, _MOST_HEAD)}" for arm in dict.fromkeys((first, best)))]
     rows = [[*head, "Memory GiB"] if memory else head]
     for place, arm in enumerate(ranked, 1):
-        cells = [str(place), arm, value_cell(row.estimates[arm], row.unit) or "no value"]
+        cells = [
+            str(place),
+            _name_with_validity(arm, comparison),
+            value_cell(row.estimates[arm], row.unit) or "no value",
+        ]
         cells.append("baseline" if arm == first else span_cell(row, first, arm))
         if best != first:
             cells.append("best" if arm == best else span_cell(row, best, arm))
@@ -259,7 +270,7 @@ def _warning_lines(comparison: Comparison) -> Iterator[str]:
         arms = f"all {len(named)} set-ups" if is_all else ", ".join(map(arm_name, named))
         trials = len({(arm, trial) for arm, trial, _ in places if trial is not None})
         message = _SHORT_WARNINGS.get(code) or places[0][2].rstrip(".")
-        where = f" ({trials} of {total} trials)" if trials else ""
+        where = f" ({trials} of {total} trials)" if 0 < trials <= total else ""
         yield f"{f'{arms}: ' if arms else ''}{message}{where}"
     if len(comparison.set_ups) == len(comparison.arms) > 1 and not any(arm.differs for arm in comparison.set_ups):
         yield "nothing differs in force between the set-ups"

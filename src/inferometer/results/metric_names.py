@@ -1,6 +1,7 @@
 """Names of metrics, as users write them: keys, labels and groups."""
 
 import difflib
+import re
 
 from inferometer.analysis.comparison import PRIMARY
 from inferometer.base.errors import RequestWrong
@@ -15,9 +16,15 @@ def known_metric(name: str) -> str:
     known = labels | short | keys
     if name.lower() in known:
         return known[name.lower()]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    near = _same_words(name, list(keys)) or difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise RequestWrong(f"unknown metric {name!r}.{hint} Known: {', '.join(keys)}.")
+
+
+def _same_words(name: str, keys: list[str]) -> list[str]:
+    """The keys that have all words of the name, in any order: `ttft_median` is `median_ttft_ms`."""
+    words = set(re.split(r"[\W_]+", name.lower()))
+    return [key for key in keys if words <= set(key.split("_"))]
 
 
 def constraint_metric(name: str) -> str:

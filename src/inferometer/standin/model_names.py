@@ -19,10 +19,10 @@ SIZES = ("demo", "tiny")
 def resolve(arm: Arm) -> Arm:
     """The arm with `standin:SIZE` and named models replaced by files, for target and draft. Raises RequestWrong for an
     unknown size, and for a named model that is not on this machine."""
-    model = _file(arm.model, "target")
+    model = model_file(arm.model, "target")
     if arm.draft is None:
         return msgspec.structs.replace(arm, model=model)
-    draft = msgspec.structs.replace(arm.draft, model=_file(arm.draft.model, "draft"))
+    draft = msgspec.structs.replace(arm.draft, model=model_file(arm.draft.model, "draft"))
     return msgspec.structs.replace(arm, model=model, draft=draft)
 
 
@@ -38,7 +38,8 @@ def standin_file(size: str, role: Literal["target", "draft"]) -> Path:
     return target if role == "target" else draft
 
 
-def _file(name: str, role: Literal["target", "draft"]) -> str:
+def model_file(name: str, role: Literal["target", "draft"]) -> str:
+    """The path of a stand-in or a named model; any other name as it is. Raises RequestWrong as `resolve` does."""
     if name.lower() in NAMED_MODELS:
         return str(named_model_file(name.lower()))
     return str(standin_file(name.removeprefix(STANDIN), role)) if name.startswith(STANDIN) else name

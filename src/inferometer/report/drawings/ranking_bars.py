@@ -25,14 +25,15 @@ def ranking_bars(row: ComparisonRow, comparison: Comparison, width: float) -> Dr
     ends = [min(ends[1], longest * _ROOM_FOR_ENDS) for ends, _ in spans.values() if ends is not None]
     along = scale(0, max([longest, *ends, 1e-9]) * 1.02, EDGE, width - EDGE)
     parts = bottom_axis(along, top, bottom, row.label, width)
+    first = row.values[comparison.arms[0]]
     for place, arm in enumerate(ranked):
-        parts += _bar(row, arm, comparison, along, top + lane * place, lane)
+        y = top + lane * place
+        parts += _bar(row, arm, comparison, along, y, lane)
+        if first is not None and len(ranked) > 1:  # next to the bar only: above it is the text of the difference
+            parts.append(line(along(first), y + 19, along(first), y + lane - 3, "one"))
         ends, words = spans[arm]
         if ends is not None:
-            parts += interval(along, *ends, top + lane * place + 21 + (lane - 26) / 2, f"{arm}: {words}")
-    first = row.values[comparison.arms[0]]
-    if first is not None and len(ranked) > 1:
-        parts.append(line(along(first), top, along(first), bottom, "one", f"{comparison.arms[0]}, the baseline"))
+            parts += interval(along, *ends, y + 21 + (lane - 26) / 2, f"{arm}: {words}")
     rows = [(arm, *_texts(row, arm, comparison), spans[arm][1]) for arm in ranked]
     summary = "; ".join(f"{arm} {value} {against}".rstrip() for arm, value, against, _ in rows)
     alt = f"{row.label}, the best arm first, with the intervals of the verdicts. {summary}. {MARK_MEANING}"
