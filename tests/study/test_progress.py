@@ -98,6 +98,15 @@ def test_a_trial_is_three_lines():
     assert standing.lines(123.0) == []
 
 
+def test_with_interleaved_requests_the_rate_is_of_the_arm_s_own_turns():
+    """It worked 2 s of the 8 s in which the arms took turns."""
+    standing = Standing([])
+    standing.heard(TrialBegan("a", 1, 1, 2), 0.0)
+    for at_s, tokens in ((2.0, 20), (8.0, 140)):
+        standing.heard(playing(4, at_s, tokens, worked_ns=2 * S), at_s)
+    assert standing.lines(8.0)[-1].strip() == "70.0 tok/s in its turns"
+
+
 def test_now_is_the_last_three_seconds():
     standing = Standing([])
     standing.heard(TrialBegan("a", 1, 1, 1), 0.0)

@@ -154,9 +154,9 @@ class Standing:
         assert self._played is not None
         played, now = self._played, self.now_per_s()
         overall = rate_per_s(max(played.tokens, played.reads), played.elapsed_ns)
-        parts = [
-            f"{rate_shown(now)} tok/s now, {rate_shown(overall)} overall" if now is not None else rate_text(played)
-        ]
+        parts = [f"{rate_shown(now)} tok/s now, {rate_shown(overall)} overall"]
+        if now is None or played.worked_ns:
+            parts = [rate_text(played)]
         return ", ".join([*parts, *_known(played)])
 
     def _outcome(self) -> str:
@@ -202,7 +202,10 @@ def _ended(error: str) -> str:
 
 
 def rate_text(played: RequestsProgress) -> str:
-    """Tokens per second so far: the server's counts of finished requests, or our reads if they are larger."""
+    """Tokens per second so far: the server's counts of finished requests, or our reads if they are larger. With
+    interleaved requests, per second of the arm's own turns."""
+    if played.worked_ns:  # turns that have ended; reads may be of the one that has not
+        return f"{rate_shown(rate_per_s(played.tokens or played.reads, played.worked_ns))} tok/s in its turns"
     rate = rate_per_s(max(played.tokens, played.reads), played.elapsed_ns)
     return f"{rate_shown(rate)} tok/s"
 

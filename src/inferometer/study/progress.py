@@ -48,7 +48,7 @@ class PlanReady(msgspec.Struct, frozen=True):
 class RequestsProgress(msgspec.Struct, frozen=True):
     """How far the plan is, `elapsed_ns` after its start. `tokens`: of the `ended` requests, by the server's count.
     `reads`: of all requests so far, about one per token. `ttft_ns`: the median so far. `memory_bytes`, `power_w`: the
-    last readings. None: unknown."""
+    last readings. None: unknown. `worked_ns`: the arm's own turns so far, with interleaved requests; 0 without any."""
 
     arm: str
     ended: int
@@ -61,6 +61,7 @@ class RequestsProgress(msgspec.Struct, frozen=True):
     ttft_ns: int | None = None
     memory_bytes: float | None = None
     power_w: float | None = None
+    worked_ns: int = 0
 
 
 class FindingRaised(msgspec.Struct, frozen=True):
@@ -149,6 +150,9 @@ class ProgressCounter:
             return ""
         self._failures.add(record.outcome)
         return f"a request failed ({record.outcome}): {record.error}"
+
+    def add_turn(self, length_ns: int) -> None:
+        self._progress = msgspec.structs.replace(self._progress, worked_ns=self._progress.worked_ns + length_ns)
 
     def add_warmup(self, record: RequestRecord) -> None:
         """Leave its reads out of the rate."""
