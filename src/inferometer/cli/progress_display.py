@@ -154,9 +154,10 @@ class Standing:
         assert self._played is not None
         played, now = self._played, self.now_per_s()
         overall = rate_per_s(max(played.tokens, played.reads), played.elapsed_ns)
-        parts = [f"{rate_shown(now)} tok/s now, {rate_shown(overall)} overall"]
         if now is None or played.worked_ns:
             parts = [rate_text(played)]
+        else:
+            parts = [f"{rate_shown(now)} tok/s now, {rate_shown(overall)} overall"]
         return ", ".join([*parts, *_known(played)])
 
     def _outcome(self) -> str:
