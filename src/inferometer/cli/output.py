@@ -165,7 +165,7 @@ def run_shown(run: StudyRun, *, quiet: bool = False) -> list[TrialEnded]:
     findings = _NewFindings()
     run.interrupts.announce = None if quiet else _announce_interrupt
     try:
-        with display(quiet) as show, contextlib.closing(iter(run)) as progress_of_run:
+        with display(quiet, run.spec) as show, contextlib.closing(iter(run)) as progress_of_run:
             for progress in progress_of_run:
                 show(progress)
                 if isinstance(progress, TrialEnded):

@@ -205,6 +205,29 @@ def to_yaml(spec: Spec) -> str:
     return msgspec.yaml.encode(raw, order=None).decode()
 
 
+def to_short_yaml(spec: Spec) -> str:
+    """The spec as a person would write it, without settings that have their default; `parse` reads the same Spec."""
+    return msgspec.yaml.encode(_without_defaults(spec), order=None).decode()
+
+
+def _without_defaults(value: Any) -> Any:
+    """A struct as a mapping of its tag and the fields that differ from their defaults; other values as plain ones."""
+    if isinstance(value, dict):
+        return {key: _without_defaults(entry) for key, entry in cast("dict[str, Any]", value).items()}
+    if not isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
+    config = value.__struct_config__
+    found = {config.tag_field: config.tag} if config.tag_field is not None else {}
+    for field in msgspec.structs.fields(value):
+        entry = getattr(value, field.name)
+        default = field.default if field.default is not msgspec.NODEFAULT else None
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        if field.required or entry != default:
+            found[field.name] = _without_defaults(entry)
+    return found
+
+
 def _with_words(arms: Any, problems: list[str]) -> Any:
     """Arms whose `args` may be one line of text, which is split into words as a shell does."""
     if not isinstance(arms, dict):

@@ -112,10 +112,8 @@ class PlanPlayer:
                 self._counter.tick(event.in_flight, event.reads)
                 self._failure = self._failure or _engine_died(self._session.endpoint)
             case Turn():
-                length_ns = event.end_ns - event.start_ns
-                self._counter.add_turn(length_ns)
-                turn = Sample(event.start_ns, "the load worker", quantities.TURN_NS, float(length_ns))
-                self._recorder.add_samples([turn])
+                length_ns = float(event.end_ns - event.start_ns)
+                self._recorder.add_samples([Sample(event.start_ns, "the load worker", quantities.TURN_NS, length_ns)])
             case WorkerLost():
                 finding = worker_lost_finding(msgspec.structs.replace(event, how=self._recorder.redacted(event.how)))
                 self._recorder.findings.append(finding)
