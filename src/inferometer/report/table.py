@@ -390,6 +390,8 @@ def _design(comparison: Comparison) -> list[str]:
 
 def _advice(found: Difference, effect_percent: float) -> str:
     """What would show a difference of `effect_percent`."""
+    if found.needs == "several starts":
+        return "Restart the engines in each round"
     if found.trials_needed is not None:
         rounds = "rounds" if found.paired else "trials per arm"
         return f"{found.trials_needed} {rounds} would show {effect_percent:g}%"
