@@ -198,6 +198,7 @@ lock:
 	$(LOCK) --group build -c requirements/dev.txt -o requirements/base.txt
 	$(LOCK) --extra ray -c requirements/dev.txt -o requirements/ray.txt
 	$(LOCK) --extra parquet -c requirements/dev.txt -o requirements/parquet.txt
+	$(LOCK) --extra tune -c requirements/dev.txt -o requirements/tune.txt
 	$(LOCK_ONLY) --group fuzz -o requirements/fuzz.txt
 	$(LOCK_ONLY) --group audit -c requirements/dev.txt -o requirements/audit.txt
 # requirements/engines-*.txt and gpu-engines.txt are not resolved here: they name one wheel for each package of one machine.

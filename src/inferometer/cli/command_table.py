@@ -32,6 +32,7 @@ COMMANDS = {
     },
     "Look at results": {
         "check": CommandEntry("check.check", "Check the answers of a stored study, in a sandbox."),
+        "fidelity": CommandEntry("fidelity.fidelity", "Compare the token probabilities of a study's arms."),
         "show": CommandEntry("show.show", "Show what a study or another tool's file contains."),
         "list": CommandEntry("show.list_studies", "List the studies in a folder with their results."),
         "explain": CommandEntry("explain.explain", "Explain a metric: definition, clock, caution."),

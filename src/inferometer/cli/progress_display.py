@@ -13,6 +13,7 @@ from inferometer.cli.standings import WIDTH, Standings, about_text, counts_text,
 from inferometer.core import quantities
 from inferometer.core.spec import Spec
 from inferometer.study.progress import (
+    AskingProbabilities,
     CheckingAnswers,
     EngineReady,
     FindingRaised,
@@ -64,6 +65,8 @@ def sentence(progress: Progress, standings: Standings) -> str:
             return f"  {progress.arm}: " + ", ".join([*parts, *([f"{found} so far"] if found else [])])
         case CheckingAnswers(done, total):
             return f"checking answers: {done} of {total}"
+        case AskingProbabilities(arm, done, total):
+            return f"fidelity: {arm}, {done} of {total} prompts"
         case FindingRaised(text):
             return f"  ! {text}"
         case TrialEnded(arm, number, error):

@@ -10,6 +10,7 @@ from inferometer.core.spec import Spec
 from inferometer.report.short_cells import cut_middle, rounded_percent
 from inferometer.report.terminal import cells_wide
 from inferometer.study.progress import (
+    AskingProbabilities,
     CheckingAnswers,
     EngineReady,
     FindingRaised,
@@ -122,6 +123,8 @@ class Standings:
         match progress:
             case CheckingAnswers(done, total):
                 self._between = f"checking answers: {done} of {total}"
+            case AskingProbabilities(arm, done, total):
+                self._between = f"fidelity: {arm}, {done} of {total} prompts"
             case Settling(why):
                 self._between = f"settling: {why}"
             case PlanReady(_, notes):

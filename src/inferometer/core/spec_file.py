@@ -12,6 +12,7 @@ import msgspec
 from inferometer.base.errors import RequestWrong, SpecInvalid
 from inferometer.base.text import sanitize
 from inferometer.core.arm_sets import matrix_arms
+from inferometer.core.search_settings import Search
 from inferometer.core.spec import Spec
 from inferometer.core.spec_checks import StudyRules, checked
 from inferometer.core.workload_settings import Builtin, KeptWorkload, WorkloadSettings
@@ -26,6 +27,19 @@ MOST_DEPTH = 32
 """Limits of a study file: a larger one was made to exhaust the program that reads it."""
 
 
+def parse_search(text: str, source: str, rules: StudyRules | None = None) -> tuple[Spec, Search]:
+    """A study with a section `search:`, for `inferometer tune`. Raises SpecInvalid as `parse`."""
+    raw = _loaded(text, source)
+    entries = cast("dict[str, Any]", raw) if isinstance(raw, dict) else {}
+    section = entries.pop("search", None)
+    if not isinstance(section, dict):
+        raise SpecInvalid(source, ["search: is missing; it names the parameters to vary, such as\n"
+                                   "      search: {parameters: {threads: {int: [1, 8]}}}"])  # fmt: skip
+    if problems := _struct_problems(cast("dict[str, Any]", section), Search, "search"):
+        raise SpecInvalid(source, [sanitize(problem) for problem in problems])
+    return _parsed(entries, source, rules), msgspec.convert(section, Search)
+
+
 def parse(text: str, source: str, rules: StudyRules | None = None) -> Spec:
     """A Spec from YAML. Raises SpecInvalid with every problem at once, each with its place in the file and the nearest
     valid name.
@@ -33,7 +47,10 @@ def parse(text: str, source: str, rules: StudyRules | None = None) -> Spec:
     `rules`: None for a stored study whose results are read. Its engines and workloads need not be installed then, and
     settings of a workload other than the default are kept as they are.
     """
-    raw = _loaded(text, source)
+    return _parsed(_loaded(text, source), source, rules)
+
+
+def _parsed(raw: Any, source: str, rules: StudyRules | None) -> Spec:
     if not isinstance(raw, dict):
         raise SpecInvalid(source, ["it must be a mapping with `arms:`; see the example in README"])
     raw = dict(cast("dict[str, Any]", raw))  # any content, checked below
@@ -42,6 +59,8 @@ def parse(text: str, source: str, rules: StudyRules | None = None) -> Spec:
         raw["arms"] = _with_bases(_with_words(raw["arms"], problems), problems)
         raw["arms"] = _with_matrix(raw["arms"], raw.pop("matrix", None), raw.pop("exclude", None), problems)
     workload = _workload(raw.pop("workload"), rules, problems) if "workload" in raw else Builtin()
+    if raw.pop("search", None) is not None:
+        problems.append(f"search: belongs to another command: inferometer tune {source}")
     problems += _problems(raw, Spec, "")
     if rules is not None:
         problems += _unknown_engines(raw.get("arms"), rules.engine_names)

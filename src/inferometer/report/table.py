@@ -6,6 +6,7 @@ import msgspec
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference, Estimate
 from inferometer.analysis.decision import decisions, quality_lines, worse_text
+from inferometer.analysis.fidelity import fidelity_lines
 from inferometer.base.units import COUNT_UNITS, interval_texts, percent_text, uncertain_text, value_text
 from inferometer.metrics.rows import GROUPS
 
@@ -50,7 +51,7 @@ class Table(msgspec.Struct, frozen=True):
 
 class Commentary(msgspec.Struct, frozen=True):
     """The lines around the table: `invalid` and `headlines` above it; below it `design` (the smallest difference that
-    the study can detect), `speculation`, `answers` (which are right), `warnings` and `notes`."""
+    the study can detect), `speculation`, `answers` (right answers, fidelity), `warnings` and `notes`."""
 
     invalid: tuple[str, ...]
     headlines: tuple[str, ...]
@@ -115,7 +116,7 @@ def commentary(comparison: Comparison) -> Commentary:
         headlines=(*decisions(comparison), *_headlines(comparison)),
         design=tuple(_design(comparison)),
         speculation=tuple(_speculation(comparison)),
-        answers=tuple(quality_lines(comparison)),
+        answers=(*quality_lines(comparison), *fidelity_lines(comparison.fidelity)),
         warnings=tuple(comparison.finding_texts("warning")),
         notes=tuple(notes),
     )

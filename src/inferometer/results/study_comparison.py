@@ -10,6 +10,7 @@ import msgspec
 from inferometer.analysis.arm_quality import quality_differences
 from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import EFFECT_PERCENT, EQUIVALENCE_PERCENT, PRIMARY, Comparison, Prompts
+from inferometer.analysis.fidelity import fidelity_differences
 from inferometer.analysis.pairing import Pair, Place, pairs_by_name, pairs_from_arguments
 from inferometer.analysis.set_ups import StudyExtent, arm_set_ups
 from inferometer.analysis.validity import ArmTrials, findings
@@ -105,7 +106,9 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         starts_sd_percent=request.starts_sd_percent,
     )
     margin = studies[0].spec.quality.margin if studies else Quality().margin
-    quality = quality_differences(measured, paired.names or list(combinations(comparison.arms, 2)), margin)
+    pairs = paired.names or list(combinations(comparison.arms, 2))
+    quality = quality_differences(measured, pairs, margin)
+    fidelity = fidelity_differences({arm.name: arm.continuations for arm in measured}, pairs)
     workload_notes = dict.fromkeys(note for study in studies for note in study.notes)
     notes = (
         *comparison.notes,
@@ -122,6 +125,7 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         notes=notes,
         stopped=stopped,
         quality=quality,
+        fidelity=fidelity,
         set_ups=arm_set_ups([arm for arm in measured if arm.name in comparison.arms]),
         extent=_extent(studies[0]) if len(studies) == 1 else None,
     )

@@ -78,6 +78,14 @@ class CheckingAnswers(msgspec.Struct, frozen=True):
     total: int
 
 
+class AskingProbabilities(msgspec.Struct, frozen=True):
+    """In the fidelity pass: `done` of `total` prompts were sent to the arm."""
+
+    arm: str
+    done: int
+    total: int
+
+
 class TrialEnded(msgspec.Struct, frozen=True):
     """`error` is "" where the trial succeeded. `again`: the trial failed and runs once more."""
 
@@ -118,6 +126,7 @@ Progress = (
     | StoppingRuleChecked
     | OrderChosen
     | CheckingAnswers
+    | AskingProbabilities
 )
 
 
