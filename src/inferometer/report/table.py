@@ -266,7 +266,7 @@ def _combined_cell(found: Difference, row: ComparisonRow) -> str:
     """The difference and a short verdict; on a second line the interval, if it is more than a point."""
     percent, interval = _difference(found)
     if found.low_percent == found.high_percent:
-        return f"{percent} {_verdict(found, row, short=True)}" if _direction(found, row) else percent
+        return f"{percent} {_verdict(found, row, short=True)}" if _direction(found, row) or found.needs else percent
     return f"{percent} {_verdict(found, row, short=True)}".rstrip() + f"\n{interval}"
 
 
