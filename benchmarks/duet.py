@@ -11,6 +11,7 @@ often a scripted server that is 3% slower is found.
 
 import argparse
 import contextlib
+import math
 import os
 import random
 import statistics
@@ -26,6 +27,7 @@ import msgspec
 
 from inferometer.core.schedule import Closed
 from inferometer.core.spec import Arm, Order, Spec
+from inferometer.results.read import read_study
 from inferometer.results.study_comparison import comparison_of
 from inferometer.study.loop import run_study
 from inferometer.testing.scripted_server import (
@@ -38,6 +40,7 @@ from inferometer.testing.scripted_server import (
 from inferometer.workloads.prompt_list import PromptList
 
 SLOWER = 1.03
+FIRST_S = 0.05
 GAP_S = 0.01
 SCRIPTED_TOKENS = 40
 """Output tokens of the scripted server's requests."""
@@ -54,18 +57,20 @@ SHOWN = ("faster", "slower")
 
 NEIGHBOUR = """
 import random, sys, time
-rng = random.Random(int(sys.argv[1]))
+rng, longest_s = random.Random(int(sys.argv[1])), float(sys.argv[2])
 while True:
-    until = time.monotonic() + rng.uniform(1, 20)
+    until = time.monotonic() + rng.uniform(longest_s / 20, longest_s)
     while time.monotonic() < until:
         pass
-    time.sleep(rng.uniform(1, 20))
+    time.sleep(rng.uniform(longest_s / 20, longest_s))
 """
 
 
 class Outcome(msgspec.Struct, frozen=True):
     """What one study of a kind showed about output token throughput. `verdict`: for these starts, if the study has one
-    start per arm. `half_percent`: half the width of the interval, None without one. `findings`: codes of warnings."""
+    start per arm. `half_percent`: half the width of the interval, None without one. `findings`: codes of warnings.
+    `rounds_sd_percent`: of the logarithm of the ratio of both arms' times, from round to round. `pairs_sd_percent`:
+    from prompt to prompt within a round, by the middle 68%: what the machine changes between two requests in turn."""
 
     kind: str
     seed: int
@@ -74,6 +79,8 @@ class Outcome(msgspec.Struct, frozen=True):
     half_percent: float | None
     took_s: float
     findings: tuple[str, ...] = ()
+    rounds_sd_percent: float | None = None
+    pairs_sd_percent: float | None = None
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -87,10 +94,10 @@ class Part(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def neighbours(count: int, seed: int) -> Iterator[None]:
-    """Processes that are busy for 1 to 20 s, and then rest for as long; on the cores of this process."""
+def neighbours(count: int, seed: int, longest_s: float) -> Iterator[None]:
+    """Processes that are busy for up to `longest_s`, and then rest for as long; on the cores of this process."""
     command = [sys.executable, "-c", NEIGHBOUR]
-    running = [subprocess.Popen([*command, str(100 * seed + place)]) for place in range(count)]
+    running = [subprocess.Popen([*command, str(100 * seed + place), str(longest_s)]) for place in range(count)]
     try:
         yield
     finally:
@@ -101,14 +108,14 @@ def neighbours(count: int, seed: int) -> Iterator[None]:
 
 def serve(gap_s: float) -> None:
     """A scripted server until standard input closes; its address is the first line of the output."""
-    plain = inference_server(SCRIPTED_TOKENS, 0.0, gap_s)
+    plain = inference_server(SCRIPTED_TOKENS, FIRST_S * gap_s / GAP_S, gap_s)
 
     def answer(request: Received) -> Iterable[Step]:
         if not request.body.get("stream"):
             return plain(request)
         own = zlib.crc32(str(request.body.get("messages")).encode())  # each prompt has its own answer
         wanted = min(int(request.body.get("max_tokens") or SCRIPTED_TOKENS), SCRIPTED_TOKENS)
-        return chat_stream([f" w{own}-{place}" for place in range(wanted)], 0.0, gap_s)
+        return chat_stream([f" w{own}-{place}" for place in range(wanted)], FIRST_S * gap_s / GAP_S, gap_s)
 
     with ScriptedServer(answer) as server:
         print(server.url, flush=True)
@@ -167,6 +174,7 @@ def outcome(kind: str, spec: Spec) -> Outcome:
             pass
         took_s = time.monotonic() - began_s
         comparison = comparison_of([made], "inferometer")
+        rounds_sd, pairs_sd = deviations(made)
     row = comparison.primary_row
     codes = {f"{one.severity}: {one.code}" for one in comparison.findings if one.severity != "note"}
     if row is None:
@@ -175,7 +183,29 @@ def outcome(kind: str, spec: Spec) -> Outcome:
     low, high = found.low_percent, found.high_percent
     half = None if low is None or high is None else (high - low) / 2
     verdict = found.starts_verdict or found.verdict
-    return Outcome(kind, spec.seed, verdict, found.percent, half, took_s, tuple(sorted(codes)))
+    findings = tuple(sorted(codes))
+    return Outcome(kind, spec.seed, verdict, found.percent, half, took_s, findings, rounds_sd, pairs_sd)
+
+
+def deviations(folder: Path) -> tuple[float | None, float | None]:
+    """`rounds_sd_percent` and `pairs_sd_percent` of an Outcome."""
+    times: dict[tuple[str, int], dict[str, int]] = {}
+    for trial in read_study(folder).trials:
+        records = [record for record in trial.records if record.measured and record.ok and record.sent_ns is not None]
+        times[trial.arm, trial.number] = {one.request_id: one.done_ns - (one.sent_ns or 0) for one in records}
+    rounds: list[float] = []
+    pairs: list[float] = []
+    for number in sorted({number for _, number in times}):
+        a, b = times.get(("a", number), {}), times.get(("b", number), {})
+        both = [prompt for prompt in a if prompt in b]
+        if len(both) > 1:
+            ratios = [math.log(b[prompt] / a[prompt]) for prompt in both]
+            rounds.append(math.log(sum(b[prompt] for prompt in both) / sum(a[prompt] for prompt in both)))
+            pairs += [one - statistics.median(ratios) for one in ratios]
+    if len(rounds) < 2:
+        return None, None
+    percentiles = statistics.quantiles(pairs, n=100)
+    return 100 * statistics.stdev(rounds), 50 * (percentiles[83] - percentiles[15])
 
 
 # --- many studies ---------------------------------------------------------------------------------
@@ -184,10 +214,13 @@ def outcome(kind: str, spec: Spec) -> Outcome:
 def run(asked: argparse.Namespace) -> Part:
     """The studies that were asked for, kind by kind in turn, so that all kinds meet the same machine. Stops in time."""
     kinds = [asked.only] if asked.only else KINDS
-    settings = f"{asked.rounds} rounds of {asked.prompts} prompts of {asked.tokens} tokens"
+    settings = (
+        f"{asked.rounds} rounds of {asked.prompts} prompts of {asked.tokens} tokens; "
+        f"{asked.neighbours} neighbour(s), busy and at rest for up to {asked.burst_s:g} s"
+    )
     done: list[Outcome] = []
     began_s = time.monotonic()
-    with neighbours(asked.neighbours, asked.seed):
+    with neighbours(asked.neighbours, asked.seed, asked.burst_s):
         for number in range(asked.studies):
             for kind in kinds:
                 longest_s = max((one.took_s for one in done), default=0.0)
@@ -215,8 +248,9 @@ def write(path: Path, part: Part) -> None:
 def table(parts: Sequence[Part]) -> Iterator[str]:
     """The results of all parts in a Markdown table."""
     yield from (f"{settings}\n" for settings in sorted({part.settings for part in parts}))
-    yield "| kind | studies | a difference shown | no verdict | median half-width | SD of the difference | s a study |"
-    yield "|:---|---:|---:|---:|---:|---:|---:|"
+    head = ("kind", "studies", "a difference shown", "no verdict", "median half-width", "SD of the difference")
+    yield f"| {' | '.join((*head, 'SD of rounds', 'SD of pairs', 's a study'))} |"
+    yield "|:---|---:|---:|---:|---:|---:|---:|---:|---:|"
     for kind in KINDS:
         found = [one for part in parts for one in part.outcomes if one.kind == kind]
         if found:
@@ -234,11 +268,18 @@ def row_of(kind: str, found: Sequence[Outcome]) -> str:
         str(len(found)),
         str(sum(one.verdict == "slower" if kind == "slow" else one.verdict in SHOWN for one in found)),
         str(len(found) - len(halves)),
-        f"{statistics.median(halves):.2f}%" if halves else "-",
+        median_text(halves),
         f"{statistics.stdev(percents):.2f}%" if len(percents) > 1 else "-",
+        median_text(one.rounds_sd_percent for one in found),
+        median_text(one.pairs_sd_percent for one in found),
         f"{statistics.median(one.took_s for one in found):.0f}",
     )
     return f"| {' | '.join(cells)} |"
+
+
+def median_text(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{statistics.median(known):.2f}%" if known else "-"
 
 
 def arguments() -> argparse.Namespace:
@@ -251,6 +292,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=20, help="most output tokens of a request")
     parser.add_argument("--neighbours", type=int, default=1)
+    parser.add_argument("--burst-s", type=float, default=20.0, help="most time that a neighbour is busy, or at rest")
     parser.add_argument("--cores", help="for everything that this process starts, for example 0,1")
     parser.add_argument("--seconds", type=float, help="start no study that would end later")
     parser.add_argument("--out", type=Path, help="a JSON file for --merge")

@@ -16,7 +16,8 @@ WORK=${WORK:-/tmp/inferometer-duet}
 OUT=${OUT:-$WORK/out}
 PYTHON=${PYTHON:-python3}
 FIRST_CORE=${FIRST_CORE:-0}
-PROCESSES=${PROCESSES:-$(($(nproc) / 2))}
+APART=${APART:-1}                # 2: each process gets every second core, so that no two threads share a physical core
+PROCESSES=${PROCESSES:-$(($(nproc) / 2 / ${APART:-1}))}
 STUDIES=${STUDIES:-40}           # of each kind, in all
 SECONDS_ALL=${SECONDS_ALL:-570}  # of `run`; no study begins that would end later
 PIECE_MB=${PIECE_MB:-37}
@@ -42,14 +43,15 @@ unpack() {
 }
 
 run() {
-    local began=$SECONDS part each
+    local began=$SECONDS part each core
     each=$(((STUDIES + PROCESSES - 1) / PROCESSES))
     export PYTHONPATH="$REPO/src${SITE:+:$SITE}" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
     mkdir -p "$OUT"
     local running=()
     for part in $(seq 0 $((PROCESSES - 1))); do
+        core=$((FIRST_CORE + 2 * APART * part))
         setsid "$PYTHON" "$REPO/benchmarks/duet.py" --model "$MODEL" --studies "$each" --seed $((part + 1)) \
-            --cores $((FIRST_CORE + 2 * part)),$((FIRST_CORE + 2 * part + 1)) --seconds $((SECONDS_ALL - 25)) --out "$OUT/part-$part.json" ${ARGS:-} \
+            --cores "$core,$((core + APART))" --seconds $((SECONDS_ALL - 25)) --out "$OUT/part-$part.json" ${ARGS:-} \
             >"$OUT/part-$part.log" 2>&1 &
         running+=($!)
     done

@@ -69,7 +69,10 @@ def test_a_stated_variation_of_starts_gives_one_start_per_arm_a_general_verdict(
     both = summaries(simulated(machine, equal, np.random.default_rng(1)))
     rows = {row.metric: row.differences[0] for row in compare(both, starts_sd_percent=sd).rows if any(row.n.values())}
     assert rows["output_throughput"].verdict != "unknown"
-    assert rows["mean_tpot_ms"].needs == "several starts"  # the variation was stated for the throughput
+    assert rows["mean_tpot_ms"].verdict == "unknown"  # the variation was stated for the throughput
+    assert (rows["output_throughput"].needs, rows["mean_tpot_ms"].needs) == ("", "several starts")
+    unclear = compare(both, starts_sd_percent=3.0).primary_row.differences[0]
+    assert (unclear.needs, unclear.trials_needed) == ("several starts", None)  # 3% · √2 · (1.96 + 0.84) is 12%
 
 
 def test_a_stated_variation_widens_only_the_intervals_of_arms_with_one_start():

@@ -105,10 +105,11 @@ def test_prompts_like_these_are_never_known_better_than_these_prompts(trial, pro
 
 def test_prompts_that_bear_on_the_arms_unequally_are_a_part_that_no_trial_removes():
     """Replicates that are the same in every trial are all the prompts'; those that differ are noise of the trials."""
-    shared = RNG.normal(0, 0.1, 999)
+    rng = np.random.default_rng(5)
+    shared = rng.normal(0, 0.1, 999)
     alike = statistics.variance_components([0.0, 0.0, 0.0], [shared] * 3, prompts=50)
     assert alike.prompts.variance == pytest.approx(0.01 * 50 / 49, rel=0.1)
-    apart = statistics.variance_components([0.0, 0.0, 0.0], [RNG.normal(0, 0.1, 999) for _ in range(3)], prompts=50)
+    apart = statistics.variance_components([0.0, 0.0, 0.0], [rng.normal(0, 0.1, 999) for _ in range(3)], prompts=50)
     assert apart.prompts.variance < 0.002
 
 
@@ -188,9 +189,19 @@ def test_holms_correction_multiplies_the_smallest_by_the_number_of_tests():
 
 def test_a_limit_set_by_the_prompts_is_stated_as_a_number_of_prompts():
     found = spread(0.01**2, 0.02**2)
-    # 31 · 0.02² · ((1.95996 + 0.84162) / 0.05)² = 38.93
-    assert statistics.prompts_needed(found, 31, 0.05) == 39
+    # 0.02 · √(31 ÷ 41) · (2.0211 + 0.8507) = 0.0499; with 40 prompts 0.0506
+    assert statistics.prompts_needed(found, 31, 0.05) == 41
     assert statistics.prompts_needed(spread(0.01**2, None), 31, 0.05) is None
+
+
+@given(st.integers(2, 60), st.floats(0.001, 0.2), st.floats(0.005, 0.5))
+def test_where_no_number_of_rounds_suffices_more_prompts_are_needed_than_there_are(prompts, of_prompts, effect):
+    found = statistics.VarianceComponents(
+        0.0, 3, 0.01**2 / 3, 2, statistics.PromptsVariance(of_prompts**2, 0.0, prompts - 1, 2 * (prompts - 1))
+    )
+    needed = statistics.prompts_needed(found, prompts, effect)
+    if statistics.trials_needed(found, effect) is None and needed is not None:
+        assert needed > prompts
 
 
 def test_the_correction_is_benjaminis_and_hochbergs():

@@ -66,13 +66,13 @@ class Difference(msgspec.Struct, frozen=True):
     `ratio`: geometric mean of the paired trials' ratios (of the means if the trials are not pairs or contain zeros).
     `percent`: the ratio as a difference. `these_prompts` and `prompts_like_these`: the intervals that answer the two
     questions of Prompts. `low_percent` to `adjusted_p` repeat the one that the comparison shows, with `basis` and
-    `reason` as in Estimate. `needs`: what an unknown verdict needs, for example "368 requests". `starts_verdict`: if
-    all trials of an arm ran in one start of its engine, the verdict that holds for these starts only. `same_as`: the
-    row that states the same fact, such as the throughput for the duration if the tokens are equal; both rows have one
-    verdict. `detectable_percent`: the smallest difference that this design detects with 80% power. `trials_needed`:
-    trials per arm that detect a difference of the comparison's `effect_percent`; None if no number of trials does, or
-    if unknown. `prompts_needed`: prompts that detect it, if more trials cannot. `prompts_percent`: the half-width that
-    is due to the prompts alone.
+    `reason` as in Estimate. `needs`: what an unknown verdict needs, for example "368 requests"; or "several starts", if
+    those of this study cannot show the comparison's `effect_percent`. `starts_verdict`: if all trials of an arm ran in
+    one start of its engine, the verdict that holds for these starts only. `same_as`: the row that states the same fact,
+    such as the throughput for the duration if the tokens are equal; both rows have one verdict. `detectable_percent`:
+    the smallest difference that this design detects with 80% power. `trials_needed`: trials per arm that detect a
+    difference of the comparison's `effect_percent`; None if no number of trials does, or if unknown. `prompts_needed`:
+    prompts that detect it, if more trials cannot. `prompts_percent`: the half-width that is due to the prompts alone.
     """
 
     arm: str

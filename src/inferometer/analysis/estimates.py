@@ -19,6 +19,7 @@ from inferometer.metrics.summary import TrialSummary
 
 _ONE_TRIAL = "one trial per arm does not show how much trials vary"
 _SECOND_TRIAL = "2 trials"
+SEVERAL_STARTS = "several starts"
 
 
 def estimate(metric: Metric, trials: Sequence[TrialSummary], *, sequential: bool) -> Estimate:
@@ -176,11 +177,14 @@ def with_design(found: Evidence, prompts: Prompts, effect_percent: float, confid
     alone = statistics.half_width(msgspec.structs.replace(components, trials_variance=None))
     effect = found.scale.size(effect_percent)
     needed = statistics.trials_needed(components, effect, confidence)
+    of_starts = msgspec.structs.replace(components, trials_variance=0.0, prompts=None)
+    is_too_few_starts = bool(components.starts_variance) and not statistics.trials_needed(of_starts, effect, confidence)
     return msgspec.structs.replace(
         found.difference,
         detectable_percent=None if detectable is None else found.scale.size_percent(detectable),
         trials_needed=needed,
-        prompts_needed=None if needed else statistics.prompts_needed(components, found.prompts, effect),
+        prompts_needed=None if needed else statistics.prompts_needed(components, found.prompts, effect, confidence),
+        needs=SEVERAL_STARTS if is_too_few_starts else found.difference.needs,
         prompts_percent=None if alone is None else found.scale.size_percent(alone),
     )
 

@@ -10,7 +10,7 @@ import msgspec
 
 from inferometer.analysis.column_definitions import definition_notes
 from inferometer.analysis.comparison import ComparisonRow, Difference, Interval, Prompts, Verdict
-from inferometer.analysis.estimates import Evidence, with_design
+from inferometer.analysis.estimates import SEVERAL_STARTS, Evidence, with_design
 from inferometer.core.record import Finding
 from inferometer.metrics import statistics
 from inferometer.metrics.row_inputs import inputs_of
@@ -238,7 +238,7 @@ def _decided(
     if not withheld and one_start and of_starts is not None and found.verdict:
         of_these = _verdict(metric, of_starts, rules.equivalence_percent)
         withheld = _one_start_reason(one_start, of_these)
-        found = msgspec.structs.replace(found, needs="several starts", starts_verdict=of_these)
+        found = msgspec.structs.replace(found, needs=SEVERAL_STARTS, starts_verdict=of_these)
     worded: dict[Prompts, Interval | None] = {}
     for question, interval in intervals.items():
         if interval is not None:

@@ -45,7 +45,8 @@ MAX_GROUPS = 400
 MAX_RANKS = 2048
 """Quantiles of resampled values are exact up to this many values; beyond, they are exact to one in 2048 ranks."""
 MAX_TRIALS = 1000
-"""`trials_needed` does not search beyond this number."""
+MAX_PROMPTS = 1_000_000
+"""`trials_needed` and `prompts_needed` do not search beyond these numbers."""
 _SEED = 20160525
 
 # --- resampling of prompts ------------------------------------------------------------------------
@@ -361,13 +362,22 @@ def trials_needed(found: VarianceComponents, effect: float, confidence: float = 
     return _smallest(2, MAX_TRIALS, detects)
 
 
-def prompts_needed(found: VarianceComponents, prompts: int, effect: float) -> int | None:
-    """Number of prompts with which enough trials detect `effect` with a power of 80%, if `prompts` prompts gave these
-    components; None if the prompts' component is unknown."""
-    if found.prompts is None:
+def prompts_needed(
+    found: VarianceComponents, prompts: int, effect: float, confidence: float = CONFIDENCE
+) -> int | None:
+    """Number of prompts with which `MAX_TRIALS` trials detect `effect` with a power of 80%, if `prompts` prompts gave
+    these components. None if `MAX_PROMPTS` do not, or if a component is unknown."""
+    if found.prompts is None or found.trials_variance is None:
         return None
-    quantiles = float(special.ndtri((1 + CONFIDENCE) / 2) + special.ndtri(POWER))
-    return math.ceil(prompts * found.prompts.variance * (quantiles / effect) ** 2)
+    many = _with_trials(found, found.trials_variance, MAX_TRIALS)
+    of_one = found.prompts.variance * prompts
+
+    def detects(count: int) -> bool:
+        of_prompts = PromptsVariance(of_one / count, 0.0, count - 1, 1)
+        reached = detectable_difference(msgspec.structs.replace(many, prompts=of_prompts), confidence=confidence)
+        return reached is not None and reached <= effect
+
+    return _smallest(2, MAX_PROMPTS, detects) if detects(MAX_PROMPTS) else None
 
 
 def _smallest(low: int, high: int, holds: Callable[[int], bool]) -> int:

@@ -266,7 +266,7 @@ def _combined_cell(found: Difference, row: ComparisonRow) -> str:
     """The difference and a short verdict; on a second line the interval, if it is more than a point."""
     percent, interval = _difference(found)
     if found.low_percent == found.high_percent:
-        return f"{percent} {_verdict(found, row, short=True)}" if _direction(found, row) else percent
+        return f"{percent} {_verdict(found, row, short=True)}" if _direction(found, row) or found.needs else percent
     return f"{percent} {_verdict(found, row, short=True)}".rstrip() + f"\n{interval}"
 
 
@@ -391,6 +391,8 @@ def _design(comparison: Comparison) -> list[str]:
 
 def _advice(found: Difference, effect_percent: float) -> str:
     """What would show a difference of `effect_percent`."""
+    if found.needs == "several starts":
+        return "Restart the engines in each round"
     if found.trials_needed is not None:
         rounds = "rounds" if found.paired else "trials per arm"
         return f"{found.trials_needed} {rounds} would show {effect_percent:g}%"
