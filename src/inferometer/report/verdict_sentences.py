@@ -39,19 +39,27 @@ def verdict_sentences(comparison: Comparison) -> list[str]:
     decided = sorted((one for one in found if one.verdict in DECIDED), key=lambda one: -abs(math.log(one.ratio or 1)))
     sentences = decisions(comparison) + [_decided_sentence(one, row, comparison) for one in decided]
     sentences += _open_sentences(found, comparison)
+    sentences += _memory_sentences([one for one in found if one.verdict not in DECIDED], comparison)
     return sentences or [f"No verdict on {metric_in_sentence(row)}."]
 
 
 def _invalid_sentences(comparison: Comparison) -> list[str]:
-    """The first invalid finding, and the verdicts of the set-ups that no invalid finding is about; empty if there is
-    none."""
+    """The first invalid finding, and the verdicts that remain; empty if there is none."""
     if not comparison.invalid:
         return []
     texts = comparison.finding_texts("invalid")
     more = [f"({len(texts) - 1} more: --why)"] if len(texts) > 1 else []
+    return [f"NOT VALID: {texts[0]}", *more, *remaining_verdicts(comparison)]
+
+
+def remaining_verdicts(comparison: Comparison) -> list[str]:
+    """Of a comparison with invalid findings: the verdicts of the set-ups that no such finding is about."""
     row = comparison.primary_row
-    decided = [] if row is None else [one for one in against_first(row, comparison) if one.verdict in DECIDED]
-    return [f"NOT VALID: {texts[0]}", *more, *(_decided_sentence(one, row, comparison) for one in decided if row)]
+    if row is None:
+        return []
+    found = against_first(row, comparison)
+    decided = [_decided_sentence(one, row, comparison) for one in found if one.verdict in DECIDED]
+    return [*decided, *_open_sentences([one for one in found if one.verdict in ("same", "inconclusive")], comparison)]
 
 
 def _value_sentence(row: ComparisonRow, arm: str) -> str:
@@ -110,9 +118,11 @@ def _ranking_sentences(row: ComparisonRow, comparison: Comparison) -> Iterator[s
     close = [one for one in rivals if one is not None and one.verdict in ("same", "inconclusive")]
     if close:
         yield f"Not shown to be worse than {arm_name(best)}: {_names(close)}."
-    better = sum(one.verdict in DECIDED and _is_better(one, row) for one in found)
-    worse = sum(one.verdict in DECIDED for one in found) - better
-    yield f"Against {arm_name(first)}: {better} better, {worse} worse, {len(found) - better - worse} not decided."
+    shown = [one for one in found if one.verdict in DECIDED or one.starts_verdict in DECIDED]
+    better = sum(_is_better(one, row) for one in shown)
+    only = ", for these starts only" if any(one.starts_verdict for one in found) else ""
+    counts = f"{better} better, {len(shown) - better} worse, {len(found) - len(shown)} not decided"
+    yield f"Against {arm_name(first)}{only}: {counts}."
 
 
 def _is_better(found: Difference, row: ComparisonRow) -> bool:
@@ -140,6 +150,14 @@ def _size_and_interval(found: Difference) -> tuple[str, str]:
     digits = 0 if high - low >= 2 else 1
     percent = f"{abs(found.percent):.{digits}f}%"
     return percent, f"{found.confidence_percent or 95:.3g}% CI {not_zero(low, digits)}–{high:.{digits}f}%"
+
+
+def _memory_sentences(found: Sequence[Difference], comparison: Comparison) -> Iterator[str]:
+    """What set-ups without a verdict on the metric save or cost in memory: it may decide for them."""
+    for one in found:
+        clause = _memory_clause(one, comparison)
+        if clause:
+            yield f"{arm_name(one.arm)}{clause.removeprefix(' and')}."
 
 
 def _memory_clause(found: Difference, comparison: Comparison) -> str:
