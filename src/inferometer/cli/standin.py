@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inferometer.base.errors import RequestWrong
-from inferometer.core.named_models import SMOLLM2
 
 if TYPE_CHECKING:
     from inferometer.standin.shapes import StandinShape
@@ -38,7 +37,7 @@ def standin(
         str | None,
         typer.Option(
             help="Network inside, which makes the text: smollm2-135m, code (a small code model), or a GGUF file of a "
-            "Llama with a tied output. Default: smollm2-135m for a target alone, if it is here and fits.",
+            "Llama with a tied output. Default: code.",
             show_default=False,
         ),
     ] = None,
@@ -111,8 +110,6 @@ def _make(
         raise RequestWrong(f"--output and --draft-output are both {target.path}. Name two different files.")
     made: list[tuple[_Wanted, Small]] = []
     if target:
-        if network is None and draft is None and _says_what_smollm2_says(target):
-            network = SMOLLM2.name
         made.append((target, network_inside(network or "code", "target")))
     if draft:
         made.append((draft, network_inside(draft_network or "code", "draft")))
@@ -130,15 +127,3 @@ def _make(
             f"{wanted.path}: stand-in for {wanted.like}, {wanted.quantisation}, {size}, "
             f"{wanted.shape.parameters / 1e9:.2f} B parameters"
         )
-
-
-def _says_what_smollm2_says(wanted: _Wanted) -> bool:
-    """Whether SmolLM2 is on this machine, and its text survives in a file of this shape and quantisation."""
-    from inferometer.standin.lossless import is_possible
-    from inferometer.standin.named_model_files import named_model_path
-    from inferometer.standin.trained_weights import network_inside
-
-    if not named_model_path(SMOLLM2).is_file():
-        print(f"With the text of SmolLM2 instead of a small code model's: inferometer models get {SMOLLM2.name}")
-        return False
-    return is_possible(network_inside(SMOLLM2.name, "target"), wanted.shape, wanted.quantisation)
