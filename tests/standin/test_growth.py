@@ -1,6 +1,8 @@
 import msgspec
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize, quantize
 
 from inferometer.base.errors import RequestWrong
 from inferometer.standin.pairs import write_trained
@@ -88,6 +90,34 @@ def test_the_engine_takes_a_pair_of_grown_networks(small, original, engine_token
     write_trained(tmp_path / "draft.gguf", draft, "Q8_0", small, like="a test")
     said = engine_tokens(tmp_path / "target.gguf", TEXT, 24, tmp_path / "draft.gguf")
     assert said == original.greedy(TEXT, 24)
+
+
+def in_few_bits(small):
+    """The small network with matrices of Q4_1 and an embedding of Q8_0, and heads of 32."""
+
+    def rounded(name, values):
+        kind = GGMLQuantizationType.Q8_0 if name == "token_embd.weight" else GGMLQuantizationType.Q4_1
+        return values if values.ndim == 1 else dequantize(quantize(values, kind), kind)
+
+    tensors = {name: rounded(name, values) for name, values in small.tensors.items()}
+    for i in range(small.shape.layers):
+        for part in ("attn_k", "attn_v"):
+            tensors[f"blk.{i}.{part}.weight"] = np.repeat(tensors[f"blk.{i}.{part}.weight"], 2, axis=0)
+    shape = msgspec.structs.replace(small.shape, heads=2, kv_heads=1, head_dim=32)
+    return msgspec.structs.replace(small, shape=shape, tensors=tensors, is_quantised=True)
+
+
+def test_q4_k_m_loses_nothing_of_a_network_of_few_bits_if_there_is_room(small, network, engine_tokens, tmp_path):
+    few = in_few_bits(small)
+    itself = StandinShape(layers=2, hidden=64, ffn=96, heads=2, kv_heads=1, vocab=512, tied=True)
+    write_trained(tmp_path / "itself.gguf", itself, "F32", few, like="a test")
+    room = StandinShape(layers=3, hidden=1024, ffn=768, heads=16, kv_heads=4, vocab=600)
+    write_trained(tmp_path / "grown.gguf", room, "Q4_K_M", few, like="a test")
+    before, after = network(tmp_path / "itself.gguf"), network(tmp_path / "grown.gguf")
+    expected, found = before.logits(TEXT), after.logits(TEXT)
+    np.testing.assert_allclose(found[:, :512], expected, atol=0.2)
+    assert found[:, 512:].max() < found[:, :512].max(-1).min() - 40
+    assert behind(before, engine_tokens(tmp_path / "grown.gguf", TEXT, 16)) < 1.0
 
 
 def changed(**fields) -> StandinShape:

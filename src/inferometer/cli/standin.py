@@ -33,6 +33,17 @@ def standin(
     ] = None,
     draft_quant: Annotated[str, typer.Option(help="Quantisation of the draft, as in --quant.")] = "Q8_0",
     draft_output: Annotated[Path | None, typer.Option(help="File to write the draft to.", show_default=False)] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="Network inside, which makes the text: smollm2-135m, code (a small code model), or a GGUF file of a "
+            "Llama with a tied output. Default: code.",
+            show_default=False,
+        ),
+    ] = None,
+    draft_network: Annotated[
+        str | None, typer.Option(help="Network inside the draft, as in --network; default: code.", show_default=False)
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite files, and allow files larger than this machine's memory.")
     ] = False,
@@ -50,7 +61,7 @@ def standin(
         print(standin_file(size, "target"))
         print(standin_file(size, "draft"))
         return
-    _make(target, draft, force=force)
+    _make(target, draft, network, draft_network, force=force)
 
 
 class _Wanted:
@@ -82,11 +93,13 @@ def _wanted(prefix: str, like: str | None, config: Path | None, quant: str, outp
     return _Wanted(shape_of_config(config), config.resolve().parent.name or str(config), known, output)
 
 
-def _make(target: _Wanted | None, draft: _Wanted | None, *, force: bool) -> None:
+def _make(
+    target: _Wanted | None, draft: _Wanted | None, network: str | None, draft_network: str | None, *, force: bool
+) -> None:
     from inferometer.base.units import bytes_text
     from inferometer.standin.pairs import require_writable, write_trained
     from inferometer.standin.tensor_types import tensor_bytes
-    from inferometer.standin.trained_weights import trained
+    from inferometer.standin.trained_weights import Small, network_inside
 
     if target and draft and abs(target.shape.vocab - draft.shape.vocab) > VOCAB_DIFFERENCE:
         raise RequestWrong(
@@ -95,7 +108,16 @@ def _make(target: _Wanted | None, draft: _Wanted | None, *, force: bool) -> None
         )
     if target and draft and target.path.resolve() == draft.path.resolve():
         raise RequestWrong(f"--output and --draft-output are both {target.path}. Name two different files.")
-    made = [(wanted, trained("target" if wanted is target else "draft")) for wanted in (target, draft) if wanted]
+    made: list[tuple[_Wanted, Small]] = []
+    if target:
+        made.append((target, network_inside(network or "code", "target")))
+    if draft:
+        made.append((draft, network_inside(draft_network or "code", "draft")))
+    if len({small.words.tokens for _, small in made}) > 1:
+        raise RequestWrong(
+            "--network and --draft-network have different vocabularies, so no engine takes them as a pair. "
+            "Give both, or neither."
+        )
     for wanted, small in made:  # both before the first is written
         require_writable(wanted.path, wanted.shape, wanted.quantisation, small, like=wanted.like, force=force)
     for wanted, small in made:

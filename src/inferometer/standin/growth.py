@@ -86,7 +86,7 @@ def grown_tensors(small: Small, shape: StandinShape, quantisation: str) -> Itera
     types = tensor_types(shape, quantisation)
     axes = _axes(small, shape)
     for name, width in vectors.items():
-        yield _vector(name, _grown_vector(name, width, small, shape))
+        yield vector(name, _grown_vector(name, width, small, shape))
     for name, (rows, columns) in matrices.items():
         yield _matrix(name, rows, columns, types[name], _filling(name, small, shape, axes))
 
@@ -99,7 +99,8 @@ class _Filling(NamedTuple):
     rest: "Floats | None" = None
 
 
-def _vector(name: str, values: "Floats") -> PlannedTensor:
+def vector(name: str, values: "Floats") -> PlannedTensor:
+    """Any vector: all are F32."""
     return PlannedTensor(name, values.shape, GGMLQuantizationType.F32, values.nbytes, lambda: [values.tobytes()])
 
 
@@ -111,9 +112,14 @@ def _grown_vector(name: str, width: int, small: Small, shape: StandinShape) -> "
     scale = math.sqrt(small.shape.hidden / shape.hidden)
     values[: small.shape.hidden] = small.tensors.get(name, 1) * np.float32(scale)
     if name == "output_norm.weight" and shape.vocab > small.shape.vocab:
-        # The last norm turns the constant into the value with which an unused token's row yields the logit.
-        values[_channel(small, shape)] = _UNUSED_LOGIT / _UNUSED / _CONSTANT * small.final_rms * scale
+        values[_channel(small, shape)] = constants_of_norms(small.final_rms * scale, _CONSTANT, _UNUSED)
     return values
+
+
+def constants_of_norms(rms: float, constant: float, unused: float) -> float:
+    """The last norm's weight that turns the constant into the value with which an unused token's row yields its logit.
+    `rms`: of the norm's input."""
+    return _UNUSED_LOGIT / unused / constant * rms
 
 
 def _matrix(
@@ -216,14 +222,8 @@ def _axes(small: Small, shape: StandinShape) -> dict[str, tuple[Axis, Axis]]:
     """Positions of rows and columns of each part of a layer."""
     inner = small.shape
     wide, ffn = _same(inner.hidden), _same(inner.ffn)
-    inner_group, group = _group(inner.heads, inner.kv_heads), _group(shape.heads, shape.kv_heads)
-    copies = math.ceil(inner_group / group)
-    heads = np.arange(inner.heads)
-    # For each head: its copy of the key-value head, and its position among the heads of that copy.
-    kv_places = heads // inner_group * copies + heads % inner_group // group
-    head_places = kv_places * group + heads % inner_group % group
-    kv_places, kv_sources = np.unique(kv_places), np.repeat(np.arange(inner.kv_heads), copies)
-    turned, plain = _rope_dims(small, shape), np.arange(inner.head_dim)
+    heads, plain = np.arange(inner.heads), np.arange(inner.head_dim)
+    head_places, kv_places, kv_sources, turned = head_axes(small, shape)
 
     def in_heads(places: "Places", sources: "Places", dims: "Places") -> Axis:
         return Axis(
@@ -240,6 +240,20 @@ def _axes(small: Small, shape: StandinShape) -> dict[str, tuple[Axis, Axis]]:
         "ffn_up": (ffn, wide),
         "ffn_down": (wide, ffn),
     }
+
+
+def head_axes(small: Small, shape: StandinShape) -> "tuple[Places, Places, Places, Places]":
+    """Positions of the small network's heads, of its key-value heads' copies and their sources, and of a head's
+    dimensions under RoPE."""
+    inner = small.shape
+    inner_group, group = _group(inner.heads, inner.kv_heads), _group(shape.heads, shape.kv_heads)
+    copies = math.ceil(inner_group / group)
+    heads = np.arange(inner.heads)
+    # For each head: its copy of the key-value head, and its position among the heads of that copy.
+    kv_places = heads // inner_group * copies + heads % inner_group // group
+    head_places = kv_places * group + heads % inner_group % group
+    kv_sources = np.repeat(np.arange(inner.kv_heads), copies)
+    return head_places, np.unique(kv_places), kv_sources, _rope_dims(small, shape)
 
 
 def _same(count: int) -> Axis:

@@ -10,7 +10,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
 
 from inferometer.standin.shapes import StandinShape
-from inferometer.standin.vocabulary import CHATML, END_OF_TEXT, IM_END, PRE_TOKENIZER, Vocabulary
+from inferometer.standin.vocabulary import Vocabulary
 
 NAME_PREFIX = "stand-in"
 """Prefix of every stand-in's `general.name`, which marks the file as not a real model."""
@@ -95,15 +95,15 @@ def _add_metadata(writer: GGUFWriter, head: Head) -> None:
     writer.add_file_type(head.file_type)
     writer.add_quantization_version(2)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(PRE_TOKENIZER)
+    writer.add_tokenizer_pre(words.cuts)
     writer.add_token_list(words.tokens)
     writer.add_token_types([_TOKEN_TYPES[kind] for kind in words.kinds])
     writer.add_token_merges(words.merges)
-    writer.add_bos_token_id(words.tokens.index(END_OF_TEXT))
-    writer.add_pad_token_id(words.tokens.index(END_OF_TEXT))
-    writer.add_eos_token_id(words.tokens.index(IM_END))
+    writer.add_bos_token_id(words.tokens.index(words.begin))
+    writer.add_pad_token_id(words.tokens.index(words.pad))
+    writer.add_eos_token_id(words.tokens.index(words.end))
     writer.add_add_bos_token(False)
-    writer.add_chat_template(CHATML)
+    writer.add_chat_template(words.template)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from inferometer.base.errors import RequestWrong
+from inferometer.standin import lossless
 from inferometer.standin.free_space import require_room
 from inferometer.standin.growth import fit_problems, grown_rms_eps, grown_tensors
 from inferometer.standin.model_file import NAME_PREFIX, PART, Head, whole_or_nothing, write_model
@@ -127,6 +128,8 @@ def write_standin(
 
 def _write(path: Path, shape: StandinShape, quantisation: str, small: Small, like: str) -> None:
     inner = small.shape
+    spread = lossless.is_possible(small, shape, quantisation)
+    tensors = (lossless.lossless_tensors if spread else grown_tensors)(small, shape, quantisation)
     head = Head(
         name=f"{NAME_PREFIX} for {like}, {quantisation}",
         description=(
@@ -135,7 +138,7 @@ def _write(path: Path, shape: StandinShape, quantisation: str, small: Small, lik
         ),
         shape=shape,
         words=small.words.filled_up(shape.vocab),
-        rms_eps=grown_rms_eps(small, shape),
+        rms_eps=grown_rms_eps(small, shape) * (lossless.COPIES if spread else 1),
         rope_base=small.rope_base,
         file_type=QUANTISATIONS[quantisation][1],
         size_label=_size_label(shape, like),
@@ -143,7 +146,7 @@ def _write(path: Path, shape: StandinShape, quantisation: str, small: Small, lik
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_or_nothing(path) as part:
-            write_model(part, head, list(grown_tensors(small, shape, quantisation)))
+            write_model(part, head, list(tensors))
     except OSError as error:
         raise _not_written(path, tensor_bytes(shape, quantisation), error) from error
 

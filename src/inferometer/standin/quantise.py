@@ -5,7 +5,7 @@ its readers expect. In every type, zero bytes encode zero values: growth relies 
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -48,38 +48,62 @@ def quantised(rows: "Floats", kind: GGMLQuantizationType) -> "Bytes":
 
 
 def _q4_k(blocks: "Floats") -> "Bytes":
-    """8 sub-blocks of 32 values q in 4 bits: d·scale·q − dmin·min, with scales and mins of 6 bits."""
-    head, q = _scaled_and_shifted(blocks, 15)
-    pairs = q.reshape(-1, 4, 2, 32)
-    return np.concatenate([head, (pairs[:, :, 0] | pairs[:, :, 1] << 4).reshape(-1, 128)], axis=1)
+    return packed(_scaled_and_shifted(blocks, 15), GGMLQuantizationType.Q4_K)
 
 
 def _q5_k(blocks: "Floats") -> "Bytes":
-    """As Q4_K, with a fifth bit of each value apart: bit i of byte j is that of value j in sub-block i."""
-    head, q = _scaled_and_shifted(blocks, 31)
-    fifth = np.zeros((len(blocks), 32), np.uint8)
-    for i in range(8):
-        fifth |= (q[:, i] >> 4) << i
+    return packed(_scaled_and_shifted(blocks, 31), GGMLQuantizationType.Q5_K)
+
+
+class Shifted(NamedTuple):
+    """Blocks of Q4_K or Q5_K: 8 sub-blocks of 32 values d·scale·q − dmin·min, with scales and mins of 6 bits.
+
+    `d`, `dmin`: (blocks,); `scales`, `mins`: (blocks, 8); `q`: (blocks, 8, 32), of 4 or 5 bits.
+    """
+
+    d: "Floats"
+    dmin: "Floats"
+    scales: "Integers"
+    mins: "Integers"
+    q: "Integers"
+
+
+def packed(blocks: Shifted, kind: GGMLQuantizationType) -> "Bytes":
+    """As bytes, one row for each block. In Q5_K, bit i of byte j is the fifth bit of value j in sub-block i."""
+    s, m, q = blocks.scales.astype(np.uint8), blocks.mins.astype(np.uint8), blocks.q.astype(np.uint8)
+    parts = [
+        _half(blocks.d),
+        _half(blocks.dmin),
+        s[:, :4] | (s[:, 4:] >> 4) << 6,
+        m[:, :4] | (m[:, 4:] >> 4) << 6,
+        (s[:, 4:] & 15) | (m[:, 4:] & 15) << 4,
+    ]
+    if kind == GGMLQuantizationType.Q5_K:
+        parts.append(np.bitwise_or.reduce((q >> 4) << np.arange(8, dtype=np.uint8)[:, None], axis=1))
     pairs = (q & 15).reshape(-1, 4, 2, 32)
-    return np.concatenate([head, fifth, (pairs[:, :, 0] | pairs[:, :, 1] << 4).reshape(-1, 128)], axis=1)
+    return np.concatenate([*parts, (pairs[:, :, 0] | pairs[:, :, 1] << 4).reshape(-1, 128)], axis=1)
 
 
 def _q6_k(blocks: "Floats") -> "Bytes":
-    """16 sub-blocks of 16 values q in 6 bits, less 32: d·scale·(q − 32), with scales of 8 bits."""
     x = blocks.reshape(-1, 16, 16)
     largest = np.take_along_axis(x, np.abs(x).argmax(-1)[..., None], -1)[..., 0]
     scale = largest / -32  # the largest is then −32 exactly, and the other sign's 31 is nearly as far
     d, whole = _share(np.abs(scale), 127)
     signed = np.where(scale < 0, -whole, whole)
-    q = np.rint(_divided(x, (d[:, None] * signed)[..., None])).clip(-32, 31).astype(np.int8) + 32
-    q = np.where(signed[..., None] == 0, 0, q).astype(np.uint8)  # nothing to say, so that zeros are zero bytes
+    q = np.rint(_divided(x, (d[:, None] * signed)[..., None])).clip(-32, 31).astype(np.int8)
+    return packed_6(d, signed, q)
+
+
+def packed_6(d: "Floats", scales: "Integers", q: "Integers") -> "Bytes":
+    """Blocks of Q6_K as bytes: 16 sub-blocks of 16 values d·scale·q, with q of −32 to 31 and scales of 8 bits."""
+    q = np.where(scales[..., None] == 0, 0, q + 32).astype(np.uint8)  # zeros are zero bytes
     low = (q.reshape(-1, 2, 2, 64) & 15).astype(np.uint8)
     high = (q.reshape(-1, 2, 4, 32) >> 4).astype(np.uint8)
     high = high[:, :, 0] | high[:, :, 1] << 2 | high[:, :, 2] << 4 | high[:, :, 3] << 6
     parts = [
         (low[:, :, 0] | low[:, :, 1] << 4).reshape(-1, 128),
         high.reshape(-1, 64),
-        signed.astype(np.int8).view(np.uint8),
+        scales.astype(np.int8).view(np.uint8),
         _half(d),
     ]
     return np.concatenate(parts, axis=1)
@@ -92,22 +116,19 @@ _OURS: "dict[GGMLQuantizationType, Callable[[Floats], Bytes]]" = {
 }
 
 
-def _scaled_and_shifted(blocks: "Floats", most: int) -> "tuple[Bytes, Integers]":
-    """d, dmin and the packed scales and mins as bytes; and the values, of 0 to `most`, as (blocks, 8, 32)."""
+def _scaled_and_shifted(blocks: "Floats", most: int) -> Shifted:
+    """The search is for sub-blocks that are not zero: in a grown network they are few."""
     x = blocks.reshape(-1, 8, 32)
-    scale, low = _best_steps(x, most)
+    used = x.any(-1)
+    scale, low = np.zeros(used.shape, np.float32), np.zeros(used.shape, np.float32)
+    scale[used], low[used] = _best_steps(x[used], most)
     d, scales = _share(scale, 63)
     dmin, mins = _share(low, 63)
-    step, shift = (d[:, None] * scales)[..., None], (dmin[:, None] * mins)[..., None]
-    q = np.rint(_divided(x + shift, step)).clip(0, most).astype(np.uint8)
-    q = np.where(step == 0, 0, q).astype(np.uint8)
-    s, m = scales.astype(np.uint8), mins.astype(np.uint8)
-    packed = [
-        s[:, :4] | (s[:, 4:] >> 4) << 6,
-        m[:, :4] | (m[:, 4:] >> 4) << 6,
-        (s[:, 4:] & 15) | (m[:, 4:] & 15) << 4,
-    ]
-    return np.concatenate([_half(d), _half(dmin), *packed], axis=1), q
+    step, shift = (d[:, None] * scales)[used][:, None], (dmin[:, None] * mins)[used][:, None]
+    found = np.rint(_divided(x[used] + shift, step)).clip(0, most).astype(np.uint8)
+    q = np.zeros(x.shape, np.uint8)
+    q[used] = np.where(step == 0, 0, found)
+    return Shifted(d, dmin, scales, mins, q)
 
 
 def _best_steps(x: "Floats", most: int) -> "tuple[Floats, Floats]":
@@ -140,10 +161,27 @@ def _best_steps(x: "Floats", most: int) -> "tuple[Floats, Floats]":
 
 
 def _share(values: "Floats", most: int) -> "tuple[Floats, Floats]":
-    """A half-precision unit for each block, and each of its values as a whole number of 0 to `most` units."""
-    unit = (values.max(-1) / most).astype(np.float16).astype(np.float32)
-    whole = np.rint(_divided(values, unit[:, None])).clip(0, most)
-    return unit, whole.astype(np.float32)
+    """A half-precision unit for each block, and each of its values as a whole number of 0 to `most` units.
+
+    A value alone in its block has the unit that half precision rounds least: a step of Q4_1 stays as it is. Of 8 units
+    or fewer, the next whole number is taken: values beyond the block's range would cost more than a coarser step.
+    """
+    best = np.full(len(values), np.inf, np.float32)
+    unit, whole = np.zeros(len(values), np.float32), np.zeros(values.shape, np.float32)
+    alone = (values > 0).sum(-1) == 1
+    for divisor in (most, *_DIVISORS):
+        one = (values.max(-1) / divisor).astype(np.float16).astype(np.float32)
+        ratio = _divided(values, one[:, None])
+        found = np.where(ratio < 8, np.ceil(ratio - 1e-3), np.rint(ratio)).clip(0, most)
+        error = np.square(found * one[:, None] - values).sum(-1)
+        better = (error < best) & (alone | (divisor == most))
+        best[better], unit[better], whole[better] = error[better], one[better], found[better]
+        if divisor == most and not alone.any():
+            break
+    return unit, whole
+
+
+_DIVISORS = (1, *range(44, 63))
 
 
 def _divided(upper: "Floats | np.float32", lower: "Floats") -> "Floats":

@@ -23,17 +23,24 @@ TokenKind = Literal["text", "unused", "control"]
 
 
 class Vocabulary(msgspec.Struct, frozen=True):
-    """`tokens` in the order of their ids, with the kind of each."""
+    """`tokens` in the order of their ids, with the kind of each. `cuts`: llama.cpp's name for how text is cut before
+    bytes are merged. `begin`, `end`, `pad`: tokens of `tokens`."""
 
     tokens: tuple[str, ...]
     merges: tuple[str, ...]
     kinds: tuple[TokenKind, ...]
+    cuts: str = PRE_TOKENIZER
+    begin: str = END_OF_TEXT
+    end: str = IM_END
+    pad: str = END_OF_TEXT
+    template: str = CHATML
 
     def filled_up(self, size: int) -> "Vocabulary":
         """The same tokens with the same ids, followed by unused tokens up to this size."""
         more = size - len(self.tokens)
         filler: list[TokenKind] = ["unused"] * more
-        return Vocabulary(tokens=(*self.tokens, *_unused(more)), merges=self.merges, kinds=(*self.kinds, *filler))
+        tokens, kinds = (*self.tokens, *_unused(more)), (*self.kinds, *filler)
+        return msgspec.structs.replace(self, tokens=tokens, kinds=kinds)
 
 
 def read_vocabulary(tokenizer_json: bytes) -> Vocabulary:
