@@ -19,6 +19,7 @@ KINDS: tuple[EventKind, ...] = get_args(EventKind)
 OUTPUT_KINDS: frozenset[EventKind] = frozenset({"text", "reasoning", "tool"})
 OUTPUT_CODES = frozenset(KINDS.index(kind) for kind in OUTPUT_KINDS)
 TEXT_CODE = KINDS.index("text")
+_IS_SILENT = bytes(code not in OUTPUT_CODES for code in range(256))
 _UNSEEN_CODES = tuple(code for code in range(len(KINDS)) if KINDS[code] in ("reasoning", "tool", "error"))
 
 Outcome = Literal[
@@ -100,7 +101,7 @@ class Events(Sequence[Event]):
 
     def all_output(self) -> str:
         """Everything that the model wrote, including reasoning and tool calls."""
-        if not any(self.chars[place] for place, kind in enumerate(self.kinds) if kind not in OUTPUT_CODES):
+        if not any(itertools.compress(self.chars, self.kinds.translate(_IS_SILENT))):
             return self.text
         return "".join(event.text for event in self if event.kind in OUTPUT_KINDS)
 

@@ -150,7 +150,11 @@ class Percentile(msgspec.Struct, frozen=True):
         return _statistic(lambda values: np.percentile(values, self.percent), self.values_of, self.per, trial)
 
     def replicates(self, trial: TrialView) -> Floats | None:
-        return _resampling(trial).quantiles(trial.series(self.values_of), self.percent) / self.per
+        series = trial.series(self.values_of)  # several rows have the same series
+        found = trial.cached(
+            ("quantiles", id(series), self.percent), lambda trial: _resampling(trial).quantiles(series, self.percent)
+        )
+        return found / self.per
 
 
 class Deviation(msgspec.Struct, frozen=True):

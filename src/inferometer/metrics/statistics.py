@@ -101,7 +101,7 @@ class Resampling:
             counts = np.bincount(self._group[series.positions[order]] * ranks + rank, minlength=groups * ranks)
             first, end = np.searchsorted(rank, np.arange(ranks)), np.searchsorted(rank, np.arange(ranks), "right")
             values = series.values[order][(first + end - 1) // 2]
-            reached = np.cumsum(self._weights @ counts.reshape(groups, ranks).astype(np.float32), axis=1)
+            reached = self._weights @ np.cumsum(counts.reshape(groups, ranks), axis=1).astype(np.float32)
             self._last = series, values, reached
         return self._last[1:]
 

@@ -74,9 +74,14 @@ def memory_gib(trial: TrialView) -> float | None:
 
 def phase_memory_gib(phase: Phase, trial: TrialView) -> float | None:
     """As `memory_gib`, within one phase of the trial."""
-    samples = trial.trial.samples
-    peak = peaks(held_bytes(samples, memory_quantity(samples)), phases_of(trial.trial)).get(phase)
+    peak = trial.cached(phase_memory_gib, _peaks_by_phase).get(phase)
     return None if peak is None else gib(peak)
+
+
+def _peaks_by_phase(trial: TrialView) -> dict[Phase, float]:
+    samples = trial.trial.samples
+    held = held_bytes(samples, memory_quantity(samples))
+    return peaks(held, phases_of(trial.trial)) if held else {}
 
 
 def trial_energy_j(trial: TrialView) -> float | None:
