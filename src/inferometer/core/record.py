@@ -19,6 +19,8 @@ KINDS: tuple[EventKind, ...] = get_args(EventKind)
 OUTPUT_KINDS: frozenset[EventKind] = frozenset({"text", "reasoning", "tool"})
 OUTPUT_CODES = frozenset(KINDS.index(kind) for kind in OUTPUT_KINDS)
 TEXT_CODE = KINDS.index("text")
+_IS_TEXT = bytes(code == TEXT_CODE for code in range(256))
+_IS_OUTPUT = bytes(code in OUTPUT_CODES for code in range(256))
 _IS_SILENT = bytes(code not in OUTPUT_CODES for code in range(256))
 _UNSEEN_CODES = tuple(code for code in range(len(KINDS)) if KINDS[code] in ("reasoning", "tool", "error"))
 
@@ -90,8 +92,11 @@ class Events(Sequence[Event]):
     def outputs_ns(self) -> "array.array[int] | memoryview[int]":
         """Arrival time of each event with output (see `brings_output`), in order."""
         if self._outputs_ns is None:  # several metrics use it
-            rows = zip(self.at_ns, self.kinds, self.chars, strict=True)
-            found = [at_ns for at_ns, kind, chars in rows if kind in OUTPUT_CODES and (chars or kind != TEXT_CODE)]
+            if 0 in itertools.compress(self.chars, self.kinds.translate(_IS_TEXT)):
+                rows = zip(self.at_ns, self.kinds, self.chars, strict=True)
+                found = (at_ns for at_ns, kind, chars in rows if kind in OUTPUT_CODES and (chars or kind != TEXT_CODE))
+            else:
+                found = itertools.compress(self.at_ns, self.kinds.translate(_IS_OUTPUT))
             self._outputs_ns = array.array("q", found)
         return self._outputs_ns
 
