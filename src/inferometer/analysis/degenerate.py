@@ -45,10 +45,7 @@ def loop_chars(text: str) -> int:
         if any(period % shorter == 0 for shorter in periods):
             continue  # the same loop, counted twice or more
         periods.append(period)
-        position = len(text) - 1 - period
-        while position >= 0 and text[position] == text[position + period]:
-            position -= 1
-        longest = max(longest, len(text) - 1 - position)
+        longest = max(longest, period + _common_end(text[:-period], text))
     return longest
 
 
@@ -63,6 +60,18 @@ def _possible_periods(text: str, most: int) -> Iterator[int]:
     while (place := text.rfind(end, max(0, last - most), place + _END_CHARS)) >= 0:
         yield last - place
         place -= 1
+
+
+def _common_end(first: str, second: str) -> int:
+    """Length of the common end of two texts, characters."""
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[len(first) - middle : len(first) - low] == second[len(second) - middle : len(second) - low]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def compression_ratio(text: str) -> float:

@@ -126,6 +126,10 @@ def peak_requests(trial: TrialView) -> int:
 def _sent(trial: TrialView) -> list[tuple[int, RequestTiming]]:
     """Send time, ns after the first sending, and timing of each successful request. The clock stands still while other
     arms have their turns."""
+    return trial.cached(_sent, _sent_requests)
+
+
+def _sent_requests(trial: TrialView) -> list[tuple[int, RequestTiming]]:
     worked_ns = working_clock(trial.trial)
     sent = [
         (worked_ns(r.record.sent_ns), r.timing) for r in trial.requests if r.timing and r.record.sent_ns is not None

@@ -45,7 +45,8 @@ class Study(msgspec.Struct, frozen=True):
         return found
 
     def summary(self, trial: Trial, dialect: MetricDialect, percentiles: Sequence[float] = (99,)) -> TrialSummary:
-        return summarize_view(self.view(trial, dialect), percentiles)
+        key = ("summary", *percentiles)
+        return self.view(trial, dialect).cached(key, lambda found: summarize_view(found, percentiles))
 
     def summaries(self, dialect: MetricDialect, percentiles: Sequence[float] = (99,)) -> list[TrialSummary]:
         return [self.summary(trial, dialect, percentiles) for trial in self.trials]
