@@ -51,9 +51,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class Events(Sequence[Event]):
-    """The events of one answer in columns: `at_ns` (i64), `kinds` (indices in KINDS), `chars` (u32: code points), all
-    texts joined, and `tokens` (u32; usually empty, because no event states a count). An event takes 13 bytes and its
-    text; an Event object takes 140."""
+    """The events of one answer in columns: `at_ns` (i64), `kinds` (indices in KINDS), `chars` (code points; unsigned,
+    any width), all texts joined, and `tokens` (u32; usually empty, because no event states a count). An event takes 10
+    to 13 bytes and its text; an Event object takes 140."""
 
     __slots__ = ("_outputs_ns", "at_ns", "chars", "kinds", "text", "tokens")
 

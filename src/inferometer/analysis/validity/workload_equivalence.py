@@ -367,7 +367,7 @@ def _implied_shares(case: ArmTrials) -> dict[int, float]:
     prompts = [request.prompt for _, request in sorted(case.requests.items())]
     ranked = sorted(range(len(prompts)), key=prompts.__getitem__)
     before = dict(zip(ranked, [-1, *ranked], strict=False))
-    after = dict(zip(ranked, [*ranked[1:], -1], strict=True))
+    after = dict(zip(ranked, [*ranked[1:], -1], strict=False))
     shares: list[float] = []
     for place in reversed(range(len(prompts))):  # without the later prompts, its neighbours are earlier ones
         left, right = before[place], after[place]
