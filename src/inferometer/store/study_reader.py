@@ -263,11 +263,13 @@ class StudyReader:
         return row[1:] if row is not None and row[0] == trial_id else None
 
     def _last_row_id(self, trial_id: int) -> int:
-        try:
+        """The highest row id that a record may have; the end of the table may be lost."""
+        last = 0
+        with contextlib.suppress(*BROKEN):
             (last,) = self._database.execute("SELECT max(rowid) FROM record").fetchone()
-        except BROKEN:
+        with contextlib.suppress(*BROKEN):
             (trials,) = self._database.execute("SELECT count(*) FROM trial").fetchone()
-            last = (self._last_index(trial_id) + 1) * trials
+            last = max(last or 0, (self._last_index(trial_id) + 1) * trials)
         return min(last or 0, _MOST_RECORDS)
 
     def _last_index(self, trial_id: int) -> int:
