@@ -1,5 +1,5 @@
 """Size of a study of 100,000 requests, and the time to open it. The study is generated: one trial per arm, about 20
-events per request. The store writes it, and the program reads and compares it.
+events per request, prompts of different lengths. The store writes it, and the program reads and compares it.
 
     python benchmarks/large_study.py [--requests 100000] [--tokens 20] [--prompt-chars 200]
 """
