@@ -97,6 +97,7 @@ EVENT_AND_CHUNK_END = b"\n\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 STREAM_END = EVENT_AND_CHUNK_END + LAST_CHUNK
 _MAX_RUNS = 16  # an answer whose chunks change their form more often is read chunk by chunk from there on
+_HEX_DIGITS = b"0123456789abcdefABCDEF"
 _SIZES = {form % size: size for size in range(1, 4096) for form in (b"%x", b"%X")}
 """Chunk sizes as servers write them; an answer with larger chunks is read chunk by chunk."""
 
@@ -153,7 +154,7 @@ class EventReader:
                     continue
             end = raw.find(EVENT_AND_CHUNK_END, offset)
             size, _, rest = raw[offset:end].partition(b"\r\n")
-            if int(size, 16) != len(rest) + 2:
+            if size.strip(_HEX_DIGITS) or int(size, 16) != len(rest) + 2:  # int would also read " 0x1_0"
                 return None
             found: list[int] = []
             line_end = end - len(rest)
