@@ -118,9 +118,11 @@ def _ranking_sentences(row: ComparisonRow, comparison: Comparison) -> Iterator[s
     close = [one for one in rivals if one is not None and one.verdict in ("same", "inconclusive")]
     if close:
         yield f"Not shown to be worse than {arm_name(best)}: {_names(close)}."
-    better = sum(one.verdict in DECIDED and _is_better(one, row) for one in found)
-    worse = sum(one.verdict in DECIDED for one in found) - better
-    yield f"Against {arm_name(first)}: {better} better, {worse} worse, {len(found) - better - worse} not decided."
+    shown = [one for one in found if one.verdict in DECIDED or one.starts_verdict in DECIDED]
+    better = sum(_is_better(one, row) for one in shown)
+    only = ", for these starts only" if any(one.starts_verdict for one in found) else ""
+    counts = f"{better} better, {len(shown) - better} worse, {len(found) - len(shown)} not decided"
+    yield f"Against {arm_name(first)}{only}: {counts}."
 
 
 def _is_better(found: Difference, row: ComparisonRow) -> bool:
