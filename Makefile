@@ -5,6 +5,7 @@
 # make check-lower-bounds   install the lowest allowed versions into .lower-bounds and run a smoke test (about 3 minutes)
 # make fix     fix what ruff can fix
 # make bench   cost and accuracy of the client (needs a C compiler and two cores; about 3 minutes)
+# make scale   how time and memory of compare, report and export grow with the number of requests
 # make fuzz    coverage-guided fuzzing of all readers: FUZZ_SECONDS=60 for each target   make fuzz ARGS=gguf
 # make audit   look up known vulnerabilities of the locked packages
 # make engines the engine contract against vLLM and transformers themselves, on a CPU: Linux on x86_64, Python 3.11, 4 GB, and an
@@ -57,7 +58,7 @@ define install
 	@$(PIP_INSTALL) --no-index --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: demo test bench fuzz audit engines faults soak statistics docs check check-format check-lint check-types check-layers check-lock \
+.PHONY: demo test bench scale fuzz audit engines faults soak statistics docs check check-format check-lint check-types check-layers check-lock \
 	check-names check-english check-lower-bounds fix lock clean
 
 # The hashes of the model and of its package are locked in src/inferometer/core/named_models.py.
@@ -74,6 +75,9 @@ test: .venv/.installed-dev
 
 bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/client.py $(ARGS)
+
+scale: .venv/.installed-dev
+	$(BIN)/python benchmarks/scale.py $(ARGS)
 
 FUZZ_SECONDS ?= 60
 

@@ -1,5 +1,5 @@
 """Size of a study of 100,000 requests, and the time to open it. The study is generated: one trial per arm, about 20
-events per request. The store writes it, and the program reads and compares it.
+events per request, prompts of different lengths. The store writes it, and the program reads and compares it.
 
     python benchmarks/large_study.py [--requests 100000] [--tokens 20] [--prompt-chars 200]
 """
@@ -43,10 +43,15 @@ def record(index: int, rng: random.Random, tokens: int, slower: float) -> Reques
         events=events,
         status=200,
         finish_reason="length",
-        usage=TokenUsage(20, tokens),
+        usage=TokenUsage(prompt_tokens(index), tokens),
         model="made-up",
-        prompt_tokens=20,
+        prompt_tokens=prompt_tokens(index),
     )
+
+
+def prompt_tokens(index: int) -> int:
+    """Lengths vary, as in real data sets: some steps depend on the number of different lengths."""
+    return 20 + index * 7919 % 1009
 
 
 def _prompt(index: int, chars: int) -> str:

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,6 +68,51 @@ def test_the_fast_pass_decodes_the_same_record_as_the_standard_way(dialect: str,
         by_the_standard = decoded(dialect, cuts)
     assert by_the_fast_pass == by_the_standard
     assert by_the_fast_pass.outcome == "ok"
+
+
+raw_texts = st.one_of(
+    st.text(max_size=6).map(lambda text: msgspec.json.encode(text)[1:-1]),
+    st.sampled_from(
+        (
+            b" tok",
+            b"",
+            b"\\",
+            b"a\\",
+            b'x","y',
+            b'\\"',
+            b"\\u00e9",
+            b"\n",
+            b"\n\n",
+            b"\x01",
+            b"\x7f",
+            b"\xff",
+            b"z" * 4100,
+        )
+    ),
+)
+
+
+@given(st.lists(raw_texts, min_size=1, max_size=12), st.sampled_from((None, None, b"%X", b"0%x", b"%x ", b"zz")))
+def test_the_fast_pass_agrees_with_the_standard_way_on_any_text_and_size(texts: list[bytes], form: bytes | None):
+    """Texts as servers write them, and bytes that no server should send."""
+    parts = [b'data: {"id":"1","choices":[{"delta":{"content":"' + text + b'"}}],"usage":null}\n\n' for text in texts]
+    sizes = [b"%x" % len(part) for part in parts]
+    if form is not None:
+        sizes[-1] = form % len(parts[-1]) if b"%" in form else form
+    body = b"".join(size + b"\r\n" + part + b"\r\n" for size, part in zip(sizes, parts, strict=True))
+    raw = STREAM_HEAD + body + chunk(event("[DONE]")) + STREAM_END
+    exchange = Exchange(
+        0, "complete", None, 100, 200, 1000,
+        raw=raw,
+        lengths=array.array("I", [len(raw) // 2, len(raw) - len(raw) // 2]).tobytes(),
+        read_ns=array.array("q", [1000, 2000]).tobytes(),
+    )  # fmt: skip
+    item = PlanItem(0, user_request("r", "p"), None)
+    by_the_fast_pass = decode_record(exchange, arrivals(exchange), item, "openai-chat", zero_ns=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answer_decoding, "_decode_uniform_stream", lambda *_: None)
+        by_the_standard = decode_record(exchange, arrivals(exchange), item, "openai-chat", zero_ns=0)
+    assert by_the_fast_pass == by_the_standard
 
 
 @pytest.mark.parametrize("dialect", ["openai-chat", "openai"])

@@ -1,6 +1,7 @@
 """Quantiles, intervals and designs against numbers computed by hand or by numpy."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -216,3 +217,23 @@ def test_the_small_tests_are_the_textbooks():
     assert statistics.fisher_p_value((3, 1), (1, 3)) == pytest.approx(34 / 70)  # the lady tasting tea, two-sided
     assert statistics.trend_p_value([1, 2, 3, 4, 5]) == pytest.approx(2 / 120)
     assert statistics.robust_line([0, 1, 2, 3, 4], [1, 3, 5, 7, 99]) == pytest.approx((2, 1), abs=1.1)
+
+
+def test_a_robust_line_through_many_points_takes_little_memory_and_finds_their_slope():
+    rng = np.random.default_rng(1)
+    positions = rng.integers(10, 500, 20_000)
+    values = 3.0 * positions + rng.normal(0, 50, len(positions))
+    values[::10] += 1e6
+    tracemalloc.start()
+    slope, _ = statistics.robust_line(positions, values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert slope == pytest.approx(3.0, rel=0.05)
+    assert peak < 100e6  # all pairs would take 1.6 GB
+
+
+def test_a_robust_line_is_that_of_scipy_where_all_pairs_are_used():
+    rng = np.random.default_rng(2)
+    positions, values = rng.integers(0, 40, 200), rng.normal(0, 1, 200)
+    expected = scipy_stats.theilslopes(values, positions)
+    assert statistics.robust_line(positions, values) == pytest.approx((expected.slope, expected.intercept))

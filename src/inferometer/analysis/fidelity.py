@@ -13,10 +13,12 @@ from itertools import zip_longest
 from typing import Any
 
 import msgspec
-from scipy import special, stats
 
+from inferometer.base.lazy import lazy_module
 from inferometer.core.continuation import Continuation, TokenChoice
 from inferometer.metrics import statistics
+
+special, stats = lazy_module("scipy.special"), lazy_module("scipy.stats")
 
 _LOWEST_LOG = -16.0
 _TAIL = (1 - statistics.CONFIDENCE) / 2

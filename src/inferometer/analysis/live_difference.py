@@ -9,7 +9,10 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 import msgspec
-from scipy import special
+
+from inferometer.base.lazy import lazy_module
+
+special = lazy_module("scipy.special")
 
 LEAST_PROMPTS = 3
 """Fewer prompts give no useful interval."""

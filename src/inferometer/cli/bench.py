@@ -38,6 +38,7 @@ from inferometer.cli.timeout_flags import BetweenTokensTimeout, ConnectTimeout, 
 
 if TYPE_CHECKING:
     from inferometer.cli.output import RunOptions
+    from inferometer.core.record import Finding
     from inferometer.metrics.request_timing import MetricDialect
     from inferometer.results.read import Study
 
@@ -229,8 +230,9 @@ def bench(
     if failures:
         raise typer.Exit(1)
     study = ended_study(run)
+    findings = findings_of(study, dialect)
     if asked.format == "block":
-        _print_block(study, dialect, sections, percentiles, quiet=quiet)
+        _print_block(study, findings, dialect, sections, percentiles, quiet=quiet)
     else:
         _print_table(study, dialect, percentiles, asked)
     if save_result or append_result:
@@ -251,7 +253,7 @@ def bench(
         print(f"study: {folder}", file=sys.stderr)
     if not any(record.ok for record in study.trials[0].records if record.measured):
         raise typer.Exit(1)
-    if any(finding.severity == "invalid" for finding in findings_of(study, dialect)):
+    if any(finding.severity == "invalid" for finding in findings):
         raise typer.Exit(NOT_VALID)
 
 
@@ -266,7 +268,9 @@ def _print_cut_off(
     """The block of the requests that had ended before the interrupt, if there are any."""
     trials = () if study is None else study.trials
     if study is not None and any(record.ok for trial in trials for record in trial.records if record.measured):
-        _print_block(study, dialect, sections, percentiles, quiet=quiet)
+        from inferometer.results.study_comparison import findings_of
+
+        _print_block(study, findings_of(study, dialect), dialect, sections, percentiles, quiet=quiet)
 
 
 def _print_table(study: "Study", dialect: "MetricDialect", percentiles: tuple[float, ...], asked: "RunOptions") -> None:
@@ -278,6 +282,7 @@ def _print_table(study: "Study", dialect: "MetricDialect", percentiles: tuple[fl
 
 def _print_block(
     study: "Study",
+    findings: "list[Finding]",
     dialect: "MetricDialect",
     sections: tuple[str, ...],
     percentiles: tuple[float, ...],
@@ -286,7 +291,6 @@ def _print_block(
 ) -> None:
     """Prints the block to standard output, and its problems to standard error; notes only if not `quiet`."""
     from inferometer.exports.serving import block_of
-    from inferometer.results.study_comparison import findings_of
 
     (trial,) = study.trials
     summary = study.summary(trial, dialect, percentiles)
@@ -298,7 +302,7 @@ def _print_block(
     if failed:
         lines.append(f"note: {len(failed)} request(s) failed, the first: {failed[0].outcome}: {failed[0].error}")
     lines += [] if quiet else [f"note: {note}" for note in (*summary.notes, *study.notes)]
-    for finding in findings_of(study, dialect):
+    for finding in findings:
         if finding.severity != "note" and finding.code != "failures":
             lines.append(f"{'not valid' if finding.severity == 'invalid' else 'warning'}: {finding.sentence}")
     for line in lines:

@@ -1,6 +1,8 @@
 """The record of a request: outcome, times and tokens, decoded from the bytes of its answer."""
 
 import array
+import copy
+import functools
 
 import numpy as np
 
@@ -78,7 +80,7 @@ def _decode_uniform_stream(
     start = raw.find(b"\r\n\r\n") + 4
     if start < 4 or not raw.endswith(STREAM_END):
         return None
-    answer = parse_response([(0, raw[:start])])
+    answer = copy.copy(_parsed_head(raw[:start]))
     if not _is_stream(answer) or answer.until_close or "content-length" in answer.headers:
         return None
     try:
@@ -91,6 +93,12 @@ def _decode_uniform_stream(
         return answer, reader.events(array.array("q", at_ns.tobytes()))
     except ValueError:  # an invalid chunk size, or a text that is not UTF-8
         return None
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed_head(head: bytes) -> Response:
+    """The head of an answer. Most answers have the same one, but for the second in their date."""
+    return parse_response([(0, head)])
 
 
 def _is_stream(answer: Response) -> bool:

@@ -4,7 +4,7 @@ Dialects: `openai-chat` (/v1/chat/completions) and `openai` (/v1/completions), a
 """
 
 import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -87,6 +87,7 @@ class _Chunk(msgspec.Struct):
 
 _decode_chunk = msgspec.json.Decoder(_Chunk, strict=False).decode
 _decode_text = msgspec.json.Decoder(str).decode
+_decode_texts = msgspec.json.Decoder(list[str]).decode
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # RecursionError: endless open brackets
 
 
@@ -96,10 +97,9 @@ EVENT_AND_CHUNK_END = b"\n\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 STREAM_END = EVENT_AND_CHUNK_END + LAST_CHUNK
 _MAX_RUNS = 16  # an answer whose chunks change their form more often is read chunk by chunk from there on
-_SIZE_DIGITS = 4
-_HEX = np.full(256, 1 << 40, np.int64)  # for a byte that is not a digit: makes any size wrong
-_HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
-_HEX[np.frombuffer(b"ABCDEF", np.uint8)] = np.arange(10, 16)
+_HEX_DIGITS = b"0123456789abcdefABCDEF"
+_SIZES = {form % size: size for size in range(1, 4096) for form in (b"%x", b"%X")}
+"""Chunk sizes as servers write them; an answer with larger chunks is read chunk by chunk."""
 
 
 class EventReader:
@@ -154,7 +154,7 @@ class EventReader:
                     continue
             end = raw.find(EVENT_AND_CHUNK_END, offset)
             size, _, rest = raw[offset:end].partition(b"\r\n")
-            if int(size, 16) != len(rest) + 2:
+            if size.strip(_HEX_DIGITS) or int(size, 16) != len(rest) + 2:  # int would also read " 0x1_0"
                 return None
             found: list[int] = []
             line_end = end - len(rest)
@@ -173,47 +173,40 @@ class EventReader:
     def _read_similar_chunks(self, chunks: bytes) -> NDArray[np.int64]:
         """Read the chunks at the beginning of `chunks` that match the template; returns the offset where each ends.
 
-        The bytes before the text are replaced by byte 0 and the bytes after the text by byte 1. Valid JSON contains
-        neither, so a short form remains: SIZE 0 text 1 SIZE 0 text 1 … A chunk counts if its size is right and its text
-        is not empty (what an empty text means depends on the API).
+        A chunk counts if its size is right and its text is not empty (what an empty text means depends on the API).
         """
         before, after, code = self._template
-        none = np.zeros(0, np.int64)
-        if b"\0" in chunks or b"\1" in chunks:
-            return none
         tail = after + EVENT_AND_CHUNK_END
-        compact = chunks.replace(tail, b"\1").replace(b"\r\ndata: " + before, b"\0")
-        octets = np.frombuffer(compact, np.uint8)
-        begins, stops = np.flatnonzero(octets == 0), np.flatnonzero(octets == 1)
-        count = min(len(begins), len(stops))
-        if count == 0:
-            return none
-        begins, stops = begins[:count], stops[:count]
-        digits = begins - np.concatenate(([0], stops[:-1] + 1))
-        lengths = stops - begins - 1
-        sizes = np.zeros(count, np.int64)
-        for place in range(_SIZE_DIGITS):
-            digit = _HEX[octets[np.maximum(begins - 1 - place, 0)]]
-            sizes += np.where(place < digits, digit << (4 * place), 0)
+        head = b"\r\ndata: " + before
+        parts = chunks.split(tail)[:-1]
+        if not parts:
+            return np.zeros(0, np.int64)
+        sizes, _, texts = zip(*[part.partition(head) for part in parts], strict=True)
         around = len(b"data: ") + len(before) + len(after) + 2
-        right = (digits >= 1) & (digits <= _SIZE_DIGITS) & (lengths > 0) & (sizes == lengths + around)
-        count = count if right.all() else int(right.argmin())
-        self._add_texts(
-            [compact[a:b] for a, b in zip((begins[:count] + 1).tolist(), stops[:count].tolist(), strict=True)]
-        )
-        self._kinds += bytes([code]) * count
-        return np.cumsum(digits[:count] + lengths[:count] + around + 4)
+        right = [len(text) + around if text else -1 for text in texts]
+        stated = list(map(_SIZES.get, sizes))
+        if right != stated:
+            count = next(place for place, size in enumerate(right) if size != stated[place])
+            parts, texts = parts[:count], texts[:count]
+        self._add_texts(texts)
+        self._kinds += bytes([code]) * len(parts)
+        return np.cumsum(list(map(len, parts)), dtype=np.int64) + len(tail) * np.arange(1, len(parts) + 1)
 
-    def _add_texts(self, texts: list[bytes]) -> None:
+    def _add_texts(self, texts: Sequence[bytes]) -> None:
         """Add texts in their JSON form. Raises ValueError for one that is not exactly one JSON string."""
         joined = b"".join(texts)
-        if joined.isascii() and b'"' not in joined and b"\\" not in joined:
+        if b'"' not in joined and b"\\" not in joined and joined.isascii() and (found := joined.decode()).isprintable():
             self._chars.extend(map(len, texts))
-            self._texts.append(joined.decode())
-            return
-        for text in texts:
-            self._chars.append(len(found := _decode_text(b'"' + text + b'"')))
             self._texts.append(found)
+            return
+        if b'"' in joined:
+            many = [_decode_text(b'"' + text + b'"') for text in texts]
+        else:
+            many = _decode_texts(b'["' + b'","'.join(texts) + b'"]') if texts else []
+            if len(many) != len(texts):  # a backslash at the end of one
+                raise ValueError("a text is not one JSON string")
+        self._chars.extend(map(len, many))
+        self._texts += many
 
     def events(self, at_ns: "array.array[int] | None" = None) -> Events:
         """All events, in columns. `at_ns`: their stamps; None: those that `read_events` collected."""

@@ -5,6 +5,7 @@ the same kind (`statistics.Resampling`). The replicates give the part of an inte
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -49,7 +50,7 @@ class TrialView(msgspec.Struct, frozen=True):
     trial: Trial
     dialect: MetricDialect
     requests: tuple[RequestView, ...]
-    cache: dict[Any, Series] = {}  # several statistics are computed from each series
+    cache: dict[Any, Any] = {}  # several statistics are computed from each series
 
     @property
     def timings(self) -> list[RequestTiming]:
@@ -58,17 +59,50 @@ class TrialView(msgspec.Struct, frozen=True):
 
     def series(self, values_of: "Values") -> Series:
         """All values of all requests that are not left out."""
-        found = self.cache.get(values_of)
+        in_columns = _IN_COLUMNS.get(values_of)
+        return self.cached(
+            values_of,
+            lambda trial: _kept(in_columns(trial), trial) if in_columns else _series(values_of, trial.requests),
+        )
+
+    def cached(self, key: Any, compute: "Callable[[TrialView], _T]") -> _T:
+        """`compute(self)`, computed at the first call only. The same key must come with the same function."""
+        found = self.cache.get(key)
         if found is None:
-            by_request = [() if request.left_out else values_of(request) for request in self.requests]
-            positions = np.repeat(np.arange(len(by_request)), [len(values) for values in by_request])
-            flat = np.array([value for values in by_request for value in values], np.float64)
-            found = self.cache[values_of] = Series(flat, positions.astype(np.int64), len(by_request))
+            found = self.cache[key] = compute(self)
         return found
 
 
 Values = Callable[[RequestView], Sequence[float]]
 """A function that returns the values of one request: none, one, or many."""
+
+_IN_COLUMNS: dict[Values, Callable[[TrialView], Series]] = {}
+
+
+def in_columns(whole: Callable[[TrialView], Series]) -> Callable[[Values], Values]:
+    """Decorates the values of one request with `whole`, which computes the same values of all requests at once."""
+
+    def registered(values_of: Values) -> Values:
+        _IN_COLUMNS[values_of] = whole
+        return values_of
+
+    return registered
+
+
+def _series(values_of: Values, requests: Sequence[RequestView]) -> Series:
+    by_request = [() if request.left_out else values_of(request) for request in requests]
+    positions = np.repeat(np.arange(len(by_request)), [len(values) for values in by_request])
+    flat = np.fromiter(chain.from_iterable(by_request), np.float64, len(positions))
+    return Series(flat, positions.astype(np.int64), len(by_request))
+
+
+def _kept(series: Series, trial: TrialView) -> Series:
+    """Without the values of requests that are left out."""
+    left_out = np.array([request.left_out for request in trial.requests], np.bool_)
+    if not left_out.any():
+        return series
+    kept = ~left_out[series.positions]
+    return Series(series.values[kept], series.positions[kept], series.requests)
 
 
 class Measure(Protocol):
@@ -116,7 +150,11 @@ class Percentile(msgspec.Struct, frozen=True):
         return _statistic(lambda values: np.percentile(values, self.percent), self.values_of, self.per, trial)
 
     def replicates(self, trial: TrialView) -> Floats | None:
-        return _resampling(trial).quantiles(trial.series(self.values_of), self.percent) / self.per
+        series = trial.series(self.values_of)  # several rows have the same series
+        found = trial.cached(
+            ("quantiles", id(series), self.percent), lambda trial: _resampling(trial).quantiles(series, self.percent)
+        )
+        return found / self.per
 
 
 class Deviation(msgspec.Struct, frozen=True):

@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import cast
 
 from inferometer.core.record import Events, RequestRecord
-from inferometer.metrics.measures import RequestView
+from inferometer.metrics import trial_columns
+from inferometer.metrics.measures import RequestView, in_columns
 from inferometer.metrics.request_timing import RequestTiming
 from inferometer.metrics.token_latency import AT_ONCE_NS, Delivery, delivery
 
@@ -20,6 +21,7 @@ def ttft_ns(request: RequestView) -> Sequence[float]:
     return [request.timing.ttft_ns]
 
 
+@in_columns(trial_columns.tpot)
 def tpot_ns(request: RequestView) -> Sequence[float]:
     """Time per output token of a request with at least two tokens. Every request has the same weight.
 
@@ -40,6 +42,7 @@ def tpot_ns(request: RequestView) -> Sequence[float]:
     return [(found.at_ns[-1] - found.at_ns[0]) / tokens] if tokens > 0 else []
 
 
+@in_columns(trial_columns.itl)
 def itl_ns(request: RequestView) -> Sequence[float]:
     """Gaps between the events that count by the dialect: one per chunk, not per token. By our own rules empty if the
     answer came all at once."""
@@ -53,30 +56,35 @@ def latency_ns(request: RequestView) -> Sequence[float]:
     return [request.timing.latency_ns] if request.timing else []
 
 
+@in_columns(trial_columns.chunk_gaps)
 def chunk_gap_ns(request: RequestView) -> Sequence[float]:
     """Gaps between chunks with output, by our own rules in every dialect: what a screen shows."""
     stamps = request.record.outputs_ns if request.record.ok else []
     return [after - before for before, after in pairwise(stamps)]
 
 
+@in_columns(trial_columns.token_gaps)
 def token_gap_ns(request: RequestView) -> Sequence[float]:
     """Inter-token latency per token: each gap between bursts, divided by the tokens of the later burst."""
     found = request_delivery(request)
     return [] if found is None else found.token_gaps_ns
 
 
+@in_columns(trial_columns.burst_tokens)
 def burst_tokens(request: RequestView) -> Sequence[float]:
     """Tokens of each burst after the first. The first burst comes from the prefill."""
     found = request_delivery(request)
     return [] if found is None else found.tokens[1:]
 
 
+@in_columns(trial_columns.burst_gap_totals)
 def burst_gap_total_ns(request: RequestView) -> Sequence[float]:
     """Total of the gaps between bursts."""
     found = request_delivery(request)
     return [] if found is None else [sum(found.gaps_ns)]
 
 
+@in_columns(trial_columns.stall_totals)
 def stall_total_ns(request: RequestView) -> Sequence[float]:
     """Total of the gaps between bursts that are stalls."""
     found = request_delivery(request)

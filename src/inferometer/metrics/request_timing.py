@@ -4,7 +4,8 @@ A *metric dialect* is a tool's set of definitions: our own, or those of vLLM's s
 them can be computed from the events of a record.
 """
 
-from collections.abc import Callable, Iterable
+import array
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Literal, cast
 
@@ -24,23 +25,35 @@ MOST_PIECE_CHARACTERS = 12
 """Pieces of text that are longer on average are not one token each: the vocabularies in use have 4 to 5 characters a
 token in prose, and up to 8 in code."""
 
+Stamps = Sequence[int]
+"""An array or a view of one: an int object takes 32 bytes, and a trial has millions of stamps."""
+
 
 class RequestTiming(msgspec.Struct, frozen=True):
     """Times of one successful request, from its sending, by the rules of a dialect.
 
-    `ttft_ns`: to the first event that counts. `itl_ns`: the gaps between events that count, one per chunk and not per
-    token. `latency_ns`: to the end, which is the last event that counts in our own dialect and 0.33, and [DONE] in
-    0.6.5. Token counts and their sources are None if neither the server nor a tokenizer counted.
+    `ttft_ns`: to the first event that counts. `counted_ns`: the time of each event that counts, one per chunk and not
+    per token. `gaps_ns`: the gaps between them, for a dialect that drops some. `latency_ns`: to the end, which is the
+    last event that counts in our own dialect and 0.33, and [DONE] in 0.6.5. Token counts and their sources are None if
+    neither the server nor a tokenizer counted.
     """
 
     ttft_ns: int
-    itl_ns: tuple[int, ...]
+    counted_ns: Stamps
     latency_ns: int
     output_tokens: int | None
     prompt_tokens: int | None
     output_source: TokenSource | None
     prompt_source: TokenSource | None
     dialect: MetricDialect = "inferometer"
+    gaps_ns: Stamps | None = None
+
+    @property
+    def itl_ns(self) -> tuple[int, ...]:
+        """The gaps between events that count."""
+        if self.gaps_ns is not None:
+            return tuple(self.gaps_ns)
+        return tuple(after - before for before, after in pairwise(self.counted_ns))
 
     @property
     def tpot_ns(self) -> float | None:
@@ -69,15 +82,16 @@ def request_timing(
     elif dialect == "vllm-0.33":
         times = _times_of(record, _counts_033(api)) if record.outcome in ("ok", "no_tokens") else None
     else:
-        times = _times_from(record.outputs_ns) if record.ok else None
+        times = _times_from(cast("Events", record.events).outputs_ns()) if record.ok else None
     if times is None:
         return None
-    first_ns, gaps_ns, end_ns = times
+    counted_ns, gaps_ns, first_ns, end_ns = times
     output_tokens, output_source = _first_known(_output_counts(record, dialect, asked))
     prompt_tokens, prompt_source = _first_known(_prompt_counts(record, dialect, asked))
     return RequestTiming(
         ttft_ns=first_ns - record.sent_ns,
-        itl_ns=tuple(gaps_ns),
+        counted_ns=counted_ns,
+        gaps_ns=gaps_ns,
         latency_ns=end_ns - record.sent_ns,
         output_tokens=output_tokens,
         prompt_tokens=prompt_tokens,
@@ -87,18 +101,16 @@ def request_timing(
     )
 
 
-_Times = tuple[int, list[int], int]  # first event that counts, gaps, end
+_Times = tuple[Stamps, Stamps | None, int, int]  # events that count, gaps if some are dropped, first event, end
 
 
 def _times_of(record: RequestRecord, counts: Callable[[Event], bool]) -> _Times | None:
     """From the events that count; None if there are none."""
-    return _times_from([event.at_ns for event in record.events if counts(event)])
+    return _times_from(array.array("q", [event.at_ns for event in record.events if counts(event)]))
 
 
-def _times_from(stamps: list[int]) -> _Times | None:
-    if not stamps:
-        return None
-    return stamps[0], [after - before for before, after in pairwise(stamps)], stamps[-1]
+def _times_from(stamps: Stamps) -> _Times | None:
+    return (stamps, None, stamps[0], stamps[-1]) if len(stamps) else None
 
 
 def _counts_033(api: Api) -> Callable[[Event], bool]:
@@ -133,10 +145,11 @@ def _times_065(record: RequestRecord, sent_ns: int, api: Api) -> _Times | None:
         if brings_text or is_chat:
             previous_ns = event.at_ns
     if first_ns is None:
-        return (sent_ns, [], done_ns) if is_chat else None
-    return first_ns, gaps_ns, done_ns
+        return (_NO_STAMPS, None, sent_ns, done_ns) if is_chat else None
+    return _NO_STAMPS, array.array("q", gaps_ns), first_ns, done_ns
 
 
+_NO_STAMPS = array.array("q")
 _Count = tuple[int | None, TokenSource]
 
 
@@ -154,8 +167,9 @@ def _output_counts(record: RequestRecord, dialect: MetricDialect, asked: Request
     known: list[_Count] = [by_usage, by_timings, by_ids, by_us]
     if any(count is not None for count, _ in known):
         return [one for one in known if not refuted(record, asked, "output_tokens", one[0])]
-    pieces = len(record.outputs_ns)
-    if len(cast("Events", record.events).text) > MOST_PIECE_CHARACTERS * pieces:
+    events = cast("Events", record.events)
+    pieces = len(events.outputs_ns())
+    if len(events.text) > MOST_PIECE_CHARACTERS * pieces:
         return []  # pieces this long hold several tokens each
     return [(pieces, "output events")]
 

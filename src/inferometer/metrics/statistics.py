@@ -44,6 +44,9 @@ MAX_GROUPS = 400
 """More requests than this are resampled in this many groups: the variance of a sum of groups is that of the sum."""
 MAX_RANKS = 2048
 """Quantiles of resampled values are exact up to this many values; beyond, they are exact to one in 2048 ranks."""
+MAX_LINE_POINTS = 1000
+"""A robust line through this many points has half a million slopes: 20 ms and 20 MB. Its slope is nearly as sure as
+that of a million points: both are far surer than the limits that they are compared with."""
 MAX_TRIALS = 1000
 MAX_PROMPTS = 1_000_000
 """`trials_needed` and `prompts_needed` do not search beyond these numbers."""
@@ -99,7 +102,7 @@ class Resampling:
             counts = np.bincount(self._group[series.positions[order]] * ranks + rank, minlength=groups * ranks)
             first, end = np.searchsorted(rank, np.arange(ranks)), np.searchsorted(rank, np.arange(ranks), "right")
             values = series.values[order][(first + end - 1) // 2]
-            reached = np.cumsum(self._weights @ counts.reshape(groups, ranks).astype(np.float32), axis=1)
+            reached = self._weights @ np.cumsum(counts.reshape(groups, ranks), axis=1).astype(np.float32)
             self._last = series, values, reached
         return self._last[1:]
 
@@ -428,6 +431,14 @@ def trend_p_value(values: Sequence[float]) -> float:
 
 
 def robust_line(positions: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
-    """Slope and intercept by Theil and Sen: the median of all slopes, which a few outliers do not change."""
-    found: Any = stats.theilslopes(values, positions)
-    return float(found[0]), float(found[1])
+    """Slope and intercept by Theil and Sen: the median of all slopes, which a few outliers do not change.
+
+    There are n²/2 slopes: of more than `MAX_LINE_POINTS` points, the slopes of as many evenly spaced ones are used."""
+    x, y = np.asarray(positions, np.float64), np.asarray(values, np.float64)
+    spread = np.arange(len(x)) if len(x) <= MAX_LINE_POINTS else np.linspace(0, len(x) - 1, MAX_LINE_POINTS).astype(int)
+    first, second = np.triu_indices(len(spread), 1)
+    run = x[spread[second]] - x[spread[first]]
+    rise = y[spread[second]] - y[spread[first]]
+    known = run != 0
+    slope = float(np.median(rise[known] / run[known])) if known.any() else math.nan
+    return slope, float(np.median(y) - slope * np.median(x))

@@ -17,6 +17,7 @@ from inferometer.metrics.memory import memory_quantity
 from inferometer.metrics.request_timing import MetricDialect, TokenSource, request_timing
 from inferometer.metrics.rows import metric_rows
 from inferometer.metrics.statistics import Floats
+from inferometer.metrics.trial_columns import output_columns, outputs
 
 
 class TrialSummary(msgspec.Struct, frozen=True):
@@ -56,11 +57,12 @@ def view(
     """The trial's measured records by the rules of `dialect`. `api`: the API that the requests were sent to.
     `requests`: what was asked, by index; numbers that the prompt or the limit refutes are found only with it."""
     measured = sorted((record for record in trial.records if record.measured), key=lambda record: record.index)
+    columns = output_columns(measured)
     views = [_request_view(record, dialect, api, requests.get(record.index)) for record in measured]
     checks = {check.index: check for check in trial.checks}
     if checks:
         views = [msgspec.structs.replace(one, check=checks.get(one.record.index)) for one in views]
-    return TrialView(trial, dialect, tuple(views))
+    return TrialView(trial, dialect, tuple(views), {outputs: columns})
 
 
 def _request_view(record: RequestRecord, dialect: MetricDialect, api: Api, asked: Request | None) -> RequestView:

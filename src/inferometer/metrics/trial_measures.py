@@ -7,12 +7,12 @@ from itertools import accumulate
 import numpy as np
 
 from inferometer.base.units import NS_PER_S, gib
-from inferometer.metrics import acceptance
+from inferometer.metrics import acceptance, trial_columns
 from inferometer.metrics.energy import energy_j, mean_power_w, per_token
 from inferometer.metrics.measures import TrialView, Values
 from inferometer.metrics.memory import held_bytes, memory_quantity
 from inferometer.metrics.phases import Phase, peaks, phases_of
-from inferometer.metrics.request_measures import cached_tokens, output_characters, request_delivery
+from inferometer.metrics.request_measures import cached_tokens, output_characters
 from inferometer.metrics.request_timing import RequestTiming
 from inferometer.metrics.turns import working_clock
 
@@ -61,8 +61,8 @@ def cached_prompt_tokens(trial: TrialView) -> int | None:
 
 def stalls(trial: TrialView) -> int | None:
     """Number of gaps between bursts longer than `STALL_MULTIPLE` times the request's median gap."""
-    found = [delivered for request in trial.requests if (delivered := request_delivery(request)) is not None]
-    return sum(len(delivered.stalls_ns) for delivered in found) if found else None
+    found = trial_columns.bursts(trial)
+    return int(np.count_nonzero(found.is_stall())) if found.delivered.any() else None
 
 
 def memory_gib(trial: TrialView) -> float | None:
@@ -74,9 +74,14 @@ def memory_gib(trial: TrialView) -> float | None:
 
 def phase_memory_gib(phase: Phase, trial: TrialView) -> float | None:
     """As `memory_gib`, within one phase of the trial."""
-    samples = trial.trial.samples
-    peak = peaks(held_bytes(samples, memory_quantity(samples)), phases_of(trial.trial)).get(phase)
+    peak = trial.cached(phase_memory_gib, _peaks_by_phase).get(phase)
     return None if peak is None else gib(peak)
+
+
+def _peaks_by_phase(trial: TrialView) -> dict[Phase, float]:
+    samples = trial.trial.samples
+    held = held_bytes(samples, memory_quantity(samples))
+    return peaks(held, phases_of(trial.trial)) if held else {}
 
 
 def trial_energy_j(trial: TrialView) -> float | None:
@@ -96,8 +101,19 @@ def energy_j_per_token(trial: TrialView) -> float | None:
 
 def peak_chunks(trial: TrialView) -> int:
     """vLLM's "peak output token throughput": most chunks (not tokens) in a whole second since the first sending."""
-    stamps = [at for sent, timing in _sent(trial) for at in accumulate(timing.itl_ns, initial=sent + timing.ttft_ns)]
-    return int(np.unique(np.asarray(stamps) // NS_PER_S, return_counts=True)[1].max()) if stamps else 0
+    sent = _sent(trial)
+    if not sent:
+        return 0
+    first_ns = np.array([sent_ns + timing.ttft_ns for sent_ns, timing in sent], np.int64)
+    gaps = trial_columns.counted_gaps(trial)
+    place = np.cumsum([request.timing is not None and request.record.sent_ns is not None for request in trial.requests])
+    owners = place[gaps.positions] - 1
+    so_far = np.cumsum(gaps.values.astype(np.int64))
+    before = np.zeros(len(sent), np.int64)
+    begins = np.flatnonzero(np.diff(owners, prepend=-1))
+    before[owners[begins]] = so_far[begins] - gaps.values[begins].astype(np.int64)
+    later_ns = first_ns[owners] + so_far - before[owners]
+    return int(np.bincount(np.concatenate((first_ns, later_ns)) // NS_PER_S).max())
 
 
 def peak_requests(trial: TrialView) -> int:
@@ -110,6 +126,10 @@ def peak_requests(trial: TrialView) -> int:
 def _sent(trial: TrialView) -> list[tuple[int, RequestTiming]]:
     """Send time, ns after the first sending, and timing of each successful request. The clock stands still while other
     arms have their turns."""
+    return trial.cached(_sent, _sent_requests)
+
+
+def _sent_requests(trial: TrialView) -> list[tuple[int, RequestTiming]]:
     worked_ns = working_clock(trial.trial)
     sent = [
         (worked_ns(r.record.sent_ns), r.timing) for r in trial.requests if r.timing and r.record.sent_ns is not None

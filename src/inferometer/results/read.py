@@ -34,12 +34,19 @@ class Study(msgspec.Struct, frozen=True):
     stopped: str = ""
     damage: tuple[str, ...] = ()
     continuations: dict[str, dict[str, Continuation]] = {}
+    views: dict[tuple[int, MetricDialect], TrialView] = {}
+    """Those computed so far, by the id of their trial: several parts of a report use the same view."""
 
     def view(self, trial: Trial, dialect: MetricDialect) -> TrialView:
-        return view(trial, dialect, self.spec.arms[trial.arm].api, self.requests)
+        found = self.views.get((id(trial), dialect))
+        if found is None:
+            found = view(trial, dialect, self.spec.arms[trial.arm].api, self.requests)
+            self.views[id(trial), dialect] = found
+        return found
 
     def summary(self, trial: Trial, dialect: MetricDialect, percentiles: Sequence[float] = (99,)) -> TrialSummary:
-        return summarize_view(self.view(trial, dialect), percentiles)
+        key = ("summary", *percentiles)
+        return self.view(trial, dialect).cached(key, lambda found: summarize_view(found, percentiles))
 
     def summaries(self, dialect: MetricDialect, percentiles: Sequence[float] = (99,)) -> list[TrialSummary]:
         return [self.summary(trial, dialect, percentiles) for trial in self.trials]

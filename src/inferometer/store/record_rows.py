@@ -1,9 +1,11 @@
 """Conversion of request records to database rows and back."""
 
 import array
+import functools
 import sys
 from collections.abc import Sequence
-from typing import get_args
+from operator import contains
+from typing import Any, get_args
 
 import msgspec
 
@@ -52,22 +54,56 @@ _OUTCOMES = frozenset(get_args(Outcome))
 _ROW_KINDS = [_KINDS[name] for name in _SCALARS]
 
 
-def record(row: tuple[object, ...]) -> RequestRecord:
+def record(row: tuple[Any, ...]) -> RequestRecord:
     """Raises ValueError, TypeError or MsgspecError for a row that holds no valid record."""
-    index, *scalars, usage, timings, at_ns, kinds, chars, text, tokens = row
-    if type(index) is not int or type(kinds) is not bytes or not all(map(fits, scalars, _ROW_KINDS)):
-        raise TypeError("a column holds a value of the wrong type")
-    fields = dict(zip(_SCALARS, scalars, strict=True))
-    if fields["outcome"] not in _OUTCOMES:
-        raise ValueError(f"unknown outcome {fields['outcome']!r}")
-    fields["measured"] = bool(fields["measured"])
+    types = tuple(map(type, row))
+    if types not in _FITTING_TYPES:
+        _require_fitting(types)
+    index, request_id, measured, outcome, due_ns, sent_ns, done_ns, first_byte_ns, connected_ns, status = row[:10]
+    finish_reason, model, error, coalesced, stamp_errors, resent, prompt_tokens, our_tokens = row[10:18]
+    if outcome not in _OUTCOMES:
+        raise ValueError(f"unknown outcome {outcome!r}")
     return RequestRecord(
-        index=index,
-        usage=None if usage is None else _decode_usage(usage),  # pyright: ignore[reportArgumentType]
-        timings=None if timings is None else _decode_timings(timings),  # pyright: ignore[reportArgumentType]
-        events=_events(at_ns, kinds, chars, text, tokens),  # pyright: ignore[reportArgumentType]
-        **fields,  # pyright: ignore[reportArgumentType] # checked above
+        index,
+        request_id,
+        measured != 0,
+        outcome,
+        due_ns,
+        sent_ns,
+        done_ns,
+        first_byte_ns,
+        _events(*row[20:]),
+        status,
+        finish_reason,
+        None if row[18] is None else _usage(row[18]),
+        None if row[19] is None else _decode_timings(row[19]),
+        model,
+        error,
+        coalesced,
+        stamp_errors,
+        resent,
+        connected_ns,
+        prompt_tokens,
+        our_tokens,
     )
+
+
+_FITTING_TYPES: set[tuple[type, ...]] = set()
+"""The types of whole rows that were found to fit: few combinations occur."""
+
+
+def _require_fitting(types: tuple[type, ...]) -> None:
+    """Raises TypeError unless these are types that a row may have; remembers those that are."""
+    index, *scalars, _, _, _, kinds, _, _, _ = types
+    if index is not int or kinds is not bytes or not all(map(contains, _ROW_KINDS, scalars)):
+        raise TypeError("a column holds a value of the wrong type")
+    _FITTING_TYPES.add(types)
+
+
+@functools.lru_cache(maxsize=1024)
+def _usage(text: str) -> TokenUsage:
+    """Many requests have the same counts."""
+    return _decode_usage(text)
 
 
 def fits(value: object, kinds: tuple[type, ...]) -> bool:
@@ -87,9 +123,8 @@ def _columns(events: Sequence[Event]) -> tuple[bytes, bytes, bytes, str, bytes]:
 def _events(at_ns: bytes, kinds: bytes, chars: bytes, text: str, tokens: bytes) -> Events:
     """The events in a record's columns. Raises ValueError if the columns do not fit together."""
     code = _CHARS.get(len(chars) // max(1, len(kinds)), "I")
-    narrow = _little(array.array(code, chars))
-    numbers = narrow if code == "I" else array.array("I", narrow), text, _little(array.array("I", tokens))
-    return Events(_little(array.array("q", at_ns)), kinds, *numbers)
+    counts = _little(array.array("I", tokens)) if tokens else None
+    return Events(_little(array.array("q", at_ns)), kinds, _little(array.array(code, chars)), text, counts)
 
 
 def _little(values: "array.array[int]") -> "array.array[int]":

@@ -214,6 +214,8 @@ class StudyReader:
     def _records_one_by_one(self, trial_id: int) -> tuple[list[RequestRecord], list[int]]:
         """The records of a damaged file, and the indices of those that cannot be read: an unreadable page loses only
         its own records."""
+        if self._has_row_ids():
+            return self._records_by_row_id(trial_id)
         sql = f"SELECT {COLUMNS} FROM record WHERE trial_id = ? AND idx = ?"
         found: list[RequestRecord] = []
         unreadable: list[int] = []
@@ -226,6 +228,49 @@ class StudyReader:
             if row is not None:
                 append_record(row, found, unreadable)
         return found, unreadable
+
+    def _has_row_ids(self) -> bool:
+        """Whether the table of records has them; those of older studies have none."""
+        try:
+            self._database.execute("SELECT rowid FROM record LIMIT 0")
+        except BROKEN:
+            return False
+        return True
+
+    def _records_by_row_id(self, trial_id: int) -> tuple[list[RequestRecord], list[int]]:
+        """As `_records_one_by_one`, without the table's index, which may be lost."""
+        found: list[RequestRecord] = []
+        unreadable: list[int] = []
+        for row_id in range(1, self._last_row_id(trial_id) + 1):
+            row = self._row_or_none("idx", trial_id, row_id)
+            if row is None:
+                continue
+            whole = self._row_or_none(COLUMNS, trial_id, row_id)
+            if whole is None:
+                unreadable.append(row[0] if isinstance(row[0], int) else -1)
+            else:
+                append_record(whole, found, unreadable)
+        return sorted(found, key=lambda record: record.index), unreadable
+
+    def _row_or_none(self, columns: str, trial_id: int, row_id: int) -> tuple[Any, ...] | None:
+        """None for a row that cannot be read or belongs to another trial."""
+        try:
+            row = self._database.execute(
+                f"SELECT trial_id, {columns} FROM record WHERE rowid = ?", (row_id,)
+            ).fetchone()
+        except BROKEN:
+            return None
+        return row[1:] if row is not None and row[0] == trial_id else None
+
+    def _last_row_id(self, trial_id: int) -> int:
+        """The highest row id that a record may have; the end of the table may be lost."""
+        last = 0
+        with contextlib.suppress(*BROKEN):
+            (last,) = self._database.execute("SELECT max(rowid) FROM record").fetchone()
+        with contextlib.suppress(*BROKEN):
+            (trials,) = self._database.execute("SELECT count(*) FROM trial").fetchone()
+            last = max(last or 0, (self._last_index(trial_id) + 1) * trials)
+        return min(last or 0, _MOST_RECORDS)
 
     def _last_index(self, trial_id: int) -> int:
         """The highest index that a record of the trial may have."""

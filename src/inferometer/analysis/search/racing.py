@@ -12,7 +12,9 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Generic, TypeVar
 
-from scipy import special
+from inferometer.base.lazy import lazy_module
+
+special = lazy_module("scipy.special")
 
 _K = TypeVar("_K", bound=Hashable)
 

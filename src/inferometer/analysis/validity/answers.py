@@ -7,12 +7,13 @@ answers has less to do.
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import msgspec
 
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials
-from inferometer.core.record import Finding
+from inferometer.core.record import KINDS, Events, Finding
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.statistics import fisher_p_value, sign_test_p_value
 
@@ -111,10 +112,13 @@ def reasoning_of_one_arm(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
             )
 
 
+_REASONING = KINDS.index("reasoning")
+
+
 def _reasoning_share(case: ArmTrials) -> float | None:
     """None without an answer."""
     known = [one.record.events for trial in case.done for one in trial.requests if one.record.ok]
-    begins = [any(event.kind == "reasoning" for event in events) for events in known]
+    begins = [_REASONING in cast("Events", events).kinds for events in known]
     return sum(begins) / len(begins) if begins else None
 
 

@@ -1,14 +1,15 @@
 """Delivery: did each token arrive when the server made it, or was text held back on the way?"""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from statistics import fmean
+
+import numpy as np
 
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.core.record import Finding
 from inferometer.metrics import acceptance
-from inferometer.metrics.request_measures import request_delivery
-from inferometer.metrics.token_latency import Delivery
+from inferometer.metrics.trial_columns import Bursts, bursts
 
 _CAUSES = (
     "A proxy may buffer the stream (nginx: `proxy_buffering off`, or the header `X-Accel-Buffering: no`), or the "
@@ -19,38 +20,37 @@ _CAUSES = (
 @for_each_arm
 def not_streamed(case: ArmTrials) -> Iterable[Finding]:
     """Answers that came all at once, or in large pieces, without a draft that explains it."""
-    answers = [found for trial in case.done for request in trial.requests if (found := request_delivery(request))]
-    long = [found for found in answers if _tokens(found) >= thresholds.STREAM_LEAST_TOKENS]
+    long = [answer for trial in case.done for answer in _long_answers(bursts(trial))]
     if not long:
         return
-    whole = [found for found in long if found.at_once]
-    if len(whole) > thresholds.STREAM_SHARE * len(long):
+    whole = sum(at_once for at_once, _ in long)
+    if whole > thresholds.STREAM_SHARE * len(long):
         yield case.finding(
             "warning",
             "not-streamed",
-            f"{len(whole)} of {len(long)} answers arrived in one piece: time to first token is the whole answer's, and "
+            f"{whole} of {len(long)} answers arrived in one piece: time to first token is the whole answer's, and "
             "the time per token is unknown.",
             _CAUSES,
             withholds=("token_times", "first_token", "chunk_gaps"),
         )
         return
-    held = [found for found in long if _mean_piece(found.tokens) >= thresholds.STREAM_PIECE_TOKENS]
+    held = [piece for _, piece in long if piece >= thresholds.STREAM_PIECE_TOKENS]
     drafted = any(sum(acceptance.drafted(request)) for trial in case.done for request in trial.requests)
     if not drafted and len(held) > thresholds.STREAM_SHARE * len(long):
-        mean = fmean(_mean_piece(found.tokens) for found in held)
         yield case.finding(
             "warning",
             "not-streamed",
-            f"{len(held)} of {len(long)} answers arrived {mean:.0f} tokens at a time: tokens were held back, so that "
-            "the first one and the gaps say when pieces arrived.",
+            f"{len(held)} of {len(long)} answers arrived {fmean(held):.0f} tokens at a time: tokens were held back, so "
+            "that the first one and the gaps say when pieces arrived.",
             _CAUSES,
             withholds=("first_token", "chunk_gaps", "token_times"),
         )
 
 
-def _tokens(found: Delivery) -> float:
-    return max(sum(found.tokens), found.characters / thresholds.STREAM_TOKEN_CHARACTERS)
-
-
-def _mean_piece(tokens: Sequence[float]) -> float:
-    return fmean(tokens) if tokens else 0.0
+def _long_answers(found: Bursts) -> list[tuple[bool, float]]:
+    """Of each answer that is long enough: whether it came at once, and the mean tokens of its bursts."""
+    tokens = np.maximum(found.all_tokens, found.characters / thresholds.STREAM_TOKEN_CHARACTERS)
+    long = found.delivered & (tokens >= thresholds.STREAM_LEAST_TOKENS)
+    return list(
+        zip(found.at_once()[long].tolist(), (found.all_tokens[long] / found.counts[long]).tolist(), strict=True)
+    )

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from operator import sub
 from statistics import fmean, median
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -13,7 +14,7 @@ from inferometer.analysis.same_requests import failed_requests
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.analysis.validity.taking_turns import cpu_of_waiting
 from inferometer.core import quantities
-from inferometer.core.record import Finding, RequestRecord, Sample
+from inferometer.core.record import Events, Finding, RequestRecord, Sample
 from inferometer.metrics.measures import RequestView, TrialView
 from inferometer.metrics.request_measures import cached_tokens
 from inferometer.metrics.rows import METRICS_BY_KEY
@@ -326,7 +327,7 @@ def other_requests(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
 def silence(case: ArmTrials) -> Iterable[Finding]:
     """A time in which the server sent nothing, with requests under way, far longer than its requests usually wait."""
     for trial in case.done:
-        waits = [max(pauses) for request in trial.requests if (pauses := _pauses_s(request.record))]
+        waits = [wait for request in trial.requests if (wait := _longest_pause_s(request.record)) is not None]
         longest = max(waits, default=0.0)
         if len(waits) < thresholds.SILENCE_LEAST_REQUESTS or longest < thresholds.SILENCE_S:
             continue
@@ -342,12 +343,12 @@ def silence(case: ArmTrials) -> Iterable[Finding]:
             )
 
 
-def _pauses_s(record: RequestRecord) -> list[float]:
-    """From the sending to the first event, between events, and to the end, in s."""
+def _longest_pause_s(record: RequestRecord) -> float | None:
+    """Of those from the sending to the first event, between events, and to the end, in s; None if never sent."""
     if record.sent_ns is None:
-        return []
-    times = [record.sent_ns, *(event.at_ns for event in record.events), record.done_ns]
-    return [(after - before) / 1e9 for before, after in pairwise(times)]
+        return None
+    times = [record.sent_ns, *cast("Events", record.events).at_ns, record.done_ns]
+    return max(map(sub, times[1:], times)) / 1e9
 
 
 @for_each_arm

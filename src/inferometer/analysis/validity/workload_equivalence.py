@@ -1,9 +1,9 @@
 """Checks that the arms did the same work, and that their answers are equal and sound."""
 
-import bisect
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import fmean, median
+from typing import cast
 
 import msgspec
 
@@ -12,7 +12,7 @@ from inferometer.analysis.degenerate import defect
 from inferometer.analysis.validity.arm_trials import ArmTrials
 from inferometer.analysis.validity.caching import cache_advice
 from inferometer.core import quantities
-from inferometer.core.record import OUTPUT_KINDS, Finding, RequestRecord
+from inferometer.core.record import Events, Finding, RequestRecord
 from inferometer.core.request import Message, Request
 from inferometer.core.spec import Sampling
 from inferometer.metrics.measures import RequestView, TrialView
@@ -230,13 +230,19 @@ def agreement(first: TrialView, second: TrialView) -> Agreement | None:
 
 def _output(record: RequestRecord) -> str:
     """Everything that the model wrote, including reasoning and tool calls."""
-    return "".join(event.text for event in record.events if event.kind in OUTPUT_KINDS)
+    return cast("Events", record.events).all_output()
 
 
 def common_length(first: str, second: str) -> int:
     """Length of the common prefix of two texts, characters."""
-    length = min(len(first), len(second))
-    return next((i for i in range(length) if first[i] != second[i]), length)
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _is_less(found: Agreement, control: Agreement) -> bool:
@@ -358,14 +364,15 @@ def _excess_share(trial: TrialView, implied: dict[int, float]) -> float | None:
 
 def _implied_shares(case: ArmTrials) -> dict[int, float]:
     """For each prompt, the share that is also the start of an earlier prompt of the plan."""
-    earlier: list[str] = []
-    found: dict[int, float] = {}
-    for index, request in sorted(case.requests.items()):
-        prompt = request.prompt
-        position = bisect.bisect(earlier, prompt)
-        neighbours = earlier[max(0, position - 1) : position + 1]
-        found[index] = max((common_length(prompt, neighbour) for neighbour in neighbours), default=0) / max(
-            1, len(prompt)
-        )
-        earlier.insert(position, prompt)
-    return found
+    prompts = [request.prompt for _, request in sorted(case.requests.items())]
+    ranked = sorted(range(len(prompts)), key=prompts.__getitem__)
+    before = dict(zip(ranked, [-1, *ranked], strict=False))
+    after = dict(zip(ranked, [*ranked[1:], -1], strict=False))
+    shares: list[float] = []
+    for place in reversed(range(len(prompts))):  # without the later prompts, its neighbours are earlier ones
+        left, right = before[place], after[place]
+        before[right], after[left] = left, right
+        prompt = prompts[place]
+        shared = max((common_length(prompt, prompts[near]) for near in (left, right) if near >= 0), default=0)
+        shares.append(shared / max(1, len(prompt)))
+    return dict(zip(sorted(case.requests), reversed(shares), strict=True))

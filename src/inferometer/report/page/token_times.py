@@ -10,6 +10,7 @@ from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import ms
 from inferometer.metrics.measures import RequestView
 from inferometer.metrics.token_latency import STALL_MULTIPLE, Burst, delivery
+from inferometer.metrics.trial_columns import bursts
 from inferometer.report.page.request_keys import Key, evenly_spaced, request_keys
 
 MOST_REQUESTS = 24
@@ -60,14 +61,13 @@ def timelines(cases: Sequence[ArmTrials]) -> Timelines:
     for case in cases:
         known = request_keys(case)
         for trial in case.done[:1]:
-            for request in trial.requests:
+            for request, stall_ns in zip(trial.requests, bursts(trial).longest_stalls_ns(), strict=True):
                 key = known.get(request.record.index)
                 if key is None:
                     continue
                 found.setdefault(key, []).append((case.name, trial.trial.number, request))
                 asked = case.requests.get(request.record.index)
                 kinds.setdefault(key, (request.record.request_id, _kind(asked.tags) if asked else ""))
-                stall_ns = _longest_stall_ns(request)
                 if stall_ns > worst.get(case.name, (0, None))[0]:
                     worst[case.name] = (stall_ns, key)
     stalled = {key for _, key in worst.values()}
@@ -83,15 +83,6 @@ def _kind(tags: dict[str, str]) -> str:
     return ", ".join(tags[name] for name in ("language", "task") if name in tags)
 
 
-def _longest_stall_ns(request: RequestView) -> int:
-    """The longest stall, ns; 0 without a stall."""
-    delivered = request.cached(delivery)
-    if delivered is None or not delivered.gaps_ns:
-        return 0
-    longest_ns = max(delivered.gaps_ns)
-    return longest_ns if longest_ns > STALL_MULTIPLE * median(delivered.gaps_ns) else 0
-
-
 def _lane(arm: str, trial: int, request: RequestView) -> ArmTokens:
     record = request.record
     delivered = request.cached(delivery)
@@ -103,10 +94,10 @@ def _lane(arm: str, trial: int, request: RequestView) -> ArmTokens:
         for before, after in pairwise(delivered.bursts)
         if after.at_ns - before.at_ns > limit_ns
     ]
-    bursts, joined = _joined(delivered.bursts)
+    shown, joined = _joined(delivered.bursts)
     return ArmTokens(
         arm, trial, record.outcome,
-        tuple((ms(burst.at_ns - record.sent_ns), burst.tokens) for burst in bursts), tuple(stalls), joined,
+        tuple((ms(burst.at_ns - record.sent_ns), burst.tokens) for burst in shown), tuple(stalls), joined,
     )  # fmt: skip
 
 
