@@ -263,6 +263,22 @@ def test_a_timeout_of_an_idle_connection_answers_no_request():
     assert [record.outcome for record in records] == ["ok"] * 3
 
 
+def test_a_timeout_that_meets_the_next_request_lets_it_be_sent_again():
+    seen = itertools.count(1)
+
+    def answer(_: Received) -> Iterable[Step]:
+        if next(seen) == 2:
+            return [Send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"), Close()]
+        return chat_stream(["a"])
+
+    with ScriptedServer(answer) as server:
+        records, _, _ = played(server.url, a_plan(2))
+    assert [(record.outcome, record.resent) for record in sorted(records, key=lambda one: one.index)] == [
+        ("ok", 0),
+        ("ok", 1),
+    ]
+
+
 def test_nothing_answers():
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

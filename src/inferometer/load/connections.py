@@ -296,9 +296,7 @@ class Connections:
             self.drop(connection)
             return
         if in_flight.resent == 0 and _was_closed_idle(connection, in_flight):
-            self.drop(connection)
-            in_flight.resent = 1  # its `sent_ns` stays: the user has waited since then
-            self.connect().in_flight = in_flight
+            self._send_again(connection, in_flight)
             return
         reason = "" if error is None else str(error.strerror or error)
         if connection.connected_ns is None:
@@ -309,6 +307,11 @@ class Connections:
             outcome = "eof" if error is None and in_flight.raw else "cut"
         self.end(connection, outcome, reason or ("" if in_flight.raw else "the server closed without an answer"))
         self.drop(connection)
+
+    def _send_again(self, connection: Connection, in_flight: InFlight) -> None:
+        """On a new connection."""
+        self.drop(connection)
+        self.connect().in_flight = in_flight.again()
 
     # --- requests ---------------------------------------------------------------------------------
 
@@ -360,6 +363,9 @@ class Connections:
             self._poller.modify(connection.fd, READ)
 
     def _on_answer_complete(self, connection: Connection, in_flight: InFlight) -> None:
+        if in_flight.is_timeout and connection.served and in_flight.resent == 0:
+            self._send_again(connection, in_flight)  # the 408 was sent before the request came (RFC 9110, 15.5.9)
+            return
         self.end(connection, "complete")
         if in_flight.keep_alive and not connection.unsent:
             connection.served += 1

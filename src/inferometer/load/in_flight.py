@@ -75,6 +75,17 @@ class InFlight:
             self.finished = True
             self.keep_alive = self.parser.should_keep_alive()  # llhttp knows this only during this callback
 
+    @property
+    def is_timeout(self) -> bool:
+        """Whether the answer is a 408: the server gave up waiting for a request on this connection."""
+        return self.parser.get_status_code() == 408
+
+    def again(self) -> "InFlight":
+        """The same request to be sent once more. `sent_ns` stays: the user has waited since then."""
+        new = InFlight(self.wire_request, self.due_ns, self.steps)
+        new.sent_ns, new.resent = self.sent_ns, self.resent + 1
+        return new
+
     def exchange(self) -> Exchange:
         """The request and its answer in the form that leaves the worker."""
         return Exchange(
