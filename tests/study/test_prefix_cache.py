@@ -1,17 +1,21 @@
 """A server that runs already and keeps prompts: an earlier trial must not help the next one, nor a study run again."""
 
 import json
+import random
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from inferometer.analysis.comparison import Comparison
+from inferometer.core.endpoint import Endpoint
 from inferometer.core.schedule import Closed
 from inferometer.core.spec import Arm, Sampling, Spec
 from inferometer.core.workload_settings import Builtin
+from inferometer.engines.prefix_cache import KeptServer
 from inferometer.results.study_comparison import comparison_of
 from inferometer.study.loop import run_study
 from inferometer.study.trial import prompt_number
@@ -145,3 +149,41 @@ def test_the_probe_sends_what_the_load_sends(tmp_path: Path):
         posted = [one.body for one in server.received if one.method == "POST" and "messages" in one.body]
     assert len(posted) > 3
     assert all(body["stream"] and body["priority"] == 7 for body in posted)
+
+
+def test_an_interrupt_does_not_wait_for_a_server_that_is_silent_at_the_probe():
+    released = threading.Event()
+
+    def answer(request: Received) -> Iterator[Step]:
+        released.wait(30)
+        yield whole(200, "{}")
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with ScriptedServer(answer) as server:
+        arm = Arm(engine="external", url=server.url, model="m")
+        endpoint = Endpoint(server.url, arm.api_path, arm.api, "m")
+        kept = KeptServer(arm, endpoint, Sampling(), random.Random(1), interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            kept.treatment(1)
+        assert not released.is_set()
+        released.set()
+
+
+def test_the_cost_of_the_probe_is_a_fact(tmp_path: Path):
+    with ScriptedServer(serving(lambda _: None)) as server:
+        spec = Spec(
+            arms={"a": Arm(engine="external", url=server.url, model="m")},
+            workload=Builtin(num_prompts=1, max_tokens=3),
+            tokenizer="none",
+            trials=2,
+        )
+        list(run := run_study(spec, tmp_path / "s"))
+    assert run.study is not None
+    for trial in run.study.trials:
+        facts = {fact.name: fact.source for fact in trial.facts if fact.name.startswith("prefix_cache")}
+        assert {name: source.partition(" s")[0][:38] for name, source in facts.items()} == {
+            "prefix_cache": "the probe before the trial: 3 requests",
+            "prefix_cache_at_end": "the probe after the trial: 3 requests,",
+        }

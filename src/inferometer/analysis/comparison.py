@@ -145,7 +145,8 @@ class Comparison(msgspec.Struct, frozen=True):
     the verdict `same`. `invalid`: a finding says that the result is not valid, so that no verdict is given. `pairs`:
     the pairs that are compared, as baseline and arm; empty if every arm is compared with every other.
     `quality`: differences in right answers, if answers were checked. `fidelity`: differences in token probabilities, if
-    the fidelity pass ran.
+    the fidelity pass ran. `starts_sd_percent`: standard deviation of the primary metric from start to start of an
+    engine, if somebody stated it; verdicts on one start per arm need it.
     """
 
     arms: tuple[str, ...]
@@ -167,6 +168,7 @@ class Comparison(msgspec.Struct, frozen=True):
     equivalence_percent: float = EQUIVALENCE_PERCENT
     quality: tuple[QualityDifference, ...] = ()
     fidelity: tuple[FidelityDifference, ...] = ()
+    starts_sd_percent: float | None = None
 
     def parts(self) -> tuple["Comparison", ...]:
         """One comparison per table: each of `pairs` separately, or this comparison if there are none."""

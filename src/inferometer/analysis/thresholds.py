@@ -172,5 +172,6 @@ brings one token, or with a draft as many as it accepts. Where nobody counted, 5
 
 WAITING_CPU_CORES = 0.2
 WAITING_LEAST_READINGS = 10
-"""Cores of an engine that waits for its turn: a quiet server used 0.00 to 0.02, a thread that polls uses a whole one.
-Ten readings, because the kernel counts in ticks of 10 ms, so that one reading is known to a tenth of a core."""
+"""Cores of an engine that waits for its turn. llama.cpp with 2 threads used 0.00 to 0.01, with `--poll` 0, 50 and 100.
+A thread that spins (`OMP_WAIT_POLICY=active`, or a server that polls) takes all of a core that is free. Ten readings,
+because the kernel counts in ticks of 10 ms, so that one reading is known to a tenth of a core."""

@@ -39,7 +39,7 @@ COMMANDS = {
         "export": CommandEntry("export.export", "Write a study as CSV, JSON, Parquet, Markdown or zip."),
     },
     "Set up": {
-        "demo": CommandEntry("demo.demo", "Try it: speculative decoding on a small model, no GPU."),
+        "demo": CommandEntry("demo.demo", "Try it: does a quantised KV cache pay? No GPU needed."),
         "models": CommandEntry("models.models", "List models that have a name, or fetch one."),
         "engines": CommandEntry("engines.engines", "List the engines, and the flags that one takes."),
         "doctor": CommandEntry("doctor.doctor", "Check this machine: engines, GPUs, sensors, permissions."),

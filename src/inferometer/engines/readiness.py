@@ -14,6 +14,7 @@ from inferometer.engines.refused_fields import is_refusal, refused_field
 from inferometer.load.event_decoding import OUTPUT_OF, EventReader
 from inferometer.load.request_encoding import LEARNT_FIELDS, request_body
 from inferometer.load.sse import events, looks_like_events
+from inferometer.load.unstreamed import events_of_json
 from inferometer.net.http_client import HttpAnswer, Server, ask, ask_json
 
 _NAME_CHARACTERS = 300
@@ -103,7 +104,7 @@ def token_came(answer: HttpAnswer, api: str) -> bool:
 
 def _streamed_token(body: bytes, api: str) -> bool:
     reader = EventReader()
-    reader.read_events(events([(0, body)]), OUTPUT_OF[api], 0)
+    reader.read_events(events_of_json([(0, body)]) or events([(0, body)]), OUTPUT_OF[api], 0)
     counted = reader.usage.completion_tokens if reader.usage else None
     return not reader.server_error and (bool(reader.events().outputs_ns()) or (counted or 0) >= 1)
 

@@ -1,11 +1,10 @@
 """The record of a request: outcome, times and tokens, decoded from the bytes of its answer."""
 
 import array
-from typing import Any, cast
+from http import HTTPStatus
 
 import numpy as np
 
-from inferometer.base.error_message import json_of
 from inferometer.base.text import sanitize
 from inferometer.core.plan import PlanItem
 from inferometer.core.record import Events, Outcome, RequestRecord
@@ -14,6 +13,7 @@ from inferometer.load.event_decoding import LAST_CHUNK, OUTPUT_OF, STREAM_END, E
 from inferometer.load.framing import Response, parse_response
 from inferometer.load.sse import events as sse_events
 from inferometer.load.sse import looks_like_events
+from inferometer.load.unstreamed import events_of_json
 from inferometer.load.wire import Exchange
 
 _NAME_CHARS = 300
@@ -22,9 +22,9 @@ _RETRY_HEADERS = ("Retry-After", "Location")
 
 def decode_record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, zero_ns: int) -> RequestRecord:
     """The record of one request, from the bytes of its answer and their stamps. Times are relative to `zero_ns`."""
-    answer, reader, events = _decode_answer(exchange, arrived, dialect, zero_ns)
+    answer, reader, events, is_read = _decode_answer(exchange, arrived, dialect, zero_ns)
     stamps = events.outputs_ns()
-    outcome, error = _outcome(exchange, answer, reader, _is_stream(answer), bool(stamps))
+    outcome, error = _outcome(exchange, answer, reader, is_read, bool(stamps))
     first = int(arrived.at_ns[0]) if len(arrived.at_ns) else None
     last = int(arrived.at_ns[-1]) if len(arrived.at_ns) and exchange.outcome == "complete" else exchange.done_ns
     return RequestRecord(
@@ -53,17 +53,21 @@ def decode_record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect
 
 def _decode_answer(
     exchange: Exchange, arrived: Arrivals, dialect: str, zero_ns: int
-) -> tuple[Response, EventReader, Events]:
-    """The HTTP response, the reader that decoded its events, and the events."""
+) -> tuple[Response, EventReader, Events, bool]:
+    """The HTTP response, the reader that decoded its events, the events, and whether the body is an answer."""
     reader = EventReader()
     uniform = _decode_uniform_stream(exchange, arrived, reader, dialect, zero_ns)
     if uniform is not None:
-        return uniform[0], reader, uniform[1]
+        return uniform[0], reader, uniform[1], True
     reader = EventReader()
     answer = parse_response(timed_reads(exchange, arrived))
-    if _is_stream(answer):
+    is_read = _is_stream(answer)
+    if is_read:
         reader.read_events(sse_events(answer.pieces), OUTPUT_OF[dialect], zero_ns)
-    return answer, reader, reader.events()
+    elif answer.status == HTTPStatus.OK and not _encoding(answer) and (found := events_of_json(answer.pieces)):
+        is_read = True  # a server that does not stream: the whole answer came at once
+        reader.read_events(found, OUTPUT_OF[dialect], zero_ns)
+    return answer, reader, reader.events(), is_read
 
 
 def _decode_uniform_stream(
@@ -98,7 +102,7 @@ def _is_stream(answer: Response) -> bool:
 
 
 def _outcome(
-    exchange: Exchange, answer: Response, reader: EventReader, is_streamed: bool, has_output: bool
+    exchange: Exchange, answer: Response, reader: EventReader, is_read: bool, has_output: bool
 ) -> tuple[Outcome, str]:
     """How the request ended, and the evidence; "" for a success."""
     if exchange.outcome in ("refused", "timeout", "cancelled"):
@@ -107,16 +111,16 @@ def _outcome(
         return "bad_stream", exchange.error
     if answer.broken:
         return "bad_stream", f"the answer is not HTTP: {answer.broken}"
-    if not _is_complete(exchange, answer, reader, is_streamed):
+    if not _is_complete(exchange, answer, reader, is_read):
         return "cut", exchange.error or "the connection was closed in the middle of the answer"
     if answer.status != 200:
         return "http_error", _status_text(answer)
     if _encoding(answer):
         accepted = "although the request accepts no encoding (Accept-Encoding: identity)"
         return "bad_stream", f"the answer is encoded as {_encoding(answer)}, {accepted}"
-    if not is_streamed:
+    if not is_read:
         kind = answer.headers.get("content-type", "no content type")
-        return "bad_stream", f"the answer is {kind}, not an event stream: {error_text(answer.body)}{_aside(answer)}"
+        return "bad_stream", f"the answer is {kind}, not an event stream: {error_text(answer.body)}"
     if reader.server_error:
         return "server_error", reader.server_error
     if reader.problem:
@@ -148,14 +152,6 @@ def _encoding(answer: Response) -> str:
     """The answer's content encoding, "" for none."""
     encoding = answer.headers.get("content-encoding", "").strip().lower()
     return "" if encoding == "identity" else sanitize(encoding)
-
-
-def _aside(answer: Response) -> str:
-    """What to do about an answer that is complete and was not streamed; "" for any other answer."""
-    body = json_of(answer.body)
-    if not isinstance(body, dict) or not cast("dict[str, Any]", body).get("choices"):
-        return ""
-    return " (the server sent the whole answer at once: it does not stream, so the times of tokens cannot be measured)"
 
 
 def _status_text(answer: Response) -> str:

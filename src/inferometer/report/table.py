@@ -191,6 +191,17 @@ def _below(
     return lines
 
 
+def no_verdict_line(comparison: Comparison) -> str:
+    """Which arms have no verdict on the primary metric; "" if each has one."""
+    row = comparison.primary_row
+    found = () if row is None else row.differences
+    without = [one for one in found if one.verdict in ("", "unknown")]
+    if len(without) == len(found):
+        return "No verdict is given."
+    names = ", ".join(dict.fromkeys(one.arm for one in without if one.baseline == comparison.arms[0]))
+    return f"No verdict is given on {names}." if names else ""
+
+
 # --- cells ----------------------------------------------------------------------------------------
 
 

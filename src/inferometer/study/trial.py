@@ -19,9 +19,9 @@ from inferometer.core.quantities import ENGINE_READY_AT_NS
 from inferometer.core.record import INTERRUPTED, Fact, Trial
 from inferometer.core.request import TokenCounter
 from inferometer.core.spec import Arm, Spec
-from inferometer.engines import prefix_cache
 from inferometer.engines.base import Engine
 from inferometer.engines.catalog import metric_names
+from inferometer.engines.prefix_cache import CacheTreatment, KeptServer
 from inferometer.load.worker_pool import WorkerPool
 from inferometer.probes.engine_watch import EngineWatch
 from inferometer.store import Store
@@ -161,25 +161,29 @@ class RunningTrial:
                 self._interrupts.check()
                 yield PlanReady(plan, notes)
                 require_context(plan, endpoint.facts)
-                nonce = random.Random()  # other numbers in each trial, also if the study runs again
-                cache = prefix_cache.treatment(
-                    task.arm,
-                    endpoint,
-                    study.spec.sampling,
-                    nonce,
-                    prompt_number(study.spec, task.arm_name, task.number, study.run_id),
-                )
+                kept = self._kept_server(endpoint)
+                cache = kept.treatment(self._prompt_number()) if kept else CacheTreatment()
                 self._recorder.facts += cache.facts
                 session = self._session(endpoint, workers, watch, cache.extra_body)
                 yield from PlanPlayer(session, with_prefix(plan, cache.prefix)).play()
                 watch.stop()
-                if study.spec.trials > 1:
-                    self._recorder.facts += prefix_cache.facts_after(
-                        task.arm, endpoint, study.spec.sampling, cache, nonce
-                    )
+                if kept and study.spec.trials > 1:
+                    self._recorder.facts += kept.facts_after(cache)
                 if counter is not None:
                     self._count_tokens(counter)
         self._recorder.facts += task.engine.facts_at_end(endpoint)
+
+    def _kept_server(self, endpoint: Endpoint) -> KeptServer | None:
+        """The server, if it may keep prompts of an earlier trial; None if it starts for this trial."""
+        task, spec = self._task, self._task.study.spec
+        if not task.arm.runs_already and spec.restart != "never":
+            return None
+        nonce = random.Random()  # other numbers in each trial, also if the study runs again
+        return KeptServer(task.arm, endpoint, spec.sampling, nonce, self._interrupts.check)
+
+    def _prompt_number(self) -> int:
+        task = self._task
+        return prompt_number(task.study.spec, task.arm_name, task.number, task.study.run_id)
 
     def _engine_spawned(self, watch: EngineWatch, pid: int) -> None:
         self._processes.spawned(pid)
@@ -242,5 +246,5 @@ def prompt_number(spec: Spec, arm_name: str, trial: int, run_id: int) -> int:
     """
     url = spec.arms[arm_name].url
     before = list(spec.arms).index(arm_name)
-    sharing = sum(arm.url == url for arm in list(spec.arms.values())[:before])
+    sharing = sum(arm.url == url != "" for arm in list(spec.arms.values())[:before])
     return random.Random(f"{run_id} {trial} {sharing}").randrange(10**8, 10**9)

@@ -305,6 +305,12 @@ def test_requests_that_were_sent_again_are_counted(make, again, severities):
     assert not found or f"{again} of 40 requests" in found[0].message
 
 
+def test_an_older_study_whose_times_begin_with_the_second_sending_gets_a_note(make):
+    records = [make.answer(i, resent=1, connected_ns=i * 1_000_000_000 - 500) for i in range(40)]
+    (found,) = resent_requests([make.case(make.trial(records))])
+    assert (found.severity, "40 of 40 requests" in found.message) == ("note", True)
+
+
 def halves(make, failed: int, count: int = 100):
     """Two arms of one trial; in the second one the last `failed` requests, which are slow, failed."""
     slow = [make.answer(i, ttft_ms=500.0 if i >= count - failed else 50.0) for i in range(count)]

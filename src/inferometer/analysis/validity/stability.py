@@ -352,10 +352,21 @@ def _pauses_s(record: RequestRecord) -> list[float]:
 
 @for_each_arm
 def resent_requests(case: ArmTrials) -> Iterable[Finding]:
-    """Requests that were sent twice, because the server closed the connection as they came."""
+    """Requests that were sent twice, because the server closed the connection as they came.
+
+    In older studies the times begin with the second sending, and so do not contain the closed connection.
+    """
     records = [request.record for trial in case.done for request in trial.requests]
-    again = sum(record.resent > 0 for record in records)
-    if again:
+    twice = [record for record in records if record.resent]
+    if earlier := sum(_sent_after_connecting(record) for record in twice):
+        yield case.finding(
+            "note",
+            "resent",
+            f"{earlier} of {len(records)} requests were sent again over a new connection. Their times begin with the "
+            "second sending, as an earlier version of this program measured.",
+            "",
+        )
+    if again := len(twice) - earlier:
         many = again > thresholds.RESENT_SHARE * len(records)
         yield case.finding(
             "warning" if many else "note",
@@ -366,6 +377,11 @@ def resent_requests(case: ArmTrials) -> Iterable[Finding]:
             if many
             else "",
         )
+
+
+def _sent_after_connecting(record: RequestRecord) -> bool:
+    """Whether `sent_ns` of a request that was sent twice is of the second time: then its connection was open."""
+    return None not in (record.sent_ns, record.connected_ns) and (record.connected_ns or 0) <= (record.sent_ns or 0)
 
 
 @for_each_arm
