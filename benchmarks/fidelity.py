@@ -1,0 +1,138 @@
+"""Whether the fidelity pass ranks quantisations as llama-perplexity's --kl-divergence does.
+
+python benchmarks/fidelity.py MODEL.gguf --llama-cpp FOLDER      (about 20 minutes on two cores, 1 GB in --work)
+
+Makes quantisations of the model with FOLDER/llama-quantize, measures each against the model in F16 with
+FOLDER/llama-perplexity on the project's documents, and with the fidelity pass on the built-in prompts. If the model is
+quantised already, F16 holds its values, and the quantisations begin from there.
+"""
+
+import argparse
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+from inferometer.analysis.fidelity import FidelityDifference, fidelity_differences
+from inferometer.base.extensions import factory
+from inferometer.core.schedule import Closed
+from inferometer.core.spec import Arm, Spec
+from inferometer.core.workload_settings import Builtin
+from inferometer.store import Store
+from inferometer.study.engine_pool import EnginePool
+from inferometer.study.fidelity_pass import FidelityPass
+from inferometer.study.progress import AskingProbabilities
+from inferometer.study.shared_plan import SharedPlan
+from inferometer.workloads.catalog import make_workload
+
+TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q5_0", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
+BASE = "F16"
+ROOT = Path(__file__).parents[1]
+CONTEXT = 256
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--llama-cpp", type=Path, required=True, help="folder of llama-quantize and llama-perplexity")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "fidelity")
+    parser.add_argument("--types", nargs="+", default=TYPES)
+    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=48, help="most tokens of each answer")
+    parser.add_argument("--chunks", type=int, default=6, help=f"of {CONTEXT} tokens, for llama-perplexity")
+    parser.add_argument("--threads", type=int, help="of the embedded engine; 1 on a busy machine")
+    asked = parser.parse_args()
+    asked.work.mkdir(parents=True, exist_ok=True)
+    files = quantised(asked.model, asked.llama_cpp, asked.work, asked.types)
+    truth = llama_perplexity(files, asked.llama_cpp, asked.work, asked.chunks)
+    ours = fidelity(files, asked.work, asked.prompts, asked.tokens, asked.threads)
+    print_table(truth, ours)
+
+
+def quantised(model: Path, tools: Path, work: Path, types: Sequence[str]) -> dict[str, Path]:
+    """A file for F16 and for each type; files that exist are used again."""
+    files = {name: work / f"{name}.gguf" for name in (BASE, *types)}
+    for name, path in files.items():
+        if not path.exists():
+            source = model if name == BASE else files[BASE]
+            run([tools / "llama-quantize", "--allow-requantize", source, path, name])
+    return files
+
+
+def llama_perplexity(files: dict[str, Path], tools: Path, work: Path, chunks: int) -> dict[str, tuple[float, float]]:
+    """Mean KL divergence and the share of equal most likely tokens (percent), by type."""
+    text, logits = work / "text.txt", work / "base.kld"
+    text.write_text("\n\n".join(path.read_text() for path in sorted((ROOT / "docs").rglob("*.md"))))
+    program = [tools / "llama-perplexity", "-f", text, "-c", str(CONTEXT), "--chunks", str(chunks)]
+    program += ["--kl-divergence-base", logits]
+    run([*program, "-m", files[BASE]])
+    found: dict[str, tuple[float, float]] = {}
+    for name, path in files.items():
+        if name != BASE:
+            said = run([*program, "-m", path, "--kl-divergence"])
+            kl, same = (re.search(rf"{label}:\s*([\d.]+)", said) for label in (r"Mean\s+KLD", "Same top p"))
+            assert kl is not None and same is not None, said[-2000:]
+            found[name] = (float(kl[1]), float(same[1]))
+            print(f"llama-perplexity {name}: {kl[1]}", flush=True)
+    return found
+
+
+def fidelity(
+    files: dict[str, Path], work: Path, prompts: int, tokens: int, threads: int | None
+) -> dict[str, FidelityDifference]:
+    """The fidelity pass of all files against the first."""
+    arms = {
+        name: Arm(engine="embedded", model=str(path), slots=1, context=2048, threads=threads)
+        for name, path in files.items()
+    }
+    spec = Spec(arms=arms, workload=Builtin(num_prompts=prompts, max_tokens=tokens), schedule=Closed(1))
+    folder = work / f"study-{prompts}-{tokens}"
+    store = Store.resume(folder, spec)
+    try:
+        SharedPlan(spec, make_workload(spec.workload), store, 1).for_trial(None)
+        engines = {name: factory("engine", arm.engine)({}) for name, arm in arms.items()}
+        with EnginePool(keeps=False) as pool:
+            for progress in FidelityPass(spec, arms, engines, pool).run(store):
+                if not isinstance(progress, AskingProbabilities) or progress.done == progress.total:
+                    print(progress, flush=True)
+        first, *others = arms
+        found = fidelity_differences(store.continuations(), [(first, other) for other in others])
+    finally:
+        store.close()
+    return {one.arm: one for one in found}
+
+
+def print_table(truth: dict[str, tuple[float, float]], ours: dict[str, FidelityDifference]) -> None:
+    print("\n| type | llama-perplexity: KL | other top token (%) | mean_kl | 95% CI | flips (%) | rest (%) |")
+    print("|:---|" + "---:|" * 6)
+    for name in sorted(truth, key=lambda one: truth[one]):
+        one = ours[name]
+        assert one.mean_kl is not None
+        print(
+            f"| {name} | {truth[name][0]:.5f} | {100 - truth[name][1]:.2f} | {one.mean_kl.value:.5f} | "
+            f"{one.mean_kl.low:.5f} to {one.mean_kl.high or 0:.5f} | {one.flip_rate_percent.value:.2f} | "
+            f"{one.rest_percent or 0:.1f} |"
+        )
+    names = list(truth)
+    values = [found.value for name in names if (found := ours[name].mean_kl) is not None]
+    flips = [ours[name].flip_rate_percent.value for name in names]
+    by_kl: Any = stats.spearmanr([truth[name][0] for name in names], values)
+    by_flips: Any = stats.spearmanr([100 - truth[name][1] for name in names], flips)
+    print(f"\nRank correlation over {len(names)} quantisations: KL {by_kl[0]:.3f}, flips {by_flips[0]:.3f}")
+
+
+def run(command: Sequence[str | Path]) -> str:
+    """The program's whole output. Raises CalledProcessError."""
+    done = subprocess.run(
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{command[0]} failed: {done.stdout[-2000:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
