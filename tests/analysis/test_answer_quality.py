@@ -119,8 +119,8 @@ def power(problems: int, loss: float, noise: float) -> float:
 def test_the_losses_that_the_reference_promises_to_show_are_shown_in_four_of_five_studies():
     page = Path(__file__).parents[2] / "docs" / "reference" / "quality.md"
     text = " ".join(page.read_text(encoding="utf-8").split())
-    (said,) = re.findall(r"If (\d+)% of .*?, (\d+) problems .*? (\d+) points .*?(\d+) one of (\d+) points, "
-                         r"and ([\d,]+) one of (\d+) points", text)  # fmt: skip
+    numbers = r"If (\d+)% .*?(\d+) problems show a loss of (\d+) points .*?(\d+) one of (\d+), ([\d,]+) one of (\d+)\."
+    (said,) = re.findall(numbers, text)
     noise, *sizes = (int(number.replace(",", "")) for number in said)
     for problems, points in zip(sizes[::2], sizes[1::2], strict=True):
         assert power(problems, (points - 1) / 100, noise / 100) < 0.8 < power(problems, (points + 1) / 100, noise / 100)
