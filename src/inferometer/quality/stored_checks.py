@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import msgspec
@@ -60,7 +60,7 @@ class _Place(msgspec.Struct, frozen=True):
 
 def check_stored(
     store: Store, problems: Mapping[str, Problem], sandbox: Sandbox | None, quality: Quality, jobs: int | None = None
-) -> Iterator[CheckedCount]:
+) -> Generator[CheckedCount]:
     """Checks every answer that has no outcome yet, and stores the outcome as soon as it is known. Equal answers to a
     problem are checked once. `jobs`: checks at once; None: one for each usable core."""
     missing = _missing(store, problems)
