@@ -102,10 +102,11 @@ def judged_by_evalplus(
     with tempfile.TemporaryDirectory() as folder:
         with (Path(folder) / "samples.jsonl").open("w") as file:
             for one in answers:
-                file.write(
-                    json.dumps({"task": one.task, "answer": one.text, "code": our_code(problems[one.task], one)})
-                )
-                file.write("\n")
+                problem = problems[one.task]
+                assert isinstance(problem.check, PythonInputs)
+                imports = preamble(problem.check.before, problem.check.entry_point)
+                sample = {"task": one.task, "answer": one.text, "code": our_code(problem, one), "imports": imports}
+                file.write(json.dumps(sample) + "\n")
         inside = ["bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev", "--proc"]
         inside += ["/proc", "--tmpfs", "/tmp", "--bind", folder, folder, "--setenv", "HOME", folder, "--setenv"]
         inside += ["HUMANEVAL_OVERRIDE_PATH", str(path.resolve()), "--chdir", folder]
