@@ -23,7 +23,7 @@ import msgspec
 
 from inferometer.core.request import problem_id
 from inferometer.quality.checking import CheckLimits, CheckOutcome, check_answer
-from inferometer.quality.extraction import code_of, whole_code
+from inferometer.quality.extraction import code_of, preamble, whole_code
 from inferometer.quality.problem import Problem, PythonInputs
 from inferometer.quality.sandbox import find_sandbox
 from inferometer.quality.sets.evalplus import HumanEvalPlus, HumanEvalPlusSettings
