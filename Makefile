@@ -202,6 +202,7 @@ lock:
 	$(LOCK) --group build -c requirements/dev.txt -o requirements/base.txt
 	$(LOCK) --extra ray -c requirements/dev.txt -o requirements/ray.txt
 	$(LOCK) --extra parquet -c requirements/dev.txt -o requirements/parquet.txt
+	$(LOCK) --extra quality -c requirements/dev.txt -o requirements/quality.txt
 	$(LOCK) --extra tune -c requirements/dev.txt -o requirements/tune.txt
 	$(LOCK_ONLY) --group fuzz -o requirements/fuzz.txt
 	$(LOCK_ONLY) --group audit -c requirements/dev.txt -o requirements/audit.txt

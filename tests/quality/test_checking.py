@@ -87,7 +87,7 @@ def test_base_and_plus_tests_are_counted_apart(sandbox):
 
 
 def test_a_language_without_a_toolchain_counts_neither_way(sandbox):
-    found = outcome(Program("csharp", "", "f"), "x", sandbox)
+    found = outcome(Program("swift", "", "f"), "x", sandbox)
     assert (found.result, found.of_request(3).passed) == ("no_toolchain", None)
 
 
@@ -125,3 +125,22 @@ def test_a_schema_with_a_keyword_that_is_not_supported_lets_nothing_pass(sandbox
 
 def test_a_pattern_that_needs_forever_is_stopped(sandbox):
     assert outcome(Regex(r"(a+)+$"), "a" * 40 + "b", sandbox).result == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [("new Dictionary<string, int[]> {{\"a\", new[] {1, 2}}}", "passed"),
+     ("new Dictionary<string, int[]> {{\"a\", new[] {2, 1}}}", "failed"),
+     ("new Dictionary<string, long[]> {{\"a\", new long[] {1, 2}}}", "failed")],
+)  # fmt: skip
+def test_csharp_tests_compare_values_as_the_library_of_mxeval_does(sandbox, answer, result):
+    if not sandbox.has("mcs"):
+        pytest.skip("needs mono: apt-get install mono-mcs")
+    tests = (
+        'public static void Main() { var expected = new Dictionary<string, int[]> {{"a", new[] {1, 2}}};\n'
+        "if (!new CompareLogic().Compare(F(), expected).AreEqual) throw new Exception(); } }"
+    )
+    before = "using System; using System.Collections.Generic; using KellermanSoftware.CompareNetObjects;\nclass P {\n"
+    problem = Problem("p", "set", (), before, Program("csharp", tests, "F", before), language="csharp")
+    found = check_answer(problem, f"```csharp\nstatic object F() {{ return {answer}; }}\n```", sandbox, CheckLimits())
+    assert found.result == result

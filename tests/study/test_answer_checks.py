@@ -146,13 +146,16 @@ def called(*words: object) -> object:
 
 def test_a_study_of_programs_is_refused_where_there_is_no_sandbox(arms, tmp_path, monkeypatch):
     monkeypatch.setattr(sandbox.shutil, "which", lambda *_, **__: None)
-    sandbox._bubblewrap.cache_clear()
+    caches = sandbox._bubblewrap, sandbox._container
+    for cache in caches:
+        cache.cache_clear()
     try:
         workload = settings("builtin-checked")
         with pytest.raises(RequestWrong, match=r"sudo apt-get install bubblewrap.*--unsafe-checks"):
             list(run_study(Spec(arms=arms, workload=workload), tmp_path / "s"))
     finally:
-        sandbox._bubblewrap.cache_clear()
+        for cache in caches:
+            cache.cache_clear()
     assert not (tmp_path / "s" / "study.db").exists()
 
 

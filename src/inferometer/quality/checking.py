@@ -100,7 +100,7 @@ def _python(check: PythonTests | PythonInputs, code: str, sandbox: Sandbox, limi
 
 def _in_harness(task: dict[str, Any], parts: tuple[str, ...], sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome:
     word = secrets.token_hex(16)
-    files = {"harness.py": _harness(), "task.json": json.dumps({**task, "word": word})}
+    files = {"harness.py": _data("python_harness.py"), "task.json": json.dumps({**task, "word": word})}
     allowed = limits.limits()
     if task.get("solution"):
         twice = 2 * allowed.memory_bytes
@@ -113,8 +113,8 @@ def _in_harness(task: dict[str, Any], parts: tuple[str, ...], sandbox: Sandbox, 
     return msgspec.structs.replace(_failure(ended), base_passed=base)
 
 
-def _harness() -> str:
-    return importlib.resources.files("inferometer.quality").joinpath("data", "python_harness.py").read_text("utf-8")
+def _data(name: str) -> str:
+    return importlib.resources.files("inferometer.quality").joinpath("data", name).read_text("utf-8")
 
 
 def _program(check: Program, code: str, sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome:
@@ -125,6 +125,8 @@ def _program(check: Program, code: str, sandbox: Sandbox, limits: CheckLimits) -
     whole = whole_code(code, check.before, check.entry_point)
     before = whole.removesuffix(code)
     files = {language.file: joined(check.language, before, code, check.tests)}
+    if language.library:
+        files[language.library] = _data(language.library)
     allowed = limits.limits(language.extra_s, address_space=False)
     return _ended(sandbox.run(["sh", "-c", language.command], files, allowed))
 
@@ -215,6 +217,6 @@ def _regex(check: Regex, answer: str, sandbox: Sandbox, limits: CheckLimits) -> 
 
 def _json_schema(check: JsonSchema, answer: str, sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome:
     """In the sandbox, because a schema may hold a pattern."""
-    code = importlib.resources.files("inferometer.quality").joinpath("data", "json_schema.py").read_text("utf-8")
+    code = _data("json_schema.py")
     task = json.dumps({"schema": check.schema, "answer": code_of(answer)})
     return _ended(sandbox.run([sandbox.python, "-c", code], {"task.json": task}, limits.limits()))

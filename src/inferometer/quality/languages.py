@@ -7,13 +7,15 @@ import msgspec
 
 class Language(msgspec.Struct, frozen=True):
     """`programs`: those that must be installed. `command`: a line of `sh`. `extra_s`: seconds that building and
-    starting may take, added to the time limit. `install`: Debian packages."""
+    starting may take, added to the time limit. `install`: Debian packages. `library`: a file of `quality/data` that is
+    put next to the program."""
 
     file: str
     programs: tuple[str, ...]
     command: str
     extra_s: float = 0.0
     install: str = ""
+    library: str = ""
 
 
 LANGUAGES: dict[str, Language] = {
@@ -49,8 +51,15 @@ LANGUAGES: dict[str, Language] = {
     ),
     "scala": Language("main.scala", ("scala",), "scala main.scala", 60, "scala"),
     "swift": Language("main.swift", ("swiftc",), "swiftc -o main main.swift && ./main", 60),
-    # The tests of mxeval for C# need the library CompareNETObjects: a machine has it only if somebody made this script.
-    "csharp": Language("main.cs", ("inferometer-csharp",), "inferometer-csharp main.cs", 30),
+    "csharp": Language(
+        "main.cs",
+        ("mcs", "mono"),
+        "mcs -nologo -nowarn:0168,0219 -out:main.exe main.cs CompareObjects.cs > errors 2>&1 || "
+        "{ cat errors >&2; exit 1; }; mono main.exe",
+        30,
+        "mono-mcs",
+        "CompareObjects.cs",
+    ),
 }
 """By the name that mxeval uses."""
 

@@ -14,12 +14,18 @@ from typing import IO, Any, Literal
 
 import msgspec
 
+from inferometer.base.errors import InferometerError
+
 _LOOK_EVERY_S = 0.02
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _READ_BYTES = 65536
 _LONGEST_END_S = 5.0
 
 Stopped = Literal["", "time", "memory", "processes", "output", "interrupt"]
+
+
+class SandboxBroken(InferometerError):
+    """The sandbox worked before, and does not any more."""
 
 
 class ProgramLimits(msgspec.Struct, frozen=True):

@@ -21,8 +21,9 @@ from typing import Protocol
 
 import msgspec
 
-from inferometer.base.errors import InferometerError, RequestWrong
-from inferometer.quality.process_limits import Ended, ProgramLimits, run_limited
+from inferometer.base.errors import RequestWrong
+from inferometer.quality.containers import Container, found_container
+from inferometer.quality.process_limits import Ended, ProgramLimits, SandboxBroken, run_limited
 from inferometer.quality.system_calls import filter_program
 
 __all__ = ["Bubblewrap", "Ended", "ProgramLimits", "Sandbox", "SandboxBroken", "Unsandboxed", "find_sandbox"]
@@ -47,10 +48,6 @@ _ENVIRONMENT = {
 INSTALL = "sudo apt-get install bubblewrap"
 _OLDEST_NAMESPACED_COUNT = (5, 14)
 """From this kernel on, a limit on processes counts those of one sandbox, not all processes of the user."""
-
-
-class SandboxBroken(InferometerError):
-    """The sandbox worked before, and does not any more."""
 
 
 class Sandbox(Protocol):
@@ -177,7 +174,7 @@ class Unsandboxed:
 
 def find_sandbox() -> Sandbox:
     """The sandbox of this machine. Raises RequestWrong, with the command that installs one, where there is none."""
-    found, reason = _bubblewrap()
+    found, reason = sandbox_state()
     if found is None:
         raise RequestWrong(
             f"answers cannot be checked: they are programs that a model wrote, and there is no sandbox to run them in "
@@ -187,13 +184,24 @@ def find_sandbox() -> Sandbox:
 
 
 def sandbox_state() -> tuple[Sandbox | None, str]:
-    """The sandbox, or None and why there is none, for `inferometer doctor`."""
-    return _bubblewrap()
+    """The sandbox, or None and why there is none, for `inferometer doctor`: bubblewrap, else a container."""
+    found, reason = _bubblewrap()
+    if found is not None:
+        return found, ""
+    container, other = _container()
+    return container, "" if container is not None else f"{reason}; {other}"
+
+
+@functools.cache
+def _container() -> tuple[Container | None, str]:
+    return found_container()
 
 
 @functools.cache
 def _bubblewrap() -> tuple[Bubblewrap | None, str]:
     program = shutil.which("bwrap")
+    if program is None and sys.platform != "linux":
+        return None, "bubblewrap needs Linux: install podman or docker"
     if program is None:
         return None, f"bubblewrap is not installed: {INSTALL}"
     interpreter = _interpreter()

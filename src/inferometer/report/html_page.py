@@ -322,8 +322,10 @@ def _accepted(found: ArmAcceptance, arms: Sequence[str]) -> dict[str, Any]:  # f
 
 
 def _tags(page: Page) -> list[str]:
-    """The tags of the requests shown, as columns; at most three."""
-    return list(dict.fromkeys(tag for one in page.answers_view.shown for tag in one.tags))[:3]
+    """The tags that differ between the requests shown, as columns; at most three."""
+    shown = page.answers_view.shown
+    tags = dict.fromkeys(tag for one in shown for tag in one.tags)
+    return [tag for tag in tags if len({one.tags.get(tag, "") for one in shown}) > 1][:3]
 
 
 def _heads(arms: Sequence[str], tags: Sequence[str], *, has_checks: bool) -> list[_Head]:

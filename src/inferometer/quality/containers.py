@@ -1,0 +1,126 @@
+"""The sandbox by containers: podman or docker, without network, where bubblewrap cannot be used.
+
+A program sees the files of an image, a private /tmp in memory, and its own files read-only. The image is one that this
+machine has already: nothing is downloaded.
+"""
+
+import functools
+import math
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from inferometer.quality.process_limits import Ended, ProgramLimits, SandboxBroken, run_limited
+
+PROGRAMS = ("podman", "docker")
+"""In order of preference: podman needs no service that runs as root."""
+IMAGE_VARIABLE = "INFEROMETER_CHECK_IMAGE"
+IMAGE = "docker.io/library/python:3-slim"
+_NOBODY = "65534:65534"
+_KILLED = 137
+"""Exit status of a program that `timeout` or a memory limit has ended."""
+_START_S = 20.0
+"""A container may take this long to start; added to the time limit of a program."""
+
+_INSIDE = """
+echo "$1" >&2; shift
+seconds=$1; ulimit -c 0; test "$2" = 0 || ulimit -v "$2"; shift 2
+mkdir /tmp/work && cp -R /files/. /tmp/work && cd /tmp/work && exec timeout -s KILL "$seconds" "$@"
+"""
+"""Arguments: a word that shows that the container runs, seconds, KiB of address space (0: no limit), the command."""
+
+
+class Container:
+    """Containers by podman or docker."""
+
+    python = "python3"
+
+    def __init__(self, program: str, image: str) -> None:
+        self.name = Path(program).name
+        self._program = program
+        self._image = image
+        self.has = functools.cache(self._has)
+
+    def run(self, command: Sequence[str], files: Mapping[str, str], limits: ProgramLimits) -> Ended:
+        """Raises SandboxBroken if the program never began."""
+        word, name = secrets.token_hex(8), f"inferometer-check-{secrets.token_hex(8)}"
+        allowed = msgspec.structs.replace(limits, wall_s=limits.wall_s + _START_S)
+        with tempfile.TemporaryDirectory(prefix="inferometer-check-", ignore_cleanup_errors=True) as folder:
+            os.chmod(folder, 0o755)
+            for file, text in files.items():
+                path = Path(folder) / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8", errors="replace")
+            address_kib = 2 * limits.memory_bytes // 1024 if limits.address_space else 0
+            inside = ["sh", "-c", _INSIDE, "sh", word, str(math.ceil(limits.wall_s)), str(address_kib), *command]
+            try:
+                ended = run_limited([*self._options(name, folder, limits), self._image, *inside], allowed, cwd="/")
+            except OSError as error:
+                raise SandboxBroken(f"{self._program} cannot be started: {error}") from error
+            if ended.stopped:
+                self._end(name)
+        if word not in ended.errors and not ended.stopped:
+            raise SandboxBroken(f"{self.name} cannot start a container any more: {ended.errors.strip()[-300:]}")
+        ended = msgspec.structs.replace(ended, errors=ended.errors.replace(f"{word}\n", "", 1))
+        if ended.status != _KILLED:
+            return ended
+        return msgspec.structs.replace(
+            ended, status=None, stopped="time" if ended.wall_s >= limits.wall_s else "memory"
+        )
+
+    def _options(self, name: str, folder: str, limits: ProgramLimits) -> list[str]:
+        memory = str(limits.memory_bytes)
+        words = [self._program, "run", "--rm", "--name", name, "--pull=never", "--network=none", "--read-only"]
+        words += ["--cap-drop=ALL", "--security-opt=no-new-privileges", "--security-opt=label=disable"]
+        words += [f"--user={_NOBODY}", "--hostname=sandbox", f"--pids-limit={limits.processes}"]
+        words += [f"--memory={memory}", f"--memory-swap={memory}", f"--ulimit=nofile={limits.files}:{limits.files}"]
+        words += [f"--ulimit=fsize={limits.disk_bytes}:{limits.disk_bytes}"]
+        words += [f"--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size={limits.disk_bytes}"]
+        words += [
+            f"--volume={folder}:/files:ro",
+            "--env=HOME=/tmp",
+            "--env=GOCACHE=/tmp/.cache",
+            "--env=GO111MODULE=off",
+        ]
+        return [*words, "--env=PYTHONDONTWRITEBYTECODE=1", "--env=PYTHONHASHSEED=0", "--entrypoint="]
+
+    def _end(self, name: str) -> None:
+        """Ends a container whose client was ended, with every process in it."""
+        subprocess.run([self._program, "kill", name], check=False, capture_output=True)
+
+    def _has(self, program: str) -> bool:
+        ended = self.run(["sh", "-c", 'command -v "$1"', "sh", program], {}, ProgramLimits())
+        return ended.status == 0
+
+
+def found_container() -> tuple[Container | None, str]:
+    """The first program that can start a container, or None and why there is none."""
+    reasons: list[str] = []
+    image = os.environ.get(IMAGE_VARIABLE, IMAGE)
+    for name in PROGRAMS:
+        program = shutil.which(name)
+        if program is None:
+            continue
+        container = Container(program, image)
+        try:
+            ended = container.run([container.python, "-c", "print('ready')"], {}, ProgramLimits())
+        except SandboxBroken as error:
+            reasons.append(f"{name}: {_advice(str(error), name, image)}")
+            continue
+        if ended.output.strip() == "ready":
+            return container, ""
+        reasons.append(f"{name}: the image {image} has no python3; name another one in {IMAGE_VARIABLE}")
+    return None, "; ".join(reasons) or "neither podman nor docker is installed"
+
+
+def _advice(said: str, name: str, image: str) -> str:
+    lowered = said.lower()
+    if "image" in lowered and ("not known" in lowered or "no such image" in lowered or "unable to find" in lowered):
+        return f"there is no image {image}: {name} pull {image}"
+    return (said.splitlines() or ["it cannot start a container"])[-1]
