@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,7 +226,7 @@ def test_a_robust_line_through_many_points_takes_little_memory_and_finds_their_s
     values = 3.0 * positions + rng.normal(0, 50, len(positions))
     values[::10] += 1e6
     tracemalloc.start()
-    slope, _ = statistics.robust_line(positions, values)
+    slope, _ = statistics.robust_line(positions.tolist(), values.tolist())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert slope == pytest.approx(3.0, rel=0.05)
@@ -235,5 +236,6 @@ def test_a_robust_line_through_many_points_takes_little_memory_and_finds_their_s
 def test_a_robust_line_is_that_of_scipy_where_all_pairs_are_used():
     rng = np.random.default_rng(2)
     positions, values = rng.integers(0, 40, 200), rng.normal(0, 1, 200)
-    expected = scipy_stats.theilslopes(values, positions)
-    assert statistics.robust_line(positions, values) == pytest.approx((expected.slope, expected.intercept))
+    expected: Any = scipy_stats.theilslopes(values, positions)
+    found = statistics.robust_line(positions.tolist(), values.tolist())
+    assert found == pytest.approx((expected.slope, expected.intercept))
