@@ -75,8 +75,10 @@ DRIFT_LEAST_REQUESTS = 10
 that is rarely reached by chance in several trials; and 10% from start to end, which is more than interleaving leaves in
 a ratio."""
 TRIALS_SPREAD_PERCENT = 10.0
-"""Best compared with worst trial of an arm: an undisturbed machine varies less. Interleaving arms cancels a drift
-only."""
+TRIALS_SLOWER_SHARE = 0.9
+"""Best compared with worst trial of an arm: an undisturbed machine varies less. Interleaving arms cancels a drift only.
+If nine in ten requests of the worst trial took longer, by 5% and more, something changed between the trials; else some
+requests were disturbed, as on a busy machine (16% with a load of 16 on 2 cores), and the interval covers that."""
 CLOCK_PERCENT = 2.0
 """Mean GPU clocks of two arms: time per token changes at most in proportion to the clock, so that 2% of clock can cause
 a difference of 2%."""
@@ -162,6 +164,8 @@ LENGTH_SAME_TOKENS = 0.1
 LENGTH_LEAST_PROMPTS = 4
 """Answers of three quarters of the length, prompt by prompt and not by chance (a sign test at 1%): another quantisation
 changes words, but not a third of the length."""
+LENGTH_LEAST_CHARACTERS = 8
+"""Characters by which an answer must differ on average: `Yes` and `Yes.` are the same work."""
 
 STREAM_LEAST_TOKENS = 8
 STREAM_SHARE = 0.2

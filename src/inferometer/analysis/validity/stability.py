@@ -98,16 +98,38 @@ def drift(case: ArmTrials) -> Iterable[Finding]:
             "Heat, clocks or a filling cache can be the cause: add idle time between trials (`settle:`), and check "
             "clocks and temperatures.",
         )
-    values = [METRICS_BY_KEY["output_throughput"].value(trial) for trial in case.done]
-    rates = [rate for rate in values if rate]  # `failures` reports a trial in which nothing succeeded
-    if len(rates) > 1 and max(rates) > min(rates) * (1 + thresholds.TRIALS_SPREAD_PERCENT / 100):
+    yield from _trials_differ(case)
+
+
+def _trials_differ(case: ArmTrials) -> Iterator[Finding]:
+    values = [(METRICS_BY_KEY["output_throughput"].value(trial), trial) for trial in case.done]
+    known = [(rate, trial) for rate, trial in values if rate]  # `failures` reports a trial in which nothing succeeded
+    if len(known) < 2:
+        return
+    (worst, slow), (best, fast) = (choose(known, key=lambda one: one[0]) for choose in (min, max))
+    if best > worst * (1 + thresholds.TRIALS_SPREAD_PERCENT / 100):
+        changed = _slower_share(fast, slow) >= thresholds.TRIALS_SLOWER_SHARE
         yield case.finding(
-            "warning",
+            "warning" if changed else "note",
             "trials-differ",
-            f"its trials differ by {100 * (max(rates) / min(rates) - 1):.0f}% in throughput "
-            f"({', '.join(f'{rate:.4g}' for rate in rates)} tok/s).",
-            "Something else changed between the trials and makes the interval wide. Add trials to narrow it.",
+            f"its trials differ by {100 * (best / worst - 1):.0f}% in throughput "
+            f"({', '.join(f'{rate:.4g}' for rate, _ in known)} tok/s).",
+            "Something else changed between the trials and makes the interval wide. Add trials to narrow it."
+            if changed
+            else "",
         )
+
+
+def _slower_share(fast: TrialView, slow: TrialView) -> float:
+    """Share of the requests that took at least 5% longer in the slower one of two trials; 1 without a request in
+    both."""
+    known = {one.record.index: one for one in fast.requests if one.timing is not None}
+    ratios = [
+        one.timing.latency_ns / before.timing.latency_ns
+        for one in slow.requests
+        if one.timing is not None and (before := known.get(one.record.index)) is not None and before.timing is not None
+    ]
+    return sum(ratio > 1.05 for ratio in ratios) / len(ratios) if ratios else 1.0
 
 
 def _trend_percent(values: Sequence[float]) -> float | None:
