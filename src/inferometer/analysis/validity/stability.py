@@ -283,11 +283,11 @@ def _other_gpu(trial: TrialView) -> list[float]:
 
 @for_each_arm
 def trial_findings(case: ArmTrials) -> Iterable[Finding]:
-    """Warnings that were recorded during a trial, such as a client that could not keep up or a lost worker."""
+    """What was recorded during a trial: a refused field, a client that could not keep up, a lost worker."""
     for trial in case.trials:
         for finding in trial.trial.findings:
-            if finding.severity == "note":
-                continue  # the client's overhead when it was far from its limits
+            if (finding.severity, finding.code) == ("note", "client"):
+                continue  # its overhead when it was far from its limits
             yield msgspec.structs.replace(finding, arm=case.name, trial=trial.trial.number)
 
 
@@ -389,16 +389,30 @@ def resent_requests(case: ArmTrials) -> Iterable[Finding]:
             "",
         )
     if again := len(twice) - earlier:
-        many = again > thresholds.RESENT_SHARE * len(records)
+        lost_ms = _lost_ms(twice)
+        usual_ms = median(timing.ttft_ns for trial in case.done for timing in trial.timings) / 1e6
+        is_dear = lost_ms is None or lost_ms > thresholds.RESENT_COST * usual_ms
+        many = again > thresholds.RESENT_SHARE * len(records) and is_dear
         yield case.finding(
             "warning" if many else "note",
             "resent",
             f"{again} of {len(records)} requests were sent again, because the server closed their connection at once. "
-            "Their times begin with the first sending.",
+            + ("" if lost_ms is None else f"That took {lost_ms:.2g} ms of a TTFT of {usual_ms:.3g} ms. ")
+            + "Their times begin with the first sending.",
             "The server or a proxy before it drops connections under load: see its log and its keep-alive limits."
             if many
             else "",
         )
+
+
+def _lost_ms(twice: Sequence[RequestRecord]) -> float | None:
+    """Median time from the first sending to the new connection; None where it is unknown."""
+    known = [
+        record.connected_ns - record.sent_ns
+        for record in twice
+        if record.connected_ns is not None and record.sent_ns is not None and record.connected_ns > record.sent_ns
+    ]
+    return median(known) / 1e6 if known else None
 
 
 def _sent_after_connecting(record: RequestRecord) -> bool:
