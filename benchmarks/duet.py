@@ -1,33 +1,56 @@
 """Wrong verdicts and half-widths with interleaved requests (`order: requests`) and with whole trials (`order: trials`):
-two equal engines on a real small model, next to processes that keep the machine busy for a while and then rest. And how
+two equal engines on a real small model, next to a process that keeps a core busy for a while and then rests. And how
 often a scripted server that is 3% slower is found.
 
-    python benchmarks/duet.py [--model FILE] [--studies 40] [--rounds 4] [--prompts 8] [--tokens 40] [--neighbours 1]
+    python benchmarks/duet.py --model FILE                                 40 studies of each kind, one after another
+    python benchmarks/duet.py --model FILE --studies 5 --seed 3 --cores 4,5 --seconds 500 --out 3.json
+    python benchmarks/duet.py --merge 1.json 2.json 3.json                 the table
+
+`tools/duet_many.sh` runs several such parts side by side, each on its own two cores.
 """
 
 import argparse
 import contextlib
+import os
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from inferometer.core.schedule import Closed
 from inferometer.core.spec import Arm, Order, Spec
-from inferometer.core.workload_settings import Builtin
-from inferometer.results.comparison import comparison_of
+from inferometer.results.study_comparison import comparison_of
 from inferometer.study.loop import run_study
-from inferometer.testing.scripted_server import ScriptedServer, inference_server
+from inferometer.testing.scripted_server import (
+    Received,
+    ScriptedServer,
+    Step,
+    chat_stream,
+    inference_server,
+)
+from inferometer.workloads.prompt_list import PromptList
 
 SLOWER = 1.03
 GAP_S = 0.01
-ORDERS: tuple[Order, ...] = ("requests", "trials")
+SCRIPTED_TOKENS = 40
+"""Output tokens of the scripted server's requests."""
+KINDS = ("equal", "trials", "slow")
+TITLES = {
+    "equal": "equal engines, order: requests",
+    "trials": "equal engines, order: trials",
+    "slow": "3% slower server, order: requests",
+}
+VERBS = ("Explain", "Describe", "Compare", "Summarise", "List")
+ACTIONS = ("sorting", "hashing", "caching", "paging", "locking", "tracing")
+NOUNS = ("queues", "trees", "graphs", "threads", "sockets", "files", "tables", "compilers")
+SHOWN = ("faster", "slower")
 
 NEIGHBOUR = """
 import random, sys, time
@@ -41,18 +64,33 @@ while True:
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What one study said about output token throughput. `half_percent`: half the width of the interval."""
+    """What one study of a kind showed about output token throughput. `verdict`: for these starts, if the study has one
+    start per arm. `half_percent`: half the width of the interval, None without one. `findings`: codes of warnings."""
 
+    kind: str
+    seed: int
     verdict: str
-    percent: float
-    half_percent: float
+    percent: float | None
+    half_percent: float | None
     took_s: float
+    findings: tuple[str, ...] = ()
+
+
+class Part(msgspec.Struct, frozen=True):
+    """The outcomes of one process. `settings`: the size of its studies, in words."""
+
+    settings: str
+    outcomes: tuple[Outcome, ...]
+
+
+# --- one study ------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def neighbours(count: int) -> Iterator[None]:
-    """Processes that are busy for 1 to 20 s, and then rest for as long."""
-    running = [subprocess.Popen([sys.executable, "-c", NEIGHBOUR, str(seed)]) for seed in range(count)]
+def neighbours(count: int, seed: int) -> Iterator[None]:
+    """Processes that are busy for 1 to 20 s, and then rest for as long; on the cores of this process."""
+    command = [sys.executable, "-c", NEIGHBOUR]
+    running = [subprocess.Popen([*command, str(100 * seed + place)]) for place in range(count)]
     try:
         yield
     finally:
@@ -61,66 +99,178 @@ def neighbours(count: int) -> Iterator[None]:
             process.wait()
 
 
-def outcome(spec: Spec, seed: int) -> Outcome:
+def serve(gap_s: float) -> None:
+    """A scripted server until standard input closes; its address is the first line of the output."""
+    plain = inference_server(SCRIPTED_TOKENS, 0.0, gap_s)
+
+    def answer(request: Received) -> Iterable[Step]:
+        if not request.body.get("stream"):
+            return plain(request)
+        own = zlib.crc32(str(request.body.get("messages")).encode())  # each prompt has its own answer
+        wanted = min(int(request.body.get("max_tokens") or SCRIPTED_TOKENS), SCRIPTED_TOKENS)
+        return chat_stream([f" w{own}-{place}" for place in range(wanted)], 0.0, gap_s)
+
+    with ScriptedServer(answer) as server:
+        print(server.url, flush=True)
+        sys.stdin.read()
+
+
+@contextlib.contextmanager
+def scripted(gap_s: float) -> Iterator[str]:
+    """The address of a scripted server in a separate process."""
+    command = [sys.executable, __file__, "--serve", str(gap_s)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+def study(kind: str, seed: int, asked: argparse.Namespace) -> Outcome:
+    """One study of a kind."""
+    order: Order = "trials" if kind == "trials" else "requests"
+    tokens = SCRIPTED_TOKENS if kind == "slow" else asked.tokens
+    with contextlib.ExitStack() as stack:
+        if kind == "slow":
+            gaps = {"a": GAP_S, "b": GAP_S * SLOWER}
+            urls = {name: stack.enter_context(scripted(gap_s)) for name, gap_s in gaps.items()}
+            arms = {name: Arm("external", url=url, model="scripted") for name, url in urls.items()}
+        else:
+            arms = {name: Arm("embedded", model=asked.model, threads=1) for name in "ab"}
+        spec = Spec(
+            arms=arms,
+            workload=PromptList(prompts(asked.prompts, seed), max_tokens=tokens),
+            schedule=Closed(1),
+            trials=asked.rounds,
+            order=order,
+            seed=seed,
+            tokenizer="none" if kind == "slow" else "server",
+        )
+        return outcome(kind, spec)
+
+
+def prompts(count: int, seed: int) -> tuple[str, ...]:
+    """Short prompts, so that a study is short: most of a request's time is that of its answer."""
+    rng = random.Random(seed)
+    verb, thing = (
+        ("Explain", "Describe", "Compare", "Summarise", "List"),
+        "sorting hashing caching paging locking tracing",
+    )
+    words = [f"{rng.choice(verb)} {a} and {b} in {rng.randint(3, 99)} words." for a in thing.split() for b in NOUNS]
+    return tuple(rng.sample(words, count))
+
+
+def outcome(kind: str, spec: Spec) -> Outcome:
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        study = Path(folder) / "study"
-        for _ in run_study(msgspec.structs.replace(spec, seed=seed), study):
+        made = Path(folder) / "study"
+        for _ in run_study(spec, made):
             pass
-        row = comparison_of([study], "inferometer").primary_row
-    assert row is not None
+        took_s = time.monotonic() - began_s
+        comparison = comparison_of([made], "inferometer")
+    row = comparison.primary_row
+    codes = {f"{one.severity}: {one.code}" for one in comparison.findings if one.severity != "note"}
+    if row is None:
+        return Outcome(kind, spec.seed, "no value", None, None, took_s, tuple(sorted(codes)))
     found = row.against("a", "b")
     low, high = found.low_percent, found.high_percent
-    half = float("nan") if low is None or high is None else (high - low) / 2
-    return Outcome(found.verdict, found.percent or 0.0, half, time.monotonic() - began_s)
+    half = None if low is None or high is None else (high - low) / 2
+    verdict = found.starts_verdict or found.verdict
+    return Outcome(kind, spec.seed, verdict, found.percent, half, took_s, tuple(sorted(codes)))
 
 
-def report(what: str, outcomes: list[Outcome]) -> None:
-    called = [one for one in outcomes if one.verdict in ("faster", "slower")]
-    halves = statistics.median(one.half_percent for one in outcomes)
-    differences = ", ".join(f"{one.percent:+.2f} ±{one.half_percent:.2f}" for one in outcomes)
-    print(
-        f"{what}: a difference in {len(called)} of {len(outcomes)} studies, median half-width {halves:.2f}%, "
-        f"{statistics.median(one.took_s for one in outcomes):.0f} s a study ({differences})",
-        flush=True,
+# --- many studies ---------------------------------------------------------------------------------
+
+
+def run(asked: argparse.Namespace) -> Part:
+    """The studies that were asked for, kind by kind in turn, so that all kinds meet the same machine. Stops in time."""
+    kinds = [asked.only] if asked.only else KINDS
+    settings = f"{asked.rounds} rounds of {asked.prompts} prompts of {asked.tokens} tokens"
+    done: list[Outcome] = []
+    began_s = time.monotonic()
+    with neighbours(asked.neighbours, asked.seed):
+        for number in range(asked.studies):
+            for kind in kinds:
+                longest_s = max((one.took_s for one in done), default=0.0)
+                if asked.seconds and time.monotonic() - began_s + 1.2 * longest_s > asked.seconds:
+                    return Part(settings, tuple(done))
+                done.append(study(kind, 1000 * asked.seed + number, asked))
+                print(line(done[-1]), file=sys.stderr, flush=True)
+                if asked.out:
+                    write(asked.out, Part(settings, tuple(done)))
+    return Part(settings, tuple(done))
+
+
+def line(found: Outcome) -> str:
+    size = "" if found.percent is None else f" {found.percent:+.2f} ±{found.half_percent or float('nan'):.2f}%"
+    return f"{found.kind} {found.seed}: {found.verdict}{size}, {found.took_s:.0f} s {' '.join(found.findings)}".rstrip()
+
+
+def write(path: Path, part: Part) -> None:
+    """Whole, or not at all: the process may be ended at any time."""
+    part_path = path.with_suffix(".part")
+    part_path.write_bytes(msgspec.json.encode(part))
+    os.replace(part_path, path)
+
+
+def table(parts: Sequence[Part]) -> Iterator[str]:
+    """The results of all parts in a Markdown table."""
+    yield from (f"{settings}\n" for settings in sorted({part.settings for part in parts}))
+    yield "| kind | studies | a difference shown | no verdict | median half-width | SD of the difference | s a study |"
+    yield "|:---|---:|---:|---:|---:|---:|---:|"
+    for kind in KINDS:
+        found = [one for part in parts for one in part.outcomes if one.kind == kind]
+        if found:
+            yield row_of(kind, found)
+    codes = [code for part in parts for one in part.outcomes for code in one.findings]
+    for code in sorted(set(codes)):
+        yield f"\n{code} in {codes.count(code)} studies"
+
+
+def row_of(kind: str, found: Sequence[Outcome]) -> str:
+    halves = [one.half_percent for one in found if one.half_percent is not None]
+    percents = [one.percent for one in found if one.percent is not None]
+    cells = (
+        TITLES[kind],
+        str(len(found)),
+        str(sum(one.verdict == "slower" if kind == "slow" else one.verdict in SHOWN for one in found)),
+        str(len(found) - len(halves)),
+        f"{statistics.median(halves):.2f}%" if halves else "-",
+        f"{statistics.stdev(percents):.2f}%" if len(percents) > 1 else "-",
+        f"{statistics.median(one.took_s for one in found):.0f}",
     )
+    return f"| {' | '.join(cells)} |"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="standin:demo", help="a GGUF file, or a stand-in")
+    parser.add_argument("--studies", type=int, default=40, help="of each kind")
+    parser.add_argument("--seed", type=int, default=0, help="each part of a run needs another one")
+    parser.add_argument("--only", choices=KINDS)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=20, help="most output tokens of a request")
+    parser.add_argument("--neighbours", type=int, default=1)
+    parser.add_argument("--cores", help="for everything that this process starts, for example 0,1")
+    parser.add_argument("--seconds", type=float, help="start no study that would end later")
+    parser.add_argument("--out", type=Path, help="a JSON file for --merge")
+    parser.add_argument("--merge", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--serve", type=float, metavar="GAP_S", help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="standin:demo", help="a GGUF file, or a stand-in")
-    parser.add_argument("--studies", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--prompts", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=40)
-    parser.add_argument("--neighbours", type=int, default=1)
-    asked = parser.parse_args()
-    common = Spec(
-        arms={name: Arm("embedded", model=asked.model, threads=1) for name in "ab"},
-        workload=Builtin(num_prompts=asked.prompts, max_tokens=asked.tokens),
-        schedule=Closed(1),
-        trials=asked.rounds,
-    )
-    seeds = random.Random(1).sample(range(10_000), asked.studies)
-    equal: dict[Order, list[Outcome]] = {order: [] for order in ORDERS}
-    with neighbours(asked.neighbours):
-        for seed in seeds:  # the orders in turn, so that both meet the same machine
-            for order in ORDERS:
-                equal[order].append(outcome(msgspec.structs.replace(common, order=order), seed))
-    for order in ORDERS:
-        report(f"two equal engines, order: {order}", equal[order])
-    slow: dict[Order, list[Outcome]] = {order: [] for order in ORDERS}
-    for seed in seeds:
-        with (
-            ScriptedServer(inference_server(asked.tokens, 0.0, GAP_S)) as a,
-            ScriptedServer(inference_server(asked.tokens, 0.0, GAP_S * SLOWER)) as b,
-        ):
-            arms = {name: Arm("external", url=one.url, model="m") for name, one in (("a", a), ("b", b))}
-            for order in ORDERS:
-                spec = msgspec.structs.replace(common, arms=arms, order=order, tokenizer="none")
-                slow[order].append(outcome(spec, seed))
-    for order in ORDERS:
-        report(f"a server that is 3% slower, order: {order}", slow[order])
+    asked = arguments()
+    if asked.serve is not None:
+        serve(asked.serve)
+        return
+    if asked.merge:
+        parts = [msgspec.json.decode(path.read_bytes(), type=Part) for path in asked.merge]
+    else:
+        if asked.cores:
+            os.sched_setaffinity(0, {int(core) for core in asked.cores.split(",")})
+        parts = [run(asked)]
+    print("\n".join(table(parts)))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def main() -> None:
     other_metrics(studies // 2)
     numbers_of_prompts(studies)
     power(studies)
+    power_by_noise(studies)
     several_arms(studies // 2)
     one_start(studies)
     not_adopted(100 * studies)
@@ -116,6 +117,23 @@ def power(studies: int) -> None:
     table("Power on the machine whose trials drift, throughput, 3, 4, 5, 10 rounds (%)", head, rows())
 
 
+def power_by_noise(studies: int) -> None:
+    """How often a slow-down of 2% is called one, if requests vary by themselves by less than in the other tables."""
+
+    def rows() -> Iterable[Sequence[str]]:
+        for noise in (0.01, 0.02, 0.03, 0.04, 0.05):
+            machines = [SimulatedMachine(prompts=prompts, noise=noise) for prompts in (30, 50)]
+            cells: list[str] = []
+            for machine in machines:
+                designs = [Design(rounds, "requests", slow_down=0.02) for rounds in (3, 4, 5)]
+                found = [rates(machine, one, studies, one.rounds, keys=(THROUGHPUT,)) for one in designs]
+                cells.append(percents(one[THROUGHPUT, "sampled"].different for one in found))
+            yield f"{noise:.0%}", *cells
+
+    head = ("a request varies by", "30 prompts", "50 prompts")
+    table("Order requests: a slow-down of 2% called one, 3, 4, 5 rounds (%)", head, rows())
+
+
 def several_arms(studies: int) -> None:
     def rows() -> Iterable[Sequence[str]]:
         for order in ORDERS:
@@ -134,9 +152,11 @@ def one_start(studies: int) -> None:
         for spread in (0.01, 0.03):
             machine, design = SimulatedMachine(start_spread=spread), Design(4, "requests", restarts=False)
             found = rates(machine, design, studies, 4, keys=(THROUGHPUT,))[THROUGHPUT, "sampled"]
-            yield f"{spread:.0%}", percents([found.different]), percents([any_wrong(machine, design, studies // 10, 4)])
+            verdicts = any_wrong(machine, design, studies // 10, 4)
+            stated = any_wrong(machine, design, studies, 4, starts_sd_percent=100 * spread)
+            yield f"{spread:.0%}", *(percents([one]) for one in (found.different, verdicts, stated))
 
-    head = ("starts differ by", "intervals that exclude 0", "verdicts that show a difference")
+    head = ("starts differ by", "intervals that exclude 0", "verdicts that show a difference", "with --starts-sd")
     table("Equal arms with one start for all rounds (%)", head, rows())
 
 

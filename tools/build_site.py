@@ -20,6 +20,7 @@ NAV = {
     "Start": ["README.md", "docs/index.md"],
     "Tutorial": ["docs/tutorial/first-study.md", "docs/tutorial/reading-a-result.md"],
     "How to": [
+        "docs/how-to/vs.md",
         "docs/how-to/two-models.md",
         "docs/how-to/two-gpus.md",
         "docs/how-to/vllm-against-llama-cpp.md",

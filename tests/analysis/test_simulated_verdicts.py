@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import Comparison, Interval
 from inferometer.metrics.summary import TrialSummary
-from inferometer.testing.simulated import KEYS, Design, SimulatedMachine, any_wrong, rates, study
+from inferometer.testing.simulated import KEYS, Design, SimulatedMachine, any_wrong, rates, simulated, study, summaries
 
 STUDIES = 300
 ERROR = 3 * (0.05 * 0.95 / STUDIES) ** 0.5
@@ -56,7 +56,29 @@ def test_one_start_per_arm_gives_no_general_verdict():
     assert difference.starts_verdict in ("faster", "slower", "same", "inconclusive")
     assert difference.reason.startswith("these two starts: ")
     assert "restart: always" in difference.reason
+    assert "--starts-sd" in difference.reason
     assert any_wrong(machine, design, 10, 4) == 0
+
+
+def test_a_stated_variation_of_starts_gives_one_start_per_arm_a_general_verdict():
+    """Wrong in 5 of 100 studies of equal arms, and a difference of several times that variation is found."""
+    machine, sd = SimulatedMachine(start_spread=0.01), 1.0
+    equal, slower = (Design(4, "requests", restarts=False, slow_down=by) for by in (0.0, 0.1))
+    assert any_wrong(machine, equal, STUDIES, 4, starts_sd_percent=sd) <= 0.05 + ERROR
+    assert any_wrong(machine, slower, 30, 4, starts_sd_percent=sd) > 0.9
+    both = summaries(simulated(machine, equal, np.random.default_rng(1)))
+    rows = {row.metric: row.differences[0] for row in compare(both, starts_sd_percent=sd).rows if any(row.n.values())}
+    assert rows["output_throughput"].verdict != "unknown"
+    assert rows["mean_tpot_ms"].needs == "several starts"  # the variation was stated for the throughput
+
+
+def test_a_stated_variation_widens_only_the_intervals_of_arms_with_one_start():
+    machine = SimulatedMachine()
+    for restarts in (True, False):
+        trials = summaries(simulated(machine, Design(4, "requests", restarts=restarts), np.random.default_rng(2)))
+        known, unknown = (compare(trials, starts_sd_percent=sd).primary_row.differences[0] for sd in (3.0, None))
+        widths = [one.high_percent - one.low_percent for one in (known, unknown)]
+        assert widths[0] == pytest.approx(widths[1]) if restarts else widths[0] > 2 * 1.96 * 3.0 * 2**0.5
 
 
 # --- verdict and interval -------------------------------------------------------------------------

@@ -129,16 +129,20 @@ def silent_after(requests: int) -> tuple[ScriptedAnswer, Callable[[], None]]:
 # --- what is drawn --------------------------------------------------------------------------------
 
 
-def test_a_trial_is_drawn_in_a_few_lines_and_gone_at_the_end(tmp_path: Path):
-    with ScriptedServer(inference_server(tokens=3, gap_s=0.1)) as server:
+def test_each_arm_of_a_round_is_drawn_in_a_line_and_gone_at_the_end(tmp_path: Path):
+    answer = inference_server(tokens=3, gap_s=0.1)
+    with ScriptedServer(answer) as server, ScriptedServer(answer) as other:
         study_at(tmp_path, server, prompts=6)
-        program = AtTerminal("run", "study.yaml", "--out", "s", cwd=tmp_path)
-        program.wait_for("second, trial 1 of 1")
+        study = tmp_path / "study.yaml"
+        text = study.read_text().replace("order: trials", "order: requests")
+        study.write_text(text.replace("{base: first}", f'{{base: first, url: "{other.url}"}}'))
+        program = AtTerminal("run", "study.yaml", "--out", "s", cwd=tmp_path, columns=80)
         assert program.end() == 0
     shown = ESCAPE.sub("", program.shown)
-    assert "first, trial 1 of 1 (1 of 2 in all)" in shown
-    assert re.search(r"\[#+-*\] \d/6 requests, .* left", shown)
-    assert re.search(r"[\d.]+ tok/s now, [\d.]+ overall, TTFT [\d.]+ ms \(median\)", shown)
+    assert re.search(r"round 1 of 1, about \d+ s left", shown)
+    both = r"  first   \[#+-*\]  \d/6  [\d.]+ tok/s  TTFT [\d.]+ ms[^\n]*\n"
+    both += r"  second  \[#+-*\]  \d/6  [\d.]+ tok/s  TTFT [\d.]+ ms  [+−][\d.]+% \([+−][\d.]+\.\.[+−][\d.]+\)"
+    assert re.search(both, shown.replace("\r", ""))
     assert re.search(r"first #1: 6 requests in \S+ \w+, [\d.]+ tok/s, TTFT", shown)
     assert "\x1b[1m" in program.shown[program.shown.rindex("first #1:") :]  # the table has its colours
 
@@ -195,7 +199,7 @@ def test_ctrl_c_ends_the_trial_and_the_table_of_what_was_measured_is_printed(tmp
     with ScriptedServer(answer) as server:
         study_at(tmp_path, server)
         program = AtTerminal("run", "study.yaml", "--out", "s", "--why", cwd=tmp_path)
-        program.wait_for(r"second, trial 1(?s:.*)1/4 requests")
+        program.wait_for(r"  second (?s:.*) 1/4 ")
         program.type("\x03")
         code = program.end()
         let_go()
@@ -233,7 +237,7 @@ arms: {tiny: {engine: embedded, model: "standin:tiny", context: 4096, threads: 1
 """
 
 
-@pytest.mark.parametrize(("when", "presses"), [("starting the engine", 1), ("requests", 1), ("requests", 2)])
+@pytest.mark.parametrize(("when", "presses"), [("starting the engine", 1), ("tok/s", 1), ("tok/s", 2)])
 def test_no_engine_outlives_ctrl_c(tmp_path: Path, when: str, presses: int):
     (tmp_path / "study.yaml").write_text(EMBEDDED)
     program = AtTerminal("run", "study.yaml", "--out", "s", cwd=tmp_path)
@@ -252,7 +256,7 @@ def test_a_hung_up_terminal_ends_the_engine_too(tmp_path: Path):
     (tmp_path / "study.yaml").write_text(EMBEDDED)
     program = AtTerminal("run", "study.yaml", "--out", "s", cwd=tmp_path)
     signal.signal(signal.SIGHUP, before)
-    program.wait_for("requests")
+    program.wait_for("tok/s")
     program.process.send_signal(signal.SIGHUP)
     assert program.end() == 130
     assert program.left() == []

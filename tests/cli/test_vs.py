@@ -42,6 +42,33 @@ def test_set_ups_that_begin_with_a_dash_are_set_ups_and_the_saved_study_is_the_o
     assert (spec.trials, spec.workload.request_count(), spec.schedule.concurrency) == (4, 5, 2)  # type: ignore[union-attr]
 
 
+def test_the_saved_study_has_only_what_was_set(folder: Path):
+    spec_of("-m", "standin:tiny", "", "-t 2", "-n", "5", "--ignore-eos")
+    assert (folder / "s.yaml").read_text() == SAVED
+
+
+SAVED = """\
+name: plain vs -t 2
+arms:
+  plain:
+    engine: embedded
+    model: standin:tiny
+  -t 2:
+    engine: embedded
+    model: standin:tiny
+    args:
+    - -t
+    - '2'
+workload:
+  kind: builtin
+  num_prompts: 5
+  max_tokens: 32
+  max_chars: 450
+sampling:
+  ignore_eos: true
+"""
+
+
 def test_a_sweep_makes_a_set_up_of_each_combination():
     spec = spec_of("-m", "standin:tiny", "-t {t} -ub {u}", "--sweep", "t=1,2", "--sweep", "u=32, 64")
     assert list(spec.arms) == ["-t 1 -ub 32", "-t 1 -ub 64", "-t 2 -ub 32", "-t 2 -ub 64"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.results.read import Study, read_study
+from inferometer.results.study_comparison import comparison_of
 from inferometer.testing import llama_server_shim
 from inferometer.testing.real_program import processes_with, run, scripted_engine
 
@@ -146,3 +147,31 @@ def test_an_engine_that_is_kept_between_trials_is_started_anew_after_it_died(tmp
     ]
     (second,) = (trial for trial in study.trials if (trial.arm, trial.number) == ("bad", 2))
     assert f"killed by {signal.SIGKILL.name}" in second.error
+
+
+def test_an_engine_that_dies_in_an_interleaved_round_costs_its_own_trial_and_the_pair_until_resume(tmp_path: Path):
+    """The engine breaks only at its first start."""
+    flag = tmp_path / "was-here"
+    good = scripted_engine("--gap-ms", "5")
+    words = good[1:-1].replace(",", "").replace('"', "")
+    line = f"test -e {flag} && exec {words}; touch {flag}; exec {words} --fault kill --at 4"
+    text = STUDY.format(bad="unused", good=good, folder=tmp_path, more="order: requests", trials=3)
+    (tmp_path / "study.yaml").write_text(text.replace("command: unused", f"shell: true, command: '{line}'").replace(
+        "good: {base: bad, ", "good: {base: bad, shell: false, "))  # fmt: skip
+    code, _, said = run("run", "study.yaml", "--out", "s", cwd=tmp_path)
+    assert code == 1, said
+    study = read_study(tmp_path / "s")
+    assert [one for one in states(study) if one[2] != "done"] == [("bad", 1, "failed")]
+    kept = next(trial for trial in study.trials if (trial.arm, trial.number) == ("good", 1))
+    assert [record.outcome for record in kept.records] == ["ok"] * 7
+    comparison = comparison_of([study], "inferometer")
+    assert [(one.arm, one.trial) for one in comparison.findings if one.code == "round-incomplete"] == [("good", 1)]
+    assert comparison.trials == {"bad": 2, "good": 3}
+    speed = {
+        (one.arm, one.number): study.summary(one, "inferometer").values["output_throughput"] for one in study.trials
+    }
+    ratios = [speed["good", number] / speed["bad", number] for number in (2, 3)]
+    assert comparison.primary_row.against("bad", "good").ratio == pytest.approx((ratios[0] * ratios[1]) ** 0.5)
+    code, _, said = run("run", "study.yaml", "--out", "s", "--resume", cwd=tmp_path)
+    assert code == 0, said
+    assert {state for _, _, state in states(read_study(tmp_path / "s"))} == {"done"}

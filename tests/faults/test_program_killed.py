@@ -143,9 +143,9 @@ def kill_at_random_moments(moments: int, prompts: int, order: str, tmp_path: Pat
     assert lost == 0
 
 
-@pytest.mark.parametrize("order", ["trials", "requests"])
-def test_three_random_moments(order: str, tmp_path: Path, tell: Tell):
-    kill_at_random_moments(3, 10, order, tmp_path, tell)
+@pytest.mark.parametrize(("order", "moments"), [("trials", 1), ("requests", 2)])
+def test_random_moments(order: str, moments: int, tmp_path: Path, tell: Tell):
+    kill_at_random_moments(moments, 6, order, tmp_path, tell)
 
 
 @pytest.mark.long

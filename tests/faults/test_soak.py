@@ -1,13 +1,16 @@
-"""Long load: benchmarks/soak.py, shortly in the tests and for minutes with `make soak`."""
+"""Long load: benchmarks/soak.py, for seconds with `make faults` and for minutes with `make soak`."""
 
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 
 
+@pytest.mark.long
 def test_twenty_seconds_of_load_leave_memory_and_descriptors_as_they_were(tell: Callable[..., None]):
     words = [sys.executable, str(SOAK), "--seconds", "20", "--streams", "40", "--settle", "3"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)

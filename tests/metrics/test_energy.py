@@ -77,3 +77,14 @@ def test_energy_of_a_token():
     assert per_token(None, 200) is None
     assert per_token(600.0, None) is None
     assert per_token(600.0, 0) is None
+
+
+def test_with_interleaved_requests_only_the_arm_s_own_turns_count():
+    turns = [Sample(10 * S, "load", "turn_ns", 2 * S, None, None), Sample(15 * S, "load", "turn_ns", 3 * S, None, None)]
+    counter = read("energy_j", (9, 900), (12, 1200), (15, 3000), (18, 3600), (21, 3900))
+    # 100 W in the first turn (10 to 12 s), 600 W while it waited, 200 W in the second turn (15 to 18 s)
+    assert energy_j(trial(*counter, *turns)) == pytest.approx(200 + 600)
+    assert mean_power_w(trial(*counter, *turns)) == pytest.approx(800 / 5)
+    power = read("power_w", (9, 100), (12, 100), (12.001, 600), (15, 600), (15.001, 200), (21, 200))
+    assert energy_j(trial(*power, *turns)) == pytest.approx(800, abs=1)
+    assert "in its own turns" in energy_notes(trial(*counter, *turns))[0]

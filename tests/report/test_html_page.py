@@ -91,19 +91,19 @@ def test_visible_leaves_ordinary_text_alone():
     assert visible(text) == text
 
 
-def test_a_hundred_thousand_requests_stay_under_six_megabytes_and_the_page_says_what_is_left_out(make):
+def test_many_requests_stay_under_six_megabytes_and_the_page_says_what_is_left_out(make):
     """Every text is as dear as HTML can make it."""
     words = ['"' * 100, "<" * 100, "\x1b" * 100]
     record = make.record(0, words=words)
     slots = {"measured", "outcome", "due_ns", "sent_ns", "done_ns", "events", "finish_reason", "usage"}
     same = {name: getattr(record, name) for name in slots}
-    records = [type(record)(index=i, request_id=f"r{i}", **same) for i in range(100_000)]
+    records = [type(record)(index=i, request_id=f"r{i}", **same) for i in range(20_000)]
     asked = [user_request(f"r{i}", f"{i} {'&' * 4000}") for i in range(len(records))]
     case = make.case("a", make.trial(records), requests=asked)
     text = render(page("many", compare([TrialSummary("a", 1, {"output_throughput": 9.0})]), [case], []))
     assert len(text.encode()) < LIMIT_BYTES
-    assert "400 of 100,000 requests are shown" in text
-    assert "24 of 100,000 requests can be selected" in text
+    assert "400 of 20,000 requests are shown" in text
+    assert "24 of 20,000 requests can be selected" in text
     assert re.search(r"The texts of \d+ of them are omitted", text)
 
 
@@ -137,7 +137,7 @@ def test_an_invalid_comparison_says_so_before_all_else(make, tmp_path):
     arms = make.two_arms()
     arms["draft"] = [make.trial([make.record(i, draft=(0, 0)) for i in range(8)], n) for n in (1, 2, 3)]
     text = text_of(make, tmp_path, arms)
-    assert 'class="verdict invalid"><p>Not valid: no verdict is given.</p>' in text
+    assert 'class="verdict invalid"><p>Not valid: draft' in text and "<p>No verdict is given.</p>" in text
 
 
 def test_arms_of_two_studies_stand_on_one_page_by_the_names_of_their_folders(make, tmp_path):

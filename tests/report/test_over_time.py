@@ -72,3 +72,19 @@ def test_trials_of_one_number_stand_together_and_only_the_first_are_shown(make):
 
 def test_a_trial_that_never_began_its_plan_has_no_curves(make):
     assert runs([make.case("a", make.trial([make.record()], plan_started_ns=None))]) == ()
+
+
+def test_with_interleaved_requests_a_step_leaves_out_the_time_in_which_the_arm_waited(make):
+    """One second of steps of 0.1 s; the arm's turns are 0 to 0.55 s and 0.99 to 1.1 s."""
+    plan_ns = make.trial([]).plan_started_ns
+    turns = [Sample(at * MS + plan_ns, "load", "turn_ns", long * MS) for at, long in ((0, 550), (990, 110))]
+    power = [Sample(at * MS + plan_ns, "probe", "power_w", watts, None, "g") for at, watts in ((300, 100), (800, 300))]
+    record = make.record(at_ms=0, ttft_ms=100, gaps_ms=200)  # tokens at 100, 300, 500, 700 ms
+    found = quantities(make.case("arm", make.trial([record], samples=(*turns, *power))))
+    (tokens,) = found["tokens"].curves
+    rates = dict(zip(tokens.at_s, tokens.values, strict=True))
+    assert (rates[0.15], rates[0.35]) == (10.0, 10.0)
+    assert rates[0.55] == pytest.approx(20.0)  # a token in the half of a step that was the arm's
+    assert 0.65 not in rates
+    assert found["power_w"].curves[0].values == (100,)
+    assert "own turns" in found["tokens"].note

@@ -12,8 +12,9 @@ from inferometer.analysis.comparison import Comparison
 from inferometer.analysis.set_ups import ArmSetUp, StudyExtent
 from inferometer.core.record import Finding
 from inferometer.metrics.summary import TrialSummary
+from inferometer.report.drawings import ranking_bars, ranking_legend
 from inferometer.report.short_result import short_result, span_cell
-from inferometer.report.terminal import cells_wide
+from inferometer.report.terminal import cells_wide, render
 from inferometer.results.study_comparison import comparison_of as kept_comparison
 
 ROOT = Path(__file__).parents[2]
@@ -124,3 +125,25 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_names_and_results_of_every_kind_stay_within_the_screen(name: str):
     checked(f"short-{name}", short_result(CASES[name], report="r2/report.html"), 30 if "ranking" in name else 25)
+
+
+def test_a_finding_about_one_set_up_leaves_the_verdicts_of_the_others():
+    finding = Finding("invalid", "no-draft", "it drafted nothing.", arm="ngram")
+    found = comparison_of(["plain", "kv q8_0", "ngram"], [finding])
+    short, whole = "\n".join(short_result(found)), render(found)
+    assert "NOT VALID: ngram: it drafted nothing." in short and "kv q8_0 is 19% SLOWER" in short
+    assert "No verdict is given on ngram." in whole and "No verdict is given." not in whole
+    both = comparison_of(["plain", "ngram"], [finding])
+    assert "No verdict is given." in render(both)
+
+
+def test_the_ranking_of_the_report_draws_the_intervals_of_the_verdicts():
+    found = comparison_of(["plain", "kv q8_0", "fa on"])
+    row = found.primary_row
+    assert row is not None
+    decided = row.against("plain", "kv q8_0")
+    assert f"({decided.confidence_percent:.3g}% CI " in "\n".join(short_result(found))
+    cells = {cells[0]: cells[-1] for cells in ranking_bars(row, found, 620).rows}
+    assert cells["kv q8_0"] == f"{decided.confidence_percent:.3g}% interval of the difference from plain"
+    assert cells["plain"] == ""
+    assert f"{decided.confidence_percent:.3g}% as in the verdict" in ranking_legend(row, found).replace("95 or ", "")

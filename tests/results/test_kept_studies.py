@@ -17,7 +17,7 @@ from inferometer.study.progress import EngineReady, Settling, StoppingRuleChecke
 from inferometer.testing.scripted_server import ScriptedServer, inference_server
 
 TOKENS = 40
-GAP_S = 0.02
+GAP_S = 0.01
 
 
 def difference(comparison: Comparison, metric: str) -> Difference:
@@ -39,24 +39,20 @@ def spec(arms: dict[str, Arm], **fields: object) -> Spec:
     return Spec(arms=arms, **(known | fields))  # pyright: ignore[reportArgumentType] # fields of Spec
 
 
-@pytest.mark.parametrize("slow_down", [0.05, 0.20])
-def test_a_server_that_is_slower_by_a_known_factor_is_called_slower_and_the_interval_holds_the_truth(
-    slow_down: float, tmp_path: Path
-):
+def test_a_server_that_is_slower_by_a_known_factor_is_called_slower_and_the_interval_holds_the_truth(tmp_path: Path):
     """Each token comes at its own time after the request, so that the time per token is the gap: the ratio is known."""
     with (
         ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S, on_schedule=True)) as usual,
-        ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S * (1 + slow_down), on_schedule=True)) as slow,
+        ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S * 1.1, on_schedule=True)) as slow,
     ):
         list(run_study(spec({"usual": arm(usual), "slow": arm(slow)}, metric="mean_tpot_ms"), tmp_path / "s"))
     comparison = comparison_of([tmp_path / "s"], "inferometer")
     assert not comparison.invalid
     tpot = difference(comparison, "mean_tpot_ms")
     assert (tpot.verdict, tpot.starts_verdict) == ("unknown", "slower")  # one start of each server
-    assert tpot.low_percent < 100 * slow_down < tpot.high_percent
-    if slow_down == 0.20:
-        assert difference(comparison, "median_itl_per_token_ms").starts_verdict == "slower"
-        assert difference(comparison, "output_throughput").starts_verdict == "slower"
+    assert tpot.low_percent < 10 < tpot.high_percent
+    assert difference(comparison, "median_itl_per_token_ms").starts_verdict == "slower"
+    assert difference(comparison, "output_throughput").starts_verdict == "slower"
 
 
 def test_an_engine_against_itself_shows_no_difference(tmp_path: Path):

@@ -1,11 +1,14 @@
 """The answers of a study are checked after its last trial, and speed and right answers give one decision."""
 
+import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from inferometer.base.errors import RequestWrong
@@ -15,6 +18,7 @@ from inferometer.core.spec import Arm, Quality, Spec
 from inferometer.core.workload_settings import Builtin, WorkloadSettings
 from inferometer.quality import sandbox
 from inferometer.quality.sandbox import sandbox_state
+from inferometer.quality.stored_checks import check_stored, problems_of
 from inferometer.report import json_report, markdown, terminal
 from inferometer.results.read import read_study
 from inferometer.results.study_comparison import comparison_of
@@ -191,3 +195,26 @@ def test_programs_in_answers_are_run(tmp_path):
         list(run)
     outcomes = {trial.arm: [one.result for one in trial.checks] for trial in read_study(run.folder).trials}
     assert outcomes == {"good": ["passed"], "bad": ["failed"]}
+
+
+def test_an_interrupt_ends_the_programs_of_checks_at_once(arms, tmp_path):
+    if sandbox_state()[0] is None:
+        pytest.skip(sandbox_state()[1])
+    path = tmp_path / "slow.jsonl"
+    mark = f"{1000 + os.getpid()}.5"
+    check = {"kind": "command", "command": ["sleep", mark]}
+    path.write_text("\n".join(json.dumps({"prompt": question(n), "check": check}) for n in range(4)))
+    workload = settings("checked", path=str(path))
+    slow = spec(arms, path, workload=workload, trials=1, quality=Quality(check=False, check_s=3600))
+    list(run_study(slow, tmp_path / "s"))
+
+    def running() -> bool:
+        return any(one.info["cmdline"] == ["sleep", mark] for one in psutil.process_iter(["cmdline"]))
+
+    with contextlib.closing(Store.amend(tmp_path / "s")) as store:
+        checks = check_stored(store, problems_of(workload), sandbox_state()[0], slow.quality)
+        for _ in checks:
+            if running():
+                break
+        checks.close()
+    assert not running()

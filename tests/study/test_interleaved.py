@@ -10,15 +10,16 @@ from inferometer.core import quantities
 from inferometer.core.interleaving import block_orders, block_problems
 from inferometer.core.record import Trial
 from inferometer.core.schedule import Closed, Constant
-from inferometer.core.spec import Arm, Spec
+from inferometer.core.spec import Arm, Order, Spec
 from inferometer.core.workload_settings import Builtin
 from inferometer.metrics.turns import turns_of
 from inferometer.probes.free_memory import HOST, FreeMemory
 from inferometer.results.read import read_study
 from inferometer.results.study_comparison import comparison_of
+from inferometer.study.interleaved_round import StudyOrder
 from inferometer.study.loop import run_study
 from inferometer.study.memory_fit import why_too_little
-from inferometer.study.progress import OrderChosen
+from inferometer.study.progress import FindingRaised, OrderChosen
 from inferometer.testing.scripted_server import Close, Received, ScriptedServer, Step, inference_server, is_probe
 
 PROMPTS = 6
@@ -150,6 +151,7 @@ def test_trials_of_interleaved_rounds_are_pairs_and_the_note_says_what_intervals
         ({"block": "soon"}, "block: must be a number"),
         ({"block": 0}, "at least 1 request"),
         ({"block": "3s"}, "a closed loop has no times"),
+        ({"order": "requests", "schedule": Closed(None)}, "all requests at once"),
         ({"block": 2, "order": "trials"}, "belongs to order: requests"),
         ({"order": "requests", "parallel": True}, "at the same time"),
         ({"order": "requests", "workers": 2}, "2 workers share the load"),
@@ -175,6 +177,29 @@ def test_arms_that_do_not_fit_into_memory_are_found_by_what_the_first_one_took()
     assert "--gpu-memory-utilization 0.45" in said
     assert why_too_little("a", arms, before, took_half) == ""
     assert "--mem-fraction-static" in why_too_little("a", {n: Arm("sglang") for n in "ab"}, before, took_most)
+
+
+def test_a_gpu_for_one_process_at_a_time_is_a_reason():
+    arms = {name: Arm("llama-server", model="m.gguf") for name in "ab"}
+    before, after = ({"GPU 0": FreeMemory(gib << 30, is_exclusive=True)} for gib in (80, 79))
+    assert "EXCLUSIVE_PROCESS" in why_too_little("a", arms, before, after)
+    assert why_too_little("a", arms, before, before) == ""  # the engine runs elsewhere
+
+
+@pytest.mark.parametrize(
+    ("asked", "decided", "said"),
+    [("auto", "trials", "would need"), ("requests", "requests", "starts the engines of all")],
+)
+def test_more_arms_than_memory_are_a_reason_or_a_warning(asked: Order, decided: str, said: str):
+    arms = {name: Arm("llama-server", model="m.gguf") for name in "abc"}
+    order = StudyOrder(spec(arms, order=asked), arms, "" if asked == "auto" else asked)
+    before, after = ({HOST: FreeMemory(gib << 30)} for gib in (30, 18))
+    (told,) = order.decide("a", before, after)
+    assert order.order == decided
+    assert isinstance(told, OrderChosen | FindingRaised)
+    text = told.why if isinstance(told, OrderChosen) else told.text
+    assert said in text
+    assert "a took 12.00 GiB" in text
 
 
 def test_auto_plays_trials_where_the_arms_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,10 +1,15 @@
 """How far a plan is, by hand."""
 
+import re
+
 import pytest
 
-from inferometer.cli.progress_display import Standing, is_drawn, sentence
+from inferometer.analysis.live_difference import AnsweredRequest
+from inferometer.cli.progress_display import display, is_drawn, sentence
+from inferometer.cli.standings import Standings
 from inferometer.core.plan import Plan
 from inferometer.core.record import Event, Outcome, RequestRecord, Sample, TokenUsage
+from inferometer.core.spec import Arm, Spec
 from inferometer.study.progress import (
     FindingRaised,
     PlanReady,
@@ -70,57 +75,89 @@ def test_a_process_that_is_no_more_is_not_counted():
     assert counter.progress(0).memory_bytes == 7.0
 
 
-# --- what is drawn --------------------------------------------------------------------------------
+# --- what is shown ---------------------------------------------------------------------------------
 
 
-def playing(ended: int, elapsed_s: float, tokens: int, **more) -> RequestsProgress:
-    return RequestsProgress("draft", ended, 0, 10, 2, tokens, tokens, round(elapsed_s * S), **more)
+def playing(ended: int, elapsed_s: float, tokens: int, arm: str = "draft", **more) -> RequestsProgress:
+    return RequestsProgress(arm, ended, 0, 10, 1, tokens, tokens, round(elapsed_s * S), **more)
 
 
-def test_a_trial_is_three_lines():
-    standing = Standing([])
-    standing.heard(TrialBegan("draft", 2, 4, 6, 3), 100.0)
-    assert standing.lines(101.5) == [
-        "draft, trial 2 of 3 (4 of 6 in all)",
-        "  starting the engine, 1.5 s",
+def answers(*times_s: float, tokens: int = 10) -> tuple[AnsweredRequest, ...]:
+    return tuple(AnsweredRequest(index, tokens, round(took_s * S)) for index, took_s in enumerate(times_s))
+
+
+def test_a_trial_is_one_line_below_the_round_and_the_time_left():
+    standings = Standings()
+    standings.heard(TrialBegan("draft", 2, 4, 6, 3), 100.0)
+    assert standings.lines(101.5) == [
+        "round 2 of 3, the time left is known soon",
+        "  draft  starting the engine, 1.5 s",
     ]
-    standing.heard(playing(1, 2.0, 20), 104.0)
-    standing.heard(playing(4, 8.0, 140, ttft_ns=345_000_000, memory_bytes=512 * MIB, power_w=143.2), 110.0)
-    assert standing.lines(110.0) == [
-        # this trial takes 10 s so far and 12 s more; two like it follow
-        "draft, trial 2 of 3 (4 of 6 in all), 56.0 s left",
-        "  [#########---------------] 4/10 requests, 2 in flight, 12.0 s left",
-        "  20.0 tok/s now, 17.5 overall, TTFT 345 ms (median), memory 512.0 MiB, 143 W",
+    standings.heard(playing(4, 8.0, 140, ttft_ns=345_000_000, memory_bytes=512 * MIB, power_w=143.2), 110.0)
+    # 4 of 10 requests took 8 s, so 12 s are left of this trial, which takes 22 s; two like it follow
+    assert standings.lines(110.0) == [
+        "round 2 of 3, about 56 s left",
+        "  draft  [####--------]   4/10  17.5 tok/s  TTFT 345 ms  512.0 MiB  143 W",
     ]
-    assert standing.heard(TrialEnded("draft", 2, ""), 122.0) == (
+    assert standings.lines(110.0, width=40)[1] == "  draft   4/10  17.5 tok/s"
+    assert standings.heard(TrialEnded("draft", 2, ""), 122.0) == (
         "draft #2: 4 requests in 8.0 s, 17.5 tok/s, TTFT 345 ms (median), memory 512.0 MiB, 143 W"
     )
-    assert standing.lines(123.0) == []
+    assert standings.lines(123.0) == []
 
 
-def test_now_is_the_last_three_seconds():
-    standing = Standing([])
-    standing.heard(TrialBegan("a", 1, 1, 1), 0.0)
-    for at_s, tokens in ((1.0, 100), (2.0, 200), (6.0, 220), (8.0, 240)):
-        standing.heard(playing(1, at_s, tokens), at_s)
-    assert standing.now_per_s() == pytest.approx(10.0)
+def in_turns(failed: bool = False) -> Standings:
+    """Two arms that take turns: the second one needs a quarter more time for each of four prompts, a little more or
+    less for some."""
+    arms = {name: Arm(engine="embedded", model="m.gguf") for name in ("plain", "slow")}
+    standings = Standings(Spec(arms=arms))
+    for position, arm in enumerate(arms, 1):
+        standings.heard(TrialBegan(arm, 1, position, 6, 3), 0.0)
+    standings.heard(playing(4, 9.0, 40, "plain", answered=answers(1.0, 1.0, 1.0, 1.0)), 10.0)
+    standings.heard(playing(4, 9.0, 40, "slow", answered=answers(1.2, 1.3, 1.25, 1.25)), 10.0)
+    if failed:
+        standings.heard(TrialEnded("slow", 1, "died"), 10.0)
+    return standings
+
+
+def test_arms_that_take_turns_are_compared_as_they_go_and_timed_by_their_own_requests():
+    head, plain, slow = in_turns().lines(10.0)
+    # 8 of 20 requests took 9 s, so 13.5 s are left of this round, which takes 23.5 s; two like it follow
+    assert head == "round 1 of 3, about 1 min 00 s left"
+    assert plain == "  plain  [####--------]   4/10  10.0 tok/s"
+    assert re.fullmatch(r"  slow   \[####--------\]   4/10  8.0 tok/s  −20\.0% \(−2\d\.\d\.\.−1\d\.\d\)", slow)
+
+
+def test_the_answers_of_a_failed_trial_are_in_no_difference():
+    assert in_turns().difference_text("slow") != ""
+    assert in_turns(failed=True).difference_text("slow") == ""
 
 
 def test_what_was_noticed_is_said_for_good():
-    standing = Standing([])
-    assert standing.heard(FindingRaised("not valid: the draft was never used."), 0.0) == (
+    standings = Standings()
+    assert standings.heard(FindingRaised("not valid: the draft was never used."), 0.0) == (
         "! not valid: the draft was never used."
     )
-    assert standing.heard(PlanReady(Plan((), None, 1), ("12 entries were too long",)), 0.0) == (
+    assert standings.heard(PlanReady(Plan((), None, 1), ("12 entries were too long",)), 0.0) == (
         "note: 12 entries were too long"
     )
-    assert sentence(FindingRaised("x")) == "  ! x"
+    assert sentence(FindingRaised("x"), standings) == "  ! x"
 
 
 def test_settling_is_shown_between_trials():
-    standing = Standing([])
-    standing.heard(Settling("30 s to go"), 0.0)
-    assert standing.lines(0.0) == ["settling: 30 s to go"]
+    standings = Standings()
+    standings.heard(Settling("30 s to go"), 0.0)
+    assert standings.lines(0.0) == ["settling: 30 s to go"]
+
+
+def test_plain_lines_show_one_estimate_and_the_time_left(capsys: pytest.CaptureFixture[str]):
+    with display(quiet=False, spec=None) as show:
+        show(TrialBegan("draft", 1, 1, 6, 3))
+        show(playing(5, 8.0, 140))
+        show(playing(10, 16.0, 280))
+    shown = capsys.readouterr().err
+    assert shown.count("estimate: the study takes about") == 1
+    assert re.search(r"draft: 10/10 requests, 17.5 tok/s; about .* left in all\n", shown)
 
 
 def test_only_a_terminal_that_can_move_its_cursor_is_drawn_on():

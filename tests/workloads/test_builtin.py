@@ -39,3 +39,10 @@ def test_more_than_there_are_are_fewer_and_it_is_said():
     assert len(found.requests) == 72
     assert "Only 72 of 500" in found.notes[0]
     assert ("dataset_sha256", hashlib.sha256(read()).hexdigest()) in found.source
+
+
+def test_short_prompts_of_each_kind_are_chosen_by_their_characters():
+    found = BuiltinCoding(Builtin(500, 32, max_chars=450)).sample(1, None)
+    assert max(len(request.messages[0].content) for request in found.requests) <= 450
+    assert len({request.tags["task"] for request in found.requests}) == 4
+    assert "no more of at most 450 characters" in found.notes[0]

@@ -17,9 +17,11 @@ from statistics import fmean
 from typing import Any, Literal
 
 import msgspec
-from scipy import special, stats
 
+from inferometer.base.lazy import lazy_module
 from inferometer.metrics import statistics
+
+special = lazy_module("scipy.special")
 
 QualityVerdict = Literal["better", "worse", "same", "inconclusive"]
 """`same`: the interval lies within the margin. `better` and `worse`: it excludes 0, and does not lie within the margin.
@@ -118,7 +120,7 @@ def _verdict(low: float, high: float, margin: float) -> QualityVerdict:
 
 def _mcnemar_p_value(lost: int, gained: int) -> float:
     """The exact test: the share of losses among the problems that differ is one half if the arms are alike."""
-    return float(stats.binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
+    return statistics.sign_test_p_value(lost, gained)
 
 
 def _paired_interval(lost: int, gained: int, problems: int) -> tuple[float, float]:

@@ -42,6 +42,7 @@ def compare(
     pairs: Sequence[tuple[str, str]] = (),
     prompts: Prompts = "sampled",
     equivalence_percent: float = EQUIVALENCE_PERCENT,
+    starts_sd_percent: float | None = None,
 ) -> Comparison:
     """The comparison of these trials; arms come in the order in which they first appear. `pairs`: baseline and arm, if
     not every arm is compared with every other. The other arguments as in Comparison.
@@ -55,7 +56,7 @@ def compare(
     compared = tuple(pairs) or tuple(combinations(by_arm, 2))
     rows = [_row(metric, by_arm, compared, sequential=looked_at) for metric in metrics]
     rows = [one for one in rows if one.metric.group not in _OPTIONAL_GROUPS or any(one.row.n.values())]
-    rules = Rules(primary, all_findings, prompts, equivalence_percent, effect_percent)
+    rules = Rules(primary, all_findings, prompts, equivalence_percent, effect_percent, starts_sd_percent)
     decided, correction = with_verdicts(rows, rules)
     if any("output_tokens" in finding.withholds for finding in all_findings):
         decided = tuple(
@@ -77,6 +78,7 @@ def compare(
         pairs=tuple(pairs),
         prompts=prompts,
         equivalence_percent=equivalence_percent,
+        starts_sd_percent=starts_sd_percent,
     )
 
 

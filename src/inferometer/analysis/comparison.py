@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from inferometer.analysis.answer_quality import QualityDifference
+from inferometer.analysis.fidelity import FidelityDifference
 from inferometer.analysis.set_ups import ArmSetUp, StudyExtent
 from inferometer.core.record import Finding
 from inferometer.metrics.acceptance import Speculation
@@ -143,7 +144,9 @@ class Comparison(msgspec.Struct, frozen=True):
     multiple comparisons. `prompts`: which of the two intervals the differences repeat. `equivalence_percent`: bound of
     the verdict `same`. `invalid`: a finding says that the result is not valid, so that no verdict is given. `pairs`:
     the pairs that are compared, as baseline and arm; empty if every arm is compared with every other.
-    `quality`: differences in right answers, if answers were checked.
+    `quality`: differences in right answers, if answers were checked. `fidelity`: differences in token probabilities, if
+    the fidelity pass ran. `starts_sd_percent`: standard deviation of the primary metric from start to start of an
+    engine, if somebody stated it; verdicts on one start per arm need it.
     """
 
     arms: tuple[str, ...]
@@ -164,6 +167,8 @@ class Comparison(msgspec.Struct, frozen=True):
     prompts: Prompts = "sampled"
     equivalence_percent: float = EQUIVALENCE_PERCENT
     quality: tuple[QualityDifference, ...] = ()
+    fidelity: tuple[FidelityDifference, ...] = ()
+    starts_sd_percent: float | None = None
 
     def parts(self) -> tuple["Comparison", ...]:
         """One comparison per table: each of `pairs` separately, or this comparison if there are none."""

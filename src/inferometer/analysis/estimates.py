@@ -81,6 +81,14 @@ class Evidence(msgspec.Struct, frozen=True):
         """The components of the interval that answers this question."""
         return self.components.of_these_prompts if self.components and prompts == "fixed" else self.components
 
+    def with_known_starts(self, percent: float) -> "Evidence":
+        """The evidence if starts of an engine are known to vary by this standard deviation in percent."""
+        if not self.one_start or self.components is None:
+            return self
+        variance = len(self.one_start) * self.scale.size(percent) ** 2
+        known = msgspec.structs.replace(self.components, starts_variance=variance)
+        return msgspec.structs.replace(self, components=known, one_start=())
+
     def p_value(self, prompts: Prompts) -> float | None:
         """None if there is no interval that covers other trials."""
         found = self.of(prompts)

@@ -34,13 +34,14 @@ class Judged(msgspec.Struct, frozen=True):
 
 class Rules(msgspec.Struct, frozen=True):
     """How verdicts are given: `primary` is the key of the primary metric, `findings` those that suppress verdicts, and
-    the others as in Comparison."""
+    the others as in Comparison. `starts_sd_percent`: None if it is unknown how much starts vary."""
 
     primary: str
     findings: Sequence[Finding]
     prompts: Prompts
     equivalence_percent: float
     effect_percent: float
+    starts_sd_percent: float | None = None
 
 
 def with_verdicts(rows: Sequence[Judged], rules: Rules) -> tuple[tuple[ComparisonRow, ...], str]:
@@ -48,6 +49,8 @@ def with_verdicts(rows: Sequence[Judged], rules: Rules) -> tuple[tuple[Compariso
     places = [(r, d) for r, one in enumerate(rows) for d in range(len(one.evidence))]
     withheld = {(r, d): _withheld(rows[r], d, rules.findings) for r, d in places}
     repeats = _repeats(rows, rules.primary)
+    if rules.starts_sd_percent is not None:
+        rows = _with_known_starts(rows, rules.primary, rules.starts_sd_percent, repeats)
     judged = [at for at in places if not withheld[at] and at not in repeats and _is_judged(rows[at[0]], at[1])]
     primary = [at for at in judged if rows[at[0]].metric.key == rules.primary]
     others = [at for at in judged if rows[at[0]].metric.key != rules.primary]
@@ -116,6 +119,21 @@ def _repeats(rows: Sequence[Judged], primary: str) -> dict[Place, Place]:
             else:
                 found[r, d] = (first, d)
     return found
+
+
+def _with_known_starts(
+    rows: Sequence[Judged], primary: str, percent: float, repeats: Mapping[Place, Place]
+) -> list[Judged]:
+    """The rows of the primary metric, and those that state the same fact, with a known variation between starts."""
+
+    def known(r: int, d: int, found: Evidence) -> Evidence:
+        source = repeats.get((r, d), (r, d))[0]
+        return found.with_known_starts(percent) if rows[source].metric.key == primary else found
+
+    return [
+        msgspec.structs.replace(one, evidence=tuple(known(r, d, found) for d, found in enumerate(one.evidence)))
+        for r, one in enumerate(rows)
+    ]
 
 
 # --- levels ---------------------------------------------------------------------------------------
@@ -267,5 +285,5 @@ def _one_start_reason(arms: tuple[str, ...], verdict: Verdict) -> str:
     word = "≈ same" if verdict == "same" else verdict
     return (
         f"{which}: {word}. Another start of an engine may be faster or slower: restart the engines between trials "
-        "(restart: always), or compare several studies"
+        "(restart: always), or state how much starts vary (`inferometer compare STUDY --starts-sd 1.5%`)"
     )

@@ -21,7 +21,19 @@ from inferometer.cli.bench_flags import (
     sections_of,
     workload_of,
 )
-from inferometer.cli.options import All, JsonOption, Metrics, Quiet, format_of, shown_of
+from inferometer.cli.options import (
+    All,
+    DialectOption,
+    IgnoreEos,
+    JsonOption,
+    Metrics,
+    OutFolder,
+    Quiet,
+    Ray,
+    Workers,
+    format_of,
+    shown_of,
+)
 from inferometer.cli.timeout_flags import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
 
 if TYPE_CHECKING:
@@ -89,9 +101,7 @@ def bench(
     random_prefix_len: Annotated[
         int | None, typer.Option(help="Tokens at the start that all random prompts share.", show_default="0")
     ] = None,
-    ignore_eos: Annotated[
-        bool, typer.Option("--ignore-eos", help="Ask the server to generate the full length.")
-    ] = False,
+    ignore_eos: IgnoreEos = False,
     temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 0.0,
     top_p: Annotated[float | None, typer.Option(help="Top-p of the sampler.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Top-k of the sampler.")] = None,
@@ -120,9 +130,7 @@ def bench(
         str, typer.Option(help="Sections with percentiles: ttft,tpot,itl,e2el.")
     ] = "ttft,tpot,itl",
     metric_percentiles: Annotated[str, typer.Option(help="Percentiles, separated by commas.")] = "99",
-    metric_dialect: Annotated[
-        str, typer.Option(help="Metric definitions: inferometer, vllm-0.6.5 or vllm-0.33.")
-    ] = "inferometer",
+    metric_dialect: DialectOption = "inferometer",
     disable_tqdm: Annotated[bool, typer.Option("--disable-tqdm", help="Print no progress.")] = False,
     format: Annotated[
         str, typer.Option("--format", help="Output format: block (vLLM's), terminal, md or json.")
@@ -131,19 +139,13 @@ def bench(
     all_rows: All = False,
     as_json: JsonOption = False,
     quiet: Quiet = False,
-    workers: Annotated[
-        int | None, typer.Option(help="Number of load processes.", show_default="1, or one per Ray node")
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(help="Send the load from the nodes of the Ray cluster at HOST:PORT.")
-    ] = None,
+    workers: Workers = None,
+    ray: Ray = None,
     timeout: Timeout = None,
     connect_timeout: ConnectTimeout = None,
     first_token_timeout: FirstTokenTimeout = None,
     between_tokens_timeout: BetweenTokensTimeout = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the new study.", show_default="inferometer-results/…")
-    ] = None,
+    out: OutFolder = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", hidden=True)] = False,
 ) -> None:
     """Benchmark a running server, with vLLM's flags.

@@ -32,13 +32,14 @@ COMMANDS = {
     },
     "Look at results": {
         "check": CommandEntry("check.check", "Check the answers of a stored study, in a sandbox."),
+        "fidelity": CommandEntry("fidelity.fidelity", "Compare the token probabilities of a study's arms."),
         "show": CommandEntry("show.show", "Show what a study or another tool's file contains."),
         "list": CommandEntry("show.list_studies", "List the studies in a folder with their results."),
         "explain": CommandEntry("explain.explain", "Explain a metric: definition, clock, caution."),
         "export": CommandEntry("export.export", "Write a study as CSV, JSON, Parquet, Markdown or zip."),
     },
     "Set up": {
-        "demo": CommandEntry("demo.demo", "Try it: speculative decoding on a small model, no GPU."),
+        "demo": CommandEntry("demo.demo", "Try it: does a quantised KV cache pay? No GPU needed."),
         "models": CommandEntry("models.models", "List models that have a name, or fetch one."),
         "engines": CommandEntry("engines.engines", "List the engines, and the flags that one takes."),
         "doctor": CommandEntry("doctor.doctor", "Check this machine: engines, GPUs, sensors, permissions."),

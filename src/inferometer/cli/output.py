@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import math
 import os
 import re
 import shutil
@@ -164,7 +165,7 @@ def run_shown(run: StudyRun, *, quiet: bool = False) -> list[TrialEnded]:
     findings = _NewFindings()
     run.interrupts.announce = None if quiet else _announce_interrupt
     try:
-        with display(quiet) as show, contextlib.closing(iter(run)) as progress_of_run:
+        with display(quiet, run.spec) as show, contextlib.closing(iter(run)) as progress_of_run:
             for progress in progress_of_run:
                 show(progress)
                 if isinstance(progress, TrialEnded):
@@ -337,6 +338,19 @@ def checked_prompts(name: str) -> Prompts:
 def checked_equivalence(percent: float) -> float:
     if not 0 < percent < 100:
         raise RequestWrong(f"--equivalence must be between 0 and 100 percent, not {percent:g}.")
+    return percent
+
+
+def checked_starts_sd(text: str | None) -> float | None:
+    """`--starts-sd` as a number of percent; None if it is not given."""
+    if text is None:
+        return None
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = math.nan
+    if not 0 < percent < 100:
+        raise RequestWrong(f"--starts-sd must be between 0 and 100 percent, for example 1.5%, not {text!r}.")
     return percent
 
 

@@ -1,69 +1,46 @@
 """`inferometer run`: flags change the study file, the study runs, and its reports are printed and written."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from inferometer.base.errors import RequestWrong
 from inferometer.cli.options import (
-    All,
     DialectOption,
     DryRunFlag,
     Effect,
-    Equivalence,
-    FailIf,
-    FailIfInconclusive,
     Force,
-    FormatOption,
-    JsonOption,
-    Metrics,
     OutFolder,
-    PromptsOption,
-    Quiet,
+    PrimaryMetric,
+    Ray,
     UnsafeChecks,
-    Why,
-    format_of,
-    gates_of,
-    shown_of,
+    Until,
+    Workers,
+    with_result_options,
 )
 from inferometer.cli.timeout_flags import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
 
+if TYPE_CHECKING:
+    from inferometer.cli.output import RunOptions
 
+
+@with_result_options
 def run(
     study: Annotated[Path, typer.Argument(help="Study file (YAML).")],
+    asked: "RunOptions",
     out: OutFolder = None,
-    metrics: Metrics = None,
-    all_rows: All = False,
-    why: Why = False,
-    format: FormatOption = "terminal",
-    as_json: JsonOption = False,
-    quiet: Quiet = False,
     metric_dialect: DialectOption = "inferometer",
     trials: Annotated[int | None, typer.Option(help="Trials per arm.", show_default="the file's, or 3")] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            help="Add trials until the interval is within, for example, '±2%', or excludes differences smaller than 2%."
-        ),
-    ] = None,
+    until: Until = None,
     max_trials: Annotated[
         int | None,
         typer.Option(help="With --until: the most trials per arm.", show_default="the file's, or 10"),
     ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(help="Metric that the verdict is about.", show_default="the file's, or output_throughput"),
-    ] = None,
+    metric: PrimaryMetric = None,
     effect: Effect = 5.0,
-    prompts: PromptsOption = "sampled",
-    equivalence: Equivalence = 2.0,
-    workers: Annotated[
-        int | None, typer.Option(help="Number of load processes.", show_default="the file's, or 1")
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(help="Send the load from the nodes of the Ray cluster at HOST:PORT.")
-    ] = None,
+    workers: Workers = None,
+    ray: Ray = None,
     timeout: Timeout = None,
     connect_timeout: ConnectTimeout = None,
     first_token_timeout: FirstTokenTimeout = None,
@@ -72,8 +49,6 @@ def run(
         str | None,
         typer.Option(help="After a failed trial: next, retry (once) or stop.", show_default="the file's, or next"),
     ] = None,
-    fail_if: FailIf = None,
-    fail_if_inconclusive: FailIfInconclusive = False,
     dry_run: DryRunFlag = False,
     force: Force = False,
     resume: Annotated[
@@ -88,11 +63,8 @@ def run(
     import msgspec
 
     from inferometer.cli.output import (
-        RunOptions,
         checked_dialect,
         checked_effect,
-        checked_equivalence,
-        checked_prompts,
         default_folder,
         remove_study,
         request_headers,
@@ -118,15 +90,6 @@ def run(
     if given:
         spec = check_study(msgspec.structs.replace(spec, **given), "the command line")
     dialect = checked_dialect(metric_dialect)
-    asked = RunOptions(
-        format_of(format, as_json),
-        shown_of(all_rows, metrics),
-        quiet,
-        checked_prompts(prompts),
-        checked_equivalence(equivalence),
-        gates_of(fail_if, fail_if_inconclusive),
-        why,
-    )
     if resume and out is None:
         raise RequestWrong("--resume needs --out: name the folder of the study to continue.")
     if resume and force:

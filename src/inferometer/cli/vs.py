@@ -8,32 +8,19 @@ import typer
 from typer.core import TyperCommand
 
 from inferometer.base.errors import RequestWrong
-from inferometer.cli.options import (
-    All,
-    DryRunFlag,
-    Equivalence,
-    FailIf,
-    FailIfInconclusive,
-    Force,
-    FormatOption,
-    JsonOption,
-    Metrics,
-    OutFolder,
-    PromptsOption,
-    Quiet,
-    Why,
-    format_of,
-    gates_of,
-    shown_of,
-)
+from inferometer.cli.options import DryRunFlag, Force, IgnoreEos, OutFolder, Seed, Until, with_result_options
 
 if TYPE_CHECKING:
+    from inferometer.cli.output import RunOptions
     from inferometer.core.spec import Spec
     from inferometer.core.workload_settings import WorkloadSettings
 
-PROMPTS = 8
-MAX_TOKENS = 64
+PROMPTS = 6
+MAX_TOKENS = 32
+MAX_CHARS = 450
 ROUNDS = 3
+"""Two set-ups of a model of 135M parameters give a result within 90 s on one core: three rounds of six short prompts,
+of about 600 tokens together (130 tok/s), with 32 output tokens each (50 tok/s), and 3 s for each start of an engine."""
 _SUFFIXES = {".jsonl": "custom", ".json": "sharegpt", ".csv": "trace"}
 
 
@@ -57,6 +44,7 @@ class SetUpWords(TyperCommand):
 COMMAND_CLASS = SetUpWords
 
 
+@with_result_options
 def vs(
     setups: Annotated[
         list[str],
@@ -66,6 +54,7 @@ def vs(
             "each in quotes. The first is the baseline.",
         ),
     ],
+    asked: "RunOptions",
     model: Annotated[str, typer.Option("-m", "--model", help="Model of set-ups that name none.")] = "",
     num_prompts: Annotated[
         int | None, typer.Option("-n", "--num-prompts", help="Prompts per round.", show_default=str(PROMPTS))
@@ -73,9 +62,7 @@ def vs(
     rounds: Annotated[
         int, typer.Option("--rounds", "--trials", help="Rounds; in each, every set-up answers all prompts.")
     ] = ROUNDS,
-    until: Annotated[
-        str | None, typer.Option(help="Add rounds until the interval is within, for example, '±2%'.")
-    ] = None,
+    until: Until = None,
     max_tokens: Annotated[
         int | None,
         typer.Option(
@@ -95,25 +82,13 @@ def vs(
     sweep: Annotated[
         list[str] | None, typer.Option(help="Values for {NAME} in the set-ups, as t=1,2,4. May be repeated.")
     ] = None,
-    ignore_eos: Annotated[
-        bool, typer.Option("--ignore-eos", help="Ask the servers to generate the full length.")
-    ] = False,
+    ignore_eos: IgnoreEos = False,
     metric: Annotated[str, typer.Option(help="Metric that the verdict is about.")] = "output_throughput",
-    seed: Annotated[int, typer.Option(help="Random seed: selects and orders the prompts.")] = 1,
-    prompts: PromptsOption = "sampled",
-    equivalence: Equivalence = 2.0,
-    fail_if: FailIf = None,
-    fail_if_inconclusive: FailIfInconclusive = False,
+    seed: Seed = 1,
     save_spec: Annotated[Path | None, typer.Option(help="Write the study as a file for `inferometer run`.")] = None,
     dry_run: DryRunFlag = False,
     force: Force = False,
     out: OutFolder = None,
-    metrics: Metrics = None,
-    all_rows: All = False,
-    why: Why = False,
-    format: FormatOption = "terminal",
-    as_json: JsonOption = False,
-    quiet: Quiet = False,
 ) -> None:
     """Compare set-ups: quote each one, no file needed.
 
@@ -129,26 +104,10 @@ def vs(
 
       inferometer vs "llama-server -m a.gguf -t {t}" --sweep t=1,2,4
     """
-    from inferometer.cli.output import (
-        RunOptions,
-        checked_equivalence,
-        checked_prompts,
-        default_folder,
-        request_headers,
-        run_or_show,
-    )
-    from inferometer.core.spec_file import to_yaml
+    from inferometer.cli.output import default_folder, request_headers, run_or_show
+    from inferometer.core.spec_file import to_short_yaml
     from inferometer.results.metric_names import known_metric
 
-    asked = RunOptions(
-        format_of(format, as_json),
-        shown_of(all_rows, metrics),
-        quiet,
-        checked_prompts(prompts),
-        checked_equivalence(equivalence),
-        gates_of(fail_if, fail_if_inconclusive),
-        why,
-    )
     workload = _workload(num_prompts, max_tokens, dataset_path, prompt or [], prompt_file or [])
     spec = _spec(
         _swept([setup.strip() for setup in setups], sweep or []),
@@ -160,7 +119,7 @@ def vs(
     )
     if save_spec is not None:
         try:
-            save_spec.write_text(to_yaml(spec), encoding="utf-8")
+            save_spec.write_text(to_short_yaml(spec), encoding="utf-8")
         except OSError as error:
             raise RequestWrong(f"--save-spec {save_spec} cannot be written: {error.strerror}.") from error
     folder = out or default_folder("vs")
@@ -230,9 +189,9 @@ def _workload(
         if path is not None or num_prompts is not None:
             other = "--dataset-path" if path is not None else "-n"
             raise RequestWrong(f"--prompt and --prompt-file give the prompts themselves: remove {other}.")
-        return PromptList((*prompts, *map(_text, files)), max_tokens or MAX_TOKENS)
+        return PromptList((*prompts, *map(_text, files)), _or(max_tokens, MAX_TOKENS))
     if path is None:
-        return Builtin(num_prompts or PROMPTS, max_tokens or MAX_TOKENS)
+        return Builtin(_or(num_prompts, PROMPTS), _or(max_tokens, MAX_TOKENS), MAX_CHARS)
     kind = _SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise RequestWrong(
@@ -242,8 +201,13 @@ def _workload(
     if kind == "trace":
         return Trace(str(path), num_prompts)
     if kind == "custom":
-        return Custom(str(path), num_prompts or PROMPTS, max_tokens)
-    return ShareGpt(str(path), num_prompts or PROMPTS, max_tokens)
+        return Custom(str(path), _or(num_prompts, PROMPTS), max_tokens)
+    return ShareGpt(str(path), _or(num_prompts, PROMPTS), max_tokens)
+
+
+def _or(given: int | None, default: int) -> int:
+    """A given 0 is wrong, and stays, so that the check of the study reports it."""
+    return default if given is None else given
 
 
 def _text(path: Path) -> str:

@@ -55,7 +55,10 @@ def block_problems(spec: Spec) -> list[str]:
     if requests is not None and requests < 1:
         problems.append(f"block: must be at least 1 request, not {requests}")
     if length_ns is not None and isinstance(spec.schedule, Closed):
-        problems.append("block: a closed loop has no times; give a number of requests instead of seconds")
+        problems.append(
+            "block: a closed loop has no times, and in the same seconds a fast arm would answer more requests than a "
+            "slow one; give a number of requests, for example block: 20"
+        )
     if spec.block is not None and spec.order == "trials":
         problems.append("block: belongs to order: requests; remove it, or the order")
     if spec.order == "requests" and (why := why_not_interleaved(spec)):
@@ -69,6 +72,8 @@ def why_not_interleaved(spec: Spec) -> str:
         return "there is only one arm"
     if spec.parallel:
         return "parallel: true runs the arms at the same time"
+    if isinstance(spec.schedule, Closed) and spec.schedule.concurrency is None:
+        return "the schedule sends all requests at once, so that there is nothing to interleave"
     if (spec.workers or 1) > 1:
         return f"{spec.workers} workers share the load, and one worker has to hold the connections of all arms"
     return _shared_address(spec.arms)

@@ -142,7 +142,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     (`stop`). `timeouts`: see Timeouts. `tokenizer`: a Hugging Face name, a folder or a tokenizer.json; `server` uses
     the engine's /tokenize; `none` counts nothing. `warmups`: requests sent before the clock starts, none of them with a
     measured prompt. `workers`: load processes that share the plan; None: one, or with --ray one on each node.
-    `quality`: see Quality.
+    `quality`: see Quality. `fidelity`: after the last trial, ask each arm again, untimed, for its token probabilities.
     """
 
     name: str = ""
@@ -166,6 +166,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     workers: int | None = None
     tokenizer: str = "server"
     quality: Quality = Quality()
+    fidelity: bool = False
 
     @property
     def until_percent(self) -> float | None:

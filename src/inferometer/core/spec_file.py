@@ -12,6 +12,7 @@ import msgspec
 from inferometer.base.errors import RequestWrong, SpecInvalid
 from inferometer.base.text import sanitize
 from inferometer.core.arm_sets import matrix_arms
+from inferometer.core.search_settings import Search
 from inferometer.core.spec import Spec
 from inferometer.core.spec_checks import StudyRules, checked
 from inferometer.core.workload_settings import Builtin, KeptWorkload, WorkloadSettings
@@ -26,6 +27,19 @@ MOST_DEPTH = 32
 """Limits of a study file: a larger one was made to exhaust the program that reads it."""
 
 
+def parse_search(text: str, source: str, rules: StudyRules | None = None) -> tuple[Spec, Search]:
+    """A study with a section `search:`, for `inferometer tune`. Raises SpecInvalid as `parse`."""
+    raw = _loaded(text, source)
+    entries = cast("dict[str, Any]", raw) if isinstance(raw, dict) else {}
+    section = entries.pop("search", None)
+    if not isinstance(section, dict):
+        raise SpecInvalid(source, ["search: is missing; it names the parameters to vary, such as\n"
+                                   "      search: {parameters: {threads: {int: [1, 8]}}}"])  # fmt: skip
+    if problems := _struct_problems(cast("dict[str, Any]", section), Search, "search"):
+        raise SpecInvalid(source, [sanitize(problem) for problem in problems])
+    return _parsed(entries, source, rules), msgspec.convert(section, Search)
+
+
 def parse(text: str, source: str, rules: StudyRules | None = None) -> Spec:
     """A Spec from YAML. Raises SpecInvalid with every problem at once, each with its place in the file and the nearest
     valid name.
@@ -33,7 +47,10 @@ def parse(text: str, source: str, rules: StudyRules | None = None) -> Spec:
     `rules`: None for a stored study whose results are read. Its engines and workloads need not be installed then, and
     settings of a workload other than the default are kept as they are.
     """
-    raw = _loaded(text, source)
+    return _parsed(_loaded(text, source), source, rules)
+
+
+def _parsed(raw: Any, source: str, rules: StudyRules | None) -> Spec:
     if not isinstance(raw, dict):
         raise SpecInvalid(source, ["it must be a mapping with `arms:`; see the example in README"])
     raw = dict(cast("dict[str, Any]", raw))  # any content, checked below
@@ -42,6 +59,8 @@ def parse(text: str, source: str, rules: StudyRules | None = None) -> Spec:
         raw["arms"] = _with_bases(_with_words(raw["arms"], problems), problems)
         raw["arms"] = _with_matrix(raw["arms"], raw.pop("matrix", None), raw.pop("exclude", None), problems)
     workload = _workload(raw.pop("workload"), rules, problems) if "workload" in raw else Builtin()
+    if raw.pop("search", None) is not None:
+        problems.append(f"search: belongs to another command: inferometer tune {source}")
     problems += _problems(raw, Spec, "")
     if rules is not None:
         problems += _unknown_engines(raw.get("arms"), rules.engine_names)
@@ -203,6 +222,29 @@ def to_yaml(spec: Spec) -> str:
     if isinstance(spec.workload, KeptWorkload):
         raw["workload"] = {"kind": spec.workload.kind, **spec.workload.settings}
     return msgspec.yaml.encode(raw, order=None).decode()
+
+
+def to_short_yaml(spec: Spec) -> str:
+    """The spec as a person would write it, without settings that have their default; `parse` reads the same Spec."""
+    return msgspec.yaml.encode(_without_defaults(spec), order=None).decode()
+
+
+def _without_defaults(value: Any) -> Any:
+    """A struct as a mapping of its tag and the fields that differ from their defaults; other values as plain ones."""
+    if isinstance(value, dict):
+        return {key: _without_defaults(entry) for key, entry in cast("dict[str, Any]", value).items()}
+    if not isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
+    config = value.__struct_config__
+    found = {config.tag_field: config.tag} if config.tag_field is not None else {}
+    for field in msgspec.structs.fields(value):
+        entry = getattr(value, field.name)
+        default = field.default if field.default is not msgspec.NODEFAULT else None
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        if field.required or entry != default:
+            found[field.name] = _without_defaults(entry)
+    return found
 
 
 def _with_words(arms: Any, problems: list[str]) -> Any:

@@ -29,16 +29,22 @@ class WorkloadSettings(msgspec.Struct, frozen=True, tag_field="kind", forbid_unk
 
 
 class Builtin(WorkloadSettings, frozen=True, tag="builtin"):
-    """The coding set that ships with the program. `max_tokens`: the most output tokens of each request."""
+    """The coding set that ships with the program. `max_tokens`: the most output tokens of each request. `max_chars`:
+    only prompts of at most this many characters; None: all."""
 
     num_prompts: int = 50
     max_tokens: int = 256
+    max_chars: int | None = None
 
     def request_count(self) -> int | None:
         return self.num_prompts
 
     def problems(self) -> list[str]:
-        return at_least_one("num_prompts", self.num_prompts) + at_least_one("max_tokens", self.max_tokens)
+        return [
+            problem
+            for name in ("num_prompts", "max_tokens", "max_chars")
+            for problem in at_least_one(name, getattr(self, name))
+        ]
 
 
 class KeptWorkload(WorkloadSettings, frozen=True, tag="(kept)"):

@@ -40,6 +40,31 @@ def _enum(spellings: str, attribute: str, enum: str, kind: ValueKind = "text") -
     return _flag(spellings, attribute, kind, enum=enum)
 
 
+_SAMPLING: tuple[tuple[str, str, ValueKind], ...] = (
+    ("-s --seed", "seed", "int"),
+    ("--temp --temperature", "temp", "float"),
+    ("--top-k", "top_k", "int"),
+    ("--top-p", "top_p", "float"),
+    ("--min-p", "min_p", "float"),
+    ("--typical --typical-p", "typ_p", "float"),
+    ("--xtc-probability", "xtc_probability", "float"),
+    ("--xtc-threshold", "xtc_threshold", "float"),
+    ("--repeat-last-n", "penalty_last_n", "int"),
+    ("--repeat-penalty", "penalty_repeat", "float"),
+    ("--presence-penalty", "penalty_present", "float"),
+    ("--frequency-penalty", "penalty_freq", "float"),
+    ("--dry-multiplier", "dry_multiplier", "float"),
+    ("--dry-base", "dry_base", "float"),
+    ("--dry-allowed-length", "dry_allowed_length", "int"),
+    ("--dry-penalty-last-n", "dry_penalty_last_n", "int"),
+    ("--mirostat", "mirostat", "int"),
+    ("--mirostat-lr", "mirostat_eta", "float"),
+    ("--mirostat-ent", "mirostat_tau", "float"),
+    ("--dynatemp-range", "dynatemp_range", "float"),
+    ("--dynatemp-exp", "dynatemp_exponent", "float"),
+    ("--ignore-eos", "ignore_eos", "switch"),
+    ("-bs --backend-sampling", "backend_sampling", "switch"),
+)
 _DRAFT = "speculative.draft"
 
 
@@ -153,6 +178,7 @@ FLAGS = (
         for name in ("ngram-simple", "ngram-map-k", "ngram-map-k4v")
         for field in ("size_n", "size_m", "min_hits")
     ),
+    *(_flag(spellings, f"sampling.{attribute}", kind) for spellings, attribute, kind in _SAMPLING),
     _flag("-lcs --lookup-cache-static", "speculative.ngram_cache.lookup_cache_static", "text"),
     _flag("-lcd --lookup-cache-dynamic", "speculative.ngram_cache.lookup_cache_dynamic", "text"),
 )

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from inferometer.core.arm_sets import distinct_names
 from inferometer.engines.catalog import descriptions
 
 _ENVIRONMENT = re.compile(r"([A-Z_][A-Z0-9_]*)=(.*)", re.DOTALL)
-_NAME = re.compile(r"(\w[\w.+-]*)=(?!=)(.*)", re.DOTALL)
+_NAME = re.compile(r"(\w[\w.+-]*(?: \w[\w.+-]*)*)=(?!=)(.*)", re.DOTALL)
 _FLAG = re.compile(r"-{1,2}[A-Za-z][\w-]*")
 
 
@@ -73,7 +74,10 @@ def _split_name(line: str) -> tuple[str, str]:
     match = _NAME.fullmatch(text)
     if match is None or _ENVIRONMENT.fullmatch(text) is not None:
         return "", text
-    return match[1].strip(), match[2].strip()
+    first, *others = match[1].split(" ")
+    if others and shutil.which(first) is not None:  # `python server.py port={port}` is a command
+        return "", text
+    return match[1], match[2].strip()
 
 
 def _parts(words: Sequence[str], depth: int) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """The record of a request: outcome, times and tokens, decoded from the bytes of its answer."""
 
 import array
-from http import HTTPStatus
 
 import numpy as np
 
@@ -64,7 +63,7 @@ def _decode_answer(
     is_read = _is_stream(answer)
     if is_read:
         reader.read_events(sse_events(answer.pieces), OUTPUT_OF[dialect], zero_ns)
-    elif answer.status == HTTPStatus.OK and not _encoding(answer) and (found := events_of_json(answer.pieces)):
+    elif answer.status == 200 and not _encoding(answer) and (found := events_of_json(answer.pieces)):
         is_read = True  # a server that does not stream: the whole answer came at once
         reader.read_events(found, OUTPUT_OF[dialect], zero_ns)
     return answer, reader, reader.events(), is_read

@@ -69,6 +69,11 @@ class Driver:
         """Find the idle connections that the server has closed, so that no request is sent on one."""
         self._connections.poll_once(monotonic_ns())
 
+    def drop_idle(self) -> None:
+        """Close the connections without a request."""
+        for connection in tuple(self._connections.idle):
+            self._connections.drop(connection)
+
     def play(self, requests: tuple[WireRequest, ...], start_ns: int, concurrency: int | None) -> None:
         """Send each request when it is due (`start_ns` + its due time) and return when all have ended."""
         connections, completed = self._connections, self._connections.completed

@@ -35,6 +35,10 @@ from inferometer.load.wire import (
 )
 from inferometer.load.worker import Pipes, no_stamps_reason, prepare_process, warm_up
 
+_MOST_IDLE_NS = 3_000_000_000
+"""A connection that was idle for longer is replaced before its arm's turn: llama.cpp and uvicorn (vLLM, SGLang) close
+idle connections after 5 s, and a request that meets the end of its connection has to be sent again."""
+
 
 class _Lanes(Pipes):
     """Standard input and output, shared by the lanes."""
@@ -114,6 +118,7 @@ class _Lane:
         self.job = job
         self._pipes.activate(self._driver)
         warm_up(self._driver, job)
+        self._last_done_ns = monotonic_ns()
         self.send(WarmedUp(no_stamps))
 
     def take_turn(self, requests: tuple[WireRequest, ...]) -> None:
@@ -124,6 +129,8 @@ class _Lane:
         self._pipes.activate(driver)
         if not self.stopped:
             driver.drop_closed()
+            if monotonic_ns() - self._last_done_ns > _MOST_IDLE_NS:
+                driver.drop_idle()
             driver.open_connections(min(len(requests), job.concurrency or 1))
         was_stopped, cpu_before_ns = self.stopped, time.process_time_ns()
         start_ns = self._last_done_ns = monotonic_ns()

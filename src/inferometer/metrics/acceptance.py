@@ -8,13 +8,15 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from scipy import optimize
 
+from inferometer.base.lazy import lazy_module
 from inferometer.base.units import ms
 from inferometer.core import quantities
 from inferometer.core.record import ServerTimings
 from inferometer.metrics.measures import RequestView, TrialView, Values
 from inferometer.metrics.statistics import root
+
+optimize = lazy_module("scipy.optimize")
 
 DRAFTED = quantities.SPEC_DRAFT_TOKENS_TOTAL
 ACCEPTED = quantities.SPEC_ACCEPTED_TOKENS_TOTAL

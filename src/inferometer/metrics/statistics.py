@@ -24,12 +24,16 @@ V = s²/T + joint - ε/T, but never less than the half-width of these prompts. T
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+
+from inferometer.base.lazy import lazy_module
+
+special, stats = lazy_module("scipy.special"), lazy_module("scipy.stats")
+"""scipy.stats takes half a second to import, which most commands need not wait for."""
 
 Floats = NDArray[np.float64]
 
@@ -148,13 +152,15 @@ class PromptsVariance(msgspec.Struct, frozen=True):
 
 class VarianceComponents(msgspec.Struct, frozen=True):
     """A mean and the two components of its variance; an unknown component is None. `trials`: number of values that the
-    mean is taken from. `trials_freedom`: degrees of freedom of `trials_variance`."""
+    mean is taken from. `trials_freedom`: degrees of freedom of `trials_variance`. `starts_variance`: known part that is
+    due to the starts of engines that ran all trials in one start, so that no trial shows it."""
 
     mean: float
     trials: int
     trials_variance: float | None
     trials_freedom: float
     prompts: PromptsVariance | None
+    starts_variance: float = 0.0
 
     @property
     def basis(self) -> str:
@@ -231,25 +237,27 @@ def half_width(found: VarianceComponents, confidence: float = CONFIDENCE, *, seq
         level = 1 - confidence
         quantile = anytime_quantile(found.trials, level) if sequential else _student(found.trials_freedom, tail)
         of_trials = quantile * math.sqrt(found.trials_variance)
+    if found.starts_variance:
+        of_trials = math.hypot(of_trials, float(special.ndtri(tail)) * math.sqrt(found.starts_variance))
     if found.prompts is not None:
         of_prompts = _student(found.prompts.freedom, tail) * math.sqrt(found.prompts.variance)
     separate = math.hypot(of_trials, of_prompts)
     if not found.trials_variance or found.prompts is None or not of_prompts or sequential:
         return separate
-    variance = found.trials_variance + found.prompts.variance
-    joined = _student(_joined_freedom(found.trials_variance, found.trials_freedom, found.prompts), tail)
+    variance = found.trials_variance + found.prompts.variance + found.starts_variance
+    joined = _student(_joined_freedom(variance, found.trials_variance, found.trials_freedom, found.prompts), tail)
     return min(separate, max(of_trials, joined * math.sqrt(variance)))
 
 
-def _joined_freedom(trials_variance: float, trials_freedom: float, prompts: PromptsVariance) -> float:
-    """Degrees of freedom of the sum of both components (Satterthwaite 1946)."""
+def _joined_freedom(variance: float, trials_variance: float, trials_freedom: float, prompts: PromptsVariance) -> float:
+    """Degrees of freedom of `variance`, the sum of all components (Satterthwaite 1946)."""
     parts = (
         (trials_variance, trials_freedom),
         (prompts.joint, prompts.freedom),
         (prompts.noise, prompts.noise_freedom),
     )
     spread = sum(variance**2 / freedom for variance, freedom in parts)
-    return max(1.0, (trials_variance + prompts.variance) ** 2 / spread)
+    return max(1.0, variance**2 / spread)
 
 
 def _student(freedom: float, probability: float) -> float:
@@ -275,8 +283,16 @@ def p_value(found: VarianceComponents, *, sequential: bool = False) -> float | N
 
 
 def root(function: Callable[[float], float], low: float, high: float) -> float:
-    """A zero of a function that has different signs at `low` and `high`."""
-    return float(cast("Any", optimize).brentq(function, low, high))  # scipy ships no types
+    """A zero of a function that has different signs at `low` and `high`, by bisection: scipy.optimize takes longer to
+    import than all our zeros take."""
+    for end in (low, high):
+        if function(end) == 0:
+            return end
+    rises = function(low) < 0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (function(middle) < 0) == rises else (low, middle)
+    return (low + high) / 2
 
 
 ANYTIME_EFFECT_VARIANCE = 25.0
@@ -382,6 +398,11 @@ def holm_p_values(p_values: Sequence[float]) -> list[float]:
 
 
 # --- tests for the validity checks -----------------------------------------------------------------
+
+
+def sign_test_p_value(one: int, other: int) -> float:
+    """Two-sided, exact: whether cases fall on either side with the same probability. Without cases it is 1."""
+    return min(1.0, 2 * float(special.bdtr(min(one, other), one + other, 0.5))) if one + other else 1.0
 
 
 def fisher_p_value(first: tuple[int, int], second: tuple[int, int], *, less: bool = False) -> float:

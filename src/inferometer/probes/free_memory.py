@@ -12,7 +12,10 @@ HOST = "the host's memory"
 
 
 class FreeMemory(msgspec.Struct, frozen=True):
+    """`is_exclusive`: a GPU in a compute mode that lets one process use it at a time."""
+
     free_bytes: int
+    is_exclusive: bool = False
 
 
 def free_memory(
@@ -27,8 +30,16 @@ def free_memory(
         found[HOST] = FreeMemory(available if limit is None else min(available, limit))
     nvml, devices, _ = open_nvml(nvml)
     for device in devices:
-        found[device.name] = FreeMemory(int(nvml.nvmlDeviceGetMemoryInfo(device.handle).free))
+        free_bytes = int(nvml.nvmlDeviceGetMemoryInfo(device.handle).free)
+        found[device.name] = FreeMemory(free_bytes, _is_exclusive(nvml, device.handle))
     return found
+
+
+def _is_exclusive(nvml: Any, handle: Any) -> bool:
+    try:
+        return nvml.nvmlDeviceGetComputeMode(handle) == nvml.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS
+    except nvml.NVMLError:  # not every device reports a mode
+        return False
 
 
 def _available_bytes(proc: Path) -> int | None:

@@ -4,6 +4,7 @@ import importlib.resources
 import json
 import re
 import secrets
+import threading
 from typing import Any
 
 import msgspec
@@ -31,14 +32,19 @@ _REFERENCE_S = 60.0
 
 
 class CheckLimits(msgspec.Struct, frozen=True):
-    """What the check of one answer may use. `wall_s`: seconds, without those that a compiler takes."""
+    """What the check of one answer may use. `wall_s`: seconds, without those that a compiler takes. `interrupt`: ends
+    the check's program when it is set."""
 
     wall_s: float = 10.0
     memory_mib: int = 2048
+    interrupt: threading.Event | None = None
 
     def limits(self, extra_s: float = 0.0, *, address_space: bool = True) -> ProgramLimits:
         return ProgramLimits(
-            wall_s=self.wall_s + extra_s, memory_bytes=self.memory_mib * _MIB, address_space=address_space
+            wall_s=self.wall_s + extra_s,
+            memory_bytes=self.memory_mib * _MIB,
+            address_space=address_space,
+            interrupt=self.interrupt,
         )
 
 

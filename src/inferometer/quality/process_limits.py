@@ -6,6 +6,7 @@ import select
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,14 +19,14 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _READ_BYTES = 65536
 _LONGEST_END_S = 5.0
 
-Stopped = Literal["", "time", "memory", "processes", "output"]
+Stopped = Literal["", "time", "memory", "processes", "output", "interrupt"]
 
 
 class ProgramLimits(msgspec.Struct, frozen=True):
     """What one program may use. `wall_s`: seconds by the clock. `memory_bytes`: resident memory of all its processes.
     `address_space`: also limit each process's address space to twice `memory_bytes`; runtimes that reserve much more
     than they use (node, Java, Go) cannot start under it. `files`: open files per process. `disk_bytes`: files in /tmp.
-    `output_bytes`: of each output stream."""
+    `output_bytes`: of each output stream. `interrupt`: the program ends as soon as this is set."""
 
     wall_s: float = 10.0
     memory_bytes: int = 1024**3
@@ -34,6 +35,7 @@ class ProgramLimits(msgspec.Struct, frozen=True):
     files: int = 128
     disk_bytes: int = 128 * 1024**2
     output_bytes: int = 256 * 1024
+    interrupt: threading.Event | None = None
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -146,6 +148,8 @@ class _Watched:
         return len(self.output[place]) > self._limits.output_bytes
 
     def _reached(self) -> Stopped:
+        if self._limits.interrupt is not None and self._limits.interrupt.is_set():
+            return "interrupt"
         if time.monotonic() >= self._deadline_s:
             return "time"
         if self._is_full(0) or self._is_full(1):

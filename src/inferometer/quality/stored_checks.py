@@ -1,7 +1,8 @@
 """Checks of a stored study's answers: which are missing, running them in parallel, and storing each outcome."""
 
 import os
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import msgspec
@@ -59,11 +60,12 @@ class _Place(msgspec.Struct, frozen=True):
 
 def check_stored(
     store: Store, problems: Mapping[str, Problem], sandbox: Sandbox | None, quality: Quality, jobs: int | None = None
-) -> Iterator[CheckedCount]:
+) -> Generator[CheckedCount]:
     """Checks every answer that has no outcome yet, and stores the outcome as soon as it is known. Equal answers to a
     problem are checked once. `jobs`: checks at once; None: one for each usable core."""
     missing = _missing(store, problems)
-    limits = CheckLimits(quality.check_s, quality.memory_mib)
+    interrupt = threading.Event()
+    limits = CheckLimits(quality.check_s, quality.memory_mib, interrupt)
     workers = jobs or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as executor:
         running: dict[Future[CheckOutcome | None], list[_Place]] = {
@@ -79,7 +81,8 @@ def check_stored(
                     _store(store, running.pop(future), future.result())
                 store.commit_when_due()
         finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+            interrupt.set()  # after Ctrl-C, programs that still run end at once
+            executor.shutdown(wait=True, cancel_futures=True)
             store.commit()
     yield CheckedCount(total, total)
 

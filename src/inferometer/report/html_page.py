@@ -20,11 +20,10 @@ from inferometer.report.page.acceptance_by_prompt import ArmAcceptance
 from inferometer.report.page.answer_texts import MOST_FAILED, ArmAnswer, RequestAnswers
 from inferometer.report.page.distribution import Distribution
 from inferometer.report.page.token_times import Timeline
-from inferometer.report.short_cells import MARK_MEANING
 from inferometer.report.short_result import MOST_CAUTIONS, cautions
 from inferometer.report.svg import Drawing, data, visible
-from inferometer.report.table import Table, commentary, table
-from inferometer.report.verdict_sentences import verdict_sentences
+from inferometer.report.table import Table, commentary, no_verdict_line, table
+from inferometer.report.verdict_sentences import remaining_verdicts, verdict_sentences
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -140,7 +139,7 @@ def _table_parts(comparison: Comparison, texts: MetricTexts) -> dict[str, Any]:
         "ranking": None
         if row is None or not any(row.n.values())
         else _both_widths(drawings.ranking_bars, 620, row, comparison),
-        "mark_meaning": MARK_MEANING,
+        "ranking_legend": drawings.ranking_legend(row, comparison),
         "definitions": [MetricDefinition(*map(plain, one)) for one in definitions],
         "clock": plain(texts.clock),
         "findings": [("invalid", "✖", line) for line in around.invalid]
@@ -224,7 +223,8 @@ def _style() -> str:
 def _verdict(comparison: Comparison) -> _Verdict:
     sentences = verdict_sentences(comparison)
     if comparison.invalid:
-        sentences = ["Not valid: no verdict is given.", *comparison.finding_texts("invalid")]
+        texts = [f"Not valid: {text}" for text in comparison.finding_texts("invalid")]
+        sentences = [*texts, *filter(None, [no_verdict_line(comparison)]), *remaining_verdicts(comparison)]
     found = cautions(comparison)
     row = comparison.primary_row
     firsts = [] if row is None else [one for one in row.differences if one.baseline == comparison.arms[0]]

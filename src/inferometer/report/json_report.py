@@ -31,6 +31,8 @@ def document(comparison: Comparison) -> dict[str, Any]:
         del whole["quality"]
     else:
         whole["decision"] = decisions(comparison)
+    if not comparison.fidelity:
+        del whole["fidelity"]
     return whole | {
         "valid": not comparison.invalid,
         "warnings": [finding.sentence for finding in comparison.findings if finding.severity != "note"],

@@ -6,6 +6,7 @@ Two to four arms stand in columns; more arms are ranked, one line each. Pure.
 from collections.abc import Iterator, Sequence
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow
+from inferometer.analysis.fidelity import kl_text
 from inferometer.base.text import escape_for_display
 from inferometer.base.units import duration_text
 from inferometer.report.short_cells import (
@@ -148,9 +149,18 @@ def _metric_rows(row: ComparisonRow, label: str, comparison: Comparison, room: i
 def _answers_rows(comparison: Comparison) -> list[list[str]]:
     by_arm = {arm.arm: arm.same_answers for arm in comparison.set_ups}
     counts = [by_arm.get(arm) for arm in comparison.arms]
-    if not any(counts):
-        return []
-    return [["Same answers", *("" if pair is None else _same_text(pair) for pair in counts)]]
+    same = [["Same answers", *("" if pair is None else _same_text(pair) for pair in counts)]] if any(counts) else []
+    return same + _fidelity_rows(comparison)
+
+
+def _fidelity_rows(comparison: Comparison) -> list[list[str]]:
+    """Against the first set-up, if the fidelity pass ran."""
+    known = {one.arm: one for one in comparison.fidelity if one.baseline == comparison.arms[0]}
+    found = [known.get(arm) for arm in comparison.arms]
+    kl = ["" if one is None or one.mean_kl is None else f"{kl_text(one.mean_kl.value)} nats" for one in found]
+    flips = ["" if one is None else f"{one.flip_rate_percent.value:.2g}%" for one in found]
+    rows = [["Mean KL per token", *kl], ["Tokens flipped", *flips]]
+    return [row for row in rows if any(row[1:])]
 
 
 def _same_text(pair: tuple[int, int]) -> str:

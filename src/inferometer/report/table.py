@@ -6,6 +6,7 @@ import msgspec
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference, Estimate
 from inferometer.analysis.decision import decisions, quality_lines, worse_text
+from inferometer.analysis.fidelity import fidelity_lines
 from inferometer.base.units import COUNT_UNITS, interval_texts, percent_text, uncertain_text, value_text
 from inferometer.metrics.rows import GROUPS
 
@@ -50,7 +51,7 @@ class Table(msgspec.Struct, frozen=True):
 
 class Commentary(msgspec.Struct, frozen=True):
     """The lines around the table: `invalid` and `headlines` above it; below it `design` (the smallest difference that
-    the study can detect), `speculation`, `answers` (which are right), `warnings` and `notes`."""
+    the study can detect), `speculation`, `answers` (right answers, fidelity), `warnings` and `notes`."""
 
     invalid: tuple[str, ...]
     headlines: tuple[str, ...]
@@ -115,7 +116,7 @@ def commentary(comparison: Comparison) -> Commentary:
         headlines=(*decisions(comparison), *_headlines(comparison)),
         design=tuple(_design(comparison)),
         speculation=tuple(_speculation(comparison)),
-        answers=tuple(quality_lines(comparison)),
+        answers=(*quality_lines(comparison), *fidelity_lines(comparison.fidelity)),
         warnings=tuple(comparison.finding_texts("warning")),
         notes=tuple(notes),
     )
@@ -188,6 +189,17 @@ def _below(
     if left_out:
         lines.append(f"{left_out} more rows: show all with --all, or choose with --metrics.")
     return lines
+
+
+def no_verdict_line(comparison: Comparison) -> str:
+    """Which arms have no verdict on the primary metric; "" if each has one."""
+    row = comparison.primary_row
+    found = () if row is None else row.differences
+    without = [one for one in found if one.verdict in ("", "unknown")]
+    if len(without) == len(found):
+        return "No verdict is given."
+    names = ", ".join(dict.fromkeys(one.arm for one in without if one.baseline == comparison.arms[0]))
+    return f"No verdict is given on {names}." if names else ""
 
 
 # --- cells ----------------------------------------------------------------------------------------

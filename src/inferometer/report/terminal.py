@@ -9,7 +9,7 @@ from itertools import zip_longest
 
 from inferometer.analysis.comparison import Comparison
 from inferometer.base.text import escape_for_display
-from inferometer.report.table import DEFAULT_ROWS, Highlight, RowSelection, Table, commentary, table
+from inferometer.report.table import DEFAULT_ROWS, Highlight, RowSelection, Table, commentary, no_verdict_line, table
 
 _GAP = "  "
 _NAME_PARTS = re.compile(r"[^-_/.+:@]*[-_/.+:@]|[^-_/.+:@]+")
@@ -30,7 +30,7 @@ def render(
     for line in around.invalid:
         lines += _titled("Not valid: ", line, width, paint, _RED)
     if around.invalid:
-        lines += ["No verdict is given.", ""]
+        lines += [*_wrapped(no_verdict_line(comparison), width), ""] if no_verdict_line(comparison) else [""]
     for place, part in enumerate(comparison.parts()):
         content, blocks = _layout(part, shown, width)
         lines += [""] if place else []

@@ -39,19 +39,27 @@ def verdict_sentences(comparison: Comparison) -> list[str]:
     decided = sorted((one for one in found if one.verdict in DECIDED), key=lambda one: -abs(math.log(one.ratio or 1)))
     sentences = decisions(comparison) + [_decided_sentence(one, row, comparison) for one in decided]
     sentences += _open_sentences(found, comparison)
+    sentences += _memory_sentences([one for one in found if one.verdict not in DECIDED], comparison)
     return sentences or [f"No verdict on {metric_in_sentence(row)}."]
 
 
 def _invalid_sentences(comparison: Comparison) -> list[str]:
-    """The first invalid finding, and the verdicts of the set-ups that no invalid finding is about; empty if there is
-    none."""
+    """The first invalid finding, and the verdicts that remain; empty if there is none."""
     if not comparison.invalid:
         return []
     texts = comparison.finding_texts("invalid")
     more = [f"({len(texts) - 1} more: --why)"] if len(texts) > 1 else []
+    return [f"NOT VALID: {texts[0]}", *more, *remaining_verdicts(comparison)]
+
+
+def remaining_verdicts(comparison: Comparison) -> list[str]:
+    """Of a comparison with invalid findings: the verdicts of the set-ups that no such finding is about."""
     row = comparison.primary_row
-    decided = [] if row is None else [one for one in against_first(row, comparison) if one.verdict in DECIDED]
-    return [f"NOT VALID: {texts[0]}", *more, *(_decided_sentence(one, row, comparison) for one in decided if row)]
+    if row is None:
+        return []
+    found = against_first(row, comparison)
+    decided = [_decided_sentence(one, row, comparison) for one in found if one.verdict in DECIDED]
+    return [*decided, *_open_sentences([one for one in found if one.verdict in ("same", "inconclusive")], comparison)]
 
 
 def _value_sentence(row: ComparisonRow, arm: str) -> str:
@@ -140,6 +148,14 @@ def _size_and_interval(found: Difference) -> tuple[str, str]:
     digits = 0 if high - low >= 2 else 1
     percent = f"{abs(found.percent):.{digits}f}%"
     return percent, f"{found.confidence_percent or 95:.3g}% CI {not_zero(low, digits)}–{high:.{digits}f}%"
+
+
+def _memory_sentences(found: Sequence[Difference], comparison: Comparison) -> Iterator[str]:
+    """What set-ups without a verdict on the metric save or cost in memory: it may decide for them."""
+    for one in found:
+        clause = _memory_clause(one, comparison)
+        if clause:
+            yield f"{arm_name(one.arm)}{clause.removeprefix(' and')}."
 
 
 def _memory_clause(found: Difference, comparison: Comparison) -> str:

@@ -20,6 +20,17 @@ def known_metric(name: str) -> str:
     raise RequestWrong(f"unknown metric {name!r}.{hint} Known: {', '.join(keys)}.")
 
 
+def constraint_metric(name: str) -> str:
+    """The key of a metric in a constraint: as `known_metric`, and any percentile of a metric that has percentiles
+    (`p95_ttft_ms`), and `checks_passed`. Raises RequestWrong with the nearest name."""
+    if name in ("checks_passed", "right_answers"):
+        return "checks_passed_percent"
+    head, _, rest = name.partition("_")
+    if head[:1] == "p" and head[1:].isdecimal() and f"p99_{rest}" in METRICS_BY_KEY:
+        return name
+    return known_metric(name)
+
+
 def known_metrics(names: str) -> tuple[str, ...]:
     """The keys of the metrics in a list separated by commas: keys, labels, and names of groups for all of a group.
     Raises RequestWrong with the nearest name."""

@@ -8,6 +8,7 @@ import msgspec
 
 from inferometer.analysis.validity import ArmTrials
 from inferometer.core import quantities
+from inferometer.core.continuation import Continuation
 from inferometer.core.plan import Plan
 from inferometer.core.record import Fact, Trial
 from inferometer.core.request import Request
@@ -20,7 +21,8 @@ from inferometer.store import Store, archive
 
 class Study(msgspec.Struct, frozen=True):
     """A study: what was requested and what happened. `folder` may be a zip. `stopped`: why it ended before its last
-    possible trial. `damage`: one sentence for each part of its store that cannot be read and belongs to no trial."""
+    possible trial. `damage`: one sentence for each part of its store that cannot be read and belongs to no trial.
+    `continuations`: answers of the fidelity pass, by arm and request."""
 
     folder: Path
     spec: Spec
@@ -31,6 +33,7 @@ class Study(msgspec.Struct, frozen=True):
     plan: Plan | None = None
     stopped: str = ""
     damage: tuple[str, ...] = ()
+    continuations: dict[str, dict[str, Continuation]] = {}
 
     def view(self, trial: Trial, dialect: MetricDialect) -> TrialView:
         return view(trial, dialect, self.spec.arms[trial.arm].api, self.requests)
@@ -86,6 +89,7 @@ class Study(msgspec.Struct, frozen=True):
                 workload=self.workload,
                 seed=self.spec.seed,
                 concurrency=None if self.plan is None else self.plan.concurrency,
+                continuations=self.continuations.get(name, {}),
             )
             for name, arm in self.spec.arms.items()
         ]
@@ -99,6 +103,7 @@ def read_study(folder: Path | str) -> Study:
         try:
             spec = store.spec()
             trials = tuple(trial for trial in store.trials() if trial.arm in spec.arms)
+            continuations = store.continuations()
             return Study(
                 folder=folder,
                 spec=spec,
@@ -109,6 +114,7 @@ def read_study(folder: Path | str) -> Study:
                 plan=store.plan(),
                 stopped=store.stopped(),
                 damage=tuple(store.damage),
+                continuations=continuations,
             )
         finally:
             store.close()

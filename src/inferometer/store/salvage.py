@@ -64,10 +64,14 @@ def missing_bytes(path: Path) -> int:
 
 
 def filled_up(path: Path) -> sqlite3.Connection:
-    """A copy in memory with empty pages in place of the missing ones, so that rows in the other pages can be read."""
+    """A copy in memory with empty pages in place of the missing ones, so that rows in the other pages can be read. A
+    page of which a part is missing counts as missing: its rows would have zeros where the file ends."""
     data = bytearray(path.read_bytes())
     data[18:20] = b"\1\1"  # no write-ahead log: SQLite would search for its file
-    data += bytes(missing_bytes(path))
+    (page_bytes,) = struct.unpack_from(">H", data, 16)
+    size = len(data) + missing_bytes(path)
+    del data[len(data) - len(data) % (65_536 if page_bytes == 1 else page_bytes) :]
+    data += bytes(size - len(data))
     database = sqlite3.connect(":memory:")
     database.deserialize(bytes(data))
     return database

@@ -8,7 +8,9 @@ record    one row per request              event columns: little-endian arrays w
                                            event_text: all texts joined, event_chars code points each;
                                            event_tokens: u32, empty if no event carried a token count
 sample    one row per reading
-answer_check   one row per checked answer; a study that was never checked by this version may lack the table
+answer_check   one row per checked answer
+continuation   one row per answer of the fidelity pass; tokens: JSON of core.continuation.TokenChoice, by zlib
+               a study of an earlier version may lack these two tables
 """
 
 import contextlib
@@ -43,10 +45,13 @@ CREATE TABLE sample (
 CREATE INDEX sample_of_trial ON sample (trial_id, at_ns);
 """
 
-ANSWER_CHECKS = """
+_LATER_TABLES = """
 CREATE TABLE IF NOT EXISTS answer_check (
     trial_id INTEGER NOT NULL REFERENCES trial (id), idx INTEGER NOT NULL, result TEXT NOT NULL, reason TEXT NOT NULL,
     base_passed INTEGER, PRIMARY KEY (trial_id, idx)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS continuation (
+    arm TEXT NOT NULL, request_id TEXT NOT NULL, finish_reason TEXT NOT NULL, tokens BLOB NOT NULL,
+    PRIMARY KEY (arm, request_id)) WITHOUT ROWID;
 """
 
 FOREIGN_OBJECTS = """
@@ -69,8 +74,13 @@ def create_tables(database: sqlite3.Connection) -> None:
     """All tables in one transaction."""
     database.executescript(
         f"BEGIN; PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION};"
-        f"{_TABLES}{ANSWER_CHECKS}COMMIT;"
+        f"{_TABLES}{_LATER_TABLES}COMMIT;"
     )
+
+
+def create_later_tables(database: sqlite3.Connection) -> None:
+    """The tables that a study of an earlier version may lack."""
+    database.executescript(_LATER_TABLES)
 
 
 def format_version(path: Path) -> int:

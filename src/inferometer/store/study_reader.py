@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 import threading
+import zlib
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -10,6 +11,7 @@ import msgspec
 
 from inferometer.base.errors import StudyUnreadable
 from inferometer.base.text import sanitize
+from inferometer.core.continuation import Continuation, TokenChoice
 from inferometer.core.plan import Plan
 from inferometer.core.record import AnswerCheck, Fact, Finding, RequestRecord, Sample, Trial
 from inferometer.core.spec import Spec
@@ -23,6 +25,9 @@ _MOST_RECORDS = 1_000_000
 """The highest index to try, one by one, when a damaged file does not say how many records there are."""
 
 _HAS_CHECKS = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'answer_check'"
+_HAS_CONTINUATIONS = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'continuation'"
+_MOST_TOKENS_BYTES = 64 * 1024**2
+"""Largest size of one answer's tokens: a damaged file does not fill the memory."""
 
 _T = TypeVar("_T")
 
@@ -270,6 +275,19 @@ class StudyReader:
             lost.append(f"a part of the outcomes of its checks ({sanitize(str(error))})")
         return tuple(found)
 
+    def continuations(self) -> dict[str, dict[str, Continuation]]:
+        """Answers of the fidelity pass by arm and request, as many as can be read."""
+        sql = "SELECT arm, request_id, finish_reason, tokens FROM continuation ORDER BY arm, request_id"
+        found: dict[str, dict[str, Continuation]] = {}
+        with self.turn:
+            try:
+                (has_table,) = self._database.execute(_HAS_CONTINUATIONS).fetchone()
+                for arm, name, finish_reason, data in self._database.execute(sql) if has_table else ():
+                    found.setdefault(str(arm), {})[str(name)] = Continuation(_tokens(data), str(finish_reason))
+            except (*BROKEN, msgspec.MsgspecError, zlib.error, TypeError) as error:
+                self._note_damage(f"a part of the answers of its fidelity pass cannot be read ({sanitize(str(error))})")
+        return found
+
     def _note_damage(self, sentence: str) -> None:
         if sentence not in self.damage:
             self.damage.append(sentence)
@@ -280,6 +298,12 @@ def _check(row: tuple[Any, ...]) -> AnswerCheck:
     index, result, reason, passed = row
     raw = {"index": index, "result": result, "reason": reason, "base_passed": None if passed is None else bool(passed)}
     return msgspec.convert(raw, AnswerCheck)
+
+
+def _tokens(data: Any) -> tuple[TokenChoice, ...]:
+    """Raises zlib.error, TypeError or MsgspecError for data of any other form."""
+    plain = zlib.decompressobj().decompress(data, _MOST_TOKENS_BYTES)
+    return msgspec.json.decode(plain, type=tuple[TokenChoice, ...])
 
 
 def _migrated_copy(path: Path, old: sqlite3.Connection, version: int) -> sqlite3.Connection:

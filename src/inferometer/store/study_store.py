@@ -8,6 +8,7 @@ import functools
 import shutil
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -16,6 +17,7 @@ import msgspec
 
 from inferometer.base.errors import RequestWrong, StoreBroken, StudyUnreadable
 from inferometer.base.units import bytes_text
+from inferometer.core.continuation import Continuation
 from inferometer.core.record import AnswerCheck, Fact, Finding, RequestRecord, Sample
 from inferometer.core.redaction import redacted_spec
 from inferometer.core.spec import Spec
@@ -24,10 +26,10 @@ from inferometer.store import migrations
 from inferometer.store.folder_lock import FolderLock
 from inferometer.store.record_rows import COLUMNS, row_of
 from inferometer.store.schema import (
-    ANSWER_CHECKS,
     DATABASE,
     FORMAT_VERSION,
     TABLE_KEYS,
+    create_later_tables,
     create_tables,
     format_version,
     has_no_tables,
@@ -118,8 +120,8 @@ class Store(StudyReader):
 
     @classmethod
     def amend(cls, folder: Path) -> "Store":
-        """The study in `folder`, to add the outcomes of checks to its trials. Raises StudyUnreadable for a folder
-        without a study, and RequestWrong for one that cannot be written, or is being written."""
+        """The study in `folder`, to add outcomes of checks, or answers of the fidelity pass. Raises StudyUnreadable for
+        a folder without a study, and RequestWrong for one that cannot be written, or is being written."""
         path = folder / DATABASE
         if not path.is_file():
             raise StudyUnreadable(f"{folder} is not a study: it has no {DATABASE}.")
@@ -130,7 +132,7 @@ class Store(StudyReader):
             database = opened_for_writing(path)
             if version < FORMAT_VERSION:
                 migrations.migrate(database, version)
-            database.execute(ANSWER_CHECKS)
+            create_later_tables(database)
         except (sqlite3.Error, ValueError) as error:
             lock.release()
             raise RequestWrong(f"the study in {folder} cannot be changed: {error}") from error
@@ -197,6 +199,19 @@ class Store(StudyReader):
     def forget_checks(self) -> None:
         """Removes the outcomes of all checks, to be computed again."""
         self._write("DELETE FROM answer_check")
+        self.commit()
+
+    @_one_at_a_time
+    def add_continuation(self, arm: str, request_id: str, answer: Continuation) -> None:
+        """Stores one arm's answer of the fidelity pass, in place of an earlier one."""
+        row = (arm, request_id, answer.finish_reason, zlib.compress(_encode(answer.tokens)))
+        self._write("INSERT OR REPLACE INTO continuation VALUES (?, ?, ?, ?)", row)
+        self.commit_when_due()
+
+    @_one_at_a_time
+    def forget_continuations(self) -> None:
+        """Removes the answers of the fidelity pass, to be requested again."""
+        self._write("DELETE FROM continuation")
         self.commit()
 
     @_one_at_a_time
@@ -305,7 +320,7 @@ def _opened_to_resume(path: Path, version: int) -> sqlite3.Connection:
                 f"{path} is damaged, so the study cannot be resumed: {verdict}\n"
                 "`inferometer compare` shows what can still be read. Run the study again with another --out."
             )
-        database.execute(ANSWER_CHECKS)
+        create_later_tables(database)
         for table, key in TABLE_KEYS:
             database.execute(f"DELETE FROM {table} WHERE {key} NOT IN (SELECT id FROM trial WHERE state = 'done')")
         database.commit()

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from inferometer.core.continuation import Continuation
 from inferometer.core.record import AnswerCheck, Fact, Trial
 from inferometer.core.redaction import redacted_spec
 from inferometer.core.spec import Spec
@@ -23,6 +24,7 @@ class LiveStudy:
         self._machine = machine
         self._stopped = store.stopped()
         self._trials = [trial for trial in store.trials() if trial.arm in spec.arms]
+        self._continuations = store.continuations()
 
     def study(self) -> Study:
         """The study as it is now."""
@@ -36,6 +38,7 @@ class LiveStudy:
             workload=plan.workload,
             plan=plan.plan,
             stopped=self._stopped,
+            continuations=self._continuations,
         )
 
     def ended(self) -> set[tuple[str, int]]:
@@ -52,6 +55,10 @@ class LiveStudy:
             msgspec.structs.replace(trial, checks=checks.get((trial.arm, trial.number), trial.checks))
             for trial in self._trials
         ]
+
+    def set_continuations(self, found: dict[str, dict[str, Continuation]]) -> None:
+        """Adds the answers of the fidelity pass, by arm and request."""
+        self._continuations = found
 
     def forget(self, arm: str, number: int) -> None:
         """Removes a trial, here and in the store, so that it can run again."""

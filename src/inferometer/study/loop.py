@@ -34,6 +34,7 @@ from inferometer.store import Store
 from inferometer.study.answer_checks import AnswerChecks
 from inferometer.study.device_conflicts import require_separate_devices
 from inferometer.study.engine_pool import EnginePool
+from inferometer.study.fidelity_pass import FidelityPass
 from inferometer.study.interleaved_round import InterleavedRound, StudyOrder
 from inferometer.study.interrupts import Interrupts
 from inferometer.study.live_study import LiveStudy
@@ -65,14 +66,16 @@ def run_study(
     *,
     resume: bool = False,
     unsafe_checks: bool = False,
+    source: Workload | None = None,
 ) -> "StudyRun":
     """A run of every trial of `spec`, with everything stored in `folder`. Iterate over the run to make it happen.
 
     `headers` go to the servers and are not stored. `ray`: the address of a Ray cluster whose nodes send the requests;
     None: this host sends them. `resume`: the trials in `folder` that succeeded stay, and only the others run.
-    `unsafe_checks`: answers that are programs run without a sandbox.
+    `unsafe_checks`: answers that are programs run without a sandbox. `source`: the requests; None: those of the spec's
+    workload.
     """
-    return StudyRun(spec, folder, headers or {}, ray, resume=resume, unsafe_checks=unsafe_checks)
+    return StudyRun(spec, folder, headers or {}, ray, resume=resume, unsafe_checks=unsafe_checks, source=source)
 
 
 class StudyRun:
@@ -92,6 +95,7 @@ class StudyRun:
         *,
         resume: bool,
         unsafe_checks: bool = False,
+        source: Workload | None = None,
     ) -> None:
         self.interrupts = Interrupts()
         self.spec = spec
@@ -100,6 +104,7 @@ class StudyRun:
         self._ray = ray
         self._resume = resume
         self._unsafe_checks = unsafe_checks
+        self._source = source
         self._live: LiveStudy | None = None
 
     @property
@@ -118,7 +123,7 @@ class StudyRun:
             stored = msgspec.structs.replace(spec, workers=workers.count)
             if self._ray is not None and spec.order == "requests":
                 raise RequestWrong("--ray cannot interleave requests: remove --ray, or use order: trials.")
-            workload = make_workload(spec.workload)
+            workload = self._source or make_workload(spec.workload)
             if not self._resume:
                 _require_prompts(spec, workload, arms)
             checks = AnswerChecks(spec, unsafe=self._unsafe_checks)
@@ -133,6 +138,11 @@ class StudyRun:
             resources = StudyResources(spec, store, plan, workers, pool, self.interrupts, redactor)
             yield from _Rounds(resources, arms, engines, self._live).run(resumed=self._resume)
             yield from checks.run(store, self._live, self.interrupts)
+            if spec.fidelity:
+                for progress in FidelityPass(spec, arms, engines, pool).run(store):
+                    self.interrupts.check()
+                    yield progress
+                self._live.set_continuations(store.continuations())
 
 
 class _Rounds:

@@ -1,4 +1,4 @@
-"""Whether the engines of all arms fit into memory at once, judged by what the first of them took."""
+"""Whether the engines of all arms can run at once, judged by what the first of them took."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ _RESERVING = {"vllm": "--gpu-memory-utilization", "sglang": "--mem-fraction-stat
 def why_too_little(
     first: str, arms: Mapping[str, Arm], before: Mapping[str, FreeMemory], after: Mapping[str, FreeMemory]
 ) -> str:
-    """Why the other arms do not fit next to the engine of `first`; "" if they fit. `before`, `after`: the free memory
-    of the host and of each GPU before that engine started and with its first token.
+    """Why the other arms' engines cannot run next to the engine of `first`; "" if they can. `before`, `after`: the free
+    memory of the host and of each GPU before that engine started and with its first token.
 
     An arm needs what the first one took, in proportion to the sizes of their model files where both are known.
     """
@@ -26,6 +26,11 @@ def why_too_little(
     factor = sum(_size_ratio(arm, arms[first]) for arm in others)
     for place, now in after.items():
         taken = max(0, before[place].free_bytes - now.free_bytes) if place in before else 0
+        if taken and others and now.is_exclusive:
+            return (
+                f"the engine of {first} holds {place}, which lets one process use it at a time (compute mode "
+                "EXCLUSIVE_PROCESS; `nvidia-smi -c DEFAULT` ends that)"
+            )
         needed = round(taken * factor)
         if needed > (1 - SPARE_SHARE) * now.free_bytes:
             return (

@@ -6,6 +6,7 @@ from statistics import median
 
 import msgspec
 
+from inferometer.analysis.live_difference import AnsweredRequest
 from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan
@@ -48,7 +49,7 @@ class PlanReady(msgspec.Struct, frozen=True):
 class RequestsProgress(msgspec.Struct, frozen=True):
     """How far the plan is, `elapsed_ns` after its start. `tokens`: of the `ended` requests, by the server's count.
     `reads`: of all requests so far, about one per token. `ttft_ns`: the median so far. `memory_bytes`, `power_w`: the
-    last readings. None: unknown."""
+    last readings. None: unknown. `answered`: the requests that have succeeded since the event before."""
 
     arm: str
     ended: int
@@ -61,6 +62,7 @@ class RequestsProgress(msgspec.Struct, frozen=True):
     ttft_ns: int | None = None
     memory_bytes: float | None = None
     power_w: float | None = None
+    answered: tuple[AnsweredRequest, ...] = ()
 
 
 class FindingRaised(msgspec.Struct, frozen=True):
@@ -72,6 +74,14 @@ class FindingRaised(msgspec.Struct, frozen=True):
 class CheckingAnswers(msgspec.Struct, frozen=True):
     """After the last trial: `done` of `total` different answers are checked."""
 
+    done: int
+    total: int
+
+
+class AskingProbabilities(msgspec.Struct, frozen=True):
+    """In the fidelity pass: `done` of `total` prompts were sent to the arm."""
+
+    arm: str
     done: int
     total: int
 
@@ -116,6 +126,7 @@ Progress = (
     | StoppingRuleChecked
     | OrderChosen
     | CheckingAnswers
+    | AskingProbabilities
 )
 
 
@@ -128,6 +139,7 @@ class ProgressCounter:
         self._newest: dict[tuple[str, int | None, str | None], Sample] = {}
         self._failures: set[str] = set()
         self._warmup_reads = 0
+        self._answered: list[AnsweredRequest] = []
 
     def add_record(self, record: RequestRecord) -> str:
         """Counts a measured request, unless it was cancelled. A sentence about the first failure of each kind, else
@@ -142,6 +154,9 @@ class ProgressCounter:
             failed=before.failed + failed,
             tokens=before.tokens + (0 if failed else _output_tokens(record)),
         )
+        if not failed and record.sent_ns is not None:
+            tokens = _output_tokens(record) or len(record.outputs_ns)
+            self._answered.append(AnsweredRequest(record.index, tokens, record.done_ns - record.sent_ns))
         first_ns = record.first_output_ns
         if not failed and first_ns is not None and record.sent_ns is not None:
             insort(self._ttfts_ns, first_ns - record.sent_ns)
@@ -168,13 +183,16 @@ class ProgressCounter:
         return self._progress.ended == self._progress.total
 
     def progress(self, elapsed_ns: int) -> RequestsProgress:
+        """The counts now. Each answered request is in one of these events only."""
         ttfts_ns = self._ttfts_ns
+        answered, self._answered = tuple(self._answered), []
         return msgspec.structs.replace(
             self._progress,
             elapsed_ns=elapsed_ns,
             ttft_ns=round(median(ttfts_ns)) if ttfts_ns else None,
             memory_bytes=self._sum(memory_quantity(self._newest.values())),
             power_w=self._sum(quantities.POWER_W),
+            answered=answered,
         )
 
     def _sum(self, quantity: str | None) -> float | None:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from inferometer.base.extensions import names
+from inferometer.core.search_settings import Search
 from inferometer.core.spec import Spec
 from inferometer.core.spec_checks import StudyRules, checked
-from inferometer.core.spec_file import parse
+from inferometer.core.spec_file import parse, parse_search
 from inferometer.engines.catalog import arm_problems
 from inferometer.store import study_text
 from inferometer.workloads.catalog import settings_struct, workload_kinds
@@ -23,6 +24,11 @@ def load_spec(path: Path | str) -> Spec:
 def parse_study(text: str, source: str) -> Spec:
     """A study from YAML. Raises SpecInvalid with every problem at once."""
     return parse(text, source, installed_rules())
+
+
+def load_search(path: Path | str) -> tuple[Spec, Search]:
+    """The study in a file with its section `search:`. Raises like `load_spec`."""
+    return parse_search(study_text(path), str(path), installed_rules())
 
 
 def check_study(spec: Spec, source: str) -> Spec:

@@ -226,13 +226,16 @@ def _rate(outcomes: list[tuple[bool, bool, float]]) -> IntervalRates:
     return IntervalRates(float(np.mean(different)), float(np.mean(covered)), float(np.median(half)))
 
 
-def any_wrong(machine: SimulatedMachine, design: Design, studies: int, seed: int) -> float:
-    """The share of studies of equal arms in which any verdict on the throughput shows a difference."""
+def any_wrong(
+    machine: SimulatedMachine, design: Design, studies: int, seed: int, starts_sd_percent: float | None = None
+) -> float:
+    """The share of studies of equal arms in which any verdict on the throughput shows a difference. `starts_sd_percent`
+    as in Comparison."""
     rng = np.random.default_rng(seed)
     wrong = 0
     for _ in range(studies):
         trials = summaries(simulated(machine, design, rng), KEYS[:1])
-        row = compare(trials).primary_row
+        row = compare(trials, starts_sd_percent=starts_sd_percent).primary_row
         assert row is not None
         wrong += any(one.verdict in ("faster", "slower") for one in row.differences)
     return wrong / studies

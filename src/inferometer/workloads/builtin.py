@@ -27,11 +27,13 @@ class BuiltinCoding:
     def sample(self, seed: int, counter: TokenCounter | None) -> Sampled:
         data = read()
         entries: list[dict[str, Any]] = msgspec.json.decode(data)
+        most = self._spec.max_chars
+        entries = [entry for entry in entries if most is None or len(_prompt(entry)) <= most]
         random.Random(seed).shuffle(entries)
         requests = tuple(_request(entry, self._spec.max_tokens, counter) for entry in entries)
         count = self._spec.num_prompts
         notes = (
-            (f"Only {len(requests)} of {count} prompts: the built-in set has no more.",)
+            (f"Only {len(requests)} of {count} prompts: the built-in set has no more{_of_this_length(most)}.",)
             if count > len(requests)
             else ()
         )
@@ -44,8 +46,16 @@ def read() -> bytes:
     return importlib.resources.files("inferometer.workloads").joinpath("data", NAME).read_bytes()
 
 
+def _of_this_length(most: int | None) -> str:
+    return "" if most is None else f" of at most {most} characters"
+
+
+def _prompt(entry: dict[str, Any]) -> str:
+    return entry["conversations"][0]["value"]
+
+
 def _request(entry: dict[str, Any], max_tokens: int, counter: TokenCounter | None) -> Request:
-    prompt = entry["conversations"][0]["value"]
+    prompt = _prompt(entry)
     return user_request(
         entry["id"],
         prompt,

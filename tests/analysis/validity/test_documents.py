@@ -12,7 +12,7 @@ from inferometer.analysis import thresholds
 
 SOURCE = Path(inferometer.__file__).parent
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "reference" / "validity.md").read_text()
-ROWS = set(re.findall(r"^\| `([a-z-]+)` \| (invalid|warning|note) \|", DOCUMENT, re.MULTILINE))
+ROWS = set(re.findall(r"^- `([a-z-]+)` \((invalid|warning|note)\): ", DOCUMENT, re.MULTILINE))
 SEVERITIES = ("invalid", "warning", "note")
 
 
@@ -38,7 +38,7 @@ def test_the_source_makes_findings():
 @pytest.mark.parametrize("code", sorted({code for _, code in MADE}))
 def test_every_finding_of_the_source_is_in_the_document_with_its_severity(code):
     told = {severity for row, severity in ROWS if row == code}
-    assert told, f"docs/reference/validity.md has no row of {code}"
+    assert told, f"docs/reference/validity.md has no line of {code}"
     assert {severity for severities, own in MADE if own == code for severity in severities} <= told
 
 

@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from scipy import stats
 
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, same_rounds
 from inferometer.core.record import Finding
 from inferometer.metrics.measures import TrialView
-from inferometer.metrics.statistics import fisher_p_value
+from inferometer.metrics.statistics import fisher_p_value, sign_test_p_value
 
 _ERROR = re.compile(
     r"""^\W*(?:\{\s*"(?:error|detail)"|(?:internal\s)?(?:server\s)?\w*(?:error|exception)\s*(?:[:!\]\}]|\.?$)
@@ -148,7 +147,7 @@ def _other_length(base: TrialView, trial: TrialView) -> tuple[int, int, bool] | 
     if not before or not after or small or _is_near(after / before):
         return None
     signs = [two > one for one, two in pairs if one != two]
-    level = float(stats.binomtest(sum(signs), len(signs)).pvalue) if signs else 1.0
+    level = sign_test_p_value(sum(signs), len(signs) - sum(signs))
     if level >= thresholds.LENGTH_LEVEL and not _all_far(pairs):
         return None
     tokens_before, tokens_after = (sum(one.output_tokens or 0 for one in view.timings) for view in (base, trial))

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from inferometer.core.continuation import Continuation
 from inferometer.core.record import Fact, Finding
 from inferometer.core.request import Request
 from inferometer.core.spec import Arm, Sampling
@@ -16,7 +17,7 @@ from inferometer.metrics.row_inputs import RowInput
 class ArmTrials(msgspec.Struct, frozen=True):
     """An arm with its trials. `requests`: the plan's requests, by index. `plan`: equal for arms that played the same
     plan. `cores`: of the machine, None if unknown. `study`: the name of the arm's study, "" if there is only one;
-    `machine`, `workload` and `seed` belong to that study."""
+    `machine`, `workload` and `seed` belong to that study. `continuations`: answers of the fidelity pass, by request."""
 
     name: str
     arm: Arm
@@ -30,6 +31,7 @@ class ArmTrials(msgspec.Struct, frozen=True):
     workload: dict[str, str] = {}
     seed: int = 1
     concurrency: int | None = None
+    continuations: dict[str, Continuation] = {}
 
     @property
     def done(self) -> tuple[TrialView, ...]:

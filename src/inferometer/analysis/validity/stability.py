@@ -391,7 +391,7 @@ def resent_requests(case: ArmTrials) -> Iterable[Finding]:
     if again := len(twice) - earlier:
         lost_ms = _lost_ms(twice)
         usual_ms = median(timing.ttft_ns for trial in case.done for timing in trial.timings) / 1e6
-        is_dear = lost_ms is None or lost_ms > thresholds.RESENT_COST * usual_ms
+        is_dear = lost_ms is None or lost_ms > max(thresholds.RESENT_LEAST_MS, thresholds.RESENT_COST * usual_ms)
         many = again > thresholds.RESENT_SHARE * len(records) and is_dear
         yield case.finding(
             "warning" if many else "note",

@@ -11,8 +11,8 @@ from inferometer.metrics.measures import TrialView
 from inferometer.metrics.turns import turns_of, waits_of, whole_intervals_within
 
 _QUIET = (
-    "Set `--poll 0` for llama.cpp's threads, `VLLM_SLEEP_WHEN_IDLE=1` in `env:` for vLLM, `--sleep-on-idle` for "
-    "SGLang; or use `order: trials`."
+    "Set `OMP_WAIT_POLICY: passive` in `env:` for llama.cpp, `VLLM_SLEEP_WHEN_IDLE: 1` for vLLM, `--sleep-on-idle` in "
+    "`args:` for SGLang; or use `order: trials`."
 )
 
 

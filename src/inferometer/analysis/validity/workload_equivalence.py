@@ -18,7 +18,7 @@ from inferometer.core.spec import Sampling
 from inferometer.metrics.measures import RequestView, TrialView
 from inferometer.metrics.request_measures import cached_tokens
 from inferometer.metrics.statistics import fisher_p_value
-from inferometer.metrics.trial_measures import total_output_tokens
+from inferometer.metrics.trial_measures import cached_prompt_tokens, total_output_tokens
 
 
 def other_prompts(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
@@ -329,6 +329,8 @@ def cache_helped(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
     """Prompt tokens from the prefix cache beyond what the plan's prompts share."""
     excess: dict[str, float] = {}
     for case in arms:
+        if all(cached_prompt_tokens(trial) is None for trial in case.done):
+            continue
         implied = _implied_shares(case)
         shares = [share for trial in case.done if (share := _excess_share(trial, implied)) is not None]
         if shares:

@@ -5,7 +5,7 @@ from inferometer.report.drawings.distribution_shapes import distribution_shapes
 from inferometer.report.drawings.memory_bars import memory_bars
 from inferometer.report.drawings.metric_bars import metric_bars
 from inferometer.report.drawings.paired_ratios import paired_ratios
-from inferometer.report.drawings.ranking_bars import ranking_bars
+from inferometer.report.drawings.ranking_bars import ranking_bars, ranking_legend
 from inferometer.report.drawings.token_timeline import token_timeline
 from inferometer.report.drawings.trial_curves import trial_curves
 
@@ -18,6 +18,7 @@ __all__ = [
     "metric_bars",
     "paired_ratios",
     "ranking_bars",
+    "ranking_legend",
     "token_timeline",
     "trial_curves",
 ]

@@ -12,10 +12,11 @@ from inferometer.analysis.validity import ArmTrials
 from inferometer.report.page.acceptance_by_prompt import ArmAcceptance, accepted
 from inferometer.report.page.answer_texts import AnswersView, answers_view
 from inferometer.report.page.distribution import Distribution, distributions
+from inferometer.report.page.extra_part import ExtraPart
 from inferometer.report.page.over_time import TrialCurves, runs
 from inferometer.report.page.token_times import Timelines, timelines
 
-__all__ = ["Page", "RunInfo", "page"]
+__all__ = ["ExtraPart", "Page", "RunInfo", "page"]
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -28,6 +29,8 @@ class RunInfo(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
+    """`extra`: parts that only some commands add; they stand first."""
+
     title: str
     comparison: Comparison
     distributions: tuple[Distribution, ...]
@@ -36,6 +39,7 @@ class Page(msgspec.Struct, frozen=True):
     accepted: tuple[ArmAcceptance, ...]
     answers_view: AnswersView
     ran: tuple[RunInfo, ...]
+    extra: tuple[ExtraPart, ...] = ()
 
 
 def page(title: str, comparison: Comparison, cases: Sequence[ArmTrials], ran: Sequence[RunInfo]) -> Page:

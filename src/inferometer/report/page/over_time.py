@@ -1,4 +1,8 @@
-"""Curves of a trial over time: tokens per second, requests under way, memory, power, clocks, CPU use."""
+"""Curves of a trial over time: tokens per second, requests under way, memory, power, clocks, CPU use.
+
+With interleaved requests, all curves but that of memory are of the arm's own turns: a step's value leaves out the time
+in which the arm waited, and a step in which it waited most of the time has none.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -15,10 +19,13 @@ from inferometer.core.record import Sample
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.memory import held_bytes, memory_quantity
 from inferometer.metrics.token_latency import delivery
+from inferometer.metrics.turns import turns_of, whole_intervals_within, within
 
 MOST_BUCKETS = 240
 MOST_OF_TOKENS = 60
 MOST_TRIALS = 8
+_LEAST_WORKED = 0.2
+"""Share of a step in which an arm must have had its turn: less is too short for a rate."""
 _BUCKETS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 
 
@@ -110,6 +117,8 @@ def _quantity(
     if key == "tokens":  # short steps would show bursts and prefills, which the token timeline shows already
         width = max(bucket_s(_span_s(trial) * MOST_BUCKETS / MOST_OF_TOKENS) for _, trial in trials)
     curves = [_curve(arm, of(trial, width), width) for arm, trial in trials]
+    if key != "memory" and any(turns_of(trial.trial) for _, trial in trials):
+        note += ", in the arm's own turns"
     return CurveGroup(key, title, unit, f"{note}, steps of {width:g} s", tuple(curves))
 
 
@@ -138,7 +147,7 @@ def _tokens(trial: TrialView, width: float) -> dict[int, float]:
     tokens = np.array([tokens for found in delivered for tokens in found.tokens])
     within = (steps >= 0) & (steps < max(1, last))
     counted = np.bincount(steps[within], tokens[within], minlength=max(1, last))
-    return {step: float(count) / width for step, count in enumerate(counted)}
+    return _while_working({step: float(count) / width for step, count in enumerate(counted)}, trial, width)
 
 
 def _under_way(trial: TrialView, width: float) -> dict[int, float]:
@@ -153,7 +162,21 @@ def _under_way(trial: TrialView, width: float) -> dict[int, float]:
         for step in range(_step(record.sent_ns, trial, width), _step(record.done_ns, trial, width) + 1):
             begin = began_ns + step * step_ns
             busy[step] += max(0.0, min(record.done_ns, begin + step_ns) - max(record.sent_ns, begin)) / step_ns
-    return {step: busy.get(step, 0.0) for step in range(max(busy, default=-1) + 1)}
+    return _while_working({step: busy.get(step, 0.0) for step in range(max(busy, default=-1) + 1)}, trial, width)
+
+
+def _while_working(values: dict[int, float], trial: TrialView, width: float) -> dict[int, float]:
+    """Values per second of each step, per second of the arm's own turns; unchanged for a trial without turns."""
+    turns = turns_of(trial.trial)
+    if not turns:
+        return values
+    worked: defaultdict[int, float] = defaultdict(float)
+    step_ns, began_ns = width * NS_PER_S, trial.trial.plan_started_ns or 0
+    for start, end in turns:
+        for step in range(_step(start, trial, width), _step(end, trial, width) + 1):
+            begin = began_ns + step * step_ns
+            worked[step] += max(0.0, min(end, begin + step_ns) - max(start, begin)) / step_ns
+    return {step: value / worked[step] for step, value in values.items() if worked[step] >= _LEAST_WORKED}
 
 
 def _memory(trial: TrialView, width: float) -> dict[int, float]:
@@ -167,6 +190,9 @@ def _memory(trial: TrialView, width: float) -> dict[int, float]:
 def _reader(read: _ProbeCurve) -> Callable[[TrialView, float], dict[int, float]]:
     def values(trial: TrialView, width: float) -> dict[int, float]:
         samples = [sample for sample in trial.trial.samples if sample.quantity == read.quantity]
+        if turns := turns_of(trial.trial):
+            covers_time = read.quantity in (quantities.ENGINE_CPU_CORES, quantities.OTHER_CPU_CORES)
+            samples = whole_intervals_within(turns, samples) if covers_time else within(turns, samples)
         return _over_devices(samples, read, lambda at_ns: _step(at_ns, trial, width))
 
     return values
