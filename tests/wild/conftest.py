@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from inferometer.cli import app
-from inferometer.testing.answering_server import TOKENS, Server
+from inferometer.testing.answering_server import TOKENS, AnsweringServer
 from inferometer.testing.scripted_server import ScriptedServer
 
 
@@ -45,7 +45,7 @@ Compare = Callable[..., Compared]
 def compared(tmp_path: Path) -> Compare:
     """`inferometer run --json` of two servers."""
 
-    def run(base: Server, other: Server, prompts: int = 6, **fields: Any) -> Compared:
+    def run(base: AnsweringServer, other: AnsweringServer, prompts: int = 6, **fields: Any) -> Compared:
         folder = tmp_path
         with ExitStack() as stack:
             servers = {

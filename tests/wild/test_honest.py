@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from inferometer.testing.answering_server import TOKENS, Server, Usage, counted, grouped, timings, with_usage, words
+from inferometer.testing.answering_server import (
+    TOKENS,
+    AnsweringServer,
+    Usage,
+    counted,
+    grouped,
+    timings,
+    with_usage,
+    words,
+)
 
 RUNS = int(os.environ.get("INFEROMETER_HONEST_RUNS", "1"))
 TABLE = os.environ.get("INFEROMETER_HONEST_TABLE")
@@ -42,43 +51,49 @@ def in_bursts(prompt: str) -> list[str]:
     return ["".join(next(singles) for _ in range(size)) for size in (1, 1, 6, 1, 1, 1, 4, 1, 1, 1, 2)]
 
 
-THINKING = Server(pieces=lambda p: words(p, 10), thoughts=tuple(f" thought{i}" for i in range(10)))
-YES = Server(pieces=lambda prompt: ["Yes"], finish="stop")
+THINKING = AnsweringServer(pieces=lambda p: words(p, 10), thoughts=tuple(f" thought{i}" for i in range(10)))
+YES = AnsweringServer(pieces=lambda prompt: ["Yes"], finish="stop")
 NGRAM = {"cache_n": 0, "predicted_n": TOKENS, "predicted_ms": 60.0}
-HONEST: dict[str, tuple[Server, Server]] = {
-    "the same": (Server(), Server()),
-    "a template of 30 tokens": (Server(), Server(usage=lambda p, o: counted(p, o, template=50))),
+HONEST: dict[str, tuple[AnsweringServer, AnsweringServer]] = {
+    "the same": (AnsweringServer(), AnsweringServer()),
+    "a template of 30 tokens": (AnsweringServer(), AnsweringServer(usage=lambda p, o: counted(p, o, template=50))),
     "reasoning on both sides": (THINKING, THINKING),
-    "reasoning only, cut by the limit": (Server(field="reasoning_content"), Server(field="reasoning_content")),
-    "reasoning under either name": (Server(field="reasoning"), Server(field="reasoning_content")),
+    "reasoning only, cut by the limit": (
+        AnsweringServer(field="reasoning_content"),
+        AnsweringServer(field="reasoning_content"),
+    ),
+    "reasoning under either name": (AnsweringServer(field="reasoning"), AnsweringServer(field="reasoning_content")),
     "quick short answers": (YES, YES),
     "answers that end by themselves": (
-        Server(pieces=by_length, finish="stop"),
-        Server(pieces=by_length, finish="stop"),
+        AnsweringServer(pieces=by_length, finish="stop"),
+        AnsweringServer(pieces=by_length, finish="stop"),
     ),
-    "a stream interval of two": (Server(), Server(pieces=grouped(2), usage=all_counted, gap_s=0.006)),
-    "a stream interval of five": (Server(), Server(pieces=grouped(5), usage=all_counted, gap_s=0.015)),
-    "an end token counted": (Server(), with_usage(completion_tokens=TOKENS + 1)),
+    "a stream interval of two": (AnsweringServer(), AnsweringServer(pieces=grouped(2), usage=all_counted, gap_s=0.006)),
+    "a stream interval of five": (
+        AnsweringServer(),
+        AnsweringServer(pieces=grouped(5), usage=all_counted, gap_s=0.015),
+    ),
+    "an end token counted": (AnsweringServer(), with_usage(completion_tokens=TOKENS + 1)),
     "a fixed number for every prompt": (with_usage(prompt_tokens=7), with_usage(prompt_tokens=7)),
-    "MTP": (Server(), timings(predicted_n=TOKENS, draft_n=12, draft_n_accepted=9, predicted_ms=60.0)),
+    "MTP": (AnsweringServer(), timings(predicted_n=TOKENS, draft_n=12, draft_n_accepted=9, predicted_ms=60.0)),
     "n-gram": (
         timings(**NGRAM),
-        Server(
+        AnsweringServer(
             pieces=in_bursts, usage=all_counted, timings={**NGRAM, "draft_n": 20, "draft_n_accepted": 9}, gap_s=0.005
         ),
     ),
-    "a role apart": (Server(), Server(role_apart=True)),
-    "a count in each chunk": (Server(), Server(usage_in_each=True)),
-    "no usage at all": (Server(usage=no_usage), Server(usage=no_usage)),
-    "uneven gaps": (Server(jitter=0.5), Server(jitter=0.5)),
-    "connections that go stale": (Server(closes_after_s=0.0), Server(closes_after_s=0.004)),
+    "a role apart": (AnsweringServer(), AnsweringServer(role_apart=True)),
+    "a count in each chunk": (AnsweringServer(), AnsweringServer(usage_in_each=True)),
+    "no usage at all": (AnsweringServer(usage=no_usage), AnsweringServer(usage=no_usage)),
+    "uneven gaps": (AnsweringServer(jitter=0.5), AnsweringServer(jitter=0.5)),
+    "connections that go stale": (AnsweringServer(closes_after_s=0.0), AnsweringServer(closes_after_s=0.004)),
     "a part of the prompt cached": (
         with_usage(prompt_tokens_details={"cached_tokens": 16}),
         with_usage(prompt_tokens_details={"cached_tokens": 32}),
     ),
-    "one answer in eight flipped": (Server(pieces=flipped(99999)), Server(pieces=flipped(8))),
-    "a faster server": (Server(gap_s=0.006), Server(gap_s=0.003)),
-    "a busy machine": (Server(), Server()),
+    "one answer in eight flipped": (AnsweringServer(pieces=flipped(99999)), AnsweringServer(pieces=flipped(8))),
+    "a faster server": (AnsweringServer(gap_s=0.006), AnsweringServer(gap_s=0.003)),
+    "a busy machine": (AnsweringServer(), AnsweringServer()),
 }
 FIELDS: dict[str, dict[str, Any]] = {
     "uneven gaps": {"schedule": {"kind": "poisson", "rate_per_s": 10}},

@@ -7,7 +7,7 @@ import pytest
 
 from inferometer.testing.answering_server import (
     TOKENS,
-    Server,
+    AnsweringServer,
     counted,
     grouped,
     per_characters,
@@ -30,18 +30,21 @@ INVALID = {
     "more accepted than drafted": (timings(draft_n=7, draft_n_accepted=9), "refuted-numbers"),
     "negative accepted": (timings(draft_n=7, draft_n_accepted=-7), "refuted-numbers"),
     "prompts cut": (
-        Server(usage=lambda p, o: {**counted(p, o), "prompt_tokens": min(64, counted(p, o)["prompt_tokens"])}),
+        AnsweringServer(usage=lambda p, o: {**counted(p, o), "prompt_tokens": min(64, counted(p, o)["prompt_tokens"])}),
         "other-input",
     ),
-    "text after [DONE]": (Server(after_done=" and more text"), "refuted-numbers"),
-    "blank first": (Server(blank_s=0.15), "refuted-numbers"),
+    "text after [DONE]": (AnsweringServer(after_done=" and more text"), "refuted-numbers"),
+    "blank first": (AnsweringServer(blank_s=0.15), "refuted-numbers"),
     "reasoning hidden": (with_usage(completion_tokens=400), "refuted-numbers"),
-    "canned": (Server(pieces=lambda prompt: CANNED), "canned-answers"),
+    "canned": (AnsweringServer(pieces=lambda prompt: CANNED), "canned-answers"),
     "error as answer": (
-        Server(pieces=lambda prompt: ["Error:", " the", " model", " is", " overloaded"], finish="stop"),
+        AnsweringServer(pieces=lambda prompt: ["Error:", " the", " model", " is", " overloaded"], finish="stop"),
         "error-answers",
     ),
-    "half with stop": (Server(pieces=lambda prompt: words(prompt, TOKENS // 2), finish="stop"), "other-lengths"),
+    "half with stop": (
+        AnsweringServer(pieces=lambda prompt: words(prompt, TOKENS // 2), finish="stop"),
+        "other-lengths",
+    ),
 }
 
 
@@ -62,7 +65,7 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("kind", INVALID)
 def test_a_number_that_a_fact_refutes_is_invalid_and_makes_nothing_faster(kind: str, compared):
     other, code = INVALID[kind]
-    result = compared(Server(), other, prompts=12 if code in ("other-lengths", "other-input") else 6)
+    result = compared(AnsweringServer(), other, prompts=12 if code in ("other-lengths", "other-input") else 6)
     assert code in result.found
     assert result.code == 3
     wrong = {"faster", "slower"} & result.verdicts(*RESTS_ON.get(kind, SPEED_ROWS))
@@ -71,27 +74,32 @@ def test_a_number_that_a_fact_refutes_is_invalid_and_makes_nothing_faster(kind: 
 
 WARNED = {
     "other tokenizer, 2 and 6 characters": (
-        Server(usage=per_characters(2)),
-        Server(usage=per_characters(6)),
+        AnsweringServer(usage=per_characters(2)),
+        AnsweringServer(usage=per_characters(6)),
         "other-tokenizer",
         ("output_throughput", "mean_tpot_ms"),
     ),
     "events against usage": (
-        Server(),
-        Server(usage=lambda prompt, pieces: None, pieces=grouped(1)),
+        AnsweringServer(),
+        AnsweringServer(usage=lambda prompt, pieces: None, pieces=grouped(1)),
         "other-counter",
         ("output_throughput", "mean_tpot_ms"),
     ),
-    "at once": (Server(), Server(at_once=True), "not-streamed", ("mean_tpot_ms", "median_itl_ms", "median_ttft_ms")),
+    "at once": (
+        AnsweringServer(),
+        AnsweringServer(at_once=True),
+        "not-streamed",
+        ("mean_tpot_ms", "median_itl_ms", "median_ttft_ms"),
+    ),
     "blocks of 16 KB": (
-        Server(),
-        Server(block=16_384),
+        AnsweringServer(),
+        AnsweringServer(block=16_384),
         "not-streamed",
         ("mean_tpot_ms", "median_itl_ms", "median_ttft_ms"),
     ),
     "a template of 200 tokens": (
-        Server(),
-        Server(usage=lambda prompt, pieces: counted(prompt, pieces, template=220)),
+        AnsweringServer(),
+        AnsweringServer(usage=lambda prompt, pieces: counted(prompt, pieces, template=220)),
         "other-input",
         SPEED_ROWS,
     ),

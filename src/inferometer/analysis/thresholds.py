@@ -113,9 +113,9 @@ RESENT_SHARE = 0.05
 RESENT_COST = 0.1
 RESENT_LEAST_MS = 10.0
 """Share of requests that were sent again: a server that closes idle connections meets a request on its way now and
-then. One request in twenty means that it closes connections under load, so that latencies hold a second connection: if that
-took a tenth of the usual TTFT. A server that closes an idle connection as the next request comes cost 0.2 to 8 ms,
-median 4 ms, with a load of 15 on 2 cores."""
+then. One request in twenty means that it closes connections under load, so that latencies hold a second connection,
+if that took a tenth of the usual TTFT. A server that closes an idle connection as the next request comes cost 0.2 to
+8 ms, median 4 ms, with a load of 15 on 2 cores."""
 
 EVIDENCE_MATCHES = 0.999
 """Share of equal outputs from which all outputs count as identical."""

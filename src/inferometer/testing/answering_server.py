@@ -1,4 +1,4 @@
-"""Servers that answer each prompt in words of its own, and count, deliver or pace them as a test needs."""
+"""Servers that answer different prompts in different words, and count, deliver or pace them as a test needs."""
 
 import random
 import time
@@ -37,10 +37,10 @@ def counted(prompt: str, pieces: list[str], times: float = 1.0, template: int = 
     return {"prompt_tokens": count, "completion_tokens": round(times * len(pieces))}
 
 
-class Server(msgspec.Struct, frozen=True):
+class AnsweringServer(msgspec.Struct, frozen=True):
     """How a server answers. `pieces`: its chunks for a prompt. `usage`: its report on a prompt and its pieces.
 
-    `field`: where the text is. `blank`: a first text of white space, so many seconds before the answer. `after_done`:
+    `field`: where the text is. `blank`: a first text of white space, this many seconds before the answer. `after_done`:
     text behind [DONE]. `at_once`: everything is sent at the end. `block`: bytes that are sent together.
     `usage_in_each`: a running count in each chunk. `role_apart`: the role comes when the request does, and the first
     text later. `jitter`: the standard deviation of the logarithm of each gap. `closes_after_s`: for how long a
@@ -120,9 +120,9 @@ def _delta(finish: str | None = None, usage: Usage | None = None, **inner: str) 
     return chunk(event({"model": "scripted", "choices": [choice], **counts}))
 
 
-def with_usage(**fields: Any) -> Server:
+def with_usage(**fields: Any) -> AnsweringServer:
     """Usage with these fields: constants, or functions of the number of pieces."""
-    return Server(usage=lambda prompt, pieces: {**counted(prompt, pieces), **fields})
+    return AnsweringServer(usage=lambda prompt, pieces: {**counted(prompt, pieces), **fields})
 
 
 def per_characters(size: int) -> Callable[[str, list[str]], Usage]:
@@ -141,6 +141,6 @@ def grouped(size: int) -> Callable[[str], list[str]]:
     return pieces
 
 
-def timings(**fields: Any) -> Server:
+def timings(**fields: Any) -> AnsweringServer:
     known = {"cache_n": 0, "prompt_n": None, "prompt_ms": 5.0, "predicted_n": TOKENS, "predicted_ms": 60.0}
-    return Server(timings={**known, **fields})
+    return AnsweringServer(timings={**known, **fields})
