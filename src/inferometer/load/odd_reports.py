@@ -11,8 +11,9 @@ _TEXTS = ("model", "object")
 
 
 def chunk_without_odd_reports(data: bytes, chunk: type[_T]) -> _T | None:
-    """`data` as a chunk, without the numbers of `usage` and `timings` that are no numbers and names that are no text;
-    None if it is not a chunk without them either. NaN and Infinity, which JSON does not have, are no numbers."""
+    """`data` as a chunk, without what is not a number in `usage` and `timings`, and without names that are not text.
+
+    None if the rest is not a chunk either. NaN and Infinity are left out: JSON does not have them."""
     try:
         strict = json.dumps(json.loads(data, parse_constant=lambda _: None))
         value: Any = msgspec.json.decode(strict)  # refuses half a character, which json.loads takes
