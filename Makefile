@@ -11,6 +11,7 @@
 # make engines the engine contract against vLLM and transformers themselves, on a CPU: Linux on x86_64, Python 3.11, 4 GB, and an
 #              index with the CPU build of torch (PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS); about 20 minutes
 # make faults  the program under faults: killed at 40 moments, engines that break, full disks (about 15 minutes)
+# make honest  honest set-ups raise no finding above a note: 20 runs each (about 20 minutes)
 # make soak    load for a long time: make soak SECONDS=1200 STREAMS=2000
 # make statistics   how often verdicts and intervals are right, by simulation (about 6 minutes)
 # make docs    the documentation as a site: build/site/index.html; a broken link fails
@@ -58,7 +59,7 @@ define install
 	@$(PIP_INSTALL) --no-index --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: demo test bench scale fuzz audit engines faults soak statistics docs check check-format check-lint check-types check-layers check-lock \
+.PHONY: demo test bench scale fuzz audit engines faults honest soak statistics docs check check-format check-lint check-types check-layers check-lock \
 	check-names check-english check-lower-bounds fix lock clean
 
 # The hashes of the model and of its package are locked in src/inferometer/core/named_models.py.
@@ -132,6 +133,11 @@ FAULT_TESTS = tests/faults tests/engines/test_watchdog.py tests/store/test_store
 
 faults: .venv/.installed-dev
 	INFEROMETER_FAULT_TABLE=1 $(BIN)/python -m pytest -q -m 'long or not long' $(FAULT_TESTS) $(ARGS)
+
+RUNS ?= 20
+
+honest: .venv/.installed-dev
+	INFEROMETER_HONEST_RUNS=$(RUNS) $(BIN)/python -m pytest -q tests/wild/test_honest.py $(ARGS)
 
 SECONDS ?= 1200
 STREAMS ?= 2000

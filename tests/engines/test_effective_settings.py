@@ -34,13 +34,22 @@ def at_end(log: str) -> dict[str, str]:
     ],
 )
 def test_builds_of_two_years_say_in_their_logs_what_is_in_force(name: str, facts: dict[str, str]):
-    assert ready(recorded(name)) == facts
+    found = ready(recorded(name))
+    assert found.pop("cache_types", "f16/f16") == "f16/f16"
+    assert found == facts
+
+
+def test_the_types_of_the_target_s_cache_are_read():
+    log = "llama_kv_cache: size = 1.50 MiB (512 cells, 3 layers), K (q8_0): 0.75 MiB, V (f16): 0.75 MiB\n"
+    draft = "loading draft model 'd.gguf'\n" + log.replace("q8_0", "f16")
+    assert ready(log + draft)["cache_types"] == "q8_0/f16"
 
 
 def test_each_fact_names_its_source():
     slots = [{"n_ctx": 512, "speculative": True}]
     facts = facts_when_ready(recorded("b11434-draft-ignored"), None, slots)
     assert {fact.name: fact.source for fact in facts} == {
+        "in_force_cache_types": "the engine's log",
         "in_force_flash_attn": "the engine's log",
         "in_force_gpu_layers": "the engine's log: no usable GPU found",
         "in_force_draft": "/slots",

@@ -325,9 +325,9 @@ def test_draft_rows_come_from_the_servers_timings():
 def test_without_drafting_the_draft_rows_are_unknown():
     values = summarize(trial(record(*SCRIPT, timings=ServerTimings(predicted_n=5)))).values
     draft_rows = [metric.key for metric in METRICS if metric.group == "draft"]
-    assert [values[key] for key in draft_rows] == [None] * 4
+    assert [values[key] for key in draft_rows] == [None] * 6
     nothing = summarize(trial(record(*SCRIPT, timings=ServerTimings(predicted_n=1, draft_n=0, draft_n_accepted=0))))
-    assert [nothing.values[key] for key in draft_rows] == [0, 0, None, None]
+    assert [nothing.values[key] for key in draft_rows] == [0, 0, None, None, None, None]
 
 
 def test_cached_tokens_come_from_timings_or_usage():

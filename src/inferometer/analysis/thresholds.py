@@ -75,8 +75,10 @@ DRIFT_LEAST_REQUESTS = 10
 that is rarely reached by chance in several trials; and 10% from start to end, which is more than interleaving leaves in
 a ratio."""
 TRIALS_SPREAD_PERCENT = 10.0
-"""Best compared with worst trial of an arm: an undisturbed machine varies less. Interleaving arms cancels a drift
-only."""
+TRIALS_SLOWER_SHARE = 0.9
+"""Best compared with worst trial of an arm: an undisturbed machine varies less. Interleaving arms cancels a drift only.
+If nine in ten requests of the worst trial took longer, by 5% and more, something changed between the trials; else some
+requests were disturbed, as on a busy machine (16% with a load of 16 on 2 cores), and the interval covers that."""
 CLOCK_PERCENT = 2.0
 """Mean GPU clocks of two arms: time per token changes at most in proportion to the clock, so that 2% of clock can cause
 a difference of 2%."""
@@ -108,8 +110,12 @@ SILENCE_LEAST_REQUESTS = 4
 """A pause of 3 s and five times the usual longest one of a request: the prefill of a long prompt is shorter."""
 
 RESENT_SHARE = 0.05
+RESENT_COST = 0.1
+RESENT_LEAST_MS = 10.0
 """Share of requests that were sent again: a server that closes idle connections meets a request on its way now and
-then. One request in twenty means that it closes connections under load, so that latencies hold a second connection."""
+then. One request in twenty means that it closes connections under load, so that latencies hold a second connection,
+if that took a tenth of the usual TTFT. A server that closes an idle connection as the next request comes cost 0.2 to
+8 ms, median 4 ms, with a load of 15 on 2 cores."""
 
 EVIDENCE_MATCHES = 0.999
 """Share of equal outputs from which all outputs count as identical."""
@@ -162,6 +168,8 @@ LENGTH_SAME_TOKENS = 0.1
 LENGTH_LEAST_PROMPTS = 4
 """Answers of three quarters of the length, prompt by prompt and not by chance (a sign test at 1%): another quantisation
 changes words, but not a third of the length."""
+LENGTH_LEAST_CHARACTERS = 8
+"""Characters by which an answer must differ on average: `Yes` and `Yes.` are the same work."""
 
 STREAM_LEAST_TOKENS = 8
 STREAM_SHARE = 0.2

@@ -302,8 +302,11 @@ def _print_block(
     if failed:
         lines.append(f"note: {len(failed)} request(s) failed, the first: {failed[0].outcome}: {failed[0].error}")
     lines += [] if quiet else [f"note: {note}" for note in (*summary.notes, *study.notes)]
+    recorded = {finding.code for finding in trial.findings} - {"client"}
     for finding in findings:
-        if finding.severity != "note" and finding.code != "failures":
+        if finding.code in recorded and finding.severity == "note" and not quiet:
+            lines.append(f"note: {finding.sentence}")
+        elif finding.severity != "note" and finding.code != "failures":
             lines.append(f"{'not valid' if finding.severity == 'invalid' else 'warning'}: {finding.sentence}")
     for line in lines:
         print(escape_for_display(line), file=sys.stderr)

@@ -120,6 +120,7 @@ REQUESTED_FLASH_ATTN = _fact("asked_flash_attn", "", "requested setting: flash a
 REQUESTED_GPU_LAYERS = _fact("asked_gpu_layers", "layers", "requested setting: layers on the GPU")
 REQUESTED_CONTEXT = _fact("asked_context", "tok", "requested setting: context length")
 EFFECTIVE_DRAFT = _fact("in_force_draft", "", "effective setting: speculative decoding, on or off")
+EFFECTIVE_CACHE_TYPES = _fact("in_force_cache_types", "", "effective setting: types of the KV cache's keys and values")
 EFFECTIVE_FLASH_ATTN = _fact("in_force_flash_attn", "", "effective setting: flash attention")
 EFFECTIVE_GPU_LAYERS = _fact("in_force_gpu_layers", "layers", "effective setting: layers on the GPU / all layers")
 EFFECTIVE_CONTEXT = _fact("in_force_context", "tok", "effective setting: context length")

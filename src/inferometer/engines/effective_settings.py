@@ -18,7 +18,7 @@ SINCE_START = "since the engine's start, warm-ups included"
 
 def facts_when_ready(log: str, props: Any, slots: Any) -> tuple[Fact, ...]:
     """Settings known after the first token. `props`, `slots`: the JSON of /props and /slots, of any shape, or None."""
-    found = (_flash_attn(log), _gpu_layers(log), _draft(log, props, slots), _context(log, props))
+    found = (_flash_attn(log), _cache_types(log), _gpu_layers(log), _draft(log, props, slots), _context(log, props))
     return tuple(fact for fact in found if fact is not None)
 
 
@@ -69,6 +69,12 @@ def _flash_attn(log: str) -> Fact | None:
     resolved = _RESOLVED.search(of_target, said.end() if said else 0)
     value = _SAID_ON.get(resolved[1] if resolved else said[1] if said else "")
     return None if value is None else Fact(quantities.EFFECTIVE_FLASH_ATTN, value, LOG)
+
+
+def _cache_types(log: str) -> Fact | None:
+    """Types of the keys and values in the target's KV cache, as `q8_0/f16`."""
+    found = _last(r"kv_cache\w*: .*\bK \((\w+)\):.*\bV \((\w+)\):", _of_target(log))
+    return None if found is None else Fact(quantities.EFFECTIVE_CACHE_TYPES, f"{found[1]}/{found[2]}", LOG)
 
 
 def _gpu_layers(log: str) -> Fact | None:

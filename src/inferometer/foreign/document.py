@@ -34,6 +34,8 @@ _FIGURE = re.compile(
 _WORD = re.compile(r"[A-Za-z]{3,}")
 _MOST_WORDS = 8
 """Lines with more words are sentences."""
+_REMARK = re.compile(r"\([^()]*\b[A-Za-z]{2,}\s+[A-Za-z]{2,}\s[^()]*\)")
+"""A phrase in parentheses, as `(~20min to run at 20 tok/s)`: prose."""
 _PROGRESS = re.compile(r"\d%\||(?:it/s|s/it)\]")
 _OTHER_TABLES = (
     (re.compile(r"\|\s*PP\s*\|\s*TG\s*\|\s*B\s*\|"), "a table of llama-batched-bench"),
@@ -164,7 +166,7 @@ def _looks_like_result(line: str, head: str) -> bool:
         has_digit = any(char.isdigit() for char in line)
         return has_digit and line is not head and any(pattern.search(head) for pattern, _ in _OTHER_TABLES)
     is_sentence = len(_WORD.findall(line)) > _MOST_WORDS
-    return not is_sentence and _FIGURE.search(line) is not None and _PROGRESS.search(line) is None
+    return not is_sentence and _FIGURE.search(_REMARK.sub("", line)) is not None and _PROGRESS.search(line) is None
 
 
 def _notes_of(odd: Sequence[str], what: str, where: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from inferometer.core.record import (
     ServerTimings,
     TokenUsage,
 )
+from inferometer.load.odd_reports import chunk_without_odd_reports
 from inferometer.load.sse import STRAY, EventTooLarge
 
 _EVIDENCE_CHARS = 200
@@ -58,7 +59,7 @@ class _Delta(msgspec.Struct):
     content: str | list[_Part] | _Part | None = None  # a text, or parts of a text
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: list[_ToolCall] | None = None
+    tool_calls: list[_ToolCall | None] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -236,9 +237,13 @@ class EventReader:
         try:
             chunk = _decode_chunk(data)
         except _NOT_JSON as error:
-            self.problem = self.problem or f"an event is not a chunk of this API ({error}): {evidence(data)}"
-            return
-        if chunk.error is not None or chunk.object == "error" or (not chunk.choices and _is_error(chunk, data)):
+            found = chunk_without_odd_reports(data, _Chunk)
+            if found is None:
+                self.problem = self.problem or f"an event is not a chunk of this API ({error}): {evidence(data)}"
+                return
+            chunk = found
+        is_stated = chunk.error is not None and (chunk.error or not chunk.choices)  # next to text, an empty one is none
+        if is_stated or chunk.object == "error" or (not chunk.choices and _is_error(chunk, data)):
             self._add_error(data)
             return
         if chunk.usage is not None:
@@ -321,7 +326,7 @@ def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
     if thought:
         return "reasoning", thought
     if delta.tool_calls:
-        functions = [call.function or _Function() for call in delta.tool_calls]
+        functions = [(call and call.function) or _Function() for call in delta.tool_calls]
         return "tool", "".join(f"{function.name or ''}{function.arguments or ''}" for function in functions)
     if delta.role is not None:
         return "role", ""

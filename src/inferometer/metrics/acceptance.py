@@ -92,6 +92,19 @@ def accepted_length_by_counter(trial: TrialView) -> float | None:
     return 1 + kept / verified if verified and kept is not None else None
 
 
+def draft_length(trial: TrialView) -> float | None:
+    """Tokens drafted per step that drafted: by the engine's counters, else by the drafts in its log since its start."""
+    proposed, verified = drafted_by_counter(trial), counter_increase(trial, STEPS)
+    if verified and proposed is not None:
+        return proposed / verified
+    facts = {fact.name: fact.value for fact in trial.trial.facts}
+    try:
+        drafts, tokens = float(facts[quantities.SPEC_LOG_DRAFTS]), float(facts[quantities.SPEC_LOG_DRAFTED_TOKENS])
+    except (KeyError, ValueError):
+        return None
+    return tokens / drafts if drafts > 0 else None
+
+
 # --- the speed-up ---------------------------------------------------------------------------------
 
 

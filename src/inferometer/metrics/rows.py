@@ -192,6 +192,10 @@ def _speculation_rows() -> Iterable[Metric]:
     yield Metric("drafted_tokens", "Drafted tokens", "tok", drafted, None, "draft")
     yield Metric("accepted_tokens", "Accepted tokens", "tok", accepted, None, "draft")
     yield Metric("acceptance_rate_percent", "Acceptance rate (%)", "%", rate, "higher", "draft")
+    per_step = IfAny(acceptance.drafted, Ratio(acceptance.accepted, acceptance.steps))
+    yield Metric("accepted_per_step", "Accepted per step (tok)", "tok/step", per_step, "higher", "draft")
+    drafts = TrialValue(acceptance.draft_length)
+    yield Metric("mean_draft_length", "Mean draft length (tok)", "tok/draft", drafts, None, "draft")
     yield Metric("mean_accepted_length", "Mean accepted length (tok)", "tok/step", length, "higher", "draft")
 
 

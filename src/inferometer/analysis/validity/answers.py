@@ -4,6 +4,7 @@ Doing other work faster is not an improvement: a server that sends one canned te
 answers has less to do.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import cast
 import msgspec
 
 from inferometer.analysis import thresholds
-from inferometer.analysis.validity.arm_trials import ArmTrials
+from inferometer.analysis.validity.arm_trials import ArmTrials, same_rounds
 from inferometer.core.record import KINDS, Events, Finding
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.statistics import fisher_p_value, sign_test_p_value
@@ -123,23 +124,15 @@ def _reasoning_share(case: ArmTrials) -> float | None:
 
 
 def other_lengths(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
-    """Answers that are much shorter or longer than the baseline's, prompt by prompt."""
+    """Answers that are much shorter or longer than the baseline's, prompt by prompt, in any round."""
     first, *others = cases
     for case in others:
-        if case.plan != first.plan or not first.done or not case.done:
+        if case.plan != first.plan:
             continue
-        pairs = _lengths(first.done[0], case.done[0])
-        before, after = (sum(pair[place] for pair in pairs) for place in (0, 1))
-        if not before or not after or _is_near(after / before):
+        found = [one for pair in same_rounds(first, case) if (one := _other_length(*pair)) is not None]
+        if not found:
             continue
-        signs = [two > one for one, two in pairs if one != two]
-        level = sign_test_p_value(sum(signs), len(signs) - sum(signs))
-        if level >= thresholds.LENGTH_LEVEL and not _all_far(pairs):
-            continue
-        tokens_before, tokens_after = (
-            sum(one.output_tokens or 0 for one in trial.timings) for trial in (first.done[0], case.done[0])
-        )
-        same_tokens = tokens_before > 0 and abs(tokens_after / tokens_before - 1) <= thresholds.LENGTH_SAME_TOKENS
+        before, after, same_tokens = min(found, key=lambda one: (one[2], -abs(math.log(one[1] / one[0]))))
         yield case.finding(
             "warning" if same_tokens else "invalid",
             "other-lengths",
@@ -148,6 +141,22 @@ def other_lengths(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
             "Fix the lengths (`ignore_eos: true` with `max_tokens`), or find out why one arm stops earlier.",
             withholds=("work",),
         )
+
+
+def _other_length(base: TrialView, trial: TrialView) -> tuple[int, int, bool] | None:
+    """Characters of two trials of one round, and whether their tokens are alike; None where the lengths are."""
+    pairs = _lengths(base, trial)
+    before, after = (sum(pair[place] for pair in pairs) for place in (0, 1))
+    small = abs(after - before) < thresholds.LENGTH_LEAST_CHARACTERS * len(pairs)
+    if not before or not after or small or _is_near(after / before):
+        return None
+    signs = [two > one for one, two in pairs if one != two]
+    level = sign_test_p_value(sum(signs), len(signs) - sum(signs))
+    if level >= thresholds.LENGTH_LEVEL and not _all_far(pairs):
+        return None
+    tokens_before, tokens_after = (sum(one.output_tokens or 0 for one in view.timings) for view in (base, trial))
+    same = tokens_before > 0 and abs(tokens_after / tokens_before - 1) <= thresholds.LENGTH_SAME_TOKENS
+    return before, after, same
 
 
 def _lengths(one: TrialView, other: TrialView) -> list[tuple[int, int]]:

@@ -49,6 +49,15 @@ class ArmTrials(msgspec.Struct, frozen=True):
         return Finding(severity, code, message, action, self.name, trial, withholds)
 
 
+def same_rounds(first: ArmTrials, case: ArmTrials) -> list[tuple[TrialView, TrialView]]:
+    """The done trials of two arms in pairs of one number. A trial without a partner gets the other arm's first one."""
+    base = {trial.trial.number: trial for trial in first.done}
+    if not base:
+        return []
+    pairs = [(base.pop(trial.trial.number, first.done[0]), trial) for trial in case.done]
+    return pairs + [(trial, case.done[0]) for trial in base.values() if case.done]
+
+
 Check = Callable[[Sequence[ArmTrials]], Iterator[Finding]]
 
 

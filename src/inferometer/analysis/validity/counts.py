@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from inferometer.analysis import thresholds
-from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
+from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm, same_rounds
 from inferometer.core.record import Events, Finding
-from inferometer.metrics.measures import RequestView
+from inferometer.metrics.measures import RequestView, TrialView
 from inferometer.metrics.row_inputs import RowInput
 from inferometer.metrics.statistics import Floats
 
@@ -104,17 +104,26 @@ def counts_of_arms(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
     """The counts of each arm against the baseline's."""
     first, *others = cases
     for case in others:
-        if case.plan == first.plan and first.done and case.done:
-            yield from _against(first, case)
+        if case.plan == first.plan:
+            yield from _worst(list(_against(first, case, *pair)) for pair in same_rounds(first, case))
     for case in cases:
-        if len(case.done) > 1:
-            yield from _same_text(case, case.name, text_counts(case.done[0].requests, case.done[-1].requests))
+        of_first = [text_counts(case.done[0].requests, trial.requests) for trial in case.done[1:]]
+        yield from _worst(list(_same_text(case, case.name, found)) for found in of_first)
 
 
-def _against(first: ArmTrials, case: ArmTrials) -> Iterator[Finding]:
-    found = text_counts(first.done[0].requests, case.done[0].requests)
+def _worst(of_rounds: Iterable[list[Finding]]) -> Iterator[Finding]:
+    """One finding of each code, the most severe of all rounds: a count may be wrong in one trial only."""
+    kept: dict[str, Finding] = {}
+    for one in (finding for found in of_rounds for finding in found):
+        if one.code not in kept or (one.severity == "invalid" and kept[one.code].severity != "invalid"):
+            kept[one.code] = one
+    yield from kept.values()
+
+
+def _against(first: ArmTrials, case: ArmTrials, base: TrialView, trial: TrialView) -> Iterator[Finding]:
+    found = text_counts(base.requests, trial.requests)
     yield from _input_work(first, case, found)
-    sources = [_source(one) for one in (first, case)]
+    sources = [_source(one) for one in (base, trial)]
     if None not in sources and sources[0] != sources[1]:
         yield case.finding(
             "warning",
@@ -236,11 +245,11 @@ def _latency(request: RequestView) -> float:
     return float(request.timing.latency_ns) if request.timing else 0.0
 
 
-def _source(case: ArmTrials) -> str | None:
-    """Who counted most of the arm's output tokens; None where nobody did."""
+def _source(trial: TrialView) -> str | None:
+    """Who counted most of a trial's output tokens; None where nobody did."""
     kinds = Counter(
         _KINDS.get(source, source)
-        for request in case.done[0].requests
+        for request in trial.requests
         if request.timing and (source := request.timing.output_source) is not None
     )
     return kinds.most_common(1)[0][0] if kinds else None

@@ -19,6 +19,7 @@ _FACTS = {
     quantities.DRAFT_HEAD_SHA256: "draft hash",
     quantities.EFFECTIVE_DRAFT: "draft",
     quantities.EFFECTIVE_FLASH_ATTN: "flash attention",
+    quantities.EFFECTIVE_CACHE_TYPES: "KV cache",
     quantities.EFFECTIVE_GPU_LAYERS: "GPU layers",
     quantities.EFFECTIVE_CONTEXT: "context",
     quantities.SLOTS: "slots",
@@ -27,6 +28,7 @@ _FACTS = {
 """Facts that describe a setting in force, with their names in messages."""
 _KNOWN_FLAGS = {
     **dict.fromkeys(("-fa", "--flash-attn"), quantities.EFFECTIVE_FLASH_ATTN),
+    **dict.fromkeys(("-ctk", "--cache-type-k", "-ctv", "--cache-type-v"), quantities.EFFECTIVE_CACHE_TYPES),
     **dict.fromkeys(("-ngl", "--gpu-layers", "--n-gpu-layers"), quantities.EFFECTIVE_GPU_LAYERS),
     **dict.fromkeys(("-c", "--ctx-size"), quantities.EFFECTIVE_CONTEXT),
 }

@@ -99,16 +99,38 @@ def drift(case: ArmTrials) -> Iterable[Finding]:
             "Heat, clocks or a filling cache can be the cause: add idle time between trials (`settle:`), and check "
             "clocks and temperatures.",
         )
-    values = [METRICS_BY_KEY["output_throughput"].value(trial) for trial in case.done]
-    rates = [rate for rate in values if rate]  # `failures` reports a trial in which nothing succeeded
-    if len(rates) > 1 and max(rates) > min(rates) * (1 + thresholds.TRIALS_SPREAD_PERCENT / 100):
+    yield from _trials_differ(case)
+
+
+def _trials_differ(case: ArmTrials) -> Iterator[Finding]:
+    values = [(METRICS_BY_KEY["output_throughput"].value(trial), trial) for trial in case.done]
+    known = [(rate, trial) for rate, trial in values if rate]  # `failures` reports a trial in which nothing succeeded
+    if len(known) < 2:
+        return
+    (worst, slow), (best, fast) = (choose(known, key=lambda one: one[0]) for choose in (min, max))
+    if best > worst * (1 + thresholds.TRIALS_SPREAD_PERCENT / 100):
+        changed = _slower_share(fast, slow) >= thresholds.TRIALS_SLOWER_SHARE
         yield case.finding(
-            "warning",
+            "warning" if changed else "note",
             "trials-differ",
-            f"its trials differ by {100 * (max(rates) / min(rates) - 1):.0f}% in throughput "
-            f"({', '.join(f'{rate:.4g}' for rate in rates)} tok/s).",
-            "Something else changed between the trials and makes the interval wide. Add trials to narrow it.",
+            f"its trials differ by {100 * (best / worst - 1):.0f}% in throughput "
+            f"({', '.join(f'{rate:.4g}' for rate, _ in known)} tok/s).",
+            "Something else changed between the trials and makes the interval wide. Add trials to narrow it."
+            if changed
+            else "",
         )
+
+
+def _slower_share(fast: TrialView, slow: TrialView) -> float:
+    """Share of the requests that took at least 5% longer in the slower one of two trials; 1 without a request in
+    both."""
+    known = {one.record.index: one for one in fast.requests if one.timing is not None}
+    ratios = [
+        one.timing.latency_ns / before.timing.latency_ns
+        for one in slow.requests
+        if one.timing is not None and (before := known.get(one.record.index)) is not None and before.timing is not None
+    ]
+    return sum(ratio > 1.05 for ratio in ratios) / len(ratios) if ratios else 1.0
 
 
 def _trend_percent(values: Sequence[float]) -> float | None:
@@ -262,11 +284,11 @@ def _other_gpu(trial: TrialView) -> list[float]:
 
 @for_each_arm
 def trial_findings(case: ArmTrials) -> Iterable[Finding]:
-    """Warnings that were recorded during a trial, such as a client that could not keep up or a lost worker."""
+    """What was recorded during a trial: a refused field, a client that could not keep up, a lost worker."""
     for trial in case.trials:
         for finding in trial.trial.findings:
-            if finding.severity == "note":
-                continue  # the client's overhead when it was far from its limits
+            if (finding.severity, finding.code) == ("note", "client"):
+                continue  # its overhead when it was far from its limits
             yield msgspec.structs.replace(finding, arm=case.name, trial=trial.trial.number)
 
 
@@ -368,16 +390,30 @@ def resent_requests(case: ArmTrials) -> Iterable[Finding]:
             "",
         )
     if again := len(twice) - earlier:
-        many = again > thresholds.RESENT_SHARE * len(records)
+        lost_ms = _lost_ms(twice)
+        usual_ms = median(timing.ttft_ns for trial in case.done for timing in trial.timings) / 1e6
+        is_dear = lost_ms is None or lost_ms > max(thresholds.RESENT_LEAST_MS, thresholds.RESENT_COST * usual_ms)
+        many = again > thresholds.RESENT_SHARE * len(records) and is_dear
         yield case.finding(
             "warning" if many else "note",
             "resent",
             f"{again} of {len(records)} requests were sent again, because the server closed their connection at once. "
-            "Their times begin with the first sending.",
+            + ("" if lost_ms is None else f"That took {lost_ms:.2g} ms of a TTFT of {usual_ms:.3g} ms. ")
+            + "Their times begin with the first sending.",
             "The server or a proxy before it drops connections under load: see its log and its keep-alive limits."
             if many
             else "",
         )
+
+
+def _lost_ms(twice: Sequence[RequestRecord]) -> float | None:
+    """Median time from the first sending to the new connection; None where it is unknown."""
+    known = [
+        record.connected_ns - record.sent_ns
+        for record in twice
+        if record.connected_ns is not None and record.sent_ns is not None and record.connected_ns > record.sent_ns
+    ]
+    return median(known) / 1e6 if known else None
 
 
 def _sent_after_connecting(record: RequestRecord) -> bool:

@@ -9,7 +9,7 @@ import msgspec
 
 from inferometer.analysis import thresholds
 from inferometer.analysis.degenerate import defect
-from inferometer.analysis.validity.arm_trials import ArmTrials
+from inferometer.analysis.validity.arm_trials import ArmTrials, same_rounds
 from inferometer.analysis.validity.caching import cache_advice
 from inferometer.core import quantities
 from inferometer.core.record import Events, Finding, RequestRecord
@@ -101,29 +101,35 @@ def _mean_total(case: ArmTrials) -> float | None:
 def finish_reasons(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
     """Arms whose answers end for other reasons than the baseline's."""
     first, *others = arms
-    base = _finishes(first)
     for case in others:
-        found = _finishes(case)
-        if not base or not found:
-            continue
-        for reason in sorted(base | found):
-            hits, base_hits = ((counts[reason], counts.total() - counts[reason]) for counts in (found, base))
-            mine, theirs = (ended / (ended + rest) for ended, rest in (hits, base_hits))
-            level = fisher_p_value(hits, base_hits)
-            if abs(mine - theirs) > thresholds.FINISH_SHARE and level < thresholds.FINISH_LEVEL:
-                yield case.finding(
-                    "warning",
-                    "finish-reasons",
-                    f"{mine:.0%} of its answers end with {reason!r}, but {theirs:.0%} of {first.name}'s.",
-                    "One arm stops earlier than the other: compare the outputs, and the end tokens of the models.",
-                )
-                break
+        unlike = [found for pair in same_rounds(first, case) if (found := _other_finish(*pair)) is not None]
+        if unlike:
+            reason, mine, theirs = max(unlike, key=lambda one: abs(one[1] - one[2]))
+            yield case.finding(
+                "warning",
+                "finish-reasons",
+                f"{mine:.0%} of its answers end with {reason!r}, but {theirs:.0%} of {first.name}'s.",
+                "One arm stops earlier than the other: compare the outputs, and the end tokens of the models.",
+            )
 
 
-def _finishes(case: ArmTrials) -> Counter[str]:
-    """Finish reasons in the first done trial: repeating the same prompts adds no evidence."""
-    trials = case.done[:1]
-    return Counter(r.record.finish_reason or "none" for trial in trials for r in trial.requests if r.record.ok)
+def _other_finish(base: TrialView, trial: TrialView) -> tuple[str, float, float] | None:
+    """The first finish reason whose shares differ, with the shares; None where none does. Of two trials, because
+    repeating the same prompts adds no evidence."""
+    counted, base_counted = _finishes(trial), _finishes(base)
+    if not counted or not base_counted:
+        return None
+    for reason in sorted(base_counted | counted):
+        hits, base_hits = ((counts[reason], counts.total() - counts[reason]) for counts in (counted, base_counted))
+        mine, theirs = (ended / (ended + rest) for ended, rest in (hits, base_hits))
+        level = fisher_p_value(hits, base_hits)
+        if abs(mine - theirs) > thresholds.FINISH_SHARE and level < thresholds.FINISH_LEVEL:
+            return reason, mine, theirs
+    return None
+
+
+def _finishes(trial: TrialView) -> Counter[str]:
+    return Counter(request.record.finish_reason or "none" for request in trial.requests if request.record.ok)
 
 
 # --- different output --------------------------------------------------------------------------

@@ -1,0 +1,47 @@
+"""What is wrong in one trial only is found: each round is compared, not the first one."""
+
+from inferometer.analysis.validity.answers import other_lengths
+from inferometer.analysis.validity.counts import counts_of_arms
+from inferometer.analysis.validity.workload_equivalence import finish_reasons
+
+LONG = (
+    "this sentence is the answer to prompt number {} and it goes on for a while, as answers do when nobody stops them"
+)
+
+
+def three(make, wrong: int, odd, sound):
+    """An arm of three trials, of which number `wrong` has `odd` answers, after a baseline of sound ones."""
+    trials = make.as_trials(*(make.trial(odd if n == wrong else sound) for n in (1, 2, 3)))
+    return [make.case(*make.as_trials(*[make.trial(sound)] * 3)), make.case(*trials, name="b")]
+
+
+def answers(make, count: int = 12, **fields):
+    return [make.answer(i, text=LONG.format(i), **fields) for i in range(count)]
+
+
+def test_a_count_of_equal_text_that_differs_in_one_trial_is_invalid(make):
+    for wrong in (1, 2, 3):
+        arms = three(make, wrong, answers(make, tokens=41), answers(make, tokens=21))
+        assert "counts-disagree" in {one.code for one in counts_of_arms(arms) if one.severity == "invalid"}
+    assert not list(counts_of_arms(three(make, 0, [], answers(make, tokens=21))))
+
+
+def test_answers_that_are_short_in_one_trial_are_other_work(make):
+    short = [make.answer(i, text=LONG.format(i)[:40], tokens=8) for i in range(12)]
+    for wrong in (1, 2, 3):
+        assert [one.severity for one in other_lengths(three(make, wrong, short, answers(make)))] == ["invalid"]
+
+
+def test_other_finish_reasons_in_one_trial_are_warned_of(make):
+    for wrong in (1, 2, 3):
+        odd = answers(make, finish_reason="content_filter")
+        assert [one.code for one in finish_reasons(three(make, wrong, odd, answers(make)))] == ["finish-reasons"]
+
+
+def test_yes_and_yes_with_a_full_stop_are_the_same_work(make):
+    texts = ("Yes", "Yes.")
+    arms = [
+        make.case(make.trial([make.answer(i, text=text) for i in range(12)]), name=name)
+        for name, text in zip("ab", texts, strict=True)
+    ]
+    assert not list(other_lengths(arms))
