@@ -6,6 +6,7 @@ Two to four arms stand in columns; more arms are ranked, one line each. Pure.
 from collections.abc import Iterator, Sequence
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow
+from inferometer.analysis.estimates import SEVERAL_STARTS
 from inferometer.analysis.fidelity import kl_text
 from inferometer.base.text import escape_for_display
 from inferometer.base.units import duration_text
@@ -290,7 +291,7 @@ def _advice(comparison: Comparison) -> str:
     if not open_ones:
         return ""
     needs = next((one.needs for one in open_ones if one.needs), "")
-    if needs == "several starts":
+    if needs == SEVERAL_STARTS:
         return "restart the engines in each round, or let Inferometer start them"
     if needs:
         return f"measure at least {needs}"

@@ -6,6 +6,7 @@ import msgspec
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference, Estimate
 from inferometer.analysis.decision import decisions, quality_lines, worse_text
+from inferometer.analysis.estimates import SEVERAL_STARTS
 from inferometer.analysis.fidelity import fidelity_lines
 from inferometer.base.units import COUNT_UNITS, interval_texts, percent_text, uncertain_text, value_text
 from inferometer.metrics.rows import GROUPS
@@ -250,7 +251,7 @@ def _verdict(found: Difference, row: ComparisonRow, *, short: bool) -> str:
     if found.verdict == "inconclusive" and not short and found.low_percent is not None:
         return f"inconclusive ({_width_text(found)})"
     if found.verdict == "unknown" and found.needs:
-        return f"needs {found.needs}"
+        return "one start" if short and found.needs == SEVERAL_STARTS else f"needs {found.needs}"
     sign = {"better": "✓ ", "worse": "✗ "}.get(_direction(found, row), "")
     return sign + found.verdict
 
@@ -263,11 +264,15 @@ def _width_text(found: Difference) -> str:
 
 
 def _combined_cell(found: Difference, row: ComparisonRow) -> str:
-    """The difference and a short verdict; on a second line the interval, if it is more than a point."""
+    """The difference and a short verdict; on a second line the interval, if it is more than a point, or what the
+    verdict needs."""
     percent, interval = _difference(found)
-    if found.low_percent == found.high_percent:
-        return f"{percent} {_verdict(found, row, short=True)}" if _direction(found, row) or found.needs else percent
-    return f"{percent} {_verdict(found, row, short=True)}".rstrip() + f"\n{interval}"
+    verdict = _verdict(found, row, short=True)
+    if found.low_percent != found.high_percent:
+        return f"{percent} {verdict}".rstrip() + f"\n{interval}"
+    if found.needs and found.needs != SEVERAL_STARTS:
+        return f"{percent}\n{verdict.removesuffix(' per trial')}"
+    return f"{percent} {verdict}" if _direction(found, row) else percent
 
 
 # --- marks ----------------------------------------------------------------------------------------
@@ -391,7 +396,7 @@ def _design(comparison: Comparison) -> list[str]:
 
 def _advice(found: Difference, effect_percent: float) -> str:
     """What would show a difference of `effect_percent`."""
-    if found.needs == "several starts":
+    if found.needs == SEVERAL_STARTS:
         return "Restart the engines in each round"
     if found.trials_needed is not None:
         rounds = "rounds" if found.paired else "trials per arm"
