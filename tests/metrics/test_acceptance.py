@@ -36,11 +36,13 @@ def test_counters_count_as_differences_over_the_plan():
     names = (acceptance.DRAFTED, acceptance.ACCEPTED, acceptance.STEPS)
     before = [Sample(5, "/metrics", name, value) for name, value in zip(names, (900, 500, 200), strict=True)]
     after = [Sample(99, "/metrics", name, value) for name, value in zip(names, (1000, 580, 240), strict=True)]
-    found = trial(record(3, 10), samples=(*before, *after))
+    found = trial(record(201, 10), samples=(*before, *after))
     values = summarize(Trial("arm", 1, "done", 10, found.records, found.samples)).values
     assert (values["drafted_tokens"], values["accepted_tokens"]) == (100, 80)
     assert values["acceptance_rate_percent"] == 80
-    assert values["mean_accepted_length"] == 3  # 1 + 80 / 40
+    assert values["mean_accepted_length"] == pytest.approx(200 / 120)  # 80 of 200 tokens came with another's step
+    assert values["accepted_per_step"] == pytest.approx(80 / 120)
+    assert values["mean_draft_length"] == 2.5
 
 
 def test_a_counter_that_was_set_back_or_read_once_tells_nothing():

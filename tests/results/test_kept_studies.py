@@ -8,7 +8,7 @@ import pytest
 
 from inferometer.analysis.comparison import Comparison, Difference
 from inferometer.core.schedule import Closed
-from inferometer.core.spec import Arm, Sampling, Settle, Spec
+from inferometer.core.spec import Arm, Settle, Spec
 from inferometer.core.workload_settings import Builtin
 from inferometer.results.read import read_study
 from inferometer.results.study_comparison import comparison_of
@@ -88,7 +88,7 @@ def test_a_study_goes_on_until_the_difference_is_known_well_enough_and_says_so(t
     assert difference(comparison, "mean_tpot_ms").starts_verdict == "slower"
 
 
-def test_an_engine_that_is_not_restarted_is_started_once_and_its_cache_is_noticed(tmp_path: Path):
+def test_an_engine_that_is_not_restarted_is_started_once_and_its_cache_helps_no_trial(tmp_path: Path):
     tiny = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1)
     asked = spec({"only": tiny}, schedule=Closed(1), restart="never", trials=2)
     told = list(run_study(asked, tmp_path / "s"))
@@ -96,20 +96,7 @@ def test_an_engine_that_is_not_restarted_is_started_once_and_its_cache_is_notice
     assert len({progress.endpoint.pids for progress in ready}) == 1
     assert len(list((tmp_path / "s" / "logs").iterdir())) == 1
     found = comparison_of([tmp_path / "s"], "inferometer").findings
-    assert any(finding.code == "cache-helped" for finding in found)
-    assert "cache_prompt" in next(finding.action for finding in found if finding.code == "cache-helped")
-
-
-def test_without_its_prefix_cache_an_engine_may_be_kept(tmp_path: Path):
-    tiny = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1)
-    sampling = Sampling(extra_body={"cache_prompt": False})
-    list(
-        run_study(
-            spec({"only": tiny}, schedule=Closed(1), restart="never", trials=2, sampling=sampling), tmp_path / "s"
-        )
-    )
-    found = comparison_of([tmp_path / "s"], "inferometer").findings
-    assert not any(finding.code == "cache-helped" for finding in found)
+    assert not any(finding.code.startswith("cache-") for finding in found)
 
 
 def test_the_machine_is_left_to_rest_between_trials_but_not_before_the_first(tmp_path: Path):
@@ -143,7 +130,6 @@ def test_the_command_line_asks_for_the_same(tmp_path: Path):
     assert "interim analysis: other:" in done.stderr
     assert "other: mean TPOT" in done.stdout
     shown = " ".join(done.stdout.split())
-    assert "would show 1%" in shown
     assert "confidence sequence" in shown
 
 

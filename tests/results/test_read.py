@@ -87,6 +87,8 @@ def test_metrics_are_chosen_by_key_label_or_group():
         "drafted_tokens",
         "accepted_tokens",
         "acceptance_rate_percent",
+        "accepted_per_step",
+        "mean_draft_length",
         "mean_accepted_length",
     )
 

@@ -174,9 +174,11 @@ LENGTH_LEAST_CHARACTERS = 8
 STREAM_LEAST_TOKENS = 8
 STREAM_SHARE = 0.2
 STREAM_PIECE_TOKENS = 12
+STREAM_LEAST_GAP_MS = 20.0
 STREAM_TOKEN_CHARACTERS = 5
 """Answers of 8 tokens and more of which one in five arrived in one piece, or 12 tokens at a time: a step of a server
-brings one token, or with a draft as many as it accepts. Where nobody counted, 5 characters are taken for a token."""
+brings one token, or with a draft as many as it accepts. Pieces that follow within 20 ms were not held back: a fast
+server sends several before a busy client reads again. Where nobody counted, 5 characters are taken for a token."""
 
 WAITING_CPU_CORES = 0.2
 WAITING_LEAST_READINGS = 10

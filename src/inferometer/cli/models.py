@@ -29,8 +29,8 @@ def models(
         for model in NAMED_MODELS.values():
             path = named_model_path(model)
             place = str(path) if path.is_file() else f"not here: inferometer models get {model.name}"
-            print(f"{model.name:14}  {model.summary}, {bytes_text(model.bytes)}, {model.licence}  ({place})")
-        print("standin:demo    made on this machine: inferometer standin")
+            print(f"{model.name:18}  {model.summary}, {bytes_text(model.bytes)}, {model.licence}  ({place})")
+        print("standin:demo        made on this machine: inferometer standin")
         return
     if action != "get":
         raise RequestWrong(f"unknown action {action!r}; known: list, get NAME.")

@@ -4,8 +4,8 @@ import msgspec
 
 
 class NamedModel(msgspec.Struct, frozen=True):
-    """A model file inside a package of the Python Package Index. `requirement`: the package with its version;
-    `package_sha256`: of its wheel; `member`: the file in it; `sha256`, `bytes`: of that file."""
+    """A model file inside a package of the Python Package Index. `requirement`: the package with its version, "": this
+    program itself; `package_sha256`: of its wheel; `member`: the file in it; `sha256`, `bytes`: of that file."""
 
     name: str
     summary: str
@@ -27,4 +27,15 @@ SMOLLM2 = NamedModel(
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     bytes=98_362_432,
 )
-NAMED_MODELS = {model.name: model for model in (SMOLLM2,)}
+SMOLLM2_DRAFT = NamedModel(
+    name="smollm2-135m-draft",
+    summary="draft for SmolLM2-135M, 23 M weights",
+    licence="Apache-2.0",
+    requirement="",
+    package_sha256="",
+    member="smollm2-draft.gguf",
+    sha256="e5b5087e32c561d41ffc80e51b75dff6fd5e2cccdea2c5fb10dd62594f14012f",
+    bytes=15_370_496,
+)
+"""Distilled from SmolLM2's answers by tools/train_draft.py; smollm2-draft.json beside it says how."""
+NAMED_MODELS = {model.name: model for model in (SMOLLM2, SMOLLM2_DRAFT)}

@@ -2,8 +2,9 @@
 
 from inferometer.core import quantities
 
+DRAFT_FILE_FLAGS = ("-md", "--model-draft", "--spec-draft-model")
 DRAFT_FLAGS = (
-    *("-md", "--model-draft", "--spec-draft-model", "--spec-type"),
+    *(*DRAFT_FILE_FLAGS, "--spec-type"),
     *("-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf"),
 )
 """Flags in an arm's `args` that switch speculative decoding on."""

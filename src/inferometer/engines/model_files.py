@@ -12,6 +12,8 @@ from inferometer.core import quantities
 from inferometer.core.named_models import NAMED_MODELS
 from inferometer.core.record import Fact
 from inferometer.core.spec import Arm
+from inferometer.engines.command_words import take
+from inferometer.engines.llama_cpp import DRAFT_FILE_FLAGS
 
 GGUF_MAGIC = b"GGUF"
 HEAD_BYTES = 1024**2
@@ -25,7 +27,8 @@ _NO_FILE = ". Give the path of a GGUF file, or the name of a model: inferometer 
 def model_facts(arm: Arm) -> tuple[Fact, ...]:
     """Name, size, time and hashes of the model and the draft. Raises ModelUnusable: missing, or not a GGUF."""
     facts = _file_facts("model", Path(arm.model))
-    return facts if arm.draft is None else facts + _file_facts("draft", Path(arm.draft.model))
+    draft = take(arm.args, *DRAFT_FILE_FLAGS)[0] if arm.draft is None else arm.draft.model
+    return facts + _file_facts("draft", Path(draft)) if draft else facts
 
 
 def _file_facts(role: quantities.Role, path: Path) -> tuple[Fact, ...]:

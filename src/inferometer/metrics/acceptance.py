@@ -87,9 +87,22 @@ def acceptance_percent_by_counter(trial: TrialView) -> float | None:
 
 
 def accepted_length_by_counter(trial: TrialView) -> float | None:
-    """Tokens per step that drafted anything, the target's token included: vLLM's acceptance length."""
-    kept, verified = accepted_by_counter(trial), counter_increase(trial, STEPS)
-    return 1 + kept / verified if verified and kept is not None else None
+    """Tokens per decode step, those that drafted nothing included, as from llama.cpp's timings: the same quantity for
+    each engine. (vLLM's own acceptance length is of the steps that drafted.)"""
+    kept, made = accepted_by_counter(trial), _decoded_in_all(trial)
+    return made / (made - kept) if kept and made is not None and made > kept else None
+
+
+def accepted_per_step_by_counter(trial: TrialView) -> float | None:
+    """Accepted draft tokens per decode step, those that drafted nothing included."""
+    length = accepted_length_by_counter(trial)
+    return None if length is None else length - 1
+
+
+def _decoded_in_all(trial: TrialView) -> int | None:
+    """Output tokens after the first one of each request; None if a request's are unknown."""
+    counts = [None if one.timing is None else one.timing.output_tokens for one in trial.requests]
+    return sum(count - 1 for count in counts if count) if None not in counts else None
 
 
 def draft_length(trial: TrialView) -> float | None:

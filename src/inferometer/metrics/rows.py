@@ -192,7 +192,10 @@ def _speculation_rows() -> Iterable[Metric]:
     yield Metric("drafted_tokens", "Drafted tokens", "tok", drafted, None, "draft")
     yield Metric("accepted_tokens", "Accepted tokens", "tok", accepted, None, "draft")
     yield Metric("acceptance_rate_percent", "Acceptance rate (%)", "%", rate, "higher", "draft")
-    per_step = IfAny(acceptance.drafted, Ratio(acceptance.accepted, acceptance.steps))
+    per_step = FirstAvailable(
+        IfAny(acceptance.drafted, Ratio(acceptance.accepted, acceptance.steps)),
+        TrialValue(acceptance.accepted_per_step_by_counter),
+    )
     yield Metric("accepted_per_step", "Accepted per step (tok)", "tok/step", per_step, "higher", "draft")
     drafts = TrialValue(acceptance.draft_length)
     yield Metric("mean_draft_length", "Mean draft length (tok)", "tok/draft", drafts, None, "draft")

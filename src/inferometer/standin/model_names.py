@@ -17,13 +17,14 @@ SIZES = ("demo", "tiny")
 
 
 def resolve(arm: Arm) -> Arm:
-    """The arm with `standin:SIZE` and named models replaced by files, for target and draft. Raises RequestWrong for an
-    unknown size, and for a named model that is not on this machine."""
-    model = model_file(arm.model, "target")
-    if arm.draft is None:
-        return msgspec.structs.replace(arm, model=model)
-    draft = msgspec.structs.replace(arm.draft, model=model_file(arm.draft.model, "draft"))
-    return msgspec.structs.replace(arm, model=model, draft=draft)
+    """The arm with `standin:SIZE` and named models replaced by files: its model, its draft, and any of its `args`, in
+    which a stand-in is a draft (`-md`). Raises RequestWrong for an unknown size, and for a named model that is not on
+    this machine."""
+    model, args = model_file(arm.model, "target"), tuple(model_file(word, "draft") for word in arm.args)
+    draft = arm.draft
+    if draft is not None:
+        draft = msgspec.structs.replace(draft, model=model_file(draft.model, "draft"))
+    return msgspec.structs.replace(arm, model=model, args=args, draft=draft)
 
 
 def standin_file(size: str, role: Literal["target", "draft"]) -> Path:

@@ -19,6 +19,8 @@ _CHUNK = 1 << 20
 
 def named_model_path(model: NamedModel) -> Path:
     """Where the file of the model is, or would be."""
+    if not model.requirement:
+        return Path(__file__).parent / "data" / model.member
     return default_cache_dir() / Path(model.member).name
 
 

@@ -23,7 +23,7 @@ def not_streamed(case: ArmTrials) -> Iterable[Finding]:
     long = [answer for trial in case.done for answer in _long_answers(bursts(trial))]
     if not long:
         return
-    whole = sum(at_once for at_once, _ in long)
+    whole = sum(at_once for at_once, _, _ in long)
     if whole > thresholds.STREAM_SHARE * len(long):
         yield case.finding(
             "warning",
@@ -34,7 +34,11 @@ def not_streamed(case: ArmTrials) -> Iterable[Finding]:
             withholds=("token_times", "first_token", "chunk_gaps"),
         )
         return
-    held = [piece for _, piece in long if piece >= thresholds.STREAM_PIECE_TOKENS]
+    held = [
+        piece
+        for _, piece, gap_ms in long
+        if piece >= thresholds.STREAM_PIECE_TOKENS and gap_ms >= thresholds.STREAM_LEAST_GAP_MS
+    ]
     drafted = any(sum(acceptance.drafted(request)) for trial in case.done for request in trial.requests)
     if not drafted and len(held) > thresholds.STREAM_SHARE * len(long):
         yield case.finding(
@@ -47,10 +51,11 @@ def not_streamed(case: ArmTrials) -> Iterable[Finding]:
         )
 
 
-def _long_answers(found: Bursts) -> list[tuple[bool, float]]:
-    """Of each answer that is long enough: whether it came at once, and the mean tokens of its bursts."""
+def _long_answers(found: Bursts) -> list[tuple[bool, float, float]]:
+    """Of each answer that is long enough: whether it came at once, the mean tokens of its bursts, and the mean time
+    from burst to burst, ms."""
     tokens = np.maximum(found.all_tokens, found.characters / thresholds.STREAM_TOKEN_CHARACTERS)
     long = found.delivered & (tokens >= thresholds.STREAM_LEAST_TOKENS)
-    return list(
-        zip(found.at_once()[long].tolist(), (found.all_tokens[long] / found.counts[long]).tolist(), strict=True)
-    )
+    tokens_of_bursts = found.all_tokens[long] / found.counts[long]
+    gaps_ms = found.gap_spans()[long] / np.maximum(1, found.counts[long] - 1) / 1e6
+    return list(zip(found.at_once()[long].tolist(), tokens_of_bursts.tolist(), gaps_ms.tolist(), strict=True))
