@@ -234,7 +234,7 @@ def test_every_command_of_the_document_runs(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```\n(.*?)^```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
     commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
-    assert len(commands) == 10
+    assert len(commands) == 8
     for program, *words in commands:
         assert program == "inferometer"
         assert printed(*words) != ""

@@ -375,7 +375,7 @@ def _is_path(path: str) -> bool:
 
 def test_the_architecture_has_the_layers_that_the_linter_enforces():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    rows = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in text.splitlines() if line.startswith("| `")]
+    rows = [re.findall(r"`(\w+)`", line.split(":")[0]) for line in text.splitlines() if line.startswith("- `")]
     rows = [row for row in rows if row]  # a name with a dot is that of an entry point
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["id"] == "layers")

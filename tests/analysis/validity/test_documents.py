@@ -52,6 +52,6 @@ def test_every_bound_is_named_in_the_document_with_its_value(name):
     assert f"`{name}`" in DOCUMENT
     if isinstance(value, dict):
         return
-    (said,) = set(re.findall(rf"`{name}` = (half|[\d.]+)(?:%| |$|:|,)", DOCUMENT))
+    (said,) = set(re.findall(rf"(half|[\d.]+)%?(?: ms| s)? \(`{name}`\)", DOCUMENT))
     number = 0.5 if said == "half" else float(said)
     assert value in (pytest.approx(number), pytest.approx(number / 100))
