@@ -37,5 +37,5 @@ SMOLLM2_DRAFT = NamedModel(
     sha256="e5b5087e32c561d41ffc80e51b75dff6fd5e2cccdea2c5fb10dd62594f14012f",
     bytes=15_370_496,
 )
-"""Distilled from SmolLM2's answers by tools/train_draft.py; smollm2-draft.json beside it says how."""
+"""Distilled from SmolLM2's answers by tools/train_draft.py; smollm2-draft.json has the settings."""
 NAMED_MODELS = {model.name: model for model in (SMOLLM2, SMOLLM2_DRAFT)}
