@@ -72,7 +72,7 @@ demo: .venv/.installed-base
 	fi
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
 bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/client.py $(ARGS)
