@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from inferometer.base.errors import RequestWrong
 from inferometer.cli import app
-from inferometer.cli.demo import DRAFT_PAIR, MODEL
+from inferometer.cli.demo import DRAFT_PAIR, MODEL, STANDIN_PAIR, demo_spec
+from inferometer.standin.model_names import model_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,11 +23,18 @@ def demo(*words: str) -> str:
     return result.output
 
 
-@pytest.mark.parametrize("words", [["draft"], ["--standin"], ["draft", "--standin"]])
+@pytest.mark.parametrize("words", [["--standin"], ["draft", "--standin"]])
 def test_a_draft_is_compared_on_a_pair_that_needs_no_download(words: list[str]):
     said = demo(*words, "--dry-run")
-    assert f"baseline  embedded {DRAFT_PAIR[0]}" in said
-    assert f"draft     embedded {DRAFT_PAIR[0]} draft {DRAFT_PAIR[1]}" in said
+    assert f"baseline  embedded {STANDIN_PAIR[0]}" in said
+    assert f"draft     embedded {STANDIN_PAIR[0]} draft {STANDIN_PAIR[1]}" in said
+
+
+def test_the_draft_of_the_demo_s_model_is_in_the_package():
+    assert Path(model_file(DRAFT_PAIR[1], "draft")).read_bytes()[:4] == b"GGUF"
+    arms = demo_spec("draft", 8, 48, 3, 1).arms
+    assert [arm.draft and arm.draft.model for arm in arms.values()] == [None, DRAFT_PAIR[1]]
+    assert {arm.model for arm in arms.values()} == {MODEL}
 
 
 def without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

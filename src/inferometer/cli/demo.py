@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from inferometer.core.spec import Arm, Spec
 
 MODEL = "smollm2-135m"
-DRAFT_PAIR = ("standin:demo", "standin:demo")
-"""Model and draft of `demo draft`. The stand-ins are made on this machine."""
+DRAFT_PAIR = (MODEL, f"{MODEL}-draft")
+STANDIN_PAIR = ("standin:demo", "standin:demo")
+"""Models and drafts of `demo draft`, and with `--standin`. The stand-ins are made on this machine."""
 CONTEXT = 8192
 """The model's whole context: a laptop's owner quantises the cache to make room for it."""
 QUESTIONS = ("kv", "draft")
@@ -28,7 +29,7 @@ def demo(
         str, typer.Argument(help="kv: does a quantised KV cache pay? draft: does a draft model pay?")
     ] = "kv",
     standin: Annotated[
-        bool, typer.Option("--standin", help="Download nothing: compare a stand-in pair, as `demo draft` does.")
+        bool, typer.Option("--standin", help="Download nothing: compare a stand-in pair with and without its draft.")
     ] = False,
     out: OutFolder = None,
     num_prompts: Annotated[int, typer.Option(help="Prompts per trial, from the built-in coding set.")] = 8,
@@ -47,18 +48,18 @@ def demo(
 
     if question not in QUESTIONS:
         raise RequestWrong(f"unknown demo {question!r}; known: {', '.join(QUESTIONS)}.")
-    spec = demo_spec("draft" if standin else question, num_prompts, max_tokens, trials, seed)
+    spec = demo_spec("standin" if standin else question, num_prompts, max_tokens, trials, seed)
     if not dry_run:
         _require_model(spec)
     raise typer.Exit(run_or_show(spec, out or default_folder("demo"), asked, {}, dry_run=dry_run))
 
 
 def demo_spec(question: str, num_prompts: int, max_tokens: int, trials: int, seed: int) -> "Spec":
-    """The study that answers one of QUESTIONS on the embedded engine, with coding prompts."""
+    """The study that answers one of QUESTIONS, or `standin`, on the embedded engine, with coding prompts."""
     from inferometer.core.spec import Spec
     from inferometer.core.workload_settings import Builtin
 
-    name, arms = _draft_arms() if question == "draft" else _kv_arms()
+    name, arms = _kv_arms() if question == "kv" else _draft_arms(question)
     return Spec(
         name=name,
         arms=arms,
@@ -79,13 +80,16 @@ def _kv_arms() -> "tuple[str, dict[str, Arm]]":
     return "Demo: SmolLM2-135M, KV cache in f16 and in q8_0", arms
 
 
-def _draft_arms() -> "tuple[str, dict[str, Arm]]":
+def _draft_arms(question: str) -> "tuple[str, dict[str, Arm]]":
     from inferometer.core.spec import Arm, Draft
 
-    target, draft = DRAFT_PAIR
+    if question == "standin":
+        target, draft = STANDIN_PAIR[0], Draft(STANDIN_PAIR[1], n_max=6, n_min=1, p_min=0.9)
+    else:
+        target, draft = DRAFT_PAIR[0], Draft(DRAFT_PAIR[1], n_max=8, p_min=0.6)
     arms = {
         "baseline": Arm(engine="embedded", model=target),
-        "draft": Arm(engine="embedded", model=target, draft=Draft(draft, n_max=6, n_min=1, p_min=0.9)),
+        "draft": Arm(engine="embedded", model=target, draft=draft),
     }
     return "Demo: a model with and without a draft", arms
 
