@@ -236,7 +236,7 @@ def test_a_process_that_cannot_be_found_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setenv("PATH", str(tmp_path) if tool is None else f"{tmp_path}:/bin")
     if tool is not None:
         container_tool(tmp_path, *tool)
     with pytest.raises(RequestWrong, match=message):
