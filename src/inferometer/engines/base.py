@@ -48,7 +48,8 @@ class EngineDescription(msgspec.Struct, frozen=True):
     `summary`: one line for help texts. `family`: engines of one family share flags and server answers (LLAMA_CPP);
     "" for none. `is_started`: False where the server runs already and the arm gives its `url`. `needs_model`: the arm
     must name a model. `takes_command`: the arm may give its own start command (`command:`); `needs_command`: it must.
-    `draft_flags`: flags in `args` that switch speculative decoding on. `metric_names`: the names on the server's
+    `draft_flags`: flags in `args` that switch speculative decoding on; `draft_file_flags`: those of them whose value is
+    a model file. `metric_names`: the names on the server's
     /metrics page, newest first, for each of our quantities (probes/engine_metrics.py). `inspect`: the check of
     `inferometer doctor`; None if there is nothing to check. `arm_of_command`: the fields of the arm that a command line
     describes (`inferometer vs`), None if the command line is not this engine's; raises RequestWrong. None: the engine
@@ -63,6 +64,7 @@ class EngineDescription(msgspec.Struct, frozen=True):
     takes_command: bool = True
     needs_command: bool = False
     draft_flags: tuple[str, ...] = ()
+    draft_file_flags: tuple[str, ...] = ()
     metric_names: Mapping[str, tuple[str, ...]] = {}
     inspect: Callable[[Machine], Inspection] | None = None
     arm_of_command: Callable[[Sequence[str]], dict[str, Any] | None] | None = None

@@ -33,7 +33,7 @@ from inferometer.engines.command_words import take
 from inferometer.engines.embedded_flags import Parameter, flag_lines, parameter, unknown_flag
 from inferometer.engines.embedded_server import Settings
 from inferometer.engines.gpu_listing import gpus_of_wheel
-from inferometer.engines.llama_cpp import DRAFT_FLAGS, METRIC_NAMES
+from inferometer.engines.llama_cpp import DRAFT_FILE_FLAGS, DRAFT_FLAGS, METRIC_NAMES
 from inferometer.engines.model_files import model_facts
 from inferometer.engines.process import LOCALHOST, Launch, environment, free_port, late_facts, shown_command, started
 from inferometer.engines.requested_settings import requested_settings
@@ -93,6 +93,7 @@ class Embedded:
         family=LLAMA_CPP,
         takes_command=False,
         draft_flags=DRAFT_FLAGS,
+        draft_file_flags=DRAFT_FILE_FLAGS,
         metric_names=METRIC_NAMES,
         inspect=_inspect,
         arm_of_command=_arm_of_command,

@@ -24,7 +24,7 @@ from inferometer.engines.command_words import is_program, take, with_listening, 
 from inferometer.engines.failure_log import advice
 from inferometer.engines.gpu_listing import listed
 from inferometer.engines.help_text import arguments_of, complaint
-from inferometer.engines.llama_cpp import DRAFT_FLAGS, METRIC_NAMES
+from inferometer.engines.llama_cpp import DRAFT_FILE_FLAGS, DRAFT_FLAGS, METRIC_NAMES
 from inferometer.engines.model_files import model_facts
 from inferometer.engines.process import Launch, environment, shown_command
 from inferometer.engines.requested_settings import GPU_LAYER_FLAGS, requested_settings
@@ -86,6 +86,7 @@ class LlamaServer(Command):
         summary="llama.cpp's server: any build or fork on this machine",
         family=LLAMA_CPP,
         draft_flags=DRAFT_FLAGS,
+        draft_file_flags=DRAFT_FILE_FLAGS,
         metric_names=METRIC_NAMES,
         inspect=_inspect,
         arm_of_command=_arm_of_command,

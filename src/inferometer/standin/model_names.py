@@ -1,6 +1,7 @@
 """Model names in a spec, resolved to files. The file of `standin:demo` is made at its first use."""
 
 import difflib
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,15 +17,27 @@ STANDIN = "standin:"
 SIZES = ("demo", "tiny")
 
 
-def resolve(arm: Arm) -> Arm:
-    """The arm with `standin:SIZE` and named models replaced by files: its model, its draft, and any of its `args`, in
-    which a stand-in is a draft (`-md`). Raises RequestWrong for an unknown size, and for a named model that is not on
-    this machine."""
-    model, args = model_file(arm.model, "target"), tuple(model_file(word, "draft") for word in arm.args)
+def resolve(arm: Arm, draft_file_flags: Collection[str] = ()) -> Arm:
+    """The arm with `standin:SIZE` and named models replaced by files: its model, its draft, and the values of
+    `draft_file_flags` in its `args`. Raises RequestWrong for an unknown size, and for a named model that is not on this
+    machine."""
     draft = arm.draft
     if draft is not None:
         draft = msgspec.structs.replace(draft, model=model_file(draft.model, "draft"))
-    return msgspec.structs.replace(arm, model=model, args=args, draft=draft)
+    args = _with_files(arm.args, draft_file_flags)
+    return msgspec.structs.replace(arm, model=model_file(arm.model, "target"), args=args, draft=draft)
+
+
+def _with_files(words: Sequence[str], flags: Collection[str]) -> tuple[str, ...]:
+    """The words with the values of `flags`, as `--flag value` or `--flag=value`, as files."""
+    found: list[str] = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if equals and flag in flags:
+            found.append(f"{flag}={model_file(value, 'draft')}")
+        else:
+            found.append(model_file(word, "draft") if found and found[-1] in flags else word)
+    return tuple(found)
 
 
 def standin_file(size: str, role: Literal["target", "draft"]) -> Path:

@@ -21,6 +21,7 @@ from inferometer.core.request import Workload
 from inferometer.core.schedule import concurrency_limit
 from inferometer.core.spec import Arm, Settle, Spec, TrialSpec
 from inferometer.engines.base import Engine
+from inferometer.engines.catalog import describe
 from inferometer.engines.command_line import given
 from inferometer.engines.requested_settings import CONTEXT_FLAGS
 from inferometer.load.worker_pool import local_workers
@@ -318,7 +319,8 @@ def resolved_arms(spec: Spec, *, ray: str | None) -> dict[str, Arm]:
     wrong: dict[str, RequestWrong] = {}
     for name, arm in spec.arms.items():
         try:
-            arms[name] = msgspec.structs.replace(resolve(arm), slots=arm.slots or slots)
+            found = resolve(arm, describe(arm.engine).draft_file_flags)
+            arms[name] = msgspec.structs.replace(found, slots=arm.slots or slots)
         except RequestWrong as error:
             wrong[name] = error
     _raise_all(wrong, of=len(spec.arms))

@@ -12,7 +12,7 @@ from inferometer.base.extensions import factory
 from inferometer.core.arm_sets import with_setting
 from inferometer.core.search_settings import Search, Value
 from inferometer.core.spec import Arm, Draft
-from inferometer.engines.catalog import arm_problems
+from inferometer.engines.catalog import arm_problems, describe
 from inferometer.standin.model_names import resolve
 
 
@@ -47,7 +47,7 @@ def refusal(arm: Arm, headers: dict[str, str]) -> str:
     if problems := arm_problems(arm):
         return problems[0]
     try:
-        factory("engine", arm.engine)(headers).check(resolve(arm))
+        factory("engine", arm.engine)(headers).check(resolve(arm, describe(arm.engine).draft_file_flags))
     except RequestWrong as error:
         return str(error)
     return ""
