@@ -153,15 +153,8 @@ def bench(
 
     The result is printed as the block that vLLM's own benchmark prints.
     """
-    from inferometer.cli.output import (
-        NOT_VALID,
-        RunOptions,
-        checked_dialect,
-        default_folder,
-        ended_study,
-        request_headers,
-        run_shown,
-    )
+    from inferometer.cli.checked import checked_dialect
+    from inferometer.cli.output import NOT_VALID, RunOptions, default_folder, ended_study, request_headers, run_shown
     from inferometer.core.spec import Arm, Sampling, Spec, Timeouts
     from inferometer.exports.serving import serving_arguments
     from inferometer.results.study_comparison import findings_of

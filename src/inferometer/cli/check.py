@@ -1,6 +1,5 @@
 """`inferometer check`: checks of the answers of a stored study, for what was not checked when it ran."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,21 +27,11 @@ def check(
 
     The result is reported again. Outcomes are stored in the study; known ones are kept.
     """
-    from inferometer.cli.output import RunOptions, exit_code, rendered, write_summary
-    from inferometer.cli.page_file import REPORT, write_page
-    from inferometer.results.read import read_study
-    from inferometer.results.study_page import page_of
+    from inferometer.cli.output import RunOptions, report_again
 
     asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
     _check_all(study, path, again=again, jobs=jobs, unsafe=unsafe_checks, quiet=quiet)
-    read = read_study(study)
-    page = page_of([read], "inferometer")
-    write_summary(read, page.comparison, asked.rows)
-    print(rendered(page.comparison, asked), end="", flush=True)
-    written = write_page(page, study / REPORT)
-    if not quiet:
-        print(f"report: {written}", file=sys.stderr)
-    raise typer.Exit(exit_code(page.comparison))
+    raise typer.Exit(report_again(study, asked))
 
 
 def _check_all(folder: Path, path: str | None, *, again: bool, jobs: int | None, unsafe: bool, quiet: bool) -> None:

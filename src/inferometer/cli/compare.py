@@ -49,14 +49,8 @@ def compare(
 
     The table shows differences, intervals, verdicts and findings. The first input is the baseline.
     """
-    from inferometer.cli.output import (
-        checked_dialect,
-        checked_effect,
-        checked_starts_sd,
-        exit_code,
-        rendered,
-        rendered_engine_rows,
-    )
+    from inferometer.cli.checked import checked_dialect, checked_effect, checked_starts_sd
+    from inferometer.cli.output import exit_code, rendered, rendered_engine_rows
     from inferometer.foreign.inputs import inputs_of
     from inferometer.results.study_comparison import comparison_of
 

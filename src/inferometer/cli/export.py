@@ -64,7 +64,7 @@ def export(
     vLLM's block and result JSON can be written too.
     """
     from inferometer.cli.bench_flags import percentiles_of
-    from inferometer.cli.output import checked_dialect
+    from inferometer.cli.checked import checked_dialect
     from inferometer.exports import FORMATS, TABLES, ExportRequest, TableName, format_named, output_files
 
     target = None if output is None or output == "-" else Path(output)

@@ -1,6 +1,5 @@
 """`inferometer fidelity`: token probabilities of the arms of a stored study, compared with the baseline's."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,21 +22,11 @@ def fidelity(
     Starts each arm again and sends the study's prompts, untimed, one at a time, with logprobs. Answers that the study
     has already are kept.
     """
-    from inferometer.cli.output import RunOptions, exit_code, rendered, write_summary
-    from inferometer.cli.page_file import REPORT, write_page
-    from inferometer.results.read import read_study
-    from inferometer.results.study_page import page_of
+    from inferometer.cli.output import RunOptions, report_again
 
     asked = RunOptions(format_of(format, as_json), shown_of(all_rows, metrics), quiet)
     _ask_all(study, again=again, quiet=quiet)
-    read = read_study(study)
-    page = page_of([read], "inferometer")
-    write_summary(read, page.comparison, asked.rows)
-    print(rendered(page.comparison, asked), end="", flush=True)
-    written = write_page(page, study / REPORT)
-    if not quiet:
-        print(f"report: {written}", file=sys.stderr)
-    raise typer.Exit(exit_code(page.comparison))
+    raise typer.Exit(report_again(study, asked))
 
 
 def _ask_all(folder: Path, *, again: bool, quiet: bool) -> None:

@@ -102,7 +102,8 @@ def result_options(
     fail_if_inconclusive: FailIfInconclusive = False,
 ) -> "RunOptions":
     """How to judge and print a comparison. Raises RequestWrong for options that are wrong or exclude each other."""
-    from inferometer.cli.output import RunOptions, checked_equivalence, checked_prompts
+    from inferometer.cli.checked import checked_equivalence, checked_prompts
+    from inferometer.cli.output import RunOptions
 
     return RunOptions(
         format_of(format, as_json),
@@ -133,7 +134,7 @@ def with_result_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def format_of(format: str, as_json: bool, default: str = "terminal") -> str:
     """The requested format. Raises RequestWrong if it is unknown, or if `--json` contradicts `--format`."""
-    from inferometer.cli.output import checked_format
+    from inferometer.cli.checked import checked_format
 
     if as_json and format not in (default, "json"):
         raise RequestWrong(f"--json and --format {format} exclude each other: give one.")

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import math
 import os
 import re
 import shlex
@@ -11,7 +10,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast, get_args
 
 import msgspec
 
@@ -29,8 +27,9 @@ from inferometer.llama_bench.side_by_side import side_by_side, side_by_side_shee
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.rows import METRICS
 from inferometer.metrics.summary import summarize
+from inferometer.report.page import Page
 from inferometer.report.table import DEFAULT_ROWS, RowSelection
-from inferometer.results.read import Study
+from inferometer.results.read import Study, read_study
 from inferometer.results.study_comparison import findings_of
 from inferometer.results.study_page import page_of
 from inferometer.store.schema import DATABASE
@@ -41,12 +40,11 @@ from inferometer.study.progress import FindingRaised, TrialEnded
 
 EngineRows = Sequence[tuple[str, Sequence[BenchRow]]]
 """Runs of llama-bench by name."""
-FORMATS = ("terminal", "md", "json")
 NOT_VALID = 3
 
 
 class RunOptions(msgspec.Struct, frozen=True):
-    """How to judge and print the result: one of FORMATS, which rows, whether to print nothing else, and `prompts` and
+    """How to judge and print the result: the format, which rows, whether to print nothing else, and `prompts` and
     `equivalence_percent` as in Comparison. `gates` fail the command. `why`: with the whole commentary."""
 
     format: str = "terminal"
@@ -89,13 +87,8 @@ def run_and_report(
             prompts=asked.prompts,
             equivalence_percent=asked.equivalence_percent,
         )
-        comparison = page.comparison
-        write_summary(study, comparison, asked.rows)
-        print(rendered(comparison, asked, report=str(folder / REPORT)), end="", flush=True)
-        written = write_page(page, folder / REPORT)
-        if not asked.quiet:
-            print(f"study: {folder}\nreport: {written}", file=sys.stderr)
-        return comparison
+        _print_and_write(study, page, folder, asked)
+        return page.comparison
 
     run = run_study(spec, folder, headers, ray, resume=resume, unsafe_checks=unsafe_checks)
     try:
@@ -106,6 +99,22 @@ def run_and_report(
         raise
     comparison = report(ended_study(run))
     return 1 if failures else exit_code(comparison, asked.gates)
+
+
+def report_again(folder: Path, asked: RunOptions) -> int:
+    """Prints the comparison of a study to which something was added, and writes summary.md and report.html again."""
+    study = read_study(folder)
+    page = page_of([study], "inferometer")
+    _print_and_write(study, page, folder, asked)
+    return exit_code(page.comparison)
+
+
+def _print_and_write(study: Study, page: Page, folder: Path, asked: RunOptions) -> None:
+    write_summary(study, page.comparison, asked.rows)
+    print(rendered(page.comparison, asked, report=str(folder / REPORT)), end="", flush=True)
+    written = write_page(page, folder / REPORT)
+    if not asked.quiet:
+        print(f"study: {folder}\nreport: {written}", file=sys.stderr)
 
 
 def run_or_show(
@@ -250,8 +259,8 @@ def exit_code(comparison: Comparison, gates: Gates = NO_GATES) -> int:
 
 
 def rendered(comparison: Comparison, asked: RunOptions, engine_rows: EngineRows = (), report: str = "") -> str:
-    """The comparison in one of FORMATS, followed by llama-bench's rows, if there are any (in JSON as `engine_rows`);
-    ends with a line break."""
+    """The comparison in the format asked for, followed by llama-bench's rows, if there are any (in JSON as
+    `engine_rows`); ends with a line break."""
     if asked.format == "json":
         from inferometer.report.json_report import render
 
@@ -277,7 +286,7 @@ def rendered(comparison: Comparison, asked: RunOptions, engine_rows: EngineRows 
 
 
 def rendered_engine_rows(runs: EngineRows, format: str) -> str:
-    """Runs of llama-bench side by side in one of FORMATS; ends with a line break."""
+    """Runs of llama-bench side by side in one of the formats; ends with a line break."""
     content = side_by_side(runs)
     if format == "json":
         return msgspec.json.format(msgspec.json.encode({"engine_rows": content}), indent=2).decode() + "\n"
@@ -317,51 +326,6 @@ def _what_ran(study: Study) -> str:
         known = [f"{fact.name} {fact.value}" for fact in facts if fact.name in _SHOWN_FACTS]
         lines.append(f"- {arm}: " + "; ".join(known))
     return "\n".join(f"- {escape_for_markdown(line.removeprefix('- '))}" for line in lines) + "\n"
-
-
-def checked_format(name: str) -> str:
-    if name not in FORMATS:
-        raise RequestWrong(f"unknown format {name!r}; known: {', '.join(FORMATS)}.")
-    return name
-
-
-def checked_dialect(name: str) -> MetricDialect:
-    known: tuple[str, ...] = get_args(MetricDialect)
-    if name not in known:
-        raise RequestWrong(f"unknown metric dialect {name!r}; known: {', '.join(known)}.")
-    return cast("MetricDialect", name)
-
-
-def checked_prompts(name: str) -> Prompts:
-    known: tuple[str, ...] = get_args(Prompts)
-    if name not in known:
-        raise RequestWrong(f"unknown --prompts {name!r}; known: {', '.join(known)}.")
-    return cast("Prompts", name)
-
-
-def checked_equivalence(percent: float) -> float:
-    if not 0 < percent < 100:
-        raise RequestWrong(f"--equivalence must be between 0 and 100 percent, not {percent:g}.")
-    return percent
-
-
-def checked_starts_sd(text: str | None) -> float | None:
-    """`--starts-sd` as a number of percent; None if it is not given."""
-    if text is None:
-        return None
-    try:
-        percent = float(text.strip().removesuffix("%"))
-    except ValueError:
-        percent = math.nan
-    if not 0 < percent < 100:
-        raise RequestWrong(f"--starts-sd must be between 0 and 100 percent, for example 1.5%, not {text!r}.")
-    return percent
-
-
-def checked_effect(percent: float) -> float:
-    if not 0 < percent < 100:
-        raise RequestWrong(f"--effect must be between 0 and 100 percent, not {percent:g}.")
-    return percent
 
 
 def default_folder(name: str) -> Path:

@@ -9,20 +9,16 @@ from collections.abc import Callable, Iterator
 
 from inferometer.base.text import escape_for_display
 from inferometer.base.units import duration_text
-from inferometer.cli.standings import WIDTH, Standings, about_text, counts_text, ended_text, known_parts
+from inferometer.cli.standings import WIDTH, Standings, about_text, counts_text, ended_text, known_parts, study_text
 from inferometer.core import quantities
 from inferometer.core.spec import Spec
 from inferometer.study.progress import (
-    AskingProbabilities,
-    CheckingAnswers,
     EngineReady,
     FindingRaised,
-    OrderChosen,
     PlanReady,
     Progress,
     RequestsProgress,
     Settling,
-    StoppingRuleChecked,
     TrialBegan,
     TrialEnded,
 )
@@ -48,7 +44,7 @@ def is_drawn(env: "os._Environ[str] | dict[str, str]") -> bool:
 
 
 def sentence(progress: Progress, standings: Standings) -> str:
-    """The progress event as a sentence, or "" if it has no news."""
+    """The progress event as a sentence."""
     match progress:
         case TrialBegan(arm, number, position, total):
             return f"trial {position}/{total}: {arm} #{number}, starting its engine"
@@ -63,20 +59,12 @@ def sentence(progress: Progress, standings: Standings) -> str:
             found = standings.difference_text(progress.arm)
             parts = [counts_text(progress), standings.rate_text(progress), *known_parts(progress)]
             return f"  {progress.arm}: " + ", ".join([*parts, *([f"{found} so far"] if found else [])])
-        case CheckingAnswers(done, total):
-            return f"checking answers: {done} of {total}"
-        case AskingProbabilities(arm, done, total):
-            return f"fidelity: {arm}, {done} of {total} prompts"
         case FindingRaised(text):
             return f"  ! {text}"
         case TrialEnded(arm, number, error):
             return f"  {arm} #{number}: {ended_text(error) or 'done'}"
-        case Settling(why):
-            return f"settling: {why}"
-        case StoppingRuleChecked(enough, why):
-            return f"interim analysis: {why}{'; stopping' if enough else ''}"
-        case OrderChosen(order, why):
-            return f"order: {order}, because {why}"
+        case _:
+            return study_text(progress)
 
 
 class _Lines:

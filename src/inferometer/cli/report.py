@@ -35,7 +35,8 @@ def report(
 
     The page also has the findings, each request and the configuration. It loads nothing from the network.
     """
-    from inferometer.cli.output import checked_dialect, checked_equivalence, checked_prompts, exit_code
+    from inferometer.cli.checked import checked_dialect, checked_equivalence, checked_prompts
+    from inferometer.cli.output import exit_code
     from inferometer.results.study_page import page_of
 
     shown = shown_of(False, None, rows)
@@ -68,7 +69,7 @@ def plot(
     metric_dialect: DialectOption = "inferometer",
 ) -> None:
     """Draw one picture of a study, as SVG or PNG."""
-    from inferometer.cli.output import checked_dialect
+    from inferometer.cli.checked import checked_dialect
     from inferometer.report.svg import standalone
     from inferometer.results.study_page import page_of
 

@@ -62,15 +62,8 @@ def run(
     """
     import msgspec
 
-    from inferometer.cli.output import (
-        checked_dialect,
-        checked_effect,
-        default_folder,
-        remove_study,
-        request_headers,
-        run_and_report,
-        run_or_show,
-    )
+    from inferometer.cli.checked import checked_dialect, checked_effect
+    from inferometer.cli.output import default_folder, remove_study, request_headers, run_and_report, run_or_show
     from inferometer.results.metric_names import known_metric
     from inferometer.study.study_file import check_study, load_spec
 

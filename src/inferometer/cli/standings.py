@@ -121,22 +121,14 @@ class Standings:
 
     def _other(self, progress: Progress) -> str:
         match progress:
-            case CheckingAnswers(done, total):
-                self._between = f"checking answers: {done} of {total}"
-            case AskingProbabilities(arm, done, total):
-                self._between = f"fidelity: {arm}, {done} of {total} prompts"
-            case Settling(why):
-                self._between = f"settling: {why}"
+            case CheckingAnswers() | AskingProbabilities() | Settling():
+                self._between = study_text(progress)
             case PlanReady(_, notes):
                 return "\n".join(f"note: {note}" for note in notes)
             case FindingRaised(text):
                 return f"! {text}"
-            case StoppingRuleChecked(enough, why):
-                return f"interim analysis: {why}{'; stopping' if enough else ''}"
-            case OrderChosen(order, why):
-                return f"order: {order}, because {why}"
             case _:
-                pass
+                return study_text(progress)
         return ""
 
     def _head(self, now_s: float) -> str:
@@ -251,6 +243,23 @@ class _StudyTime:
 
 
 # --- texts that plain lines share -----------------------------------------------------------------
+
+
+def study_text(progress: Progress) -> str:
+    """A progress event of the study as a whole as a sentence; "" for one of a trial."""
+    match progress:
+        case CheckingAnswers(done, total):
+            return f"checking answers: {done} of {total}"
+        case AskingProbabilities(arm, done, total):
+            return f"fidelity: {arm}, {done} of {total} prompts"
+        case Settling(why):
+            return f"settling: {why}"
+        case StoppingRuleChecked(enough, why):
+            return f"interim analysis: {why}{'; stopping' if enough else ''}"
+        case OrderChosen(order, why):
+            return f"order: {order}, because {why}"
+        case _:
+            return ""
 
 
 def ended_text(error: str) -> str:
