@@ -113,12 +113,12 @@ class Tuning:
         search, race = self._search, self._strategy.race
         names = [setting_name(list(search.parameters), one) for one in self._ranked]
         if self._confirmation is not None:
-            found = decision(self._confirmation, names, self._constraints)
+            found = decision(self._confirmation, names, self._constraints, minimise=self._sign < 0)
         elif self._ranked:
             first = f"Nothing was confirmed: keep the baseline. {names[0]} looked best."
             found = Decision(BASELINE, (first, *self._notes))
         else:
-            found = Decision(BASELINE, ("No setting pays: keep the baseline. None looked faster in the search.",))
+            found = Decision(BASELINE, ("No setting pays: keep the baseline. None looked better in the search.",))
         metric = METRICS_BY_KEY[self._metric]
         return TuneResult(
             decision=found,

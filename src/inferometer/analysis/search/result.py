@@ -83,8 +83,11 @@ def _percent(log: float) -> float | None:
 # --- the decision ---------------------------------------------------------------------------------
 
 
-def decision(comparison: Comparison, ranked: Sequence[str], constraints: Sequence[Constraint]) -> Decision:
-    """From the confirmation. `ranked`: the confirmed arms in the order of the search, the winner first.
+def decision(
+    comparison: Comparison, ranked: Sequence[str], constraints: Sequence[Constraint], *, minimise: bool
+) -> Decision:
+    """From the confirmation. `ranked`: the confirmed arms in the order of the search, the winner first. `minimise`:
+    whether a smaller value of the objective is better.
 
     The first arm that keeps the constraints is judged. It pays if its interval against the baseline excludes 0 in the
     better direction."""
@@ -96,11 +99,13 @@ def decision(comparison: Comparison, ranked: Sequence[str], constraints: Sequenc
         elif broken := _broken(comparison, arm, constraints):
             notes.append(f"{arm} does not keep the constraint {broken}")
         else:
-            return _judged(comparison, arm, ranked, notes)
+            return _judged(comparison, arm, ranked, notes, minimise=minimise)
     return Decision(BASELINE, ("No setting pays: keep the baseline.", *notes))
 
 
-def _judged(comparison: Comparison, arm: str, ranked: Sequence[str], notes: Sequence[str]) -> Decision:
+def _judged(
+    comparison: Comparison, arm: str, ranked: Sequence[str], notes: Sequence[str], *, minimise: bool
+) -> Decision:
     row = comparison.primary_row
     assert row is not None
     found = row.against(BASELINE, arm)
@@ -108,7 +113,7 @@ def _judged(comparison: Comparison, arm: str, ranked: Sequence[str], notes: Sequ
     if comparison.invalid:
         first = "The confirmation is not valid (see the findings): keep the baseline."
         return Decision(BASELINE, (first, *notes), found)
-    if not _is_better(found, row.better == "lower"):
+    if not _is_better(found, minimise=minimise):
         first = f"No setting pays: keep the baseline. The best of the search, {arm}, is {span} in {row.label}."
         return Decision(BASELINE, (first, *notes), found)
     lines = [f"Use {arm}: {span} in {row.label} compared with the baseline, on held-out prompts."]
@@ -123,11 +128,11 @@ def _pair(ranked: Sequence[str], arm: str, other: str) -> tuple[str, str]:
     return first, second
 
 
-def _is_better(found: Difference, lower: bool) -> bool:
+def _is_better(found: Difference, *, minimise: bool) -> bool:
     low, high = found.low_percent, found.high_percent
     if low is None or high is None or found.p_value is None or found.verdict == "unknown":
         return False
-    return high < 0 if lower else low > 0
+    return high < 0 if minimise else low > 0
 
 
 def _span(found: Difference) -> str:
