@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inferometer.base.errors import RequestWrong
-from inferometer.cli.options import DryRunFlag, OutFolder, Seed, with_result_options
+from inferometer.cli.options import DryRunFlag, Force, OutFolder, Seed, with_result_options
 
 if TYPE_CHECKING:
     from inferometer.cli.output import RunOptions
@@ -37,6 +37,7 @@ def demo(
     trials: Annotated[int, typer.Option(help="Rounds. In each, both arms take turns request by request.")] = 3,
     seed: Seed = 1,
     dry_run: DryRunFlag = False,
+    force: Force = False,
 ) -> None:
     """Try it: does a quantised KV cache pay? No GPU needed.
 
@@ -51,7 +52,7 @@ def demo(
     spec = demo_spec("standin" if standin else question, num_prompts, max_tokens, trials, seed)
     if not dry_run:
         _require_model(spec)
-    raise typer.Exit(run_or_show(spec, out or default_folder("demo"), asked, {}, dry_run=dry_run))
+    raise typer.Exit(run_or_show(spec, out or default_folder("demo"), asked, {}, dry_run=dry_run, force=force))
 
 
 def demo_spec(question: str, num_prompts: int, max_tokens: int, trials: int, seed: int) -> "Spec":

@@ -78,7 +78,7 @@ class Store(StudyReader):
                     leftover.unlink()
             if (folder / DATABASE).exists():
                 raise RequestWrong(
-                    f"{folder} already holds a study. Choose another folder with --out, or remove that study. "
+                    f"{folder} already holds a study. Choose another folder with --out, or replace it with --force. "
                     "To continue an interrupted study, use run --resume."
                 )
             try:
