@@ -91,7 +91,7 @@ def test_a_finished_study_is_one_plain_file(tmp_path: Path):
 
 def test_a_folder_that_holds_a_study_is_not_overwritten(tmp_path: Path):
     Store.create(tmp_path, SPEC).close()
-    with pytest.raises(RequestWrong, match="already holds a study.*replace it with --force"):
+    with pytest.raises(RequestWrong, match=r"already holds a study.*replace it with --force"):
         Store.create(tmp_path, SPEC)
 
 
