@@ -8,7 +8,7 @@ import pytest
 
 from inferometer.analysis.comparison import Comparison, Difference
 from inferometer.core.schedule import Closed
-from inferometer.core.spec import Arm, Settle, Spec
+from inferometer.core.spec import Arm, Sampling, Settle, Spec
 from inferometer.core.workload_settings import Builtin
 from inferometer.results.read import read_study
 from inferometer.results.study_comparison import comparison_of
@@ -88,9 +88,13 @@ def test_a_study_goes_on_until_the_difference_is_known_well_enough_and_says_so(t
     assert difference(comparison, "mean_tpot_ms").starts_verdict == "slower"
 
 
-def test_an_engine_that_is_not_restarted_is_started_once_and_its_cache_helps_no_trial(tmp_path: Path):
+@pytest.mark.parametrize("own_fields", [{}, {"cache_prompt": False}])
+def test_an_engine_that_is_not_restarted_is_started_once_and_its_cache_helps_no_trial(
+    own_fields: dict[str, bool], tmp_path: Path
+):
     tiny = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1)
-    asked = spec({"only": tiny}, schedule=Closed(1), restart="never", trials=2)
+    sampling = Sampling(extra_body=own_fields)
+    asked = spec({"only": tiny}, schedule=Closed(1), restart="never", trials=2, sampling=sampling)
     told = list(run_study(asked, tmp_path / "s"))
     ready = [progress for progress in told if isinstance(progress, EngineReady)]
     assert len({progress.endpoint.pids for progress in ready}) == 1
@@ -131,6 +135,9 @@ def test_the_command_line_asks_for_the_same(tmp_path: Path):
     assert "other: mean TPOT" in done.stdout
     shown = " ".join(done.stdout.split())
     assert "confidence sequence" in shown
+    words = [sys.executable, "-m", "inferometer", "compare", "s", "--effect", "1", "--starts-sd", "0.1%", "--why"]
+    again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert "would show 1%" in " ".join(again.stdout.split()), again.stdout
 
 
 @pytest.mark.parametrize(

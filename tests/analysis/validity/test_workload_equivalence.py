@@ -261,6 +261,7 @@ def test_cached_tokens_beyond_the_template_and_5_percent_are_warned_of(make, tok
 def test_a_cache_that_helped_one_arm_alone_is_invalid(make):
     (found,) = cache_helped(pair(make, cached(make, 0), cached(make, 190)))
     assert (found.severity, found.code, found.arm) == ("invalid", "cache-helped", "other")
+    assert "cache_prompt" in found.action
     assert "75% of its prompt tokens came from the prefix cache" in found.message
     assert said(cache_helped(pair(make, cached(make, 190), cached(make, 190)))) == [("warning", "cache-helped")] * 2
 
