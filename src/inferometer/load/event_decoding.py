@@ -32,10 +32,24 @@ class _PromptTokens(msgspec.Struct):
     cached_tokens: int | None = None
 
 
+class _OutputTokens(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
+    """`reasoning_tokens`: SGLang states them here, others in the details."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
     prompt_tokens_details: _PromptTokens | None = None
+    completion_tokens_details: _OutputTokens | None = None
+
+    def counts(self) -> TokenUsage:
+        cached = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
+        thoughts = self.completion_tokens_details.reasoning_tokens if self.completion_tokens_details else None
+        thoughts = self.reasoning_tokens if thoughts is None else thoughts
+        return TokenUsage(self.prompt_tokens, self.completion_tokens, cached, thoughts)
 
 
 class _Function(msgspec.Struct):
@@ -59,6 +73,7 @@ class _Delta(msgspec.Struct):
     content: str | list[_Part] | _Part | None = None  # a text, or parts of a text
     reasoning_content: str | None = None
     reasoning: str | None = None
+    thinking: str | None = None
     tool_calls: list[_ToolCall | None] | None = None
 
 
@@ -247,8 +262,7 @@ class EventReader:
             self._add_error(data)
             return
         if chunk.usage is not None:
-            details = chunk.usage.prompt_tokens_details or _PromptTokens()
-            self.usage = TokenUsage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens, details.cached_tokens)
+            self.usage = chunk.usage.counts()
             self.problem = self.problem or _impossible_numbers(self.usage, data)
         if chunk.timings is not None:
             self.timings = chunk.timings
@@ -322,12 +336,13 @@ def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
         return _output_of_parts(delta.content if isinstance(delta.content, list) else [delta.content])
     if delta.content:
         return "text", delta.content
-    thought = delta.reasoning_content or delta.reasoning
+    thought = delta.reasoning_content or delta.reasoning or delta.thinking
     if thought:
         return "reasoning", thought
     if delta.tool_calls:
         functions = [(call and call.function) or _Function() for call in delta.tool_calls]
-        return "tool", "".join(f"{function.name or ''}{function.arguments or ''}" for function in functions)
+        called = "".join(f"{function.name or ''}{function.arguments or ''}" for function in functions)
+        return ("tool", called) if called else ("empty", "")
     if delta.role is not None:
         return "role", ""
     return ("text" if delta.content == "" else "empty"), ""
@@ -351,7 +366,7 @@ def _completion_output(choice: _Choice) -> tuple[EventKind, str]:
 
 OUTPUT_OF = {"openai-chat": _chat_output, "openai": _completion_output}
 DIALECTS = tuple(OUTPUT_OF)
-OUTPUT_PATTERN = rb'"(?:content|text|reasoning|reasoning_content|name|arguments)"\s*:\s*"[^"]'
+OUTPUT_PATTERN = rb'"(?:content|text|reasoning|reasoning_content|thinking|name|arguments)"\s*:\s*"[^"]'
 """Matches the bytes of an event with output, and of no other event, in any of these dialects."""
 
 

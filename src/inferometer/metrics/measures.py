@@ -37,6 +37,11 @@ class RequestView(msgspec.Struct, frozen=True):
     check: AnswerCheck | None = None
     cache: list[Any] = []  # the one value that `cached` computed
 
+    @property
+    def times_refuted(self) -> bool:
+        """Whether a known fact refutes the times of its tokens."""
+        return any(one.about == "token_times" for one in self.contradictions)
+
     def cached(self, compute: Callable[[RequestRecord], _T]) -> _T:
         """`compute(record)`, computed at the first call only. Every call must pass the same function."""
         if not self.cache:

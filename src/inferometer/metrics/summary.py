@@ -10,7 +10,7 @@ from inferometer.core import quantities
 from inferometer.core.record import RequestRecord, Trial
 from inferometer.core.request import Request
 from inferometer.core.spec import Api
-from inferometer.metrics.consistency import contradictions
+from inferometer.metrics.consistency import BLANK_FIRST, blank_first_tokens, contradictions
 from inferometer.metrics.energy import energy_notes
 from inferometer.metrics.measures import Percentile, RequestView, TrialView
 from inferometer.metrics.memory import memory_quantity
@@ -59,6 +59,7 @@ def view(
     measured = sorted((record for record in trial.records if record.measured), key=lambda record: record.index)
     columns = output_columns(measured)
     views = [_request_view(record, dialect, api, requests.get(record.index)) for record in measured]
+    views = _without_false_pieces(_without_blank_tokens(views))
     checks = {check.index: check for check in trial.checks}
     if checks:
         views = [msgspec.structs.replace(one, check=checks.get(one.record.index)) for one in views]
@@ -68,6 +69,31 @@ def view(
 def _request_view(record: RequestRecord, dialect: MetricDialect, api: Api, asked: Request | None) -> RequestView:
     timing = request_timing(record, dialect, api, asked)
     return RequestView(record, timing, asked, contradictions(record, asked))
+
+
+def _without_blank_tokens(views: list[RequestView]) -> list[RequestView]:
+    """First tokens are unknown where most answers begin with a blank that only kept the connection open."""
+    if not blank_first_tokens([one.record for one in views if one.record.ok]):
+        return views
+    return [
+        one
+        if any(found.about == "first_token" for found in one.contradictions) or not one.record.ok
+        else msgspec.structs.replace(one, contradictions=(*one.contradictions, BLANK_FIRST))
+        for one in views
+    ]
+
+
+def _without_false_pieces(views: list[RequestView]) -> list[RequestView]:
+    """Pieces count for tokens in all answers of a trial or in none: one with long pieces shows that they are not."""
+    sources = {(one.timing.output_source, one.timing.output_tokens is None) for one in views if one.timing is not None}
+    if ("output events", False) not in sources or (None, True) not in sources:
+        return views
+    return [
+        msgspec.structs.replace(one, timing=msgspec.structs.replace(one.timing, output_tokens=None, output_source=None))
+        if one.timing is not None and one.timing.output_source == "output events"
+        else one
+        for one in views
+    ]
 
 
 def summarize(

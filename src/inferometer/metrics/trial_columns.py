@@ -237,10 +237,12 @@ def counted_gaps(trial: TrialView) -> Series:
 def itl(trial: TrialView) -> Series:
     """See `request_measures.itl_ns`."""
     gaps = trial.cached(counted_gaps, counted_gaps)
-    at_once = bursts(trial).at_once() if trial.dialect == "inferometer" else np.zeros(0, np.bool_)
-    if not at_once.any():
+    unknown = _are_refuted(trial)
+    if trial.dialect == "inferometer":
+        unknown |= bursts(trial).at_once()
+    if not unknown.any():
         return gaps
-    kept = ~at_once[gaps.positions]
+    kept = ~unknown[gaps.positions]
     return Series(gaps.values[kept], gaps.positions[kept], gaps.requests)
 
 
@@ -310,11 +312,16 @@ def _bursts(trial: TrialView) -> Bursts:
         for request in trial.requests
     ]
     columns = outputs(trial)
-    delivered = _are_ok(trial) & (columns.counts > 0) & np.array([timing is not None for timing in timings], np.bool_)
+    timed = np.array([timing is not None for timing in timings], np.bool_)
+    delivered = _are_ok(trial) & (columns.counts > 0) & timed & ~_are_refuted(trial)
     found = bursts_of(columns, delivered, [timing.output_tokens if timing else None for timing in timings])
     gaps = chunk_gaps(trial)
     same = len(gaps.values) == len(found.gaps.values) and bool((gaps.values == found.gaps.values).all())
     return msgspec.structs.replace(found, gaps=gaps) if same else found  # kept and ranked once
+
+
+def _are_refuted(trial: TrialView) -> NDArray[np.bool_]:
+    return np.array([request.times_refuted for request in trial.requests], np.bool_)
 
 
 def _are_ok(trial: TrialView) -> NDArray[np.bool_]:
