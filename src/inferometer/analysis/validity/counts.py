@@ -81,9 +81,9 @@ _WORDS = {
 class TextCounts(msgspec.Struct, frozen=True):
     """What both arms reported of the same requests, one value a request that both answered.
 
-    `prompts`: prompt tokens (baseline, arm). `same`: output tokens (baseline, arm) of answers with equal text.
-    `characters`, `tokens`: of all answers, by arm. `time_ratio`: time per answer of equal text, arm over baseline; None
-    where no text is equal.
+    `prompts`: prompt tokens (baseline, arm); `prompt_bytes`: of these prompts, 0 if unknown. `same`: output tokens
+    (baseline, arm) of answers with equal text. `characters`, `tokens`: of all answers, by arm. `time_ratio`: time per
+    answer of equal text, arm over baseline; None where no text is equal.
     """
 
     prompts: tuple[tuple[int, int], ...]
@@ -91,6 +91,7 @@ class TextCounts(msgspec.Struct, frozen=True):
     characters: tuple[int, int]
     tokens: tuple[int, int]
     time_ratio: float | None
+    prompt_bytes: int = 0
 
     @property
     def length_ratio(self) -> float | None:
@@ -123,14 +124,14 @@ def _worst(of_rounds: Iterable[list[Finding]]) -> Iterator[Finding]:
 def _against(first: ArmTrials, case: ArmTrials, base: TrialView, trial: TrialView) -> Iterator[Finding]:
     found = text_counts(base.requests, trial.requests)
     yield from _input_work(first, case, found)
-    sources = [_source(one) for one in (base, trial)]
-    if None not in sources and sources[0] != sources[1]:
+    sources = _other_sources(base, trial)
+    if sources:
         yield case.finding(
             "warning",
             "other-counter",
             f"its output tokens are counted by {sources[1]}, those of {first.name} by {sources[0]}{_time(found)}.",
             f"Give a tokenizer (`tokenizer:`) that counts both. {_CHARACTERS}",
-            withholds=("output_tokens",),
+            withholds=("output_tokens", "token_times", "chunk_gaps") if "nobody" in sources else ("output_tokens",),
         )
         return
     yield from _same_text(case, first.name, found)
@@ -169,6 +170,7 @@ def _input_work(first: ArmTrials, case: ArmTrials, found: TextCounts) -> Iterato
     """Prompt tokens of the same prompts: a template may add a few dozen, and a tokenizer scales all of them."""
     far = [(one, two) for one, two in found.prompts if abs(one - two) > thresholds.TEMPLATE_TOKENS]
     if len(far) <= thresholds.COUNTS_FAR_SHARE * len(found.prompts):
+        yield from _near_input(first, case, found)
         return
     one, two = max(far, key=lambda pair: abs(pair[0] - pair[1]))
     of_all = f"{len(far)} of {len(found.prompts)} prompts"
@@ -200,6 +202,40 @@ def _input_work(first: ArmTrials, case: ArmTrials, found: TextCounts) -> Iterato
     )
 
 
+def _near_input(first: ArmTrials, case: ArmTrials, found: TextCounts) -> Iterator[Finding]:
+    """Prompt tokens that differ by no more than a template does: a cut of short prompts, or the template."""
+    ones, twos = (sum(pair[place] for pair in found.prompts) for place in (0, 1))
+    said = f"it reports {twos} prompt tokens for the prompts that have {ones} in {first.name}"
+    if _has_ceiling(found.prompts) or _is_cut(found):
+        yield case.finding(
+            "invalid",
+            "other-input",
+            f"{said}: it read only a part of some, or it does not count them.",
+            "Give both arms the same context length and chat template, and compare again.",
+            withholds=("work", "prompt_tokens"),
+        )
+    elif abs(twos - ones) > thresholds.COUNTS_NOTED_SHARE * ones:
+        yield case.finding(
+            "note", "other-input", f"{said}: their chat templates differ.", "", withholds=("prompt_tokens",)
+        )
+
+
+def _has_ceiling(pairs: Sequence[tuple[int, int]]) -> bool:
+    """Whether several prompts of different lengths all have the highest count: a limit, or a constant."""
+    top = max((two for _, two in pairs), default=0)
+    at_top = [one for one, two in pairs if two >= top - 1]
+    return len(at_top) >= thresholds.CEILING_LEAST and max(at_top) - min(at_top) >= thresholds.CEILING_TOKENS
+
+
+def _is_cut(found: TextCounts) -> bool:
+    """Whether the arm's prompt tokens are too few for the prompts, and the baseline's are not."""
+    ones, twos = (sum(pair[place] for pair in found.prompts) for place in (0, 1))
+    if not ones or not twos or twos >= thresholds.CUT_SHARE * ones:
+        return False
+    sizes = found.prompt_bytes / ones, found.prompt_bytes / twos
+    return sizes[0] < thresholds.CUT_USUAL_BYTES and sizes[1] > thresholds.CUT_MOST_BYTES
+
+
 def _other_tokenizer(first: ArmTrials, case: ArmTrials, found: TextCounts, evidence: str) -> Finding:
     return case.finding(
         "warning",
@@ -222,7 +258,12 @@ def text_counts(before: Sequence[RequestView], after: Sequence[RequestView]) -> 
         characters=(sum(len(_text(one)) for one, _ in pairs), sum(len(_text(two)) for _, two in pairs)),
         tokens=(_tokens(one for one, _ in pairs), _tokens(two for _, two in pairs)),
         time_ratio=float(np.exp(fmean(np.log(times)))) if times else None,
+        prompt_bytes=sum(_prompt_bytes(one) for one, two in pairs if list(_counts([(one, two)], "prompt_tokens"))),
     )
+
+
+def _prompt_bytes(request: RequestView) -> int:
+    return sum(len(message.content.encode()) for message in request.asked.messages) if request.asked else 0
 
 
 def _counts(pairs: Iterable[tuple[RequestView, RequestView]], name: str) -> Iterator[tuple[int, int]]:
@@ -245,14 +286,22 @@ def _latency(request: RequestView) -> float:
     return float(request.timing.latency_ns) if request.timing else 0.0
 
 
-def _source(trial: TrialView) -> str | None:
-    """Who counted most of a trial's output tokens; None where nobody did."""
-    kinds = Counter(
-        _KINDS.get(source, source)
-        for request in trial.requests
-        if request.timing and (source := request.timing.output_source) is not None
-    )
-    return kinds.most_common(1)[0][0] if kinds else None
+def _other_sources(base: TrialView, trial: TrialView) -> tuple[str, str] | None:
+    """Who counted the output tokens of the two trials, if it was not the same for nearly all requests."""
+    known = {one.record.index: _source(one) for one in base.requests if one.timing}
+    pairs = [(known.get(one.record.index), _source(one)) for one in trial.requests if one.timing]
+    kinds = Counter((one, two) for one, two in pairs if one is not None and two is not None and one != two)
+    if sum(kinds.values()) <= thresholds.COUNTS_FAR_SHARE * len(pairs):
+        return None
+    return kinds.most_common(1)[0][0]
+
+
+def _source(request: RequestView) -> str | None:
+    """Who counted a request's output tokens; None where a count was refuted."""
+    source = request.timing.output_source if request.timing else None
+    if source is None:
+        return None if any(one.about == "output_tokens" for one in request.contradictions) else "nobody"
+    return _KINDS.get(source, source)
 
 
 _KINDS = {
