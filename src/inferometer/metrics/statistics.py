@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 
 from inferometer.base.lazy import lazy_module
 
-special, stats = lazy_module("scipy.special"), lazy_module("scipy.stats")
-"""scipy.stats takes half a second to import, which most commands need not wait for."""
+special = lazy_module("scipy.special")
+"""scipy.stats takes half a second to import, more than the comparison of a small study: its tests are written here."""
 
 Floats = NDArray[np.float64]
 
@@ -47,6 +47,7 @@ MAX_RANKS = 2048
 MAX_LINE_POINTS = 1000
 """A robust line through this many points has half a million slopes: 20 ms and 20 MB. Its slope is nearly as sure as
 that of a million points: both are far surer than the limits that they are compared with."""
+_EXACT_TREND_VALUES = 33
 MAX_TRIALS = 1000
 MAX_PROMPTS = 1_000_000
 """`trials_needed` and `prompts_needed` do not search beyond these numbers."""
@@ -395,7 +396,12 @@ def _smallest(low: int, high: int, holds: Callable[[int], bool]) -> int:
 def adjusted_p_values(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for multiple comparisons by the false discovery rate (Benjamini and Hochberg 1995, JRSS B 57,
     289-300; for positively dependent metrics Benjamini and Yekutieli 2001, Annals of Statistics 29)."""
-    return [float(p) for p in stats.false_discovery_control(p_values)] if p_values else []
+    count = len(p_values)
+    order = np.argsort(p_values)[::-1]
+    scaled = np.asarray(p_values, np.float64)[order] * count / np.arange(count, 0, -1)
+    adjusted = np.empty(count)
+    adjusted[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
+    return adjusted.tolist()
 
 
 def holm_p_values(p_values: Sequence[float]) -> list[float]:
@@ -420,14 +426,50 @@ def sign_test_p_value(one: int, other: int) -> float:
 
 def fisher_p_value(first: tuple[int, int], second: tuple[int, int], *, less: bool = False) -> float:
     """Fisher's exact test of two shares, each as hits and misses. `less`: one-sided, whether the first is lower."""
-    found: Any = stats.fisher_exact([first, second], alternative="less" if less else "two-sided")
-    return float(found.pvalue)
+    (hits, misses), (other_hits, other_misses) = first, second
+    tried, of_all, all_hits = hits + misses, hits + misses + other_hits + other_misses, hits + other_hits
+    if 0 in (tried, of_all - tried, all_hits, of_all - all_hits):
+        return 1.0
+    logs = np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, of_all + 1)))))  # of the factorials
+    possible = np.arange(max(0, tried - (of_all - all_hits)), min(tried, all_hits) + 1)
+    chosen = logs[possible] + logs[all_hits - possible] + logs[tried - possible]
+    chance = -(chosen + logs[of_all - all_hits - tried + possible])  # up to a constant
+    chance = np.exp(chance - chance.max())
+    place = hits - possible[0]
+    extreme = chance[: place + 1] if less else chance[chance <= chance[place] * (1 + 1e-7)]
+    return min(1.0, float(extreme.sum() / chance.sum()))
 
 
 def trend_p_value(values: Sequence[float]) -> float:
-    """Kendall's rank test of a trend over the order of the values."""
-    found: Any = stats.kendalltau(np.arange(len(values)), values)
-    return float(found.pvalue)
+    """Kendall's rank test of a trend over the order of the values (two-sided; NaN if all are equal). Exact for few
+    values without ties, else by the normal approximation with its correction for ties (Kendall 1970, Rank Correlation
+    Methods, chapters 4 and 5). Of more than `MAX_LINE_POINTS` values, as many evenly spaced ones are tested."""
+    found = np.asarray(values, np.float64)
+    found = found[_evenly_spaced(len(found))]
+    count = len(found)
+    ties = np.unique(found, return_counts=True)[1]
+    if len(ties) < 2:
+        return math.nan
+    pairs = count * (count - 1) // 2
+    first, second = np.triu_indices(count, 1)
+    score = int(np.sign(found[second] - found[first]).sum())
+    if len(ties) == count and count <= _EXACT_TREND_VALUES:
+        return _exact_trend_p_value(count, (pairs - abs(score)) // 2)
+    variance = (count * (count - 1) * (2 * count + 5) - float((ties * (ties - 1) * (2 * ties + 5)).sum())) / 18
+    return math.erfc(abs(score) / math.sqrt(2 * variance))
+
+
+def _exact_trend_p_value(count: int, inversions: int) -> float:
+    """Twice the share of all orders of `count` values that have at most this many inversions, at most 1."""
+    orders = np.ones(1)  # the number of orders with 0, 1, … inversions
+    for values in range(2, count + 1):
+        orders = np.convolve(orders, np.ones(values)) / values
+    return min(1.0, 2 * float(orders[: inversions + 1].sum()))
+
+
+def _evenly_spaced(count: int) -> NDArray[np.int64]:
+    """At most `MAX_LINE_POINTS` positions of `count`."""
+    return np.linspace(0, count - 1, min(count, MAX_LINE_POINTS)).round().astype(np.int64)
 
 
 def robust_line(positions: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
@@ -435,7 +477,7 @@ def robust_line(positions: Sequence[float], values: Sequence[float]) -> tuple[fl
 
     There are n²/2 slopes: of more than `MAX_LINE_POINTS` points, the slopes of as many evenly spaced ones are used."""
     x, y = np.asarray(positions, np.float64), np.asarray(values, np.float64)
-    spread = np.arange(len(x)) if len(x) <= MAX_LINE_POINTS else np.linspace(0, len(x) - 1, MAX_LINE_POINTS).astype(int)
+    spread = _evenly_spaced(len(x))
     first, second = np.triu_indices(len(spread), 1)
     run = x[spread[second]] - x[spread[first]]
     rise = y[spread[second]] - y[spread[first]]
