@@ -21,6 +21,7 @@ from inferometer.core.record import (
     ServerTimings,
     TokenUsage,
 )
+from inferometer.load.compiled import similar_chunks
 from inferometer.load.odd_reports import chunk_without_odd_reports
 from inferometer.load.sse import STRAY, EventTooLarge
 
@@ -147,7 +148,7 @@ class EventReader:
         while offset < stop:
             mark = raw.find(b"\r", offset)
             if self._template[0] and tries < _MAX_RUNS and raw.startswith(self._template[0], mark + len(b"\r\ndata: ")):
-                run_ends = self._read_similar_chunks(raw[offset:stop])
+                run_ends = self._read_similar_chunks(raw, offset, stop)
                 tries += 1
                 if len(run_ends):
                     ends.append(run_ends + offset - 2)
@@ -171,26 +172,37 @@ class EventReader:
             offset = end + len(EVENT_AND_CHUNK_END)
         return ends
 
-    def _read_similar_chunks(self, chunks: bytes) -> NDArray[np.int64]:
-        """Read the chunks at the beginning of `chunks` that match the template; returns the offset where each ends.
+    def _read_similar_chunks(self, raw: bytes, start: int, stop: int) -> NDArray[np.int64]:
+        """Read the chunks in `raw[start:stop]` that match the template, up to the first that does not; returns the
+        offset from `start` where each ends.
 
         A chunk counts if its size is right and its text is not empty (what an empty text means depends on the API).
         """
         before, after, code = self._template
-        tail = after + EVENT_AND_CHUNK_END
-        head = b"\r\ndata: " + before
+        head, tail = b"\r\ndata: " + before, after + EVENT_AND_CHUNK_END
+        found = None if similar_chunks is None else similar_chunks(raw, start, stop, head, tail)
+        if found is None:
+            return self._split_similar_chunks(raw[start:stop], head, tail)
+        ends, chars, texts = found
+        self._chars.frombytes(chars)
+        self._texts.append(texts.decode())
+        self._kinds += bytes([code]) * (len(chars) // 4)
+        return np.frombuffer(ends, np.int64)
+
+    def _split_similar_chunks(self, chunks: bytes, head: bytes, tail: bytes) -> NDArray[np.int64]:
+        """The same in Python, for any text."""
         parts = chunks.split(tail)[:-1]
         if not parts:
             return np.zeros(0, np.int64)
         sizes, _, texts = zip(*[part.partition(head) for part in parts], strict=True)
-        around = len(b"data: ") + len(before) + len(after) + 2
+        around = len(head) + len(tail) - 4  # the chunk's data begin after one line end and end before another
         right = [len(text) + around if text else -1 for text in texts]
         stated = list(map(_SIZES.get, sizes))
         if right != stated:
             count = next(place for place, size in enumerate(right) if size != stated[place])
             parts, texts = parts[:count], texts[:count]
         self._add_texts(texts)
-        self._kinds += bytes([code]) * len(parts)
+        self._kinds += bytes([self._template[2]]) * len(parts)
         return np.cumsum(list(map(len, parts)), dtype=np.int64) + len(tail) * np.arange(1, len(parts) + 1)
 
     def _add_texts(self, texts: Sequence[bytes]) -> None:
