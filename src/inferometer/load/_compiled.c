@@ -1,6 +1,7 @@
-/* The compiled part of the load path: reading many sockets, and decoding chunks that differ only in their text.
+/* The compiled part of the load path: reading many sockets, decoding chunks that differ only in their text, and the
+   arrival times of reads.
 
-   Optional. `connections` and `event_decoding` do the same in Python, and tests hold both to the same results.
+   Optional. `connections`, `event_decoding` and `arrivals` do the same in Python, and tests hold both to the same results.
    Only the limited API of Python 3.11 is used: one file serves all later versions. */
 
 #define _GNU_SOURCE
@@ -204,8 +205,9 @@ static Py_ssize_t similar_chunk(const char *at, Py_ssize_t left, Piece head, Pie
 
 PyDoc_STRVAR(similar_chunks_doc,
 "similar_chunks(data, start, stop, head, tail)\n--\n\n"
-"The chunks in `data` from `start` that consist of a size, `head`, a text and `tail`. Returns the offset after each (i64)\n"
-"from `start`, the characters of each text (u32), and all texts, decoded, as UTF-8; None if a text needs Python.");
+"The chunks in `data` from `start` that consist of a size, `head`, a text and `tail`. Returns the offset at which each\n"
+"chunk's data end (i64), the characters of each text (u32), and all texts, decoded, as UTF-8; None if a text needs\n"
+"Python.");
 
 static PyObject *similar_chunks(PyObject *self, PyObject *args) {
     Py_buffer data = {0};
@@ -237,7 +239,7 @@ static PyObject *similar_chunks(PyObject *self, PyObject *args) {
         }
         used += written;
         at += whole;
-        end[found++] = at - start;
+        end[found++] = at - 2;
     }
     if (PyByteArray_Resize(ends, found * 8) == 0 && PyByteArray_Resize(counts, found * 4) == 0 &&
         PyByteArray_Resize(texts, used) == 0)
@@ -250,7 +252,49 @@ done:
     return result;
 }
 
+PyDoc_STRVAR(arrivals_doc,
+"arrivals(read_ns, kernel, offset_ns, sent_ns, tolerance_ns)\n--\n\n"
+"`arrivals.Arrivals` of reads with kernel stamps: at_ns and lag_ns (i64), and the number of errors.");
+
+static PyObject *arrivals(PyObject *self, PyObject *args) {
+    Py_buffer reads = {0}, stamps = {0};
+    long long offset_ns, sent_ns, tolerance_ns, latest = INT64_MIN;
+    PyObject *arrived = NULL, *lags = NULL, *result = NULL;
+    Py_ssize_t lag_count = 0, errors = 0;
+    if (!PyArg_ParseTuple(args, "y*y*LLL", &reads, &stamps, &offset_ns, &sent_ns, &tolerance_ns))
+        return NULL;
+    Py_ssize_t count = reads.len / 8;
+    arrived = PyByteArray_FromStringAndSize(NULL, count * 8);
+    lags = PyByteArray_FromStringAndSize(NULL, count * 8);
+    if (stamps.len != count * STAMP_BYTES)
+        PyErr_SetString(PyExc_ValueError, "each read needs one stamp");
+    if (arrived == NULL || lags == NULL || PyErr_Occurred())
+        goto done;
+    const int64_t *read = reads.buf, *stamp = stamps.buf;
+    int64_t *at = (int64_t *)PyByteArray_AsString(arrived), *lag = (int64_t *)PyByteArray_AsString(lags);
+    for (Py_ssize_t i = 0; i < count; i++, stamp += 2) {
+        int64_t kernel_ns = stamp[0] * INT64_C(1000000000) + stamp[1] - offset_ns, at_ns = read[i];
+        int sound = stamp[0] != 0 && kernel_ns >= sent_ns - tolerance_ns && kernel_ns <= read[i] + tolerance_ns;
+        errors += stamp[0] != 0 && !sound;
+        if (sound) {
+            at_ns = kernel_ns < sent_ns ? sent_ns : kernel_ns;
+            at_ns = at_ns > read[i] ? read[i] : at_ns;
+            lag[lag_count++] = read[i] - at_ns;
+        }
+        at[i] = latest = at_ns > latest ? at_ns : latest;
+    }
+    if (PyByteArray_Resize(lags, lag_count * 8) == 0)
+        result = Py_BuildValue("(OOn)", arrived, lags, errors);
+done:
+    Py_XDECREF(arrived);
+    Py_XDECREF(lags);
+    PyBuffer_Release(&reads);
+    PyBuffer_Release(&stamps);
+    return result;
+}
+
 static PyMethodDef methods[] = {
+    {"arrivals", arrivals, METH_VARARGS, arrivals_doc},
     {"receive", receive, METH_VARARGS, receive_doc},
     {"similar_chunks", similar_chunks, METH_VARARGS, similar_chunks_doc},
     {NULL, NULL, 0, NULL},

@@ -1,6 +1,6 @@
 """The compiled part of the load path, where it was built: the source is `_compiled.c`.
 
-Both functions are None where it was not built, or where INFEROMETER_COMPILED=0 switches it off. The results are the
+Its functions are None where it was not built, or where INFEROMETER_COMPILED=0 switches it off. The results are the
 same either way.
 """
 
@@ -17,6 +17,7 @@ stamp."""
 Ready = list[tuple[int, int]]
 Receive = Callable[[Ready, dict[int, Kept], bool, int], tuple[Ready, list[int], list[tuple[int, int]], int]]
 SimilarChunks = Callable[[bytes, int, int, bytes, bytes], tuple[bytearray, bytearray, bytearray] | None]
+Arrivals = Callable[[bytes, bytes, int, int, int], tuple[bytearray, bytearray, int]]
 
 _module: ModuleType | None = None
 if os.environ.get("INFEROMETER_COMPILED") != "0":
@@ -25,3 +26,4 @@ if os.environ.get("INFEROMETER_COMPILED") != "0":
 
 receive: Receive | None = getattr(_module, "receive", None)
 similar_chunks: SimilarChunks | None = getattr(_module, "similar_chunks", None)
+arrivals: Arrivals | None = getattr(_module, "arrivals", None)
