@@ -186,12 +186,12 @@ $(BIN)/python:
 	@rm -rf .venv
 	@$(VENV) || { rm -rf .venv; exit 1; }
 
-.venv/.installed-base: requirements/base.txt pyproject.toml | $(BIN)/python
+.venv/.installed-base: requirements/base.txt pyproject.toml hatch_build.py src/inferometer/load/_compiled.c | $(BIN)/python
 	$(call install,base)
 	@touch $@
 
 # dev.txt contains base.txt.
-.venv/.installed-dev: requirements/dev.txt requirements/base.txt pyproject.toml | $(BIN)/python
+.venv/.installed-dev: requirements/dev.txt requirements/base.txt pyproject.toml hatch_build.py src/inferometer/load/_compiled.c | $(BIN)/python
 	$(call install,dev)
 	@touch .venv/.installed-base $@
 

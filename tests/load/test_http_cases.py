@@ -41,6 +41,8 @@ from inferometer.testing.scripted_server import (
     event,
 )
 
+pytestmark = pytest.mark.usefixtures("way")
+
 PLAIN_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 DONE = event("[DONE]")
 USAGE = event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}})
@@ -226,7 +228,7 @@ BAD = {
 
 
 @pytest.fixture(scope="module")
-def played() -> tuple[dict[str, RequestRecord], list[Received]]:
+def played(way: str) -> tuple[dict[str, RequestRecord], list[Received]]:
     """The record of each case, and all that the server received."""
     steps = {name: case.steps for name, case in itertools.chain(GOOD.items(), BAD.items())}
     items = [PlanItem(i, user_request(name, name, max_tokens=5), None) for i, name in enumerate(steps)]

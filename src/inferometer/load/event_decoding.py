@@ -21,6 +21,7 @@ from inferometer.core.record import (
     ServerTimings,
     TokenUsage,
 )
+from inferometer.load.compiled import similar_chunks
 from inferometer.load.odd_reports import chunk_without_odd_reports
 from inferometer.load.sse import STRAY, EventTooLarge
 
@@ -133,64 +134,75 @@ class EventReader:
         except EventTooLarge as error:
             self.problem = self.problem or str(error)
 
-    def read_uniform_chunks(self, raw: bytes, start: int, stop: int, output: Output) -> list[NDArray[np.int64]] | None:
+    def read_uniform_chunks(self, raw: bytes, start: int, stop: int, output: Output) -> "array.array[int] | None":
         """Decode the chunks in `raw[start:stop]`, if each chunk ends where an event ends.
 
-        Returns the offsets at which the events were complete, in pieces. Returns None if a chunk has another form; then
-        this reader must be discarded. Raises ValueError for an invalid chunk size or text.
+        Returns the offsets at which the events were complete (i64). Returns None if a chunk has another form; then this
+        reader must be discarded. Raises ValueError for an invalid chunk size or text.
 
         Most chunks of an answer differ only in their text. Of those only the text is read, many chunks at a time. The
         unchanging bytes around the text (the template) come from the last chunk that was decoded as a whole.
         """
-        ends: list[NDArray[np.int64]] = []
+        ends = array.array("q")
         offset, tries = start, 0
         while offset < stop:
             mark = raw.find(b"\r", offset)
             if self._template[0] and tries < _MAX_RUNS and raw.startswith(self._template[0], mark + len(b"\r\ndata: ")):
-                run_ends = self._read_similar_chunks(raw[offset:stop])
+                before = len(ends)
+                self._read_similar_chunks(raw, offset, stop, ends)
                 tries += 1
-                if len(run_ends):
-                    ends.append(run_ends + offset - 2)
-                    offset += int(run_ends[-1])
+                if len(ends) > before:
+                    offset = ends[-1] + len(b"\r\n")
                     continue
             end = raw.find(EVENT_AND_CHUNK_END, offset)
             size, _, rest = raw[offset:end].partition(b"\r\n")
             if size.strip(_HEX_DIGITS) or int(size, 16) != len(rest) + 2:  # int would also read " 0x1_0"
                 return None
-            found: list[int] = []
             line_end = end - len(rest)
             for line in rest.split(b"\n\n"):
                 line_end += len(line) + 2
                 if not line.startswith(b"data: ") or b"\n" in line or b"\r" in line:
                     return None
                 self._read_event(b"", line[6:], output)
-                found.append(line_end)
+                ends.append(line_end)
             if self.problem:
                 return None
-            ends.append(np.array(found, np.int64))
             offset = end + len(EVENT_AND_CHUNK_END)
         return ends
 
-    def _read_similar_chunks(self, chunks: bytes) -> NDArray[np.int64]:
-        """Read the chunks at the beginning of `chunks` that match the template; returns the offset where each ends.
+    def _read_similar_chunks(self, raw: bytes, start: int, stop: int, ends: "array.array[int]") -> None:
+        """Read the chunks in `raw[start:stop]` that match the template, up to the first that does not; adds to `ends`
+        the offset at which each event was complete.
 
         A chunk counts if its size is right and its text is not empty (what an empty text means depends on the API).
         """
         before, after, code = self._template
-        tail = after + EVENT_AND_CHUNK_END
-        head = b"\r\ndata: " + before
+        head, tail = b"\r\ndata: " + before, after + EVENT_AND_CHUNK_END
+        found = None if similar_chunks is None else similar_chunks(raw, start, stop, head, tail)
+        if found is None:
+            chunk_ends = self._split_similar_chunks(raw[start:stop], head, tail)
+            ends.frombytes((chunk_ends + start - len(b"\r\n")).tobytes())
+            return
+        event_ends, chars, texts = found
+        ends.frombytes(event_ends)
+        self._chars.frombytes(chars)
+        self._texts.append(texts.decode())
+        self._kinds += bytes([code]) * (len(chars) // 4)
+
+    def _split_similar_chunks(self, chunks: bytes, head: bytes, tail: bytes) -> NDArray[np.int64]:
+        """The same in Python, for any text; returns the offset after each chunk."""
         parts = chunks.split(tail)[:-1]
         if not parts:
             return np.zeros(0, np.int64)
         sizes, _, texts = zip(*[part.partition(head) for part in parts], strict=True)
-        around = len(b"data: ") + len(before) + len(after) + 2
+        around = len(head) + len(tail) - 4  # the chunk's data begin after one line end and end before another
         right = [len(text) + around if text else -1 for text in texts]
         stated = list(map(_SIZES.get, sizes))
         if right != stated:
             count = next(place for place, size in enumerate(right) if size != stated[place])
             parts, texts = parts[:count], texts[:count]
         self._add_texts(texts)
-        self._kinds += bytes([code]) * len(parts)
+        self._kinds += bytes([self._template[2]]) * len(parts)
         return np.cumsum(list(map(len, parts)), dtype=np.int64) + len(tail) * np.arange(1, len(parts) + 1)
 
     def _add_texts(self, texts: Sequence[bytes]) -> None:
