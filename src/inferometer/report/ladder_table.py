@@ -1,11 +1,11 @@
 """The front of a quantisation ladder as a table. Pure."""
 
-from inferometer.analysis.comparison import Comparison
+from inferometer.analysis.comparison import Comparison, ComparisonRow
 from inferometer.analysis.decision import points_text
 from inferometer.analysis.fidelity import kl_text
 from inferometer.analysis.quantisation_ladder import Ladder, Rung
 from inferometer.base.units import bytes_text
-from inferometer.report.short_cells import metric_in_sentence, span_cell, value_cell
+from inferometer.report.short_cells import span_cell, value_cell
 
 _MARKS = {"better": " ✓", "worse": " ✗", "same": " ≈"}
 
@@ -21,13 +21,13 @@ def _column(comparison: Comparison, found: Ladder, one: Rung) -> dict[str, str]:
     row = comparison.primary_row
     memory = next((row for row in comparison.rows if row.metric == "memory_gib"), None)
     is_reference, versus = one.arm == found.reference, f"vs {found.reference}"
-    cells = {"file": one.arm + (" (reference)" if is_reference else "")}
+    cells = {"file": one.arm}
     cells["size"] = "" if one.model_bytes is None else bytes_text(one.model_bytes)
-    cells["memory GiB"] = "" if memory is None else value_cell(memory.estimates[one.arm], memory.unit)
+    cells["memory GiB"] = "" if memory is None else _mean(memory, one.arm)
     if row is not None:
-        cells[metric_in_sentence(row)] = value_cell(row.estimates[one.arm], row.unit) or "no value"
-        cells[versus] = "" if is_reference else span_cell(row, found.reference, one.arm)
-    cells["right answers"] = _share(found, one)
+        cells[row.unit or row.metric] = _mean(row, one.arm) or "no value"
+        cells[versus] = "reference" if is_reference else span_cell(row, found.reference, one.arm)
+    cells["right"] = _share(found, one)
     cells["points"] = _points(one)
     kl = None if one.fidelity is None else one.fidelity.mean_kl
     cells["mean KL"] = "" if kl is None else kl_text(kl.value)
@@ -35,6 +35,11 @@ def _column(comparison: Comparison, found: Ladder, one: Rung) -> dict[str, str]:
     has_quality = any(other.quality for other in found.rungs)
     cells["front"] = "" if not has_quality else f"no: {one.smaller_and_as_good}" if one.smaller_and_as_good else "yes"
     return cells
+
+
+def _mean(row: ComparisonRow, arm: str) -> str:
+    """The mean without its deviation, so that the table is narrow."""
+    return value_cell(row.estimates[arm], row.unit).partition(" ±")[0]
 
 
 def _share(found: Ladder, one: Rung) -> str:
