@@ -47,6 +47,7 @@ DOUBLE = PythonTests("assert f(2) == 4", "f", "import math\ndef f(x):\n", plus="
         "The function:\n\ndef helper(x):\n    return 2 * x\n\ndef f(x):\n    return helper(x)\n\nIt uses a helper.",
         "```python\ndef f(x):\n    return 2 * x\n\nvalue = int(input())\nprint(f(value))\n```",
         "```python\ndef f(x):\n    print('a' * 1000)\n    return 2 * x\n```",
+        "def f(x):\n    pass\n\ndef f(x):\n    return 2 * x",
     ],
 )
 def test_right_code_passes_in_every_form(answer, sandbox):
@@ -84,6 +85,22 @@ def test_base_and_plus_tests_are_counted_apart(sandbox):
     found = outcome(check, "def f(x):\n    return [1 / 3]", sandbox)
     assert (found.result, found.base_passed) == ("failed", True)
     assert "f(*[0.5]) gave" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "completion", "result"),
+    [
+        ("def f(x: List[int]):\n    return x", False, "failed"),  # the prompt's import does not count
+        ("from typing import List\ndef f(x: List[int]):\n    return x", False, "passed"),
+        ("    return x", False, "passed"),
+        ("    y: List[int] = x\n    return y", True, "passed"),
+        ("def f(x: List[int]):\n    return x", True, "passed"),
+    ],
+)
+def test_a_chat_answer_to_a_set_of_evalplus_stands_alone(answer, completion, result, sandbox):
+    before = "from typing import List\ndef f(x: List[int]):\n"
+    check = PythonInputs("f", before, "    return x", [[[1]]], [[[]]], 0, "Test/1")
+    assert outcome(check, answer, sandbox, completion=completion).result == result
 
 
 def test_a_language_without_a_toolchain_counts_neither_way(sandbox):

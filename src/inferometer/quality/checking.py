@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from inferometer.core.record import AnswerCheck, CheckResult
-from inferometer.quality.extraction import code_of, completed, preamble, whole_code
+from inferometer.quality.extraction import code_of, completed, defines, preamble, whole_code
 from inferometer.quality.languages import LANGUAGES, joined
 from inferometer.quality.problem import (
     CommandCheck,
@@ -69,7 +69,7 @@ def check_answer(problem: Problem, answer: str, sandbox: Sandbox, limits: CheckL
         return CheckOutcome("no_answer", "the answer is empty")
     match check:
         case PythonTests() | PythonInputs():
-            return _python(check, _code(problem, answer, check.entry_point), sandbox, limits)
+            return _python(problem, check, answer, sandbox, limits)
         case Program():
             return _program(check, _code(problem, answer, check.entry_point), sandbox, limits)
         case CommandCheck():
@@ -91,10 +91,16 @@ def _code(problem: Problem, answer: str, entry_point: str) -> str:
     return completed(answer, problem.language or "python") if problem.completion else code_of(answer, entry_point)
 
 
-def _python(check: PythonTests | PythonInputs, code: str, sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome:
-    whole = whole_code(code, check.before, check.entry_point)
+def _python(
+    problem: Problem, check: PythonTests | PythonInputs, answer: str, sandbox: Sandbox, limits: CheckLimits
+) -> CheckOutcome:
+    code = _code(problem, answer, check.entry_point)
+    before = check.before
+    if isinstance(check, PythonInputs) and not problem.completion and defines(code, check.entry_point):
+        before = ""  # EvalPlus's rule: such an answer stands alone
     has_plus = isinstance(check, PythonInputs) or bool(check.plus)
-    task = {**msgspec.to_builtins(check), "code": whole, "preamble": preamble(check.before, check.entry_point)}
+    first = preamble(before, check.entry_point)
+    task = {**msgspec.to_builtins(check), "code": whole_code(code, before, check.entry_point), "preamble": first}
     return _in_harness(task, ("base", "plus") if has_plus else ("base",), sandbox, limits)
 
 

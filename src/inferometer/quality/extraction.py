@@ -4,7 +4,8 @@
    function. Of a chat answer with fenced blocks: the first one that defines the entry point, else the first one. A
    fence that is never closed ends with the answer.
 2. If the code defines the entry point, the prompt's code up to the definition precedes it (imports and helpers); if
-   not, the whole prompt does, because the code continues it.
+   not, the whole prompt does, because the code continues it. In EvalPlus's sets a chat answer that defines the entry
+   point stands alone, as EvalPlus judges it.
 3. Python: the longest run of lines that parses, and of it the imports, definitions and assignments that the entry point
    needs, as EvalPlus does. The harness in the sandbox does this part.
 """
