@@ -25,6 +25,8 @@ IMAGE = "docker.io/library/python:3-slim"
 _NOBODY = "65534:65534"
 _KILLED = 137
 """Exit status of a program that `timeout` or a memory limit has ended."""
+PROBE_S = 60.0
+"""Seconds in which a sandbox must run its first program, on a busy machine too."""
 _START_S = 20.0
 """A container may take this long to start; added to the time limit of a program."""
 
@@ -109,13 +111,14 @@ def found_container() -> tuple[Container | None, str]:
             continue
         container = Container(program, image)
         try:
-            ended = container.run([container.python, "-c", "print('ready')"], {}, ProgramLimits())
+            ended = container.run([container.python, "-c", "print('ready')"], {}, ProgramLimits(wall_s=PROBE_S))
         except SandboxBroken as error:
             reasons.append(f"{name}: {_advice(str(error), name, image)}")
             continue
         if ended.output.strip() == "ready":
             return container, ""
-        reasons.append(f"{name}: the image {image} has no python3; name another one in {IMAGE_VARIABLE}")
+        said = (ended.errors.strip().splitlines() or [f"status {ended.status}"])[-1]
+        reasons.append(f"{name}: the image {image} cannot run python3 ({said}); name another one in {IMAGE_VARIABLE}")
     return None, "; ".join(reasons) or "neither podman nor docker is installed"
 
 
