@@ -73,7 +73,7 @@ def container():
 @pytest.mark.long
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_hostile_program_does_no_harm_in_a_container_either(name, container, machine):
-    """`make hostile` runs it. Starting and removing a container may take as long as three of them took."""
+    """`make quality` runs it. Starting and removing a container may take as long as three of them took."""
     found, start_s = container
     attack(name, found, machine, start_s)
     wait_until(lambda: not container_names(found))

@@ -10,7 +10,15 @@ from typing import Any
 import msgspec
 
 from inferometer.core.record import AnswerCheck, CheckResult
-from inferometer.quality.extraction import blocks_of, code_of, completed, defines, preamble, whole_code, without_reasoning
+from inferometer.quality.extraction import (
+    blocks_of,
+    code_of,
+    completed,
+    defines,
+    preamble,
+    whole_code,
+    without_reasoning,
+)
 from inferometer.quality.languages import LANGUAGES, joined
 from inferometer.quality.problem import (
     CommandCheck,

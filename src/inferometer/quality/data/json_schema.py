@@ -135,6 +135,7 @@ RULES = {
     "not": lambda v, rule, s, p: [f"{p}: fits what it must not"] if not problems(v, rule, p) else [],
 }
 
+
 def refused(name):
     raise ValueError(f"{name} is not JSON")
 
