@@ -92,20 +92,14 @@ def test_canonical_solutions_of_public_sets_pass(kind, sandbox):
     if not SETS[kind].exists():
         pytest.skip(f"{SETS[kind]} is not here")
     problems = [one for one in problem_set(kind, path=str(SETS[kind])).problems().values() if one.solution]
+    answers = [f"```\n{one.solution}\n```" for one in problems]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        answers = [f"```\n{one.solution}\n```" for one in problems]
-        found = list(
-            pool.map(lambda one, answer: check_answer(one, answer, sandbox, CheckLimits(120)), problems, answers)
-        )
+        found = list(pool.map(lambda *given: check_answer(*given, sandbox, CheckLimits(120)), problems, answers))
     counts = Counter((one.language, outcome.result) for one, outcome in zip(problems, found, strict=True))
-    for language in sorted({one.language for one in problems}):
-        print(
-            f"{kind} {language}:",
-            ", ".join(f"{n} {result}" for (name, result), n in counts.items() if name == language),
-        )
-    reasons = {
-        one.id: got.reason for one, got in zip(problems, found, strict=True) if got.result in ("failed", "timeout")
-    }
+    for (language, result), count in sorted(counts.items()):
+        print(f"{kind} {language}: {count} {result}")
+    ended = {one.id: outcome for one, outcome in zip(problems, found, strict=True)}
+    reasons = {name: one.reason for name, one in ended.items() if one.result not in ("passed", "no_toolchain")}
     assert set(reasons) == (KNOWN_WRONG if kind == "mxeval" else set()), reasons
 
 
