@@ -56,6 +56,14 @@ def chunked(*events: bytes, head: bytes = STREAM_HEAD, end: bytes = STREAM_END) 
     return head + b"".join(map(chunk, events)) + end
 
 
+def whole_message(text: str) -> bytes:
+    return event({"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]})
+
+
+def as_lines(*events: bytes) -> bytes:
+    return b"".join(one.removeprefix(b"data: ").rstrip() + b"\n" for one in events)
+
+
 def cut_at(data: bytes, edges: Iterable[int]) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(sorted({0, len(data), *edges}))]
 
@@ -130,6 +138,21 @@ GOOD = {
     "100 Continue": Good([Send(b"HTTP/1.1 100 Continue\r\n\r\n"), Wait(0.01), Send(chunked(A, B, DONE))]),
     "103 Early Hints": Good([Send(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + chunked(A, B, DONE))]),
     "a content type in capitals": Good([Send(chunked(A, B, DONE).replace(b"text/event", b"Text/Event"))]),
+    "a mark before each event": Good([Send(chunked(*(b"\xef\xbb\xbf" + one for one in (A, B, DONE))))]),
+    "a JSON object a line, named a stream": Good([Send(chunked(as_lines(A, B)))], "tt"),
+    "a whole answer, named a stream": Good([Send(chunked(as_lines(whole_message("ab"))))], "t"),
+    "[DONE] in quotes": Good([Send(chunked(A, B, b'data: "[done]"\n\n'))]),
+    "pings in words": Good(
+        [Send(chunked(b"event: ping\ndata: 2026-01-01\n\n", A, b"event: bye\ndata: x\n\n", B))], "tt"
+    ),
+    "parts": Good([Send(chunked(choice(content=[{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])))], "t"),
+    "parts that are texts": Good([Send(chunked(choice(content=["a", "b"])))], "t"),
+    "thinking": Good([Send(chunked(choice(thinking="hm", content=""), A, B, DONE))], "rttd"),
+    "a refusal": Good([Send(chunked(choice(refusal="a", content=None), choice(refusal="b"), DONE))]),
+    "a function call": Good([Send(chunked(choice(function_call={"name": "f", "arguments": "{}"}), DONE))], "td", ""),
+    "messages in place of deltas": Good([Send(chunked(whole_message("a"), whole_message("b"), DONE))]),
+    "the whole message after its deltas": Good([Send(chunked(A, B, whole_message("ab"), DONE))], "tted"),
+    "the choices of completions": Good([Send(chunked(event({"choices": [{"text": "a"}]}), B, DONE))]),
     "a named encoding that is none": Good(
         [Send(chunked(A, B, DONE).replace(b"Transfer-", b"Content-Encoding: identity\r\nTransfer-"))]
     ),
@@ -207,7 +230,7 @@ BAD = {
     "JSON that is no UTF-8": bad_event("utf-8", b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n'),
     "half a surrogate pair": bad_event("not a chunk of this API", event(delta("\ud83d"))),
     "choices of another kind": bad_event("not a chunk of this API", event({"choices": "none"})),
-    "a delta of another kind": bad_event("not a chunk of this API", choice(content=["a"])),
+    "a delta of another kind": bad_event("not a chunk of this API", choice(content=[1])),
     "a list": bad_event("[1, 2]", event([1, 2])),
     "an error object": out_of_slots(event({"error": ERROR})),
     "an error text": out_of_slots(event({"error": "out of slots"}), DONE),

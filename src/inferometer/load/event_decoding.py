@@ -56,16 +56,21 @@ class _Part(msgspec.Struct):
 
 class _Delta(msgspec.Struct):
     role: str | None = None
-    content: str | list[_Part] | _Part | None = None  # a text, or parts of a text
+    content: str | list[_Part | str] | _Part | None = None  # a text, or parts of a text
     reasoning_content: str | None = None
     reasoning: str | None = None
+    thinking: str | None = None
+    refusal: str | None = None
     tool_calls: list[_ToolCall | None] | None = None
+    function_call: _Function | None = None  # before tool_calls
 
 
 class _Choice(msgspec.Struct):
-    """`delta` is of chat, `text` of completions. `token_ids`: added by vLLM if the request set `return_token_ids`."""
+    """`delta` is of chat, `text` of completions. `message`: has the place of `delta` in a whole answer, and in the
+    streams of some proxies. `token_ids`: added by vLLM if the request set `return_token_ids`."""
 
     delta: _Delta | None = None
+    message: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
     token_ids: list[int] | None = None
@@ -112,6 +117,7 @@ class EventReader:
         self._chars = array.array("I")
         self._texts: list[str] = []
         self._tokens: dict[int, int] = {}  # token count by event index, for events that state a count
+        self._has_deltas = False
         self._running_count = 0  # tokens so far, as the last event with a running count stated
         self.usage: TokenUsage | None = None
         self.timings: ServerTimings | None = None
@@ -225,8 +231,7 @@ class EventReader:
     def _read_event(self, name: bytes, data: bytes, output: Output) -> None:
         """Add one event, or record the problem with it."""
         if data.startswith(b"[DONE]"):
-            self.done = True
-            self._add("done")
+            self._add_done()
             return
         if name == b"error":
             self._add_error(data)
@@ -237,6 +242,11 @@ class EventReader:
         try:
             chunk = _decode_chunk(data)
         except _NOT_JSON as error:
+            if data.strip(b'" ').upper() == b"[DONE]":
+                self._add_done()
+                return
+            if name not in (b"", b"message") and json_of(data) is None:
+                return  # a ping, or a farewell
             found = chunk_without_odd_reports(data, _Chunk)
             if found is None:
                 self.problem = self.problem or f"an event is not a chunk of this API ({error}): {evidence(data)}"
@@ -258,6 +268,9 @@ class EventReader:
             self._add("usage")
             return
         choice = chunk.choices[0]
+        self._has_deltas = self._has_deltas or choice.delta is not None
+        if not self._has_deltas and choice.message is not None:
+            choice.delta = choice.message  # after deltas, a message repeats their text
         self.finish_reason = choice.finish_reason or self.finish_reason
         kind, text = output(choice)
         self._add(kind, text)
@@ -299,6 +312,10 @@ class EventReader:
         else:
             self.stray = evidence(data)
 
+    def _add_done(self) -> None:
+        self.done = True
+        self._add("done")
+
     def _add_error(self, data: bytes) -> None:
         self.server_error = self.server_error or error_text(data)
         self._add("error")
@@ -317,41 +334,46 @@ def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str
 
 
 def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
-    delta = choice.delta or _Delta()
+    delta = choice.delta or _Delta(content=choice.text)
     if isinstance(delta.content, list | _Part):
         return _output_of_parts(delta.content if isinstance(delta.content, list) else [delta.content])
     if delta.content:
         return "text", delta.content
-    thought = delta.reasoning_content or delta.reasoning
+    thought = delta.reasoning_content or delta.reasoning or delta.thinking
     if thought:
         return "reasoning", thought
-    if delta.tool_calls:
-        functions = [(call and call.function) or _Function() for call in delta.tool_calls]
+    if delta.refusal:
+        return "text", delta.refusal
+    if delta.tool_calls or delta.function_call:
+        calls = [call and call.function for call in delta.tool_calls or ()] + [delta.function_call]
+        functions = [function or _Function() for function in calls]
         return "tool", "".join(f"{function.name or ''}{function.arguments or ''}" for function in functions)
     if delta.role is not None:
         return "role", ""
     return ("text" if delta.content == "" else "empty"), ""
 
 
-def _output_of_parts(parts: list[_Part]) -> tuple[EventKind, str]:
+def _output_of_parts(parts: Sequence[_Part | str]) -> tuple[EventKind, str]:
     if text := _text_of(parts):
         return "text", text
-    thoughts = (part.thinking or "" for part in parts)
+    thoughts = (part.thinking or "" for part in parts if isinstance(part, _Part))
     thought = "".join(_text_of(found) if isinstance(found, list) else found for found in thoughts)
     return ("reasoning", thought) if thought else ("text", "")
 
 
-def _text_of(parts: list[_Part]) -> str:
-    return "".join(part.text or "" for part in parts)
+def _text_of(parts: Sequence[_Part | str]) -> str:
+    return "".join(part if isinstance(part, str) else part.text or "" for part in parts)
 
 
 def _completion_output(choice: _Choice) -> tuple[EventKind, str]:
+    if choice.text is None and choice.delta is not None:  # a server with one form for both APIs
+        return _chat_output(choice)
     return ("text", choice.text) if choice.text else ("empty", "")
 
 
 OUTPUT_OF = {"openai-chat": _chat_output, "openai": _completion_output}
 DIALECTS = tuple(OUTPUT_OF)
-OUTPUT_PATTERN = rb'"(?:content|text|reasoning|reasoning_content|name|arguments)"\s*:\s*"[^"]'
+OUTPUT_PATTERN = rb'"(?:content|text|reasoning|reasoning_content|thinking|refusal|name|arguments)"\s*:\s*"[^"]'
 """Matches the bytes of an event with output, and of no other event, in any of these dialects."""
 
 
