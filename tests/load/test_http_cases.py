@@ -196,6 +196,17 @@ def no_token(*events: bytes) -> Bad:
 
 HALF_A_CHARACTER = RAW_UTF8[: RAW_UTF8.index(b"\xc3") + 1]
 ERROR = {"message": "out of slots", "code": 500}
+OTHER_ERRORS: list[dict[str, object]] = [
+    {"code": 500, "msg": "out of slots"},
+    {"error_code": 18, "error_msg": "out of slots"},
+    {"errorMessage": "out of slots"},
+    {"status": "error", "reason": "out of slots"},
+    {"success": False, "message": "out of slots"},
+    {"detail": [{"loc": ["body"], "msg": "out of slots"}]},
+    {"type": "error", "error": ERROR},
+    {"usage": None, "error": json.dumps({"error": ERROR})},
+    {"exception": "out of slots"},
+]
 ZIPPED = gzip.compress(A + B + DONE)
 ZIPPED = (
     b"Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(ZIPPED) + ZIPPED
@@ -238,6 +249,13 @@ BAD = {
     "an error by name, in plain words": out_of_slots(b"event: error\n" + event("out of slots")),
     "an error line as of llama.cpp": out_of_slots(b"error: " + json.dumps(ERROR).encode() + b"\n\n"),
     "an error as of old vLLM": out_of_slots(event({"object": "error", **ERROR}), DONE),
+    **{f"an error as {list(body)}": out_of_slots(event(body)) for body in OTHER_ERRORS},
+    "an error in a choice": out_of_slots(event({"choices": [{"error": ERROR, "finish_reason": "error"}]}), DONE),
+    "a reason that is an object": out_of_slots(event({"choices": [{"finish_reason": {"type": "abort", **ERROR}}]})),
+    "an answer that was aborted": Bad([Send(chunked(A, event(delta(finish="abort")), DONE))], "server_error", "abort"),
+    "an error by another name": out_of_slots(b"event: Exception\n" + event("out of slots")),
+    "an error over several lines": out_of_slots(json.dumps({"error": ERROR}, indent=2).encode()),
+    "a proxy's words after a token": Bad([Send(chunked(A, b"502 Bad Gateway\n"))], "bad_stream", "502 Bad Gateway"),
     "an error and the connection's end": Bad(
         hung_up(UNTIL_CLOSE + event({"error": "out of slots"})), "server_error", "out of slots"
     ),

@@ -133,6 +133,8 @@ def _outcome(
         return "server_error", reader.server_error
     if reader.problem:
         return "bad_stream", reader.problem
+    if reader.stray and has_output and not (reader.finish_reason or reader.done):
+        return "bad_stream", f"the stream ended without a finish reason, and these lines are not events: {reader.stray}"
     if not has_output:
         after = f", after: {reader.stray}" if reader.stray else ""
         return "no_tokens", f"the answer ended without a token{after}"

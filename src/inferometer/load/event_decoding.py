@@ -4,6 +4,7 @@ Dialects: `openai-chat` (/v1/chat/completions) and `openai` (/v1/completions), a
 """
 
 import array
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inferometer.base.error_message import error_message, is_error_body, json_of
+from inferometer.base.error_message import error_message, is_error_body, is_failed, json_of
 from inferometer.base.text import sanitize
 from inferometer.core.record import (
     KINDS,
@@ -74,6 +75,7 @@ class _Choice(msgspec.Struct):
     text: str | None = None
     finish_reason: str | None = None
     token_ids: list[int] | None = None
+    error: Any = None
 
 
 class _Chunk(msgspec.Struct):
@@ -85,10 +87,6 @@ class _Chunk(msgspec.Struct):
     model: str | None = None
     object: str | None = None
     error: Any = None  # an object or a text, depending on the engine
-    type: Any = None
-    message: Any = None
-    detail: Any = None
-    errors: Any = None
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk, strict=False).decode
@@ -99,6 +97,7 @@ _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # Recursi
 
 Output = Callable[[_Choice], tuple[EventKind, str]]
 
+_ERROR_NAME = re.compile(rb"error|exception|fail|fatal", re.IGNORECASE)
 EVENT_AND_CHUNK_END = b"\n\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 STREAM_END = EVENT_AND_CHUNK_END + LAST_CHUNK
@@ -233,7 +232,7 @@ class EventReader:
         if data.startswith(b"[DONE]"):
             self._add_done()
             return
-        if name == b"error":
+        if name and _ERROR_NAME.search(name):
             self._add_error(data)
             return
         if name == STRAY:
@@ -253,7 +252,7 @@ class EventReader:
                 return
             chunk = found
         is_stated = chunk.error is not None and (chunk.error or not chunk.choices)  # next to text, an empty one is none
-        if is_stated or chunk.object == "error" or (not chunk.choices and _is_error(chunk, data)):
+        if is_stated or chunk.object == "error" or (not chunk.choices and is_error_body(json_of(data))):
             self._add_error(data)
             return
         if chunk.usage is not None:
@@ -272,6 +271,9 @@ class EventReader:
         if not self._has_deltas and choice.message is not None:
             choice.delta = choice.message  # after deltas, a message repeats their text
         self.finish_reason = choice.finish_reason or self.finish_reason
+        if choice.error or is_failed(choice.finish_reason):
+            self._add_error(data if choice.error is None else msgspec.json.encode(choice.error))
+            return
         kind, text = output(choice)
         self._add(kind, text)
         if kind in OUTPUT_KINDS and text:
@@ -319,12 +321,6 @@ class EventReader:
     def _add_error(self, data: bytes) -> None:
         self.server_error = self.server_error or error_text(data)
         self._add("error")
-
-
-def _is_error(chunk: _Chunk, data: bytes) -> bool:
-    """Whether an event without choices is an error in a form other than OpenAI's."""
-    about = (chunk.type == "error", chunk.message, chunk.detail, chunk.errors)
-    return any(about) and is_error_body(json_of(data))
 
 
 def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str:

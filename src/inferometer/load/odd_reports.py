@@ -5,6 +5,8 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from inferometer.base.error_message import is_failed
+
 _T = TypeVar("_T")
 _WHOLE = {"usage", "timings"}
 _TEXTS = ("model", "object")
@@ -53,4 +55,9 @@ def _with_text_reason(choice: Any) -> Any:
     if not isinstance(choice, dict):
         return choice
     fields = cast("dict[str, Any]", choice)
-    return fields if isinstance(fields.get("finish_reason"), str | None) else {**fields, "finish_reason": None}
+    reason: Any = fields.get("finish_reason")
+    if isinstance(reason, str | None):
+        return fields
+    kind = cast("dict[str, Any]", reason).get("type") if isinstance(reason, dict) else None  # SGLang's own form
+    found: dict[str, Any] = {**fields, "finish_reason": kind if isinstance(kind, str) else None}
+    return {**found, "error": reason} if is_failed(kind) else found
