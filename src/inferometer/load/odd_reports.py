@@ -58,6 +58,7 @@ def _with_text_reason(choice: Any) -> Any:
     reason: Any = fields.get("finish_reason")
     if isinstance(reason, str | None):
         return fields
-    kind = cast("dict[str, Any]", reason).get("type") if isinstance(reason, dict) else None  # SGLang's own form
-    found: dict[str, Any] = {**fields, "finish_reason": kind if isinstance(kind, str) else None}
-    return {**found, "error": reason} if is_failed(kind) else found
+    of_sglang = cast("dict[str, Any]", reason) if isinstance(reason, dict) else {}
+    kind = of_sglang.get("type")
+    error = of_sglang if is_failed(kind) else fields.get("error")
+    return {**fields, "finish_reason": kind if isinstance(kind, str) else None, "error": error}
