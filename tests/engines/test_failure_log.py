@@ -42,7 +42,7 @@ RUST = "thread 'main' panicked at src/main.rs:4:5:\ncalled `Option::unwrap()` on
 CPP = "load\nterminate called after throwing an instance of 'std::runtime_error'\n  what():  no kernel image\nAborted\n"
 USAGE = "usage: server [-h]\nserver: error: unrecognized arguments: --speed\n"
 LEVELS = "2026-11-28 INFO up\n2026-11-28 ERROR cannot read config.json\n2026-11-28 ERROR stopping\n"
-WARNED = """WARNING 07-21 10:00:00 [interface.py:1] Failed to import from vllm._C with ImportError: libcuda.so.1: not there
+WARNED = """WARNING 07-21 10:00:00 [interface.py:1] Failed to import from vllm._C with ImportError: libcuda: not there
 INFO 07-21 10:00:01 [__init__.py:1] No platform detected: ModuleNotFoundError: No module named 'amdsmi'
 x.py:3: FutureWarning: ValueError: of tomorrow
 ERROR 07-21 10:00:03 [core.py:1] RuntimeError: Failed to infer device type, set log level DEBUG

@@ -48,7 +48,7 @@ def is_error_body(value: Any) -> bool:
         return False
     texts: list[Any] = [fields.get(name) for name in ("detail", "message", "msg")]
     texts += [value for name, value in fields.items() if _ERROR_FIELD.fullmatch(name)]
-    has_text = any(isinstance(text, str | list | dict) and text for text in texts)
+    has_text = any(isinstance(text, str | list | dict) and text not in ("", [], {}) for text in texts)
     return has_text or is_failed(fields.get("status")) or is_failed(fields.get("type"))
 
 

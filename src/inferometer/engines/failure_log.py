@@ -12,7 +12,8 @@ _MOST_SEARCHED_BYTES = 8 * 1024**2
 _ERRORS = (
     r"(?:^|[\]\s|:])(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?::\s+\S|$)"
     r"|(?:^|\s)panic: |^fatal error: |panicked at |terminate called after|CUDA error|out of memory|cudaMalloc failed"
-    r"|Segmentation fault|Illegal instruction|Bus error|_ASSERT\(.*failed|Check failed: |(?i:\berror (?:while )?loading\b)",
+    r"|Segmentation fault|Illegal instruction|Bus error|_ASSERT\(.*failed|Check failed: "
+    r"|(?i:\berror (?:while )?loading\b)",
     r"(?i:\b(?:fatal|critical)\b.*\w|(?:^|\s)error: |\bfailed to (?:load|open|allocate|bind|initiali[sz]e|create)\b)",
     r"(?:^|\s|\[)(?:ERROR|FATAL|CRITICAL|E)(?:\]|\s|:)|^[EF]\d{4} \d\d:|^Killed$|(?:: (?:not found|Permission denied)|"
     r": command not found)$",

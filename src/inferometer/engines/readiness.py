@@ -160,7 +160,7 @@ def _models(server: Server) -> list[tuple[str, str | None]]:
         if isinstance(name := fields.get("id"), str):
             root = fields.get("root")
             is_base = isinstance(root, str) and not fields.get("parent")
-            found.append((server.hide(sanitize(name, _NAME_CHARACTERS)), root if is_base else None))
+            found.append((sanitize(server.hide(name), _NAME_CHARACTERS), root if is_base else None))
     return found
 
 

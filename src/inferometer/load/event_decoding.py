@@ -380,4 +380,4 @@ def error_text(data: bytes) -> str:
 
 def evidence(data: bytes) -> str:
     """The beginning of `data`, safe to print."""
-    return sanitize(data[:_EVIDENCE_CHARS].decode("utf-8", "replace")) or "nothing"
+    return sanitize(data[: 8 * _EVIDENCE_CHARS].decode("utf-8", "replace"), _EVIDENCE_CHARS) or "nothing"
