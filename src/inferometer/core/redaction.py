@@ -26,7 +26,7 @@ _AMBIGUOUS = frozenset({"key", "keys", "token", "tokens", "pass", "pat"})  # --m
 _BEFORE = frozenset("api access auth secret private hf github gh gitlab id refresh bot service wandb".split())
 """A key or a token of these is a secret, whatever follows: `HF_TOKEN_2`, `AWS_ACCESS_KEY_ID`."""
 _OF_A_MODEL = frozenset("bos eos eot pad unk stop start end mask image special next per num max min".split())
-"""Words before `token` and `key` that are no names of somebody's service."""
+"""Words before `token` and `key` for parts of a model, and for numbers."""
 _NO_SECRET = frozenset({"file", "path", "dir"})  # --api-key-file, --ssl-key-file: the place of a secret
 _SHORT_FLAGS = frozenset({"-hft"})  # llama.cpp's --hf-token
 _DIRECTORY_VARIABLES = frozenset({"PWD", "OLDPWD"})  # set by every shell; --pwd and DB_PWD are passwords
