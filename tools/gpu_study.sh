@@ -58,15 +58,11 @@ environment() {
         "WORK=$WORK" "TARGET=$TARGET" "DRAFT=$DRAFT"
 }
 
-# The steps of later calls and of the background use this copy: each call replaces the checkout.
+# Steps in the background use this copy, because each call replaces the checkout.
 own_copy() {
-    if [ "$REPO" != "$WORK/repo" ]; then
-        rm -rf "$WORK/repo.new"
-        mkdir -p "$WORK/repo.new"
-        cp -r "$REPO"/{src,tools,studies,benchmarks} "$WORK/repo.new/"
-        if [ -e "$WORK/repo" ]; then return; fi # something may run from it
-        mv "$WORK/repo.new" "$WORK/repo"
-    fi
+    if [ -e "$WORK/repo" ]; then return; fi
+    mkdir -p "$WORK/repo"
+    cp -r "$REPO"/{src,tools,studies,benchmarks} "$WORK/repo/"
 }
 
 is_running() { [ -e "$WORK/$1.pid" ] && kill -0 "$(cat "$WORK/$1.pid")" 2>/dev/null; }
@@ -94,7 +90,7 @@ take() {
     own_copy
     find "$INPUT" -type f -name '*.whl' -exec cp {} "$WORK/in/whl/" ';'
     find "$INPUT" -type f '(' -name 'llama*' -o -name "$SMOLLM2.*" ')' -exec cp {} "$WORK/in/" ';'
-    say "pieces: $(ls "$WORK/in" "$WORK/in/whl" | tr '\n' ' ')"
+    say "$(ls "$WORK/in" | wc -l) pieces, $(ls "$WORK/in/whl" | wc -l) wheels"
     if compgen -G "$WORK/in/llama*" >/dev/null; then begin build "$WORK/build/done"; fi
     if cat "$WORK/in/$SMOLLM2".[0-9]* 2>/dev/null | sha256sum -c --status "$WORK/in/$SMOLLM2.sha256" 2>/dev/null; then
         cat "$WORK/in/$SMOLLM2".[0-9]* >"$WORK/models/$SMOLLM2"
@@ -144,8 +140,8 @@ build() {
 models() {
     use_packages
     if [ ! -e "$WORK/models/done" ]; then
-        inferometer standin --force --like "$TARGET_LIKE" --quant Q4_K_M -o "$TARGET" --network smollm2-135m \
-            --draft-like "$DRAFT_LIKE" --draft-quant Q8_0 --draft-output "$DRAFT" --draft-network smollm2-135m-draft
+        inferometer standin --force --like "$TARGET_LIKE" --quant Q4_K_M -o "$TARGET" \
+            --draft-like "$DRAFT_LIKE" --draft-quant Q8_0 --draft-output "$DRAFT"
         touch "$WORK/models/done"
     fi
     say "the stand-ins are written: $(ls -sh "$TARGET" "$DRAFT" | tr '\n' ' ')on this disk"
