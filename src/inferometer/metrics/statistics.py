@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 
 from inferometer.base.lazy import lazy_module
 
-special, stats = lazy_module("scipy.special"), lazy_module("scipy.stats")
-"""scipy.stats takes half a second to import, which most commands need not wait for."""
+special = lazy_module("scipy.special")
+"""scipy.stats is not used: it takes 0.7 s to import, for which each command that prints a comparison would wait."""
 
 Floats = NDArray[np.float64]
 
@@ -395,7 +395,12 @@ def _smallest(low: int, high: int, holds: Callable[[int], bool]) -> int:
 def adjusted_p_values(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for multiple comparisons by the false discovery rate (Benjamini and Hochberg 1995, JRSS B 57,
     289-300; for positively dependent metrics Benjamini and Yekutieli 2001, Annals of Statistics 29)."""
-    return [float(p) for p in stats.false_discovery_control(p_values)] if p_values else []
+    order = np.argsort(p_values, kind="stable")[::-1]  # the highest first
+    count = len(p_values)
+    adjusted = np.empty(count)
+    scaled = np.asarray(p_values, np.float64)[order] * (count / np.arange(count, 0, -1))
+    adjusted[order] = np.minimum(1.0, np.minimum.accumulate(scaled))
+    return adjusted.tolist()
 
 
 def holm_p_values(p_values: Sequence[float]) -> list[float]:
@@ -420,14 +425,60 @@ def sign_test_p_value(one: int, other: int) -> float:
 
 def fisher_p_value(first: tuple[int, int], second: tuple[int, int], *, less: bool = False) -> float:
     """Fisher's exact test of two shares, each as hits and misses. `less`: one-sided, whether the first is lower."""
-    found: Any = stats.fisher_exact([first, second], alternative="less" if less else "two-sided")
-    return float(found.pvalue)
+    count, hits, total = sum(first), first[0] + second[0], sum(first) + sum(second)
+    lowest, highest = max(0, hits + count - total), min(hits, count)
+    possible = np.arange(lowest, highest + 1)  # hits of the first, if all sums are as they are
+    log_odds = _log_binomial(hits, possible) + _log_binomial(total - hits, count - possible)
+    odds = np.exp(log_odds - log_odds.max())
+    chosen = possible <= first[0] if less else odds <= odds[first[0] - lowest] * (1 + 1e-7)  # as R rounds
+    return min(1.0, float(odds[chosen].sum() / odds.sum()))
+
+
+def _log_binomial(total: int, chosen: NDArray[np.int_]) -> Any:
+    return special.gammaln(total + 1) - special.gammaln(chosen + 1) - special.gammaln(total - chosen + 1)
+
+
+MAX_EXACT_TREND = 33
+"""The normal approximation is used for more values, as in SciPy."""
 
 
 def trend_p_value(values: Sequence[float]) -> float:
-    """Kendall's rank test of a trend over the order of the values."""
-    found: Any = stats.kendalltau(np.arange(len(values)), values)
-    return float(found.pvalue)
+    """Kendall's rank test of a trend over the order of the values, two-sided; with equal values, or more than
+    `MAX_EXACT_TREND`, by the normal approximation with its correction for ties (Kendall 1970, Rank Correlation Methods,
+    chapter 4). 1 if all values are equal."""
+    count = len(values)
+    found = np.asarray(values, np.float64)
+    ties = np.unique(found, return_counts=True)[1]
+    rising, _ = _rising_pairs(found)
+    if count <= MAX_EXACT_TREND and len(ties) == count:
+        pairs = count * (count - 1) // 2
+        share = _inversion_shares(count)[: (pairs - abs(rising)) // 2 + 1].sum()
+        return min(1.0, 2 * float(share))
+    variance = (_tie_term(np.array([count])) - _tie_term(ties)) / 18
+    return 2 * float(special.ndtr(-abs(rising) / math.sqrt(variance))) if variance else 1.0
+
+
+def _rising_pairs(values: Floats) -> tuple[int, Floats]:
+    """Pairs whose later value is higher, less those whose later value is lower; and the values, sorted."""
+    half = len(values) // 2
+    if half <= 32:
+        return int(np.triu(np.sign(values - values[:, np.newaxis])).sum()), np.sort(values)
+    (early_pairs, early), (late_pairs, late) = _rising_pairs(values[:half]), _rising_pairs(values[half:])
+    higher = int(np.searchsorted(early, late, "left").sum())
+    lower = len(early) * len(late) - int(np.searchsorted(early, late, "right").sum())
+    return early_pairs + late_pairs + higher - lower, np.sort(np.concatenate((early, late)), kind="stable")
+
+
+def _tie_term(sizes: NDArray[np.int_]) -> float:
+    return float((sizes * (sizes - 1.0) * (2.0 * sizes + 5)).sum())
+
+
+def _inversion_shares(count: int) -> Floats:
+    """Share of the orders of `count` different values that have 0, 1, 2… inversions."""
+    shares = np.ones(1)
+    for size in range(2, count + 1):
+        shares = np.convolve(shares, np.full(size, 1 / size))
+    return shares
 
 
 def robust_line(positions: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
