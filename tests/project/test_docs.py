@@ -29,6 +29,7 @@ from typing import ClassVar, NamedTuple
 import msgspec
 import pytest
 import typer
+import warm_program
 from typer.core import TyperCommand, TyperGroup
 
 from inferometer.cli import app
@@ -135,7 +136,7 @@ class Reader:
     )
 
     def __init__(self, page: Path, folder: Path, made: Callable[[int], Path], port: int) -> None:
-        self.folder, self.port = folder, port
+        self.page, self.folder, self.port = page, folder, port
         own = [block for block in BLOCKS if block.page == page]
         text = "\n".join(block.text for block in own)
         scripts = "\n".join(block.text for block in own if block in RUN)
@@ -159,7 +160,11 @@ class Reader:
         bin_folder = self.folder / "bin"
         bin_folder.mkdir()
         inferometer = bin_folder / "inferometer"
-        inferometer.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m inferometer "$@"\n')
+        # One page starts the program as a user does; the others save its imports.
+        program = (
+            f"{shlex.quote(sys.executable)} -m inferometer" if self.page.name == "README.md" else warm_program.program()
+        )
+        inferometer.write_text(f'#!/bin/sh\nexec {program} "$@"\n')
         inferometer.chmod(0o755)
         (bin_folder / "python3").symlink_to(sys.executable)
         shim = llama_server_shim.write_binary(self.folder / "shim")
