@@ -128,8 +128,8 @@ class Reader:
     """Which of two: two that are compared must be two."""
     FOLDERS = ("/models/", "/rocm/", "/cuda/", "/venvs/", "/path/to/")
     SMALLER = (
-        (r"num_prompts: (\d+)", lambda count: min(count, 3)),
-        (r"max_tokens: (\d+)", lambda count: min(count, 16)),
+        (r"num_prompts: (\d+)", lambda count: min(count, 2)),
+        (r"max_tokens: (\d+)", lambda count: min(count, 8)),
         (r"\btrials: (\d+)", lambda count: count // 2),
         (r"--max-trials (\d+)", lambda count: min(count, 3)),
         (r"settle: (\d+)", lambda seconds: 0),
@@ -191,6 +191,8 @@ class Reader:
         text = re.sub(r"(--port |://[\w.]+:)(?:8000|8080)\b", rf"\g<1>{self.port}", text)
         text = re.sub(r"(?:CUDA|HIP)_VISIBLE_DEVICES", "GPU_OF_THE_READER", text)
         text = re.sub(r"(-ngl,? |gpu_layers: )\W?99\b\"?", r"\g<1>0", text)
+        text = text.replace("context: 1024}", "context: 1024, threads: 1}")
+        text = text.replace('"-t 2"', '"-t 1 -ub 64"').replace("-n 3 --max-tokens 16", "-n 3 --max-tokens 8 --rounds 2")
         for pattern, less in self.SMALLER:
             text = re.sub(pattern, lambda found, less=less: found[0].replace(found[1], str(less(int(found[1])))), text)
         return text
@@ -217,7 +219,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """Studies 1 and 2, made when they are first asked for: two arms, of two trials each."""
     tiny = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1)
     draft = msgspec.structs.replace(tiny, draft=Draft("standin:tiny", n_max=4))
-    spec = Spec(arms={"baseline": tiny, "draft": draft}, workload=Builtin(3, 16), trials=2)
+    spec = Spec(arms={"baseline": tiny, "draft": draft}, workload=Builtin(2, 8), trials=2)
 
     @functools.cache
     def study(number: int) -> Path:
