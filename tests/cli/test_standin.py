@@ -4,12 +4,12 @@ import json
 import os
 import resource
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from gguf import GGUFReader
+from warm_program import inferometer
 
 from inferometer.standin import free_space
 from inferometer.standin.shapes import shape_of_config
@@ -30,15 +30,7 @@ QWEN = {
 
 
 def standin(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "inferometer", "standin", *words],
-        cwd=cwd,
-        env=os.environ | env,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return inferometer("standin", *words, cwd=cwd, env=os.environ | env)
 
 
 def a_config(folder: Path, **changes: object) -> str:
