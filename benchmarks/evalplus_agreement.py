@@ -85,7 +85,7 @@ def main() -> None:
     print(f"{total} answers, {len(answers)} of them different, to {len({one.task for one in answers})} problems")
     theirs = judged_by_evalplus(answers, problems, asked)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        ours = list(pool.map(lambda one: judged_by_us(problems[one.task], one.text), answers))
+        ours = list(pool.map(judged_by_us, [problems[one.task] for one in answers], [one.text for one in answers]))
     report(answers, ours, theirs)
 
 
