@@ -4,9 +4,9 @@ python3 -m venv .evalplus && .evalplus/bin/pip install evalplus
 python benchmarks/evalplus_agreement.py STUDY... --humaneval HumanEvalPlus.jsonl.gz --mbpp MbppPlus.jsonl.gz \\
     --python .evalplus/bin/python
 
-Every answer is judged by our extraction and checks, and by evalplus's `check_correctness` twice: after its own
-`sanitize` (full), and for the code that we extract (same). evalplus runs in bubblewrap, because it runs the answers.
-Disagreements are printed.
+Every answer is judged by our extraction and checks, and by evalplus's `check_correctness` after its own `sanitize`
+(full). Where they differ, evalplus also judges the code that we extract (same), and the answer is printed. evalplus
+runs in bubblewrap, because it runs the answers.
 """
 
 import argparse
@@ -51,11 +51,13 @@ for prefix in {name.split("/")[0] for name in names}:
 def judged(one):
     problem = problems[one["task"]]
     cleaned = sanitize(one["answer"], entrypoint=problem["entry_point"])
-    found = {}
-    for name, code in (("full", cleaned), ("same", one["code"])):
+    def result(code):
         kind = sets[one["task"].split("/")[0]][0]
-        result = check_correctness(kind, 0, problem, code, truth[one["task"]], fast_check=True)
-        found[name] = [result[part][0] == "pass" for part in ("base", "plus")]
+        found = check_correctness(kind, 0, problem, code, truth[one["task"]], fast_check=True, min_time_limit=10)
+        return [found[part][0] == "pass" for part in ("base", "plus")]
+    full = result(cleaned)
+    agrees = [full[0], all(full)] == one["ours"]
+    found = {"full": full, "same": full if agrees else result(one["code"])}
     return {"task": one["task"], "cleaned": cleaned, **found}
 with ThreadPoolExecutor(2) as pool, open(folder + "/found.jsonl", "w") as out:
     for one in pool.map(judged, samples):
@@ -83,10 +85,10 @@ def main() -> None:
     answers = list(answers_of(asked.studies, problems))
     total = sum(one.count for one in answers)
     print(f"{total} answers, {len(answers)} of them different, to {len({one.task for one in answers})} problems")
-    theirs = judged_by_evalplus(answers, problems, asked)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        ours = list(pool.map(lambda one: judged_by_us(problems[one.task], one.text), answers))
-    report(answers, ours, theirs)
+        ours = list(pool.map(judged_by_us, [problems[one.task] for one in answers], [one.text for one in answers]))
+    print("judged by us", flush=True)
+    report(answers, ours, judged_by_evalplus(answers, problems, ours, asked))
 
 
 def answers_of(folders: Iterable[Path], problems: dict[str, Problem]) -> Iterable[Answer]:
@@ -107,12 +109,13 @@ def judged_by_us(problem: Problem, text: str) -> CheckOutcome:
 
 
 def judged_by_evalplus(
-    answers: list[Answer], problems: dict[str, Problem], asked: argparse.Namespace
+    answers: list[Answer], problems: dict[str, Problem], ours: list[CheckOutcome], asked: argparse.Namespace
 ) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         with (Path(folder) / "samples.jsonl").open("w") as file:
-            for one in answers:
+            for one, our in zip(answers, ours, strict=True):
                 sample = {"task": one.task, "answer": one.text, "code": our_code(problems[one.task], one)}
+                sample["ours"] = [bool(our.base_passed), our.result == "passed"]
                 file.write(json.dumps(sample) + "\n")
         inside = ["bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev", "--proc"]
         inside += ["/proc", "--tmpfs", "/tmp", "--bind", folder, folder, "--setenv", "HOME", folder, "--setenv"]

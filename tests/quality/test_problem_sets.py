@@ -3,6 +3,7 @@ import os
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -94,7 +95,7 @@ def test_canonical_solutions_of_public_sets_pass(kind, sandbox):
     problems = [one for one in problem_set(kind, path=str(SETS[kind])).problems().values() if one.solution]
     answers = [f"```\n{one.solution}\n```" for one in problems]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        found = list(pool.map(lambda *given: check_answer(*given, sandbox, CheckLimits(120)), problems, answers))
+        found = list(pool.map(partial(check_answer, sandbox=sandbox, limits=CheckLimits(120)), problems, answers))
     counts = Counter((one.language, outcome.result) for one, outcome in zip(problems, found, strict=True))
     for (language, result), count in sorted(counts.items()):
         print(f"{kind} {language}: {count} {result}")
