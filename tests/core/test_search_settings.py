@@ -44,7 +44,7 @@ def test_a_study_with_a_search_is_for_another_command():
         ("{}", "parameters: is empty"),
         ("{threads: {int: [4, 2]}}", "range from 4 to 2 is empty"),
         ("{threads: {int: [0, 8], scale: log}}", "log needs a range above 0"),
-        ("{threads: {choice: [1]}}", "needs two or more values"),
+        ("{threads: {choice: [1]}}", "none of them varies"),
         ("{threads: {choice: [1, 1]}}", "has a value twice"),
         ("{threads: {int: [1, 2], choice: [1, 2]}}", "one of int, float and choice, and has 2"),
         ("{threads: {integer: [1, 2]}}", "did you mean 'int'"),
