@@ -62,7 +62,7 @@ environment() {
 own_copy() {
     if [ -e "$WORK/repo" ]; then return; fi
     mkdir -p "$WORK/repo"
-    cp -r "$REPO"/{src,tools,studies,benchmarks} "$WORK/repo/"
+    cp -r "$REPO"/{src,docs,tools,studies,benchmarks} "$WORK/repo/"
 }
 
 is_running() { [ -e "$WORK/$1.pid" ] && kill -0 "$(cat "$WORK/$1.pid")" 2>/dev/null; }
