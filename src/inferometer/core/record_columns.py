@@ -8,6 +8,7 @@ import array
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, cast, get_args, overload
 
 import numpy as np
@@ -233,24 +234,23 @@ class RecordColumns(Sequence[RequestRecord]):
 
     # --- columns ------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def ok(self) -> Bools:
+        """Whether each request ended well."""
         return self.outcomes == OUTCOMES.index("ok")
 
-    @property
+    @cached_property
     def characters(self) -> Ints:
         """Characters of all text of each request."""
         return self.summed(self.chars)
 
-    @property
+    @cached_property
     def event_counts(self) -> Ints:
         return np.diff(self.starts)
 
     def summed(self, of_events: NDArray[Any]) -> Ints:
         """The sum over the events of each request."""
-        before = np.zeros(len(of_events) + 1, np.int64)
-        np.cumsum(of_events, dtype=np.int64, out=before[1:])
-        return np.diff(before[self.starts])
+        return summed(of_events, self.starts)
 
     def used(self, name: str) -> Ints:
         """A column of USAGE."""
@@ -266,16 +266,22 @@ class RecordColumns(Sequence[RequestRecord]):
 
     # --- records ------------------------------------------------------------------------------------
 
+    @cached_property
+    def _has_unseen(self) -> Bools:
+        return self.summed(_IS_UNSEEN[self.kinds]) > 0
+
+    @cached_property
+    def has_silent_text(self) -> Bools:
+        """Whether some text of each request is not output."""
+        return self.summed((self.chars > 0) & _IS_SILENT[self.kinds]) > 0
+
     def answer(self, place: int) -> str:
         """`RequestRecord.text` of one record."""
-        kinds = self.kinds[self.starts[place] : self.starts[place + 1]]
-        return self.record(place).text if _IS_UNSEEN[kinds].any() else self.texts[place]
+        return self.record(place).text if self._has_unseen[place] else self.texts[place]
 
     def all_output(self, place: int) -> str:
         """`Events.all_output` of one record."""
-        events = slice(self.starts[place], self.starts[place + 1])
-        silent = (self.chars[events] > 0) & _IS_SILENT[self.kinds[events]]
-        return self._events(place).all_output() if silent.any() else self.texts[place]
+        return self._events(place).all_output() if self.has_silent_text[place] else self.texts[place]
 
     def record(self, place: int) -> RequestRecord:
         """One record."""
@@ -422,6 +428,15 @@ def int_column(values: Sequence[int | None]) -> Ints:
     except OverflowError:
         near = [None if value is None else max(-_BIGGEST, min(_BIGGEST, value)) for value in values]
         return int_column(near)
+
+
+def summed(values: NDArray[Any], starts: Ints) -> Ints:
+    """The sum of each group of values. `starts`: the first value of each group, and the end of the last."""
+    found = np.zeros(len(starts) - 1, np.int64)
+    some = starts[1:] > starts[:-1]
+    if some.any():
+        found[some] = np.add.reduceat(values[: starts[-1]], starts[:-1][some], dtype=np.int64)
+    return found
 
 
 def starts_of(counts: "Sequence[int] | Ints") -> Ints:

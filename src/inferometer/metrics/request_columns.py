@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferometer.core.record import KINDS, OUTPUT_CODES, TEXT_CODE
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints, RecordColumns, Texts
+from inferometer.core.record_columns import UNKNOWN, Bools, Ints, RecordColumns, Texts, summed
 from inferometer.core.request import Request
 from inferometer.core.spec import Api
 from inferometer.metrics import consistency
@@ -26,7 +26,7 @@ _IS_OUTPUT = np.zeros(256, np.bool_)
 _IS_OUTPUT[list(OUTPUT_CODES)] = True
 _BLANK = np.zeros(256, np.bool_)
 _BLANK[list(b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f")] = True
-_MAY_BEGIN_BLANK = _BLANK.copy()
+_MAY_BEGIN_BLANK = np.zeros(256, np.bool_)
 _MAY_BEGIN_BLANK[[0xC2, 0xE1, 0xE2, 0xE3]] = True  # first bytes of Unicode's other blanks
 _HEAD_BYTES = 16
 
@@ -52,9 +52,7 @@ class OutputColumns(msgspec.Struct, frozen=True):
 
     def summed(self, of_outputs: NDArray[Any]) -> Ints:
         """The sum over the outputs of each request."""
-        before = np.zeros(len(of_outputs) + 1, np.int64)
-        np.cumsum(of_outputs, dtype=np.int64, out=before[1:])
-        return np.diff(before[self.starts])
+        return summed(of_outputs, self.starts)
 
 
 def output_columns(records: RecordColumns) -> OutputColumns:
@@ -244,7 +242,7 @@ def contradictions_of(
 
 
 def _may_contradict(records: RecordColumns, outputs: OutputColumns, asked: Asked) -> Bools:
-    suspect = _text_after_end(records) | _blank_beginning(records)
+    suspect = _text_after_end(records) | _blank_beginning(records, outputs)
     by_usage, by_timings = records.used("completion_tokens"), _from_timings(records.timed("predicted_n"))
     for count in (by_usage, by_timings):
         if (count != UNKNOWN).any():
@@ -271,21 +269,34 @@ def _odd_drafts(records: RecordColumns) -> Bools:
 
 def _text_after_end(records: RecordColumns) -> Bools:
     """Whether text came after [DONE]."""
-    ended = np.zeros(len(records.kinds) + 1, np.int64)
-    np.cumsum(records.kinds == KINDS.index("done"), out=ended[1:])
-    late = (records.chars > 0) & (ended[:-1] > np.repeat(ended[records.starts[:-1]], records.event_counts))
-    return records.summed(late) > 0
+    late = np.zeros(len(records), np.bool_)
+    ends = np.flatnonzero(records.kinds == KINDS.index("done"))
+    owners, first = np.unique(np.searchsorted(records.starts, ends, "right") - 1, return_index=True)
+    texts = np.append(np.flatnonzero(records.chars), len(records.chars))
+    late[owners] = texts[np.searchsorted(texts, ends[first], "right")] < records.starts[1:][owners]
+    return late
 
 
-def _blank_beginning(records: RecordColumns) -> Bools:
-    """Whether the first event with text may be blank."""
+def _blank_beginning(records: RecordColumns, outputs: OutputColumns) -> Bools:
+    """Whether the text of each request begins with blanks, and visible text came long after."""
+    found = np.zeros(len(records), np.bool_)
     heads = records.texts.heads(_HEAD_BYTES)
-    found = _MAY_BEGIN_BLANK[heads[:, 0]]
-    first_chars = _first_chars(records)
-    blanks = np.argmin(_BLANK[heads], axis=1)  # the number of blanks at the beginning
-    all_blank = _BLANK[heads].all(axis=1)
-    ascii_blank = _BLANK[heads[:, 0]]
-    return found & (~ascii_blank | all_blank | (blanks >= first_chars) | (heads[np.arange(len(heads)), blanks] >= 0x80))
+    blanks = np.argmin(_BLANK[heads], axis=1)  # at the beginning
+    after = heads[np.arange(len(heads)), blanks]
+    blank = _BLANK[heads[:, 0]] & ((blanks >= _first_chars(records)) | (after >= 0x80) | _BLANK[after])
+    places = np.flatnonzero(outputs.counts.astype(np.bool_) & (blank | _MAY_BEGIN_BLANK[heads[:, 0]]))
+    if not len(places):
+        return found
+    texts = [records.texts[place] for place in places.tolist()]
+    leading = np.array([len(text) - len(text.lstrip()) for text in texts], np.int64)
+    visible = leading < records.characters[places]
+    places, leading = places[visible], leading[visible]
+    ends = np.cumsum(records.chars, dtype=np.int64)
+    before = np.cumsum(records.characters) - records.characters
+    first_visible = np.searchsorted(ends, before[places] + leading, "right")
+    waits_ns = records.at_ns[first_visible] - outputs.at_ns[outputs.starts[:-1][places]]
+    found[places] = waits_ns > consistency.BLANK_LEAST_NS
+    return found
 
 
 def _first_chars(records: RecordColumns) -> Ints:
@@ -307,3 +318,24 @@ def equal_texts(one: Texts, other: Texts, ones: Ints, twos: Ints) -> Bools:
     for place in np.flatnonzero(same).tolist():
         same[place] = one.raw(ones[place]) == other.raw(twos[place])
     return same
+
+
+def first_differences(one: Texts, other: Texts, ones: Ints, twos: Ints) -> Ints:
+    """The byte at which the texts at each pair of positions differ first; the shorter one's size if it is the other's
+    beginning."""
+    shorter = np.minimum(one.sizes[ones], other.sizes[twos])
+    found = shorter.copy()
+    padded = [np.frombuffer(texts.data + bytes(_MOST_WINDOW), np.uint8) for texts in (one, other)]
+    begins = one.starts[ones], other.starts[twos]
+    left, offset, width = np.arange(len(ones)), 0, _HEAD_BYTES
+    while len(left := left[shorter[left] > offset]):
+        places = offset + np.arange(width)
+        first, second = (data[start[left, None] + places] for data, start in zip(padded, begins, strict=True))
+        unlike = (first != second) & (places < shorter[left, None])
+        decided = unlike.any(axis=1)
+        found[left[decided]] = offset + np.argmax(unlike[decided], axis=1)
+        left, offset, width = left[~decided], offset + width, min(_MOST_WINDOW, 2 * width)
+    return found
+
+
+_MOST_WINDOW = 1024

@@ -14,12 +14,12 @@ from inferometer.analysis.validity.arm_trials import ArmTrials, same_rounds
 from inferometer.analysis.validity.caching import cache_advice
 from inferometer.core import quantities
 from inferometer.core.record import Finding
-from inferometer.core.record_columns import UNKNOWN, Bools
+from inferometer.core.record_columns import UNKNOWN, Bools, Ints
 from inferometer.core.request import Message, Request
 from inferometer.core.spec import Sampling
 from inferometer.metrics import trial_columns
 from inferometer.metrics.measures import TrialView, paired
-from inferometer.metrics.request_columns import SOURCES, equal_texts
+from inferometer.metrics.request_columns import SOURCES, equal_texts, first_differences
 from inferometer.metrics.statistics import fisher_p_value
 from inferometer.metrics.trial_measures import cached_prompt_tokens, total_output_tokens
 
@@ -220,21 +220,42 @@ class Agreement(msgspec.Struct, frozen=True):
 
 def agreement(first: TrialView, second: TrialView) -> Agreement | None:
     """Agreement of the texts of two trials, request by request; None if no request was answered in both."""
+    found = first.cached(("agreement", id(second)), lambda first: (_agreement(first, second),))
+    return found[0]
+
+
+def _agreement(first: TrialView, second: TrialView) -> Agreement | None:
     ones, twos = paired(first, second, first.records.ok, second.records.ok)
     if not len(ones):
         return None
-    unlike = np.flatnonzero(~equal_texts(first.records.texts, second.records.texts, ones, twos))
-    positions: list[tuple[int, str]] = []
-    for one, two in zip(ones[unlike].tolist(), twos[unlike].tolist(), strict=True):
-        before, after = first.records.all_output(one), second.records.all_output(two)
-        if before != after:
-            positions.append((common_length(before, after), second.records.request_ids[two]))
+    unlike = ~equal_texts(first.records.texts, second.records.texts, ones, twos)
+    silent = first.records.has_silent_text[ones] | second.records.has_silent_text[twos]
+    for place in np.flatnonzero(silent).tolist():
+        unlike[place] = first.records.all_output(ones[place]) != second.records.all_output(twos[place])
     text = ""
-    if positions:
-        middle = int(median(position for position, _ in positions))
-        position, name = min(positions)
-        text = f"The earliest difference is at character {position} of {name}; the median position is {middle}."
-    return Agreement(len(ones) - len(positions), len(ones), text)
+    if unlike.any():
+        ones, twos, silent = ones[unlike], twos[unlike], silent[unlike]
+        positions = _first_differences(first, second, ones, twos, silent)
+        names = [second.records.request_ids[two] for two in twos.tolist()]
+        position, name = min(zip(positions, names, strict=True))
+        text = (
+            f"The earliest difference is at character {position} of {name}; the median position is "
+            f"{int(median(positions))}."
+        )
+    return Agreement(len(unlike) - int(unlike.sum()), len(unlike), text)
+
+
+def _first_differences(first: TrialView, second: TrialView, ones: Ints, twos: Ints, silent: Bools) -> list[int]:
+    """The character at which each pair of texts differs first."""
+    mine, theirs = first.records.texts, second.records.texts
+    positions = first_differences(mine, theirs, ones, twos).tolist()
+    if not (mine.data.isascii() and theirs.data.isascii()):  # then a character is a byte
+        heads = [mine.raw(one)[:end] for one, end in zip(ones.tolist(), positions, strict=True)]
+        positions = [len(head.decode("utf-8", "ignore")) for head in heads]
+    for place in np.flatnonzero(silent).tolist():
+        outputs = first.records.all_output(ones[place]), second.records.all_output(twos[place])
+        positions[place] = common_length(*outputs)
+    return positions
 
 
 def common_length(first: str, second: str) -> int:
