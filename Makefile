@@ -73,8 +73,9 @@ demo: .venv/.installed-base
 		$(BIN)/inferometer demo --standin $(ARGS); \
 	fi
 
+# Three at a time, on two cores as well: many tests wait for a server that answers at its own pace.
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
 
 bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/client.py $(ARGS)

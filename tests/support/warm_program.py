@@ -64,6 +64,12 @@ def inferometer(
         return subprocess.CompletedProcess(argv, code, out.read(), err.read())
 
 
+def run(*words: str, cwd: Path, env: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error. `env` is added to this process's."""
+    done = inferometer(*words, cwd=cwd, env={**os.environ, **(env or {})})
+    return done.returncode, done.stdout, done.stderr
+
+
 def program() -> str:
     """The start of a shell's command line that runs the program."""
     return shlex.join([sys.executable, "-I", "-S", __file__, "call", _server()])
