@@ -4,7 +4,7 @@ Known facts are the text that was sent, the text that came back, the limit that 
 numbers. A refuted number is never used: `request_timing` takes the next source, or none.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from statistics import median
 from typing import Literal, cast
@@ -52,7 +52,7 @@ BLANK_USUAL_NS = 5_000_000
 """Blank text is not a first token if the first visible text comes more than 5 usual gaps, and 50 ms, after it; or 5 ms
 where most answers of a trial do so: a busy machine stalls some. A model that begins with a line break continues at its
 usual pace; a blank that only keeps the connection open does not."""
-_BLANK = " \t\r\n\f\v\u00a0\u200b\u2060\ufeff"
+_NO_WIDTH = "\u200b\u2060\ufeff"
 
 _DONE_CODE = bytes([KINDS.index("done")])
 _TOOL_CODE = bytes([KINDS.index("tool")])
@@ -79,12 +79,18 @@ def contradictions(record: RequestRecord, request: Request | None = None) -> tup
     )
 
 
-def blank_first_tokens(records: Sequence[RequestRecord]) -> bool:
-    """Whether most answers begin with blank text that only kept the connection open."""
-    waits = [
-        wait_ns > max(BLANK_USUAL_NS, BLANK_GAPS * usual_ns) for wait_ns, usual_ns in map(_wait_after_blank, records)
-    ]
-    return 2 * sum(waits) > len(waits)
+def begins_blank(record: RequestRecord) -> bool:
+    """Whether the answer begins with blank text, and visible text follows late for its pace."""
+    wait_ns, usual_ns = _wait_after_blank(record)
+    return wait_ns > max(BLANK_USUAL_NS, BLANK_GAPS * usual_ns)
+
+
+def without_blanks(text: str) -> str:
+    """`text` without the blanks at its beginning, also those without a width."""
+    found = text.lstrip()
+    while found[:1] and found[0] in _NO_WIDTH:
+        found = found.lstrip(_NO_WIDTH).lstrip()
+    return found
 
 
 BLANK_FIRST = Contradiction("first_token", "the first text is blank in most answers, and visible text follows late")
@@ -139,7 +145,12 @@ def _leaves_thoughts_out(events: Events, count: int) -> bool:
     stamps, all_chars, _ = events.outputs()
     pieces, chars = len(stamps) - len(thoughts), sum(all_chars) - sum(thoughts)
     only_pieces = count <= pieces + TWO_COUNTS and chars >= PIECE_BYTES * pieces
-    return only_pieces or sum(all_chars) > TEXT_PER_TOKEN * count
+    return only_pieces or sum(all_chars) / TEXT_PER_TOKEN > count
+
+
+def mostly_letters(text: str) -> bool:
+    """Whether most of the text is ASCII letters."""
+    return sum(character.isascii() and character.isalpha() for character in text) >= LETTERS_SHARE * len(text)
 
 
 def _thought_characters(events: Events) -> list[int]:
@@ -156,8 +167,7 @@ def _more_than_text(record: RequestRecord, count: int) -> str:
     seen = count - ((record.usage and record.usage.reasoning_tokens) or 0)
     if pieces < HIDDEN_LEAST_PIECES or seen <= 1.5 * pieces + UNSEEN_TOKENS or len(text) >= LETTERS_PER_TOKEN * seen:
         return ""
-    letters = sum(character.isascii() and character.isalpha() for character in text)
-    if letters < LETTERS_SHARE * len(text):
+    if not mostly_letters(text):
         return ""
     said = f"{len(text)} characters came in {pieces} pieces"
     return f"reports {count} output tokens, but {said}: the others were not streamed"
@@ -244,9 +254,9 @@ def _hidden_reasoning(record: RequestRecord) -> Iterator[Contradiction]:
 def _wait_after_blank(record: RequestRecord) -> tuple[int, float]:
     """From the first output, if it is blank, to the first visible one, and the usual gap after that, ns."""
     events = cast("Events", record.events)
-    if events.text[:1].strip(_BLANK) or not events.text:
+    if without_blanks(events.text[:1]) or not events.text:
         return 0, 0.0
-    visible_ns = next((event.at_ns for event in events if event.text.strip(_BLANK)), None)
+    visible_ns = next((event.at_ns for event in events if without_blanks(event.text)), None)
     if visible_ns is None:
         return 0, 0.0
     after = [stamp for stamp in record.outputs_ns if stamp >= visible_ns]

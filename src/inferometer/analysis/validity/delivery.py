@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.core.record import Finding
-from inferometer.metrics import acceptance
+from inferometer.metrics import trial_columns
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.row_inputs import RowInput
 from inferometer.metrics.token_latency import BURST_GAP_NS
-from inferometer.metrics.trial_columns import bursts, outputs
+from inferometer.metrics.trial_columns import bursts
 
 _CAUSES = (
     "A proxy may buffer the stream (nginx: `proxy_buffering off`, or the header `X-Accel-Buffering: no`), or the "
@@ -76,7 +76,7 @@ def not_streamed(case: ArmTrials) -> Iterable[Finding]:
             withholds=_TIMES,
         )
         return
-    drafted = any(sum(acceptance.drafted(request)) for trial in case.done for request in trial.requests)
+    drafted = any(trial_columns.drafted(trial).values.sum() for trial in case.done)
     if not drafted:
         yield from _held_back(case, [one for one in answers if not one.quick], len(answers))
 
@@ -101,14 +101,13 @@ def _within(answers: Sequence[Answer]) -> str:
 
 def long_answers(trial: TrialView) -> list[Answer]:
     """The answers of a trial that are long enough."""
-    found, columns = bursts(trial), outputs(trial)
+    found, columns = bursts(trial), trial.outputs
     tokens = np.maximum(found.all_tokens, found.characters / thresholds.STREAM_TOKEN_CHARACTERS)
     long = found.delivered & (tokens >= thresholds.STREAM_LEAST_TOKENS)
-    took = [(one.timing.latency_ns if one.timing else 0) / 1e6 for one in trial.requests]
     counts, first = np.maximum(1, found.counts), _first_pieces(columns.at_ns, columns.starts)
     rows = (
         found.at_once(),
-        np.array(took, np.float64),
+        trial.timing.latency_ns / 1e6,
         found.all_tokens / counts,
         found.gap_spans() / np.maximum(1, found.counts - 1) / 1e6,
         columns.counts / counts,
