@@ -277,7 +277,7 @@ def trial_findings(case: ArmTrials) -> Iterable[Finding]:
     """What was recorded during a trial: a refused field, a client that could not keep up, a lost worker."""
     for trial in case.trials:
         for finding in trial.trial.findings:
-            if (finding.severity, finding.code) == ("note", "client"):
+            if (finding.severity, finding.code) == ("note", "client") and not finding.withholds:
                 continue  # its overhead when it was far from its limits
             yield msgspec.structs.replace(finding, arm=case.name, trial=trial.trial.number)
 
