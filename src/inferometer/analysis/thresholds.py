@@ -81,8 +81,9 @@ a ratio."""
 TRIALS_SPREAD_PERCENT = 10.0
 TRIALS_SLOWER_SHARE = 0.9
 """Best compared with worst trial of an arm: an undisturbed machine varies less. Interleaving arms cancels a drift only.
-If nine in ten requests of the worst trial took longer, by 5% and more, something changed between the trials; else some
-requests were disturbed, as on a busy machine (16% with a load of 16 on 2 cores), and the interval covers that."""
+If nine in ten requests of the worst trial took longer, by 5% and more, and the round was not as slow in the other arms,
+something changed between the trials; else some requests were disturbed, as on a busy machine (16% with a load of 16 on
+2 cores), or the whole round, and the interval covers that."""
 CLOCK_PERCENT = 2.0
 """Mean GPU clocks of two arms: time per token changes at most in proportion to the clock, so that 2% of clock can cause
 a difference of 2%."""
@@ -119,7 +120,7 @@ RESENT_LEAST_MS = 10.0
 """Share of requests that were sent again: a server that closes idle connections meets a request on its way now and
 then. One request in twenty means that it closes connections under load, so that latencies hold a second connection,
 if that took a tenth of the usual TTFT. A server that closes an idle connection as the next request comes cost 0.2 to
-8 ms, median 4 ms, with a load of 15 on 2 cores."""
+11.7 ms, median 4 ms, with a load of 15 on 2 cores."""
 
 EVIDENCE_MATCHES = 0.999
 """Share of equal outputs from which all outputs count as identical."""
