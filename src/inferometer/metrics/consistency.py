@@ -79,6 +79,13 @@ def contradictions(record: RequestRecord, request: Request | None = None) -> tup
     )
 
 
+def first_token_refuted(record: RequestRecord, request: Request | None) -> bool:
+    """Whether the first text was not a token. Quick where the answer begins with visible text."""
+    if without_blanks(cast("Events", record.events).text[:1]):
+        return False
+    return any(one.about == "first_token" for one in contradictions(record, request))
+
+
 def begins_blank(record: RequestRecord) -> bool:
     """Whether the answer begins with blank text, and visible text follows late for its pace."""
     wait_ns, usual_ns = _wait_after_blank(record)
