@@ -91,7 +91,7 @@ def test_an_output_length_of_minus_1_is_each_prompt_s_own(monkeypatch: pytest.Mo
         (["--top-p", "nan"], "--top-p must be greater than 0 and at most 1, not nan"),
         (["--top-k", "-5"], "--top-k must be at least 1"),
         (["--save-result", "--result-dir", "/dev/null/x"], "--result-dir /dev/null/x cannot be created"),
-        (["--base-url", ""], "is not the address of a server"),
+        (["--base-url", ""], "url: is missing"),
     ],
 )
 def test_what_is_not_taken_is_refused_by_name_with_the_nearest_way(
