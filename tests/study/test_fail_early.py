@@ -102,5 +102,7 @@ def test_a_resumed_study_may_have_more_trials(server: Arm, tmp_path: Path):
     begun(spec({"a": server}, trials=1), tmp_path / "s")
     assert begun(spec({"a": server}, trials=3), tmp_path / "s", resume=True) == [("a", 2), ("a", 3)]
     assert read_study(tmp_path / "s").spec.trials == 3
+    with pytest.raises(InferometerError, match="a study of 3 trials, and 2 are asked for"):
+        begun(spec({"a": server}, trials=2), tmp_path / "s", resume=True)
     with pytest.raises(InferometerError, match="different spec"):
         begun(spec({"a": server}, Builtin(3, 10), trials=4), tmp_path / "s", resume=True)
