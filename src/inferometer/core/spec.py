@@ -1,5 +1,6 @@
 """Study specification: arms, workload, schedule and settings as types."""
 
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -84,6 +85,10 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     temperature: float | None = 0.0
     ignore_eos: bool = False
     extra_body: dict[str, Any] = {}  # JSON of any shape: the user decides what to send
+
+    def problems(self) -> list[str]:
+        sound = self.temperature is None or 0 <= self.temperature < math.inf
+        return [] if sound else [f"temperature must be a number from 0 on, not {self.temperature:g}"]
 
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
