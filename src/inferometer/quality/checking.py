@@ -242,6 +242,6 @@ def _regex(check: Regex, answer: str, sandbox: Sandbox, limits: CheckLimits) -> 
 
 def _json_schema(check: JsonSchema, answer: str, sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome:
     """In the sandbox, because a schema may hold a pattern."""
-    code = _data("json_schema.py")
+    code = importlib.resources.files("inferometer.quality").joinpath("json_schema.py").read_text("utf-8")
     task = json.dumps({"schema": check.schema, "answers": blocks_of(answer)})
     return _ended(sandbox.run([sandbox.python, "-c", code], {"task.json": task}, limits.limits()))
