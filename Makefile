@@ -73,8 +73,9 @@ demo: .venv/.installed-base
 		$(BIN)/inferometer demo --standin $(ARGS); \
 	fi
 
+# Three at a time, on two cores as well: many tests wait for a server that answers at its own pace.
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
 
 bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/client.py $(ARGS)
@@ -191,12 +192,12 @@ $(BIN)/python:
 	@rm -rf .venv
 	@$(VENV) || { rm -rf .venv; exit 1; }
 
-.venv/.installed-base: requirements/base.txt pyproject.toml | $(BIN)/python
+.venv/.installed-base: requirements/base.txt pyproject.toml hatch_build.py src/inferometer/load/_compiled.c | $(BIN)/python
 	$(call install,base)
 	@touch $@
 
 # dev.txt contains base.txt.
-.venv/.installed-dev: requirements/dev.txt requirements/base.txt pyproject.toml | $(BIN)/python
+.venv/.installed-dev: requirements/dev.txt requirements/base.txt pyproject.toml hatch_build.py src/inferometer/load/_compiled.c | $(BIN)/python
 	$(call install,dev)
 	@touch .venv/.installed-base $@
 

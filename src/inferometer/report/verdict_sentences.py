@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference
 from inferometer.analysis.decision import decisions, worse_text
+from inferometer.analysis.quantisation_ladder import ladder_sentences
 from inferometer.base.units import three_digits_text
 from inferometer.report.short_cells import (
     DECIDED,
@@ -23,14 +24,16 @@ MOST_COLUMNS = 4
 
 
 def verdict_sentences(comparison: Comparison) -> list[str]:
-    """One sentence for each set-up that differs from the baseline, and one for all others together. Of a ranking: the
-    best set-up, those that may be as good, and how many differ from the baseline."""
+    """One sentence for each set-up that differs from the baseline, and one for all others together. Of a ladder: the
+    file to use. Of a ranking: the best set-up, those that may be as good, and how many differ from the baseline."""
     invalid = _invalid_sentences(comparison)
     if invalid:
         return invalid
     row = comparison.primary_row
     if row is None or not any(row.n.values()):
         return [f"No verdict: no trial has {comparison.primary}."]
+    if comparison.ladder:
+        return list(ladder_sentences(comparison))
     if len(comparison.arms) > MOST_COLUMNS:
         return list(_ranking_sentences(row, comparison))
     if len(comparison.arms) == 1:
