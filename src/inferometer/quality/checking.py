@@ -11,10 +11,12 @@ import msgspec
 
 from inferometer.core.record import AnswerCheck, CheckResult
 from inferometer.quality.extraction import (
+    ENCLOSED,
     blocks_of,
     code_of,
     completed,
     defines,
+    in_class,
     preamble,
     whole_code,
     without_reasoning,
@@ -138,8 +140,10 @@ def _program(check: Program, code: str, sandbox: Sandbox, limits: CheckLimits) -
     if language is None or not all(map(sandbox.has, language.programs)):
         need = f" (install {language.install})" if language is not None and language.install else ""
         return CheckOutcome("no_toolchain", f"there is no toolchain for {check.language}{need}")
-    whole = whole_code(code, check.before, check.entry_point)
-    before = whole.removesuffix(code)
+    if check.language in ENCLOSED and check.entry_point:
+        before, code = in_class(check.before, code, check.entry_point, check.tests)
+    else:
+        before = whole_code(code, check.before, check.entry_point).removesuffix(code)
     files = {language.file: joined(check.language, before, code, check.tests)}
     if language.library:
         files[language.library] = _data(language.library)

@@ -1,7 +1,7 @@
-"""Whether a text is JSON that a JSON Schema allows. Runs in the sandbox too, so it uses no other module of this project.
+"""Whether a text is JSON that a JSON Schema allows. Runs in the sandbox too: it uses no other module of this project.
 
-It knows the keywords of draft 2020-12 that describe data, without references; any other keyword that restricts fails the
-check instead of passing it.
+It knows the keywords of draft 2020-12 that describe data, without references; any other keyword that restricts fails
+the check instead of passing it.
 """
 # pyright: basic
 
