@@ -104,6 +104,37 @@ def test_canonical_solutions_of_public_sets_pass(kind, sandbox):
     assert set(reasons) == (KNOWN_WRONG if kind == "mxeval" else set()), reasons
 
 
+ADD = {
+    "csharp": "public static int Add(int x, int y) { return x + y; }",
+    "go": "package main\n\nfunc add(x, y int) int { return x + y }",
+    "java": "public class Add {\n    public static int add(int x, int y) { return x + y; }\n}",
+    "javascript": "const add = (x, y) => x + y;",
+    "kotlin": "fun add(x: Int, y: Int): Int = x + y",
+    "perl": "sub add { return $_[0] + $_[1]; }",
+    "php": "<?php\nfunction add($x, $y) { return $x + $y; }",
+    "ruby": "def add(x, y)\n  x + y\nend",
+    "scala": "object Main extends App {\n  def add(x: Int, y: Int): Int = { x + y }\n}",
+    "swift": "func add(x: Int, y: Int) -> Int { return x + y }",
+    "typescript": "const add = (x: number, y: number): number => x + y;",
+}
+"""Answers to a problem of which mxeval has no canonical solution."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("language", ADD)
+def test_an_answer_of_a_chat_to_mxeval_is_judged_in_every_language(language, sandbox):
+    if not SETS["mxeval"].exists():
+        pytest.skip(f"{SETS['mxeval']} is not here")
+    problems = problem_set("mxeval", path=str(SETS["mxeval"]), languages=(language,)).problems()
+    problem = problems[f"HumanEval_{language}/53"]
+    found = check_answer(problem, f"So:\n```\n{ADD[language]}\n```\n", sandbox, CheckLimits(120))
+    if found.result == "no_toolchain":
+        pytest.skip(found.reason)
+    assert found.result == "passed", found
+    wrong = ADD[language].replace(" + ", " - ")
+    assert check_answer(problem, f"```\n{wrong}\n```", sandbox, CheckLimits(120)).result == "failed"
+
+
 def test_the_seed_chooses_the_problems_and_samples_keep_the_order(tmp_path):
     requests = problem_set("builtin-checked", num_prompts=5, samples=2).sample(7, None).requests
     ids = [request.id for request in requests]
