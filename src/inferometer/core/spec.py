@@ -155,7 +155,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     sampling: Sampling = Sampling()
     timeouts: Timeouts = Timeouts()
     seed: int = 1
-    trials: int = 3
+    trials: int = 4
     until: str | float | None = None
     max_trials: int = 10
     order: Order = "auto"

@@ -21,6 +21,7 @@ from inferometer.base.errors import StudyUnreadable
 from inferometer.base.units import seconds
 from inferometer.core import quantities
 from inferometer.core.record import Finding, Trial
+from inferometer.core.record_columns import RecordColumns
 from inferometer.core.spec import Quality
 from inferometer.foreign.foreign_trials import different_work, single_run_notes, with_chunk_gaps
 from inferometer.metrics.acceptance import Speculation, speculation
@@ -148,7 +149,7 @@ def _elapsed_s(trials: Sequence[Trial]) -> float | None:
     if not begins:
         return None
     first, last = min(begins), max(begins)
-    ends_ns = max((record.done_ns for record in begins[last].records), default=0)
+    ends_ns = int(RecordColumns.of(begins[last].records).numbers["done_ns"].max(initial=0))
     try:
         between = datetime.fromisoformat(last) - datetime.fromisoformat(first)
     except ValueError:  # a study that was changed by hand
