@@ -77,12 +77,13 @@ def _decode_answer(
         return uniform[0], reader, uniform[1], True
     reader = EventReader()
     answer = parse_response(timed_reads(exchange, arrived))
+    is_plain = answer.status == 200 and not _encoding(answer)
+    if is_plain and (found := events_of_json(answer.pieces)):  # a server that does not stream, whatever type it names
+        reader.read_events(found, OUTPUT_OF[dialect], zero_ns)
+        return answer, reader, reader.events(), True
     is_read = _is_stream(answer)
     if is_read:
         reader.read_events(sse_events(answer.pieces), OUTPUT_OF[dialect], zero_ns)
-    elif answer.status == 200 and not _encoding(answer) and (found := events_of_json(answer.pieces)):
-        is_read = True  # a server that does not stream: the whole answer came at once
-        reader.read_events(found, OUTPUT_OF[dialect], zero_ns)
     return answer, reader, reader.events(), is_read
 
 
@@ -147,6 +148,8 @@ def _outcome(
         return "server_error", reader.server_error
     if reader.problem:
         return "bad_stream", reader.problem
+    if reader.stray and has_output and not (reader.finish_reason or reader.done):
+        return "bad_stream", f"the stream ended without a finish reason, and these lines are not events: {reader.stray}"
     if not has_output:
         after = f", after: {reader.stray}" if reader.stray else ""
         return "no_tokens", f"the answer ended without a token{after}"

@@ -4,6 +4,7 @@ Dialects: `openai-chat` (/v1/chat/completions) and `openai` (/v1/completions), a
 """
 
 import array
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inferometer.base.error_message import error_message, is_error_body, json_of
+from inferometer.base.error_message import error_message, is_error_body, is_failed, json_of
 from inferometer.base.text import sanitize
 from inferometer.core.record import (
     KINDS,
@@ -57,19 +58,25 @@ class _Part(msgspec.Struct):
 
 class _Delta(msgspec.Struct):
     role: str | None = None
-    content: str | list[_Part] | _Part | None = None  # a text, or parts of a text
+    content: str | list[_Part | str] | _Part | None = None  # a text, or parts of a text
     reasoning_content: str | None = None
     reasoning: str | None = None
+    thinking: str | None = None
+    refusal: str | None = None
     tool_calls: list[_ToolCall | None] | None = None
+    function_call: _Function | None = None  # before tool_calls
 
 
 class _Choice(msgspec.Struct):
-    """`delta` is of chat, `text` of completions. `token_ids`: added by vLLM if the request set `return_token_ids`."""
+    """`delta` is of chat, `text` of completions. `message`: has the place of `delta` in a whole answer, and in the
+    streams of some proxies. `token_ids`: added by vLLM if the request set `return_token_ids`."""
 
     delta: _Delta | None = None
+    message: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
     token_ids: list[int] | None = None
+    error: Any = None
 
 
 class _Chunk(msgspec.Struct):
@@ -81,10 +88,6 @@ class _Chunk(msgspec.Struct):
     model: str | None = None
     object: str | None = None
     error: Any = None  # an object or a text, depending on the engine
-    type: Any = None
-    message: Any = None
-    detail: Any = None
-    errors: Any = None
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk, strict=False).decode
@@ -95,6 +98,7 @@ _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # Recursi
 
 Output = Callable[[_Choice], tuple[EventKind, str]]
 
+_ERROR_NAME = re.compile(rb"error|exception|fail|fatal", re.IGNORECASE)
 EVENT_AND_CHUNK_END = b"\n\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 STREAM_END = EVENT_AND_CHUNK_END + LAST_CHUNK
@@ -113,6 +117,7 @@ class EventReader:
         self._chars = array.array("I")
         self._texts: list[str] = []
         self._tokens: dict[int, int] = {}  # token count by event index, for events that state a count
+        self._has_deltas = False
         self._running_count = 0  # tokens so far, as the last event with a running count stated
         self.usage: TokenUsage | None = None
         self.timings: ServerTimings | None = None
@@ -237,10 +242,9 @@ class EventReader:
     def _read_event(self, name: bytes, data: bytes, output: Output) -> None:
         """Add one event, or record the problem with it."""
         if data.startswith(b"[DONE]"):
-            self.done = True
-            self._add("done")
+            self._add_done()
             return
-        if name == b"error":
+        if name and _ERROR_NAME.search(name):
             self._add_error(data)
             return
         if name == STRAY:
@@ -249,13 +253,18 @@ class EventReader:
         try:
             chunk = _decode_chunk(data)
         except _NOT_JSON as error:
+            if data.strip(b'" ').upper() == b"[DONE]":
+                self._add_done()
+                return
+            if name not in (b"", b"message") and json_of(data) is None:
+                return  # a ping, or a farewell
             found = chunk_without_odd_reports(data, _Chunk)
             if found is None:
                 self.problem = self.problem or f"an event is not a chunk of this API ({error}): {evidence(data)}"
                 return
             chunk = found
         is_stated = chunk.error is not None and (chunk.error or not chunk.choices)  # next to text, an empty one is none
-        if is_stated or chunk.object == "error" or (not chunk.choices and _is_error(chunk, data)):
+        if is_stated or chunk.object == "error" or (not chunk.choices and is_error_body(json_of(data))):
             self._add_error(data)
             return
         if chunk.usage is not None:
@@ -270,7 +279,13 @@ class EventReader:
             self._add("usage")
             return
         choice = chunk.choices[0]
+        self._has_deltas = self._has_deltas or choice.delta is not None
+        if not self._has_deltas and choice.message is not None:
+            choice.delta = choice.message  # after deltas, a message repeats their text
         self.finish_reason = choice.finish_reason or self.finish_reason
+        if choice.error or is_failed(choice.finish_reason):
+            self._add_error(data if choice.error is None else msgspec.json.encode(choice.error))
+            return
         kind, text = output(choice)
         self._add(kind, text)
         if kind in OUTPUT_KINDS and text:
@@ -311,15 +326,13 @@ class EventReader:
         else:
             self.stray = evidence(data)
 
+    def _add_done(self) -> None:
+        self.done = True
+        self._add("done")
+
     def _add_error(self, data: bytes) -> None:
         self.server_error = self.server_error or error_text(data)
         self._add("error")
-
-
-def _is_error(chunk: _Chunk, data: bytes) -> bool:
-    """Whether an event without choices is an error in a form other than OpenAI's."""
-    about = (chunk.type == "error", chunk.message, chunk.detail, chunk.errors)
-    return any(about) and is_error_body(json_of(data))
 
 
 def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str:
@@ -329,41 +342,46 @@ def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str
 
 
 def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
-    delta = choice.delta or _Delta()
+    delta = choice.delta or _Delta(content=choice.text)
     if isinstance(delta.content, list | _Part):
         return _output_of_parts(delta.content if isinstance(delta.content, list) else [delta.content])
     if delta.content:
         return "text", delta.content
-    thought = delta.reasoning_content or delta.reasoning
+    thought = delta.reasoning_content or delta.reasoning or delta.thinking
     if thought:
         return "reasoning", thought
-    if delta.tool_calls:
-        functions = [(call and call.function) or _Function() for call in delta.tool_calls]
+    if delta.refusal:
+        return "text", delta.refusal
+    if delta.tool_calls or delta.function_call:
+        calls = [call and call.function for call in delta.tool_calls or ()] + [delta.function_call]
+        functions = [function or _Function() for function in calls]
         return "tool", "".join(f"{function.name or ''}{function.arguments or ''}" for function in functions)
     if delta.role is not None:
         return "role", ""
     return ("text" if delta.content == "" else "empty"), ""
 
 
-def _output_of_parts(parts: list[_Part]) -> tuple[EventKind, str]:
+def _output_of_parts(parts: Sequence[_Part | str]) -> tuple[EventKind, str]:
     if text := _text_of(parts):
         return "text", text
-    thoughts = (part.thinking or "" for part in parts)
+    thoughts = (part.thinking or "" for part in parts if isinstance(part, _Part))
     thought = "".join(_text_of(found) if isinstance(found, list) else found for found in thoughts)
     return ("reasoning", thought) if thought else ("text", "")
 
 
-def _text_of(parts: list[_Part]) -> str:
-    return "".join(part.text or "" for part in parts)
+def _text_of(parts: Sequence[_Part | str]) -> str:
+    return "".join(part if isinstance(part, str) else part.text or "" for part in parts)
 
 
 def _completion_output(choice: _Choice) -> tuple[EventKind, str]:
+    if choice.text is None and choice.delta is not None:  # a server with one form for both APIs
+        return _chat_output(choice)
     return ("text", choice.text) if choice.text else ("empty", "")
 
 
 OUTPUT_OF = {"openai-chat": _chat_output, "openai": _completion_output}
 DIALECTS = tuple(OUTPUT_OF)
-OUTPUT_PATTERN = rb'"(?:content|text|reasoning|reasoning_content|name|arguments)"\s*:\s*"[^"]'
+OUTPUT_PATTERN = rb'"(?:content|text|reasoning|reasoning_content|thinking|refusal|name|arguments)"\s*:\s*"[^"]'
 """Matches the bytes of an event with output, and of no other event, in any of these dialects."""
 
 
@@ -374,4 +392,4 @@ def error_text(data: bytes) -> str:
 
 def evidence(data: bytes) -> str:
     """The beginning of `data`, safe to print."""
-    return sanitize(data[:_EVIDENCE_CHARS].decode("utf-8", "replace")) or "nothing"
+    return sanitize(data[: 8 * _EVIDENCE_CHARS].decode("utf-8", "replace"), _EVIDENCE_CHARS) or "nothing"
