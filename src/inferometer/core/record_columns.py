@@ -129,8 +129,8 @@ class Words(Sequence[str | None]):
 
     def __getitem__(self, index: int | slice) -> str | Sequence[str | None] | None:
         if isinstance(index, slice):
-            return [self.words[code] for code in self.codes[index].tolist()]
-        return self.words[self.codes[index]]
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return self.words[int(self.codes[index])]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -114,7 +114,7 @@ def record_columns(rows: Sequence[tuple[Any, ...]]) -> RecordColumns:
     MsgspecError if any of them holds no valid record."""
     if not rows:
         return RecordColumns.of(())
-    columns = dict(zip(_NAMES, zip(*rows, strict=True), strict=True))
+    columns: dict[str, Any] = dict(zip(_NAMES, zip(*rows, strict=True), strict=True))
     for name, kinds in _COLUMN_KINDS.items():
         if not set(map(type, columns[name])) <= set(kinds):
             raise TypeError(f"the column {name} holds a value of the wrong type")
