@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -12,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from warm_program import inferometer
 
 from inferometer.base.errors import LoadFailed, RequestWrong
 from inferometer.checks.calibration import (
@@ -270,12 +269,6 @@ def test_a_short_calibration_finds_errors_that_are_small_and_never_negative():
         assert rate.lateness_p99_ms >= 0
         assert 0 < rate.cpu_share <= 1.1
         assert 0 < rate.achieved <= 1.1
-
-
-def inferometer(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "inferometer", *words], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
-    )
 
 
 def test_the_command_prints_json_and_writes_the_same_to_a_file(tmp_path: Path):

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import warm_program
 
 from inferometer.base.errors import RequestWrong
 from inferometer.cli.bench_flags import spread_flags
@@ -22,15 +23,7 @@ from inferometer.testing.scripted_server import Close, Received, ScriptedServer,
 
 
 def inferometer(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "inferometer", *words],
-        cwd=cwd,
-        env=os.environ | env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return warm_program.inferometer(*words, cwd=cwd, env=os.environ | env)
 
 
 def a_dataset(folder: Path, count: int = 60) -> Path:

@@ -4,10 +4,10 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm_program import inferometer
 
 from inferometer.cli.engine_bench import split_flags
 from inferometer.standin.pairs import standin_pair
@@ -35,14 +35,7 @@ def llama_bench(tmp_path: Path) -> Path:
 
 def engine_bench(*words: object, path: str = "") -> subprocess.CompletedProcess[str]:
     """Without any llama.cpp of this machine on PATH."""
-    return subprocess.run(
-        [sys.executable, "-m", "inferometer", "engine-bench", *map(str, words)],
-        env=os.environ | {"PATH": path + os.pathsep + "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return inferometer("engine-bench", *words, env=os.environ | {"PATH": path + os.pathsep + "/usr/bin:/bin"})
 
 
 def test_without_a_llama_bench_the_embedded_engine_is_measured(tiny: Path, tmp_path: Path):

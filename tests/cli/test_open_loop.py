@@ -1,13 +1,11 @@
 """The open loop as its user calls it: flags and study files, against a real HTTP server on a script."""
 
 import json
-import os
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from warm_program import inferometer
 
 from inferometer.core.record import RequestRecord
 from inferometer.results.read import read_study
@@ -20,18 +18,6 @@ TRACE = [
     {"timestamp": 1100, "input_length": 30, "output_length": 1, "hash_ids": [4]},
     {"timestamp": 1400, "input_length": 9, "output_length": 3, "hash_ids": [6]},
 ]
-
-
-def inferometer(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "inferometer", *words],
-        cwd=cwd,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def benched(cwd: Path, *words: str, slow_s: float = 0.0) -> tuple[list[RequestRecord], str]:

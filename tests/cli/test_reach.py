@@ -6,13 +6,13 @@ import os
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from warm_program import inferometer
 
 from inferometer.results.read import Study, read_study
 from inferometer.testing.scripted_server import Received, ScriptedAnswer, ScriptedServer, Step, inference_server, whole
@@ -23,17 +23,11 @@ PROXY_VARIABLES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 
 def bench(url: str, *words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if name.lower() not in PROXY_VARIABLES}
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "inferometer", "bench", "--backend", "openai-chat", "--base-url", url),
-            *("--num-prompts", "2", "--out", "s", "--disable-tqdm", *words),
-        ],
+    return inferometer(
+        *("bench", "--backend", "openai-chat", "--base-url", url),
+        *("--num-prompts", "2", "--out", "s", "--disable-tqdm", *words),
         cwd=cwd,
         env=clean | env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from warm_program import inferometer
 
 from inferometer.store import stored_spec
 
@@ -119,15 +120,7 @@ def study(folder: Path, arms: dict, mode: str = "", *words: str) -> subprocess.C
     given.parent.mkdir(exist_ok=True)
     given.write_bytes(msgspec.yaml.encode(spec))
     clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    return subprocess.run(
-        [sys.executable, "-m", "inferometer", "run", str(given), "--out", "out", *words],
-        cwd=folder,
-        env=clean | GIVEN,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return inferometer("run", given, "--out", "out", *words, cwd=folder, env=clean | GIVEN)
 
 
 def left_behind(folder: Path, done: subprocess.CompletedProcess[str]) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from warm_program import run
 
 from inferometer.results.read import Study, read_study
 from inferometer.results.study_comparison import comparison_of
 from inferometer.testing import llama_server_shim
-from inferometer.testing.real_program import processes_with, run, scripted_engine
+from inferometer.testing.real_program import processes_with, scripted_engine
 
 Tell = Callable[..., None]
 STUDY = """

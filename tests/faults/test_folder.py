@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from warm_program import run
 
 from inferometer.results.read import read_study
-from inferometer.testing.real_program import processes_with, program, run, scripted_engine
+from inferometer.testing.real_program import processes_with, program, scripted_engine
 
 Tell = Callable[..., None]
 STUDY = """
@@ -125,7 +126,7 @@ def test_a_finished_study_in_a_folder_that_cannot_be_written_is_read(tmp_path: P
 def test_a_second_run_on_the_same_folder_is_refused_and_disturbs_nothing(
     tmp_path: Path, tell: Tell, resume: tuple[str, ...]
 ):
-    write_study(tmp_path, 20, "--gap-ms", "50")
+    write_study(tmp_path, 20, "--gap-ms", "20")
     first = program("run", "study.yaml", "--out", "s", cwd=tmp_path)
     wait_for_records(tmp_path / "s", 1, first)
     first.send_signal(signal.SIGSTOP)  # so that it is not over before the second one has begun
@@ -142,7 +143,7 @@ def test_a_second_run_on_the_same_folder_is_refused_and_disturbs_nothing(
 
 
 def test_the_lock_of_a_killed_run_is_no_obstacle(tmp_path: Path):
-    write_study(tmp_path, 20, "--gap-ms", "50")
+    write_study(tmp_path, 20, "--gap-ms", "20")
     first = program("run", "study.yaml", "--out", "s", cwd=tmp_path)
     wait_for_records(tmp_path / "s", 1, first)
     first.send_signal(signal.SIGKILL)
@@ -153,7 +154,7 @@ def test_the_lock_of_a_killed_run_is_no_obstacle(tmp_path: Path):
 
 
 def test_a_study_that_was_cut_off_is_read_where_it_lies_and_as_a_copy(tmp_path: Path):
-    write_study(tmp_path, 20, "--gap-ms", "50")
+    write_study(tmp_path, 20, "--gap-ms", "20")
     first = program("run", "study.yaml", "--out", "s", cwd=tmp_path)
     wait_for_records(tmp_path / "s", 4, first)
     first.send_signal(signal.SIGKILL)

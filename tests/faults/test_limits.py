@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
+from warm_program import run
+
 from inferometer.results.read import read_study
-from inferometer.testing.real_program import run
 from inferometer.testing.scripted_server import (
     STREAM_HEAD,
     Received,

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+from warm_program import inferometer
 
 from inferometer.base.errors import StudyUnreadable
 from inferometer.core.record import RequestRecord
@@ -125,13 +126,13 @@ def kill_at_random_moments(moments: int, prompts: int, order: str, tmp_path: Pat
             kept = []  # an interleaved round is played as a whole
         assert wait_gone(below) == []
         assert processes_with(str(tmp_path)) == []
-        code, _, said = run("run", "study.yaml", "--out", folder.name, "--resume", cwd=tmp_path)
-        assert code == 0, said
+        resumed = inferometer("run", "study.yaml", "--out", folder.name, "--resume", cwd=tmp_path)
+        assert resumed.returncode == 0, resumed.stderr
         again = done_rows(folder)
         assert [row for row in again if row in kept] == kept  # what had ended well was not played again
         for part, expected in zip(essence(read_study(folder)), undisturbed, strict=True):
             assert part == expected
-        assert json.loads(run("compare", folder.name, "--format", "json", cwd=tmp_path)[1])["rows"]
+        assert json.loads(inferometer("compare", folder.name, "--format", "json", cwd=tmp_path).stdout)["rows"]
         shutil.rmtree(folder)
     tell(
         "kill -9 of the program",
@@ -143,9 +144,9 @@ def kill_at_random_moments(moments: int, prompts: int, order: str, tmp_path: Pat
     assert lost == 0
 
 
-@pytest.mark.parametrize(("order", "moments"), [("trials", 1), ("requests", 2)])
-def test_random_moments(order: str, moments: int, tmp_path: Path, tell: Tell):
-    kill_at_random_moments(moments, 6, order, tmp_path, tell)
+@pytest.mark.parametrize("order", ["trials", "requests"])
+def test_a_random_moment(order: str, tmp_path: Path, tell: Tell):
+    kill_at_random_moments(1, 6, order, tmp_path, tell)
 
 
 @pytest.mark.long

@@ -209,6 +209,8 @@ def test_where_no_number_of_rounds_suffices_more_prompts_are_needed_than_there_a
 def test_the_correction_is_benjaminis_and_hochbergs():
     assert statistics.adjusted_p_values([0.01, 0.04, 0.03, 0.8]) == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.8])
     assert statistics.adjusted_p_values([]) == []
+    p_values = [round(p, 1) for p in np.random.default_rng(5).random(20).tolist()]  # some are equal
+    assert statistics.adjusted_p_values(p_values) == scipy_stats.false_discovery_control(p_values).tolist()
 
 
 # --- tests that validity asks for -----------------------------------------------------------------
@@ -218,6 +220,27 @@ def test_the_small_tests_are_the_textbooks():
     assert statistics.fisher_p_value((3, 1), (1, 3)) == pytest.approx(34 / 70)  # the lady tasting tea, two-sided
     assert statistics.trend_p_value([1, 2, 3, 4, 5]) == pytest.approx(2 / 120)
     assert statistics.robust_line([0, 1, 2, 3, 4], [1, 3, 5, 7, 99]) == pytest.approx((2, 1), abs=1.1)
+
+
+def test_fishers_test_is_that_of_scipy():
+    rng = np.random.default_rng(3)
+    for highest in (4, 30, 3000):
+        for first, second in rng.integers(0, highest, (30, 2, 2)).tolist():
+            expected: Any = scipy_stats.fisher_exact([first, second])
+            one_sided: Any = scipy_stats.fisher_exact([first, second], alternative="less")
+            assert statistics.fisher_p_value(first, second) == pytest.approx(expected.pvalue, rel=1e-6)
+            assert statistics.fisher_p_value(first, second, less=True) == pytest.approx(one_sided.pvalue, rel=1e-6)
+
+
+@pytest.mark.parametrize("decimals", [9, 0], ids=["different values", "many equal values"])
+def test_the_trend_test_is_that_of_scipy(decimals: int):
+    rng = np.random.default_rng(4)
+    for count in (2, 10, 33, 34, 500):
+        values = np.round(rng.normal(0, 1, count) + np.arange(count) / count, decimals)
+        if len(set(values)) > 1:
+            expected: Any = scipy_stats.kendalltau(np.arange(count), values)
+            assert statistics.trend_p_value(values.tolist()) == pytest.approx(expected.pvalue)
+    assert statistics.trend_p_value([7.0] * 20) == 1
 
 
 def test_a_robust_line_through_many_points_takes_little_memory_and_finds_their_slope():

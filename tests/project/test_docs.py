@@ -29,6 +29,7 @@ from typing import ClassVar, NamedTuple
 import msgspec
 import pytest
 import typer
+import warm_program
 from typer.core import TyperCommand, TyperGroup
 
 from inferometer.cli import app
@@ -127,15 +128,15 @@ class Reader:
     """Which of two: two that are compared must be two."""
     FOLDERS = ("/models/", "/rocm/", "/cuda/", "/venvs/", "/path/to/")
     SMALLER = (
-        (r"num_prompts: (\d+)", lambda count: min(count, 3)),
-        (r"max_tokens: (\d+)", lambda count: min(count, 16)),
+        (r"num_prompts: (\d+)", lambda count: min(count, 2)),
+        (r"max_tokens: (\d+)", lambda count: min(count, 8)),
         (r"\btrials: (\d+)", lambda count: count // 2),
         (r"--max-trials (\d+)", lambda count: min(count, 3)),
         (r"settle: (\d+)", lambda seconds: 0),
     )
 
     def __init__(self, page: Path, folder: Path, made: Callable[[int], Path], port: int) -> None:
-        self.folder, self.port = folder, port
+        self.page, self.folder, self.port = page, folder, port
         own = [block for block in BLOCKS if block.page == page]
         text = "\n".join(block.text for block in own)
         scripts = "\n".join(block.text for block in own if block in RUN)
@@ -159,7 +160,11 @@ class Reader:
         bin_folder = self.folder / "bin"
         bin_folder.mkdir()
         inferometer = bin_folder / "inferometer"
-        inferometer.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m inferometer "$@"\n')
+        # One page starts the program as a user does; the others save its imports.
+        program = (
+            f"{shlex.quote(sys.executable)} -m inferometer" if self.page.name == "README.md" else warm_program.program()
+        )
+        inferometer.write_text(f'#!/bin/sh\nexec {program} "$@"\n')
         inferometer.chmod(0o755)
         (bin_folder / "python3").symlink_to(sys.executable)
         shim = llama_server_shim.write_binary(self.folder / "shim")
@@ -186,6 +191,8 @@ class Reader:
         text = re.sub(r"(--port |://[\w.]+:)(?:8000|8080)\b", rf"\g<1>{self.port}", text)
         text = re.sub(r"(?:CUDA|HIP)_VISIBLE_DEVICES", "GPU_OF_THE_READER", text)
         text = re.sub(r"(-ngl,? |gpu_layers: )\W?99\b\"?", r"\g<1>0", text)
+        text = text.replace("context: 1024}", "context: 1024, threads: 1}")
+        text = text.replace('"-t 2"', '"-t 1 -ub 64"').replace("-n 3 --max-tokens 16", "-n 3 --max-tokens 8 --rounds 2")
         for pattern, less in self.SMALLER:
             text = re.sub(pattern, lambda found, less=less: found[0].replace(found[1], str(less(int(found[1])))), text)
         return text
@@ -212,7 +219,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """Studies 1 and 2, made when they are first asked for: two arms, of two trials each."""
     tiny = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1)
     draft = msgspec.structs.replace(tiny, draft=Draft("standin:tiny", n_max=4))
-    spec = Spec(arms={"baseline": tiny, "draft": draft}, workload=Builtin(3, 16), trials=2)
+    spec = Spec(arms={"baseline": tiny, "draft": draft}, workload=Builtin(2, 8), trials=2)
 
     @functools.cache
     def study(number: int) -> Path:

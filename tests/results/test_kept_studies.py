@@ -1,10 +1,9 @@
 """Whole studies with a known truth: an arm against itself, and against servers that are slower by a known factor."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm_program import inferometer
 
 from inferometer.analysis.comparison import Comparison, Difference
 from inferometer.core.schedule import Closed
@@ -59,7 +58,8 @@ def test_an_engine_against_itself_shows_no_difference(tmp_path: Path):
     """One study in twenty is called different by chance, which is what 5% means: here it must not be nearer to one in a
     thousand, and where it is not one of the twenty, the verdict must be that none is shown."""
     tiny = Arm(engine="embedded", model="standin:tiny", context=4096, threads=1)
-    list(run_study(spec({"one": tiny, "other": tiny}, schedule=Closed(1)), tmp_path / "s"))
+    short = Builtin(num_prompts=8, max_tokens=16)
+    list(run_study(spec({"one": tiny, "other": tiny}, schedule=Closed(1), workload=short), tmp_path / "s"))
     comparison = comparison_of([tmp_path / "s"], "inferometer")
     assert not comparison.invalid
     found = difference(comparison, "output_throughput")
@@ -120,14 +120,7 @@ def test_the_command_line_asks_for_the_same(tmp_path: Path):
             f"  one: {{engine: external, url: '{one.url}'}}\n  other: {{engine: external, url: '{other.url}'}}\n"
         )
         flags = "--trials 2 --until ±30% --max-trials 5 --metric tpot --effect 1 --out s --why".split()
-        done = subprocess.run(
-            [sys.executable, "-m", "inferometer", "run", "study.yaml", *flags],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+        done = inferometer("run", "study.yaml", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     kept = read_study(tmp_path / "s").spec
     assert (kept.trials, kept.until, kept.max_trials, kept.metric) == (2, "±30%", 5, "mean_tpot_ms")
@@ -135,8 +128,7 @@ def test_the_command_line_asks_for_the_same(tmp_path: Path):
     assert "other: mean TPOT" in done.stdout
     shown = " ".join(done.stdout.split())
     assert "confidence sequence" in shown
-    words = [sys.executable, "-m", "inferometer", "compare", "s", "--effect", "1", "--starts-sd", "0.1%", "--why"]
-    again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    again = inferometer("compare", "s", "--effect", "1", "--starts-sd", "0.1%", "--why", cwd=tmp_path)
     assert "would show 1%" in " ".join(again.stdout.split()), again.stdout
 
 
@@ -144,7 +136,7 @@ def test_the_command_line_asks_for_the_same(tmp_path: Path):
     ("flags", "said"),
     [
         ("--until soon", "must be a percentage like ±2%"),
-        ("--until 2% --max-trials 2", "max_trials: must be at least 3"),
+        ("--until 2% --max-trials 2", "max_trials: must be at least 4"),
         ("--metric speed", "unknown metric 'speed'"),
         ("--effect 0", "--effect must be between 0 and 100"),
         ("--trials 0", "trials: must be at least 1"),
@@ -153,7 +145,6 @@ def test_the_command_line_asks_for_the_same(tmp_path: Path):
 def test_what_cannot_be_meant_is_refused(flags: str, said: str, tmp_path: Path):
     arms = "arms: {a: {engine: external, url: 'http://h:1'}, b: {engine: external, url: 'http://h:2'}}"
     (tmp_path / "study.yaml").write_text(arms)
-    command = [sys.executable, "-m", "inferometer", "run", "study.yaml", *flags.split()]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = inferometer("run", "study.yaml", *flags.split(), cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr

@@ -29,9 +29,18 @@ class Compared(msgspec.Struct, frozen=True):
         """Codes of warnings that a busy machine raised."""
         return {one["code"] for one in self.content["findings"] if one["severity"] != "note"} & NOISE
 
-    def verdicts(self, *metrics: str) -> set[str]:
+    def found_of(self, arm: str) -> dict[str, set[str]]:
+        """Severities of an arm's findings, by their code."""
+        found: dict[str, set[str]] = {}
+        for one in self.content["findings"]:
+            if one["arm"] == arm:
+                found.setdefault(one["code"], set()).add(one["severity"])
+        return found
+
+    def verdicts(self, *metrics: str, arm: str = "") -> set[str]:
+        """Of these metrics or all, and of one arm or all."""
         rows = [row for row in self.content["rows"] if not metrics or row["metric"] in metrics]
-        return {one["verdict"] for row in rows for one in row["differences"]}
+        return {one["verdict"] for row in rows for one in row["differences"] if one["arm"] == arm or not arm}
 
 
 NOISE = {"machine-busy", "client", "trials-differ", "drift", "not-warm", "clocks-differ"}
@@ -43,14 +52,15 @@ Compare = Callable[..., Compared]
 
 @pytest.fixture
 def compared(tmp_path: Path) -> Compare:
-    """`inferometer run --json` of two servers."""
+    """`inferometer run --json` of a server and another, or several others by the names of their arms."""
 
-    def run(base: AnsweringServer, other: AnsweringServer, prompts: int = 6, **fields: Any) -> Compared:
+    def run(
+        base: AnsweringServer, other: AnsweringServer | dict[str, AnsweringServer], prompts: int = 6, **fields: Any
+    ) -> Compared:
         folder = tmp_path
+        others = other if isinstance(other, dict) else {"other": other}
         with ExitStack() as stack:
-            servers = {
-                name: stack.enter_context(ScriptedServer(one)) for name, one in (("base", base), ("other", other))
-            }
+            servers = {name: stack.enter_context(ScriptedServer(one)) for name, one in {"base": base, **others}.items()}
             arms = {name: {"engine": "external", "url": one.url, "model": "scripted"} for name, one in servers.items()}
             study = {
                 "workload": {"kind": "builtin", "num_prompts": prompts, "max_tokens": TOKENS},

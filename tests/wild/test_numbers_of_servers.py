@@ -62,14 +62,22 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
 """Rows that rest on the number; all rows of speed where the work was another."""
 
 
-@pytest.mark.parametrize("kind", INVALID)
-def test_a_number_that_a_fact_refutes_is_invalid_and_makes_nothing_faster(kind: str, compared):
-    other, code = INVALID[kind]
-    result = compared(AnsweringServer(), other, prompts=12 if code in ("other-lengths", "other-input") else 6)
-    assert code in result.found
+MANY_PROMPTS = [kind for kind, (_, code) in INVALID.items() if code in ("other-lengths", "other-input")]
+FEW_PROMPTS = [kind for kind in INVALID if kind not in MANY_PROMPTS]
+STUDIES = [MANY_PROMPTS, *(FEW_PROMPTS[i::4] for i in range(4))]
+"""Several kinds are arms of one study, which costs less than a study for each."""
+
+
+@pytest.mark.parametrize("kinds", STUDIES, ids=", ".join)
+def test_a_number_that_a_fact_refutes_is_invalid_and_makes_nothing_faster(kinds: list[str], compared):
+    others = {f"other-{place}": INVALID[kind][0] for place, kind in enumerate(kinds)}
+    result = compared(AnsweringServer(), others, prompts=12 if kinds == MANY_PROMPTS else 6)
+    for arm, kind in zip(others, kinds, strict=True):
+        assert "invalid" in result.found_of(arm).get(INVALID[kind][1], ()), kind
+        wrong = {"faster", "slower"} & result.verdicts(*RESTS_ON.get(kind, SPEED_ROWS), arm=arm)
+        assert not wrong, (kind, [(row["metric"], row["differences"]) for row in result.content["rows"]])
     assert result.code == 3
-    wrong = {"faster", "slower"} & result.verdicts(*RESTS_ON.get(kind, SPEED_ROWS))
-    assert not wrong, [(row["metric"], row["differences"]) for row in result.content["rows"]]
+    assert not {"invalid"} & set().union(*result.found_of("base").values())
 
 
 WARNED = {
@@ -106,11 +114,20 @@ WARNED = {
 }
 
 
-@pytest.mark.parametrize("kind", WARNED)
-def test_numbers_that_are_not_alike_get_no_verdict(kind: str, compared):
-    base, other, code, rows = WARNED[kind]
-    result = compared(base, other)
-    assert code in result.found
-    assert result.verdicts(*rows) <= {"unknown", ""}, [
-        (row["metric"], row["differences"]) for row in result.content["rows"] if row["metric"] in rows
-    ]
+WARNED_OF_THE_SAME = ["events against usage", "at once", "blocks of 16 KB", "a template of 200 tokens"]
+"""Kinds with the same first arm, which are arms of one study."""
+
+
+@pytest.mark.parametrize(
+    "kinds", [WARNED_OF_THE_SAME, *([kind] for kind in WARNED if kind not in WARNED_OF_THE_SAME)], ids=", ".join
+)
+def test_numbers_that_are_not_alike_get_no_verdict(kinds: list[str], compared):
+    others = {f"other-{place}": WARNED[kind][1] for place, kind in enumerate(kinds)}
+    result = compared(WARNED[kinds[0]][0], others)
+    for arm, kind in zip(others, kinds, strict=True):
+        _, _, code, rows = WARNED[kind]
+        assert {"warning", "invalid"} & result.found_of(arm).get(code, set()), kind
+        assert result.verdicts(*rows, arm=arm) <= {"unknown", ""}, (
+            kind,
+            [(row["metric"], row["differences"]) for row in result.content["rows"] if row["metric"] in rows],
+        )

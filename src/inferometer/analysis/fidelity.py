@@ -18,7 +18,7 @@ from inferometer.base.lazy import lazy_module
 from inferometer.core.continuation import Continuation, TokenChoice
 from inferometer.metrics import statistics
 
-special, stats = lazy_module("scipy.special"), lazy_module("scipy.stats")
+special = lazy_module("scipy.special")
 
 _LOWEST_LOG = -16.0
 _TAIL = (1 - statistics.CONFIDENCE) / 2
@@ -209,7 +209,7 @@ def _tokens_until_difference(prompts: Sequence[_Prompt]) -> Bounded | None:
     middle = (found[(count - 1) // 2] + found[count // 2]) / 2
     if math.isinf(middle):
         return None
-    quantile: Any = stats.binom.ppf(_TAIL, count, 0.5)
-    rank = int(quantile)
+    below: Any = special.bdtr(range(count + 1), count, 0.5)
+    rank = int((below < _TAIL).sum())  # the quantile of the binomial distribution
     low, high = (found[rank - 1], found[count - rank]) if rank else (0.0, math.inf)
     return Bounded(middle, low, None if math.isinf(high) else high)

@@ -31,7 +31,7 @@ from inferometer.engines.base import (
 from inferometer.engines.command_line import in_place
 from inferometer.engines.command_words import take
 from inferometer.engines.embedded_flags import Parameter, flag_lines, parameter, unknown_flag
-from inferometer.engines.embedded_server import Settings
+from inferometer.engines.embedded_server import FLASH_ATTN, GPU_LAYERS, Settings
 from inferometer.engines.gpu_listing import gpus_of_wheel
 from inferometer.engines.llama_cpp import DRAFT_FILE_FLAGS, DRAFT_FLAGS, METRIC_NAMES
 from inferometer.engines.model_files import model_facts
@@ -54,9 +54,6 @@ FLAGS = {
     "-ngl": "gpu_layers", "--gpu-layers": "gpu_layers", "--n-gpu-layers": "gpu_layers",
 }  # fmt: skip
 """llama-server's flags that the embedded engine accepts → the setting that each flag sets."""
-
-GPU_LAYERS = {"auto": -1, "all": -2}
-FLASH_ATTN = ("on", "off", "auto")
 
 
 def _inspect(machine: Machine) -> Inspection:

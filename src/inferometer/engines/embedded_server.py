@@ -12,6 +12,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+GPU_LAYERS = {"auto": -1, "all": -2}
+FLASH_ATTN = ("on", "off", "auto")
+
 
 class Settings(NamedTuple):
     """Settings of the server. None leaves a setting to llama.cpp. `context`: tokens of all slots together.

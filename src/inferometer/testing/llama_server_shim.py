@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from inferometer.engines.embedded import FLASH_ATTN, GPU_LAYERS
-from inferometer.engines.embedded_server import Settings, serve
+from inferometer.engines.embedded_server import FLASH_ATTN, GPU_LAYERS, Settings, serve
 
 TEXT_FLAGS = {
     "-m": "model", "--model": "model",
