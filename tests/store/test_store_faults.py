@@ -180,7 +180,7 @@ def test_a_plan_that_cannot_be_read_is_named_and_the_trials_are_read(tmp_path: P
     assert [finding.severity for finding in findings if finding.code == "store-damaged"] == ["warning"]
 
 
-@pytest.mark.parametrize(("share", "least"), [(0.75, 10), (0.8, 25), (0.95, 50)])
+@pytest.mark.parametrize(("share", "least"), [(0.75, 30), (0.8, 33), (0.95, 50)])
 def test_of_a_truncated_study_what_can_be_read_is_read(tmp_path: Path, share: float, least: int):
     path = a_study(tmp_path / "s") / "study.db"
     data = path.read_bytes()

@@ -102,9 +102,12 @@ class Words(Sequence[str | None]):
 
     @classmethod
     def of(cls, values: Iterable[str | None]) -> "Words":
-        known: dict[str | None, int] = {}
-        codes = [known.setdefault(value, len(known)) for value in values]
-        return cls(np.array(codes, np.uint32), tuple(known))
+        values = tuple(values)
+        known = {value: code for code, value in enumerate(dict.fromkeys(values))}
+        codes = np.zeros(len(values), np.uint32)
+        if len(known) > 1:
+            codes[:] = [known[value] for value in values]
+        return cls(codes, tuple(known))
 
     def chosen(self, positions: "Ints | slice") -> "Words":
         return Words(self.codes[positions], self.words)
@@ -424,6 +427,10 @@ _JOINS: dict[str, Callable[[Sequence[Any]], Any]] = {
 def int_column(values: Sequence[int | None]) -> Ints:
     """UNKNOWN for None. Numbers beyond 2^62, which only a broken server reports, become 2^62."""
     try:
+        if None not in values:
+            return np.array(values, np.int64)
+        if not any(value is not None for value in values):
+            return np.full(len(values), UNKNOWN)
         return np.array([UNKNOWN if value is None else value for value in values], np.int64)
     except OverflowError:
         near = [None if value is None else max(-_BIGGEST, min(_BIGGEST, value)) for value in values]
