@@ -232,3 +232,11 @@ def test_a_store_that_can_no_longer_be_written_says_so_and_keeps_what_was_commit
     store.close()
     (trial,) = read_study(tmp_path / "s").trials
     assert trial.records[0].events == record(0).events
+
+
+def test_events_of_two_requests_that_only_fit_together_are_both_named(tmp_path: Path):
+    folder = a_study(tmp_path / "s")
+    alter(folder, "UPDATE record SET event_ns = event_ns || x'0000000000000000' WHERE idx = 4")
+    alter(folder, "UPDATE record SET event_ns = substr(event_ns, 9) WHERE idx = 5")
+    (trial,) = read_study(folder).trials
+    assert {r.index for r in trial.records} == set(range(60)) - {4, 5}

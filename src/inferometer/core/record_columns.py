@@ -457,7 +457,7 @@ def counts_of(usages: Sequence[TokenUsage | None], timings: Sequence[ServerTimin
     """The columns of the servers' counts."""
     usage: dict[str, Ints] | None = None
     times: dict[str, NDArray[np.float64]] | None = None
-    if any(one is not None for one in usages):
+    if any(one is not None for one in usages):  # one pass for each column
         usage = {name: int_column([None if one is None else getattr(one, name) for one in usages]) for name in USAGE}
     if any(one is not None for one in timings):
         values = {name: [None if one is None else getattr(one, name) for one in timings] for name in TIMINGS}
