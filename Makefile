@@ -11,6 +11,8 @@
 # make engines the engine contract against vLLM and transformers themselves, on a CPU: Linux on x86_64, Python 3.11, 4 GB, and an
 #              index with the CPU build of torch (PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS); about 20 minutes
 # make faults  the program under faults: killed at 40 moments, engines that break, full disks (about 15 minutes)
+# make quality canonical solutions of public problem sets (in ../shared/data) by language, and hostile programs in a container
+#              of podman or docker, each where it is installed (about an hour)
 # make honest  honest set-ups raise no finding above a note: 20 runs each (about 20 minutes)
 # make soak    load for a long time: make soak SECONDS=1200 STREAMS=2000
 # make statistics   how often verdicts and intervals are right, by simulation (about 6 minutes)
@@ -135,6 +137,9 @@ FAULT_TESTS = tests/faults tests/engines/test_watchdog.py tests/store/test_store
 faults: .venv/.installed-dev
 	INFEROMETER_FAULT_TABLE=1 $(BIN)/python -m pytest -q -m 'long or not long' $(FAULT_TESTS) $(ARGS)
 
+quality: .venv/.installed-dev
+	$(BIN)/python -m pytest -q -rPs -m 'long or not long' tests/quality $(ARGS)
+
 RUNS ?= 20
 
 honest: .venv/.installed-dev
@@ -187,12 +192,12 @@ $(BIN)/python:
 	@rm -rf .venv
 	@$(VENV) || { rm -rf .venv; exit 1; }
 
-.venv/.installed-base: requirements/base.txt pyproject.toml | $(BIN)/python
+.venv/.installed-base: requirements/base.txt pyproject.toml hatch_build.py src/inferometer/load/_compiled.c | $(BIN)/python
 	$(call install,base)
 	@touch $@
 
 # dev.txt contains base.txt.
-.venv/.installed-dev: requirements/dev.txt requirements/base.txt pyproject.toml | $(BIN)/python
+.venv/.installed-dev: requirements/dev.txt requirements/base.txt pyproject.toml hatch_build.py src/inferometer/load/_compiled.c | $(BIN)/python
 	$(call install,dev)
 	@touch .venv/.installed-base $@
 

@@ -52,7 +52,10 @@ TITLES = {
 }
 VERBS = ("Explain", "Describe", "Compare", "Summarise", "List")
 ACTIONS = ("sorting", "hashing", "caching", "paging", "locking", "tracing")
-NOUNS = ("queues", "trees", "graphs", "threads", "sockets", "files", "tables", "compilers")
+NOUNS = (
+    *("queues", "trees", "graphs", "threads", "sockets", "files", "tables", "compilers", "stacks", "heaps"),
+    *("streams", "signals", "buffers", "indexes", "parsers", "printers", "routers", "sensors", "timers", "kernels"),
+)
 SHOWN = ("faster", "slower")
 
 NEIGHBOUR = """
@@ -60,7 +63,7 @@ import random, sys, time
 rng, longest_s = random.Random(int(sys.argv[1])), float(sys.argv[2])
 while True:
     until = time.monotonic() + rng.uniform(longest_s / 20, longest_s)
-    while time.monotonic() < until:
+    while not longest_s or time.monotonic() < until:
         pass
     time.sleep(rng.uniform(longest_s / 20, longest_s))
 """
@@ -69,8 +72,9 @@ while True:
 class Outcome(msgspec.Struct, frozen=True):
     """What one study of a kind showed about output token throughput. `verdict`: for these starts, if the study has one
     start per arm. `half_percent`: half the width of the interval, None without one. `findings`: codes of warnings.
-    `rounds_sd_percent`: of the logarithm of the ratio of both arms' times, from round to round. `pairs_sd_percent`:
-    from prompt to prompt within a round, by the middle 68%: what the machine changes between two requests in turn."""
+    `rounds_sd_percent`: of the logarithm of the ratio of both arms' times, from round to round. `medians_sd_percent`:
+    the same of the median of the prompts' ratios, which a few disturbed requests do not move. `pairs_sd_percent`: from
+    prompt to prompt within a round, by the middle 68%: what the machine changes between two requests in turn."""
 
     kind: str
     seed: int
@@ -80,6 +84,7 @@ class Outcome(msgspec.Struct, frozen=True):
     took_s: float
     findings: tuple[str, ...] = ()
     rounds_sd_percent: float | None = None
+    medians_sd_percent: float | None = None
     pairs_sd_percent: float | None = None
 
 
@@ -95,7 +100,8 @@ class Part(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def neighbours(count: int, seed: int, longest_s: float) -> Iterator[None]:
-    """Processes that are busy for up to `longest_s`, and then rest for as long; on the cores of this process."""
+    """Processes that are busy for up to `longest_s`, and then rest for as long (0: never rest); on the cores of this
+    process."""
     command = [sys.executable, "-c", NEIGHBOUR]
     running = [subprocess.Popen([*command, str(100 * seed + place), str(longest_s)]) for place in range(count)]
     try:
@@ -158,11 +164,7 @@ def study(kind: str, seed: int, asked: argparse.Namespace) -> Outcome:
 def prompts(count: int, seed: int) -> tuple[str, ...]:
     """Short prompts, so that a study is short: most of a request's time is that of its answer."""
     rng = random.Random(seed)
-    verb, thing = (
-        ("Explain", "Describe", "Compare", "Summarise", "List"),
-        "sorting hashing caching paging locking tracing",
-    )
-    words = [f"{rng.choice(verb)} {a} and {b} in {rng.randint(3, 99)} words." for a in thing.split() for b in NOUNS]
+    words = [f"{rng.choice(VERBS)} {a} and {b} in {rng.randint(3, 99)} words." for a in ACTIONS for b in NOUNS]
     return tuple(rng.sample(words, count))
 
 
@@ -174,7 +176,7 @@ def outcome(kind: str, spec: Spec) -> Outcome:
             pass
         took_s = time.monotonic() - began_s
         comparison = comparison_of([made], "inferometer")
-        rounds_sd, pairs_sd = deviations(made)
+        spread = deviations(made)
     row = comparison.primary_row
     codes = {f"{one.severity}: {one.code}" for one in comparison.findings if one.severity != "note"}
     if row is None:
@@ -184,16 +186,17 @@ def outcome(kind: str, spec: Spec) -> Outcome:
     half = None if low is None or high is None else (high - low) / 2
     verdict = found.starts_verdict or found.verdict
     findings = tuple(sorted(codes))
-    return Outcome(kind, spec.seed, verdict, found.percent, half, took_s, findings, rounds_sd, pairs_sd)
+    return Outcome(kind, spec.seed, verdict, found.percent, half, took_s, findings, *spread)
 
 
-def deviations(folder: Path) -> tuple[float | None, float | None]:
-    """`rounds_sd_percent` and `pairs_sd_percent` of an Outcome."""
+def deviations(folder: Path) -> tuple[float | None, float | None, float | None]:
+    """`rounds_sd_percent`, `medians_sd_percent` and `pairs_sd_percent` of an Outcome."""
     times: dict[tuple[str, int], dict[str, int]] = {}
     for trial in read_study(folder).trials:
         records = [record for record in trial.records if record.measured and record.ok and record.sent_ns is not None]
         times[trial.arm, trial.number] = {one.request_id: one.done_ns - (one.sent_ns or 0) for one in records}
     rounds: list[float] = []
+    medians: list[float] = []
     pairs: list[float] = []
     for number in sorted({number for _, number in times}):
         a, b = times.get(("a", number), {}), times.get(("b", number), {})
@@ -201,11 +204,12 @@ def deviations(folder: Path) -> tuple[float | None, float | None]:
         if len(both) > 1:
             ratios = [math.log(b[prompt] / a[prompt]) for prompt in both]
             rounds.append(math.log(sum(b[prompt] for prompt in both) / sum(a[prompt] for prompt in both)))
-            pairs += [one - statistics.median(ratios) for one in ratios]
+            medians.append(statistics.median(ratios))
+            pairs += [one - medians[-1] for one in ratios]
     if len(rounds) < 2:
-        return None, None
+        return None, None, None
     percentiles = statistics.quantiles(pairs, n=100)
-    return 100 * statistics.stdev(rounds), 50 * (percentiles[83] - percentiles[15])
+    return 100 * statistics.stdev(rounds), 100 * statistics.stdev(medians), 50 * (percentiles[83] - percentiles[15])
 
 
 # --- many studies ---------------------------------------------------------------------------------
@@ -216,7 +220,8 @@ def run(asked: argparse.Namespace) -> Part:
     kinds = [asked.only] if asked.only else KINDS
     settings = (
         f"{asked.rounds} rounds of {asked.prompts} prompts of {asked.tokens} tokens; "
-        f"{asked.neighbours} neighbour(s), busy and at rest for up to {asked.burst_s:g} s"
+        f"{asked.neighbours} neighbour(s), "
+        + (f"busy and at rest for up to {asked.burst_s:g} s" if asked.burst_s else "always busy")
     )
     done: list[Outcome] = []
     began_s = time.monotonic()
@@ -249,8 +254,8 @@ def table(parts: Sequence[Part]) -> Iterator[str]:
     """The results of all parts in a Markdown table."""
     yield from (f"{settings}\n" for settings in sorted({part.settings for part in parts}))
     head = ("kind", "studies", "a difference shown", "no verdict", "median half-width", "SD of the difference")
-    yield f"| {' | '.join((*head, 'SD of rounds', 'SD of pairs', 's a study'))} |"
-    yield "|:---|---:|---:|---:|---:|---:|---:|---:|---:|"
+    yield f"| {' | '.join((*head, 'SD of rounds', 'SD of their medians', 'SD of pairs', 's a study'))} |"
+    yield "|:---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     for kind in KINDS:
         found = [one for part in parts for one in part.outcomes if one.kind == kind]
         if found:
@@ -271,6 +276,7 @@ def row_of(kind: str, found: Sequence[Outcome]) -> str:
         median_text(halves),
         f"{statistics.stdev(percents):.2f}%" if len(percents) > 1 else "-",
         median_text(one.rounds_sd_percent for one in found),
+        median_text(one.medians_sd_percent for one in found),
         median_text(one.pairs_sd_percent for one in found),
         f"{statistics.median(one.took_s for one in found):.0f}",
     )
@@ -292,7 +298,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=20, help="most output tokens of a request")
     parser.add_argument("--neighbours", type=int, default=1)
-    parser.add_argument("--burst-s", type=float, default=20.0, help="most time that a neighbour is busy, or at rest")
+    parser.add_argument("--burst-s", type=float, default=20.0, help="longest work and rest of a neighbour; 0: no rest")
     parser.add_argument("--cores", help="for everything that this process starts, for example 0,1")
     parser.add_argument("--seconds", type=float, help="start no study that would end later")
     parser.add_argument("--out", type=Path, help="a JSON file for --merge")

@@ -51,7 +51,7 @@ def record(index: int, rng: random.Random, tokens: int, slower: float) -> Reques
 
 def prompt_tokens(index: int) -> int:
     """Lengths vary, as in real data sets: some steps depend on the number of different lengths."""
-    return 20 + index * 7919 % 1009
+    return 20 + index * 7919 % 331
 
 
 def _prompt(index: int, chars: int) -> str:

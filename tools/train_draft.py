@@ -28,15 +28,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from draft_answers import agreement, answers, goes_round, prompt_batches, repeats
+from draft_network import Net, Shape, tensors_of
+from draft_source import packages, read_file
+from draft_texts import BUILTIN, encoded
 from gguf import GGMLQuantizationType as Kind
 from gguf import GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, dequantize, quantize
-from standin_answers import agreement, answers, goes_round, prompt_batches, repeats
-from standin_network import Net, Shape, tensors_of
-from standin_rows import BUILTIN
-from standin_source import packages, read_file
 from torch import Tensor
 from torch.func import functional_call
-from train_standin import encoded
 
 END_OF_TEXT, IM_END = 0, 2
 PROMPT = (

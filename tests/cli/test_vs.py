@@ -66,6 +66,7 @@ workload:
   max_chars: 450
 sampling:
   ignore_eos: true
+trials: 3
 """
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from inferometer.base.errors import SpecInvalid
 from inferometer.core.arm_sets import MOST_NAME_CHARS, distinct_names, with_setting
-from inferometer.core.spec_file import parse
+from inferometer.core.spec_file import parse, to_yaml
 
 STUDY = "arms: {a: {engine: embedded, model: m.gguf, args: [-ub, 64, -fa, on]}}\n"
 
@@ -79,3 +79,34 @@ def test_names_differ_are_short_and_never_empty(parts: list[list[str]]):
     names = distinct_names(parts)
     assert len(set(names)) == len(parts)
     assert all(name.strip() and len(name) <= MOST_NAME_CHARS + 4 for name in names)
+
+
+ONE = "arms: {a: {engine: embedded, threads: 2}}\n"
+
+
+def test_a_ladder_makes_an_arm_of_each_file_named_by_its_quantisation():
+    made = parse(ONE + "ladder: [m/x-Q8_0.gguf, m/x-Q4_K_M.gguf]", "study")
+    assert {name: (arm.model, arm.threads) for name, arm in made.arms.items()} == {
+        "Q8_0": ("m/x-Q8_0.gguf", 2),
+        "Q4_K_M": ("m/x-Q4_K_M.gguf", 2),
+    }
+    assert parse(to_yaml(made), "stored") == made
+    assert list(parse(ONE + "ladder: [big.gguf, small.gguf]", "study").arms) == ["big", "small"]
+
+
+@pytest.mark.parametrize(
+    ("ladder", "message"),
+    [
+        ("[a.gguf]", "two or more different model files"),
+        ("[a.gguf, b.gguf, a.gguf]", "has a file twice"),
+        ("{a: b}", "two or more"),
+    ],
+)
+def test_a_ladder_that_cannot_be_made_is_refused(ladder: str, message: str):
+    with pytest.raises(SpecInvalid, match=message):
+        parse(f"{ONE}ladder: {ladder}", "study")
+
+
+def test_a_ladder_needs_one_arm():
+    with pytest.raises(SpecInvalid, match="needs one arm"):
+        parse("arms: {a: {engine: embedded}, b: {engine: embedded}}\nladder: [a.gguf, b.gguf]", "study")

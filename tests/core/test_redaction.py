@@ -21,14 +21,21 @@ from inferometer.core.spec_file import parse, to_yaml
 
 @pytest.mark.parametrize(
     "name",
-    ("--api-key --api_key --pwd DB_PWD -hft --hf-token HF_TOKEN OPENAI_API_KEY X-Api-Key Authorization sig").split(),
+    (
+        "--api-key --api_key --pwd DB_PWD -hft --hf-token HF_TOKEN OPENAI_API_KEY X-Api-Key Authorization sig "
+        "API_KEYS HF_TOKEN_2 AWS_ACCESS_KEY_ID openaiApiKey OPENAIAPIKEY Cookie DB_PASS PASSPHRASE GITHUB_PAT"
+    ).split(),
 )
 def test_names_that_say_that_their_value_is_a_secret(name: str):
     assert is_secret_name(name)
 
 
 @pytest.mark.parametrize(
-    "name", "--max-tokens TOKENIZERS_PARALLELISM --api-key-file SSL_KEY_PATH --monkey -c CUDA_VISIBLE_DEVICES".split()
+    "name",
+    (
+        "--max-tokens TOKENIZERS_PARALLELISM --api-key-file SSL_KEY_PATH --monkey -c CUDA_VISIBLE_DEVICES "
+        "--stop-token-ids --eos-token-id --long-prefill-token-threshold --key-cache-type TOKEN_COUNT --bypass"
+    ).split(),
 )
 def test_names_that_do_not(name: str):
     assert not is_secret_name(name)
@@ -44,6 +51,14 @@ def test_names_that_do_not(name: str):
         (["--mmproj", "https://me:pw@h/x?token=k&v=1"], ["--mmproj", "https://***@h/x?token=***&v=1"]),
         (["-H", "Authorization: Bearer k"], ["-H", "Authorization: ***"]),
         (["-H", "X: Bearer k"], ["-H", "X: Bearer ***"]),
+        (["--header=X-Api-Key: k"], ["--header=X-Api-Key: ***"]),
+        (["-H", "Cookie: id=k"], ["-H", "Cookie: ***"]),
+        (["--extra", '{"api_key":"k","x":1}'], ["--extra", '{"api_key":"***","x":1}']),
+        (
+            ["sh", "-c", "export HF_TOKEN=k; ./s -v --api-key k -m x"],
+            ["sh", "-c", "export HF_TOKEN=***; ./s -v --api-key *** -m x"],
+        ),
+        (["-m", "/home/token/key.gguf"], ["-m", "/home/token/key.gguf"]),
     ],
 )
 def test_a_command_line_is_shown_without_its_secrets(words: list[str], shown: list[str]):
@@ -53,6 +68,11 @@ def test_a_command_line_is_shown_without_its_secrets(words: list[str], shown: li
 def test_a_line_for_the_shell_is_shown_without_its_secrets():
     line = "HF_TOKEN=k exec s --api-key 'a b' --port {port} --password=x -c 1"
     assert redacted_line(line) == "HF_TOKEN=*** exec s --api-key *** --port {port} --password=*** -c 1"
+
+
+def test_the_secrets_in_words_of_any_kind_are_searched_for():
+    words = ("sh", "-c", "exec ./s --api-key sesame-1", "--header=X-Key: sesame-2", '{"token":"sesame-3"}')
+    assert {"sesame-1", "sesame-2", "sesame-3"} <= set(redactor_for([Arm("command", command=words)]).secrets)
 
 
 def test_an_address_keeps_what_is_no_secret():

@@ -146,7 +146,9 @@ def test_where_no_model_is_named_the_front_page_is_shown():
 
 def test_a_web_page_is_shown_in_part():
     text = complaint({CHAT: (200, "text/html; charset=utf-8", "<html>" + "x" * 1000)})
-    assert text == f"URL{CHAT} answers with text/html instead of JSON: <html>{'x' * 194} …\nIs this the API's address?"
+    assert text == (
+        f"URL{CHAT} answers with text/html, not with JSON or events: <html>{'x' * 194} …\nIs this the API's address?"
+    )
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -177,6 +179,8 @@ def test_an_answer_without_a_token_is_no_token():
         ("http://host:8080/v1", "openai-chat", "http://host:8080"),
         ("https://host/proxy/v1/", "openai", "https://host/proxy"),
         ("https://v1", "openai", "https://v1"),
+        ("http://host/v1/chat/completions", "openai-chat", "http://host"),
+        ("http://host/proxy/v1/completions/", "openai", "http://host/proxy"),
         ("http://[::1]:8080/v1", "openai-chat", "http://[::1]:8080"),
         ("unix:///run/v1", "openai-chat", "unix:///run/v1"),
         ("http+unix://%2Frun%2Fs.sock/v1", "openai-chat", "http+unix://%2Frun%2Fs.sock"),
@@ -184,6 +188,11 @@ def test_an_answer_without_a_token_is_no_token():
 )
 def test_an_address_may_end_in_a_slash_or_in_v1(url: str, api: Any, base_url: str):
     assert base_url_of(Arm(engine="external", url=url, api=api)) == base_url
+
+
+def test_the_endpoint_of_another_api_is_refused_with_the_address_to_write():
+    with pytest.raises(RequestWrong, match=r"Write the address without it: http://host/p;"):
+        base_url_of(Arm(engine="external", url="http://host/p/v1/completions", api="openai-chat"))
 
 
 @pytest.mark.parametrize("url", ["localhost:8080", "ftp://host", "http://", "http://me:s3cret@host"])
@@ -305,6 +314,14 @@ IN_DETAIL = {"message": {"detail": [{"type": "extra_forbidden", "loc": ["body", 
         ("temperature", 400, {"error": {"message": "'temperature' does not support 0", "param": "temperature"}}),
         ("max_tokens", 400, {"error": {"message": "Unsupported: 'max_tokens'. Use 'max_completion_tokens' instead."}}),
         ("max_tokens", 400, {"detail": '{"error": {"param": "max_tokens", "message": "unsupported"}}'}),
+        ("max_tokens", 400, {"error": "use max_completion_tokens instead of max_tokens"}),
+        ("temperature", 400, {"error": {"message": "invalid temperature: only 1 is allowed for this model"}}),
+        ("temperature", 422, {"error": "`temperature` must be strictly positive", "error_type": "validation"}),
+        ("stream_options", 400, {"message": 'Unknown name "streamOptions": Cannot find field.'}),
+        ("stream_options", 400, {"message": ["property stream_options should not exist"], "error": "Bad Request"}),
+        ("stream_options", 400, {"error": {"details": [{"path": "/stream_options", "keyword": "additional"}]}}),
+        ("stream_options", 501, {"error": "stream_options is only allowed when stream is enabled"}),
+        ("stream", 400, {"error": {"message": "Streaming is not supported for this model"}}),
     ],
 )
 def test_a_field_that_the_server_refuses_is_learnt_and_left_out(field: str, status: int, body: Any):
@@ -320,7 +337,7 @@ def test_a_field_that_the_server_refuses_is_learnt_and_left_out(field: str, stat
 @pytest.mark.parametrize(
     "said",
     [
-        {"error": {"message": "max_tokens must be at least 16", "param": "max_tokens"}},  # the field is known
+        {"error": {"message": "max_tokens is too large: at most 0", "param": "max_tokens"}},  # the field is known
         {"error": {"message": "Extra inputs are not permitted: guided_json"}},  # the user's own field
         {"error": {"message": "Unknown parameter: 'messages'", "param": "messages"}},  # nothing is left without it
     ],
@@ -330,6 +347,20 @@ def test_what_cannot_be_left_out_is_an_error_in_the_server_s_words(said: Any):
     with server({CHAT: refusing(said)}) as asked, pytest.raises(ServerUnusable) as caught, contextlib.ExitStack() as up:
         up.enter_context(External().start(Arm("external", "m", url=asked.url), Path("log"), sampling=sampling))
     assert said["error"]["message"] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"error": {"message": "max_tokens must be at least 16", "param": "max_tokens"}},
+        {"error": {"message": "max_tokens or model output limit was reached. Try again with higher max_tokens."}},
+    ],
+)
+def test_a_server_to_which_one_token_is_too_few_is_asked_for_more(said: Any):
+    with server({CHAT: refusing(said)}) as asked:
+        assert ask(asked.url, model="m").refused == ()
+        limits = [body["max_tokens"] for path, _, body in asked.requests if path == CHAT]
+    assert limits == [1, 64]
 
 
 def streamed(text: str, kind: str = "text/event-stream") -> tuple[int, str, str]:

@@ -1,5 +1,6 @@
 """The first error of a failed engine's log, which may be far above the log's end."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,25 @@ RUST = "thread 'main' panicked at src/main.rs:4:5:\ncalled `Option::unwrap()` on
 CPP = "load\nterminate called after throwing an instance of 'std::runtime_error'\n  what():  no kernel image\nAborted\n"
 USAGE = "usage: server [-h]\nserver: error: unrecognized arguments: --speed\n"
 LEVELS = "2026-11-28 INFO up\n2026-11-28 ERROR cannot read config.json\n2026-11-28 ERROR stopping\n"
+WARNED = """WARNING 07-21 10:00:00 [interface.py:1] Failed to import from vllm._C with ImportError: libcuda: not there
+INFO 07-21 10:00:01 [__init__.py:1] No platform detected: ModuleNotFoundError: No module named 'amdsmi'
+x.py:3: FutureWarning: ValueError: of tomorrow
+ERROR 07-21 10:00:03 [core.py:1] RuntimeError: Failed to infer device type, set log level DEBUG
+"""
+PYDANTIC = """pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
+  Value error, Transformers does not know the model type
+"""
+TGI = "".join(
+    json.dumps({"level": level, "fields": {"message": text}, "target": "launcher"}) + "\n"
+    for level, text in (
+        ("INFO", "Starting"),
+        ("ERROR", "Error when initializing model\nTraceback:\n  x.py\ntorch.OutOfMemoryError: CUDA out of memory"),
+        ("ERROR", "Shard 0 failed to start"),
+    )
+)
+SLOG = '{"level":"INFO","msg":"start"}\n{"level":"ERROR","msg":"model requires more system memory"}\n'
+GLOG = "I0721 10:00:00.1 7 a.cc:1] 3 errors\nE0721 10:00:00.2 7 b.cc:1] device is lost\n"
+COLOURED = "\x1b[32mINFO\x1b[0m: hi\n\x1b[31mERROR\x1b[0m:  [Errno 98] address already in use\n"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +75,16 @@ LEVELS = "2026-11-28 INFO up\n2026-11-28 ERROR cannot read config.json\n2026-11-
         (CPP, "what():  no kernel image"),
         (USAGE, "unrecognized arguments: --speed"),
         (LEVELS, "cannot read config.json"),
+        (WARNED, "Failed to infer device type"),
+        (PYDANTIC, "does not know the model type"),
+        (TGI, "torch.OutOfMemoryError: CUDA out of memory"),
+        (SLOG, "model requires more system memory"),
+        (GLOG, "device is lost"),
+        (COLOURED, "address already in use"),
+        ("llama.cpp\nggml.c:1: GGML_ASSERT(n_dims <= 4) failed\nNo stack.\n", "GGML_ASSERT(n_dims <= 4) failed"),
+        ("./x: error while loading shared libraries: libcudart.so.12: cannot open\n", "libcudart.so.12"),
+        ("starting\nIllegal instruction (core dumped)\n", "Illegal instruction"),
+        ("sh: 1: vllm: not found\n", "vllm: not found"),
     ],
 )
 def test_the_root_cause_is_the_first_error(tmp_path: Path, log: str, cause: str):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -126,6 +127,51 @@ def test_a_remark_behind_a_value_does_not_hide_the_value(remark: str):
     run = only(BLOCK.replace("73.23     ", f"73.23{remark}"))
     assert run.values["mean_ttft_ms"] == 73.23
     assert run.notes == ()
+
+
+@pytest.mark.parametrize("written", ["899,100", "899 100", "899\u202f100", "899'100", "899_100"])
+def test_thousands_are_read_as_people_separate_them(written: str):
+    assert only(BLOCK.replace("899100", written)).values["total_input_tokens"] == 899100
+
+
+@pytest.mark.parametrize(
+    ("known", "written"), [("899100", "899.100"), ("73.23     ", "73.23     71.10"), ("73.23     ", "73.23 | 71.10")]
+)
+def test_a_value_that_may_be_another_number_is_unknown_and_counted(known: str, written: str):
+    run = only(BLOCK.replace(known, written))
+    assert run.values["total_input_tokens" if known == "899100" else "mean_ttft_ms"] is None
+    assert "1 line of the block was not understood" in run.notes[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "**Serving Benchmark Result**\n" + "\n".join(LINES[1:]),
+        "### Serving Benchmark Result\n\n" + "\n".join(f"- {line}" for line in LINES[1:-1]),
+        "=== Serving Benchmark Result ===\n" + "\n".join(LINES[1:]),
+        "<p>" + "<br>".join(line.replace(" ", "&nbsp;") for line in LINES) + "</p>",
+        BLOCK.replace("\n", "\r"),
+    ],
+)
+def test_a_block_is_read_under_a_title_of_another_form(text: str):
+    run = only(text)
+    assert {key: run.values[key] for key in VALUES} == VALUES
+
+
+def test_a_dict_as_python_prints_it_is_read():
+    text = f"bench: { ({**RESULT, 'mean_ttft_ms': math.nan}) }\nits prompts aren't in {{'the': log}}"
+    assert (only(text).values["output_throughput"], only(text).values["mean_ttft_ms"]) == (5914.3116, None)
+
+
+def test_results_in_one_object_have_the_names_of_its_fields():
+    assert [run.name for run in found(json.dumps({"base": RESULT, "draft": {**RESULT, "duration": 9}}))] == [
+        "base",
+        "draft",
+    ]
+
+
+def test_json_that_is_broken_is_counted():
+    assert "2 lines with figures were not understood" in unread_results(f"{json.dumps(RESULT)[:-1]},}}\nttft: 3\n")
 
 
 @pytest.mark.parametrize(("written", "number"), [("1,073.23", 1073.23), ("**73.23**", 73.23), ("7.3e1", 73.0)])

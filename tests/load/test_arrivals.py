@@ -4,11 +4,14 @@ import struct
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inferometer.load.arrivals import TOLERANCE_NS, arrivals
 from inferometer.load.wire import Exchange
+
+pytestmark = pytest.mark.usefixtures("way")
 
 OFFSET_NS = 1_700_000_000_000_000_000  # wall minus monotonic
 SENT_NS = 5_000_000_000

@@ -41,6 +41,8 @@ from inferometer.testing.scripted_server import (
     event,
 )
 
+pytestmark = pytest.mark.usefixtures("way")
+
 PLAIN_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 DONE = event("[DONE]")
 USAGE = event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}})
@@ -54,6 +56,14 @@ def choice(**fields: object) -> bytes:
 
 def chunked(*events: bytes, head: bytes = STREAM_HEAD, end: bytes = STREAM_END) -> bytes:
     return head + b"".join(map(chunk, events)) + end
+
+
+def whole_message(text: str) -> bytes:
+    return event({"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]})
+
+
+def as_lines(*events: bytes) -> bytes:
+    return b"".join(one.removeprefix(b"data: ").rstrip() + b"\n" for one in events)
 
 
 def cut_at(data: bytes, edges: Iterable[int]) -> list[bytes]:
@@ -130,6 +140,21 @@ GOOD = {
     "100 Continue": Good([Send(b"HTTP/1.1 100 Continue\r\n\r\n"), Wait(0.01), Send(chunked(A, B, DONE))]),
     "103 Early Hints": Good([Send(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + chunked(A, B, DONE))]),
     "a content type in capitals": Good([Send(chunked(A, B, DONE).replace(b"text/event", b"Text/Event"))]),
+    "a mark before each event": Good([Send(chunked(*(b"\xef\xbb\xbf" + one for one in (A, B, DONE))))]),
+    "a JSON object a line, named a stream": Good([Send(chunked(as_lines(A, B)))], "tt"),
+    "a whole answer, named a stream": Good([Send(chunked(as_lines(whole_message("ab"))))], "t"),
+    "[DONE] in quotes": Good([Send(chunked(A, B, b'data: "[done]"\n\n'))]),
+    "pings in words": Good(
+        [Send(chunked(b"event: ping\ndata: 2026-01-01\n\n", A, b"event: bye\ndata: x\n\n", B))], "tt"
+    ),
+    "parts": Good([Send(chunked(choice(content=[{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])))], "t"),
+    "parts that are texts": Good([Send(chunked(choice(content=["a", "b"])))], "t"),
+    "thinking": Good([Send(chunked(choice(thinking="hm", content=""), A, B, DONE))], "rttd"),
+    "a refusal": Good([Send(chunked(choice(refusal="a", content=None), choice(refusal="b"), DONE))]),
+    "a function call": Good([Send(chunked(choice(function_call={"name": "f", "arguments": "{}"}), DONE))], "td", ""),
+    "messages in place of deltas": Good([Send(chunked(whole_message("a"), whole_message("b"), DONE))]),
+    "the whole message after its deltas": Good([Send(chunked(A, B, whole_message("ab"), DONE))], "tted"),
+    "the choices of completions": Good([Send(chunked(event({"choices": [{"text": "a"}]}), B, DONE))]),
     "a named encoding that is none": Good(
         [Send(chunked(A, B, DONE).replace(b"Transfer-", b"Content-Encoding: identity\r\nTransfer-"))]
     ),
@@ -173,6 +198,17 @@ def no_token(*events: bytes) -> Bad:
 
 HALF_A_CHARACTER = RAW_UTF8[: RAW_UTF8.index(b"\xc3") + 1]
 ERROR = {"message": "out of slots", "code": 500}
+OTHER_ERRORS: list[dict[str, object]] = [
+    {"code": 500, "msg": "out of slots"},
+    {"error_code": 18, "error_msg": "out of slots"},
+    {"errorMessage": "out of slots"},
+    {"status": "error", "reason": "out of slots"},
+    {"success": False, "message": "out of slots"},
+    {"detail": [{"loc": ["body"], "msg": "out of slots"}]},
+    {"type": "error", "error": ERROR},
+    {"usage": None, "error": json.dumps({"error": ERROR})},
+    {"exception": "out of slots"},
+]
 ZIPPED = gzip.compress(A + B + DONE)
 ZIPPED = (
     b"Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(ZIPPED) + ZIPPED
@@ -207,7 +243,7 @@ BAD = {
     "JSON that is no UTF-8": bad_event("utf-8", b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n'),
     "half a surrogate pair": bad_event("not a chunk of this API", event(delta("\ud83d"))),
     "choices of another kind": bad_event("not a chunk of this API", event({"choices": "none"})),
-    "a delta of another kind": bad_event("not a chunk of this API", choice(content=["a"])),
+    "a delta of another kind": bad_event("not a chunk of this API", choice(content=[1])),
     "a list": bad_event("[1, 2]", event([1, 2])),
     "an error object": out_of_slots(event({"error": ERROR})),
     "an error text": out_of_slots(event({"error": "out of slots"}), DONE),
@@ -215,6 +251,13 @@ BAD = {
     "an error by name, in plain words": out_of_slots(b"event: error\n" + event("out of slots")),
     "an error line as of llama.cpp": out_of_slots(b"error: " + json.dumps(ERROR).encode() + b"\n\n"),
     "an error as of old vLLM": out_of_slots(event({"object": "error", **ERROR}), DONE),
+    **{f"an error as {list(body)}": out_of_slots(event(body)) for body in OTHER_ERRORS},
+    "an error in a choice": out_of_slots(event({"choices": [{"error": ERROR, "finish_reason": "error"}]}), DONE),
+    "a reason that is an object": out_of_slots(event({"choices": [{"finish_reason": {"type": "abort", **ERROR}}]})),
+    "an answer that was aborted": Bad([Send(chunked(A, event(delta(finish="abort")), DONE))], "server_error", "abort"),
+    "an error by another name": out_of_slots(b"event: Exception\n" + event("out of slots")),
+    "an error over several lines": out_of_slots(json.dumps({"error": ERROR}, indent=2).encode()),
+    "a proxy's words after a token": Bad([Send(chunked(A, b"502 Bad Gateway\n"))], "bad_stream", "502 Bad Gateway"),
     "an error and the connection's end": Bad(
         hung_up(UNTIL_CLOSE + event({"error": "out of slots"})), "server_error", "out of slots"
     ),
@@ -226,7 +269,7 @@ BAD = {
 
 
 @pytest.fixture(scope="module")
-def played() -> tuple[dict[str, RequestRecord], list[Received]]:
+def played(way: str) -> tuple[dict[str, RequestRecord], list[Received]]:
     """The record of each case, and all that the server received."""
     steps = {name: case.steps for name, case in itertools.chain(GOOD.items(), BAD.items())}
     items = [PlanItem(i, user_request(name, name, max_tokens=5), None) for i, name in enumerate(steps)]

@@ -47,7 +47,7 @@ def test_odd_fields_next_to_text_leave_the_text(fields: dict[str, Any]):
     assert (reader.problem, reader.server_error, reader.events().text) == ("", "", "hi")
 
 
-@pytest.mark.parametrize("reason", [1, {"type": "stop"}, ["stop"]])
+@pytest.mark.parametrize("reason", [1, {"type": 7}, ["stop"]])
 def test_a_finish_reason_that_is_no_text_is_unknown(reason: Any):
     reader = read(json.dumps({"choices": [{"delta": {"content": "hi"}, "finish_reason": reason}]}))
     assert (reader.problem, reader.finish_reason, reader.events().text) == ("", None, "hi")

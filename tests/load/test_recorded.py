@@ -19,6 +19,8 @@ from inferometer.load.arrivals import arrivals
 from inferometer.load.wire import Exchange
 from inferometer.testing.scripted_server import STREAM_END, STREAM_HEAD, chunk, event
 
+pytestmark = pytest.mark.usefixtures("way")
+
 RECORDED = Path(__file__).parent / "recorded"
 STREAMS = {
     "openai-chat": (RECORDED / "llama-cpp-b11549-chat-draft.http").read_bytes(),

@@ -1,19 +1,22 @@
 """Columns of a whole trial give the same numbers as the definitions for one request."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import accumulate, chain
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferometer.core.record import KINDS, Event, RequestRecord, TokenUsage, Trial
+from inferometer.core.record import KINDS, Event, RequestRecord, ServerTimings, TokenUsage, Trial
+from inferometer.core.record_columns import UNKNOWN, RecordColumns, joined
 from inferometer.core.request import Message, Request
+from inferometer.metrics import acceptance
 from inferometer.metrics import request_measures as per_request
 from inferometer.metrics import trial_measures as per_trial
-from inferometer.metrics.measures import TrialView
+from inferometer.metrics.consistency import contradictions
+from inferometer.metrics.request_columns import SOURCES
 from inferometer.metrics.summary import view
 
 IN_COLUMNS = (
@@ -24,10 +27,36 @@ IN_COLUMNS = (
     per_request.burst_tokens,
     per_request.burst_gap_total_ns,
     per_request.stall_total_ns,
+    per_request.ttft_ns,
+    per_request.latency_ns,
+    per_request.ttft_from_due_ns,
+    per_request.latency_from_sent_ns,
+    per_request.latency_from_due_ns,
+    per_request.request_lateness_ns,
+    per_request.success,
+    per_request.output_tokens,
+    per_request.output_characters,
+    per_request.prompt_and_output_tokens,
+    acceptance.drafted,
+    acceptance.accepted,
+    acceptance.decoded,
+    acceptance.steps,
 )
 gaps = st.sampled_from((0, 1000, 999_999, 1_000_000, 2_000_000, 10_000_000, 100_000_000))
 token_counts = st.sampled_from((None, 0, 2, 3, 4, 40))
-texts = st.sampled_from(("", "a", " tok", "é", "\U0001f600\U0001f600", "a longer piece of text"))
+texts = st.sampled_from(
+    ("", " ", "\u3000", "\n\u2003", "a", " tok", "é", "\U0001f600\U0001f600", "a longer piece of text")
+)
+
+
+timings = st.builds(
+    ServerTimings,
+    cache_n=token_counts,
+    prompt_n=token_counts,
+    predicted_n=token_counts,
+    draft_n=token_counts,
+    draft_n_accepted=token_counts,
+)
 
 
 @st.composite
@@ -44,11 +73,18 @@ def records(draw, index: int) -> RequestRecord:
         request_id=f"r{index}",
         measured=draw(st.sampled_from((True, True, True, False))),
         outcome=draw(st.sampled_from(("ok", "ok", "ok", "cut", "no_tokens"))),
-        due_ns=None,
+        due_ns=draw(st.sampled_from((None, sent_ns - 5))),
         sent_ns=draw(st.sampled_from((sent_ns, sent_ns, None))),
         done_ns=at_ns,
         events=events,
-        usage=draw(st.one_of(st.none(), st.builds(TokenUsage, st.just(5), st.just(len(events)) | token_counts))),
+        usage=draw(
+            st.one_of(
+                st.none(),
+                st.builds(TokenUsage, st.just(5) | token_counts, st.just(len(events)) | token_counts, token_counts),
+            )
+        ),
+        timings=draw(st.one_of(st.none(), timings)),
+        prompt_tokens=draw(token_counts),
         our_tokens=draw(token_counts),
     )
 
@@ -58,8 +94,7 @@ def test_the_values_of_all_requests_at_once_are_those_of_each_request(data, coun
     trial = Trial("a", 1, "done", 0, tuple(data.draw(records(index)) for index in range(count)))
     asked = {index: Request(f"r{index}", (Message("user", "hello"),), max_tokens=5) for index in range(0, count, 2)}
     whole = view(trial, dialect, requests=asked)
-    chosen = [msgspec.structs.replace(one, left_out=data.draw(st.integers(0, 4)) == 0) for one in whole.requests]
-    played = TrialView(trial, dialect, tuple(chosen))
+    played = whole.without({index for index in range(count) if data.draw(st.integers(0, 4)) == 0})
     for values_of in IN_COLUMNS:
         found = played.series(values_of)
         by_request = [[] if request.left_out else list(values_of(request)) for request in played.requests]
@@ -82,3 +117,32 @@ def test_stalls_and_the_busiest_second_are_counted_over_all_requests(data, count
         for passed in accumulate(timing.itl_ns, initial=0)
     )
     assert per_trial.peak_chunks(played) == max(seconds.values(), default=0)
+
+
+@given(st.data(), st.integers(0, 6))
+def test_the_columns_hold_what_each_request_s_timing_and_contradictions_say(data, count):
+    trial = Trial("a", 1, "done", 0, tuple(data.draw(records(index)) for index in range(count)))
+    asked = {index: Request(f"r{index}", (Message("user", "hello"),), max_tokens=5) for index in range(0, count, 2)}
+    whole = view(trial, requests=asked)
+    for place, request in enumerate(whole.requests):
+        assert request.contradictions == contradictions(request.record, request.asked)
+        assert whole.timing.timed[place] == (request.timing is not None)
+        if request.timing is not None:
+            for name in ("ttft_ns", "latency_ns", "output_tokens", "prompt_tokens"):
+                value = int(getattr(whole.timing, name)[place])
+                assert (None if value == UNKNOWN else value) == getattr(request.timing, name)
+            sources = (SOURCES[whole.timing.output_source[place]], SOURCES[whole.timing.prompt_source[place]])
+            assert sources == (request.timing.output_source, request.timing.prompt_source)
+
+
+@given(st.data(), st.integers(0, 6), st.integers(0, 6))
+def test_records_in_columns_are_the_records(data, count, cut):
+    made = [data.draw(records(index)) for index in range(count)]
+    columns = joined([_without_objects(made[:cut]), _without_objects(made[cut:])])
+    assert list(columns) == made
+    wanted = np.array([data.draw(st.booleans()) for _ in made], np.bool_)
+    assert list(columns.chosen(wanted)) == [one for one, is_wanted in zip(made, wanted, strict=True) if is_wanted]
+
+
+def _without_objects(made: list[RequestRecord]) -> RecordColumns:
+    return replace(RecordColumns.of(made), made=None)

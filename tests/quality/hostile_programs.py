@@ -148,6 +148,53 @@ try:
 except OSError: print('REFUSED')
 """,
     "deep recursion": "import sys; sys.setrecursionlimit(10**9)\ndef f(): f()\nf()",
+    "forks and exits for ever": """
+import os
+while True:
+    if os.fork(): os._exit(0)
+""",
+    "messages without end": """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+queues = [libc.msgget(n, 0o1666) for n in range(1, 2000)]
+print('REFUSED' if max(queues) == -1 else 'ESCAPED')
+""",
+    "sparse file": """
+try:
+    with open('/tmp/sparse', 'wb') as file: file.truncate(2**50)
+    print('ESCAPED')
+except OSError: print('REFUSED')
+""",
+    "locks memory": """
+import ctypes
+held = ctypes.create_string_buffer(10**8)
+print('ESCAPED' if ctypes.CDLL(None).mlock(held, 10**8) == 0 else 'REFUSED')
+""",
+    "watches without end": """
+import ctypes
+libc = ctypes.CDLL(None)
+try:
+    while (descriptor := libc.inotify_init()) >= 0:
+        for n in range(100): libc.inotify_add_watch(descriptor, b'/tmp', 2 + n)
+finally: print('REFUSED')
+""",
+    "asks for real time": """
+import os
+try: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(99)); print('ESCAPED')
+except OSError: print('REFUSED')
+while True: pass
+""",
+    "protects itself from the memory limit": """
+try: open('/proc/self/oom_score_adj', 'wb', 0).write(b'-1000'); print('ESCAPED')
+except OSError: print('REFUSED')
+""",
+    "leaves its control group": """
+import glob, os
+for path in ['/sys/fs/cgroup/cgroup.procs', *glob.glob('/sys/fs/cgroup/*/cgroup.procs')]:
+    try: open(path, 'wb', 0).write(b'%d' % os.getpid()); print('ESCAPED', path)
+    except OSError: pass
+print('REFUSED')
+""",
     # --- output
     "huge output": "while True: print('x' * 10**6)",
     "huge errors": "import sys\nwhile True: sys.stderr.write('x' * 10**6)",
@@ -157,6 +204,7 @@ for _ in range(4): os.fork()
 while True: print('x' * 10**5, flush=True)
 """,
     "control characters": "import sys; sys.stdout.buffer.write(bytes(range(256)) * 10)",
+    "one line without end": "import sys\nwhile True: sys.stdout.write('x' * 10**6)",
     "writes to the terminal": "open('/dev/tty', 'w').write('ESCAPED')",
     "types into the terminal": """
 import fcntl, termios
@@ -210,6 +258,23 @@ import socket
 for path in ('/var/run/docker.sock', '/run/docker.sock', '/run/dbus/system_bus_socket'):
     try: socket.socket(socket.AF_UNIX).connect(path); print('ESCAPED')
     except OSError: print('REFUSED')
+""",
+    "connects to the hypervisor": """
+import socket
+try: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM).connect((2, 1024)); print('ESCAPED')
+except ConnectionError: print('ESCAPED')  # somebody answered
+except OSError: print('REFUSED')
+""",
+    "uses a socket of the kernel's ciphers": """
+import socket
+try: socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET).bind(('hash', 'sha1')); print('ESCAPED')
+except OSError: print('REFUSED')
+""",
+    "listens on every address": """
+import socket
+server = socket.create_server(('0.0.0.0', 0))
+server.settimeout(60)
+server.accept()
 """,
     # --- files of the user
     "reads a file of the user": """
@@ -312,6 +377,51 @@ except OSError: print('REFUSED')
     "loads a module of the kernel": """
 import ctypes
 print('ESCAPED' if ctypes.CDLL(None).syscall(175, 0, 0, b'') == 0 else 'REFUSED')
+""",
+    "clones into namespaces": """
+import ctypes, os
+for flag in (0x10000000, 0x40000000, 0x20000, 0x20000000):
+    pid = ctypes.CDLL(None).syscall(56, flag | 17, 0, 0, 0, 0)
+    if pid == 0:
+        print('ESCAPED', flush=True); os._exit(0)
+    print('ESCAPED' if pid > 0 else 'REFUSED')
+""",
+    "overwrites the programs that run": """
+import glob
+for path in ['/proc/self/exe', '/usr/bin/env', *glob.glob('/proc/[0-9]*/exe')]:
+    try: open(path, 'r+b').write(b'x'); print('ESCAPED', path)
+    except OSError: print('REFUSED')
+""",
+    "opens devices of the kernel": """
+import glob
+for path in ['/dev/mem', '/dev/kmsg', '/dev/kvm', '/dev/fuse', '/dev/vda', '/proc/kcore', *glob.glob('/dev/vsock')]:
+    try: open(path, 'rb').read(1); print('ESCAPED', path)
+    except OSError: print('REFUSED')
+""",
+    "reads the kernel's log": """
+import ctypes
+print('ESCAPED' if ctypes.CDLL(None).syscall(103, 3, ctypes.create_string_buffer(4096), 4096) > 0 else 'REFUSED')
+""",
+    "uses the keys of the kernel": """
+import ctypes
+print('ESCAPED' if ctypes.CDLL(None).syscall(248, b'user', b'name', b'x', 1, -3) >= 0 else 'REFUSED')
+""",
+    "uses calls of another architecture": """
+import ctypes
+print('ESCAPED' if ctypes.CDLL(None).syscall(0x40000000 | 41, 40, 1, 0) >= 0 else 'REFUSED')
+""",
+    "runs an anonymous file": """
+import os
+try:
+    held = os.memfd_create('x')
+    os.write(held, b'#!/bin/sh\\necho $(id -u)\\n')
+    os.execve(held, ['x'], {})
+except OSError: print('REFUSED')
+""",
+    "renames the machine": """
+import socket
+try: socket.sethostname('x'); print('ESCAPED')
+except OSError: print('REFUSED')
 """,
     "uses io_uring": """
 import ctypes

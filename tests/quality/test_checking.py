@@ -47,6 +47,7 @@ DOUBLE = PythonTests("assert f(2) == 4", "f", "import math\ndef f(x):\n", plus="
         "The function:\n\ndef helper(x):\n    return 2 * x\n\ndef f(x):\n    return helper(x)\n\nIt uses a helper.",
         "```python\ndef f(x):\n    return 2 * x\n\nvalue = int(input())\nprint(f(value))\n```",
         "```python\ndef f(x):\n    print('a' * 1000)\n    return 2 * x\n```",
+        "def f(x):\n    pass\n\ndef f(x):\n    return 2 * x",
     ],
 )
 def test_right_code_passes_in_every_form(answer, sandbox):
@@ -86,6 +87,22 @@ def test_base_and_plus_tests_are_counted_apart(sandbox):
     assert "f(*[0.5]) gave" in found.reason
 
 
+@pytest.mark.parametrize(
+    ("answer", "completion", "result"),
+    [
+        ("def f(x: List[int]):\n    return x", False, "failed"),  # the prompt's import does not count
+        ("from typing import List\ndef f(x: List[int]):\n    return x", False, "passed"),
+        ("    return x", False, "passed"),
+        ("    y: List[int] = x\n    return y", True, "passed"),
+        ("def f(x: List[int]):\n    return x", True, "passed"),
+    ],
+)
+def test_a_chat_answer_to_a_set_of_evalplus_stands_alone(answer, completion, result, sandbox):
+    before = "from typing import List\ndef f(x: List[int]):\n"
+    check = PythonInputs("f", before, "    return x", [[[1]]], [[[]]], 0, "Test/1")
+    assert outcome(check, answer, sandbox, completion=completion).result == result
+
+
 def test_a_language_without_a_toolchain_counts_neither_way(sandbox):
     found = outcome(Program("swift", "", "f"), "x", sandbox)
     assert (found.result, found.of_request(3).passed) == ("no_toolchain", None)
@@ -99,6 +116,14 @@ def test_a_language_without_a_toolchain_counts_neither_way(sandbox):
         (Number(1072), "so it is $1,072.", "1072 minus 1 is 1071"),
         (Number(0.5), r"\boxed{0.5} because 1/2", "half"),
         (Number(-3), "#### -3", "#### 3"),
+        (Number(-3), "**\u22123**", "- 3"),
+        (Number(0.5), r"\boxed{x = \dfrac{1}{2}}", "1 or 2"),
+        (Number(18), "#### 2. Add them\n- 18", "#### 2. Add them\n- 2"),
+        (Number(1000), r"\boxed{1{,}000} of 5", "<think>1000</think>1"),
+        (Exact("a\nb"), "<think>c?</think>\na\r\nb\r\n", "a b"),
+        (Exact("a"), "c? No.</think>a", "<think>a"),
+        (Regex(r"^b$"), "b", "<think>b</think>c"),
+        (JsonSchema({"const": {"a": 1}}), '```sh\nls\n```\nSo:\n```json\n{"a": 1}\n```\n', "NaN"),
         (Regex(r"^\d+$"), "17", "x17"),
         (Regex(r"a+", full=True), "aaa", "aab"),
         (CommandCheck(["python3", "-c", "assert open('answer').read() == 'x'"]), "x", "y"),
@@ -115,7 +140,7 @@ def test_a_language_without_a_toolchain_counts_neither_way(sandbox):
 )
 def test_each_kind_of_check_tells_right_from_wrong(check, right, wrong, sandbox):
     assert outcome(check, right, sandbox).result == "passed"
-    assert outcome(check, wrong, sandbox).result == "failed"
+    assert outcome(check, wrong, sandbox).result in ("failed", "no_answer")
 
 
 def test_a_schema_with_a_keyword_that_is_not_supported_lets_nothing_pass(sandbox):

@@ -41,7 +41,8 @@ def fake(folder: Path, name: str, says: str = "") -> Path:
 
 @pytest.fixture
 def only(tmp_path, monkeypatch):
-    """PATH has no other programs of sandboxes."""
+    """PATH has no other programs of sandboxes, and the image is the usual one."""
+    monkeypatch.delenv("INFEROMETER_CHECK_IMAGE", raising=False)
     monkeypatch.setattr(sandbox.shutil, "which", lambda name, **_: next(map(str, (tmp_path / "bin").glob(name)), None))
     caches = sandbox._bubblewrap, sandbox._container
     for cache in caches:

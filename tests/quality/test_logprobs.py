@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from inferometer.quality.logprobs import continuation_of, fields
+from inferometer.base.redactor import Redactor
+from inferometer.core.continuation import Continuation, TokenChoice
+from inferometer.quality.logprobs import continuation_of, fields, masked
 
 HALF = math.log(0.5)
 CHAT = {"choices": [{"finish_reason": "stop", "logprobs": {"content": [
@@ -52,3 +54,10 @@ def test_halves_of_one_character_are_told_apart_by_their_bytes():
 def test_the_fields_of_each_api():
     assert fields("openai-chat", 20) == {"stream": False, "logprobs": True, "top_logprobs": 20}
     assert fields("openai", 20) == {"stream": False, "logprobs": 20}
+
+
+def test_a_secret_is_masked_also_where_it_goes_over_several_tokens():
+    tokens = tuple(TokenChoice(text, ((text, -0.1), ("sesame-7", -3.0))) for text in ("say sesa", "me-7", "!"))
+    found = masked(Continuation(tokens, "stop sesame-7"), Redactor.of(["sesame-7"]))
+    assert [token.token for token in found.tokens] == ["say ****", "****", "!"]
+    assert "sesame" not in str(found)

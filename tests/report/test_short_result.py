@@ -13,7 +13,8 @@ from inferometer.analysis.set_ups import ArmSetUp, StudyExtent
 from inferometer.core.record import Finding
 from inferometer.metrics.summary import TrialSummary
 from inferometer.report.drawings import ranking_bars, ranking_legend
-from inferometer.report.short_result import short_result, span_cell
+from inferometer.report.short_cells import span_cell
+from inferometer.report.short_result import short_result
 from inferometer.report.terminal import cells_wide, render
 from inferometer.results.study_comparison import comparison_of as kept_comparison
 

@@ -136,7 +136,7 @@ def test_the_command_line_asks_for_the_same(tmp_path: Path):
     ("flags", "said"),
     [
         ("--until soon", "must be a percentage like ±2%"),
-        ("--until 2% --max-trials 2", "max_trials: must be at least 3"),
+        ("--until 2% --max-trials 2", "max_trials: must be at least 4"),
         ("--metric speed", "unknown metric 'speed'"),
         ("--effect 0", "--effect must be between 0 and 100"),
         ("--trials 0", "trials: must be at least 1"),

@@ -107,6 +107,18 @@ def test_a_faster_arm_with_fewer_right_answers_is_faster_but_worse_everywhere(ar
     assert called("report", run.folder, "-o", tmp_path / "page.html") == 0
     page = (tmp_path / "page.html").read_text()
     assert "faster but worse" in page
+    capsys.readouterr()
+    called("list", tmp_path)
+    called("show", run.folder)
+    assert capsys.readouterr().out.count("faster but worse") == 2
+    called("export", run.folder, "--to", "csv", "--table", "metrics")
+    called("export", run.folder, "--to", "md")
+    lines = capsys.readouterr().out.splitlines()
+    verdicts = [one for one in lines if one.startswith("difference") or "output_throughput" in one]
+    assert any("faster" in one and "its answers are worse (−32 points)" in one for one in verdicts)
+    assert any("faster but worse" in one for one in lines)
+    called("plot", run.folder, "-o", tmp_path / "bars.svg")
+    assert "Worse answers: fast." in (tmp_path / "bars.svg").read_text()
 
 
 def test_outcomes_are_kept_and_computed_again_only_on_request(arms, questions, tmp_path, capsys):
@@ -114,7 +126,9 @@ def test_outcomes_are_kept_and_computed_again_only_on_request(arms, questions, t
     assert not any(isinstance(one, CheckingAnswers) for one in run)
     assert comparison_of([run.folder], "inferometer").quality == ()
     assert called("check", run.folder) == 0
-    assert "× the speed (speed not judged), −32 points: worse." in " ".join(capsys.readouterr().out.split())
+    out = " ".join(capsys.readouterr().out.split())
+    assert "× the speed (speed not judged), −32 points: worse." in out
+    assert "fast: no verdict (needs 2 trials), but its answers are worse (−32 points)." in out
     store = Store.amend(run.folder)
     (first, *_) = store.trial_ids().values()
     known = store.checks(first)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from inferometer.analysis.answer_quality import QualityDifference, Share, quality_difference
 from inferometer.analysis.validity import ArmTrials
 from inferometer.core.request import problem_id
+from inferometer.metrics.right_answers import checked
 
 _PARTS = ("set", "language", "task")
 
@@ -28,9 +29,9 @@ def outcomes_of(case: ArmTrials) -> dict[str, list[bool]]:
     """Whether each checked answer of the arm's done trials is right, by problem."""
     found: dict[str, list[bool]] = {}
     for trial in case.done:
-        for request in trial.requests:
-            if request.check is not None and request.check.passed is not None:
-                found.setdefault(problem_id(request.record.request_id), []).append(request.check.passed)
+        for place, check in checked(trial):
+            if check.passed is not None:
+                found.setdefault(problem_id(trial.records.request_ids[place]), []).append(check.passed)
     return found
 
 

@@ -146,7 +146,8 @@ class Comparison(msgspec.Struct, frozen=True):
     the pairs that are compared, as baseline and arm; empty if every arm is compared with every other.
     `quality`: differences in right answers, if answers were checked. `fidelity`: differences in token probabilities, if
     the fidelity pass ran. `starts_sd_percent`: standard deviation of the primary metric from start to start of an
-    engine, if somebody stated it; verdicts on one start per arm need it.
+    engine, if somebody stated it; verdicts on one start per arm need it. `ladder`: whether the arms are files of one
+    model (see `analysis.quantisation_ladder`).
     """
 
     arms: tuple[str, ...]
@@ -169,6 +170,7 @@ class Comparison(msgspec.Struct, frozen=True):
     quality: tuple[QualityDifference, ...] = ()
     fidelity: tuple[FidelityDifference, ...] = ()
     starts_sd_percent: float | None = None
+    ladder: bool = False
 
     def parts(self) -> tuple["Comparison", ...]:
         """One comparison per table: each of `pairs` separately, or this comparison if there are none."""

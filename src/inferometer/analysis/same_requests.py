@@ -18,7 +18,7 @@ def with_same_requests(arms: Sequence[ArmTrials]) -> list[ArmTrials]:
     for case in arms:
         for trial in case.done:
             own = failed_requests(trial)
-            if len(own) <= thresholds.OTHER_REQUESTS_SHARE * len(trial.requests):
+            if len(own) <= thresholds.OTHER_REQUESTS_SHARE * trial.size:
                 failed.setdefault(trial.trial.number, set()).update(own)
     return [
         msgspec.structs.replace(
@@ -30,14 +30,8 @@ def with_same_requests(arms: Sequence[ArmTrials]) -> list[ArmTrials]:
 
 def failed_requests(trial: TrialView) -> set[int]:
     """The indices of the requests that failed."""
-    return {request.record.index for request in trial.requests if request.timing is None}
+    return set(trial.index[~trial.timing.timed].tolist())
 
 
 def _without(trial: TrialView, indices: set[int]) -> TrialView:
-    if not indices:
-        return trial
-    requests = tuple(
-        msgspec.structs.replace(request, left_out=True) if request.record.index in indices else request
-        for request in trial.requests
-    )
-    return TrialView(trial.trial, trial.dialect, requests)
+    return trial.without(indices) if indices else trial

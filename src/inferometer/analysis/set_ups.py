@@ -23,6 +23,7 @@ _EFFECTIVE = (
 class ArmSetUp(msgspec.Struct, frozen=True):
     """`engine` and `version`, `model`, `command` as the engine reports them; "" if unknown. `differs`: the settings
     that not all arms share. `same_answers`: requests whose greedy answer equals the baseline's, and requests compared.
+    `model_name`, `model_bytes`: the name in the model file, and the file's size; "" and None if unknown.
     """
 
     arm: str
@@ -32,6 +33,8 @@ class ArmSetUp(msgspec.Struct, frozen=True):
     command: str = ""
     differs: tuple[str, ...] = ()
     same_answers: tuple[int, int] | None = None
+    model_name: str = ""
+    model_bytes: int | None = None
 
 
 class StudyExtent(msgspec.Struct, frozen=True):
@@ -55,6 +58,8 @@ def arm_set_ups(arms: Sequence[ArmTrials]) -> tuple[ArmSetUp, ...]:
             _fact(case, quantities.ENGINE_COMMAND),
             tuple(part for part in own if part not in shared) if len(arms) > 1 else (),
             _same_answers(arms[0], case),
+            _fact(case, quantities.MODEL_NAME),
+            int(size) if (size := _fact(case, quantities.MODEL_BYTES)).isdecimal() else None,
         )
         for case, own in zip(arms, parts, strict=True)
     )

@@ -1,11 +1,17 @@
 """The server's own message in the body of an error, in whichever of the common forms the body has. Pure."""
 
+import re
 from typing import Any, cast
 
 import msgspec
 
 BOM = b"\xef\xbb\xbf"
-_MESSAGE_FIELDS = ("message", "detail", "msg", "error", "errors", "error_description", "title")
+_MESSAGE_FIELDS = (
+    *("message", "detail", "msg", "error", "errors", "error_description", "title"),
+    *("error_message", "errorMessage", "error_msg", "errorMsg", "exception", "fault", "faultstring", "reason"),
+)
+_ERROR_FIELD = re.compile(r"(?:error|exception|fault)(?:s|_?(?:msg|message|description|string))?", re.IGNORECASE)
+_FAILED = ("error", "failed", "failure", "abort", "aborted")
 _MOST_DEPTH = 6
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # RecursionError: endless open brackets
 
@@ -40,8 +46,15 @@ def is_error_body(value: Any) -> bool:
         return True
     if fields.get("choices") or fields.get("usage"):
         return False
-    texts: list[Any] = [fields.get(name) for name in ("detail", "errors", "message", "msg", "error_description")]
-    return any(isinstance(text, str | list) and text not in ("", []) for text in texts)
+    texts: list[Any] = [fields.get(name) for name in ("detail", "message", "msg")]
+    texts += [value for name, value in fields.items() if _ERROR_FIELD.fullmatch(name)]
+    has_text = any(isinstance(text, str | list | dict) and text not in ("", [], {}) for text in texts)
+    return has_text or is_failed(fields.get("status")) or is_failed(fields.get("type"))
+
+
+def is_failed(word: Any) -> bool:
+    """Whether a word for the end of an answer, such as a finish reason, means that the server failed."""
+    return isinstance(word, str) and word.lower() in _FAILED
 
 
 def _message(value: Any, depth: int) -> str:

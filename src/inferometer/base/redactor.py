@@ -15,9 +15,16 @@ import msgspec
 MARK = "***"
 LEAST_CHARACTERS = 6
 """A Redactor ignores shorter values: replacing them everywhere would damage ordinary words."""
-_LEAST_PREFIX = 4
+_LEAST_PREFIX, _MOST_PREFIX = 4, 12
+"""Characters of a secret that are replaced at the end of an excerpt: more than those, or half of the secret."""
+_CUT = " …"
 _ESCAPE = r"\\+"  # JSON in JSON escapes quotation marks and slashes
-_BETWEEN_HEX = r"(?:\\\\?x|[:\s-]|, ?0x)?"
+_BETWEEN_HEX = r"(?:\\\\?x|[:\s-]|,? ?0x)?"
+_WRAPS = r"(?:\s|\\+[rn])*"
+"""Base64 goes over several lines in mails and logs."""
+_ENTITIES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+_LONGEST_CHARACTER = 16
+"""Bytes of one character of a secret in its longest form, as `\\\\u0050`."""
 
 
 class Redactor(msgspec.Struct, frozen=True):
@@ -42,36 +49,76 @@ class Redactor(msgspec.Struct, frozen=True):
         within a longer Base64 text. `text` may be an excerpt: a secret cut off at its end is replaced too."""
         if not self.secrets:
             return text
-        text = _forms(self.secrets).sub(MARK, text)
+        text = _forms(self.secrets, _is_escaped(text)).sub(MARK, text)
+        body = text.removesuffix(_CUT)
         for form in _whole_forms(self.secrets):
-            sizes = range(min(len(form) - 1, len(text)), _LEAST_PREFIX - 1, -1)
-            cut = next((size for size in sizes if text[-size:].lower() == form[:size].lower()), 0)
-            text = text[:-cut] + MARK if cut else text
+            least = _LEAST_PREFIX if body != text else max(_LEAST_PREFIX, min(len(form) // 2, _MOST_PREFIX))
+            sizes = range(min(len(form) - 1, len(body)), least - 1, -1)
+            cut = next((size for size in sizes if body[-size:].lower() == form[:size].lower()), 0)
+            if cut:
+                return body[:-cut] + MARK + text[len(body) :]
         return text
 
-    def whole_forms(self) -> tuple[str, ...]:
-        """Each secret as it is, percent-encoded, as hex digits, and in Base64."""
-        return _whole_forms(self.secrets)
+    def pattern(self) -> re.Pattern[bytes] | None:
+        """Matches each form of each secret in bytes; None without secrets."""
+        return _forms_in_bytes(self.secrets) if self.secrets else None
+
+    @property
+    def most_bytes(self) -> int:
+        """The longest that a match of `pattern` can be."""
+        return _LONGEST_CHARACTER * max((len(secret.encode(errors="replace")) for secret in self.secrets), default=0)
 
     def mask(self, text: str) -> str:
         """`text` with each character of a secret as `*`: its length stays."""
-        return _forms(self.secrets).sub(lambda found: "*" * len(found[0]), text) if self.secrets else text
+        if not self.secrets:
+            return text
+        return _forms(self.secrets, _is_escaped(text)).sub(lambda found: "*" * len(found[0]), text)
+
+
+def _is_escaped(text: str) -> bool:
+    """Whether a text may hold letters as JSON's or HTML's escapes. Few do, and to look for these takes longer."""
+    return "\\u" in text or "&" in text
 
 
 @functools.lru_cache(maxsize=64)
-def _forms(secrets: tuple[str, ...]) -> re.Pattern[str]:
-    """Matches every form of every secret."""
+def _forms(secrets: tuple[str, ...], escaped: bool) -> re.Pattern[str]:
+    """Matches every form of every secret; letters as `\\u0041` and `&#65;` only if `escaped`."""
+    return re.compile(_expression(secrets, escaped))
+
+
+@functools.lru_cache(maxsize=64)
+def _forms_in_bytes(secrets: tuple[str, ...]) -> re.Pattern[bytes]:
+    return re.compile(_expression(secrets, True).encode(errors="replace"))
+
+
+def _expression(secrets: tuple[str, ...], escaped: bool) -> str:
     found: list[str] = []
     for secret in secrets:
-        octets = [(re.escape(char), char.encode(errors="replace")) for char in secret]
-        spelled = (
-            f"(?:{plain}|{''.join(f'%(?:25)?{octet:02x}' for octet in data)}|{_ESCAPE}{plain})"
-            for plain, data in octets
-        )
-        digits = (f"{octet:02x}" for _, data in octets for octet in data)
-        found += [f"(?i:{''.join(spelled)})", f"(?i:{_BETWEEN_HEX.join(digits)})"]
-        found += map(re.escape, _base64_forms(secret))
-    return re.compile("|".join(found))
+        digits = (f"{octet:02x}" for octet in secret.encode(errors="replace"))
+        found += [f"(?i:{_spelled(secret, escaped)})", f"(?i:{_BETWEEN_HEX.join(digits)})"]
+        found += [_WRAPS.join(_spelled(char, escaped) for char in form) for form in _base64_forms(secret)]
+    return "|".join(found)
+
+
+def _spelled(text: str, escaped: bool) -> str:
+    """Matches a text, each character as it is, percent-encoded, or escaped."""
+    return "".join(map(_letter_escaped if escaped else _letter, text))
+
+
+@functools.lru_cache(maxsize=1024)
+def _letter(char: str) -> str:
+    plain = re.escape(char)
+    octets = "".join(f"%(?:25)*(?i:{octet:02x})" for octet in char.encode(errors="replace"))
+    return f"(?:{plain}|{octets}|{_ESCAPE}{plain})"
+
+
+@functools.lru_cache(maxsize=1024)
+def _letter_escaped(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass")
+    json_form = "".join(rf"{_ESCAPE}u(?i:{units[i : i + 2].hex()})" for i in range(0, len(units), 2))
+    code = ord(char)
+    names = f"|{_ENTITIES[char]}" if char in _ENTITIES else ""
+    return f"(?:{_letter(char)}|{json_form}|&(?:#0*{code}|#[xX]0*(?i:{code:x}){names});)"
 
 
 @functools.lru_cache(maxsize=64)

@@ -37,8 +37,10 @@ from inferometer.cli.options import (
 from inferometer.cli.timeout_flags import BetweenTokensTimeout, ConnectTimeout, FirstTokenTimeout, Timeout, timeouts_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from inferometer.cli.output import RunOptions
-    from inferometer.core.record import Finding
+    from inferometer.core.record import Finding, Trial
     from inferometer.metrics.request_timing import MetricDialect
     from inferometer.results.read import Study
 
@@ -178,7 +180,7 @@ def bench(
     headers = request_headers(header or [])
     if backend not in APIS:
         raise RequestWrong(f"unknown --backend {backend!r}; known: {', '.join(APIS)}.")
-    url = base_url.rstrip("/") if base_url else f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    url = base_url.rstrip("/") if base_url is not None else f"http://{f'[{host}]' if ':' in host else host}:{port}"
     arm = Arm(
         engine="external",
         url=url,
@@ -244,7 +246,7 @@ def bench(
         _save(study, dialect, arguments, result_dir, result_filename, append=append_result)
     if not quiet:
         print(f"study: {folder}", file=sys.stderr)
-    if not any(record.ok for record in study.trials[0].records if record.measured):
+    if not _any_answer(study.trials):
         raise typer.Exit(1)
     if any(finding.severity == "invalid" for finding in findings):
         raise typer.Exit(NOT_VALID)
@@ -260,10 +262,17 @@ def _print_cut_off(
 ) -> None:
     """The block of the requests that had ended before the interrupt, if there are any."""
     trials = () if study is None else study.trials
-    if study is not None and any(record.ok for trial in trials for record in trial.records if record.measured):
+    if study is not None and _any_answer(trials):
         from inferometer.results.study_comparison import findings_of
 
         _print_block(study, findings_of(study, dialect), dialect, sections, percentiles, quiet=quiet)
+
+
+def _any_answer(trials: "Iterable[Trial]") -> bool:
+    from inferometer.core.record_columns import RecordColumns
+
+    columns = [RecordColumns.of(trial.records) for trial in trials]
+    return any((records.ok & records.measured).any() for records in columns)
 
 
 def _print_table(study: "Study", dialect: "MetricDialect", percentiles: tuple[float, ...], asked: "RunOptions") -> None:
@@ -283,12 +292,14 @@ def _print_block(
     quiet: bool,
 ) -> None:
     """Prints the block to standard output, and its problems to standard error; notes only if not `quiet`."""
+    from inferometer.core.record_columns import RecordColumns
     from inferometer.exports.serving import block_of
 
     (trial,) = study.trials
     summary = study.summary(trial, dialect, percentiles)
     print(block_of(study, trial, dialect, percentiles, sections))
-    failed = [record for record in study.trials[0].records if record.measured and not record.ok]
+    records = RecordColumns.of(trial.records)
+    failed = list(records.chosen(records.measured & ~records.ok))
     cut_off = [record for record in failed if record.outcome == "cancelled"]
     failed = [record for record in failed if record.outcome != "cancelled"]
     lines = [f"note: {len(cut_off)} request(s) were cut off by the interrupt"] if cut_off else []

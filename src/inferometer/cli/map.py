@@ -48,7 +48,7 @@ def map_study(
     (folder / "summary.md").write_text(f"# Map over concurrency\n\n{text}\n", encoding="utf-8")
     part = ExtraPart("map", "The map", sentences, drawings)
     page = page_of([made.last_study], "inferometer")
-    write_page(msgspec.structs.replace(page, extra=(part,)), folder / REPORT)
+    write_page(msgspec.structs.replace(page, extra=(part, *page.extra)), folder / REPORT)
 
 
 def _numbers(text: str) -> list[int]:

@@ -31,7 +31,7 @@ def run(
     asked: "RunOptions",
     out: OutFolder = None,
     metric_dialect: DialectOption = "inferometer",
-    trials: Annotated[int | None, typer.Option(help="Trials per arm.", show_default="the file's, or 3")] = None,
+    trials: Annotated[int | None, typer.Option(help="Trials per arm.", show_default="the file's, or 4")] = None,
     until: Until = None,
     max_trials: Annotated[
         int | None,

@@ -36,13 +36,16 @@ def standin(
     network: Annotated[
         str | None,
         typer.Option(
-            help="Network inside, which makes the text: smollm2-135m, code (a small code model), or a GGUF file of a "
-            "Llama with a tied output. Default: code.",
+            help="Network inside, which makes the text: smollm2-135m, smollm2-135m-draft, or a GGUF file of a Llama "
+            "with a tied output. Default: smollm2-135m if the shape has room for it, else its draft.",
             show_default=False,
         ),
     ] = None,
     draft_network: Annotated[
-        str | None, typer.Option(help="Network inside the draft, as in --network; default: code.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Network inside the draft, as in --network; default: smollm2-135m-draft.", show_default=False
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite files, and allow files larger than this machine's memory.")
@@ -50,8 +53,8 @@ def standin(
 ) -> None:
     """Make model files with the size and shape of real ones.
 
-    They cost what the real model costs, without a download, and answer as a small code model does. Without --like or
-    --config, the demo's two files are made if they do not exist yet, and their paths are printed.
+    They cost what the real model costs, and answer as SmolLM2-135M does (inferometer models get smollm2-135m). Without
+    --like or --config, the demo's two files are made if they do not exist yet, and their paths are printed.
     """
     target = _wanted("", like, config, quant, output)
     draft = _wanted("draft-", draft_like, draft_config, draft_quant, draft_output)
@@ -97,7 +100,7 @@ def _make(
     target: _Wanted | None, draft: _Wanted | None, network: str | None, draft_network: str | None, *, force: bool
 ) -> None:
     from inferometer.base.units import bytes_text
-    from inferometer.standin.pairs import require_writable, write_trained
+    from inferometer.standin.pairs import default_network, require_writable, write_trained
     from inferometer.standin.tensor_types import tensor_bytes
     from inferometer.standin.trained_weights import Small, network_inside
 
@@ -110,9 +113,9 @@ def _make(
         raise RequestWrong(f"--output and --draft-output are both {target.path}. Name two different files.")
     made: list[tuple[_Wanted, Small]] = []
     if target:
-        made.append((target, network_inside(network or "code", "target")))
+        made.append((target, network_inside(network or default_network(target.shape, "target"))))
     if draft:
-        made.append((draft, network_inside(draft_network or "code", "draft")))
+        made.append((draft, network_inside(draft_network or default_network(draft.shape, "draft"))))
     if len({small.words.tokens for _, small in made}) > 1:
         raise RequestWrong(
             "--network and --draft-network have different vocabularies, so no engine takes them as a pair. "

@@ -72,4 +72,4 @@ def _write_report(tuning: "Tuning", result: "TuneResult", folder: Path) -> None:
     from inferometer.results.study_page import page_of
 
     page = page_of([tuning.last_study], "inferometer")
-    write_page(msgspec.structs.replace(page, extra=(page_part(result),)), folder / REPORT)
+    write_page(msgspec.structs.replace(page, extra=(page_part(result), *page.extra)), folder / REPORT)

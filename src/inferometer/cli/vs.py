@@ -200,9 +200,12 @@ def _search(texts: Sequence[str], minutes: float, metric: str) -> "Search | None
     if not minutes > 0:
         raise RequestWrong(f"--budget must be more than 0 minutes, not {minutes:g}.")
     try:
-        return Search(dict(map(parameter_of, texts)), objective=known_metric(metric), budget=Budget(minutes=minutes))
+        found = Search(dict(map(parameter_of, texts)), objective=known_metric(metric), budget=Budget(minutes=minutes))
     except ValueError as error:
         raise RequestWrong(f"--tune {error}.") from error
+    if problems := found.problems():
+        raise RequestWrong(f"--tune: {problems[0]}.")
+    return found
 
 
 def _require_one(setups: Sequence[str], sweep: Sequence[str] | None, save_spec: Path | None, *, dry_run: bool) -> None:

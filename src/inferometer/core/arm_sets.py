@@ -1,9 +1,11 @@
-"""Sets of arms: one for each combination of settings (`matrix:`), and names made of what differs between arms."""
+"""Sets of arms: one for each combination of settings (`matrix:`) or for each model file (`ladder:`), and names made of
+what differs between arms."""
 
 import difflib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, cast
 
 ARGUMENT_LISTS = ("args", "command")
@@ -96,6 +98,44 @@ def matrix_arms(
     if len(made) > MOST_ARMS:
         problems.append(f"matrix: makes {len(made)} arms, and a study has at most {MOST_ARMS}; use fewer values")
     return made, problems
+
+
+_QUANTISATION = re.compile(
+    r"(?<![A-Za-z0-9])(I?Q\d\w*|TQ\d_\d|MXFP4\w*|BF16|FP?16|FP?32)(?![A-Za-z0-9])", re.IGNORECASE
+)
+
+
+def quantisation_of(file: str) -> tuple[str, str]:
+    """The quantisation that a model file's name has, such as Q4_K_M, "" without one, and the rest of the name."""
+    stem = PurePath(file).name.removesuffix(".gguf")
+    found = list(_QUANTISATION.finditer(stem))
+    if not found:
+        return "", stem
+    last = found[-1]
+    return last[0], (stem[: last.start()] + stem[last.end() :]).strip("-._ ")
+
+
+def ladder_arms(arms: Mapping[str, Any], files: Any) -> tuple[dict[str, Any], list[str]]:
+    """The only arm with each of the model files, and what is wrong with the request. The arms are named by their
+    quantisation, or by their files. Arms that have these files already are kept."""
+    if not _is_list(files) or not all(isinstance(file, str) and file for file in files) or len(set(files)) < 2:
+        return dict(arms), ["ladder: needs a list of two or more different model files, the largest first"]
+    if len(set(files)) < len(files):
+        return dict(arms), ["ladder: has a file twice"]
+    models = [cast("dict[str, Any]", arm).get("model") for arm in arms.values() if isinstance(arm, dict)]
+    if set(files) <= set(models):
+        return dict(arms), []
+    if len(arms) != 1:
+        return dict(arms), [f"ladder: needs one arm, the set-up that all files share, and arms: has {len(arms)}"]
+    arm = next(iter(arms.values()))
+    if not isinstance(arm, dict):
+        return dict(arms), []
+    short = [quantisation_of(file)[0] for file in files]
+    stems = [PurePath(file).name.removesuffix(".gguf") for file in files]
+    names = short if all(short) and len(set(short)) == len(short) else distinct_names([[stem] for stem in stems])
+    return {
+        name: with_setting(cast("dict[str, Any]", arm), "model", file) for name, file in zip(names, files, strict=True)
+    }, []
 
 
 def _is_list(values: Any) -> bool:

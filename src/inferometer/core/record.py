@@ -314,7 +314,7 @@ class Trial(msgspec.Struct, frozen=True):
     number: int
     state: Literal["running", "done", "failed"]
     plan_started_ns: int | None = None
-    records: tuple[RequestRecord, ...] = ()
+    records: Sequence[RequestRecord] = ()
     samples: tuple[Sample, ...] = ()
     facts: tuple[Fact, ...] = ()
     findings: tuple[Finding, ...] = ()

@@ -5,11 +5,12 @@ A secret is the value of a flag, variable or query parameter whose name indicate
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
 
+from inferometer.base.error_message import json_of
 from inferometer.base.redactor import MARK, Redactor, header_secrets
 from inferometer.core.spec import Arm, Spec
 from inferometer.net.target import proxy_secrets
@@ -17,17 +18,24 @@ from inferometer.net.target import proxy_secrets
 LEAST_OF_OURS = 12
 """Shorter values of this process's environment are not searched for: most have nothing to do with the study."""
 
-_WORDS = frozenset(
-    "key apikey token secret password passwd pwd credential credentials authorization bearer sig signature".split()
+_SURE = frozenset(
+    "apikey apikeys secret secrets password passwords passwd passphrase pwd credential credentials authorization "
+    "bearer sig signature cookie cookies jwt".split()
 )
+_AMBIGUOUS = frozenset({"key", "keys", "token", "tokens", "pass", "pat"})  # --max-tokens, --sort-key, KEY_LEN
+_BEFORE = frozenset("api access auth secret private hf github gh gitlab id refresh bot service wandb".split())
+"""A key or a token of these is a secret, whatever follows: `HF_TOKEN_2`, `AWS_ACCESS_KEY_ID`."""
+_OF_A_MODEL = frozenset("bos eos eot pad unk stop start end mask image special next per num max min".split())
+"""Words before `token` and `key` for parts of a model, and for numbers."""
 _NO_SECRET = frozenset({"file", "path", "dir"})  # --api-key-file, --ssl-key-file: the place of a secret
 _SHORT_FLAGS = frozenset({"-hft"})  # llama.cpp's --hf-token
 _DIRECTORY_VARIABLES = frozenset({"PWD", "OLDPWD"})  # set by every shell; --pwd and DB_PWD are passwords
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _USER = re.compile(r"(://)[^/?#\s@]*(?:@[^/?#\s@]*)*@")
 _QUERY = re.compile(r"([?&;])([^=&;#?\s]+)=([^&;#\s\"']+)")
 _SCHEME = re.compile(r"\b(bearer|basic)(\s+|%20)([^\s\"',;]+)", re.IGNORECASE)
 _HEADER = re.compile(r"^([\w-]+)(\s*[:=]\s*)(.+)$", re.DOTALL)
-_IN_LINE = re.compile(r"(?P<name>-{1,2}[\w-]+|\b\w+)(?P<mark>=|\s+)(?P<value>\"[^\"]*\"|'[^']*'|[^\s\"';|&]+)")
+_IN_LINE = re.compile(r"(?P<name>-{1,2}[\w-]+|\b\w+(?==))(?P<mark>=|\s+)(?P<value>\"[^\"]*\"|'[^']*'|[^\s\"';|&]+)")
 
 
 def is_secret_name(name: str) -> bool:
@@ -39,8 +47,18 @@ def is_secret_name(name: str) -> bool:
         return True
     if name in _DIRECTORY_VARIABLES:
         return False
-    parts = [part for part in re.split(r"[^a-z0-9]+", name.lower()) if part]
-    return not _WORDS.isdisjoint(parts) and parts[-1] not in _NO_SECRET
+    parts = [part for part in re.split(r"[^a-z0-9]+", _CAPITAL.sub("_", name).lower()) if part]
+    while len(parts) > 1 and parts[-1].isdecimal():
+        parts.pop()
+    if not parts or parts[-1] in _NO_SECRET:
+        return False
+    if not _SURE.isdisjoint(parts) or parts[-1].endswith(("apikey", "password")):
+        return True
+    before = dict(zip(parts[1:], parts, strict=False))
+    if any(before.get(word) in _BEFORE for word in _AMBIGUOUS & set(parts)):
+        return True
+    last = parts[-1]
+    return last in _AMBIGUOUS - {"keys", "tokens"} and before.get(last) not in _OF_A_MODEL
 
 
 def redacted_words(words: Sequence[str]) -> list[str]:
@@ -48,17 +66,28 @@ def redacted_words(words: Sequence[str]) -> list[str]:
     shown: list[str] = []
     hide = False
     for word in words:
-        flag, equals, _ = word.partition("=")
+        flag, equals, value = word.partition("=")
         if hide:
             shown.append(MARK)
-        elif word.startswith("-") and equals and is_secret_name(flag):
-            shown.append(f"{flag}={MARK}")
+        elif word.startswith("-") and equals:
+            shown.append(f"{flag}={MARK if is_secret_name(flag) else redacted_words([value])[0]}")
         elif (assigned := re.fullmatch(r"(\w+)=.+", word, re.DOTALL)) and is_secret_name(assigned[1]):
             shown.append(f"{assigned[1]}={MARK}")  # as `env` takes it
         else:
-            shown.append(redacted_text(word))
+            shown.append(_redacted_word(word))
         hide = not hide and word.startswith("-") and is_secret_name(word)
     return shown
+
+
+def _redacted_word(word: str) -> str:
+    """A word that may be JSON, or a line for a shell."""
+    value = json_of(word) if word.startswith(("{", "[")) else None
+    if isinstance(value, dict | list):
+        shown = _redacted_json(value)
+        return word if shown == value else msgspec.json.encode(shown).decode()
+    if _HEADER.match(word) and redacted_text(word) != word:
+        return redacted_text(word)
+    return redacted_line(word) if any(char.isspace() for char in word) else redacted_text(word)
 
 
 def redacted_text(text: str) -> str:
@@ -77,12 +106,21 @@ def _redacted_parts(text: str) -> str:
 def redacted_line(line: str) -> str:
     """A line for the shell without its secrets."""
 
-    def value(found: re.Match[str]) -> str:
-        name, mark = found["name"], found["mark"]
-        hides = is_secret_name(name) and (name.startswith("-") or mark == "=")
-        return f"{name}{mark}{MARK}" if hides else found[0]
+    shown, at = "", 0
+    for found in _secrets_in_line(line):
+        shown += f"{line[at : found.start('value')]}{MARK}"
+        at = found.end()
+    return _redacted_parts(shown + line[at:])
 
-    return _redacted_parts(_IN_LINE.sub(value, line))
+
+def _secrets_in_line(line: str) -> Iterator[re.Match[str]]:
+    """The flags and variables with secret values. After another flag may come a flag: `--verbose --api-key k`."""
+    found = _IN_LINE.search(line)
+    while found:
+        hides = is_secret_name(found["name"])
+        if hides:
+            yield found
+        found = _IN_LINE.search(line, found.end() if hides else found.end("mark"))
 
 
 def redacted_env(env: Mapping[str, str]) -> dict[str, str]:
@@ -110,12 +148,7 @@ def _secrets_of_arm(arm: Arm) -> set[str]:
     found = _secrets_of_words(arm.args)
     found |= {value for name, value in arm.env.items() if is_secret_name(name)}
     found |= {part for value in (*arm.env.values(), arm.url, arm.path or "") for part in _secrets_of_text(value)}
-    if isinstance(arm.command, str):
-        for piece in _IN_LINE.finditer(arm.command):
-            if is_secret_name(piece["name"]) and (piece["name"].startswith("-") or piece["mark"] == "="):
-                found.add(piece["value"].strip("\"'"))
-        return found | _secret_parts(arm.command)
-    return found | _secrets_of_words(arm.command)
+    return found | (_secrets_of_line(arm.command) if isinstance(arm.command, str) else _secrets_of_words(arm.command))
 
 
 def secrets_of_environment(environment: Mapping[str, str]) -> set[str]:
@@ -157,8 +190,32 @@ def _secrets_of_words(words: Sequence[str]) -> set[str]:
             found.add(word)
         elif shown != word:
             name, _, value = word.partition("=")
-            found |= {value} if shown == f"{name}={MARK}" else _secrets_of_text(word)
+            found |= {value.strip("\"'")} if shown == f"{name}={MARK}" else _secrets_of_word(word)
     return found
+
+
+def _secrets_of_word(word: str) -> set[str]:
+    """The values that `_redacted_word` replaces, in a word or in a flag's value."""
+    value = word.partition("=")[2] if word.startswith("-") else word
+    found = _secrets_of_json(json_of(value)) | _secrets_of_text(value)
+    return found | _secrets_of_line(value) if any(char.isspace() for char in value) else found
+
+
+def _secrets_of_json(value: Any) -> set[str]:
+    """The texts under secret names in JSON of any shape."""
+    found: set[str] = set()
+    if isinstance(value, dict):
+        for name, member in cast("dict[str, Any]", value).items():
+            found |= {member} if isinstance(member, str) and is_secret_name(name) else _secrets_of_json(member)
+    if isinstance(value, list):
+        found |= {text for member in cast("list[Any]", value) for text in _secrets_of_json(member)}
+    return found
+
+
+def _secrets_of_line(line: str) -> set[str]:
+    """The values that `redacted_line` replaces."""
+    found = _secret_parts(line)
+    return found | {piece["value"].strip("\"'") for piece in _secrets_in_line(line)}
 
 
 def _secrets_of_text(text: str) -> set[str]:

@@ -18,8 +18,9 @@ LEVELS = 10
 
 
 class Parameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One setting that is varied: a range of whole numbers, a range of numbers, or a list of values. `scale`: equal
-    steps of the range are equal differences (`linear`) or equal ratios (`log`)."""
+    """One setting that is varied: a range of whole numbers, a range of numbers, or a list of values. A list of one
+    value is set in every candidate, and not in the baseline. `scale`: equal steps of the range are equal differences
+    (`linear`) or equal ratios (`log`)."""
 
     int: tuple[_Int, _Int] | None = None
     float: tuple[_Float, _Float] | None = None
@@ -33,13 +34,18 @@ class Parameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.choice is not None:
             if len(set(map(str, self.choice))) < len(self.choice):
                 return ["choice: has a value twice"]
-            return [] if len(self.choice) > 1 else ["choice: needs two or more values, so that there is a choice"]
+            return [] if self.choice else ["choice: is empty: give values"]
         low, high = self.bounds
         if not low < high:
             return [f"its range from {low:g} to {high:g} is empty: give the lower end first"]
         if self.scale == "log" and low <= 0:
             return [f"scale: log needs a range above 0, and this one begins at {low:g}"]
         return []
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all candidates have the same value."""
+        return self.choice is not None and len(self.choice) == 1
 
     @property
     def bounds(self) -> tuple[_Float, _Float]:
@@ -164,6 +170,8 @@ class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def problems(self) -> list[str]:
         found = [] if self.parameters else ["parameters: is empty: name at least one setting to vary"]
+        if self.parameters and not self.varied:
+            found.append("parameters: none of them varies; at least one needs two or more values")
         found += self._path_problems()
         if sum(map(bool, (self.objective, self.minimise, self.maximise))) > 1:
             found.append("objective: give one of objective, minimise and maximise")
@@ -184,6 +192,11 @@ class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             for first, dot, rest in flags
             if dot and first in ARGUMENT_LISTS and not rest.startswith("-")
         ]
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The paths of the parameters that differ between candidates."""
+        return tuple(path for path, one in self.parameters.items() if not one.is_fixed)
 
     @property
     def metric(self) -> str:

@@ -142,17 +142,19 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     (`stop`). `timeouts`: see Timeouts. `tokenizer`: a Hugging Face name, a folder or a tokenizer.json; `server` uses
     the engine's /tokenize; `none` counts nothing. `warmups`: requests sent before the clock starts, none of them with a
     measured prompt. `workers`: load processes that share the plan; None: one, or with --ray one on each node.
-    `quality`: see Quality. `fidelity`: after the last trial, ask each arm again, untimed, for its token probabilities.
+    `ladder`: model files of one model, the largest first; the only arm is made once for each. `quality`: see Quality.
+    `fidelity`: after the last trial, ask each arm again, untimed, for its token probabilities.
     """
 
     name: str = ""
     arms: dict[str, Arm]
+    ladder: tuple[str, ...] = ()
     workload: WorkloadSettings = Builtin()
     schedule: Schedule = Closed()
     sampling: Sampling = Sampling()
     timeouts: Timeouts = Timeouts()
     seed: int = 1
-    trials: int = 3
+    trials: int = 4
     until: str | float | None = None
     max_trials: int = 10
     order: Order = "auto"

@@ -11,7 +11,7 @@ import msgspec
 
 from inferometer.base.errors import RequestWrong, SpecInvalid
 from inferometer.base.text import sanitize
-from inferometer.core.arm_sets import matrix_arms
+from inferometer.core.arm_sets import ladder_arms, matrix_arms
 from inferometer.core.search_settings import Search
 from inferometer.core.spec import Spec
 from inferometer.core.spec_checks import StudyRules, checked
@@ -58,6 +58,7 @@ def _parsed(raw: Any, source: str, rules: StudyRules | None) -> Spec:
     if "arms" in raw:
         raw["arms"] = _with_bases(_with_words(raw["arms"], problems), problems)
         raw["arms"] = _with_matrix(raw["arms"], raw.pop("matrix", None), raw.pop("exclude", None), problems)
+        raw["arms"] = _with_ladder(raw["arms"], raw.get("ladder"), problems)
     workload = _workload(raw.pop("workload"), rules, problems) if "workload" in raw else Builtin()
     if raw.pop("search", None) is not None:
         problems.append(f"search: belongs to another command: inferometer tune {source}")
@@ -312,6 +313,15 @@ def _with_matrix(given: Any, matrix: Any, exclude: Any, problems: list[str]) -> 
     made, found = matrix_arms(arms, cast("dict[str, list[Any]]", matrix), left_out)
     problems += found
     return {name: _with_text(arm) for name, arm in made.items()}
+
+
+def _with_ladder(given: Any, files: Any, problems: list[str]) -> Any:
+    """The arms, one for each model file of `ladder:`."""
+    if not files or not isinstance(given, dict):
+        return given
+    made, found = ladder_arms(cast("dict[str, Any]", given), files)
+    problems += found
+    return made
 
 
 def _with_text(arm: Any) -> Any:

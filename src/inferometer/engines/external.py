@@ -1,6 +1,7 @@
 """The engine `external`: a server that runs already. Requests one token and the facts that the server reports."""
 
 import http.client
+import re
 import shutil
 import subprocess
 import time
@@ -188,14 +189,22 @@ def _container_pid(name: str) -> int:
 
 
 def base_url_of(arm: Arm) -> str:
-    """The arm's url without a trailing slash, and without the /v1 that its path begins with. Raises RequestWrong."""
+    """The arm's url without a trailing slash, and without the /v1 or the endpoint that its path is. Raises
+    RequestWrong, also for the endpoint of another API."""
     target_of(arm.url, {}, verify=not arm.insecure, ca_file=arm.ca_file)
     url = urlsplit(arm.url)
     if url.scheme == "unix":
         return arm.url  # the whole URL is the socket's path
     path = url.path.rstrip("/")
+    path = path.removesuffix(arm.api_path)
     if arm.api_path.startswith("/v1/"):
         path = path.removesuffix("/v1")
+    if other := re.search(r"(?:/v1)?(?:/chat)?/completions$", path):
+        raise RequestWrong(
+            f"{arm.url} ends with {other[0]}, and the arm's requests go to {redacted_text(arm.api_path)}. Write the "
+            f"address without it: {url.scheme}://{url.netloc}{path.removesuffix(other[0])}; the API is chosen by "
+            "--backend (`api:` in the study) or --endpoint (`path:`)."
+        )
     return f"{url.scheme}://{url.netloc}{path}"
 
 
@@ -240,7 +249,7 @@ def _complaint(arm: Arm, base_url: str, server: Server, model: str, first: First
         return f"{url} sends elsewhere, to {answer.location}: give that address as the url"
     if answer.status == HTTPStatus.OK and answer.json is None and not looks_like_events(answer.body):
         kind = answer.content_type.partition(";")[0] or "no content type"
-        return f"{url} answers with {kind} instead of JSON: {answer.shown}\nIs this the API's address?"
+        return f"{url} answers with {kind}, not with JSON or events: {answer.shown}\nIs this the API's address?"
     named = f" for model {model!r}" if model else ""
     return f"{url} gave no token{named} (status {answer.status}): {first.said}{readiness.leave_out_advice(answer)}"
 

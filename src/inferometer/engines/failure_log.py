@@ -2,7 +2,9 @@
 
 import re
 from pathlib import Path
+from typing import Any, cast
 
+from inferometer.base.error_message import json_of
 from inferometer.base.text import sanitize, sanitize_lines
 
 LOG_LINES = 20
@@ -10,9 +12,11 @@ _MOST_SEARCHED_BYTES = 8 * 1024**2
 _ERRORS = (
     r"(?:^|[\]\s|:])(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?::\s+\S|$)"
     r"|(?:^|\s)panic: |^fatal error: |panicked at |terminate called after|CUDA error|out of memory|cudaMalloc failed"
-    r"|Segmentation fault|(?i:\berror loading\b)",
+    r"|Segmentation fault|Illegal instruction|Bus error|_ASSERT\(.*failed|Check failed: "
+    r"|(?i:\berror (?:while )?loading\b)",
     r"(?i:\b(?:fatal|critical)\b.*\w|(?:^|\s)error: |\bfailed to (?:load|open|allocate|bind|initiali[sz]e|create)\b)",
-    r"(?:^|\s|\[)(?:ERROR|FATAL|CRITICAL|E)(?:\]|\s|:)",
+    r"(?:^|\s|\[)(?:ERROR|FATAL|CRITICAL|E)(?:\]|\s|:)|^[EF]\d{4} \d\d:|^Killed$|(?:: (?:not found|Permission denied)|"
+    r": command not found)$",
 )
 """What names an error, the surest first: exceptions and crashes, sentences, the levels of a log."""
 _FOLLOWS = re.compile(
@@ -20,6 +24,12 @@ _FOLLOWS = re.compile(
     r"|was the direct cause|^\s*raise |^\s*except |errors?[=: ]+0\b|\b0 errors|will retry|retrying|ignored)"
 )
 """Lines about an error that was named before, source code in a traceback, and errors that did no harm."""
+_MILD = re.compile(
+    r"^(?:(?!ERROR|FATAL|CRITICAL).){0,80}?"
+    r"(?:(?<![\w.])(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING)\b|(?:Deprecation|Future|User|Runtime)Warning\b)"
+)
+"""A line of a lower level: the engine went on after it."""
+_JSON_FIELDS = ("message", "msg", "error", "exception", "stack")
 
 ADVICE = (
     (r"unknown argument|invalid argument|unrecognized|unknown option|argument has been removed",
@@ -69,18 +79,32 @@ def first_error(log_path: Path, *, from_byte: int = 0) -> str:
             text = file.read(_MOST_SEARCHED_BYTES).decode(errors="replace")
     except OSError:
         return ""
-    lines = [line for line in sanitize_lines(text).split("\n") if line.strip()]
-    for pattern in _ERRORS:
-        for place, line in enumerate(lines):
-            if re.search(pattern, line) and not _FOLLOWS.search(line):
-                return sanitize(_with_reason(lines, place), 500)
+    lines = [line for logged in sanitize_lines(text).split("\n") for line in _lines_of_json(logged) if line.strip()]
+    mild = [bool(_MILD.search(line)) for line in lines]
+    for allows_mild in (False, True):
+        for pattern in _ERRORS:
+            for place, line in enumerate(lines):
+                if re.search(pattern, line) and not _FOLLOWS.search(line) and mild[place] <= allows_mild:
+                    return sanitize(_with_reason(lines, place), 500)
     return ""
+
+
+def _lines_of_json(line: str) -> list[str]:
+    """The lines of a text that is logged as JSON, after its level; any other line alone."""
+    logged = json_of(line) if line.startswith("{") else None
+    if not isinstance(logged, dict):
+        return [line]
+    fields = cast("dict[str, Any]", logged)
+    inner = fields.get("fields")
+    fields |= cast("dict[str, Any]", inner) if isinstance(inner, dict) else {}
+    text = "\n".join(str(fields[name]) for name in _JSON_FIELDS if fields.get(name))
+    return f"{str(fields.get('level', '')).upper()} {text}".split("\n")
 
 
 def _with_reason(lines: list[str], place: int) -> str:
     """The line at `place`; a line that only announces its reason (`panicked at …:`) comes with the next one."""
     line = lines[place].strip()
-    announces = line.endswith(":") or "terminate called" in line
+    announces = line.endswith(":") or "terminate called" in line or re.search(r"\d validation errors? for ", line)
     return f"{line} {lines[place + 1].strip()}" if announces and place + 1 < len(lines) else line
 
 

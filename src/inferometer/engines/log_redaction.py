@@ -1,20 +1,19 @@
 """Redaction of an engine's log: an engine may print the arguments that it was given, including a key."""
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
+
+from inferometer.base.redactor import Redactor
 
 _BLOCK_BYTES = 1 << 20
 
 
-def blot_out(path: Path, from_byte: int, secrets: Sequence[str]) -> None:
-    """Overwrite each of `secrets` in the file after `from_byte` with asterisks. Byte positions in the file stay valid,
-    because the length does not change."""
-    wanted = [secret.encode() for secret in secrets]
-    if not wanted or not path.is_file():
+def blot_out(path: Path, from_byte: int, redactor: Redactor) -> None:
+    """Overwrite each secret of the redactor, in any of its forms, in the file after `from_byte` with asterisks. Byte
+    positions in the file stay valid, because the length does not change."""
+    pattern = redactor.pattern()
+    if pattern is None or not path.is_file():
         return
-    pattern = re.compile(b"|".join(map(re.escape, wanted)), re.IGNORECASE)
-    overlap = max(map(len, wanted)) - 1
+    overlap = redactor.most_bytes
     with path.open("r+b") as file:
         at = from_byte
         while True:

@@ -192,7 +192,7 @@ def _started(
         if process is not None:
             stop_group(process, timeout_s)
             watchdog.over()
-        blot_out(log_path, log.begins_at, redactor.whole_forms())
+        blot_out(log_path, log.begins_at, redactor)
 
 
 def _ends_within(process: subprocess.Popen[bytes], timeout_s: float) -> bool:

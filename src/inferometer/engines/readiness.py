@@ -10,7 +10,7 @@ from inferometer.core import quantities
 from inferometer.core.record import Fact
 from inferometer.core.request import user_request
 from inferometer.core.spec import Arm, Sampling
-from inferometer.engines.refused_fields import is_refusal, refused_field
+from inferometer.engines.refused_fields import is_refusal, refused_field, refuses_the_limit
 from inferometer.load.event_decoding import OUTPUT_OF, EventReader
 from inferometer.load.request_encoding import LEARNT_FIELDS, request_body
 from inferometer.load.sse import events, looks_like_events
@@ -21,6 +21,8 @@ _NAME_CHARACTERS = 300
 _MOST_NAMES = 20
 LOADING = 503
 """llama-server's answer while it loads the model."""
+_ENOUGH_TOKENS = 64
+"""For a server that refuses a limit of one token: it wants 16, or thinks first."""
 _REFUSALS = frozenset({200, 400, 422, 500, 501})
 """Statuses with which servers refuse a field; some send the error in a stream with status 200."""
 
@@ -45,23 +47,29 @@ def ask_for_token(
     llama_cpp: bool = False,
     refused: tuple[str, ...] = (),
 ) -> FirstToken:
-    """The answer to a request for one token. A field that the server refuses is left out of a second request.
+    """The answer to a request for one token. A field that the server refuses is left out of a second request; a server
+    to which one token is too few is asked for more.
 
     Raises OSError or HTTPException, as `ask` does.
     """
+    limit = 1
     while True:
-        body = one_token(arm, model, sampling, llama_cpp=llama_cpp, refused=refused)
+        body = one_token(arm, model, sampling, llama_cpp=llama_cpp, refused=refused, limit=limit)
         answer = ask(server, arm.api_path, body=body, timeout_s=timeout_s)
         came = token_came(answer, arm.api)
         ours = [name for name in LEARNT_FIELDS if name in body and name not in sampling.extra_body]
-        field = "" if came or answer.status not in _REFUSALS else refused_field(answer.body, ours)
+        is_error = not came and answer.status in _REFUSALS
+        field = refused_field(answer.body, ours) if is_error else ""
+        if is_error and not field and limit == 1 and refuses_the_limit(answer.body):
+            limit = _ENOUGH_TOKENS
+            continue
         if not field:
             return FirstToken(answer, came, _said(answer, server, arm.api), refused)
         refused = (*refused, field)
 
 
 def one_token(
-    arm: Arm, model: str, sampling: Sampling, *, llama_cpp: bool, refused: tuple[str, ...] = ()
+    arm: Arm, model: str, sampling: Sampling, *, llama_cpp: bool, refused: tuple[str, ...] = (), limit: int = 1
 ) -> dict[str, Any]:
     """A request for one token, with the fields of the load's requests. On llama.cpp it takes nothing from the prefix
     cache.
@@ -69,7 +77,7 @@ def one_token(
     Its prompt stays in the slot that served it, so a later request shares the beginning of the chat template with it.
     """
     text = "Say one word." if arm.api == "openai-chat" else "One word:"
-    body = request_body(user_request("first-token", text, max_tokens=1), sampling, arm.api, model, refused)
+    body = request_body(user_request("first-token", text, max_tokens=limit), sampling, arm.api, model, refused)
     if llama_cpp:
         body["cache_prompt"] = False
     return body
@@ -82,29 +90,9 @@ def token_came(answer: HttpAnswer, api: str) -> bool:
     """
     if answer.status != http.HTTPStatus.OK:
         return False
-    body = answer.json
-    if body is None:
-        return _streamed_token(answer.body, api)
-    if not isinstance(body, dict):
-        return False
-    fields = cast("dict[str, Any]", body)
-    usage = fields.get("usage")
-    counted = cast("dict[str, Any]", usage).get("completion_tokens") if isinstance(usage, dict) else None
-    if isinstance(counted, int) and counted >= 1:
-        return True
-    choices = fields.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return False
-    choice = cast("dict[str, Any]", choices[0])
-    message = choice.get("message")
-    said = cast("dict[str, Any]", message) if isinstance(message, dict) else {}
-    names = ("content", "reasoning_content", "reasoning", "tool_calls")
-    return bool(choice.get("text")) or any(said.get(name) for name in names)
-
-
-def _streamed_token(body: bytes, api: str) -> bool:
     reader = EventReader()
-    reader.read_events(events_of_json([(0, body)]) or events([(0, body)]), OUTPUT_OF[api], 0)
+    whole = [(0, answer.body)]
+    reader.read_events(events_of_json(whole) or events(whole), OUTPUT_OF[api], 0)
     counted = reader.usage.completion_tokens if reader.usage else None
     return not reader.server_error and (bool(reader.events().outputs_ns()) or (counted or 0) >= 1)
 
@@ -172,7 +160,7 @@ def _models(server: Server) -> list[tuple[str, str | None]]:
         if isinstance(name := fields.get("id"), str):
             root = fields.get("root")
             is_base = isinstance(root, str) and not fields.get("parent")
-            found.append((server.hide(sanitize(name, _NAME_CHARACTERS)), root if is_base else None))
+            found.append((sanitize(server.hide(name), _NAME_CHARACTERS), root if is_base else None))
     return found
 
 

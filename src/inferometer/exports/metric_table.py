@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference, Estimate
+from inferometer.analysis.decision import worse_text
 from inferometer.exports.export_columns import ExportColumn, ExportTable
 from inferometer.metrics.rows import metric_rows
 from inferometer.metrics.summary import TrialSummary
@@ -80,10 +81,12 @@ def _of_pairs(comparison: Comparison) -> Iterator[dict[str, Any]]:
     for row in comparison.rows:
         for found in row.differences:
             if found.percent is not None:
-                yield _known(row, comparison) | _difference(found)
+                yield _known(row, comparison) | _difference(found, comparison)
 
 
-def _difference(found: Difference) -> dict[str, Any]:
+def _difference(found: Difference, comparison: Comparison) -> dict[str, Any]:
+    """`reason` names answers that are worse, because a verdict on speed alone would hide them."""
+    worse = worse_text(comparison, found.baseline, found.arm).removeprefix(", but ")
     return {
         "row": "difference",
         "arm": found.arm,
@@ -96,7 +99,7 @@ def _difference(found: Difference) -> dict[str, Any]:
         "verdict": found.verdict or None,
         "p_value": found.p_value,
         "adjusted_p": found.adjusted_p,
-        "reason": found.reason or None,
+        "reason": "; ".join(filter(None, (found.reason, worse))) or None,
     }
 
 

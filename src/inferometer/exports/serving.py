@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from inferometer.core.record import Trial
+from inferometer.core.record_columns import RecordColumns
 from inferometer.core.schedule import Gamma, Poisson, Ramp, concurrency_limit, requested_rate_per_s
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.report.vllm_block import DEFAULT_SECTIONS, ServingArguments, result_json, serving_block
@@ -27,13 +28,13 @@ def serving_arguments(
     the model that was asked for or that answered."""
     spec, schedule = study.spec, study.spec.schedule
     arm = spec.arms[trial.arm]
-    model = model_id or arm.model or next((record.model for record in trial.records if record.model), "")
+    model = model_id or arm.model or next(filter(None, RecordColumns.of(trial.records).models.words), "")
     return ServingArguments(
         date=date,
         backend=backend or arm.api,
         model_id=model,
         tokenizer_id=model if spec.tokenizer in ("server", "none") else spec.tokenizer,
-        num_prompts=sum(record.measured for record in trial.records),
+        num_prompts=int(RecordColumns.of(trial.records).measured.sum()),
         metadata=metadata or {},
         request_rate=requested_rate_per_s(schedule) or math.inf,
         burstiness=schedule.burstiness if isinstance(schedule, Poisson | Gamma | Ramp) else 1.0,

@@ -1,5 +1,6 @@
 """Reader of texts with serving blocks, llama-bench tables and JSON results, each named by its headings."""
 
+import html
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -29,7 +30,9 @@ _JSON_SIGNS = ("throughput", "ttft", "n_prompt", "benchmarks", '"metrics"')
 """A text without any of these has no result. Most other files are rejected by this test."""
 
 _FIGURE = re.compile(
-    r"\d ?(?:tok(?:ens?)?/s|t/s|tps|req/s|ms)\b|\b(?:ttft|tpot|itl|e2el|throughput)\b[^.|]{0,40}[:=] *\d", re.IGNORECASE
+    r"\d ?(?:tok(?:ens?)?/s|t/s|tps|req/s|ms)\b"
+    r"|(?:\b|_)(?:ttft|tpot|itl|e2el|throughput)(?:\b|_)[^.|]{0,40}[:=] *[\"']?\d",
+    re.IGNORECASE,
 )
 _WORD = re.compile(r"[A-Za-z]{3,}")
 _MOST_WORDS = 8
@@ -37,6 +40,7 @@ _MOST_WORDS = 8
 _REMARK = re.compile(r"\([^()]*\b[A-Za-z]{2,}\s+[A-Za-z]{2,}\s[^()]*\)")
 """A phrase in parentheses, as `(~20min to run at 20 tok/s)`: prose."""
 _PROGRESS = re.compile(r"\d%\||(?:it/s|s/it)\]")
+_BREAK = re.compile(r"<br ?/?>\n?")
 _OTHER_TABLES = (
     (re.compile(r"\|\s*PP\s*\|\s*TG\s*\|\s*B\s*\|"), "a table of llama-batched-bench"),
     (re.compile(r"\|\s*PP\s*\|\s*TG\s*\|\s*N_KV\s*\|"), "a table of llama-sweep-bench"),
@@ -65,7 +69,7 @@ class _Reading:
     """What was found in a text so far: runs, the first line of each, and lines that were not understood."""
 
     def __init__(self, text: str, read_json: ReadJson | None) -> None:
-        lines = [one for line in sanitize_lines(text).splitlines() for one in serving_block.lines_of(line)]
+        lines = [one for line in sanitize_lines(_plain(text)).splitlines() for one in serving_block.lines_of(line)]
         self.lines = [_Line(path, line) for path, line in lines_with_headings("\n".join(lines))]
         self.parts: dict[int, list[JsonPart]] = {}
         if read_json is not None and any(sign in text for sign in _JSON_SIGNS):
@@ -87,6 +91,12 @@ class _Reading:
         if not self.unread:
             return ""
         return _counted(self.unread, "line", "with figures")
+
+
+def _plain(text: str) -> str:
+    """The text of a page of HTML: `<br>` ends a line, and `&nbsp;` is a blank."""
+    text = _BREAK.sub("\n", text) if "<br" in text else text
+    return html.unescape(text) if "&nbsp;" in text or "&#" in text else text
 
 
 def runs_of(text: str, name: str, read_json: ReadJson | None = None) -> Sequence[ForeignRun] | None:
@@ -165,7 +175,7 @@ def _looks_like_result(line: str, head: str) -> bool:
     if head:
         has_digit = any(char.isdigit() for char in line)
         return has_digit and line is not head and any(pattern.search(head) for pattern, _ in _OTHER_TABLES)
-    is_sentence = len(_WORD.findall(line)) > _MOST_WORDS
+    is_sentence = len(_WORD.findall(line)) > _MOST_WORDS and '":' not in line
     return not is_sentence and _FIGURE.search(_REMARK.sub("", line)) is not None and _PROGRESS.search(line) is None
 
 
@@ -284,10 +294,19 @@ def _read_parts(found: _Reading, at: int, called: str) -> int:
 
 
 def _nested(read_json: ReadJson, text: str, called: str) -> list[ForeignRun]:
-    """The runs directly inside an object that is not a result itself, such as {"runs": […]}."""
+    """The runs directly inside an object that is not a result itself, such as {"runs": […]}. Several results are named
+    by their fields: {"base": {…}, "draft": {…}}."""
     content = json.loads(text)
-    inner = cast("dict[str, Any]", content).values() if isinstance(content, dict) else ()
-    return [run for one in inner if isinstance(one, dict | list) for run in read_json(json.dumps(one), called) or ()]
+    fields = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
+    inner = {key: read_json(json.dumps(one), called) for key, one in fields.items() if isinstance(one, dict | list)}
+    found = {key: runs for key, runs in inner.items() if runs}
+    if len(found) < 2:
+        return [run for runs in found.values() for run in runs]
+    return [
+        msgspec.structs.replace(run, name=f"{key} {number}" if len(runs) > 1 else key)
+        for key, runs in found.items()
+        for number, run in enumerate(runs, start=1)
+    ]
 
 
 def _together(found: _Reading, at: int) -> tuple[list[JsonPart], int]:

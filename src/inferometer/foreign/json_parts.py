@@ -1,5 +1,9 @@
-"""JSON values in a text of other lines: behind device lines, behind a logger's head, or several after one another."""
+"""JSON values in a text of other lines: behind device lines, behind a logger's head, or several after one another.
 
+A dict as Python prints it is read too.
+"""
+
+import ast
 import json
 import re
 from collections.abc import Sequence
@@ -9,8 +13,9 @@ import msgspec
 
 from inferometer.foreign.log_heads import remover, without_head
 
-_OPENS = re.compile(r"(?<![\w\"'])(?:\{(?=\s*(?:\"|\}|$))|\[(?=\s*(?:\{|$)))")
-_TOKEN = re.compile(r"\"(?:[^\"\\]|\\.)*\"|[\[\]{}]")
+_OPENS = re.compile(r"(?<![\w\"'])(?:\{(?=\s*(?:[\"']|\}|$))|\[(?=\s*(?:\{|$)))")
+_TOKEN = re.compile(r"\"(?:[^\"\\]|\\.)*\"|(?<=[{\[(:, ])'(?:[^'\\]|\\.)*'|[\[\]{}]")
+_NO_LITERAL = re.compile(r"(?<=[:,\[] )-?(?:nan|inf)\b")
 _MOST_LOOKS = 4
 """How often the characters of a text may be looked at: brackets that never close would make it the square."""
 
@@ -72,6 +77,18 @@ def _value(text: str) -> Any:
     try:
         found = json.loads(text)  # not msgspec: Python's writers write NaN and Infinity
     except (ValueError, RecursionError):
-        return None
+        found = _python_value(text)
     entries: list[Any] = cast("list[Any]", found) if isinstance(found, list) else [found]
     return cast("Any", found) if found and all(isinstance(one, dict) for one in entries) else None
+
+
+def _python_value(text: str) -> Any:
+    """The value of Python's own notation; None for all else."""
+    if not re.match(r"[{\[\s]+'", text):
+        return None
+    try:
+        value = ast.literal_eval(_NO_LITERAL.sub("None", text))
+        json.dumps(value)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None
+    return value

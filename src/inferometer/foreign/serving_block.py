@@ -18,13 +18,19 @@ from inferometer.metrics.rows import metric_rows, percentile_word
 
 TITLE = "Serving Benchmark Result"
 _ENDS = re.compile(r"={10}[\s`*]*(?:</\w{1,20}>\s*)*$")
-_RULE = "=" * 5
+_RULE = "=" * 3
+_AS_HEADING = re.compile(r"(?:#{1,6}|\*\*|__)$")
 _CLOSES = ("```", "~~~", "</pre", "</details", "</code")
 _PERCENTILE = re.compile(r"p(?P<percent>\d+(?:\.\d+)?) (?P<what>.*)")
 _NUMBER = re.compile(
-    r"[*_`~+]{0,3}(?P<number>-?(?:\d{1,3}(?:,\d{3})+|\d{1,18})(?:\.\d{1,18})?(?:[eE][+-]?\d{1,3})?)"
-    r"(?P<unit>ms|s|%|tok/s|req/s|tokens?/s|requests?)?(?=$|[\s*_`|(#/;<±]|,(?!\d))",
+    r"[*_`~+]{0,3}(?P<number>-?(?:\d{1,3}(?:(?P<group>[, '’_])\d{3}(?!\d))(?:(?P=group)\d{3}(?!\d))*|\d{1,18})"
+    r"(?:\.\d{1,18})?(?:[eE][+-]?\d{1,3})?)"
+    r"(?P<unit>ms|s|%|tok/s|req/s|tokens?/s|requests?)?(?=$|[\s*`|(#/;<±]|_+(?:$|\s)|,(?!\d))",
 )
+_COUNTS = re.compile(
+    r"(?:successful|failed) requests|total (?:input|generated) tokens|(?:drafted|draft|accepted) tokens"
+)
+_TWO_NUMBERS = re.compile(r"\s*(?:->|→|=>|/|vs\b|[*_`]*\s+[|]?\s*-?\d)")
 _NOT_TOLD_WORDS = ("nan", "inf", "-inf", "n/a", "na", "none", "null", "-", "not set", "")
 _LEFT_OUT = re.compile(
     r"position \d+|per-position acceptance \(%\)|drafts|concurrency|cache hit rate|burstiness factor|"
@@ -141,6 +147,8 @@ def block_prefix(line: str) -> str | None:
     if at < 0:
         return None
     left, right = line[:at].rstrip(" "), line[at + len(TITLE) :].lstrip(" ")
+    if _AS_HEADING.search(left) and not right.strip("*_# "):
+        return _AS_HEADING.sub("", left)
     prefix = left.rstrip("=")
     return prefix if len(left) - len(prefix) >= len(_RULE) and right.startswith(_RULE) else None
 
@@ -289,12 +297,14 @@ def _number(text: str, label: str) -> tuple[float | None, bool]:
     if text.casefold().split(" (")[0].split(" #")[0].strip() in _NOT_TOLD_WORDS:
         return None, True
     found = _NUMBER.match(text)
-    if found is None or re.match(r"\s*(?:->|→|=>|/|vs\b)", text[found.end() :]):
+    if found is None or _TWO_NUMBERS.match(text[found.end() :]):
         return None, False
     unit = found["unit"] or next(iter(re.findall(r"^\s*(ms|s)\b", text[found.end() :])), "")
     if unit in ("ms", "s") and f"({unit})" not in label:
         return None, False
-    number = float(found["number"].replace(",", ""))
+    number = float(re.sub(r"[, '’_]", "", found["number"]))
+    if "." in found["number"] and _COUNTS.fullmatch(label) and not number.is_integer():
+        return None, False  # 899.100 requests: a point between thousands
     return (number, True) if math.isfinite(number) else (None, True)
 
 

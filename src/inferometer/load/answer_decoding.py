@@ -5,10 +5,11 @@ import copy
 import functools
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inferometer.base.text import sanitize
 from inferometer.core.plan import PlanItem
-from inferometer.core.record import Events, Outcome, RequestRecord
+from inferometer.core.record import OUTPUT_CODES, TEXT_CODE, Events, Outcome, RequestRecord
 from inferometer.load.arrivals import Arrivals, timed_reads
 from inferometer.load.event_decoding import LAST_CHUNK, OUTPUT_OF, STREAM_END, EventReader, error_text
 from inferometer.load.framing import Response, parse_response
@@ -18,14 +19,16 @@ from inferometer.load.unstreamed import events_of_json
 from inferometer.load.wire import Exchange
 
 _NAME_CHARS = 300
+_IS_OUTPUT = np.zeros(256, np.bool_)
+_IS_OUTPUT[list(OUTPUT_CODES)] = True
 _RETRY_HEADERS = ("Retry-After", "Location")
 
 
 def decode_record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, zero_ns: int) -> RequestRecord:
     """The record of one request, from the bytes of its answer and their stamps. Times are relative to `zero_ns`."""
     answer, reader, events, is_read = _decode_answer(exchange, arrived, dialect, zero_ns)
-    stamps = events.outputs_ns()
-    outcome, error = _outcome(exchange, answer, reader, is_read, bool(stamps))
+    stamps = _output_stamps(events)
+    outcome, error = _outcome(exchange, answer, reader, is_read, len(stamps) > 0)
     first = int(arrived.at_ns[0]) if len(arrived.at_ns) else None
     last = int(arrived.at_ns[-1]) if len(arrived.at_ns) and exchange.outcome == "complete" else exchange.done_ns
     return RequestRecord(
@@ -33,7 +36,7 @@ def decode_record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect
         request_id=item.request.id,
         measured=item.measured,
         outcome=outcome,
-        error=sanitize(error),
+        error=error and sanitize(error),
         due_ns=_since(exchange.due_ns, zero_ns),
         connected_ns=_since(exchange.connected_ns, zero_ns),
         sent_ns=_since(exchange.sent_ns, zero_ns),
@@ -41,15 +44,27 @@ def decode_record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect
         done_ns=last - zero_ns,
         events=events,
         status=answer.status,
-        finish_reason=None if reader.finish_reason is None else sanitize(reader.finish_reason, _NAME_CHARS),
+        finish_reason=None if reader.finish_reason is None else _name(reader.finish_reason),
         usage=reader.usage,
         timings=reader.timings,
-        model=None if reader.model is None else sanitize(reader.model, _NAME_CHARS),
-        coalesced=len(stamps) - len(set(stamps)),
+        model=None if reader.model is None else _name(reader.model),
+        coalesced=int(np.count_nonzero(stamps[1:] == stamps[:-1])),
         stamp_errors=arrived.errors,
         resent=exchange.resent,
         prompt_tokens=item.request.prompt_tokens,
     )
+
+
+def _output_stamps(events: Events) -> NDArray[np.int64]:
+    """Arrival time of each event with output (`Events.outputs_ns`), never decreasing."""
+    kinds, chars = np.frombuffer(events.kinds, np.uint8), np.frombuffer(events.chars, np.uint32)
+    return np.frombuffer(events.at_ns, np.int64)[_IS_OUTPUT[kinds] & ((chars > 0) | (kinds != TEXT_CODE))]
+
+
+@functools.lru_cache(maxsize=256)
+def _name(text: str) -> str:
+    """The same names come with every answer."""
+    return sanitize(text, _NAME_CHARS)
 
 
 def _decode_answer(
@@ -62,12 +77,13 @@ def _decode_answer(
         return uniform[0], reader, uniform[1], True
     reader = EventReader()
     answer = parse_response(timed_reads(exchange, arrived))
+    is_plain = answer.status == 200 and not _encoding(answer)
+    if is_plain and (found := events_of_json(answer.pieces)):  # a server that does not stream, whatever type it names
+        reader.read_events(found, OUTPUT_OF[dialect], zero_ns)
+        return answer, reader, reader.events(), True
     is_read = _is_stream(answer)
     if is_read:
         reader.read_events(sse_events(answer.pieces), OUTPUT_OF[dialect], zero_ns)
-    elif answer.status == 200 and not _encoding(answer) and (found := events_of_json(answer.pieces)):
-        is_read = True  # a server that does not stream: the whole answer came at once
-        reader.read_events(found, OUTPUT_OF[dialect], zero_ns)
     return answer, reader, reader.events(), is_read
 
 
@@ -88,8 +104,8 @@ def _decode_uniform_stream(
         if ends is None:
             return None
         answer.ended = True
-        read_ends = np.cumsum(np.frombuffer(exchange.lengths, np.uint32))
-        at_ns = arrived.at_ns[np.searchsorted(read_ends, np.concatenate(ends))] - zero_ns
+        read_ends = np.frombuffer(exchange.lengths, np.uint32).cumsum(dtype=np.int64)
+        at_ns = arrived.at_ns[read_ends.searchsorted(np.frombuffer(ends, np.int64))] - zero_ns
         return answer, reader.events(array.array("q", at_ns.tobytes()))
     except ValueError:  # an invalid chunk size, or a text that is not UTF-8
         return None
@@ -132,6 +148,8 @@ def _outcome(
         return "server_error", reader.server_error
     if reader.problem:
         return "bad_stream", reader.problem
+    if reader.stray and has_output and not (reader.finish_reason or reader.done):
+        return "bad_stream", f"the stream ended without a finish reason, and these lines are not events: {reader.stray}"
     if not has_output:
         after = f", after: {reader.stray}" if reader.stray else ""
         return "no_tokens", f"the answer ended without a token{after}"

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from inferometer.load import compiled
 from inferometer.load.wire import Exchange
 
 TOLERANCE_NS = 100_000
@@ -29,10 +30,15 @@ def arrivals(exchange: Exchange) -> Arrivals:
     read_ns = np.frombuffer(exchange.read_ns, np.int64)
     if not exchange.kernel or exchange.clock_stepped:
         return Arrivals(read_ns, np.zeros(0, np.int64), 0)
+    sent_ns = exchange.sent_ns or 0
+    if compiled.arrivals is not None:
+        at, lag, errors = compiled.arrivals(
+            exchange.read_ns, exchange.kernel, exchange.wall_offset_ns, sent_ns, TOLERANCE_NS
+        )
+        return Arrivals(np.frombuffer(at, np.int64), np.frombuffer(lag, np.int64), errors)
     pairs = np.frombuffer(exchange.kernel, np.int64).reshape(-1, 2)
     stamped = pairs[:, 0] != 0
     kernel_ns = pairs[:, 0] * 1_000_000_000 + pairs[:, 1] - exchange.wall_offset_ns
-    sent_ns = exchange.sent_ns or 0
     sound = stamped & (kernel_ns >= sent_ns - TOLERANCE_NS) & (kernel_ns <= read_ns + TOLERANCE_NS)
     at_ns = np.where(sound, np.clip(kernel_ns, sent_ns, read_ns), read_ns)
     return Arrivals(

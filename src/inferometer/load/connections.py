@@ -15,7 +15,9 @@ from typing import Any, cast
 import httptools
 
 from inferometer.base.units import bytes_text
+from inferometer.load import compiled
 from inferometer.load.channel import Channel, ChannelFailed, Channels
+from inferometer.load.compiled import Kept
 from inferometer.load.in_flight import InFlight
 from inferometer.load.kernel_stamps import (
     ANCILLARY_BYTES,
@@ -87,6 +89,7 @@ class Connections:
         self._channels = Channels(job.target)
         self._family, self._address = _resolve(job.target)
         self._by_fd: dict[int, Connection] = {}
+        self._streaming: dict[int, Kept] = {}  # read by `compiled.receive`
         self._refused: list[tuple[Connection, OSError]] = []  # refused during connect(), as Unix sockets do
         self._buffers = (bytearray(_BUFFER_BYTES),)
         self._view = memoryview(self._buffers[0])
@@ -135,9 +138,22 @@ class Connections:
             self._last_poll_ns = now
         self._read_ready(self._poller.wait(wake_ns - now))
 
+    def _read_streaming(self, ready: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Read the answers in chunks that are under way; the entries of `ready` that are none."""
+        if compiled.receive is None or not self._streaming:
+            return ready
+        others, ended, closed, reads = compiled.receive(ready, self._streaming, self.stamps, self._max_answer_bytes)
+        self.reads += reads
+        for fd in ended:
+            connection = self._by_fd[fd]
+            self._find_end(connection, cast("InFlight", connection.in_flight))
+        for fd, code in closed:
+            self._on_closed(self._by_fd[fd], OSError(code, os.strerror(code)) if code else None)
+        return others
+
     def _read_ready(self, ready: list[tuple[int, int]]) -> None:
         by_fd, buffers, view, stamps = self._by_fd, self._buffers, self._view, self.stamps
-        for fd, mask in ready:
+        for fd, mask in self._read_streaming(ready):
             connection = by_fd.get(fd)
             if connection is None:
                 if fd in self._outside:
@@ -165,11 +181,8 @@ class Connections:
             elif (in_flight := connection.in_flight) is None:  # bytes that no request asked for
                 self.drop(connection)
             else:
-                in_flight.raw += data
-                in_flight.lengths.append(len(data))
-                in_flight.read_ns.append(read_ns)
-                if stamps:
-                    in_flight.kernel += ancillary[0][2][:STAMP_BYTES] if ancillary else NO_STAMP
+                stamp = b"" if not stamps else ancillary[0][2][:STAMP_BYTES] if ancillary else NO_STAMP
+                in_flight.add_read(data, read_ns, stamp)
                 self.reads += 1
                 raw = in_flight.raw
                 # In chunks, an answer ends where a read ends with an empty line: only then is the parser fed, at once.
@@ -188,6 +201,8 @@ class Connections:
             return
         if in_flight.finished:
             self._on_answer_complete(connection, in_flight)
+        elif in_flight.in_chunks and not in_flight.in_head and connection.channel is None and not connection.unsent:
+            self._streaming[connection.fd] = in_flight.kept
         elif in_flight.in_head and len(in_flight.raw) > self._max_head_bytes:
             self._too_large(connection, f"the headers are larger than {bytes_text(self._max_head_bytes)}")
         elif connection.channel is not None and connection.channel.closed:
@@ -268,6 +283,7 @@ class Connections:
 
     def drop(self, connection: Connection) -> None:
         """Close the connection and forget it."""
+        self._streaming.pop(connection.fd, None)
         if self._by_fd.pop(connection.fd, None) is not None:
             self._poller.unregister(connection.fd)
         connection.sock.close()
@@ -381,6 +397,7 @@ class Connections:
         in_flight.steps, in_flight.offset_ns = self.clock_steps - in_flight.steps, self._wall_offset_ns
         del in_flight.parser  # parser and request refer to each other: with the collector off, nothing would free them
         connection.in_flight = None
+        self._streaming.pop(connection.fd, None)
         self.completed.append(in_flight)
         self.under_way -= 1
         self.ended += 1

@@ -127,8 +127,8 @@ class Driver:
         for connection, in_flight in connections.with_request():
             if connections.ended_between_reads(connection, in_flight):
                 continue
-            if self._watches_tokens and in_flight.read_ns:
-                in_flight.tokens.update(self._output_pattern, in_flight.raw, in_flight.read_ns[-1])
+            if self._watches_tokens and (read_ns := in_flight.last_read_ns) is not None:
+                in_flight.tokens.update(self._output_pattern, in_flight.raw, read_ns)
             expired = expired_timeout(
                 self._timeouts,
                 now_ns,

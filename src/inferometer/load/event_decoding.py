@@ -4,6 +4,7 @@ Dialects: `openai-chat` (/v1/chat/completions) and `openai` (/v1/completions), a
 """
 
 import array
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inferometer.base.error_message import error_message, is_error_body, json_of
+from inferometer.base.error_message import error_message, is_error_body, is_failed, json_of
 from inferometer.base.text import sanitize
 from inferometer.core.record import (
     KINDS,
@@ -21,6 +22,7 @@ from inferometer.core.record import (
     ServerTimings,
     TokenUsage,
 )
+from inferometer.load.compiled import similar_chunks
 from inferometer.load.odd_reports import chunk_without_odd_reports
 from inferometer.load.sse import STRAY, EventTooLarge
 
@@ -56,19 +58,25 @@ class _Part(msgspec.Struct):
 
 class _Delta(msgspec.Struct):
     role: str | None = None
-    content: str | list[_Part] | _Part | None = None  # a text, or parts of a text
+    content: str | list[_Part | str] | _Part | None = None  # a text, or parts of a text
     reasoning_content: str | None = None
     reasoning: str | None = None
+    thinking: str | None = None
+    refusal: str | None = None
     tool_calls: list[_ToolCall | None] | None = None
+    function_call: _Function | None = None  # before tool_calls
 
 
 class _Choice(msgspec.Struct):
-    """`delta` is of chat, `text` of completions. `token_ids`: added by vLLM if the request set `return_token_ids`."""
+    """`delta` is of chat, `text` of completions. `message`: has the place of `delta` in a whole answer, and in the
+    streams of some proxies. `token_ids`: added by vLLM if the request set `return_token_ids`."""
 
     delta: _Delta | None = None
+    message: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
     token_ids: list[int] | None = None
+    error: Any = None
 
 
 class _Chunk(msgspec.Struct):
@@ -80,10 +88,6 @@ class _Chunk(msgspec.Struct):
     model: str | None = None
     object: str | None = None
     error: Any = None  # an object or a text, depending on the engine
-    type: Any = None
-    message: Any = None
-    detail: Any = None
-    errors: Any = None
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk, strict=False).decode
@@ -94,6 +98,7 @@ _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # Recursi
 
 Output = Callable[[_Choice], tuple[EventKind, str]]
 
+_ERROR_NAME = re.compile(rb"error|exception|fail|fatal", re.IGNORECASE)
 EVENT_AND_CHUNK_END = b"\n\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 STREAM_END = EVENT_AND_CHUNK_END + LAST_CHUNK
@@ -112,6 +117,7 @@ class EventReader:
         self._chars = array.array("I")
         self._texts: list[str] = []
         self._tokens: dict[int, int] = {}  # token count by event index, for events that state a count
+        self._has_deltas = False
         self._running_count = 0  # tokens so far, as the last event with a running count stated
         self.usage: TokenUsage | None = None
         self.timings: ServerTimings | None = None
@@ -133,64 +139,75 @@ class EventReader:
         except EventTooLarge as error:
             self.problem = self.problem or str(error)
 
-    def read_uniform_chunks(self, raw: bytes, start: int, stop: int, output: Output) -> list[NDArray[np.int64]] | None:
+    def read_uniform_chunks(self, raw: bytes, start: int, stop: int, output: Output) -> "array.array[int] | None":
         """Decode the chunks in `raw[start:stop]`, if each chunk ends where an event ends.
 
-        Returns the offsets at which the events were complete, in pieces. Returns None if a chunk has another form; then
-        this reader must be discarded. Raises ValueError for an invalid chunk size or text.
+        Returns the offsets at which the events were complete (i64). Returns None if a chunk has another form; then this
+        reader must be discarded. Raises ValueError for an invalid chunk size or text.
 
         Most chunks of an answer differ only in their text. Of those only the text is read, many chunks at a time. The
         unchanging bytes around the text (the template) come from the last chunk that was decoded as a whole.
         """
-        ends: list[NDArray[np.int64]] = []
+        ends = array.array("q")
         offset, tries = start, 0
         while offset < stop:
             mark = raw.find(b"\r", offset)
             if self._template[0] and tries < _MAX_RUNS and raw.startswith(self._template[0], mark + len(b"\r\ndata: ")):
-                run_ends = self._read_similar_chunks(raw[offset:stop])
+                before = len(ends)
+                self._read_similar_chunks(raw, offset, stop, ends)
                 tries += 1
-                if len(run_ends):
-                    ends.append(run_ends + offset - 2)
-                    offset += int(run_ends[-1])
+                if len(ends) > before:
+                    offset = ends[-1] + len(b"\r\n")
                     continue
             end = raw.find(EVENT_AND_CHUNK_END, offset)
             size, _, rest = raw[offset:end].partition(b"\r\n")
             if size.strip(_HEX_DIGITS) or int(size, 16) != len(rest) + 2:  # int would also read " 0x1_0"
                 return None
-            found: list[int] = []
             line_end = end - len(rest)
             for line in rest.split(b"\n\n"):
                 line_end += len(line) + 2
                 if not line.startswith(b"data: ") or b"\n" in line or b"\r" in line:
                     return None
                 self._read_event(b"", line[6:], output)
-                found.append(line_end)
+                ends.append(line_end)
             if self.problem:
                 return None
-            ends.append(np.array(found, np.int64))
             offset = end + len(EVENT_AND_CHUNK_END)
         return ends
 
-    def _read_similar_chunks(self, chunks: bytes) -> NDArray[np.int64]:
-        """Read the chunks at the beginning of `chunks` that match the template; returns the offset where each ends.
+    def _read_similar_chunks(self, raw: bytes, start: int, stop: int, ends: "array.array[int]") -> None:
+        """Read the chunks in `raw[start:stop]` that match the template, up to the first that does not; adds to `ends`
+        the offset at which each event was complete.
 
         A chunk counts if its size is right and its text is not empty (what an empty text means depends on the API).
         """
         before, after, code = self._template
-        tail = after + EVENT_AND_CHUNK_END
-        head = b"\r\ndata: " + before
+        head, tail = b"\r\ndata: " + before, after + EVENT_AND_CHUNK_END
+        found = None if similar_chunks is None else similar_chunks(raw, start, stop, head, tail)
+        if found is None:
+            chunk_ends = self._split_similar_chunks(raw[start:stop], head, tail)
+            ends.frombytes((chunk_ends + start - len(b"\r\n")).tobytes())
+            return
+        event_ends, chars, texts = found
+        ends.frombytes(event_ends)
+        self._chars.frombytes(chars)
+        self._texts.append(texts.decode())
+        self._kinds += bytes([code]) * (len(chars) // 4)
+
+    def _split_similar_chunks(self, chunks: bytes, head: bytes, tail: bytes) -> NDArray[np.int64]:
+        """The same in Python, for any text; returns the offset after each chunk."""
         parts = chunks.split(tail)[:-1]
         if not parts:
             return np.zeros(0, np.int64)
         sizes, _, texts = zip(*[part.partition(head) for part in parts], strict=True)
-        around = len(b"data: ") + len(before) + len(after) + 2
+        around = len(head) + len(tail) - 4  # the chunk's data begin after one line end and end before another
         right = [len(text) + around if text else -1 for text in texts]
         stated = list(map(_SIZES.get, sizes))
         if right != stated:
             count = next(place for place, size in enumerate(right) if size != stated[place])
             parts, texts = parts[:count], texts[:count]
         self._add_texts(texts)
-        self._kinds += bytes([code]) * len(parts)
+        self._kinds += bytes([self._template[2]]) * len(parts)
         return np.cumsum(list(map(len, parts)), dtype=np.int64) + len(tail) * np.arange(1, len(parts) + 1)
 
     def _add_texts(self, texts: Sequence[bytes]) -> None:
@@ -225,10 +242,9 @@ class EventReader:
     def _read_event(self, name: bytes, data: bytes, output: Output) -> None:
         """Add one event, or record the problem with it."""
         if data.startswith(b"[DONE]"):
-            self.done = True
-            self._add("done")
+            self._add_done()
             return
-        if name == b"error":
+        if name and _ERROR_NAME.search(name):
             self._add_error(data)
             return
         if name == STRAY:
@@ -237,13 +253,18 @@ class EventReader:
         try:
             chunk = _decode_chunk(data)
         except _NOT_JSON as error:
+            if data.strip(b'" ').upper() == b"[DONE]":
+                self._add_done()
+                return
+            if name not in (b"", b"message") and json_of(data) is None:
+                return  # a ping, or a farewell
             found = chunk_without_odd_reports(data, _Chunk)
             if found is None:
                 self.problem = self.problem or f"an event is not a chunk of this API ({error}): {evidence(data)}"
                 return
             chunk = found
         is_stated = chunk.error is not None and (chunk.error or not chunk.choices)  # next to text, an empty one is none
-        if is_stated or chunk.object == "error" or (not chunk.choices and _is_error(chunk, data)):
+        if is_stated or chunk.object == "error" or (not chunk.choices and is_error_body(json_of(data))):
             self._add_error(data)
             return
         if chunk.usage is not None:
@@ -258,7 +279,13 @@ class EventReader:
             self._add("usage")
             return
         choice = chunk.choices[0]
+        self._has_deltas = self._has_deltas or choice.delta is not None
+        if not self._has_deltas and choice.message is not None:
+            choice.delta = choice.message  # after deltas, a message repeats their text
         self.finish_reason = choice.finish_reason or self.finish_reason
+        if choice.error or is_failed(choice.finish_reason):
+            self._add_error(data if choice.error is None else msgspec.json.encode(choice.error))
+            return
         kind, text = output(choice)
         self._add(kind, text)
         if kind in OUTPUT_KINDS and text:
@@ -299,15 +326,13 @@ class EventReader:
         else:
             self.stray = evidence(data)
 
+    def _add_done(self) -> None:
+        self.done = True
+        self._add("done")
+
     def _add_error(self, data: bytes) -> None:
         self.server_error = self.server_error or error_text(data)
         self._add("error")
-
-
-def _is_error(chunk: _Chunk, data: bytes) -> bool:
-    """Whether an event without choices is an error in a form other than OpenAI's."""
-    about = (chunk.type == "error", chunk.message, chunk.detail, chunk.errors)
-    return any(about) and is_error_body(json_of(data))
 
 
 def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str:
@@ -317,41 +342,46 @@ def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str
 
 
 def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
-    delta = choice.delta or _Delta()
+    delta = choice.delta or _Delta(content=choice.text)
     if isinstance(delta.content, list | _Part):
         return _output_of_parts(delta.content if isinstance(delta.content, list) else [delta.content])
     if delta.content:
         return "text", delta.content
-    thought = delta.reasoning_content or delta.reasoning
+    thought = delta.reasoning_content or delta.reasoning or delta.thinking
     if thought:
         return "reasoning", thought
-    if delta.tool_calls:
-        functions = [(call and call.function) or _Function() for call in delta.tool_calls]
+    if delta.refusal:
+        return "text", delta.refusal
+    if delta.tool_calls or delta.function_call:
+        calls = [call and call.function for call in delta.tool_calls or ()] + [delta.function_call]
+        functions = [function or _Function() for function in calls]
         return "tool", "".join(f"{function.name or ''}{function.arguments or ''}" for function in functions)
     if delta.role is not None:
         return "role", ""
     return ("text" if delta.content == "" else "empty"), ""
 
 
-def _output_of_parts(parts: list[_Part]) -> tuple[EventKind, str]:
+def _output_of_parts(parts: Sequence[_Part | str]) -> tuple[EventKind, str]:
     if text := _text_of(parts):
         return "text", text
-    thoughts = (part.thinking or "" for part in parts)
+    thoughts = (part.thinking or "" for part in parts if isinstance(part, _Part))
     thought = "".join(_text_of(found) if isinstance(found, list) else found for found in thoughts)
     return ("reasoning", thought) if thought else ("text", "")
 
 
-def _text_of(parts: list[_Part]) -> str:
-    return "".join(part.text or "" for part in parts)
+def _text_of(parts: Sequence[_Part | str]) -> str:
+    return "".join(part if isinstance(part, str) else part.text or "" for part in parts)
 
 
 def _completion_output(choice: _Choice) -> tuple[EventKind, str]:
+    if choice.text is None and choice.delta is not None:  # a server with one form for both APIs
+        return _chat_output(choice)
     return ("text", choice.text) if choice.text else ("empty", "")
 
 
 OUTPUT_OF = {"openai-chat": _chat_output, "openai": _completion_output}
 DIALECTS = tuple(OUTPUT_OF)
-OUTPUT_PATTERN = rb'"(?:content|text|reasoning|reasoning_content|name|arguments)"\s*:\s*"[^"]'
+OUTPUT_PATTERN = rb'"(?:content|text|reasoning|reasoning_content|thinking|refusal|name|arguments)"\s*:\s*"[^"]'
 """Matches the bytes of an event with output, and of no other event, in any of these dialects."""
 
 
@@ -362,4 +392,4 @@ def error_text(data: bytes) -> str:
 
 def evidence(data: bytes) -> str:
     """The beginning of `data`, safe to print."""
-    return sanitize(data[:_EVIDENCE_CHARS].decode("utf-8", "replace")) or "nothing"
+    return sanitize(data[: 8 * _EVIDENCE_CHARS].decode("utf-8", "replace"), _EVIDENCE_CHARS) or "nothing"

@@ -1,11 +1,15 @@
 """A request in flight: the bytes of its answer as they arrive, and where the answer ends. llhttp finds the end."""
 
-import array
+import struct
 
 import httptools
 
+from inferometer.load.compiled import Kept
 from inferometer.load.timeouts import TokenWatch
 from inferometer.load.wire import Exchange, WireOutcome, WireRequest
+
+_LENGTH = struct.Struct("=I").pack
+_STAMP = struct.Struct("=q")
 
 
 class InFlight:
@@ -53,10 +57,27 @@ class InFlight:
         self.fed = 0
         self.parser = httptools.HttpResponseParser(self)
         self.raw = bytearray()
-        self.lengths = array.array("I")
-        self.read_ns = array.array("q")
+        self.lengths = bytearray()
+        self.read_ns = bytearray()
         self.kernel = bytearray()
         self.tokens = TokenWatch()
+
+    @property
+    def kept(self) -> Kept:
+        """What was read so far, to be continued by `compiled.receive`."""
+        return self.raw, self.lengths, self.read_ns, self.kernel
+
+    @property
+    def last_read_ns(self) -> int | None:
+        """When the newest bytes were read; None before the first."""
+        return _STAMP.unpack_from(self.read_ns, len(self.read_ns) - _STAMP.size)[0] if self.read_ns else None
+
+    def add_read(self, data: bytes | memoryview, read_ns: int, stamp: bytes) -> None:
+        """Keep the bytes of one read. `stamp`: the kernel's, b"" without kernel stamps."""
+        self.raw += data
+        self.lengths += _LENGTH(len(data))
+        self.read_ns += _STAMP.pack(read_ns)
+        self.kernel += stamp
 
     def feed(self) -> None:
         """Give the parser the bytes that it has not seen. Raises HttpParserError."""
@@ -96,8 +117,8 @@ class InFlight:
             sent_ns=self.sent_ns,
             done_ns=self.done_ns,
             raw=bytes(self.raw),
-            lengths=self.lengths.tobytes(),
-            read_ns=self.read_ns.tobytes(),
+            lengths=bytes(self.lengths),
+            read_ns=bytes(self.read_ns),
             kernel=bytes(self.kernel),
             wall_offset_ns=self.offset_ns,
             clock_stepped=self.steps > 0,

@@ -5,6 +5,8 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from inferometer.base.error_message import is_failed
+
 _T = TypeVar("_T")
 _WHOLE = {"usage", "timings"}
 _TEXTS = ("model", "object")
@@ -53,4 +55,10 @@ def _with_text_reason(choice: Any) -> Any:
     if not isinstance(choice, dict):
         return choice
     fields = cast("dict[str, Any]", choice)
-    return fields if isinstance(fields.get("finish_reason"), str | None) else {**fields, "finish_reason": None}
+    reason: Any = fields.get("finish_reason")
+    if isinstance(reason, str | None):
+        return fields
+    of_sglang = cast("dict[str, Any]", reason) if isinstance(reason, dict) else {}
+    kind = of_sglang.get("type")
+    error = of_sglang if is_failed(kind) else fields.get("error")
+    return {**fields, "finish_reason": kind if isinstance(kind, str) else None, "error": error}

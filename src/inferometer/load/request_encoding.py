@@ -13,7 +13,7 @@ from inferometer.net.target import Target
 
 LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 """The names of the length limit. Newer models of OpenAI refuse the first, many other servers the second."""
-LEARNT_FIELDS = (*LIMIT_FIELDS, "stream_options", "temperature", "ignore_eos")
+LEARNT_FIELDS = (*LIMIT_FIELDS, "stream_options", "temperature", "ignore_eos", "stream")
 """The fields that a request can do without, if the server refuses them."""
 
 
@@ -36,7 +36,9 @@ def request_body(
     usable = [name for name in limits if name not in refused and extra.get(name, 0) is not None]
     if usable and not any(extra.get(name) for name in limits):
         fields[usable[0]] = request.max_tokens
-    fields |= {"stream": True, "stream_options": {"include_usage": True}, "ignore_eos": sampling.ignore_eos or None}
+    fields |= {"stream": True, "ignore_eos": sampling.ignore_eos or None}
+    if "stream" not in refused:
+        fields["stream_options"] = {"include_usage": True}
     fields = {name: value for name, value in fields.items() if name not in refused} | extra
     return {name: value for name, value in fields.items() if value is not None}
 

@@ -67,7 +67,6 @@ class _Parser:
         self.after_cr = False
         self.stray = bytearray()
         self.stamp = 0
-        self._at_start = True
         self._line_is_event = False  # no blank lines separate the events
         self._data_stamp = 0
         self._name = b""
@@ -87,9 +86,7 @@ class _Parser:
             self._limit(self._size + len(self._line))
             return
         for line in self._whole_lines():
-            if self._at_start:
-                self._at_start = False
-                line = line.removeprefix(BOM)
+            line = line.removeprefix(BOM)  # at the start; some servers put one before each event
             self._size = self._size + len(line) + 1 if line else 0
             self._limit(self._size)
             if not line:

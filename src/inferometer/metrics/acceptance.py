@@ -4,17 +4,19 @@ Counts come from llama.cpp's `timings` of each request where it sends them, else
 SGLang) as differences over the plan, never from the engine's totals since its start.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
 
 from inferometer.base.lazy import lazy_module
-from inferometer.base.units import ms
+from inferometer.base.units import NS_PER_MS, ms
 from inferometer.core import quantities
 from inferometer.core.record import ServerTimings
-from inferometer.metrics.measures import RequestView, TrialView, Values
-from inferometer.metrics.statistics import root
+from inferometer.core.record_columns import UNKNOWN
+from inferometer.metrics import trial_columns
+from inferometer.metrics.measures import RequestView, TrialView, in_columns
+from inferometer.metrics.statistics import Floats, Series, root
 
 optimize = lazy_module("scipy.optimize")
 
@@ -25,18 +27,21 @@ STEPS = quantities.SPEC_STEPS_TOTAL
 # --- one request ----------------------------------------------------------------------------------
 
 
+@in_columns(trial_columns.drafted)
 def drafted(request: RequestView) -> Sequence[float]:
     """Tokens that the draft model proposed, by the server's timings."""
     timings = _timings(request)
     return [] if timings is None or timings.draft_n is None else [timings.draft_n]
 
 
+@in_columns(trial_columns.accepted)
 def accepted(request: RequestView) -> Sequence[float]:
     """Draft tokens that the target model accepted, by the server's timings."""
     timings = _timings(request)
     return [] if timings is None or timings.draft_n_accepted is None else [timings.draft_n_accepted]
 
 
+@in_columns(trial_columns.decoded)
 def decoded(request: RequestView) -> Sequence[float]:
     """Output tokens after the first. The first token comes from the prefill. A request in which nothing was drafted has
     no draft counts, and its steps count too: n-gram speculation drafts in some requests only."""
@@ -50,6 +55,7 @@ def decoded(request: RequestView) -> Sequence[float]:
     return [timings.predicted_n - 1]
 
 
+@in_columns(trial_columns.steps)
 def steps(request: RequestView) -> Sequence[float]:
     """Decode steps of the target model, (predicted - 1) - accepted: each step yields the draft tokens that it accepts
     and one token of the target."""
@@ -101,8 +107,10 @@ def accepted_per_step_by_counter(trial: TrialView) -> float | None:
 
 def _decoded_in_all(trial: TrialView) -> int | None:
     """Output tokens after the first one of each request; None if a request's are unknown."""
-    counts = [None if one.timing is None else one.timing.output_tokens for one in trial.requests]
-    return sum(count - 1 for count in counts if count) if None not in counts else None
+    counts = trial.timing.output_tokens
+    if not trial.timing.timed.all() or (counts == UNKNOWN).any():
+        return None
+    return int((counts[counts != 0] - 1).sum())
 
 
 def draft_length(trial: TrialView) -> float | None:
@@ -166,13 +174,13 @@ def speculation(
     factor (1 - α^(γ+1)) / ((1 - α)(γc + 1)). The numerator over 1 - α is the expected tokens per step (equation 1);
     here the tokens per step are measured, and α is solved for.
     """
-    step_count = _sum(trials, steps)
-    proposed = _sum(trials, drafted)
+    step_count = _sum(trials, trial_columns.steps)
+    proposed = _sum(trials, trial_columns.drafted)
     target_ms = _decode_ms_per_token(baseline_trials)
     arm_ms = _decode_ms_per_token(trials)
     if not proposed or step_count <= 0 or not target_ms or not arm_ms:  # 0 ms: every answer arrived at once
         return None
-    per_step, drafted_per_step = _sum(trials, decoded) / step_count, proposed / step_count
+    per_step, drafted_per_step = _sum(trials, trial_columns.decoded) / step_count, proposed / step_count
     costs = step_costs(trials) if has_draft_model else None
     predicted = predicted_measured = None
     if costs is not None:
@@ -209,10 +217,9 @@ def acceptance_of(tokens_per_step: float, drafted_per_step: float) -> float | No
 def step_costs(trials: Sequence[TrialView]) -> StepCosts | None:
     """From the engine's log of its drafting time if there is one. Else by non-negative least squares of the requests'
     decode times on their steps and drafted tokens; None if these two are nearly collinear."""
-    rows = [row for trial in trials for request in trial.requests if (row := _regression_row(request)) is not None]
-    if not rows:
+    decode_ms, step_count, proposed = np.concatenate([_regression_rows(trial) for trial in trials], axis=1)
+    if not len(decode_ms):
         return None
-    decode_ms, step_count, proposed = (np.array(column, np.float64) for column in zip(*rows, strict=True))
     logged = [_logged_draft_ms(trial) for trial in trials]
     known = [found for found in logged if found is not None]
     if known:
@@ -220,7 +227,7 @@ def step_costs(trials: Sequence[TrialView]) -> StepCosts | None:
         verify_ms = (decode_ms.sum() - draft_ms * proposed.sum()) / step_count.sum()
         return StepCosts(draft_ms, float(verify_ms), "the engine's log of its drafting") if verify_ms > 0 else None
     design = np.stack([step_count, proposed], axis=1)
-    if len(rows) < 4 or np.linalg.cond(design / design.mean(axis=0)) > MAX_CONDITION_NUMBER:
+    if len(decode_ms) < 4 or np.linalg.cond(design / design.mean(axis=0)) > MAX_CONDITION_NUMBER:
         return None
     (verify_ms, draft_ms), _ = optimize.nnls(design, decode_ms)
     return StepCosts(float(draft_ms), float(verify_ms), "least squares over requests") if verify_ms > 0 else None
@@ -241,23 +248,27 @@ def _logged_draft_ms(trial: TrialView) -> float | None:
     return spent / tokens if tokens > 0 else None
 
 
-def _regression_row(request: RequestView) -> tuple[float, float, float] | None:
-    """Decode time in ms, steps and drafted tokens of a request; None if any is unknown."""
-    step_count, proposed = steps(request), drafted(request)
-    if request.timing is None or not step_count or not proposed:
-        return None
-    return ms(request.timing.latency_ns - request.timing.ttft_ns), step_count[0], proposed[0]
+def _regression_rows(trial: TrialView) -> Floats:
+    """Decode time in ms, steps and drafted tokens of the requests of which all are known: three rows."""
+    found = np.full((3, trial.size), np.nan)
+    found[0, trial.timing.timed] = (trial.timing.latency_ns - trial.timing.ttft_ns)[trial.timing.timed] / NS_PER_MS
+    for row, series in enumerate((trial_columns.steps(trial), trial_columns.drafted(trial)), 1):
+        found[row, series.positions] = series.values
+    return found[:, ~np.isnan(found).any(axis=0)]
 
 
 def _decode_ms_per_token(trials: Sequence[TrialView]) -> float | None:
     """Time per token from the first token to the last, over all requests; None without such tokens."""
-    timings = [timing for trial in trials for timing in trial.timings if (timing.output_tokens or 0) > 1]
-    tokens = sum((timing.output_tokens or 0) - 1 for timing in timings)
-    return ms(sum(timing.latency_ns - timing.ttft_ns for timing in timings)) / tokens if tokens else None
+    spent_ns = tokens = 0
+    for timing in (trial.timing for trial in trials):
+        several = timing.timed & (timing.output_tokens > 1)
+        tokens += int((timing.output_tokens[several] - 1).sum())
+        spent_ns += int((timing.latency_ns - timing.ttft_ns)[several].sum())
+    return ms(spent_ns) / tokens if tokens else None
 
 
-def _sum(trials: Sequence[TrialView], values_of: Values) -> float:
-    return float(sum(sum(values_of(request)) for trial in trials for request in trial.requests))
+def _sum(trials: Sequence[TrialView], values_of: Callable[[TrialView], Series]) -> float:
+    return float(sum(values_of(trial).values.sum() for trial in trials))
 
 
 def _timings(request: RequestView) -> ServerTimings | None:

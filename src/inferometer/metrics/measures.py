@@ -4,7 +4,7 @@ A measure gives the value of a trial and its replicates: the values that the tri
 the same kind (`statistics.Resampling`). The replicates give the part of an interval that is due to the prompts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol, TypeVar
 
@@ -13,9 +13,12 @@ import numpy as np
 
 from inferometer.base.units import NS_PER_S
 from inferometer.core.record import AnswerCheck, RequestRecord, Trial
+from inferometer.core.record_columns import UNKNOWN, Bools, Ints, RecordColumns
 from inferometer.core.request import Request
+from inferometer.core.spec import Api
 from inferometer.metrics.consistency import Contradiction
-from inferometer.metrics.request_timing import MetricDialect, RequestTiming
+from inferometer.metrics.request_columns import Asked, OutputColumns, TimingColumns
+from inferometer.metrics.request_timing import MetricDialect, RequestTiming, request_timing
 from inferometer.metrics.statistics import Floats, Resampling, Series, resampling
 from inferometer.metrics.turns import length_ns, turns_of
 
@@ -45,17 +48,55 @@ class RequestView(msgspec.Struct, frozen=True):
 
 
 class TrialView(msgspec.Struct, frozen=True):
-    """The measured requests of a trial, in the plan's order, by the rules of one dialect: the input of all metrics."""
+    """The measured requests of a trial, in the plan's order, by the rules of one dialect: the input of all metrics.
+
+    `records`, `outputs`, `asked`, `timing`: columns with one entry a request. `contradictions`: of each request that
+    has any, by its position. `left_out`: whether a request is in no series; None: each is in. `checks`: by index.
+    """
 
     trial: Trial
     dialect: MetricDialect
-    requests: tuple[RequestView, ...]
+    api: Api
+    records: RecordColumns
+    outputs: OutputColumns
+    asked: Asked
+    timing: TimingColumns
+    contradictions: Mapping[int, tuple[Contradiction, ...]] = {}
+    left_out: Bools | None = None
+    checks: Mapping[int, AnswerCheck] = {}
     cache: dict[Any, Any] = {}  # several statistics are computed from each series
 
     @property
-    def timings(self) -> list[RequestTiming]:
-        """One per successful request."""
-        return [request.timing for request in self.requests if request.timing is not None]
+    def requests(self) -> "tuple[RequestView, ...]":
+        """Each request by itself: made at the first call, for what shows single requests."""
+        return self.cached("requests", lambda trial: tuple(map(trial.request, range(trial.size))))
+
+    def request(self, place: int) -> RequestView:
+        """One request by itself."""
+        record, asked = self.records.record(place), self.asked.requests[place]
+        return RequestView(
+            record,
+            request_timing(record, self.dialect, self.api, asked),
+            asked,
+            self.contradictions.get(place, ()),
+            self.left_out is not None and bool(self.left_out[place]),
+            self.checks.get(record.index),
+        )
+
+    @property
+    def size(self) -> int:
+        """The number of measured requests."""
+        return len(self.records)
+
+    @property
+    def index(self) -> Ints:
+        """The index of each request in the plan."""
+        return self.records.numbers["index"]
+
+    def without(self, indices: set[int]) -> "TrialView":
+        """The trial with these requests left out of all series."""
+        left_out = np.isin(self.index, list(indices))
+        return msgspec.structs.replace(self, left_out=left_out, cache={})
 
     def series(self, values_of: "Values") -> Series:
         """All values of all requests that are not left out."""
@@ -98,11 +139,26 @@ def _series(values_of: Values, requests: Sequence[RequestView]) -> Series:
 
 def _kept(series: Series, trial: TrialView) -> Series:
     """Without the values of requests that are left out."""
-    left_out = np.array([request.left_out for request in trial.requests], np.bool_)
-    if not left_out.any():
+    if trial.left_out is None or not trial.left_out.any():
         return series
-    kept = ~left_out[series.positions]
+    kept = ~trial.left_out[series.positions]
     return Series(series.values[kept], series.positions[kept], series.requests)
+
+
+def one_each(trial: TrialView, values: "Ints | Floats", known: Bools) -> Series:
+    """The value of each request for which it is `known`."""
+    return Series(values[known].astype(np.float64), np.flatnonzero(known), trial.size)
+
+
+def paired(one: TrialView, other: TrialView, wanted: Bools, others: Bools) -> tuple[Ints, Ints]:
+    """The positions in two trials of the same requests, of those that are `wanted` in each, in the order of `other`."""
+    mine, theirs = np.flatnonzero(wanted), np.flatnonzero(others)
+    index = one.index[mine]
+    places = np.minimum(np.searchsorted(index, other.index[theirs]), max(0, len(index) - 1))
+    if not len(index):
+        return mine, theirs[:0]
+    found = index[places] == other.index[theirs]
+    return mine[places[found]], theirs[found]
 
 
 class Measure(Protocol):
@@ -257,10 +313,10 @@ def duration_ns(trial: TrialView) -> int | None:
     """From the start of the plan to the end of the last measured response, failed requests included; with interleaved
     requests, the time of the arm's own turns."""
     started_ns = trial.trial.plan_started_ns
-    if started_ns is None or not trial.requests:
+    if started_ns is None or not trial.size:
         return None
     turns = turns_of(trial.trial)
-    return length_ns(turns) if turns else max(request.record.done_ns for request in trial.requests) - started_ns
+    return length_ns(turns) if turns else int(trial.records.numbers["done_ns"].max()) - started_ns
 
 
 def _statistic(statistic: Callable[[Floats], Any], values_of: Values, per: float, trial: TrialView) -> float | None:
@@ -272,18 +328,24 @@ def _statistic(statistic: Callable[[Floats], Any], values_of: Values, per: float
 
 
 def _resampling(trial: TrialView) -> Resampling:
-    return resampling(len(trial.requests))
+    return resampling(trial.size)
 
 
 def _resampled_time_ratio(trial: TrialView) -> Floats:
     """Resampled over measured duration of the trial; 1 if the schedule sets the time of each request."""
-    if any(request.record.due_ns is not None for request in trial.requests):
+    if (trial.records.numbers["due_ns"] != UNKNOWN).any():
         return np.ones(1)
     times = trial.series(_request_time_ns)
     total = times.values.sum()
     return _resampling(trial).totals(times) / total if total else np.ones(1)
 
 
+def _request_times(trial: TrialView) -> Series:
+    numbers = trial.records.numbers
+    return one_each(trial, numbers["done_ns"] - numbers["sent_ns"], numbers["sent_ns"] != UNKNOWN)
+
+
+@in_columns(_request_times)
 def _request_time_ns(request: RequestView) -> Sequence[float]:
     record = request.record
     return [] if record.sent_ns is None else [record.done_ns - record.sent_ns]

@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from inferometer.core import quantities
 from inferometer.core.record import Trial
+from inferometer.core.record_columns import UNKNOWN, Ints, RecordColumns
+from inferometer.metrics.request_columns import output_columns
 
 Phase = Literal["load", "idle", "prefill", "decode"]
 PHASES: tuple[Phase, ...] = ("load", "idle", "prefill", "decode")
@@ -42,14 +45,14 @@ def phases_of(trial: Trial) -> Phases:
     """Warm-ups count too, because the engine works on them. Without READY_FACT the engine counts as ready from the
     start: older studies took samples only after it was ready."""
     ready_ns = [fact.value for fact in trial.facts if fact.name == READY_FACT]
-    prefill: list[_Span] = []
-    in_flight: list[_Span] = []
-    for record in trial.records:
-        if record.sent_ns is not None:
-            outputs_ns = record.outputs_ns
-            prefill.append((record.sent_ns, outputs_ns[0] if outputs_ns else record.done_ns))
-            in_flight.append((record.sent_ns, record.done_ns))
-    return Phases(int(ready_ns[0]) if ready_ns else 0, _merged(prefill), _merged(in_flight))
+    records = RecordColumns.of(trial.records)
+    outputs = output_columns(records)
+    sent_ns, done_ns = records.numbers["sent_ns"], records.numbers["done_ns"]
+    first_ns, some = done_ns.copy(), outputs.counts > 0
+    first_ns[some] = outputs.at_ns[outputs.starts[:-1][some]]
+    sent = sent_ns != UNKNOWN
+    prefill, in_flight = (_merged(sent_ns[sent], ends[sent]) for ends in (first_ns, done_ns))
+    return Phases(int(ready_ns[0]) if ready_ns else 0, prefill, in_flight)
 
 
 def peaks(values: Mapping[int, float], phases: Phases) -> dict[Phase, float]:
@@ -61,15 +64,15 @@ def peaks(values: Mapping[int, float], phases: Phases) -> dict[Phase, float]:
     return highest
 
 
-def _merged(spans: Sequence[_Span]) -> tuple[_Span, ...]:
+def _merged(begins: Ints, ends: Ints) -> tuple[_Span, ...]:
     """The union of the spans: in order, without overlap or contact."""
-    merged: list[_Span] = []
-    for begin, end in sorted(spans):
-        if merged and begin <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((begin, end))
-    return tuple(merged)
+    if not len(begins):
+        return ()
+    order = np.argsort(begins, kind="stable")
+    begins, reached = begins[order], np.maximum.accumulate(ends[order])
+    new = np.flatnonzero(begins[1:] > reached[:-1]) + 1
+    first, last = np.concatenate(([0], new)), np.concatenate((new - 1, [len(begins) - 1]))
+    return tuple(zip(begins[first].tolist(), reached[last].tolist(), strict=True))
 
 
 def _within(spans: Sequence[_Span], at_ns: int) -> bool:

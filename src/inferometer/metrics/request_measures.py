@@ -14,6 +14,7 @@ from inferometer.metrics.request_timing import RequestTiming
 from inferometer.metrics.token_latency import AT_ONCE_NS, Delivery, delivery
 
 
+@in_columns(trial_columns.ttft)
 def ttft_ns(request: RequestView) -> Sequence[float]:
     """To the first token; empty if a known fact says that it was not one."""
     if request.timing is None or any(one.about == "first_token" for one in request.contradictions):
@@ -52,6 +53,7 @@ def itl_ns(request: RequestView) -> Sequence[float]:
     return timing.itl_ns
 
 
+@in_columns(trial_columns.latency)
 def latency_ns(request: RequestView) -> Sequence[float]:
     return [request.timing.latency_ns] if request.timing else []
 
@@ -91,21 +93,25 @@ def stall_total_ns(request: RequestView) -> Sequence[float]:
     return [] if found is None else [sum(found.stalls_ns)]
 
 
+@in_columns(trial_columns.ttft_from_due)
 def ttft_from_due_ns(request: RequestView) -> Sequence[float]:
     """From the due time to the first token: what a user waits. Only for requests with a due time."""
     return [late_ns + timing.ttft_ns for late_ns, timing in _lateness_and_timing(request)]
 
 
+@in_columns(trial_columns.latency_from_sent)
 def latency_from_sent_ns(request: RequestView) -> Sequence[float]:
     """As `latency_ns`, only for requests with a due time: comparable with `latency_from_due_ns`."""
     return [timing.latency_ns for _, timing in _lateness_and_timing(request)]
 
 
+@in_columns(trial_columns.latency_from_due)
 def latency_from_due_ns(request: RequestView) -> Sequence[float]:
     """From the due time to the last token: what a user waits."""
     return [late_ns + timing.latency_ns for late_ns, timing in _lateness_and_timing(request)]
 
 
+@in_columns(trial_columns.lateness)
 def request_lateness_ns(request: RequestView) -> Sequence[float]:
     """Sent − due, for every request that had a due time and was sent, failed requests included."""
     late_ns = lateness_ns(request.record)
@@ -120,20 +126,24 @@ def lateness_ns(record: RequestRecord) -> int | None:
     return record.sent_ns - record.due_ns
 
 
+@in_columns(trial_columns.success)
 def success(request: RequestView) -> Sequence[float]:
     """1 for a successful request: the sum is the number of successful requests."""
     return [1.0] if request.timing else []
 
 
+@in_columns(trial_columns.output_tokens)
 def output_tokens(request: RequestView) -> Sequence[float]:
     return [request.timing.output_tokens or 0] if request.timing else []
 
 
+@in_columns(trial_columns.output_characters)
 def output_characters(request: RequestView) -> Sequence[float]:
     """Of all output, reasoning and tool calls included: needs no tokenizer."""
     return [float(sum(cast("Events", request.record.events).outputs()[1]))] if request.timing else []
 
 
+@in_columns(trial_columns.prompt_and_output_tokens)
 def prompt_and_output_tokens(request: RequestView) -> Sequence[float]:
     timing = request.timing
     return [(timing.prompt_tokens or 0) + (timing.output_tokens or 0)] if timing else []

@@ -4,14 +4,49 @@ Answers that could not be checked (no toolchain) count neither way. A request th
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
+
+from inferometer.core.record import AnswerCheck
+from inferometer.core.record_columns import UNKNOWN
 from inferometer.core.request import problem_id
 from inferometer.metrics.energy import energy_j
-from inferometer.metrics.measures import RequestView, TrialView
+from inferometer.metrics.measures import RequestView, TrialView, in_columns
+from inferometer.metrics.statistics import Series
 
 _S_PER_HOUR = 3600.0
 _J_PER_KJ = 1000.0
+
+
+def checked(trial: TrialView) -> list[tuple[int, AnswerCheck]]:
+    """The position and the check of each request whose answer was checked, in order."""
+    if not trial.checks:
+        return []
+    pairs = enumerate(map(trial.checks.get, trial.index.tolist()))
+    return [(place, check) for place, check in pairs if check is not None]
+
+
+def _checked_series(trial: TrialView, value_of: Callable[[int, AnswerCheck], bool | int | None]) -> Series:
+    known = [(place, value) for place, check in checked(trial) if (value := value_of(place, check)) is not None]
+    positions = np.array([place for place, _ in known], np.int64)
+    return Series(np.array([value for _, value in known], np.float64), positions, trial.size)
+
+
+def _all_passed(trial: TrialView) -> Series:
+    return _checked_series(trial, lambda _, check: check.passed)
+
+
+def _all_base_passed(trial: TrialView) -> Series:
+    return _checked_series(trial, lambda _, check: None if check.passed is None else check.base_passed)
+
+
+def _all_times(trial: TrialView) -> Series:
+    spent_ns = trial.records.numbers["done_ns"] - trial.records.numbers["sent_ns"]
+    sent = trial.records.numbers["sent_ns"] != UNKNOWN
+    return _checked_series(
+        trial, lambda place, check: int(spent_ns[place]) if check.passed is not None and sent[place] else None
+    )
 
 
 def is_right(request: RequestView) -> bool | None:
@@ -19,18 +54,21 @@ def is_right(request: RequestView) -> bool | None:
     return None if request.check is None else request.check.passed
 
 
+@in_columns(_all_passed)
 def passed(request: RequestView) -> Sequence[float]:
     """1 for a right answer, 0 for a wrong one; empty if it was not checked."""
     found = is_right(request)
     return [] if found is None else [float(found)]
 
 
+@in_columns(_all_base_passed)
 def base_passed(request: RequestView) -> Sequence[float]:
     """As `passed`, by the base tests alone; empty for a set without other tests."""
     check = request.check
     return [] if check is None or check.passed is None or check.base_passed is None else [float(check.base_passed)]
 
 
+@in_columns(_all_times)
 def checked_time_ns(request: RequestView) -> Sequence[float]:
     """Time of a checked request, whatever its outcome."""
     record = request.record
@@ -61,9 +99,9 @@ def pass_at(k: int, trial: TrialView) -> float | None:
     """Percent of problems that k answers would solve: the mean over problems of `pass_at_k`. None if no problem has k
     checked answers."""
     by_problem: dict[str, list[bool]] = {}
-    for request in trial.requests:
-        if (right := is_right(request)) is not None:
-            by_problem.setdefault(problem_id(request.record.request_id), []).append(right)
+    for place, check in checked(trial):
+        if check.passed is not None:
+            by_problem.setdefault(problem_id(trial.records.request_ids[place]), []).append(check.passed)
     found = [pass_at_k(len(answers), sum(answers), k) for answers in by_problem.values() if len(answers) >= k]
     return 100 * math.fsum(found) / len(found) if found else None
 

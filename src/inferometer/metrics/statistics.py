@@ -24,7 +24,6 @@ V = s²/T + joint - ε/T, but never less than the half-width of these prompts. T
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -33,7 +32,7 @@ from numpy.typing import NDArray
 from inferometer.base.lazy import lazy_module
 
 special = lazy_module("scipy.special")
-"""scipy.stats is not used: it takes 0.7 s to import, for which each command that prints a comparison would wait."""
+"""scipy.stats takes half a second to import, more than the comparison of a small study: its tests are written here."""
 
 Floats = NDArray[np.float64]
 
@@ -47,6 +46,7 @@ MAX_RANKS = 2048
 MAX_LINE_POINTS = 1000
 """A robust line through this many points has half a million slopes: 20 ms and 20 MB. Its slope is nearly as sure as
 that of a million points: both are far surer than the limits that they are compared with."""
+_EXACT_TREND_VALUES = 33
 MAX_TRIALS = 1000
 MAX_PROMPTS = 1_000_000
 """`trials_needed` and `prompts_needed` do not search beyond these numbers."""
@@ -77,7 +77,7 @@ class Resampling:
         drawn = rng.multinomial(groups, share, REPLICATES) if groups else np.zeros((REPLICATES, 0))
         self._weights = drawn.astype(np.float32)
         self._exact_weights = drawn.astype(np.float64)
-        self._last: tuple[Series, Floats, Any] | None = None
+        self._last: tuple[Series, _Ranked] | None = None
 
     def totals(self, series: Series) -> Floats:
         """The sum of the values in each replicate."""
@@ -91,34 +91,58 @@ class Resampling:
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.totals(series) / self.totals(ones)
 
-    def _ranked(self, series: Series) -> tuple[Floats, Any]:
-        """The values by rank, and in each replicate the number of values up to each rank (float32). The last result is
-        kept: several percentiles of the same series are computed one after another."""
+    def _ranked(self, series: Series) -> "_Ranked":
+        """The last result is kept: several percentiles of the same series are computed one after another."""
         if self._last is None or self._last[0] is not series:
-            count = len(series.values)
-            order = np.argsort(series.values, kind="stable")
-            groups, ranks = self._weights.shape[1], min(count, MAX_RANKS)
-            rank = (np.arange(count) * ranks) // count
-            counts = np.bincount(self._group[series.positions[order]] * ranks + rank, minlength=groups * ranks)
-            first, end = np.searchsorted(rank, np.arange(ranks)), np.searchsorted(rank, np.arange(ranks), "right")
-            values = series.values[order][(first + end - 1) // 2]
-            reached = self._weights @ np.cumsum(counts.reshape(groups, ranks), axis=1).astype(np.float32)
-            self._last = series, values, reached
-        return self._last[1:]
+            groups, ranks = self._weights.shape[1], min(len(series.values), MAX_RANKS)
+            values, group = _sorted_with_groups(series.values, self._group[series.positions])
+            ends = np.arange(1, ranks + 1) * len(values) // ranks
+            rank = np.repeat(np.arange(ranks), np.diff(ends, prepend=0))
+            counts = np.bincount(group * ranks + rank, minlength=groups * ranks).reshape(groups, ranks)
+            up_to = np.cumsum(counts, axis=1).astype(np.float32)
+            firsts = np.concatenate(([0], ends[:-1]))
+            last = np.minimum(np.arange(_COARSE, ranks + _COARSE, _COARSE), ranks) - 1
+            self._last = series, _Ranked(values[(firsts + ends - 1) // 2], up_to, self._weights @ up_to[:, last])
+        return self._last[1]
 
     def quantiles(self, series: Series, percent: float) -> Floats:
         """The percentile in each replicate, by linear interpolation between the two nearest ranks as in numpy; NaN for
         a replicate without values."""
-        count = len(series.values)
-        if not count:
+        if not len(series.values):
             return np.full(REPLICATES, np.nan)
-        values, reached = self._ranked(series)
-        position = (reached[:, -1] - 1) * percent / 100
+        ranked = self._ranked(series)
+        drawn = ranked.reached[:, -1]
+        position = (drawn - 1) * percent / 100
         low = np.floor(position)
-        below = values[np.argmax(reached > low[:, None], axis=1)]
-        above = values[np.argmax(reached > np.minimum(low + 1, reached[:, -1] - 1)[:, None], axis=1)]
-        found = below + (above - below) * (position - low)
-        return np.where(reached[:, -1] > 0, found, np.nan)
+        high = np.minimum(low + 1, drawn - 1)
+        first, end = (np.argmax(ranked.reached > limit[:, None], axis=1) for limit in (low, high))
+        fine = slice(int(first.min()) * _COARSE, (int(end.max()) + 1) * _COARSE)  # where the percentile may be
+        reached, values = self._weights @ ranked.up_to[:, fine], ranked.values[fine]
+        below, above = (values[np.argmax(reached > limit[:, None], axis=1)] for limit in (low, high))
+        return np.where(drawn > 0, below + (above - below) * (position - low), np.nan)
+
+
+class _Ranked(msgspec.Struct, frozen=True):
+    """`values` by rank; `up_to`: in each group, the number of values up to each rank; `reached`: in each replicate, the
+    number of values up to every rank that ends a block of `_COARSE`."""
+
+    values: Floats
+    up_to: NDArray[np.float32]
+    reached: NDArray[np.float32]
+
+
+_COARSE = 32
+
+
+def _sorted_with_groups(values: Floats, groups: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
+    """The values in rising order, and the group of each."""
+    whole = values.astype(np.int64)
+    if len(values) < MAX_RANKS or not np.array_equal(whole, values) or abs(values).max() >= 1 << 53:
+        order = np.argsort(values, kind="stable")
+        return values[order], groups[order]
+    joined = (whole << 9) | groups  # MAX_GROUPS < 2^9; one column of integers is sorted 10 times faster
+    joined.sort()
+    return (joined >> 9).astype(np.float64), joined & 511
 
 
 @functools.lru_cache(maxsize=4)
@@ -395,11 +419,11 @@ def _smallest(low: int, high: int, holds: Callable[[int], bool]) -> int:
 def adjusted_p_values(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for multiple comparisons by the false discovery rate (Benjamini and Hochberg 1995, JRSS B 57,
     289-300; for positively dependent metrics Benjamini and Yekutieli 2001, Annals of Statistics 29)."""
-    order = np.argsort(p_values, kind="stable")[::-1]  # the highest first
     count = len(p_values)
+    order = np.argsort(p_values)[::-1]
+    scaled = np.asarray(p_values, np.float64)[order] * count / np.arange(count, 0, -1)
     adjusted = np.empty(count)
-    scaled = np.asarray(p_values, np.float64)[order] * (count / np.arange(count, 0, -1))
-    adjusted[order] = np.minimum(1.0, np.minimum.accumulate(scaled))
+    adjusted[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
     return adjusted.tolist()
 
 
@@ -425,60 +449,50 @@ def sign_test_p_value(one: int, other: int) -> float:
 
 def fisher_p_value(first: tuple[int, int], second: tuple[int, int], *, less: bool = False) -> float:
     """Fisher's exact test of two shares, each as hits and misses. `less`: one-sided, whether the first is lower."""
-    count, hits, total = sum(first), first[0] + second[0], sum(first) + sum(second)
-    lowest, highest = max(0, hits + count - total), min(hits, count)
-    possible = np.arange(lowest, highest + 1)  # hits of the first, if all sums are as they are
-    log_odds = _log_binomial(hits, possible) + _log_binomial(total - hits, count - possible)
-    odds = np.exp(log_odds - log_odds.max())
-    chosen = possible <= first[0] if less else odds <= odds[first[0] - lowest] * (1 + 1e-7)  # as R rounds
-    return min(1.0, float(odds[chosen].sum() / odds.sum()))
-
-
-def _log_binomial(total: int, chosen: NDArray[np.int_]) -> Any:
-    return special.gammaln(total + 1) - special.gammaln(chosen + 1) - special.gammaln(total - chosen + 1)
-
-
-MAX_EXACT_TREND = 33
-"""The normal approximation is used for more values, as in SciPy."""
+    (hits, misses), (other_hits, other_misses) = first, second
+    tried, of_all, all_hits = hits + misses, hits + misses + other_hits + other_misses, hits + other_hits
+    if 0 in (tried, of_all - tried, all_hits, of_all - all_hits):
+        return 1.0
+    logs = np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, of_all + 1)))))  # of the factorials
+    possible = np.arange(max(0, tried - (of_all - all_hits)), min(tried, all_hits) + 1)
+    chosen = logs[possible] + logs[all_hits - possible] + logs[tried - possible]
+    chance = -(chosen + logs[of_all - all_hits - tried + possible])  # up to a constant
+    chance = np.exp(chance - chance.max())
+    place = hits - possible[0]
+    extreme = chance[: place + 1] if less else chance[chance <= chance[place] * (1 + 1e-7)]
+    return min(1.0, float(extreme.sum() / chance.sum()))
 
 
 def trend_p_value(values: Sequence[float]) -> float:
-    """Kendall's rank test of a trend over the order of the values, two-sided; with equal values, or more than
-    `MAX_EXACT_TREND`, by the normal approximation with its correction for ties (Kendall 1970, Rank Correlation Methods,
-    chapter 4). 1 if all values are equal."""
-    count = len(values)
+    """Kendall's rank test of a trend over the order of the values (two-sided; NaN if all are equal). Exact for few
+    values without ties, else by the normal approximation with its correction for ties (Kendall 1970, Rank Correlation
+    Methods, chapters 4 and 5). Of more than `MAX_LINE_POINTS` values, as many evenly spaced ones are tested."""
     found = np.asarray(values, np.float64)
+    found = found[_evenly_spaced(len(found))]
+    count = len(found)
     ties = np.unique(found, return_counts=True)[1]
-    rising, _ = _rising_pairs(found)
-    if count <= MAX_EXACT_TREND and len(ties) == count:
-        pairs = count * (count - 1) // 2
-        share = _inversion_shares(count)[: (pairs - abs(rising)) // 2 + 1].sum()
-        return min(1.0, 2 * float(share))
-    variance = (_tie_term(np.array([count])) - _tie_term(ties)) / 18
-    return 2 * float(special.ndtr(-abs(rising) / math.sqrt(variance))) if variance else 1.0
+    if len(ties) < 2:
+        return math.nan
+    pairs = count * (count - 1) // 2
+    first, second = np.triu_indices(count, 1)
+    score = int(np.sign(found[second] - found[first]).sum())
+    if len(ties) == count and count <= _EXACT_TREND_VALUES:
+        return _exact_trend_p_value(count, (pairs - abs(score)) // 2)
+    variance = (count * (count - 1) * (2 * count + 5) - float((ties * (ties - 1) * (2 * ties + 5)).sum())) / 18
+    return math.erfc(abs(score) / math.sqrt(2 * variance))
 
 
-def _rising_pairs(values: Floats) -> tuple[int, Floats]:
-    """Pairs whose later value is higher, less those whose later value is lower; and the values, sorted."""
-    half = len(values) // 2
-    if half <= 32:
-        return int(np.triu(np.sign(values - values[:, np.newaxis])).sum()), np.sort(values)
-    (early_pairs, early), (late_pairs, late) = _rising_pairs(values[:half]), _rising_pairs(values[half:])
-    higher = int(np.searchsorted(early, late, "left").sum())
-    lower = len(early) * len(late) - int(np.searchsorted(early, late, "right").sum())
-    return early_pairs + late_pairs + higher - lower, np.sort(np.concatenate((early, late)), kind="stable")
+def _exact_trend_p_value(count: int, inversions: int) -> float:
+    """Twice the share of all orders of `count` values that have at most this many inversions, at most 1."""
+    orders = np.ones(1)  # the number of orders with 0, 1, … inversions
+    for values in range(2, count + 1):
+        orders = np.convolve(orders, np.ones(values)) / values
+    return min(1.0, 2 * float(orders[: inversions + 1].sum()))
 
 
-def _tie_term(sizes: NDArray[np.int_]) -> float:
-    return float((sizes * (sizes - 1.0) * (2.0 * sizes + 5)).sum())
-
-
-def _inversion_shares(count: int) -> Floats:
-    """Share of the orders of `count` different values that have 0, 1, 2… inversions."""
-    shares = np.ones(1)
-    for size in range(2, count + 1):
-        shares = np.convolve(shares, np.full(size, 1 / size))
-    return shares
+def _evenly_spaced(count: int) -> NDArray[np.int64]:
+    """At most `MAX_LINE_POINTS` positions of `count`."""
+    return np.linspace(0, count - 1, min(count, MAX_LINE_POINTS)).round().astype(np.int64)
 
 
 def robust_line(positions: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
@@ -486,7 +500,7 @@ def robust_line(positions: Sequence[float], values: Sequence[float]) -> tuple[fl
 
     There are n²/2 slopes: of more than `MAX_LINE_POINTS` points, the slopes of as many evenly spaced ones are used."""
     x, y = np.asarray(positions, np.float64), np.asarray(values, np.float64)
-    spread = np.arange(len(x)) if len(x) <= MAX_LINE_POINTS else np.linspace(0, len(x) - 1, MAX_LINE_POINTS).astype(int)
+    spread = _evenly_spaced(len(x))
     first, second = np.triu_indices(len(spread), 1)
     run = x[spread[second]] - x[spread[first]]
     rise = y[spread[second]] - y[spread[first]]

@@ -1,23 +1,23 @@
 """Summary of a trial: every metric's value, its replicates for intervals, and notes on how it was measured."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from inferometer.core import quantities
-from inferometer.core.record import RequestRecord, Trial
+from inferometer.core.record import Trial
+from inferometer.core.record_columns import RecordColumns
 from inferometer.core.request import Request
 from inferometer.core.spec import Api
-from inferometer.metrics.consistency import contradictions
 from inferometer.metrics.energy import energy_notes
-from inferometer.metrics.measures import Percentile, RequestView, TrialView
+from inferometer.metrics.measures import Percentile, TrialView
 from inferometer.metrics.memory import memory_quantity
-from inferometer.metrics.request_timing import MetricDialect, TokenSource, request_timing
+from inferometer.metrics.request_columns import SOURCES, asked_of, contradictions_of, output_columns, timing_columns
+from inferometer.metrics.request_timing import MetricDialect, TokenSource
 from inferometer.metrics.rows import metric_rows
 from inferometer.metrics.statistics import Floats
-from inferometer.metrics.trial_columns import output_columns, outputs
 
 
 class TrialSummary(msgspec.Struct, frozen=True):
@@ -56,18 +56,21 @@ def view(
 ) -> TrialView:
     """The trial's measured records by the rules of `dialect`. `api`: the API that the requests were sent to.
     `requests`: what was asked, by index; numbers that the prompt or the limit refutes are found only with it."""
-    measured = sorted((record for record in trial.records if record.measured), key=lambda record: record.index)
-    columns = output_columns(measured)
-    views = [_request_view(record, dialect, api, requests.get(record.index)) for record in measured]
-    checks = {check.index: check for check in trial.checks}
-    if checks:
-        views = [msgspec.structs.replace(one, check=checks.get(one.record.index)) for one in views]
-    return TrialView(trial, dialect, tuple(views), {outputs: columns})
-
-
-def _request_view(record: RequestRecord, dialect: MetricDialect, api: Api, asked: Request | None) -> RequestView:
-    timing = request_timing(record, dialect, api, asked)
-    return RequestView(record, timing, asked, contradictions(record, asked))
+    records = RecordColumns.of(trial.records)
+    records = records.chosen(records.measured).by_index()
+    outputs, asked = output_columns(records), asked_of(records, requests)
+    return TrialView(
+        trial=trial,
+        dialect=dialect,
+        api=api,
+        records=records,
+        outputs=outputs,
+        asked=asked,
+        timing=timing_columns(records, outputs, asked, dialect, api),
+        contradictions=contradictions_of(records, outputs, asked),
+        checks={check.index: check for check in trial.checks},
+        cache={},
+    )
 
 
 def summarize(
@@ -108,7 +111,7 @@ def summarize_view(
             for row in rows
             if isinstance(row.measure, Percentile)
         },
-        requests=len(trial_view.requests),
+        requests=trial_view.size,
         study=study,
         plan=plan,
     )
@@ -142,11 +145,14 @@ def _notes(trial: TrialView) -> Iterable[str]:
         yield _MEMORY_NOTES[quantity]
     yield from energy_notes(trial.trial)
     expected: TokenSource = "our tokenizer" if trial.dialect == "vllm-0.6.5" else "usage"
-    sources_by_row: dict[str, list[TokenSource | None]] = {
-        "Total input tokens": [timing.prompt_source for timing in trial.timings],
-        "Total generated tokens": [timing.output_source for timing in trial.timings],
+    sources_by_row = {
+        "Total input tokens": trial.timing.prompt_source,
+        "Total generated tokens": trial.timing.output_source,
     }
+    timed = trial.timing.timed
     for name, sources in sources_by_row.items():
-        for source, count in Counter(sources).items():
+        codes, first, counts = np.unique(sources[timed], return_index=True, return_counts=True)
+        for place in np.argsort(first):
+            source = SOURCES[codes[place]]
             if source != expected:
-                yield f"{name}: counted {_SOURCE_WORDS[source]} in {count} of {len(trial.timings)} requests"
+                yield f"{name}: counted {_SOURCE_WORDS[source]} in {counts[place]} of {timed.sum()} requests"

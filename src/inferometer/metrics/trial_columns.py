@@ -4,74 +4,18 @@
 results.
 """
 
-import array
-from collections.abc import Sequence
 from itertools import chain
-from typing import cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inferometer.core.record import OUTPUT_CODES, TEXT_CODE, Events, RequestRecord
-from inferometer.metrics.measures import TrialView
-from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS, request_timing
+from inferometer.core.record_columns import UNKNOWN, Bools, Ints
+from inferometer.metrics.measures import TrialView, one_each
+from inferometer.metrics.request_columns import OutputColumns, timing_columns
+from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS
 from inferometer.metrics.statistics import Floats, Series
 from inferometer.metrics.token_latency import AT_ONCE_NS, AT_ONCE_TOKENS, BURST_GAP_NS, STALL_MULTIPLE
-
-Ints = NDArray[np.int64]
-
-_IS_OUTPUT = np.zeros(256, np.bool_)
-_IS_OUTPUT[list(OUTPUT_CODES)] = True
-
-
-class OutputColumns(msgspec.Struct, frozen=True):
-    """Every event with output of several requests, in order: `at_ns`, `chars` and `stated` tokens (0 if not stated).
-    `starts`: where each request begins, and where the last one ends."""
-
-    at_ns: Ints
-    chars: NDArray[np.uint32]
-    stated: Ints | None
-    starts: Ints
-
-    @property
-    def counts(self) -> Ints:
-        """Number of outputs of each request."""
-        return np.diff(self.starts)
-
-    @property
-    def owners(self) -> Ints:
-        """The position of each output's request."""
-        return np.repeat(np.arange(len(self.starts) - 1), self.counts)
-
-
-def output_columns(records: Sequence[RequestRecord]) -> OutputColumns:
-    """The outputs of these records. Each record's own stamps become a part of the columns, so that they exist once."""
-    every = [cast("Events", record.events) for record in records]
-    kinds = np.frombuffer(b"".join(events.kinds for events in every), np.uint8)
-    chars = _joined_chars(every)
-    chosen = _IS_OUTPUT[kinds] & ((chars > 0) | (kinds != TEXT_CODE))
-    before = np.concatenate(([0], np.cumsum(chosen)))
-    ends = np.cumsum([len(events.kinds) for events in every], dtype=np.int64)
-    starts = before[np.concatenate(([0], ends))].astype(np.int64)
-    at_ns = np.frombuffer(b"".join(events.at_ns for events in every), np.int64)[chosen]
-    stated = None
-    if any(events.tokens for events in every):
-        parts = [events.tokens.tobytes() or bytes(4 * len(events.kinds)) for events in every]
-        stated = np.frombuffer(b"".join(parts), np.uint32)[chosen].astype(np.int64)
-    stamps = at_ns.data
-    bounds = starts.tolist()
-    for events, start, end in zip(every, bounds, bounds[1:], strict=False):
-        events.keep_outputs_ns(stamps[start:end])
-    return OutputColumns(at_ns, chars[chosen], stated, starts)
-
-
-def _joined_chars(every: Sequence[Events]) -> NDArray[np.uint32]:
-    """Their widths differ."""
-    codes = {events.chars.typecode for events in every}
-    if len(codes) == 1:
-        return np.frombuffer(b"".join(events.chars for events in every), codes.pop()).astype(np.uint32)
-    return np.frombuffer(b"".join(array.array("I", events.chars) for events in every), np.uint32)
 
 
 def gaps_of(columns: OutputColumns, wanted: NDArray[np.bool_]) -> Series:
@@ -146,8 +90,8 @@ class Bursts(msgspec.Struct, frozen=True):
         return Series(totals[positions], positions, self.gaps.requests)
 
 
-def bursts_of(columns: OutputColumns, delivered: NDArray[np.bool_], totals: Sequence[int | None]) -> Bursts:
-    """`totals`: output tokens of each request, None if unknown. `delivered`: whether each request is ok and has
+def bursts_of(columns: OutputColumns, delivered: NDArray[np.bool_], totals: Ints) -> Bursts:
+    """`totals`: output tokens of each request, UNKNOWN if so. `delivered`: whether each request is ok and has
     output."""
     owners = columns.owners
     tokens = _tokens_of_outputs(columns, owners, totals)
@@ -177,16 +121,15 @@ def bursts_of(columns: OutputColumns, delivered: NDArray[np.bool_], totals: Sequ
     )
 
 
-def _tokens_of_outputs(columns: OutputColumns, owners: Ints, totals: Sequence[int | None]) -> Floats:
+def _tokens_of_outputs(columns: OutputColumns, owners: Ints, totals: Ints) -> Floats:
     """Tokens of each output, by the rules of `token_latency`."""
     counts, requests = columns.counts, len(totals)
-    known = np.array([-1 if total is None else total for total in totals], np.int64)
     tokens = np.ones(len(owners))
-    shared = known > counts + 1
+    shared = totals > counts + 1
     if shared.any():
         all_chars = np.bincount(owners, columns.chars, requests)
         some = (shared & (all_chars > 0))[owners]
-        tokens[some] = known[owners[some]] * columns.chars[some].astype(np.int64) / all_chars[owners[some]]
+        tokens[some] = totals[owners[some]] * columns.chars[some].astype(np.int64) / all_chars[owners[some]]
     if columns.stated is not None:
         stating = np.bincount(owners, columns.stated > 0, requests)
         is_stated = ((stating > 1) | ((stating == 1) & (counts == 1)))[owners]
@@ -224,12 +167,10 @@ def _medians(series: Series) -> Floats:
 
 def counted_gaps(trial: TrialView) -> Series:
     """The gaps between the events that count by the dialect (`RequestTiming.itl_ns`)."""
-    timings = [request.timing for request in trial.requests]
     if trial.dialect == "inferometer":  # every output counts
-        timed = np.array([timing is not None for timing in timings], np.bool_)
-        same = bool((timed >= _are_ok(trial)).all())
-        return chunk_gaps(trial) if same else gaps_of(outputs(trial), timed)
-    gaps = [timing.itl_ns if timing else () for timing in timings]
+        same = (trial.timing.timed >= trial.records.ok).all()
+        return chunk_gaps(trial) if same else gaps_of(trial.outputs, trial.timing.timed)
+    gaps = [request.timing.itl_ns if request.timing else () for request in trial.requests]
     positions = np.repeat(np.arange(len(gaps)), [len(one) for one in gaps])
     return Series(np.fromiter(chain.from_iterable(gaps), np.float64, len(positions)), positions, len(gaps))
 
@@ -246,21 +187,16 @@ def itl(trial: TrialView) -> Series:
 
 def tpot(trial: TrialView) -> Series:
     """See `request_measures.tpot_ns`."""
-    found = [
-        np.nan if (one := request.timing) is None or one.tpot_ns is None else one.tpot_ns for request in trial.requests
-    ]
-    times = np.array(found, np.float64)
+    times = trial.timing.tpot_ns
     if trial.dialect == "inferometer":
         times = _after_the_first_burst(trial, times)
-    positions = np.flatnonzero(~np.isnan(times))
-    return Series(times[positions], positions, len(times))
+    return one_each(trial, times, ~np.isnan(times))
 
 
 def _after_the_first_burst(trial: TrialView, times: Floats) -> Floats:
     """`times` without the first burst of each request; NaN where no time is known."""
     found = bursts(trial)
-    totals = [request.timing.output_tokens if request.timing else None for request in trial.requests]
-    tokens = np.array([total or 0 for total in totals], np.float64) - found.first_tokens
+    tokens = np.maximum(trial.timing.output_tokens, 0) - found.first_tokens
     spans = found.gap_spans()
     with np.errstate(divide="ignore", invalid="ignore"):
         later = np.where(tokens > 0, spans / tokens, np.nan)
@@ -271,12 +207,7 @@ def _after_the_first_burst(trial: TrialView, times: Floats) -> Floats:
 
 def chunk_gaps(trial: TrialView) -> Series:
     """See `request_measures.chunk_gap_ns`."""
-    return trial.cached(chunk_gaps, lambda trial: gaps_of(outputs(trial), _are_ok(trial)))
-
-
-def outputs(trial: TrialView) -> OutputColumns:
-    """The outputs of all requests."""
-    return trial.cached(outputs, lambda trial: output_columns([request.record for request in trial.requests]))
+    return trial.cached(chunk_gaps, lambda trial: gaps_of(trial.outputs, trial.records.ok))
 
 
 def bursts(trial: TrialView) -> Bursts:
@@ -305,17 +236,121 @@ def stall_totals(trial: TrialView) -> Series:
 
 
 def _bursts(trial: TrialView) -> Bursts:
-    timings = [
-        request.timing if trial.dialect == "inferometer" else request_timing(request.record, asked=request.asked)
-        for request in trial.requests
-    ]
-    columns = outputs(trial)
-    delivered = _are_ok(trial) & (columns.counts > 0) & np.array([timing is not None for timing in timings], np.bool_)
-    found = bursts_of(columns, delivered, [timing.output_tokens if timing else None for timing in timings])
+    timing = trial.timing
+    if trial.dialect != "inferometer":
+        timing = timing_columns(trial.records, trial.outputs, trial.asked, "inferometer", trial.api)
+    delivered = timing.timed & (trial.outputs.counts > 0)
+    found = bursts_of(trial.outputs, delivered, timing.output_tokens)
     gaps = chunk_gaps(trial)
     same = len(gaps.values) == len(found.gaps.values) and bool((gaps.values == found.gaps.values).all())
     return msgspec.structs.replace(found, gaps=gaps) if same else found  # kept and ranked once
 
 
-def _are_ok(trial: TrialView) -> NDArray[np.bool_]:
-    return np.array([request.record.ok for request in trial.requests], np.bool_)
+# --- one value a request --------------------------------------------------------------------------
+
+
+def ttft(trial: TrialView) -> Series:
+    """See `request_measures.ttft_ns`."""
+    known = trial.timing.timed.copy()
+    for place, found in trial.contradictions.items():
+        known[place] &= not any(one.about == "first_token" for one in found)
+    return one_each(trial, trial.timing.ttft_ns, known)
+
+
+def latency(trial: TrialView) -> Series:
+    """See `request_measures.latency_ns`."""
+    return one_each(trial, trial.timing.latency_ns, trial.timing.timed)
+
+
+def lateness(trial: TrialView) -> Series:
+    """See `request_measures.request_lateness_ns`."""
+    return one_each(trial, *_lateness(trial))
+
+
+def ttft_from_due(trial: TrialView) -> Series:
+    """See `request_measures.ttft_from_due_ns`."""
+    late_ns, known = _lateness(trial)
+    return one_each(trial, late_ns + trial.timing.ttft_ns, known & trial.timing.timed)
+
+
+def latency_from_sent(trial: TrialView) -> Series:
+    """See `request_measures.latency_from_sent_ns`."""
+    _, known = _lateness(trial)
+    return one_each(trial, trial.timing.latency_ns, known & trial.timing.timed)
+
+
+def latency_from_due(trial: TrialView) -> Series:
+    """See `request_measures.latency_from_due_ns`."""
+    late_ns, known = _lateness(trial)
+    return one_each(trial, late_ns + trial.timing.latency_ns, known & trial.timing.timed)
+
+
+def _lateness(trial: TrialView) -> tuple[Ints, Bools]:
+    """Sent − due, and whether both are known."""
+    due_ns, sent_ns = trial.records.numbers["due_ns"], trial.records.numbers["sent_ns"]
+    known = (due_ns != UNKNOWN) & (sent_ns != UNKNOWN)
+    return np.where(known, sent_ns - np.where(known, due_ns, 0), 0), known
+
+
+def success(trial: TrialView) -> Series:
+    """See `request_measures.success`."""
+    return one_each(trial, np.ones(trial.size), trial.timing.timed)
+
+
+def output_tokens(trial: TrialView) -> Series:
+    """See `request_measures.output_tokens`."""
+    return one_each(trial, known_or_0(trial.timing.output_tokens), trial.timing.timed)
+
+
+def prompt_and_output_tokens(trial: TrialView) -> Series:
+    """See `request_measures.prompt_and_output_tokens`."""
+    both = known_or_0(trial.timing.output_tokens) + known_or_0(trial.timing.prompt_tokens)
+    return one_each(trial, both, trial.timing.timed)
+
+
+def known_or_0(counts: Ints) -> Ints:
+    """0 for UNKNOWN."""
+    return np.where(counts == UNKNOWN, 0, counts)
+
+
+def output_characters(trial: TrialView) -> Series:
+    """See `request_measures.output_characters`."""
+    return one_each(trial, trial.outputs.summed(trial.outputs.chars), trial.timing.timed)
+
+
+def cached_prompt_tokens(trial: TrialView) -> Ints:
+    """See `request_measures.cached_tokens`; UNKNOWN for None."""
+    by_timings, by_usage = trial.records.timed("cache_n"), trial.records.used("cached_tokens")
+    return np.where(np.isnan(by_timings), by_usage, np.nan_to_num(by_timings)).astype(np.int64)
+
+
+# --- speculation, by the server's timings ---------------------------------------------------------
+
+
+def drafted(trial: TrialView) -> Series:
+    """See `acceptance.drafted`."""
+    return _of_timings(trial, trial.records.timed("draft_n"))
+
+
+def accepted(trial: TrialView) -> Series:
+    """See `acceptance.accepted`."""
+    return _of_timings(trial, trial.records.timed("draft_n_accepted"))
+
+
+def decoded(trial: TrialView) -> Series:
+    """See `acceptance.decoded`."""
+    return _of_timings(trial, _decoded(trial))
+
+
+def steps(trial: TrialView) -> Series:
+    """See `acceptance.steps`."""
+    return _of_timings(trial, _decoded(trial) - np.nan_to_num(trial.records.timed("draft_n_accepted")))
+
+
+def _decoded(trial: TrialView) -> Floats:
+    drafts, kept = trial.records.timed("draft_n"), trial.records.timed("draft_n_accepted")
+    return np.where(np.isnan(drafts) == np.isnan(kept), trial.records.timed("predicted_n") - 1, np.nan)
+
+
+def _of_timings(trial: TrialView, values: Floats) -> Series:
+    return one_each(trial, values, trial.records.ok & ~np.isnan(values))

@@ -1,38 +1,34 @@
 """Measures of a whole trial: counts, token totals, stalls, memory, energy, and vLLM's peaks."""
 
-from collections import Counter
-from collections.abc import Iterable
-from itertools import accumulate
-
 import numpy as np
 
 from inferometer.base.units import NS_PER_S, gib
+from inferometer.core.record_columns import UNKNOWN, Bools, Ints
 from inferometer.metrics import acceptance, trial_columns
 from inferometer.metrics.energy import energy_j, mean_power_w, per_token
 from inferometer.metrics.measures import TrialView, Values
 from inferometer.metrics.memory import held_bytes, memory_quantity
 from inferometer.metrics.phases import Phase, peaks, phases_of
-from inferometer.metrics.request_measures import cached_tokens, output_characters
-from inferometer.metrics.request_timing import RequestTiming
-from inferometer.metrics.turns import working_clock
+from inferometer.metrics.request_measures import output_characters
+from inferometer.metrics.turns import turns_of, working_clock
 
 
 def completed(trial: TrialView) -> int:
-    return len(trial.timings)
+    return int(trial.timing.timed.sum())
 
 
 def failed(trial: TrialView) -> int:
-    return len(trial.requests) - len(trial.timings)
+    return trial.size - completed(trial)
 
 
 def total_input_tokens(trial: TrialView) -> int | None:
     """Over successful requests; None if the count of any of them is unknown."""
-    return _sum_if_all_known(timing.prompt_tokens for timing in trial.timings)
+    return trial.timing.total_prompt_tokens()
 
 
 def total_output_tokens(trial: TrialView) -> int | None:
     """Over successful requests; None if the count of any of them is unknown."""
-    return _sum_if_all_known(timing.output_tokens for timing in trial.timings)
+    return trial.timing.total_output_tokens()
 
 
 def total_output_characters(trial: TrialView) -> int | None:
@@ -42,7 +38,8 @@ def total_output_characters(trial: TrialView) -> int | None:
 
 def total_tokens(trial: TrialView) -> int | None:
     """Input and output tokens of successful requests; None if either is unknown."""
-    return _sum_if_all_known((total_input_tokens(trial), total_output_tokens(trial)))
+    read, written = total_input_tokens(trial), total_output_tokens(trial)
+    return None if read is None or written is None else read + written
 
 
 def drafted_tokens(trial: TrialView) -> int | None:
@@ -56,7 +53,9 @@ def accepted_tokens(trial: TrialView) -> int | None:
 
 def cached_prompt_tokens(trial: TrialView) -> int | None:
     """Prompt tokens from the server's prefix cache, over ok requests; None if the server never reported any."""
-    return _sum_of_known(cached_tokens(request.record) for request in trial.requests if request.record.ok)
+    counts = trial_columns.cached_prompt_tokens(trial)[trial.records.ok]
+    known = counts[counts != UNKNOWN]
+    return int(known.sum()) if len(known) else None
 
 
 def stalls(trial: TrialView) -> int | None:
@@ -101,15 +100,14 @@ def energy_j_per_token(trial: TrialView) -> float | None:
 
 def peak_chunks(trial: TrialView) -> int:
     """vLLM's "peak output token throughput": most chunks (not tokens) in a whole second since the first sending."""
-    sent = _sent(trial)
-    if not sent:
+    sent_ns, sent = _sent(trial)
+    if not len(sent_ns):
         return 0
-    first_ns = np.array([sent_ns + timing.ttft_ns for sent_ns, timing in sent], np.int64)
+    first_ns = sent_ns + trial.timing.ttft_ns[sent]
     gaps = trial_columns.counted_gaps(trial)
-    place = np.cumsum([request.timing is not None and request.record.sent_ns is not None for request in trial.requests])
-    owners = place[gaps.positions] - 1
+    owners = np.cumsum(sent)[gaps.positions] - 1
     so_far = np.cumsum(gaps.values.astype(np.int64))
-    before = np.zeros(len(sent), np.int64)
+    before = np.zeros(len(sent_ns), np.int64)
     begins = np.flatnonzero(np.diff(owners, prepend=-1))
     before[owners[begins]] = so_far[begins] - gaps.values[begins].astype(np.int64)
     later_ns = first_ns[owners] + so_far - before[owners]
@@ -118,38 +116,27 @@ def peak_chunks(trial: TrialView) -> int:
 
 def peak_requests(trial: TrialView) -> int:
     """vLLM's "peak concurrent requests": most requests in flight at some time within the same whole second."""
-    changes = Counter(sent // NS_PER_S for sent, _ in _sent(trial))
-    changes.subtract((sent + timing.latency_ns) // NS_PER_S + 1 for sent, timing in _sent(trial))
-    return max(accumulate(change for _, change in sorted(changes.items())), default=0)
+    sent_ns, sent = _sent(trial)
+    if not len(sent_ns):
+        return 0
+    begun = sent_ns // NS_PER_S
+    ended = (sent_ns + trial.timing.latency_ns[sent]) // NS_PER_S + 1
+    seconds = int(max(begun.max(), ended.max())) + 1
+    return int(np.cumsum(np.bincount(begun, minlength=seconds) - np.bincount(ended, minlength=seconds)).max())
 
 
-def _sent(trial: TrialView) -> list[tuple[int, RequestTiming]]:
-    """Send time, ns after the first sending, and timing of each successful request. The clock stands still while other
-    arms have their turns."""
+def _sent(trial: TrialView) -> tuple[Ints, Bools]:
+    """Send time of each successful request, ns after the first sending; and which those are. The clock stands still
+    while other arms have their turns."""
     return trial.cached(_sent, _sent_requests)
 
 
-def _sent_requests(trial: TrialView) -> list[tuple[int, RequestTiming]]:
-    worked_ns = working_clock(trial.trial)
-    sent = [
-        (worked_ns(r.record.sent_ns), r.timing) for r in trial.requests if r.timing and r.record.sent_ns is not None
-    ]
-    first_ns = min((at_ns for at_ns, _ in sent), default=0)
-    return [(at_ns - first_ns, timing) for at_ns, timing in sent]
-
-
-def _sum_if_all_known(counts: Iterable[int | None]) -> int | None:
-    total = 0
-    for count in counts:
-        if count is None:
-            return None
-        total += count
-    return total
-
-
-def _sum_of_known(counts: Iterable[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if known else None
+def _sent_requests(trial: TrialView) -> tuple[Ints, Bools]:
+    sent = trial.timing.timed & (trial.records.numbers["sent_ns"] != UNKNOWN)
+    at_ns = trial.records.numbers["sent_ns"][sent]
+    if turns_of(trial.trial):
+        at_ns = np.array(list(map(working_clock(trial.trial), at_ns.tolist())), np.int64)
+    return at_ns - (at_ns.min() if len(at_ns) else 0), sent
 
 
 def _sum_or_none(trial: TrialView, values_of: Values) -> int | None:

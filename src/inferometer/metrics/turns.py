@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from inferometer.core import quantities
 from inferometer.core.record import Sample, Trial
+from inferometer.core.record_columns import RecordColumns
 
 Span = tuple[int, int]
 """Start and end, ns on the trial's clock."""
@@ -25,10 +26,11 @@ def working_spans(trial: Trial) -> tuple[Span, ...]:
     turns = turns_of(trial)
     if turns:
         return turns
-    ends_ns = [record.done_ns for record in trial.records if record.measured]
-    if trial.plan_started_ns is None or not ends_ns or max(ends_ns) <= trial.plan_started_ns:
+    records = RecordColumns.of(trial.records)
+    end_ns = int(records.numbers["done_ns"][records.measured].max(initial=0))
+    if trial.plan_started_ns is None or end_ns <= trial.plan_started_ns:
         return ()
-    return ((trial.plan_started_ns, max(ends_ns)),)
+    return ((trial.plan_started_ns, end_ns),)
 
 
 def length_ns(spans: Sequence[Span]) -> int:

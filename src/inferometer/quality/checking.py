@@ -10,7 +10,15 @@ from typing import Any
 import msgspec
 
 from inferometer.core.record import AnswerCheck, CheckResult
-from inferometer.quality.extraction import code_of, completed, preamble, whole_code
+from inferometer.quality.extraction import (
+    blocks_of,
+    code_of,
+    completed,
+    defines,
+    preamble,
+    whole_code,
+    without_reasoning,
+)
 from inferometer.quality.languages import LANGUAGES, joined
 from inferometer.quality.problem import (
     CommandCheck,
@@ -65,11 +73,13 @@ def check_answer(problem: Problem, answer: str, sandbox: Sandbox, limits: CheckL
     check = problem.check
     if check is None:
         return None
+    if not isinstance(check, CommandCheck):
+        answer = without_reasoning(answer)
     if not answer.strip():
-        return CheckOutcome("no_answer", "the answer is empty")
+        return CheckOutcome("no_answer", "the answer is empty, or holds only reasoning")
     match check:
         case PythonTests() | PythonInputs():
-            return _python(check, _code(problem, answer, check.entry_point), sandbox, limits)
+            return _python(problem, check, answer, sandbox, limits)
         case Program():
             return _program(check, _code(problem, answer, check.entry_point), sandbox, limits)
         case CommandCheck():
@@ -91,10 +101,16 @@ def _code(problem: Problem, answer: str, entry_point: str) -> str:
     return completed(answer, problem.language or "python") if problem.completion else code_of(answer, entry_point)
 
 
-def _python(check: PythonTests | PythonInputs, code: str, sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome:
-    whole = whole_code(code, check.before, check.entry_point)
+def _python(
+    problem: Problem, check: PythonTests | PythonInputs, answer: str, sandbox: Sandbox, limits: CheckLimits
+) -> CheckOutcome:
+    code = _code(problem, answer, check.entry_point)
+    before = check.before
+    if isinstance(check, PythonInputs) and not problem.completion and defines(code, check.entry_point):
+        before = ""  # EvalPlus's rule: such an answer stands alone
     has_plus = isinstance(check, PythonInputs) or bool(check.plus)
-    task = {**msgspec.to_builtins(check), "code": whole, "preamble": preamble(check.before, check.entry_point)}
+    first = preamble(before, check.entry_point)
+    task = {**msgspec.to_builtins(check), "code": whole_code(code, before, check.entry_point), "preamble": first}
     return _in_harness(task, ("base", "plus") if has_plus else ("base",), sandbox, limits)
 
 
@@ -167,7 +183,7 @@ def _reason(ended: Ended) -> str:
 
 def _exact(check: Exact, answer: str) -> CheckOutcome:
     right = [check.answer] if isinstance(check.answer, str) else check.answer
-    found = answer.strip()
+    found = answer.replace("\r\n", "\n").strip()
     same = (
         any(found.casefold() == one.strip().casefold() for one in right)
         if check.ignore_case
@@ -176,20 +192,29 @@ def _exact(check: Exact, answer: str) -> CheckOutcome:
     return CheckOutcome("passed") if same else CheckOutcome("failed", f"not equal to {right[0]!r:.200}")
 
 
-_MARKED = re.compile(r"(?:####|\\boxed\{)\s*\$?\s*(-?[\d,]*\.?\d+)")
-_NUMBER = re.compile(r"(?<![\w.])-?\$?\s?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_DIGITS = (
+    r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+    r"(?:/[0-9]+(?![0-9/.]))?"
+)
+_NUMBER = re.compile(rf"(?<![\w.])-?(?:\$\s?)?{_DIGITS}")
+_MARKED = re.compile(
+    rf"####[\s*]*(?P<line>(?>-?(?:\$\s?)?{_DIGITS}))(?![.)][ \t]*\w)"  # but "#### 2. Add them" is a heading
+    r"|\\boxed\{(?P<boxed>(?:[^{}\n]|\{[^{}\n]*\})*)\}"
+)
+_FRACTION = re.compile(r"\\[dt]?frac\{\s*([0-9]+)\s*\}\{\s*([0-9]+)\s*\}")
+_GROUPED = re.compile(r"(?<=[0-9])(?:\{,\}|\\[,!]|[\u00a0\u2009\u202f])(?=[0-9]{3})")
 
 
 def number_in(answer: str) -> float | None:
     """The number that an answer gives; None without one. See `problem.Number`."""
-    marked = _MARKED.findall(answer[-20_000:])
-    found = marked or _NUMBER.findall(answer[-20_000:])
-    if not found:
+    text = _GROUPED.sub("", _FRACTION.sub(r"\1/\2", answer[-20_000:].replace("\u2212", "-")))
+    marked = [found["line"] or found["boxed"].split("=")[-1] for found in _MARKED.finditer(text)]
+    in_marked = [found[0] for one in marked if (found := _NUMBER.search(one))]
+    numbers = in_marked or _NUMBER.findall(text)
+    if not numbers:
         return None
-    try:
-        return float(re.sub(r"[,$\s]", "", found[-1]))
-    except ValueError:
-        return None
+    above, _, below = re.sub(r"[,$\s]", "", numbers[-1]).partition("/")
+    return float(above) / float(below) if below.strip("0") else float(above)
 
 
 def _number(check: Number, answer: str) -> CheckOutcome:
@@ -218,5 +243,5 @@ def _regex(check: Regex, answer: str, sandbox: Sandbox, limits: CheckLimits) -> 
 def _json_schema(check: JsonSchema, answer: str, sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome:
     """In the sandbox, because a schema may hold a pattern."""
     code = _data("json_schema.py")
-    task = json.dumps({"schema": check.schema, "answer": code_of(answer)})
+    task = json.dumps({"schema": check.schema, "answers": blocks_of(answer)})
     return _ended(sandbox.run([sandbox.python, "-c", code], {"task.json": task}, limits.limits()))

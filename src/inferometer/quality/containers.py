@@ -17,14 +17,18 @@ from pathlib import Path
 import msgspec
 
 from inferometer.quality.process_limits import Ended, ProgramLimits, SandboxBroken, run_limited
+from inferometer.quality.system_calls import container_profile
 
 PROGRAMS = ("podman", "docker")
 """In order of preference: podman needs no service that runs as root."""
 IMAGE_VARIABLE = "INFEROMETER_CHECK_IMAGE"
 IMAGE = "docker.io/library/python:3-slim"
 _NOBODY = "65534:65534"
+_FILES, _PROFILE = "files", "seccomp.json"
 _KILLED = 137
 """Exit status of a program that `timeout` or a memory limit has ended."""
+PROBE_S = 60.0
+"""Seconds in which a sandbox must run its first program, on a busy machine too."""
 _START_S = 20.0
 """A container may take this long to start; added to the time limit of a program."""
 
@@ -53,8 +57,10 @@ class Container:
         allowed = msgspec.structs.replace(limits, wall_s=limits.wall_s + _START_S)
         with tempfile.TemporaryDirectory(prefix="inferometer-check-", ignore_cleanup_errors=True) as folder:
             os.chmod(folder, 0o755)
+            (Path(folder) / _PROFILE).write_text(container_profile())
+            (Path(folder) / _FILES).mkdir()
             for file, text in files.items():
-                path = Path(folder) / file
+                path = Path(folder) / _FILES / file
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8", errors="replace")
             address_kib = 2 * limits.memory_bytes // 1024 if limits.address_space else 0
@@ -78,12 +84,13 @@ class Container:
         memory = str(limits.memory_bytes)
         words = [self._program, "run", "--rm", "--name", name, "--pull=never", "--network=none", "--read-only"]
         words += ["--cap-drop=ALL", "--security-opt=no-new-privileges", "--security-opt=label=disable"]
+        words += [f"--security-opt=seccomp={folder}/{_PROFILE}", f"--ulimit=cpu={math.ceil(limits.wall_s) + 1}"]
         words += [f"--user={_NOBODY}", "--hostname=sandbox", f"--pids-limit={limits.processes}"]
         words += [f"--memory={memory}", f"--memory-swap={memory}", f"--ulimit=nofile={limits.files}:{limits.files}"]
         words += [f"--ulimit=fsize={limits.disk_bytes}:{limits.disk_bytes}"]
         words += [f"--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size={limits.disk_bytes}"]
         words += [
-            f"--volume={folder}:/files:ro",
+            f"--volume={folder}/{_FILES}:/files:ro",
             "--env=HOME=/tmp",
             "--env=GOCACHE=/tmp/.cache",
             "--env=GO111MODULE=off",
@@ -109,13 +116,14 @@ def found_container() -> tuple[Container | None, str]:
             continue
         container = Container(program, image)
         try:
-            ended = container.run([container.python, "-c", "print('ready')"], {}, ProgramLimits())
+            ended = container.run([container.python, "-c", "print('ready')"], {}, ProgramLimits(wall_s=PROBE_S))
         except SandboxBroken as error:
             reasons.append(f"{name}: {_advice(str(error), name, image)}")
             continue
         if ended.output.strip() == "ready":
             return container, ""
-        reasons.append(f"{name}: the image {image} has no python3; name another one in {IMAGE_VARIABLE}")
+        said = (ended.errors.strip().splitlines() or [f"status {ended.status}"])[-1]
+        reasons.append(f"{name}: the image {image} cannot run python3 ({said}); name another one in {IMAGE_VARIABLE}")
     return None, "; ".join(reasons) or "neither podman nor docker is installed"
 
 

@@ -4,7 +4,8 @@
    function. Of a chat answer with fenced blocks: the first one that defines the entry point, else the first one. A
    fence that is never closed ends with the answer.
 2. If the code defines the entry point, the prompt's code up to the definition precedes it (imports and helpers); if
-   not, the whole prompt does, because the code continues it.
+   not, the whole prompt does, because the code continues it. In EvalPlus's sets a chat answer that defines the entry
+   point stands alone, as EvalPlus judges it.
 3. Python: the longest run of lines that parses, and of it the imports, definitions and assignments that the entry point
    needs, as EvalPlus does. The harness in the sandbox does this part.
 """
@@ -12,7 +13,8 @@
 import re
 
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n`]*\n(.*?)(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
-_REASONING = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
+_REASONING = re.compile(r"\A(?:\s*<think>(?:.*?</think>|.*)|(?:(?!<think>).)*?</think>)", re.DOTALL)
+"""At the beginning of an answer; the tag that opens it may be part of the prompt."""
 _LONGEST = 200_000
 """Characters of an answer that are looked at; no right answer is longer."""
 
@@ -26,14 +28,23 @@ def completed(answer: str, language: str = "python") -> str:
     return text[: closing.end()] + "\n" if closing else text
 
 
+def without_reasoning(answer: str) -> str:
+    """The answer without what precedes `</think>`; "" if its reasoning never ends."""
+    return _REASONING.sub("", answer) if "think>" in answer else answer
+
+
 def code_of(answer: str, entry_point: str = "") -> str:
     """The code in an answer of a chat, by step 1 of the rule; the whole answer without fences. Reasoning in `<think>`
     is left out."""
-    text = _REASONING.sub("", answer[:_LONGEST].replace("\r\n", "\n"))
-    blocks = [found[1] for found in _FENCE.finditer(text)]
-    if not blocks:
-        return text.replace("```", "") if text.lstrip().startswith("```") else text
+    blocks = blocks_of(answer)
     return next((block for block in blocks if entry_point and defines(block, entry_point)), blocks[0])
+
+
+def blocks_of(answer: str) -> list[str]:
+    """The fenced blocks of an answer without its reasoning; the whole answer if it has none."""
+    text = without_reasoning(answer)[:_LONGEST].replace("\r\n", "\n")
+    blocks = [found[1] for found in _FENCE.finditer(text)]
+    return blocks or [text.replace("```", "") if text.lstrip().startswith("```") else text]
 
 
 def defines(code: str, name: str) -> bool:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
+from inferometer.base.redactor import Redactor
 from inferometer.core.continuation import Continuation, TokenChoice
 
 TOP = 20
@@ -34,6 +35,20 @@ def continuation_of(answer: Any) -> Continuation | None:
     if not tokens:
         return None
     return Continuation(tuple(tokens), finish if isinstance(finish, str) else "")
+
+
+def masked(continuation: Continuation, redactor: Redactor) -> Continuation:
+    """The tokens with each character of a secret as `*`, also where it goes over several tokens."""
+    text = "".join(token.token for token in continuation.tokens)
+    hidden = redactor.mask(text)
+    tokens: list[TokenChoice] = []
+    at = 0
+    for token in continuation.tokens:
+        shown = hidden[at : at + len(token.token)]
+        at += len(token.token)
+        top = tuple((shown if name == token.token else redactor.mask(name), value) for name, value in token.top)
+        tokens.append(TokenChoice(shown, top))
+    return Continuation(tuple(tokens), redactor.redact(continuation.finish_reason))
 
 
 def _entry(entry: Any) -> TokenChoice:

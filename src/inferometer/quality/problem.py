@@ -68,8 +68,8 @@ class Exact(Check, frozen=True, tag="exact"):
 
 
 class Number(Check, frozen=True, tag="number"):
-    """The number after `####` or `\\boxed{`, else the last number of the answer, must be this one, or closer than
-    `tolerance`."""
+    """The number after `####` or in `\\boxed{}`, else the last number of the answer, must be this one, or closer than
+    `tolerance`. A fraction (1/2, `\\frac{1}{2}`) is one number."""
 
     answer: float
     tolerance: float = 1e-6

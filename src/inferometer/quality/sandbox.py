@@ -22,7 +22,7 @@ from typing import Protocol
 import msgspec
 
 from inferometer.base.errors import RequestWrong
-from inferometer.quality.containers import Container, found_container
+from inferometer.quality.containers import PROBE_S, Container, found_container
 from inferometer.quality.process_limits import Ended, ProgramLimits, SandboxBroken, run_limited
 from inferometer.quality.system_calls import filter_program
 
@@ -209,12 +209,14 @@ def _bubblewrap() -> tuple[Bubblewrap | None, str]:
         return None, "no Python that an unprivileged user can read: sudo apt-get install python3"
     found = Bubblewrap(program, interpreter)
     try:
-        ended = found.run([found.python, "-c", "print('ready')"], {}, ProgramLimits())
+        ended = found.run([found.python, "-c", "print('ready')"], {}, ProgramLimits(wall_s=PROBE_S))
     except (OSError, SandboxBroken) as error:
         said = str(error)
     else:
         if ended.output.strip() == "ready":
             return found, ""
+        if ended.stopped:
+            return None, f"bubblewrap did not start a program within {PROBE_S:g} s: wait until the machine is less busy"
         said = (ended.errors.strip().splitlines() or [f"status {ended.status}"])[-1]
     return None, f"bubblewrap cannot make namespaces here ({said}): {_namespace_advice()}"
 

@@ -8,6 +8,7 @@ import msgspec
 
 from inferometer.analysis.comparison import Comparison
 from inferometer.analysis.decision import decisions
+from inferometer.analysis.quantisation_ladder import ladder
 from inferometer.base.text import escape_for_json
 
 
@@ -15,7 +16,8 @@ def document(comparison: Comparison) -> dict[str, Any]:
     """The object that `render` writes. `metric` is a key, stable over versions; null is unknown or undefined, never 0.
 
     `values`, `n` and `differences_percent` repeat the rows' estimates and differences in short form.
-    `decision`: speed and right answers in one sentence for each pair of arms, if answers were checked.
+    `ladder`: the front of model files and its sentences, if the arms are files of one model. `decision`: speed and
+    right answers in one sentence for each pair of arms, if answers were checked.
     `difference_percent` has a value for two arms and is null for any other number of arms.
     """
     whole = msgspec.to_builtins(comparison)
@@ -31,6 +33,9 @@ def document(comparison: Comparison) -> dict[str, Any]:
         del whole["quality"]
     else:
         whole["decision"] = decisions(comparison)
+    del whole["ladder"]
+    if (found := ladder(comparison)) is not None:
+        whole["ladder"] = msgspec.to_builtins(found)
     if not comparison.fidelity:
         del whole["fidelity"]
     return whole | {

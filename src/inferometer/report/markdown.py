@@ -3,7 +3,9 @@
 from collections.abc import Collection, Iterable, Sequence
 
 from inferometer.analysis.comparison import Comparison
+from inferometer.analysis.quantisation_ladder import ladder
 from inferometer.base.text import escape_for_markdown
+from inferometer.report.ladder_table import ladder_rows
 from inferometer.report.seed_table import seed_rows
 from inferometer.report.table import DEFAULT_ROWS, RowSelection, Table, commentary, table
 
@@ -19,6 +21,8 @@ def render(comparison: Comparison, shown: RowSelection = DEFAULT_ROWS) -> str:
         return "\n\n".join([*parts, pipe_table(seed_rows(comparison))]) + "\n"
     judged = any(comparison.trials.values()) and _is_judged(comparison)
     parts += [f"**{escape_for_markdown(line)}**" for line in around.headlines if judged]
+    if (rungs := ladder(comparison)) is not None:
+        parts.append(pipe_table(ladder_rows(comparison, rungs)))
     for part in comparison.parts():
         content = table(part, shown)
         parts += [f"**{escape_for_markdown(' → '.join(part.arms))}**"] if comparison.pairs else []

@@ -43,6 +43,19 @@ def change_cell(found: Difference, row: ComparisonRow, *, always: bool = False) 
     return f"{text} {'✓' if (found.percent > 0) == (row.better == 'higher') else '✗'}"
 
 
+def span_cell(row: ComparisonRow, baseline: str, arm: str) -> str:
+    """`−19% [−27, −10] ✗`"""
+    found = difference_of_pair(row, baseline, arm)
+    if found is None:
+        return ""
+    change = change_cell(found, row, always=True)
+    if found.percent is None or found.low_percent is None or found.high_percent is None:
+        return change
+    digits = 0 if found.high_percent - found.low_percent >= 2 else 1
+    ends = ", ".join(rounded_percent(end, digits) for end in (found.low_percent, found.high_percent))
+    return f"{rounded_percent(found.percent, digits)}% [{ends}] {change.partition(' ')[2]}".rstrip()
+
+
 def arm_name(arm: str) -> str:
     """A set-up's name in a sentence: quoted if it has a comma, so that it is not read as two."""
     name = cut_middle(arm, _MOST_NAME)

@@ -8,17 +8,18 @@ from collections.abc import Iterator, Sequence
 from inferometer.analysis.comparison import Comparison, ComparisonRow
 from inferometer.analysis.estimates import SEVERAL_STARTS
 from inferometer.analysis.fidelity import kl_text
+from inferometer.analysis.quantisation_ladder import ladder
 from inferometer.base.text import escape_for_display
 from inferometer.base.units import duration_text
+from inferometer.report.ladder_table import ladder_rows
 from inferometer.report.short_cells import (
     against_first,
     arm_name,
     change_cell,
     cut_end,
     cut_middle,
-    difference_of_pair,
     order,
-    rounded_percent,
+    span_cell,
     value_cell,
     wrapped_parts,
 )
@@ -59,7 +60,10 @@ def short_result(comparison: Comparison, *, width: int = WIDTH, report: str = ""
         lines += [paint(line, BOLD) for line in wrapped_parts(sentence.split(), width, _INDENT)]
     last = wrapped_parts(_next_steps(comparison, report), width, _INDENT, "   ")
     room = MOST_LINES[is_ranking] - len(lines) - len(last) - 2
-    content = _ranking(comparison, width) if is_ranking else _table(comparison, width, room - 2)
+    if (rungs := ladder(comparison)) is not None:
+        content = _aligned(ladder_rows(comparison, rungs), width, shrinks=[0])
+    else:
+        content = _ranking(comparison, width) if is_ranking else _table(comparison, width, room - 2)
     lines += ["", *content] if content else []
     room -= len(content)
     return [line.rstrip() for line in (*lines, "", *_caution_lines(comparison, width, room), *last)]
@@ -219,19 +223,6 @@ def _ranking(comparison: Comparison, width: int) -> list[str]:
             cells.append("best" if arm == best else span_cell(row, best, arm))
         rows.append([*cells, value_cell(memory.estimates[arm], memory.unit)] if memory else cells)
     return _aligned(rows, width, shrinks=[1])
-
-
-def span_cell(row: ComparisonRow, baseline: str, arm: str) -> str:
-    """`−19% [−27, −10] ✗`"""
-    found = difference_of_pair(row, baseline, arm)
-    if found is None:
-        return ""
-    change = change_cell(found, row, always=True)
-    if found.percent is None or found.low_percent is None or found.high_percent is None:
-        return change
-    digits = 0 if found.high_percent - found.low_percent >= 2 else 1
-    ends = ", ".join(rounded_percent(end, digits) for end in (found.low_percent, found.high_percent))
-    return f"{rounded_percent(found.percent, digits)}% [{ends}] {change.partition(' ')[2]}".rstrip()
 
 
 # --- below the table ------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from inferometer.analysis.comparison import Comparison, ComparisonRow, Differenc
 from inferometer.analysis.decision import decisions, quality_lines, worse_text
 from inferometer.analysis.estimates import SEVERAL_STARTS
 from inferometer.analysis.fidelity import fidelity_lines
+from inferometer.analysis.quantisation_ladder import ladder_sentences
 from inferometer.base.units import COUNT_UNITS, interval_texts, percent_text, uncertain_text, value_text
 from inferometer.metrics.rows import GROUPS
 
@@ -114,7 +115,7 @@ def commentary(comparison: Comparison) -> Commentary:
         )
     return Commentary(
         invalid=tuple(comparison.finding_texts("invalid")),
-        headlines=(*decisions(comparison), *_headlines(comparison)),
+        headlines=(*ladder_sentences(comparison), *decisions(comparison), *_headlines(comparison)),
         design=tuple(_design(comparison)),
         speculation=tuple(_speculation(comparison)),
         answers=(*quality_lines(comparison), *fidelity_lines(comparison.fidelity)),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference
 from inferometer.analysis.decision import decisions, worse_text
+from inferometer.analysis.quantisation_ladder import ladder_sentences
 from inferometer.base.units import three_digits_text
 from inferometer.report.short_cells import (
     DECIDED,
@@ -23,14 +24,16 @@ MOST_COLUMNS = 4
 
 
 def verdict_sentences(comparison: Comparison) -> list[str]:
-    """One sentence for each set-up that differs from the baseline, and one for all others together. Of a ranking: the
-    best set-up, those that may be as good, and how many differ from the baseline."""
+    """One sentence for each set-up that differs from the baseline, and one for all others together. Of a ladder: the
+    file to use. Of a ranking: the best set-up, those that may be as good, and how many differ from the baseline."""
     invalid = _invalid_sentences(comparison)
     if invalid:
         return invalid
     row = comparison.primary_row
     if row is None or not any(row.n.values()):
         return [f"No verdict: no trial has {comparison.primary}."]
+    if comparison.ladder:
+        return list(ladder_sentences(comparison))
     if len(comparison.arms) > MOST_COLUMNS:
         return list(_ranking_sentences(row, comparison))
     if len(comparison.arms) == 1:
@@ -78,7 +81,15 @@ def _interval_text(low: float, high: float) -> str:
 
 
 def _open_sentences(found: Sequence[Difference], comparison: Comparison) -> Iterator[str]:
-    """The sentences about set-ups that are not shown to differ."""
+    """The sentences about set-ups that are not shown to differ. Each set-up whose answers are worse has its own."""
+    worse = {one.arm: worse_text(comparison, one.baseline, one.arm) for one in found}
+    yield from _open_of([one for one in found if not worse[one.arm]], comparison)
+    for one in found:
+        if worse[one.arm]:
+            yield from (f"{line.removesuffix('.')}{worse[one.arm]}." for line in _open_of([one], comparison))
+
+
+def _open_of(found: Sequence[Difference], comparison: Comparison) -> Iterator[str]:
     baseline = arm_name(comparison.arms[0])
     same = [one for one in found if one.verdict == "same"]
     if same:
@@ -118,6 +129,9 @@ def _ranking_sentences(row: ComparisonRow, comparison: Comparison) -> Iterator[s
     close = [one for one in rivals if one is not None and one.verdict in ("same", "inconclusive")]
     if close:
         yield f"Not shown to be worse than {arm_name(best)}: {_names(close)}."
+    wrong = [one for one in found if worse_text(comparison, one.baseline, one.arm)]
+    if wrong:
+        yield f"Answers are worse than those of {arm_name(first)}: {_names(wrong)}."
     shown = [one for one in found if one.verdict in DECIDED or one.starts_verdict in DECIDED]
     better = sum(_is_better(one, row) for one in shown)
     only = ", for these starts only" if any(one.starts_verdict for one in found) else ""

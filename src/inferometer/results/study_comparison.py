@@ -12,6 +12,7 @@ from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import EFFECT_PERCENT, EQUIVALENCE_PERCENT, PRIMARY, Comparison, Prompts
 from inferometer.analysis.fidelity import fidelity_differences
 from inferometer.analysis.pairing import Pair, Place, pairs_by_name, pairs_from_arguments
+from inferometer.analysis.quantisation_ladder import is_ladder
 from inferometer.analysis.set_ups import StudyExtent, arm_set_ups
 from inferometer.analysis.validity import ArmTrials, findings
 from inferometer.analysis.validity.drafting import drafts_by_model
@@ -20,6 +21,7 @@ from inferometer.base.errors import StudyUnreadable
 from inferometer.base.units import seconds
 from inferometer.core import quantities
 from inferometer.core.record import Finding, Trial
+from inferometer.core.record_columns import RecordColumns
 from inferometer.core.spec import Quality
 from inferometer.foreign.foreign_trials import different_work, single_run_notes, with_chunk_gaps
 from inferometer.metrics.acceptance import Speculation, speculation
@@ -119,6 +121,7 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         *_sampling_note(studies),
         *single_run_notes(summaries),
     )
+    set_ups = arm_set_ups([arm for arm in measured if arm.name in comparison.arms])
     stopped = "; ".join(study.stopped for study in studies if study.stopped)
     return msgspec.structs.replace(
         comparison,
@@ -126,7 +129,8 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         stopped=stopped,
         quality=quality,
         fidelity=fidelity,
-        set_ups=arm_set_ups([arm for arm in measured if arm.name in comparison.arms]),
+        set_ups=set_ups,
+        ladder=not paired.names and ((len(studies) == 1 and bool(studies[0].spec.ladder)) or is_ladder(set_ups)),
         extent=_extent(studies[0]) if len(studies) == 1 else None,
     )
 
@@ -145,7 +149,7 @@ def _elapsed_s(trials: Sequence[Trial]) -> float | None:
     if not begins:
         return None
     first, last = min(begins), max(begins)
-    ends_ns = max((record.done_ns for record in begins[last].records), default=0)
+    ends_ns = int(RecordColumns.of(begins[last].records).numbers["done_ns"].max(initial=0))
     try:
         between = datetime.fromisoformat(last) - datetime.fromisoformat(first)
     except ValueError:  # a study that was changed by hand

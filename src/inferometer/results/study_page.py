@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from inferometer.analysis.comparison import EFFECT_PERCENT, EQUIVALENCE_PERCENT, Prompts
 from inferometer.analysis.validity import ArmTrials
 from inferometer.core.record import Fact
 from inferometer.core.spec_file import to_yaml
 from inferometer.metrics.request_timing import MetricDialect
+from inferometer.report.ladder_part import ladder_part
 from inferometer.report.page import Page, RunInfo, page
 from inferometer.results.collection_pause import paused_collection
 from inferometer.results.read import Study
@@ -38,7 +41,9 @@ def page_of(
         comparison = compared(arms, request)
         names = (study.spec.name or study.folder.resolve().name for study in arms.studies)
         ran = [_run_info(study, own) for study, own in zip(arms.studies, arms.by_study, strict=True)]
-        return page(" and ".join(dict.fromkeys(names)), comparison, arms.measured, ran)
+        made = page(" and ".join(dict.fromkeys(names)), comparison, arms.measured, ran)
+        part = ladder_part(comparison)
+        return made if part is None else msgspec.structs.replace(made, extra=(part,))
 
 
 def _run_info(study: Study, arms: Sequence[ArmTrials]) -> RunInfo:

@@ -27,7 +27,7 @@ from inferometer.standin.model_file import PlannedTensor, Zeros
 from inferometer.standin.quantise import block_elements, quantised, row_bytes
 from inferometer.standin.shapes import StandinShape
 from inferometer.standin.tensor_types import tensor_types
-from inferometer.standin.trained_weights import Small
+from inferometer.standin.trained_weights import Small, SmallShape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,12 +49,11 @@ class Axis(NamedTuple):
     sources: "Places"
 
 
-def fit_problems(small: Small, shape: StandinShape) -> list[str]:
+def fit_problems(inner: SmallShape, shape: StandinShape) -> list[str]:
     """Why the small network does not fit into this shape: one line per reason, empty if it fits."""
     problems = shape.problems()
     if problems:
         return problems
-    inner = small.shape
     for name in ("layers", "hidden", "ffn", "heads", "vocab"):
         if getattr(shape, name) < getattr(inner, name):
             problems.append(
@@ -68,7 +67,7 @@ def fit_problems(small: Small, shape: StandinShape) -> list[str]:
             f"{shape.kv_heads} kv_heads of {shape.heads} heads have no room for the trained network's "
             f"{inner.kv_heads} of {inner.heads}"
         )
-    if shape.vocab > inner.vocab and _channel(small, shape) >= shape.hidden:
+    if shape.vocab > inner.vocab and _channel(inner, shape) >= shape.hidden:
         problems.append(
             f"hidden {shape.hidden} has no channel beyond the trained network's {inner.hidden} for a vocabulary of "
             f"{shape.vocab} instead of {inner.vocab}"
@@ -112,7 +111,7 @@ def _grown_vector(name: str, width: int, small: Small, shape: StandinShape) -> "
     scale = math.sqrt(small.shape.hidden / shape.hidden)
     values[: small.shape.hidden] = small.tensors.get(name, 1) * np.float32(scale)
     if name == "output_norm.weight" and shape.vocab > small.shape.vocab:
-        values[_channel(small, shape)] = constants_of_norms(small.final_rms * scale, _CONSTANT, _UNUSED)
+        values[_channel(small.shape, shape)] = constants_of_norms(small.final_rms * scale, _CONSTANT, _UNUSED)
     return values
 
 
@@ -195,7 +194,7 @@ def _token_rows(small: Small, shape: StandinShape, constant: float, *, unused: b
     rows = np.arange(len(inner))
     if shape.vocab == len(inner):
         return _Filling(rows, inner)
-    channel = _channel(small, shape)
+    channel = _channel(small.shape, shape)
     values = np.zeros((len(inner), channel + 1), np.float32)
     values[:, : inner.shape[1]] = inner
     values[:, channel] = constant
@@ -204,13 +203,12 @@ def _token_rows(small: Small, shape: StandinShape, constant: float, *, unused: b
     return _Filling(rows, values, rest if unused else None)
 
 
-def _channel(small: Small, shape: StandinShape) -> int:
+def _channel(inner: SmallShape, shape: StandinShape) -> int:
     """The channel of the constant: beyond the small network, first in a block (of the largest kind if possible)."""
-    inner = small.shape.hidden
     for step in (_CHANNEL_STEP, 32):
-        if (found := -(-inner // step) * step) < shape.hidden:
+        if (found := -(-inner.hidden // step) * step) < shape.hidden:
             return found
-    return inner
+    return inner.hidden
 
 
 def _group(heads: int, kv_heads: int) -> int:

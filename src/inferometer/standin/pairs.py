@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from inferometer.base.errors import RequestWrong
+from inferometer.core.named_models import SMOLLM2, SMOLLM2_DRAFT
 from inferometer.standin import lossless
 from inferometer.standin.free_space import require_room
 from inferometer.standin.growth import fit_problems, grown_rms_eps, grown_tensors
@@ -17,10 +18,10 @@ from inferometer.standin.model_file import NAME_PREFIX, PART, Head, whole_or_not
 from inferometer.standin.random_weights import DRIFT, FORMAT_VERSION, write_random
 from inferometer.standin.shapes import StandinShape
 from inferometer.standin.tensor_types import QUANTISATIONS, tensor_bytes
-from inferometer.standin.trained_weights import Small, StandinRole, data_file, trained
+from inferometer.standin.trained_weights import SMOLLM2_SHAPE, Small, StandinRole, first_layers, network_inside
 from inferometer.standin.vocabulary import corpus
 
-GROWTH_VERSION = 1  # part of a cached file's name: raise it when growth produces different bytes
+GROWTH_VERSION = 2  # part of a cached file's name: raise it when growth produces different bytes
 
 
 class StandinPair(NamedTuple):
@@ -28,11 +29,6 @@ class StandinPair(NamedTuple):
 
     target: Path
     draft: Path
-
-
-class StandinPairShapes(NamedTuple):
-    target: StandinShape
-    draft: StandinShape
 
 
 # In this pair the target is 4 times as wide as the draft. The square root of that, by which norms are scaled, is a
@@ -43,40 +39,27 @@ TINY_DRAFT = StandinShape(layers=1, hidden=64, ffn=192, heads=2, kv_heads=1)
 SIZES = ("demo", "tiny")
 
 
-def demo_shapes() -> StandinPairShapes:
-    """The target about 300 MB of Q8_0, which a CPU reads in a tenth of a second; the draft as it was trained."""
-    inner, target = trained("draft").shape, trained("target").shape
-    return StandinPairShapes(
-        target=StandinShape(
-            layers=max(6, target.layers),
-            hidden=2048,
-            ffn=5120,
-            heads=2048 // target.head_dim,
-            kv_heads=8,
-            vocab=target.vocab,
-            tied=True,
-        ),
-        draft=StandinShape(
-            layers=inner.layers,
-            hidden=inner.hidden,
-            ffn=inner.ffn,
-            heads=inner.heads,
-            kv_heads=inner.kv_heads,
-            vocab=inner.vocab,
-            tied=True,
-        ),
-    )
+# The draft of SmolLM2 is in both files, because it comes with this program. A CPU reads a target of 270 MB
+# in a tenth of a second.
+DEMO_TARGET = StandinShape(layers=7, hidden=1536, ffn=4096, heads=12, kv_heads=4, vocab=49152, tied=True)
+DEMO_DRAFT = StandinShape(layers=4, hidden=320, ffn=768, heads=5, kv_heads=1, vocab=49152, tied=True)
+
+
+def default_network(shape: StandinShape, role: StandinRole) -> str:
+    """The name of the network that a stand-in of this shape has inside: SmolLM2 in a target that has room for it, else
+    SmolLM2's draft."""
+    return SMOLLM2.name if role == "target" and not fit_problems(SMOLLM2_SHAPE, shape) else SMOLLM2_DRAFT.name
 
 
 def standin_pair(cache_dir: Path, size: str = "demo", *, seed: int = 1) -> StandinPair:
-    """The files of a target and its draft, written to the cache if missing. `size`: demo (trained) or tiny (random
-    weights from `seed`). Raises RequestWrong for another size, or if the cache cannot be written.
+    """The files of a target and its draft, written to the cache if missing. `size`: demo (SmolLM2's draft; its first
+    layers are the draft) or tiny (random weights from `seed`). Raises RequestWrong for another size, or if the cache
+    cannot be written.
     """
     if size == "demo":
-        shapes = demo_shapes()
         return StandinPair(
-            target=_cached_trained(cache_dir, "target", shapes.target),
-            draft=_cached_trained(cache_dir, "draft", shapes.draft),
+            target=_cached_trained(cache_dir, "target", DEMO_TARGET),
+            draft=_cached_trained(cache_dir, "draft", DEMO_DRAFT),
         )
     if size == "tiny":
         return StandinPair(
@@ -102,7 +85,7 @@ def require_writable(
     path: Path, shape: StandinShape, quantisation: str, small: Small, *, like: str, force: bool = False
 ) -> None:
     """Raises RequestWrong if `write_trained` with the same arguments would."""
-    if problems := fit_problems(small, shape):
+    if problems := fit_problems(small.shape, shape):
         raise RequestWrong(
             f"a stand-in for {like} cannot be made:\n" + "\n".join(f"  - {problem}" for problem in problems)
         )
@@ -169,10 +152,10 @@ def _not_written(path: Path, size: int, error: OSError) -> RequestWrong:
 
 def _cached_trained(cache_dir: Path, role: StandinRole, shape: StandinShape) -> Path:
     decides = msgspec.json.encode([GROWTH_VERSION, shape])
-    path = cache_dir / f"standin-demo-{role}-{_digest(decides, data_file(f'{role}.npz'))}.gguf"
+    path = cache_dir / f"standin-demo-{role}-{_digest(decides, SMOLLM2_DRAFT.sha256.encode())}.gguf"
     if not path.exists():
         _remove_abandoned(cache_dir)
-        small = trained(role)
+        small = first_layers(network_inside(SMOLLM2_DRAFT.name), shape.layers)
         _write(path, shape, "Q8_0", small, f"nothing in particular, {shape.layers}x{shape.hidden}")
     return path
 

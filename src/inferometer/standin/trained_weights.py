@@ -1,11 +1,6 @@
-"""Trained weights of the small target and draft networks, from this package's data.
-
-Made by tools/train_standin.py; data/recipe.json says from what.
-"""
+"""Trained networks that stand-ins have inside, read from GGUF files."""
 
 import functools
-import importlib.resources
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,22 +11,21 @@ from gguf import GGMLQuantizationType, GGUFReader, TokenType
 from gguf.quants import dequantize
 
 from inferometer.base.errors import RequestWrong
-from inferometer.core.named_models import NAMED_MODELS
+from inferometer.core.named_models import NAMED_MODELS, SMOLLM2, SMOLLM2_DRAFT
 from inferometer.standin.named_model_files import named_model_file
-from inferometer.standin.vocabulary import TokenKind, Vocabulary, read_vocabulary
+from inferometer.standin.vocabulary import TokenKind, Vocabulary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 StandinRole = Literal["target", "draft"]
 
-FORMAT = 1
-SMOLLM2_FINAL_RMS = 27.0  # the median of 27 tokens of a chat
-_BLOCK = 32
+FINAL_RMS = {SMOLLM2.name: 27.0, SMOLLM2_DRAFT.name: 3.3}
+"""The typical root mean square of the last norm's input: the median of some 25 tokens of a chat."""
 
 
 class SmallShape(msgspec.Struct, frozen=True):
-    """A Qwen2 network without biases whose output is its embedding. RoPE turns the halves of each head."""
+    """A network without biases whose output is its embedding. RoPE turns the halves of each head."""
 
     layers: int
     hidden: int
@@ -40,6 +34,9 @@ class SmallShape(msgspec.Struct, frozen=True):
     kv_heads: int
     vocab: int
     head_dim: int
+
+
+SMOLLM2_SHAPE = SmallShape(layers=30, hidden=576, ffn=1536, heads=9, kv_heads=3, vocab=49152, head_dim=64)
 
 
 class Small(msgspec.Struct, frozen=True):
@@ -58,64 +55,30 @@ class Small(msgspec.Struct, frozen=True):
     is_quantised: bool = False
 
 
-class _Meta(msgspec.Struct):
-    format: int
-    shape: SmallShape
-    rope_base: float
-    rms_eps: float
-    final_rms: float
-
-
 @functools.cache
-def trained(role: StandinRole) -> Small:
-    """The network that plays this role."""
-    return read_small(data_file(f"{role}.npz"), data_file("tokenizer.json"))
-
-
-def data_file(name: str) -> bytes:
-    return importlib.resources.files("inferometer.standin").joinpath("data", name).read_bytes()
-
-
-def read_small(weights: bytes, tokenizer_json: bytes) -> Small:
-    """From a weights file as tools/train_standin.py writes it: Q8_0 values with their scales, and vectors as F32."""
-    with np.load(io.BytesIO(weights)) as file:
-        arrays = {name: file[name] for name in file.files}
-    meta = msgspec.json.decode(arrays.pop("meta").tobytes(), type=_Meta)
-    if meta.format != FORMAT:
-        raise ValueError(f"weights of format {meta.format}; this version reads {FORMAT}")
-    tensors = {
-        name: _exact(values, arrays[f"{name}.scale"]) if values.ndim == 2 else values.astype(np.float32)
-        for name, values in arrays.items()
-        if not name.endswith(".scale")
-    }
-    words = read_vocabulary(tokenizer_json)
-    return Small(meta.shape, meta.rope_base, meta.rms_eps, meta.final_rms, tensors, words)
-
-
-def _exact(values: "NDArray[np.int8]", scale: "NDArray[np.float16]") -> "NDArray[np.float32]":
-    blocks = values.reshape(len(values), -1, _BLOCK).astype(np.float32) * scale.astype(np.float32)[..., None]
-    return blocks.reshape(values.shape)
-
-
-# --- networks of GGUF files -------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def network_inside(name: str, role: StandinRole) -> Small:
-    """`code`: the small code model that plays this role; a named model; or the GGUF file of a Llama network. Raises
-    RequestWrong for a named model that is not on this machine, with the command that gets it, and for other files."""
-    if name == "code":
-        return trained(role)
+def network_inside(name: str) -> Small:
+    """The network of a named model, or of the GGUF file of a Llama. Raises RequestWrong for other files, and with the
+    command that gets it for a named model that is not on this machine."""
     path = named_model_file(name) if name in NAMED_MODELS else Path(name)
     try:
-        return read_gguf(path)
+        return read_gguf(path, FINAL_RMS.get(name, FINAL_RMS[SMOLLM2.name]))
     except (OSError, ValueError, KeyError) as error:
         raise RequestWrong(
-            f"{path} is not the GGUF file of a Llama network with its tokenizer: {error!r}. Use smollm2-135m, or code."
+            f"{path} is not the GGUF file of a Llama network with its tokenizer: {error!r}. Use smollm2-135m."
         ) from error
 
 
-def read_gguf(path: Path, final_rms: float = SMOLLM2_FINAL_RMS) -> Small:
+def first_layers(small: Small, count: int) -> Small:
+    """The network without its last layers, which often names the same token: a draft for it."""
+    kept = {
+        name: values
+        for name, values in small.tensors.items()
+        if not name.startswith("blk.") or int(name.split(".")[1]) < count
+    }
+    return msgspec.structs.replace(small, shape=msgspec.structs.replace(small.shape, layers=count), tensors=kept)
+
+
+def read_gguf(path: Path, final_rms: float) -> Small:
     """A Llama network whose output is its embedding, from its file. `final_rms`: as in Small."""
     reader = GGUFReader(path)
     held = {name: field.contents() for name, field in reader.fields.items()}

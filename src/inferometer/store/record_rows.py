@@ -3,13 +3,26 @@
 import array
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import contains
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from inferometer.core.record import Event, Events, Outcome, RequestRecord, ServerTimings, TokenUsage
+from inferometer.core.record import KINDS, Event, Events, Outcome, RequestRecord, ServerTimings, TokenUsage
+from inferometer.core.record_columns import (
+    NUMBERS,
+    OUTCOMES,
+    RecordColumns,
+    Texts,
+    Words,
+    counts_of,
+    int_column,
+    little_endian,
+    starts_of,
+)
 
 _SCALARS = (
     "request_id measured outcome due_ns sent_ns done_ns first_byte_ns connected_ns status finish_reason model error "
@@ -19,6 +32,8 @@ _EVENT_COLUMNS = "event_ns, event_kind, event_chars, event_text, event_tokens"
 
 COLUMNS = f"idx, {', '.join(_SCALARS)}, usage, timings, {_EVENT_COLUMNS}"
 """The columns of a row, in order."""
+FAST_COLUMNS = COLUMNS.replace("event_text", "CAST(event_text AS BLOB)")
+"""As COLUMNS, for `record_columns`: with texts that are not decoded."""
 
 INT, INT_OR_NONE, FLOAT, TEXT, TEXT_OR_NONE = (int,), (int, type(None)), (float,), (str,), (str, type(None))
 
@@ -52,6 +67,12 @@ _KINDS: dict[str, tuple[type, ...]] = dict.fromkeys(_SCALARS, INT_OR_NONE) | {
 }
 _OUTCOMES = frozenset(get_args(Outcome))
 _ROW_KINDS = [_KINDS[name] for name in _SCALARS]
+_COLUMN_KINDS: dict[str, tuple[type, ...]] = {
+    "idx": INT,
+    **_KINDS,
+    **dict.fromkeys(("usage", "timings"), TEXT_OR_NONE),
+    **dict.fromkeys(_EVENT_COLUMNS.split(", "), (bytes,)),
+}
 
 
 def record(row: tuple[Any, ...]) -> RequestRecord:
@@ -86,6 +107,95 @@ def record(row: tuple[Any, ...]) -> RequestRecord:
         prompt_tokens,
         our_tokens,
     )
+
+
+def record_columns(rows: Sequence[tuple[Any, ...]]) -> RecordColumns:
+    """The records of many rows at once; their texts are bytes. Raises ValueError, TypeError, OverflowError or
+    MsgspecError if any of them holds no valid record."""
+    if not rows:
+        return RecordColumns.of(())
+    columns = dict(zip(_NAMES, zip(*rows, strict=True), strict=True))
+    for name, kinds in _COLUMN_KINDS.items():
+        if not set(map(type, columns[name])) <= set(kinds):
+            raise TypeError(f"the column {name} holds a value of the wrong type")
+    at_ns, kinds = b"".join(columns["event_ns"]), b"".join(columns["event_kind"])
+    data = b"".join(columns["event_text"])
+    counts = list(map(len, columns["event_kind"]))
+    chars = _joined_chars(columns["event_chars"], counts)
+    found = RecordColumns(
+        numbers={name: int_column(columns["idx" if name == "index" else name]) for name in NUMBERS},
+        measured=np.array(columns["measured"], np.int64) != 0,
+        outcomes=np.array([_OUTCOME_CODES[outcome] for outcome in columns["outcome"]], np.uint8),
+        request_ids=list(columns["request_id"]),
+        finish_reasons=Words.of(columns["finish_reason"]),
+        models=Words.of(columns["model"]),
+        errors=Words.of(columns["error"]),
+        **counts_of(_each(columns["usage"], _decode_usages), _each(columns["timings"], _decode_all_timings)),
+        at_ns=little_endian(at_ns, "q"),
+        kinds=np.frombuffer(kinds, np.uint8),
+        chars=chars,
+        tokens=_joined_tokens(columns["event_tokens"], counts),
+        starts=starts_of(counts),
+        texts=Texts(data, starts_of(list(map(len, columns["event_text"])))),
+    )
+    _require_fitting_columns(found)
+    return found
+
+
+_NAMES = ("idx", *_SCALARS, "usage", "timings", *_EVENT_COLUMNS.split(", "))
+_OUTCOME_CODES = {outcome: code for code, outcome in enumerate(OUTCOMES)}
+_decode_usages = msgspec.json.Decoder(list[TokenUsage | None]).decode
+_decode_all_timings = msgspec.json.Decoder(list[ServerTimings | None]).decode
+_S = TypeVar("_S")
+
+
+def _each(texts: Sequence[str | None], decode: Callable[[str], list[_S]]) -> list[_S]:
+    """The value of each JSON text: all are decoded at once."""
+    values = decode(f"[{','.join([text or 'null' for text in texts])}]")
+    if len(values) != len(texts):
+        raise ValueError("a text holds more than one value")
+    return values
+
+
+def _joined_chars(blobs: Sequence[bytes], counts: Sequence[int]) -> NDArray[Any]:
+    """The widths differ from row to row."""
+    widths = {len(blob) / count if count else 0 for blob, count in zip(blobs, counts, strict=True)} - {0}
+    if not widths <= set(_CHARS):
+        raise ValueError("the columns of some events do not fit together")
+    code = _CHARS[int(max(widths, default=1))]
+    if len(widths) > 1:
+        size = np.dtype(code).itemsize
+        each = zip(blobs, counts, strict=True)
+        blobs = [
+            blob
+            if len(blob) == size * count
+            else little_endian(blob, _CHARS[len(blob) // count]).astype(f"<{code}").tobytes()
+            for blob, count in each
+        ]
+    return little_endian(b"".join(blobs), code)
+
+
+def _joined_tokens(blobs: Sequence[bytes], counts: Sequence[int]) -> NDArray[np.uint32] | None:
+    if not any(blobs):
+        return None
+    pairs = list(zip(blobs, counts, strict=True))
+    if any(blob and len(blob) != 4 * count for blob, count in pairs):
+        raise ValueError("the columns of some events do not fit together")
+    return little_endian(b"".join(blob or bytes(4 * count) for blob, count in pairs), "I")
+
+
+def _require_fitting_columns(records: RecordColumns) -> None:
+    """Raises ValueError unless all columns of the events have one entry an event, and the texts are UTF-8."""
+    data = records.texts.data
+    letters = records.texts.sizes
+    if not data.isascii():
+        data.decode()
+        first = np.frombuffer(data, np.uint8) & 0xC0 != 0x80  # bytes that begin a character
+        letters = np.diff(starts_of(first)[records.texts.starts])
+    lengths = {len(records.at_ns), len(records.kinds), len(records.chars)}
+    highest = int(records.kinds.max(initial=0))
+    if len(lengths) > 1 or highest >= len(KINDS) or not np.array_equal(records.characters, letters):
+        raise ValueError("the columns of some events do not fit together")
 
 
 _FITTING_TYPES: set[tuple[type, ...]] = set()

@@ -21,6 +21,7 @@ class EnginePool:
 
     def __init__(self, *, keeps: bool) -> None:
         self._keeps = keeps
+        self._one_at_a_time = False
         self._kept: dict[str, _KeptEngine] = {}
 
     def __enter__(self) -> Self:
@@ -29,10 +30,18 @@ class EnginePool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop_all()
+
+    def one_at_a_time(self) -> None:
+        """From now on an engine that starts first ends the others: they do not fit into memory together."""
+        self._one_at_a_time = True
+
+    def _stop_all(self) -> None:
         with contextlib.ExitStack() as stops:
             for kept in self._kept.values():
                 stops.enter_context(contextlib.suppress(TrialFailed))  # it died after its last trial
                 stops.enter_context(kept.stack)
+        self._kept.clear()
 
     @contextlib.contextmanager
     def engine(
@@ -44,6 +53,8 @@ class EnginePool:
                 yield endpoint
             return
         if arm_name not in self._kept:
+            if self._one_at_a_time:
+                self._stop_all()
             stack = contextlib.ExitStack()
             self._kept[arm_name] = _KeptEngine(stack.enter_context(start()), stack)
         kept = self._kept[arm_name]

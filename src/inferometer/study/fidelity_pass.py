@@ -6,6 +6,7 @@ because of the arms and not by chance.
 
 import contextlib
 import http.client
+import os
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -14,12 +15,13 @@ import msgspec
 from inferometer.base.errors import TrialFailed
 from inferometer.core.continuation import Continuation
 from inferometer.core.endpoint import Endpoint
+from inferometer.core.redaction import redactor_for
 from inferometer.core.request import Request
 from inferometer.core.spec import Arm, Spec
 from inferometer.engines.base import Engine, unwatched
 from inferometer.load.request_encoding import request_body
 from inferometer.net.http_client import HttpAnswer, HttpSession, server_at
-from inferometer.quality.logprobs import FEWEST, TOP, continuation_of, fields
+from inferometer.quality.logprobs import FEWEST, TOP, continuation_of, fields, masked
 from inferometer.store import Store
 from inferometer.study.engine_pool import EnginePool
 from inferometer.study.progress import AskingProbabilities, FindingRaised, Progress
@@ -57,10 +59,11 @@ class FidelityPass:
         log_path = store.folder / "logs" / f"{name}-fidelity.log"
         start = partial(self._engines[name].start, self._arms[name], log_path, unwatched, self._sampling)
         with self._pool.engine(name, start) as endpoint, contextlib.closing(_Asker(endpoint, self._timeout_s)) as asker:
+            redactor = redactor_for([self._arms[name]], endpoint.headers, os.environ)
             for done, request in enumerate(requests):
                 yield AskingProbabilities(name, done, len(requests))
                 body = request_body(request, self._sampling, endpoint.dialect, endpoint.model, endpoint.refused)
-                store.add_continuation(name, request.id, asker.ask(body))
+                store.add_continuation(name, request.id, masked(asker.ask(body), redactor))
         yield AskingProbabilities(name, len(requests), len(requests))
 
     @property

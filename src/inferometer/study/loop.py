@@ -215,6 +215,8 @@ class _Rounds:
         finally:
             ended += round_.ended
             self._live.add(trial.result for trial in ended)
+        if not self._order.may_interleave:  # found in this round: the engines do not fit into memory together
+            self._resources.engines.one_at_a_time()
 
     def _first_round_differences(self) -> Iterator[Progress]:
         """What differs in force between the arms, once, as soon as each arm has a trial."""

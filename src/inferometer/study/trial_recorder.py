@@ -7,6 +7,7 @@ import msgspec
 
 from inferometer.base.redactor import Redactor
 from inferometer.core.record import Events, Fact, Finding, RequestRecord, Sample, Trial
+from inferometer.core.record_columns import RecordColumns
 from inferometer.store import Store
 
 _T = TypeVar("_T")
@@ -90,7 +91,7 @@ class TrialRecorder:
             state=state,
             error=error,
             plan_started_ns=self._plan_started_ns,
-            records=self.records(),
+            records=RecordColumns.of(self.records()),
             samples=tuple(sorted(samples, key=lambda sample: sample.at_ns)),
             facts=facts,
             findings=tuple(findings),

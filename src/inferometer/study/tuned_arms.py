@@ -58,10 +58,11 @@ def require_parameters(search: Search, baseline: Arm, headers: dict[str, str]) -
     which every value is refused."""
     if why := refusal(baseline, headers):
         raise RequestWrong(f"the baseline cannot be started: {why}")
+    fixed = {path: one.levels()[0] for path, one in search.parameters.items() if one.is_fixed}
     for path, parameter in search.parameters.items():
-        _require_field(baseline, path)
+        _require_field(path, has_draft=baseline.draft is not None or "draft.model" in search.parameters)
         levels = parameter.levels()
-        reasons = [_reason(baseline, {path: value}, headers) for value in (levels[0], levels[-1])]
+        reasons = [_reason(baseline, fixed | {path: value}, headers) for value in (levels[0], levels[-1])]
         if all(reasons):
             raise RequestWrong(f"search.parameters.{path}: {reasons[0]}")
 
@@ -73,12 +74,15 @@ def _reason(baseline: Arm, settings: Mapping[str, Value], headers: dict[str, str
         return str(error)
 
 
-def _require_field(baseline: Arm, path: str) -> None:
+def _require_field(path: str, *, has_draft: bool) -> None:
     first, dot, rest = path.partition(".")
     fields: tuple[str, ...] = Draft.__struct_fields__ if first == "draft" and dot else Arm.__struct_fields__
     name = rest if first == "draft" and dot else first
-    if first == "draft" and dot and baseline.draft is None:
-        raise RequestWrong(f"search.parameters.{path}: the arm has no draft model. Add draft: {{model: …}} to it.")
+    if first == "draft" and dot and not has_draft:
+        raise RequestWrong(
+            f"search.parameters.{path}: the arm has no draft model. Add draft: {{model: …}} to it, or search "
+            "draft.model too, so that the baseline has none."
+        )
     if name not in fields:
         near = difflib.get_close_matches(name, fields, n=1, cutoff=0.4)
         hint = f" Did you mean {path.replace(name, near[0])!r}?" if near else ""

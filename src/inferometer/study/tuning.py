@@ -111,7 +111,7 @@ class Tuning:
 
     def result(self) -> TuneResult:
         search, race = self._search, self._strategy.race
-        names = [setting_name(list(search.parameters), one) for one in self._ranked]
+        names = [setting_name(search, one) for one in self._ranked]
         if self._confirmation is not None:
             found = decision(self._confirmation, names, self._constraints, minimise=self._sign < 0)
         elif self._ranked:
@@ -124,8 +124,8 @@ class Tuning:
             decision=found,
             tried=tried(search, race),
             gain_is=f"{metric.label}, compared with the baseline in the same rounds (positive is better)",
-            parameters=tuple(search.parameters),
-            scales=tuple(one.scale for one in search.parameters.values()),
+            parameters=search.varied,
+            scales=tuple(search.parameters[path].scale for path in search.varied),
             trials=self._trials,
             command=self._command(found.chosen),
             notes=tuple(self._notes),
@@ -135,7 +135,7 @@ class Tuning:
         """The study with the baseline and the chosen arm, for `inferometer run`."""
         arms = {BASELINE: self._baseline}
         for one in self._ranked:
-            if setting_name(list(self._search.parameters), one) == chosen:
+            if setting_name(self._search, one) == chosen:
                 arms["tuned"] = arm_of(self._search, self._baseline, one)
         return redacted_spec(msgspec.structs.replace(self._spec, arms=arms))
 
@@ -201,16 +201,14 @@ class Tuning:
         return run.study
 
     def _arms(self, settings: Sequence[Settings]) -> dict[str, Arm]:
-        paths = list(self._search.parameters)
-        own = {setting_name(paths, one): arm_of(self._search, self._baseline, one) for one in settings}
+        own = {setting_name(self._search, one): arm_of(self._search, self._baseline, one) for one in settings}
         return {BASELINE: self._baseline, **own}
 
     def _results(
         self, study: Study, playing: Sequence[Settings]
     ) -> tuple[dict[Settings, list[float]], dict[Settings, str]]:
         """The values of the settings, and why some cannot be used."""
-        paths = list(self._search.parameters)
-        names = {setting_name(paths, one): one for one in playing}
+        names = {setting_name(self._search, one): one for one in playing}
         metrics = [self._metric, *(one.metric for one in self._constraints)]
         values = _values(study, metrics)
         objective = values[self._metric]

@@ -50,26 +50,27 @@ class TuneResult(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-def setting_name(paths: Sequence[str], settings: Settings) -> str:
-    """`n_max 8, p_min 0.4`: each parameter's last name, or its whole path where two share the last name."""
-    last = [path.partition(".")[2] or path for path in paths]
-    names = [path if last.count(short) > 1 else short for path, short in zip(paths, last, strict=True)]
+def setting_name(search: Search, settings: Settings) -> str:
+    """`n_max 8, p_min 0.4`: the last name of each parameter that varies, or its whole path where two share the last
+    name."""
+    varied = {path: value for path, value in zip(search.parameters, settings, strict=True) if path in search.varied}
+    last = [path.partition(".")[2] or path for path in varied]
+    names = [path if last.count(short) > 1 else short for path, short in zip(varied, last, strict=True)]
     return ", ".join(
-        f"{name} {'(empty)' if value == '' else value}" for name, value in zip(names, settings, strict=True)
+        f"{name} {'(empty)' if value == '' else value}" for name, value in zip(names, varied.values(), strict=True)
     )
 
 
 def tried(search: Search, race: Race[Settings]) -> tuple[Tried, ...]:
     """Every setting that was measured or refused, the best first."""
-    paths = list(search.parameters)
     measured = sorted((one for one, found in race.values.items() if found), key=lambda one: -race.mean(one))
     order = [*measured, *(one for one, found in race.values.items() if not found)]
-    return tuple(_tried(paths, one, race) for one in order)
+    return tuple(_tried(search, one, race) for one in order)
 
 
-def _tried(paths: Sequence[str], one: Settings, race: Race[Settings]) -> Tried:
-    values, settings = race.values[one], dict(zip(paths, one, strict=True))
-    name, left = setting_name(paths, one), race.left.get(one, "")
+def _tried(search: Search, one: Settings, race: Race[Settings]) -> Tried:
+    values, settings = race.values[one], dict(zip(search.parameters, one, strict=True))
+    name, left = setting_name(search, one), race.left.get(one, "")
     if not values:
         return Tried(name, settings, None, None, None, 0, left)
     low, high = race.interval(one)

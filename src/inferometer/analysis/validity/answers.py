@@ -8,15 +8,17 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 import msgspec
+import numpy as np
 
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, same_rounds
-from inferometer.core.record import KINDS, Events, Finding
-from inferometer.metrics.measures import TrialView
+from inferometer.core.record import Finding
+from inferometer.core.record_columns import Ints
+from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.statistics import fisher_p_value, sign_test_p_value
+from inferometer.metrics.trial_columns import output_tokens
 
 _ERROR = re.compile(
     r"""^\W*(?:\{\s*"(?:error|detail)"|(?:internal\s)?(?:server\s)?\w*(?:error|exception)\s*(?:[:!\]\}]|\.?$)
@@ -69,9 +71,9 @@ def _share(found: _Canned | None) -> float:
 def _canned(trial: TrialView, case: ArmTrials) -> _Canned | None:
     """None for too few different prompts."""
     of_prompt = {
-        case.requests[request.record.index].prompt: request.record.text.strip()
-        for request in trial.requests
-        if request.record.ok and request.record.index in case.requests
+        case.requests[index].prompt: trial.records.answer(place).strip()
+        for place in examined_answers(trial)
+        if (index := int(trial.index[place])) in case.requests
     }
     if len(of_prompt) < thresholds.CANNED_LEAST_PROMPTS:
         return None
@@ -84,7 +86,7 @@ def error_texts(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
     """Answers that are an error's words, with status 200."""
     for case in cases:
         for trial in case.done:
-            texts = [request.record.text.strip() for request in trial.requests if request.record.ok]
+            texts = [trial.records.answer(place).strip() for place in examined_answers(trial)]
             wrong = [text for text in texts if len(text) < thresholds.ERROR_MOST_CHARACTERS and _ERROR.match(text)]
             if wrong and len(wrong) > thresholds.ERROR_SHARE * len(texts):
                 yield case.finding(
@@ -113,14 +115,11 @@ def reasoning_of_one_arm(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
             )
 
 
-_REASONING = KINDS.index("reasoning")
-
-
 def _reasoning_share(case: ArmTrials) -> float | None:
     """None without an answer."""
-    known = [one.record.events for trial in case.done for one in trial.requests if one.record.ok]
-    begins = [_REASONING in cast("Events", events).kinds for events in known]
-    return sum(begins) / len(begins) if begins else None
+    answers = sum(int(trial.records.ok.sum()) for trial in case.done)
+    begins = sum(int((trial.records.ok & trial.records.has("reasoning")).sum()) for trial in case.done)
+    return begins / answers if answers else None
 
 
 def other_lengths(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
@@ -145,40 +144,38 @@ def other_lengths(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
 
 def _other_length(base: TrialView, trial: TrialView) -> tuple[int, int, bool] | None:
     """Characters of two trials of one round, and whether their tokens are alike; None where the lengths are."""
-    pairs = _lengths(base, trial)
-    before, after = (sum(pair[place] for pair in pairs) for place in (0, 1))
-    small = abs(after - before) < thresholds.LENGTH_LEAST_CHARACTERS * len(pairs)
+    ones, twos = _lengths(base, trial)
+    before, after = int(ones.sum()), int(twos.sum())
+    small = abs(after - before) < thresholds.LENGTH_LEAST_CHARACTERS * len(ones)
     if not before or not after or small or _is_near(after / before):
         return None
-    signs = [two > one for one, two in pairs if one != two]
-    level = sign_test_p_value(sum(signs), len(signs) - sum(signs))
-    if level >= thresholds.LENGTH_LEVEL and not _all_far(pairs):
+    level = sign_test_p_value(int((twos > ones).sum()), int((twos < ones).sum()))
+    if level >= thresholds.LENGTH_LEVEL and not _all_far(ones, twos):
         return None
-    tokens_before, tokens_after = (sum(one.output_tokens or 0 for one in view.timings) for view in (base, trial))
+    tokens_before, tokens_after = (int(output_tokens(view).values.sum()) for view in (base, trial))
     same = tokens_before > 0 and abs(tokens_after / tokens_before - 1) <= thresholds.LENGTH_SAME_TOKENS
     return before, after, same
 
 
-def _lengths(one: TrialView, other: TrialView) -> list[tuple[int, int]]:
-    """Characters of the answers to the same request, all output counted."""
-    known = {request.record.index: _characters(request.record.events) for request in one.requests if request.record.ok}
-    return [
-        (known[request.record.index], _characters(request.record.events))
-        for request in other.requests
-        if request.record.ok and request.record.index in known
-    ]
+def _lengths(one: TrialView, other: TrialView) -> tuple[Ints, Ints]:
+    """Characters of the answers to the same requests, all output counted."""
+    mine, theirs = paired(one, other, one.records.ok, other.records.ok)
+    return one.records.characters[mine], other.records.characters[theirs]
 
 
-def _characters(events: Sequence[object]) -> int:
-    return len(getattr(events, "text", ""))
-
-
-def _all_far(pairs: Sequence[tuple[int, int]]) -> bool:
+def _all_far(ones: Ints, twos: Ints) -> bool:
     """Whether each of a few answers differs in the same direction by more than the bound."""
-    ratios = [two / one if one else float("inf") for one, two in pairs]
-    return len(pairs) >= thresholds.LENGTH_LEAST_PROMPTS and (
-        min(ratios) > thresholds.LENGTH_RATIO or max(ratios) < 1 / thresholds.LENGTH_RATIO
+    ratios = np.where(ones > 0, twos / np.maximum(ones, 1), np.inf)
+    return len(ones) >= thresholds.LENGTH_LEAST_PROMPTS and bool(
+        ratios.min() > thresholds.LENGTH_RATIO or ratios.max() < 1 / thresholds.LENGTH_RATIO
     )
+
+
+def examined_answers(trial: TrialView) -> list[int]:
+    """The positions of the answers whose text is examined: all, or `MOST_EXAMINED` evenly spaced ones."""
+    answered = np.flatnonzero(trial.records.ok)
+    count = min(len(answered), thresholds.MOST_EXAMINED)
+    return answered[np.linspace(0, len(answered) - 1, count).round().astype(np.int64)].tolist() if count else []
 
 
 def _is_near(ratio: float) -> bool:

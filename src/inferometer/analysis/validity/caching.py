@@ -7,8 +7,9 @@ from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.core import quantities
 from inferometer.core.record import Finding
+from inferometer.core.record_columns import UNKNOWN
 from inferometer.metrics.measures import TrialView
-from inferometer.metrics.request_measures import cached_tokens
+from inferometer.metrics.trial_columns import cached_prompt_tokens
 
 
 @for_each_arm
@@ -56,14 +57,9 @@ def cache_kept(case: ArmTrials) -> Iterable[Finding]:
 
 def cached_share(trial: TrialView) -> float | None:
     """Share of the prompt tokens that the server reports as cached; None if it reports none for any request."""
-    pairs = [
-        (taken, request.timing.prompt_tokens)
-        for request in trial.requests
-        if request.timing is not None
-        and request.timing.prompt_tokens
-        and (taken := cached_tokens(request.record)) is not None
-    ]
-    return sum(taken for taken, _ in pairs) / sum(prompt for _, prompt in pairs) if pairs else None
+    taken, prompt = cached_prompt_tokens(trial), trial.timing.prompt_tokens
+    known = trial.timing.timed & (prompt != UNKNOWN) & (prompt != 0) & (taken != UNKNOWN)
+    return float(taken[known].sum() / prompt[known].sum()) if known.any() else None
 
 
 def cache_advice(case: ArmTrials) -> str:
@@ -103,7 +99,8 @@ def _first_trial_excess(case: ArmTrials) -> float | None:
 
 
 def _ttfts(trial: TrialView) -> dict[int, int]:
-    return {request.record.index: request.timing.ttft_ns for request in trial.requests if request.timing is not None}
+    timed = trial.timing.timed
+    return dict(zip(trial.index[timed].tolist(), trial.timing.ttft_ns[timed].tolist(), strict=True))
 
 
 def _fact(trial: TrialView, name: str) -> str | None:

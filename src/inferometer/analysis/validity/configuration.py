@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 
+import numpy as np
+
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.core import quantities
 from inferometer.core.record import Finding
@@ -17,7 +19,7 @@ def draft_not_used(case: ArmTrials) -> Iterable[Finding]:
     requested = case.arm.draft is not None or any(
         _fact(trial, quantities.REQUESTED_DRAFT) == "on" for trial in case.trials
     )
-    trials = [trial for trial in case.done if trial.timings]
+    trials = [trial for trial in case.done if trial.timing.timed.any()]
     if not requested or not trials:
         return
     used = [_draft_used(trial) for trial in trials]
@@ -48,7 +50,7 @@ def _draft_used(trial: TrialView) -> bool | None:
     effective = _fact(trial, quantities.EFFECTIVE_DRAFT)
     if effective is not None:
         return effective == "on"
-    if any(request.record.timings is not None for request in trial.requests):
+    if trial.records.has_timings.any():
         return False  # timings include drafted tokens if there are any
     return None
 
@@ -128,9 +130,10 @@ def _is_fewer(effective: str, requested: str) -> bool:
 @for_each_arm
 def another_model(case: ArmTrials) -> Iterable[Finding]:
     """Answers that name several models, or another model than the arm configures."""
-    named = Counter(
-        request.record.model for trial in case.done for request in trial.requests if request.record.model is not None
-    )
+    named: Counter[str] = Counter()
+    for trial in case.done:
+        found = trial.records.models.counted(np.ones(trial.size, np.bool_))
+        named.update({name: count for name, count in found.items() if name is not None})
     if len(named) > 1:
         yield case.finding(
             "invalid",

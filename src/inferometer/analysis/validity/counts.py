@@ -6,17 +6,20 @@ for the same text, tokens per second of the two are not the same unit.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from statistics import fmean, median
+from statistics import median
 
 import msgspec
 import numpy as np
 
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm, same_rounds
-from inferometer.core.record import Events, Finding
-from inferometer.metrics.measures import RequestView, TrialView
+from inferometer.core.record import Finding
+from inferometer.core.record_columns import UNKNOWN, Ints
+from inferometer.metrics.measures import TrialView, paired
+from inferometer.metrics.request_columns import SOURCES, equal_texts
 from inferometer.metrics.row_inputs import RowInput
 from inferometer.metrics.statistics import Floats
+from inferometer.metrics.trial_columns import known_or_0
 
 _WITHHELD_BY: dict[str, tuple[RowInput, ...]] = {
     "output_tokens": ("output_tokens",),
@@ -32,8 +35,8 @@ _CHARACTERS = "Compare characters per second and the time per answer, which need
 @for_each_arm
 def refuted_numbers(case: ArmTrials) -> Iterable[Finding]:
     """Numbers of single requests that a known fact refutes (see `metrics.consistency`)."""
-    requests = [request for trial in case.done for request in trial.requests]
-    found = [one for request in requests for one in request.contradictions]
+    requests = sum(trial.size for trial in case.done)
+    found = [one for trial in case.done for reasons in trial.contradictions.values() for one in reasons]
     placeholder = _placeholder(case)
     if placeholder:
         found = [one for one in found if one.about != "prompt_tokens"]
@@ -49,7 +52,7 @@ def refuted_numbers(case: ArmTrials) -> Iterable[Finding]:
         yield case.finding(
             "invalid",
             "refuted-numbers",
-            f"{count} of {len(requests)} requests have {_WORDS[about]} that cannot be true: {reason}.",
+            f"{count} of {requests} requests have {_WORDS[about]} that cannot be true: {reason}.",
             "The number is left out. Check the server's version and what stands between it and this client.",
             withholds=_WITHHELD_BY[about],
         )
@@ -57,12 +60,14 @@ def refuted_numbers(case: ArmTrials) -> Iterable[Finding]:
 
 def _placeholder(case: ArmTrials) -> int | None:
     """The one small number that the server reports for prompts of different lengths, instead of a count."""
-    requests = [one for trial in case.done for one in trial.requests if one.record.ok and one.asked]
-    counts = {one.record.usage.prompt_tokens if one.record.usage else None for one in requests}
-    sizes = {len(one.asked.prompt) for one in requests if one.asked}
-    count = counts.pop() if len(counts) == 1 else None
-    is_one = count is not None and 0 < count < thresholds.PLACEHOLDER_TOKENS and max(sizes) > 2 * min(sizes)
-    return count if is_one else None
+    wanted = [trial.records.ok & trial.asked.known for trial in case.done]
+    pairs = list(zip(case.done, wanted, strict=True))
+    counts = {count for trial, some in pairs for count in np.unique(trial.records.used("prompt_tokens")[some]).tolist()}
+    count = counts.pop() if len(counts) == 1 else UNKNOWN
+    if not 0 < count < thresholds.PLACEHOLDER_TOKENS:
+        return None
+    sizes = np.concatenate([trial.asked.prompt_bytes[some] for trial, some in pairs])
+    return count if sizes.max() > 2 * sizes.min() else None
 
 
 _WORDS = {
@@ -86,8 +91,8 @@ class TextCounts(msgspec.Struct, frozen=True):
     where no text is equal.
     """
 
-    prompts: tuple[tuple[int, int], ...]
-    same: tuple[tuple[int, int], ...]
+    prompts: Sequence[tuple[int, int]]
+    same: Sequence[tuple[int, int]]
     characters: tuple[int, int]
     tokens: tuple[int, int]
     time_ratio: float | None
@@ -107,7 +112,7 @@ def counts_of_arms(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
         if case.plan == first.plan:
             yield from _worst(list(_against(first, case, *pair)) for pair in same_rounds(first, case))
     for case in cases:
-        of_first = [text_counts(case.done[0].requests, trial.requests) for trial in case.done[1:]]
+        of_first = [text_counts(case.done[0], trial) for trial in case.done[1:]]
         yield from _worst(list(_same_text(case, case.name, found)) for found in of_first)
 
 
@@ -121,7 +126,7 @@ def _worst(of_rounds: Iterable[list[Finding]]) -> Iterator[Finding]:
 
 
 def _against(first: ArmTrials, case: ArmTrials, base: TrialView, trial: TrialView) -> Iterator[Finding]:
-    found = text_counts(base.requests, trial.requests)
+    found = text_counts(base, trial)
     yield from _input_work(first, case, found)
     sources = [_source(one) for one in (base, trial)]
     if None not in sources and sources[0] != sources[1]:
@@ -210,48 +215,38 @@ def _other_tokenizer(first: ArmTrials, case: ArmTrials, found: TextCounts, evide
     )
 
 
-def text_counts(before: Sequence[RequestView], after: Sequence[RequestView]) -> TextCounts:
+def text_counts(before: TrialView, after: TrialView) -> TextCounts:
     """Of the requests that both answered, by index."""
-    known = {request.record.index: request for request in before if request.timing is not None}
-    pairs = [(known[one.record.index], one) for one in after if one.timing is not None and one.record.index in known]
-    same = [(one, two) for one, two in pairs if _text(one) and _text(one) == _text(two)]
-    times = [_latency(two) / _latency(one) for one, two in same if _latency(one) and _latency(two)]
+    ones, twos = paired(before, after, before.timing.timed, after.timing.timed)
+    same = equal_texts(before.records.texts, after.records.texts, ones, twos)
+    same &= before.records.texts.sizes[ones] > 0
+    latencies = before.timing.latency_ns[ones[same]], after.timing.latency_ns[twos[same]]
+    known = (latencies[0] != 0) & (latencies[1] != 0)
+    times = latencies[1][known] / latencies[0][known]
     return TextCounts(
-        prompts=tuple(_counts(pairs, "prompt_tokens")),
-        same=tuple(_counts(same, "output_tokens")),
-        characters=(sum(len(_text(one)) for one, _ in pairs), sum(len(_text(two)) for _, two in pairs)),
-        tokens=(_tokens(one for one, _ in pairs), _tokens(two for _, two in pairs)),
-        time_ratio=float(np.exp(fmean(np.log(times)))) if times else None,
+        prompts=_counts(before.timing.prompt_tokens[ones], after.timing.prompt_tokens[twos]),
+        same=_counts(before.timing.output_tokens[ones[same]], after.timing.output_tokens[twos[same]]),
+        characters=(int(before.records.characters[ones].sum()), int(after.records.characters[twos].sum())),
+        tokens=(
+            int(known_or_0(before.timing.output_tokens[ones]).sum()),
+            int(known_or_0(after.timing.output_tokens[twos]).sum()),
+        ),
+        time_ratio=float(np.exp(np.log(times).mean())) if len(times) else None,
     )
 
 
-def _counts(pairs: Iterable[tuple[RequestView, RequestView]], name: str) -> Iterator[tuple[int, int]]:
-    for one, two in pairs:
-        mine, theirs = getattr(one.timing, name), getattr(two.timing, name)
-        if mine is not None and theirs is not None:
-            yield mine, theirs
-
-
-def _tokens(requests: Iterable[RequestView]) -> int:
-    return sum(request.timing.output_tokens or 0 for request in requests if request.timing)
-
-
-def _text(request: RequestView) -> str:
-    events = request.record.events
-    return events.text if isinstance(events, Events) else ""
-
-
-def _latency(request: RequestView) -> float:
-    return float(request.timing.latency_ns) if request.timing else 0.0
+def _counts(ones: Ints, twos: Ints) -> list[tuple[int, int]]:
+    known = (ones != UNKNOWN) & (twos != UNKNOWN)
+    return list(zip(ones[known].tolist(), twos[known].tolist(), strict=True))
 
 
 def _source(trial: TrialView) -> str | None:
     """Who counted most of a trial's output tokens; None where nobody did."""
-    kinds = Counter(
-        _KINDS.get(source, source)
-        for request in trial.requests
-        if request.timing and (source := request.timing.output_source) is not None
-    )
+    counts = np.bincount(trial.timing.output_source[trial.timing.timed], minlength=len(SOURCES)).tolist()
+    kinds: Counter[str] = Counter()
+    for source, count in zip(SOURCES, counts, strict=True):
+        if source is not None and count:
+            kinds[_KINDS.get(source, source)] += count
     return kinds.most_common(1)[0][0] if kinds else None
 
 

@@ -145,7 +145,7 @@ def _model_name(case: ArmTrials, facts: Mapping[str, str], role: str) -> str:
             return facts[name]
     if role == "draft":
         return "" if case.arm.draft is None else case.arm.draft.model.rpartition("/")[2]
-    reported = (request.record.model for trial in case.trials for request in trial.requests if request.record.model)
+    reported = (name for trial in case.trials for name in trial.records.models.words if name)
     return next(reported, case.arm.model).rpartition("/")[2]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.core.record import Finding
-from inferometer.metrics import acceptance
+from inferometer.metrics import trial_columns
 from inferometer.metrics.trial_columns import Bursts, bursts
 
 _CAUSES = (
@@ -39,7 +39,7 @@ def not_streamed(case: ArmTrials) -> Iterable[Finding]:
         for _, piece, gap_ms in long
         if piece >= thresholds.STREAM_PIECE_TOKENS and gap_ms >= thresholds.STREAM_LEAST_GAP_MS
     ]
-    drafted = any(sum(acceptance.drafted(request)) for trial in case.done for request in trial.requests)
+    drafted = any(trial_columns.drafted(trial).values.sum() for trial in case.done)
     if not drafted and len(held) > thresholds.STREAM_SHARE * len(long):
         yield case.finding(
             "warning",

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.core import quantities
 from inferometer.core.record import Finding
 from inferometer.core.spec import Arm
-from inferometer.metrics import acceptance
+from inferometer.metrics import trial_columns
 
 _WITHOUT_MODEL = ("ngram", "n-gram", "lookup", "prompt_lookup", "suffix")
 
@@ -21,11 +23,18 @@ def drafts_by_model(arm: Arm) -> bool:
 @for_each_arm
 def drafts(case: ArmTrials) -> Iterable[Finding]:
     """What was drafted and accepted, over all requests and steps."""
-    requests = [request for trial in case.done for request in trial.requests if acceptance.decoded(request)]
-    drafting = [request for request in requests if sum(acceptance.drafted(request)) > 0]
+    requests = drafting = 0
+    drafted = kept = steps = 0.0
+    for trial in case.done:
+        decoded, drafts = trial_columns.decoded(trial), trial_columns.drafted(trial)
+        of_step = np.isin(drafts.positions, decoded.positions) & (drafts.values > 0)
+        accepted = trial_columns.accepted(trial)
+        requests, drafting = requests + len(decoded.values), drafting + int(of_step.sum())
+        drafted += float(drafts.values[of_step].sum())
+        kept += float(accepted.values[np.isin(accepted.positions, drafts.positions[of_step])].sum())
+        steps += float(trial_columns.steps(trial).values.sum())
     if not drafting:
         return
-    drafted, kept = (sum(sum(count(r)) for r in drafting) for count in (acceptance.drafted, acceptance.accepted))
     if kept == 0:
         yield case.finding(
             "warning",
@@ -33,16 +42,16 @@ def drafts(case: ArmTrials) -> Iterable[Finding]:
             f"0 of {drafted:.0f} drafted tokens were accepted: drafting only costs time.",
             "The draft does not fit the model or the prompts: check its vocabulary and family.",
         )
-    elif len(drafting) <= thresholds.DRAFT_RARE_SHARE * len(requests):
+    elif drafting <= thresholds.DRAFT_RARE_SHARE * requests:
         yield case.finding(
             "warning" if drafts_by_model(case.arm) else "note",
             "draft-rare",
-            f"only {len(drafting)} of {len(requests)} requests drafted anything; its rows cover all requests.",
+            f"only {drafting} of {requests} requests drafted anything; its rows cover all requests.",
             "Check that each request may draft (`n_min`, `p_min`, a full KV cache)."
             if drafts_by_model(case.arm)
             else "",
         )
-    yield from _lengths(case, len(drafting), drafted, sum(sum(acceptance.steps(request)) for request in requests), kept)
+    yield from _lengths(case, drafting, drafted, steps, kept)
 
 
 def _lengths(case: ArmTrials, drafting: int, drafted: float, steps: float, kept: float) -> Iterable[Finding]:

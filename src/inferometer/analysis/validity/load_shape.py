@@ -1,7 +1,6 @@
 """Load shape: did the server keep up with the schedule, and was the asked concurrency reached?"""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from statistics import fmean
 
 import msgspec
@@ -9,7 +8,8 @@ import numpy as np
 
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
-from inferometer.core.record import Finding, RequestRecord
+from inferometer.core.record import Finding
+from inferometer.core.record_columns import UNKNOWN, Ints
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.statistics import Floats
 from inferometer.metrics.turns import length_ns, turns_of
@@ -35,18 +35,19 @@ class Backlog(msgspec.Struct, frozen=True):
 
 def backlogs(trial: TrialView) -> list[Backlog]:
     """Of the whole trial, or of each of its turns: at the end of a turn nothing waits any more."""
-    records = [request.record for request in trial.requests if request.record.due_ns is not None]
+    due_ns, done_ns = trial.records.numbers["due_ns"], trial.records.numbers["done_ns"]
+    known = due_ns != UNKNOWN
     turns = turns_of(trial.trial)
-    parts = [[one for one in records if start <= (one.due_ns or 0) <= end] for start, end in turns] or [records]
-    return [found for part in parts if (found := backlog(part)) is not None]
+    parts = [known & (start <= due_ns) & (due_ns <= end) for start, end in turns] or [known]
+    return [found for part in parts if (found := backlog(due_ns[part], done_ns[part])) is not None]
 
 
-def backlog(records: Sequence[RequestRecord]) -> Backlog | None:
+def backlog(due_ns: Ints, done_ns: Ints) -> Backlog | None:
     """Of requests with a due time; None for too few requests."""
-    if len(records) < thresholds.SATURATION_LEAST_REQUESTS:
+    if len(due_ns) < thresholds.SATURATION_LEAST_REQUESTS:
         return None
-    rows: Floats = np.array(sorted((record.due_ns or 0, record.done_ns) for record in records), np.float64)
-    due, done = rows[:, 0], rows[:, 1]
+    order = np.lexsort((done_ns, due_ns))
+    due, done = due_ns[order].astype(np.float64), done_ns[order].astype(np.float64)
     span_ns, total_ns = float(due[-1] - due[0]), float(done.max() - due[0])
     if span_ns <= 0:
         return None
@@ -113,20 +114,14 @@ def concurrency_held(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
 
 def _share_at(trial: TrialView, concurrency: int) -> float | None:
     """The share of a closed loop's time in which as many requests were under way as asked; None for an open loop."""
-    sent = [request.record for request in trial.requests if request.record.sent_ns is not None]
-    if not sent or any(record.due_ns is not None for record in sent):
+    sent_ns, done_ns = trial.records.numbers["sent_ns"], trial.records.numbers["done_ns"]
+    sent = sent_ns != UNKNOWN
+    if not sent.any() or (trial.records.numbers["due_ns"][sent] != UNKNOWN).any():
         return None
-    edges = sorted(_edges(sent))
-    began, ended = edges[0][0], edges[-1][0]
-    held = under_way = 0
-    for (at_ns, change), (next_ns, _) in pairwise(edges):
-        under_way += change
-        held += next_ns - at_ns if under_way >= concurrency else 0
-    whole = length_ns(turns_of(trial.trial)) or ended - began
+    at_ns = np.concatenate((sent_ns[sent], done_ns[sent]))
+    change = np.repeat((1, -1), sent.sum())
+    order = np.lexsort((change, at_ns))
+    at_ns, under_way = at_ns[order], np.cumsum(change[order])
+    held = int(np.diff(at_ns)[under_way[:-1] >= concurrency].sum())
+    whole = length_ns(turns_of(trial.trial)) or int(at_ns[-1] - at_ns[0])
     return held / whole if whole > 0 else None
-
-
-def _edges(records: Iterable[RequestRecord]) -> Iterator[tuple[int, int]]:
-    for record in records:
-        yield record.sent_ns or 0, 1
-        yield record.done_ns, -1

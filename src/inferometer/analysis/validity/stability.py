@@ -2,9 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from operator import sub
 from statistics import fmean, median
-from typing import cast
 
 import msgspec
 import numpy as np
@@ -14,11 +12,12 @@ from inferometer.analysis.same_requests import failed_requests
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.analysis.validity.taking_turns import cpu_of_waiting
 from inferometer.core import quantities
-from inferometer.core.record import Events, Finding, RequestRecord, Sample
-from inferometer.metrics.measures import RequestView, TrialView
-from inferometer.metrics.request_measures import cached_tokens
+from inferometer.core.record import Finding, RequestRecord, Sample
+from inferometer.core.record_columns import UNKNOWN, Ints, RecordColumns
+from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.rows import METRICS_BY_KEY
-from inferometer.metrics.statistics import robust_line, trend_p_value
+from inferometer.metrics.statistics import Floats, robust_line, trend_p_value
+from inferometer.metrics.trial_columns import cached_prompt_tokens, known_or_0
 from inferometer.metrics.turns import turns_of, whole_intervals_within, within
 
 
@@ -51,34 +50,29 @@ def _first_excess(values: Sequence[float]) -> float | None:
     return excess if is_outlier else 0.0
 
 
-def _successful_in_order(trial: TrialView) -> list[RequestView]:
-    """Successful requests in the order in which they were sent."""
-    sent = [request for request in trial.requests if request.timing is not None]
-    return sorted(sent, key=lambda request: request.record.sent_ns or 0)
+def _successful_in_order(trial: TrialView) -> Ints:
+    """The positions of successful requests, in the order in which they were sent."""
+    timed = np.flatnonzero(trial.timing.timed)
+    return timed[np.argsort(trial.records.numbers["sent_ns"][timed], kind="stable")]
 
 
 def _tpots(trial: TrialView) -> list[float]:
-    return [
-        tpot
-        for request in _successful_in_order(trial)
-        if request.timing and (tpot := request.timing.tpot_ns) is not None
-    ]
+    times = trial.timing.tpot_ns[_successful_in_order(trial)]
+    return times[~np.isnan(times)].tolist()
 
 
 def _ttft_residuals(trial: TrialView) -> list[float]:
     """TTFT minus the expected TTFT for the prompt's length (Theil-Sen line, robust to a few outliers), plus the median
     TTFT, so that the values are times."""
-    rows = [
-        (request.timing.ttft_ns, request.timing.prompt_tokens - (cached_tokens(request.record) or 0))
-        for request in _successful_in_order(trial)
-        if request.timing and request.timing.prompt_tokens is not None
-    ]
-    if len(rows) < thresholds.WARM_LEAST_REQUESTS:
+    order = _successful_in_order(trial)
+    order = order[trial.timing.prompt_tokens[order] != UNKNOWN]
+    if len(order) < thresholds.WARM_LEAST_REQUESTS:
         return []
-    times, tokens = np.array(rows, np.float64).T
-    if len(set(tokens)) == 1:
+    times = trial.timing.ttft_ns[order].astype(np.float64)
+    tokens = (trial.timing.prompt_tokens - known_or_0(cached_prompt_tokens(trial)))[order].astype(np.float64)
+    if len(np.unique(tokens)) == 1:
         return list(times)
-    if len(set(tokens[1:])) < 3:
+    if len(np.unique(tokens[1:])) < 3:
         return []  # too few lengths for a line
     slope, intercept = robust_line(tokens[1:].tolist(), times[1:].tolist())
     return list(times - (slope * tokens + intercept) + float(np.median(times)))
@@ -124,13 +118,9 @@ def _trials_differ(case: ArmTrials) -> Iterator[Finding]:
 def _slower_share(fast: TrialView, slow: TrialView) -> float:
     """Share of the requests that took at least 5% longer in the slower one of two trials; 1 without a request in
     both."""
-    known = {one.record.index: one for one in fast.requests if one.timing is not None}
-    ratios = [
-        one.timing.latency_ns / before.timing.latency_ns
-        for one in slow.requests
-        if one.timing is not None and (before := known.get(one.record.index)) is not None and before.timing is not None
-    ]
-    return sum(ratio > 1.05 for ratio in ratios) / len(ratios) if ratios else 1.0
+    mine, theirs = paired(fast, slow, fast.timing.timed, slow.timing.timed)
+    longer = slow.timing.latency_ns[theirs] > 1.05 * fast.timing.latency_ns[mine]
+    return float(longer.mean()) if len(longer) else 1.0
 
 
 def _trend_percent(values: Sequence[float]) -> float | None:
@@ -305,8 +295,10 @@ def failures(case: ArmTrials) -> Iterable[Finding]:
                 "Fix the cause (the engine's log is in the study's logs/ folder), and run the study again.",
                 trial.trial.number,
             )
-    total = sum(len(trial.requests) for trial in case.done)
-    failed = [request.record for trial in case.done for request in trial.requests if request.timing is None]
+    total = sum(trial.size for trial in case.done)
+    failed = [
+        trial.records.record(place) for trial in case.done for place in np.flatnonzero(~trial.timing.timed).tolist()
+    ]
     if not failed:
         return
     share = len(failed) / total
@@ -327,7 +319,7 @@ def other_requests(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
     base = {trial.trial.number: trial for trial in first.done}
     for case in others:
         pairs = [(base[trial.trial.number], trial) for trial in case.done if trial.trial.number in base]
-        total = sum(len(trial.requests) for _, trial in pairs)
+        total = sum(trial.size for _, trial in pairs)
         if case.plan != first.plan or not total:
             continue
         unlike = sum(len(failed_requests(one) ^ failed_requests(other)) for one, other in pairs)
@@ -349,28 +341,37 @@ def other_requests(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
 def silence(case: ArmTrials) -> Iterable[Finding]:
     """A time in which the server sent nothing, with requests under way, far longer than its requests usually wait."""
     for trial in case.done:
-        waits = [wait for request in trial.requests if (wait := _longest_pause_s(request.record)) is not None]
-        longest = max(waits, default=0.0)
+        waits = _longest_pauses_s(trial.records)
+        longest = float(waits.max(initial=0.0))
         if len(waits) < thresholds.SILENCE_LEAST_REQUESTS or longest < thresholds.SILENCE_S:
             continue
-        if longest > thresholds.SILENCE_RATIO * median(waits):
-            count = sum(wait > thresholds.SILENCE_RATIO * median(waits) for wait in waits)
+        usual = float(np.median(waits))
+        if longest > thresholds.SILENCE_RATIO * usual:
+            count = int((waits > thresholds.SILENCE_RATIO * usual).sum())
             yield case.finding(
                 "note",
                 "silence",
                 f"the server sent nothing for {longest:.1f} s in {count} of {len(waits)} requests; usually the longest "
-                f"pause of a request is {median(waits):.2g} s.",
+                f"pause of a request is {usual:.2g} s.",
                 "Look at the server's log at that time: a model that was unloaded, memory that ran out, another job.",
                 trial.trial.number,
             )
 
 
-def _longest_pause_s(record: RequestRecord) -> float | None:
-    """Of those from the sending to the first event, between events, and to the end, in s; None if never sent."""
-    if record.sent_ns is None:
-        return None
-    times = [record.sent_ns, *cast("Events", record.events).at_ns, record.done_ns]
-    return max(map(sub, times[1:], times)) / 1e9
+def _longest_pauses_s(records: RecordColumns) -> Floats:
+    """Of each request that was sent: the longest of the times from the sending to the first event, between events, and
+    to the end, in s."""
+    sent_ns, done_ns = records.numbers["sent_ns"], records.numbers["done_ns"]
+    first, last = records.starts[:-1], records.starts[1:] - 1
+    some = last >= first
+    longest = done_ns - np.where(sent_ns == UNKNOWN, done_ns, sent_ns)
+    at_ns = records.at_ns
+    longest[some] = np.maximum(at_ns[first[some]] - sent_ns[some], done_ns[some] - at_ns[last[some]])
+    if some.any():
+        gaps = np.diff(at_ns, prepend=0)
+        gaps[first[some]] = 0
+        longest[some] = np.maximum(longest[some], np.maximum.reduceat(gaps, first[some]))
+    return longest[sent_ns != UNKNOWN] / 1e9
 
 
 @for_each_arm
@@ -379,25 +380,30 @@ def resent_requests(case: ArmTrials) -> Iterable[Finding]:
 
     In older studies the times begin with the second sending, and so do not contain the closed connection.
     """
-    records = [request.record for trial in case.done for request in trial.requests]
-    twice = [record for record in records if record.resent]
+    requests = sum(trial.size for trial in case.done)
+    twice = [
+        trial.records.record(place)
+        for trial in case.done
+        for place in np.flatnonzero(trial.records.numbers["resent"]).tolist()
+    ]
     if earlier := sum(_sent_after_connecting(record) for record in twice):
         yield case.finding(
             "note",
             "resent",
-            f"{earlier} of {len(records)} requests were sent again over a new connection. Their times begin with the "
+            f"{earlier} of {requests} requests were sent again over a new connection. Their times begin with the "
             "second sending, as an earlier version of this program measured.",
             "",
         )
     if again := len(twice) - earlier:
         lost_ms = _lost_ms(twice)
-        usual_ms = median(timing.ttft_ns for trial in case.done for timing in trial.timings) / 1e6
+        ttfts = np.concatenate([trial.timing.ttft_ns[trial.timing.timed] for trial in case.done])
+        usual_ms = float(np.median(ttfts)) / 1e6
         is_dear = lost_ms is None or lost_ms > max(thresholds.RESENT_LEAST_MS, thresholds.RESENT_COST * usual_ms)
-        many = again > thresholds.RESENT_SHARE * len(records) and is_dear
+        many = again > thresholds.RESENT_SHARE * requests and is_dear
         yield case.finding(
             "warning" if many else "note",
             "resent",
-            f"{again} of {len(records)} requests were sent again, because the server closed their connection at once. "
+            f"{again} of {requests} requests were sent again, because the server closed their connection at once. "
             + ("" if lost_ms is None else f"That took {lost_ms:.2g} ms of a TTFT of {usual_ms:.3g} ms. ")
             + "Their times begin with the first sending.",
             "The server or a proxy before it drops connections under load: see its log and its keep-alive limits."

@@ -3,20 +3,23 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import fmean, median
-from typing import cast
 
 import msgspec
+import numpy as np
 
 from inferometer.analysis import thresholds
 from inferometer.analysis.degenerate import defect
+from inferometer.analysis.validity.answers import examined_answers
 from inferometer.analysis.validity.arm_trials import ArmTrials, same_rounds
 from inferometer.analysis.validity.caching import cache_advice
 from inferometer.core import quantities
-from inferometer.core.record import Events, Finding, RequestRecord
+from inferometer.core.record import Finding
+from inferometer.core.record_columns import UNKNOWN, Bools, Ints
 from inferometer.core.request import Message, Request
 from inferometer.core.spec import Sampling
-from inferometer.metrics.measures import RequestView, TrialView
-from inferometer.metrics.request_measures import cached_tokens
+from inferometer.metrics import trial_columns
+from inferometer.metrics.measures import TrialView, paired
+from inferometer.metrics.request_columns import SOURCES, equal_texts, first_differences
 from inferometer.metrics.statistics import fisher_p_value
 from inferometer.metrics.trial_measures import cached_prompt_tokens, total_output_tokens
 
@@ -82,7 +85,9 @@ def token_totals(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
         if not base or total is None:
             continue
         percent = 100 * (total - base) / base
-        unseen = thresholds.COUNTS_SAME_TEXT_TOKENS * max(len(trial.timings) for trial in case.done)  # end tokens
+        unseen = thresholds.COUNTS_SAME_TEXT_TOKENS * max(
+            int(trial.timing.timed.sum()) for trial in case.done
+        )  # end tokens
         if abs(percent) > thresholds.TOKEN_TOTALS_PERCENT and abs(total - base) > unseen:
             yield case.finding(
                 "warning",
@@ -129,7 +134,10 @@ def _other_finish(base: TrialView, trial: TrialView) -> tuple[str, float, float]
 
 
 def _finishes(trial: TrialView) -> Counter[str]:
-    return Counter(request.record.finish_reason or "none" for request in trial.requests if request.record.ok)
+    found: Counter[str] = Counter()
+    for reason, count in trial.records.finish_reasons.counted(trial.records.ok).items():
+        found[reason or "none"] += count
+    return found
 
 
 # --- different output --------------------------------------------------------------------------
@@ -212,31 +220,42 @@ class Agreement(msgspec.Struct, frozen=True):
 
 def agreement(first: TrialView, second: TrialView) -> Agreement | None:
     """Agreement of the texts of two trials, request by request; None if no request was answered in both."""
-    texts = {request.record.index: _output(request.record) for request in first.requests if request.record.ok}
-    same = 0
-    positions: list[tuple[int, str]] = []
-    for request in second.requests:
-        record = request.record
-        if not record.ok or record.index not in texts:
-            continue
-        before, after = texts[record.index], _output(record)
-        if before == after:
-            same += 1
-        else:
-            positions.append((common_length(before, after), record.request_id))
-    if not same and not positions:
+    found = first.cached(("agreement", id(second)), lambda first: (_agreement(first, second),))
+    return found[0]
+
+
+def _agreement(first: TrialView, second: TrialView) -> Agreement | None:
+    ones, twos = paired(first, second, first.records.ok, second.records.ok)
+    if not len(ones):
         return None
+    unlike = ~equal_texts(first.records.texts, second.records.texts, ones, twos)
+    silent = first.records.has_silent_text[ones] | second.records.has_silent_text[twos]
+    for place in np.flatnonzero(silent).tolist():
+        unlike[place] = first.records.all_output(ones[place]) != second.records.all_output(twos[place])
     text = ""
-    if positions:
-        middle = int(median(position for position, _ in positions))
-        position, name = min(positions)
-        text = f"The earliest difference is at character {position} of {name}; the median position is {middle}."
-    return Agreement(same, same + len(positions), text)
+    if unlike.any():
+        ones, twos, silent = ones[unlike], twos[unlike], silent[unlike]
+        positions = _first_differences(first, second, ones, twos, silent)
+        names = [second.records.request_ids[two] for two in twos.tolist()]
+        position, name = min(zip(positions, names, strict=True))
+        text = (
+            f"The earliest difference is at character {position} of {name}; the median position is "
+            f"{int(median(positions))}."
+        )
+    return Agreement(len(unlike) - int(unlike.sum()), len(unlike), text)
 
 
-def _output(record: RequestRecord) -> str:
-    """Everything that the model wrote, including reasoning and tool calls."""
-    return cast("Events", record.events).all_output()
+def _first_differences(first: TrialView, second: TrialView, ones: Ints, twos: Ints, silent: Bools) -> list[int]:
+    """The character at which each pair of texts differs first."""
+    mine, theirs = first.records.texts, second.records.texts
+    positions = first_differences(mine, theirs, ones, twos).tolist()
+    if not (mine.data.isascii() and theirs.data.isascii()):  # then a character is a byte
+        heads = [mine.raw(one)[:end] for one, end in zip(ones.tolist(), positions, strict=True)]
+        positions = [len(head.decode("utf-8", "ignore")) for head in heads]
+    for place in np.flatnonzero(silent).tolist():
+        outputs = first.records.all_output(ones[place]), second.records.all_output(twos[place])
+        positions[place] = common_length(*outputs)
+    return positions
 
 
 def common_length(first: str, second: str) -> int:
@@ -268,7 +287,7 @@ def degenerate_output(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
     """Arms with many broken answers, or with more broken answers than another arm."""
     counts: dict[str, tuple[int, int]] = {}  # broken and sound answers
     for case in arms:
-        found = [_defects(trial, case) for trial in case.done if any(r.record.ok for r in trial.requests)]
+        found = [_defects(trial) for trial in case.done if trial.records.ok.any()]
         if not found:
             continue
         kinds, answers = max(found, key=lambda one: one[0].total() / one[1])  # the worst trial
@@ -299,33 +318,29 @@ def degenerate_output(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
             )
 
 
-def _defects(trial: TrialView, case: ArmTrials) -> tuple[Counter[str], int]:
-    """Kinds of broken answers of a trial, and its number of answers."""
-    kinds = Counter(kind for request in trial.requests if (kind := _defect(request, case)))
-    return kinds, sum(request.record.ok for request in trial.requests)
+def _defects(trial: TrialView) -> tuple[Counter[str], int]:
+    """Kinds of broken answers among those that are examined, and their number."""
+    places = examined_answers(trial)
+    short = _ended_early(trial)
+    found = ("shorter than the requested length" if short[place] else _defect(trial, place) for place in places)
+    return Counter(filter(None, found)), len(places)
 
 
-def _defect(request: RequestView, case: ArmTrials) -> str:
-    record = request.record
-    if not record.ok:
-        return ""
-    planned = case.requests.get(record.index)
-    short = (
-        record.finish_reason == "length"
-        and planned is not None
-        and planned.max_tokens is not None
-        and request.timing is not None
-        and request.timing.output_source in ("usage", "timings")
-        and (request.timing.output_tokens or 0) < planned.max_tokens
-    )
-    if short:
-        return "shorter than the requested length"
-    if record.text.strip():
-        return defect(record.text)
-    kinds = {event.kind for event in record.events}
-    if "tool" in kinds:
+def _ended_early(trial: TrialView) -> Bools:
+    """Whether each answer claims to have reached the requested length with fewer tokens."""
+    timing, reasons = trial.timing, trial.records.finish_reasons
+    at_limit = np.array([word == "length" for word in reasons.words], np.bool_)[reasons.codes]
+    by_server = np.isin(timing.output_source, [SOURCES.index("usage"), SOURCES.index("timings")])
+    return at_limit & timing.timed & by_server & (timing.output_tokens < trial.asked.max_tokens)
+
+
+def _defect(trial: TrialView, place: int) -> str:
+    text = trial.records.answer(place)
+    if text.strip():
+        return defect(text)
+    if trial.records.has("tool")[place]:
         return ""  # a tool call is an answer
-    return defect(_output(record))  # reasoning that max_tokens cut off, or nothing
+    return defect(trial.records.all_output(place))  # reasoning that max_tokens cut off, or nothing
 
 
 # --- the prefix cache -----------------------------------------------------------------------------
@@ -357,15 +372,12 @@ def cache_helped(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
 
 def _excess_share(trial: TrialView, implied: dict[int, float]) -> float | None:
     """Cached tokens beyond the implied ones, as a share of all prompt tokens; None if the server reports no cache."""
-    excess = total = 0.0
-    for request in trial.requests:
-        taken, prompt = cached_tokens(request.record), request.timing.prompt_tokens if request.timing else None
-        if taken is None or prompt is None:
-            continue
-        total += prompt
-        allowed = implied.get(request.record.index, 0.0) * prompt + thresholds.CACHE_TEMPLATE_TOKENS
-        excess += max(0.0, taken - allowed)
-    return excess / total if total else None
+    taken, prompt = trial_columns.cached_prompt_tokens(trial), trial.timing.prompt_tokens
+    known = trial.timing.timed & (taken != UNKNOWN) & (prompt != UNKNOWN)
+    shares = np.array([implied.get(index, 0.0) for index in trial.index[known].tolist()])
+    excess = np.maximum(0.0, taken[known] - (shares * prompt[known] + thresholds.CACHE_TEMPLATE_TOKENS)).sum()
+    total = prompt[known].sum()
+    return float(excess / total) if total else None
 
 
 def _implied_shares(case: ArmTrials) -> dict[int, float]:

@@ -135,11 +135,27 @@ RULES = {
     "not": lambda v, rule, s, p: [f"{p}: fits what it must not"] if not problems(v, rule, p) else [],
 }
 
+
+def refused(name):
+    raise ValueError(f"{name} is not JSON")
+
+
+def parsed(answers):
+    """The value of the first text that is JSON. Raises ValueError, that of the last text."""
+    for place, text in enumerate(answers, 1):
+        try:
+            return json.loads(text.strip().lstrip("\ufeff"), parse_constant=refused)
+        except (ValueError, RecursionError):
+            if place == len(answers):
+                raise
+    return None
+
+
 if __name__ == "__main__":
     with open("task.json", encoding="utf-8") as file:
         task = json.load(file)
     try:
-        answer = json.loads(task["answer"].strip())
-    except ValueError as error:
+        value = parsed(task["answers"])
+    except (ValueError, RecursionError) as error:
         sys.exit(f"the answer is not JSON: {error}")
-    sys.exit("\n".join(problems(answer, task["schema"])[:4]) or 0)
+    sys.exit("\n".join(problems(value, task["schema"])[:4]) or 0)

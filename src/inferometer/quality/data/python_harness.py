@@ -83,7 +83,8 @@ def without_cut_line(lines, starts):
 
 
 def sanitized(text, entry_point):
-    """Imports, and the first definition of each name that the entry point needs."""
+    """Imports, and the definition of each name that the entry point needs: the first one that returns something, else
+    the first one."""
     block = longest_block(text)
     tree = parsed(block)
     if tree is None or not entry_point:
@@ -93,7 +94,8 @@ def sanitized(text, entry_point):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             imports.append(node)
         for name in names_of(node):
-            definitions.setdefault(name, node)
+            if name not in definitions or (is_stub(definitions[name]) and not is_stub(node)):
+                definitions[name] = node
     if entry_point not in definitions:
         return block
     needed, open_names = set(), [entry_point]
@@ -104,6 +106,13 @@ def sanitized(text, entry_point):
             open_names += [one.id for one in ast.walk(definitions[name]) if isinstance(one, ast.Name)]
     kept = [node for node in tree.body if any(definitions[name] is node for name in names_of(node) if name in needed)]
     return ast.unparse(ast.Module(body=[*imports, *kept], type_ignores=[]))
+
+
+def is_stub(node):
+    """Whether this is a function without `return`, such as a signature that the answer repeats before its solution."""
+    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not any(
+        isinstance(one, ast.Return) for one in ast.walk(node)
+    )
 
 
 def names_of(node):

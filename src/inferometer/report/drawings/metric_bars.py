@@ -1,6 +1,7 @@
 """Picture of one metric: a bar per arm with its interval."""
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow
+from inferometer.analysis.decision import worse_text
 from inferometer.base.units import ratio_text, value_text
 from inferometer.report.drawings.interval_marks import EDGE, interval, interval_text, span_text
 from inferometer.report.svg import PALETTE, Drawing, Scale, bottom_axis, drawing, rect, scale, shortened, text
@@ -61,4 +62,6 @@ def _caption(row: ComparisonRow, comparison: Comparison) -> str:
     found = row.differences[0] if row.differences else None
     basis = f"; 95% intervals cover other {found.basis}" if found and found.basis else ""
     held = " Not valid: see the report." if comparison.invalid else ""
+    worse = [arm for arm in comparison.arms[1:] if worse_text(comparison, comparison.arms[0], arm)]
+    held += f" Worse answers: {', '.join(worse)}." if worse else ""
     return f"{trials}{basis}.{held}"

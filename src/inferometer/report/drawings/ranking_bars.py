@@ -3,8 +3,7 @@
 from inferometer.analysis.comparison import Comparison, ComparisonRow
 from inferometer.base.units import value_text
 from inferometer.report.drawings.interval_marks import EDGE, WIDTH, interval, ratio_ends, span_text
-from inferometer.report.short_cells import MARK_MEANING, difference_of_pair, order
-from inferometer.report.short_result import span_cell
+from inferometer.report.short_cells import MARK_MEANING, difference_of_pair, order, span_cell
 from inferometer.report.svg import PALETTE, Drawing, Scale, bottom_axis, drawing, line, rect, scale, shortened, text
 
 _ROOM_FOR_ENDS = 1.25

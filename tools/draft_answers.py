@@ -1,21 +1,17 @@
 """Answers of a network, greedy or sampled, and their quality: whether they end, repeat, or match another network."""
 
 import random
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from standin_network import Cache, Net
-from standin_rows import UNLEARN, answer_marks
+from draft_network import Cache, Net
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from train_standin import Run
-
-UNLEARN_AFTER = 64  # repeated tokens: what follows teaches nothing new
+    from train_draft import Run
 
 
 @torch.no_grad()
@@ -74,29 +70,6 @@ def answers(
     return found
 
 
-def answered(
-    run: "Run", net: Net, batches: list[list[np.ndarray]], seconds: float, end: int, temperature: float
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Prompts and answers, batch by batch until the time is over."""
-    began = time.monotonic()
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    for i, batch in enumerate(batches):
-        found += zip(batch, answers(run, net, batch, run.settings.answer_tokens, end, temperature, i), strict=True)
-        if time.monotonic() - began > seconds and i + 1 < len(batches):
-            run.say(f"answers to {i + 1} of {len(batches)} batches, then out of time")
-            break
-    return found
-
-
-def to_learn(prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.concatenate([prompt, answer]), answer_marks(len(prompt), len(prompt) + len(answer))
-
-
-def good(answer: np.ndarray, end: int) -> bool:
-    """Whether the answer ended with its end token, at a plausible length, and without repeating itself."""
-    return len(answer) >= 40 and int(answer[-1]) == end and not goes_round(answer)
-
-
 def goes_round(answer: np.ndarray) -> bool:
     grams = Counter(tuple(answer[i : i + 8]) for i in range(len(answer) - 8))
     return bool(grams) and len(grams) < 0.85 * sum(grams.values())
@@ -112,15 +85,6 @@ def repeats(answer: np.ndarray) -> np.ndarray:
         found[i - 1] = gram in seen
         seen.add(gram)
     return found
-
-
-def to_unlearn(prompt: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A repetitive answer, cut off some time after the repetition began, with the repeated tokens marked UNLEARN."""
-    again = repeats(answer)
-    enough = np.flatnonzero(again.cumsum() >= UNLEARN_AFTER)
-    end = int(enough[0]) + 1 if len(enough) else len(answer)
-    marks = np.where(again[:end], UNLEARN, 0).astype(np.int8)
-    return np.concatenate([prompt, answer[:end]]), np.concatenate([np.zeros(len(prompt), np.int8), marks])
 
 
 def prompt_batches(prompts: list[np.ndarray], size: int, count: int, seed: int) -> list[list[np.ndarray]]:

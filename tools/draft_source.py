@@ -1,4 +1,4 @@
-"""Training text of the stand-ins: Python source under free licences on this machine, and chats made of it."""
+"""Prompts to train on: Python source under free licences on this machine, and chats made of it."""
 
 import ast
 import hashlib

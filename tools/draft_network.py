@@ -1,10 +1,7 @@
-"""The network that is trained: Qwen2 without biases, its cache for answering, and the files for its weights."""
+"""The network that is trained: Qwen2 without biases, and its cache for answering."""
 
 import dataclasses
-import io
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -118,14 +115,6 @@ class Cache:
 # --- weight files -----------------------------------------------------------------------------------------------------
 
 
-def q8_0(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """llama.cpp's Q8_0: blocks of 32 along a row, one half-precision scale each. Returns the values and the scales."""
-    blocks = matrix.astype(np.float32).reshape(matrix.shape[0], -1, 32)
-    scale = np.abs(blocks).max(-1) / 127
-    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
-    return np.rint(blocks * inverse[..., None]).astype(np.int8).reshape(matrix.shape), scale.astype(np.float16)
-
-
 def tensors_of(net: Net) -> dict[str, np.ndarray]:
     """Its tensors under the names that GGUF files have."""
     shape = net.shape
@@ -143,64 +132,3 @@ def tensors_of(net: Net) -> dict[str, np.ndarray]:
         }  # fmt: skip
         found |= {f"blk.{i}.{name}.weight": value for name, value in parts.items()}
     return found
-
-
-def write_weights(path: Path, net: Net, final_rms: float) -> None:
-    """Matrices as Q8_0 (`NAME` values, `NAME.scale`), vectors as F32, and `meta`: shape and settings as JSON."""
-    meta = {"format": 1, "shape": dataclasses.asdict(net.shape), "rope_base": net.rope_base, "rms_eps": net.eps,
-            "final_rms": final_rms}  # fmt: skip
-    arrays: dict[str, np.ndarray] = {"meta": np.frombuffer(json.dumps(meta).encode(), np.uint8)}
-    for name, value in tensors_of(net).items():
-        if value.ndim == 1:
-            arrays[name] = value
-        else:
-            arrays[name], arrays[f"{name}.scale"] = q8_0(value)
-    held = io.BytesIO()
-    np.savez_compressed(held, **arrays)
-    part = path.with_suffix(".part")
-    part.write_bytes(held.getvalue())
-    part.replace(path)
-    print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB", flush=True)
-
-
-@torch.no_grad()
-def read_weights(path: Path, net: Net) -> None:
-    """Reads the file of `write_weights` into a net of the same shape."""
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
-    meta = json.loads(arrays["meta"].tobytes())
-    if meta["shape"] != dataclasses.asdict(net.shape):
-        raise SystemExit(f"{path} has the shape {meta['shape']}")
-
-    def exact(*names: str) -> Tensor:
-        held = [arrays[f"{name}.weight"] for name in names]
-        if held[0].ndim == 2:
-            scales = [arrays[f"{name}.weight.scale"].astype(np.float32)[..., None] for name in names]
-            held = [
-                (values.reshape(*scale.shape[:2], 32) * scale).reshape(values.shape)
-                for values, scale in zip(held, scales, strict=True)
-            ]
-        return torch.from_numpy(np.concatenate(held).astype(np.float32))
-
-    state = {"embed": exact("token_embd"), "output_norm": exact("output_norm")}
-    for i in range(net.shape.layers):
-        own = f"blk.{i}."
-        state |= {
-            f"layers.{i}.attn_norm": exact(f"{own}attn_norm"),
-            f"layers.{i}.ffn_norm": exact(f"{own}ffn_norm"),
-            f"layers.{i}.attn_qkv.weight": exact(f"{own}attn_q", f"{own}attn_k", f"{own}attn_v"),
-            f"layers.{i}.attn_output.weight": exact(f"{own}attn_output"),
-            f"layers.{i}.ffn_gate_up.weight": exact(f"{own}ffn_gate", f"{own}ffn_up"),
-            f"layers.{i}.ffn_down.weight": exact(f"{own}ffn_down"),
-        }
-    net.load_state_dict(state)
-
-
-@torch.no_grad()
-def round_to_q8_0(net: Net) -> None:
-    """The net with the precision of its file, so that the shipped weights are the ones measured and imitated."""
-    for parameter in net.parameters():
-        if parameter.dim() == 2:
-            values, scale = q8_0(parameter.float().cpu().numpy())
-            exact = values.astype(np.float32).reshape(*scale.shape, 32) * scale.astype(np.float32)[..., None]
-            parameter.copy_(torch.from_numpy(exact.reshape(values.shape)))

@@ -1,0 +1,481 @@
+"""Request records of a trial in columns: a few arrays for all requests, and one buffer for all texts.
+
+A RecordColumns is a sequence of RequestRecord. Metrics, checks and pictures work on its columns; a record is built when
+somebody takes one out.
+"""
+
+import array
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, cast, get_args, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferometer.core.record import (
+    KINDS,
+    OUTPUT_KINDS,
+    EventKind,
+    Events,
+    Outcome,
+    RequestRecord,
+    ServerTimings,
+    TokenUsage,
+)
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+UNKNOWN = int(np.iinfo(np.int64).min)
+"""In a column of int64: None."""
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+USAGE = ("prompt_tokens", "completion_tokens", "cached_tokens")
+TIMINGS = ("cache_n", "prompt_n", "prompt_ms", "predicted_n", "predicted_ms", "draft_n", "draft_n_accepted")
+NUMBERS = (
+    "index due_ns sent_ns done_ns first_byte_ns connected_ns status coalesced stamp_errors resent prompt_tokens "
+    "our_tokens"
+).split()
+"""Fields of a record that are an int or None."""
+_BIGGEST = 1 << 62
+_IS_SILENT = np.array([kind not in OUTPUT_KINDS for kind in KINDS])
+_IS_UNSEEN = np.array([kind in ("reasoning", "tool", "error") for kind in KINDS])
+
+
+class Texts(Sequence[str]):
+    """Texts in one buffer of UTF-8, in which single surrogates may stand. `starts`: the first byte of each text, and
+    the end of the last."""
+
+    def __init__(self, data: bytes, starts: Ints) -> None:
+        self.data = data
+        self.starts = starts
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "Texts":
+        parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+        return cls(b"".join(parts), starts_of(list(map(len, parts))))
+
+    @property
+    def sizes(self) -> Ints:
+        """Bytes of each text."""
+        return np.diff(self.starts)
+
+    def raw(self, position: int) -> bytes:
+        """The bytes of one text."""
+        return self.data[self.starts[position] : self.starts[position + 1]]
+
+    def heads(self, size: int) -> NDArray[np.uint8]:
+        """The first bytes of each text, one row a text; zeros after its end."""
+        data = np.frombuffer(self.data + bytes(size), np.uint8)
+        places = np.arange(size)
+        found = data[self.starts[:-1, None] + places]
+        found[places >= self.sizes[:, None]] = 0
+        return found
+
+    def chosen(self, positions: "Ints | slice") -> "Texts":
+        if isinstance(positions, slice):
+            return Texts(self.data, self.starts[positions.start : positions.stop + 1])
+        return Texts(b"".join(map(self.raw, positions.tolist())), starts_of(self.sizes[positions]))
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return self.raw(range(len(self))[index]).decode("utf-8", "surrogatepass")
+
+
+class Words(Sequence[str | None]):
+    """A column of few different texts: `codes` are positions in `words`."""
+
+    def __init__(self, codes: NDArray[np.uint32], words: tuple[str | None, ...]) -> None:
+        self.codes = codes
+        self.words = words
+
+    @classmethod
+    def of(cls, values: Iterable[str | None]) -> "Words":
+        known: dict[str | None, int] = {}
+        codes = [known.setdefault(value, len(known)) for value in values]
+        return cls(np.array(codes, np.uint32), tuple(known))
+
+    def chosen(self, positions: "Ints | slice") -> "Words":
+        return Words(self.codes[positions], self.words)
+
+    def counted(self, wanted: Bools) -> dict[str | None, int]:
+        """How often each text occurs among the `wanted` rows; in the order of their first occurrence."""
+        codes = self.codes[wanted]
+        counts = np.bincount(codes, minlength=len(self.words)).tolist()
+        first = np.full(len(self.words), len(codes), np.int64)
+        first[codes[::-1]] = np.arange(len(codes))[::-1]
+        order: list[int] = np.argsort(first, kind="stable").tolist()
+        return {self.words[code]: counts[code] for code in order if counts[code]}
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, index: int) -> str | None: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str | None]: ...
+
+    def __getitem__(self, index: int | slice) -> str | Sequence[str | None] | None:
+        if isinstance(index, slice):
+            return [self.words[code] for code in self.codes[index].tolist()]
+        return self.words[self.codes[index]]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RecordColumns(Sequence[RequestRecord]):
+    """`numbers`: a column for each of NUMBERS (UNKNOWN: None). `outcomes`: positions in OUTCOMES. `usage` and
+    `timings`: a column for each of USAGE and TIMINGS (UNKNOWN and NaN: not stated); None where no request has any.
+    `at_ns`, `kinds`, `chars`, `tokens` (None: no event states any): of all events, as in `Events`; `starts`: the first
+    event of each request, and the end of the last. `texts`: all text of each request."""
+
+    numbers: dict[str, Ints]
+    measured: Bools
+    outcomes: NDArray[np.uint8]
+    request_ids: list[str]
+    finish_reasons: Words
+    models: Words
+    errors: Words
+    has_usage: Bools
+    usage: dict[str, Ints] | None
+    has_timings: Bools
+    timings: dict[str, NDArray[np.float64]] | None
+    at_ns: Ints
+    kinds: NDArray[np.uint8]
+    chars: NDArray[np.unsignedinteger[Any]]
+    tokens: NDArray[np.uint32] | None
+    starts: Ints
+    texts: Texts
+    made: Sequence[RequestRecord] | None = None
+    """The records that these columns were made of, if they are at hand."""
+
+    @classmethod
+    def of(cls, records: Iterable[RequestRecord]) -> "RecordColumns":
+        if isinstance(records, cls):
+            return records
+        made = list(records)
+        events = [cast("Events", record.events) for record in made]
+        usages, timings = [record.usage for record in made], [record.timings for record in made]
+        has_tokens = any(one.tokens for one in events)
+        stated = [one.tokens.tobytes() or bytes(4 * len(one.kinds)) for one in events] if has_tokens else []
+        return cls(
+            numbers={name: int_column([getattr(record, name) for record in made]) for name in NUMBERS},
+            measured=np.array([record.measured for record in made], np.bool_),
+            outcomes=np.array([OUTCOMES.index(record.outcome) for record in made], np.uint8),
+            request_ids=[record.request_id for record in made],
+            finish_reasons=Words.of(record.finish_reason for record in made),
+            models=Words.of(record.model for record in made),
+            errors=Words.of(record.error for record in made),
+            **counts_of(usages, timings),
+            at_ns=np.frombuffer(b"".join(one.at_ns for one in events), np.int64),
+            kinds=np.frombuffer(b"".join(one.kinds for one in events), np.uint8),
+            chars=joined_chars([one.chars for one in events]),
+            tokens=np.frombuffer(b"".join(stated), np.uint32) if has_tokens else None,
+            starts=starts_of([len(one.kinds) for one in events]),
+            texts=Texts.of(one.text for one in events),
+            made=made,
+        )
+
+    def chosen(self, wanted: Bools) -> "RecordColumns":
+        """The `wanted` records, in the same order."""
+        if wanted.all():
+            return self
+        places = np.flatnonzero(wanted)
+        is_range = len(places) > 0 and int(places[-1]) - int(places[0]) + 1 == len(places)
+        return self._at(slice(int(places[0]), int(places[-1]) + 1) if is_range else places)
+
+    def by_index(self) -> "RecordColumns":
+        """The records in the order of their index."""
+        index = self.numbers["index"]
+        return self if (np.diff(index) >= 0).all() else self._at(np.argsort(index, kind="stable"))
+
+    def _at(self, places: "Ints | slice") -> "RecordColumns":
+        counts = self.event_counts[places]
+        if isinstance(places, slice):
+            first = int(self.starts[places.start])
+            events: Ints | slice = slice(first, int(self.starts[places.stop]))
+            starts = self.starts[places.start : places.stop + 1] - first
+        else:
+            starts = starts_of(counts)
+            events = np.repeat(self.starts[:-1][places] - starts[:-1], counts) + np.arange(int(starts[-1]))
+        listed = range(len(self))[places] if isinstance(places, slice) else cast("list[int]", places.tolist())
+        return replace(
+            self,
+            numbers={name: column[places] for name, column in self.numbers.items()},
+            measured=self.measured[places],
+            outcomes=self.outcomes[places],
+            request_ids=[self.request_ids[place] for place in listed],
+            finish_reasons=self.finish_reasons.chosen(places),
+            models=self.models.chosen(places),
+            errors=self.errors.chosen(places),
+            has_usage=self.has_usage[places],
+            usage=self.usage and {name: column[places] for name, column in self.usage.items()},
+            has_timings=self.has_timings[places],
+            timings=self.timings and {name: column[places] for name, column in self.timings.items()},
+            at_ns=self.at_ns[events],
+            kinds=self.kinds[events],
+            chars=self.chars[events],
+            tokens=None if self.tokens is None else self.tokens[events],
+            starts=starts,
+            texts=self.texts.chosen(places),
+            made=None if self.made is None else [self.made[place] for place in listed],
+        )
+
+    # --- columns ------------------------------------------------------------------------------------
+
+    @cached_property
+    def ok(self) -> Bools:
+        """Whether each request ended well."""
+        return self.outcomes == OUTCOMES.index("ok")
+
+    @cached_property
+    def characters(self) -> Ints:
+        """Characters of all text of each request."""
+        return self.summed(self.chars)
+
+    @cached_property
+    def event_counts(self) -> Ints:
+        return np.diff(self.starts)
+
+    def summed(self, of_events: NDArray[Any]) -> Ints:
+        """The sum over the events of each request."""
+        return summed(of_events, self.starts)
+
+    def used(self, name: str) -> Ints:
+        """A column of USAGE."""
+        return np.full(len(self), UNKNOWN) if self.usage is None else self.usage[name]
+
+    def timed(self, name: str) -> NDArray[np.float64]:
+        """A column of TIMINGS."""
+        return np.full(len(self), np.nan) if self.timings is None else self.timings[name]
+
+    def has(self, kind: EventKind) -> Bools:
+        """Whether each request has an event of this kind."""
+        return self.summed(self.kinds == KINDS.index(kind)) > 0
+
+    # --- records ------------------------------------------------------------------------------------
+
+    @cached_property
+    def _has_unseen(self) -> Bools:
+        return self.summed(_IS_UNSEEN[self.kinds]) > 0
+
+    @cached_property
+    def has_silent_text(self) -> Bools:
+        """Whether some text of each request is not output."""
+        return self.summed((self.chars > 0) & _IS_SILENT[self.kinds]) > 0
+
+    def answer(self, place: int) -> str:
+        """`RequestRecord.text` of one record."""
+        return self.record(place).text if self._has_unseen[place] else self.texts[place]
+
+    def all_output(self, place: int) -> str:
+        """`Events.all_output` of one record."""
+        return self._events(place).all_output() if self.has_silent_text[place] else self.texts[place]
+
+    def record(self, place: int) -> RequestRecord:
+        """One record."""
+        if self.made is not None:
+            return self.made[place]
+        numbers: dict[str, Any] = {
+            name: None if (value := int(column[place])) == UNKNOWN else value for name, column in self.numbers.items()
+        }
+        return RequestRecord(
+            **numbers,
+            request_id=self.request_ids[place],
+            measured=bool(self.measured[place]),
+            outcome=OUTCOMES[int(self.outcomes[place])],
+            events=self._events(place),
+            finish_reason=self.finish_reasons[place],
+            usage=self._usage(place),
+            timings=self._timings(place),
+            model=self.models[place],
+            error=self.errors[place] or "",
+        )
+
+    def _events(self, place: int) -> Events:
+        start, end = int(self.starts[place]), int(self.starts[place + 1])
+        chars = self.chars[start:end]
+        tokens = None if self.tokens is None else self.tokens[start:end]
+        return Events(
+            array.array("q", self.at_ns[start:end].tobytes()),
+            self.kinds[start:end].tobytes(),
+            array.array(chars.dtype.char, chars.tobytes()),
+            self.texts[place],
+            array.array("I", tokens.tobytes()) if tokens is not None and tokens.any() else None,
+        )
+
+    def _usage(self, place: int) -> TokenUsage | None:
+        if not self.has_usage[place] or self.usage is None:
+            return None
+        values = (int(self.usage[name][place]) for name in USAGE)
+        return TokenUsage(*(None if value == UNKNOWN else value for value in values))
+
+    def _timings(self, place: int) -> ServerTimings | None:
+        if not self.has_timings[place] or self.timings is None:
+            return None
+        stated: dict[str, Any] = {
+            name: value if name.endswith("_ms") else int(value)
+            for name in TIMINGS
+            if not np.isnan(value := float(self.timings[name][place]))
+        }
+        return ServerTimings(**stated)
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    @overload
+    def __getitem__(self, index: int) -> RequestRecord: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[RequestRecord]: ...
+
+    def __getitem__(self, index: int | slice) -> RequestRecord | Sequence[RequestRecord]:
+        if isinstance(index, slice):
+            return tuple(self.record(place) for place in range(*index.indices(len(self))))
+        return self.record(range(len(self))[index])
+
+    def __iter__(self) -> Iterator[RequestRecord]:
+        return map(self.record, range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(cast("Sequence[RequestRecord]", other))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+def joined(parts: Sequence[RecordColumns]) -> RecordColumns:
+    """The records of all parts, in order."""
+    if not parts:
+        return RecordColumns.of(())
+    if len(parts) == 1:
+        return parts[0]
+    found: dict[str, Any] = {}
+    for field in fields(RecordColumns):
+        columns = [getattr(part, field.name) for part in parts]
+        found[field.name] = _JOINS[field.name](columns) if field.name in _JOINS else np.concatenate(columns)
+    for name, missing in (("usage", np.int64(UNKNOWN)), ("timings", np.float64("nan"))):
+        found[name] = _joined_tables([getattr(part, name) for part in parts], list(map(len, parts)), missing)
+    if found["tokens"] is not None:
+        lists = [np.zeros(len(part.kinds), np.uint32) if part.tokens is None else part.tokens for part in parts]
+        found["tokens"] = np.concatenate(lists)
+    return RecordColumns(**found)
+
+
+def _joined_tables(tables: "list[dict[str, Any] | None]", sizes: list[int], missing: Any) -> "dict[str, Any] | None":
+    names = next((list(table) for table in tables if table), None)
+    if names is None:
+        return None
+    return {
+        name: np.concatenate(
+            [
+                np.full(size, missing) if table is None else table[name]
+                for table, size in zip(tables, sizes, strict=True)
+            ]
+        )
+        for name in names
+    }
+
+
+def _joined_starts(columns: Sequence[Ints]) -> Ints:
+    return starts_of(np.concatenate([np.diff(starts) for starts in columns]))
+
+
+def _joined_texts(columns: Sequence[Texts]) -> Texts:
+    data = b"".join(one.data[one.starts[0] : one.starts[-1]] for one in columns)
+    return Texts(data, _joined_starts([one.starts for one in columns]))
+
+
+def _joined_words(columns: Sequence[Words]) -> Words:
+    known: dict[str | None, int] = {}
+    codes: list[NDArray[np.uint32]] = []
+    for one in columns:
+        places = np.array([known.setdefault(word, len(known)) for word in one.words], np.uint32)
+        codes.append(places[one.codes])
+    return Words(np.concatenate(codes), tuple(known))
+
+
+_JOINS: dict[str, Callable[[Sequence[Any]], Any]] = {
+    "numbers": lambda tables: {name: np.concatenate([table[name] for table in tables]) for name in NUMBERS},
+    "request_ids": lambda lists: [name for names in lists for name in names],
+    **dict.fromkeys(("finish_reasons", "models", "errors"), _joined_words),
+    **dict.fromkeys(("usage", "timings"), lambda tables: None),
+    "tokens": lambda lists: None if all(one is None for one in lists) else lists,
+    "starts": _joined_starts,
+    "texts": _joined_texts,
+    "made": lambda lists: None,
+}
+
+
+def int_column(values: Sequence[int | None]) -> Ints:
+    """UNKNOWN for None. Numbers beyond 2^62, which only a broken server reports, become 2^62."""
+    try:
+        return np.array([UNKNOWN if value is None else value for value in values], np.int64)
+    except OverflowError:
+        near = [None if value is None else max(-_BIGGEST, min(_BIGGEST, value)) for value in values]
+        return int_column(near)
+
+
+def summed(values: NDArray[Any], starts: Ints) -> Ints:
+    """The sum of each group of values. `starts`: the first value of each group, and the end of the last."""
+    found = np.zeros(len(starts) - 1, np.int64)
+    some = starts[1:] > starts[:-1]
+    if some.any():
+        found[some] = np.add.reduceat(values[: starts[-1]], starts[:-1][some], dtype=np.int64)
+    return found
+
+
+def starts_of(counts: "Sequence[int] | Ints") -> Ints:
+    """Where each group begins, and where the last one ends."""
+    found = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=found[1:])
+    return found
+
+
+def counts_of(usages: Sequence[TokenUsage | None], timings: Sequence[ServerTimings | None]) -> dict[str, Any]:
+    """The columns of the servers' counts."""
+    usage: dict[str, Ints] | None = None
+    times: dict[str, NDArray[np.float64]] | None = None
+    if any(one is not None for one in usages):
+        usage = {name: int_column([None if one is None else getattr(one, name) for one in usages]) for name in USAGE}
+    if any(one is not None for one in timings):
+        values = {name: [None if one is None else getattr(one, name) for one in timings] for name in TIMINGS}
+        times = {
+            name: np.array([np.nan if value is None else value for value in column], np.float64)
+            for name, column in values.items()
+        }
+    return {
+        "has_usage": np.array([one is not None for one in usages], np.bool_),
+        "usage": usage,
+        "has_timings": np.array([one is not None for one in timings], np.bool_),
+        "timings": times,
+    }
+
+
+def joined_chars(columns: "Sequence[array.array[int]]") -> NDArray[np.unsignedinteger[Any]]:
+    """All in one, as wide as the widest."""
+    codes = {column.typecode for column in columns if len(column)} or {"B"}
+    widest = max(codes, key=lambda code: array.array(code).itemsize)
+    if len(codes) == 1:
+        return np.frombuffer(b"".join(column for column in columns if len(column)), widest)
+    return np.frombuffer(b"".join(array.array(widest, column) for column in columns), widest)
+
+
+def little_endian(data: bytes, code: str) -> NDArray[Any]:
+    """The numbers in a little-endian blob."""
+    found = np.frombuffer(data, np.dtype(code).newbyteorder("<"))
+    return found if sys.byteorder == "little" else found.astype(code)

@@ -1,0 +1,341 @@
+"""Times and token counts of all requests of a trial at once, in columns.
+
+`request_timing` and `consistency` define the same numbers for one request; a property test holds both to the same
+results.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from inferometer.core.record import KINDS, OUTPUT_CODES, TEXT_CODE
+from inferometer.core.record_columns import UNKNOWN, Bools, Ints, RecordColumns, Texts, summed
+from inferometer.core.request import Request
+from inferometer.core.spec import Api
+from inferometer.metrics import consistency
+from inferometer.metrics.consistency import Contradiction, contradictions
+from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS, MetricDialect, TokenSource, request_timing
+
+SOURCES: tuple[TokenSource | None, ...] = (None, *get_args(TokenSource))
+"""Who counted tokens, by code."""
+
+_IS_OUTPUT = np.zeros(256, np.bool_)
+_IS_OUTPUT[list(OUTPUT_CODES)] = True
+_BLANK = np.zeros(256, np.bool_)
+_BLANK[list(b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f")] = True
+_MAY_BEGIN_BLANK = np.zeros(256, np.bool_)
+_MAY_BEGIN_BLANK[[0xC2, 0xE1, 0xE2, 0xE3]] = True  # first bytes of Unicode's other blanks
+_HEAD_BYTES = 16
+
+
+class OutputColumns(msgspec.Struct, frozen=True):
+    """Every event with output of several requests, in order: `at_ns`, `chars` and `stated` tokens (0 if not stated).
+    `starts`: where each request begins, and where the last one ends."""
+
+    at_ns: Ints
+    chars: NDArray[np.unsignedinteger[Any]]
+    stated: Ints | None
+    starts: Ints
+
+    @property
+    def counts(self) -> Ints:
+        """Number of outputs of each request."""
+        return np.diff(self.starts)
+
+    @property
+    def owners(self) -> Ints:
+        """The position of each output's request."""
+        return np.repeat(np.arange(len(self.starts) - 1), self.counts)
+
+    def summed(self, of_outputs: NDArray[Any]) -> Ints:
+        """The sum over the outputs of each request."""
+        return summed(of_outputs, self.starts)
+
+
+def output_columns(records: RecordColumns) -> OutputColumns:
+    """The outputs of these records (see `core.record.brings_output`)."""
+    chosen = _IS_OUTPUT[records.kinds] & ((records.chars > 0) | (records.kinds != TEXT_CODE))
+    before = np.zeros(len(chosen) + 1, np.int64)
+    np.cumsum(chosen, out=before[1:])
+    stated = None if records.tokens is None else records.tokens[chosen].astype(np.int64)
+    return OutputColumns(records.at_ns[chosen], records.chars[chosen], stated, before[records.starts])
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What each request asked: `requests` (None: unknown), the bytes of its prompt, and its limit (UNKNOWN: none)."""
+
+    requests: Sequence[Request | None]
+    known: Bools
+    prompt_bytes: Ints
+    max_tokens: Ints
+
+
+def asked_of(records: RecordColumns, requests: Mapping[int, Request]) -> Asked:
+    """`requests`: the plan's, by index."""
+    found = list(map(requests.get, records.numbers["index"].tolist()))
+    limits = [UNKNOWN if one is None or one.max_tokens is None else one.max_tokens for one in found]
+    return Asked(
+        found,
+        np.array([one is not None for one in found], np.bool_),
+        np.array([0 if one is None else _prompt_bytes(one) for one in found], np.int64),
+        np.array(limits, np.int64),
+    )
+
+
+def _prompt_bytes(request: Request) -> int:
+    contents = [message.content for message in request.messages]
+    return sum(len(text) if text.isascii() else len(text.encode()) for text in contents)
+
+
+class TimingColumns(msgspec.Struct, frozen=True):
+    """The fields of `RequestTiming` of each request; meaningless where not `timed`: the request failed by the dialect's
+    rules. UNKNOWN: no count. Sources are positions in SOURCES."""
+
+    timed: Bools
+    ttft_ns: Ints
+    latency_ns: Ints
+    output_tokens: Ints
+    prompt_tokens: Ints
+    output_source: NDArray[np.uint8]
+    prompt_source: NDArray[np.uint8]
+
+    @property
+    def tpot_ns(self) -> NDArray[np.float64]:
+        """See `RequestTiming.tpot_ns`; NaN for None."""
+        several = self.timed & (self.output_tokens >= 2)
+        times = (self.latency_ns - self.ttft_ns) / np.where(several, self.output_tokens - 1, 1)
+        return np.where(several, times, np.nan)
+
+    def total_output_tokens(self) -> int | None:
+        """Over the timed requests; None if the count of any is unknown."""
+        return _total(self.output_tokens[self.timed])
+
+    def total_prompt_tokens(self) -> int | None:
+        """Over the timed requests; None if the count of any is unknown."""
+        return _total(self.prompt_tokens[self.timed])
+
+
+def _total(counts: Ints) -> int | None:
+    return None if (counts == UNKNOWN).any() else int(counts.sum())
+
+
+def timing_columns(
+    records: RecordColumns, outputs: OutputColumns, asked: Asked, dialect: MetricDialect, api: Api
+) -> TimingColumns:
+    """See `request_timing`."""
+    if dialect != "inferometer":
+        return _one_by_one(records, asked, dialect, api)
+    sent_ns = records.numbers["sent_ns"]
+    timed = records.ok & (sent_ns != UNKNOWN) & (outputs.counts > 0)
+    first, last = outputs.starts[:-1][timed], outputs.starts[1:][timed] - 1
+    ttft_ns, latency_ns = np.zeros(len(records), np.int64), np.zeros(len(records), np.int64)
+    ttft_ns[timed] = outputs.at_ns[first] - sent_ns[timed]
+    latency_ns[timed] = outputs.at_ns[last] - sent_ns[timed]
+    output_tokens, output_source = _output_counts(records, outputs, asked)
+    prompt_tokens, prompt_source = _prompt_counts(records, asked)
+    return TimingColumns(timed, ttft_ns, latency_ns, output_tokens, prompt_tokens, output_source, prompt_source)
+
+
+def _one_by_one(records: RecordColumns, asked: Asked, dialect: MetricDialect, api: Api) -> TimingColumns:
+    pairs = zip(records, asked.requests, strict=True)
+    found = [request_timing(record, dialect, api, request) for record, request in pairs]
+
+    def column(name: str) -> Ints:
+        values = [UNKNOWN if one is None or (value := getattr(one, name)) is None else value for one in found]
+        return np.array(values, np.int64)
+
+    def sources(name: str) -> NDArray[np.uint8]:
+        return np.array([0 if one is None else SOURCES.index(getattr(one, name)) for one in found], np.uint8)
+
+    return TimingColumns(
+        np.array([one is not None for one in found], np.bool_),
+        column("ttft_ns"),
+        column("latency_ns"),
+        column("output_tokens"),
+        column("prompt_tokens"),
+        sources("output_source"),
+        sources("prompt_source"),
+    )
+
+
+def _from_timings(column: NDArray[np.float64]) -> Ints:
+    return np.where(np.isnan(column), UNKNOWN, np.nan_to_num(column)).astype(np.int64)
+
+
+def _output_counts(records: RecordColumns, outputs: OutputColumns, asked: Asked) -> tuple[Ints, NDArray[np.uint8]]:
+    """The first count of the output that no known fact refutes, and its source."""
+    by_ids = np.full(len(records), UNKNOWN)
+    if records.tokens is not None:
+        stated = records.summed(records.tokens)
+        by_ids = np.where(stated > 0, stated, UNKNOWN)
+    known: dict[TokenSource, Ints] = {
+        "usage": records.used("completion_tokens"),
+        "timings": _from_timings(records.timed("predicted_n")),
+        "token ids": by_ids,
+        "our tokenizer": records.numbers["our_tokens"],
+    }
+    counts, sources = _first_known(known, lambda count: _refuted_output(records, outputs, asked, count))
+    nobody = np.logical_and.reduce([count == UNKNOWN for count in known.values()])
+    pieces = outputs.counts
+    short = nobody & (records.summed(records.chars) <= MOST_PIECE_CHARACTERS * pieces)
+    counts[short], sources[short] = pieces[short], SOURCES.index("output events")
+    return counts, sources
+
+
+def _prompt_counts(records: RecordColumns, asked: Asked) -> tuple[Ints, NDArray[np.uint8]]:
+    known: dict[TokenSource, Ints] = {
+        "usage": records.used("prompt_tokens"),
+        "timings": _from_timings(records.timed("prompt_n") + records.timed("cache_n")),
+        "our tokenizer": records.numbers["prompt_tokens"],
+    }
+    return _first_known(known, lambda count: _refuted_prompt(asked, count))
+
+
+def _first_known(
+    known: "Mapping[TokenSource, Ints]", refuted: "Callable[[Ints], Bools]"
+) -> tuple[Ints, NDArray[np.uint8]]:
+    size = len(next(iter(known.values())))
+    counts, sources = np.full(size, UNKNOWN), np.zeros(size, np.uint8)
+    for source, count in known.items():
+        if (count == UNKNOWN).all():
+            continue
+        chosen = (sources == 0) & (count != UNKNOWN) & ~refuted(count)
+        counts[chosen], sources[chosen] = count[chosen], SOURCES.index(source)
+    return counts, sources
+
+
+def _refuted_output(records: RecordColumns, outputs: OutputColumns, asked: Asked, count: Ints) -> Bools:
+    """Whether `consistency` refutes each count; also where it is UNKNOWN."""
+    size, pieces = records.texts.sizes, outputs.counts
+    tools = records.summed(records.kinds == KINDS.index("tool"))
+    beyond = count > size + consistency.UNSEEN_TOKENS + consistency.UNSEEN_TOOL_TOKENS * tools
+    over = (asked.max_tokens != UNKNOWN) & (count > asked.max_tokens + 1)
+    split = (count < 0.9 * pieces - 1) & (size >= consistency.PIECE_BYTES * pieces)
+    return (count <= 0) | beyond | over | split
+
+
+def _refuted_prompt(asked: Asked, count: Ints) -> Bools:
+    """Whether `consistency` refutes each count; also where it is UNKNOWN."""
+    size = asked.prompt_bytes
+    empty = (count <= 0) & (size > 0)
+    beyond = count > size + consistency.TEMPLATE_TOKENS
+    cut = (size >= consistency.LEAST_PROMPT_BYTES) & (count < size / consistency.MOST_BYTES_PER_TOKEN)
+    return np.where(asked.known, empty | beyond | cut, count < 0)
+
+
+# --- contradictions ---------------------------------------------------------------------------------
+
+
+def contradictions_of(
+    records: RecordColumns, outputs: OutputColumns, asked: Asked
+) -> dict[int, tuple[Contradiction, ...]]:
+    """See `consistency.contradictions`: of each request that contradicts anything, by position. Only requests that may
+    are examined one by one."""
+    found: dict[int, tuple[Contradiction, ...]] = {}
+    for place in np.flatnonzero(records.ok & _may_contradict(records, outputs, asked)).tolist():
+        if reasons := contradictions(records.record(place), asked.requests[place]):
+            found[place] = reasons
+    return found
+
+
+def _may_contradict(records: RecordColumns, outputs: OutputColumns, asked: Asked) -> Bools:
+    suspect = _text_after_end(records) | _blank_beginning(records, outputs)
+    by_usage, by_timings = records.used("completion_tokens"), _from_timings(records.timed("predicted_n"))
+    for count in (by_usage, by_timings):
+        if (count != UNKNOWN).any():
+            suspect |= (count != UNKNOWN) & _refuted_output(records, outputs, asked, count)
+    suspect |= (by_usage != UNKNOWN) & (by_timings != UNKNOWN) & (by_usage != by_timings)
+    read = _from_timings(records.timed("prompt_n") + records.timed("cache_n"))
+    used = records.used("prompt_tokens")
+    for count in (used, read):
+        suspect |= (count != UNKNOWN) & _refuted_prompt(asked, count)
+    cached = records.used("cached_tokens")
+    cached = np.where(cached == UNKNOWN, _from_timings(records.timed("cache_n")), cached)
+    total = np.where(used == UNKNOWN, read, used)
+    suspect |= (cached != UNKNOWN) & ((cached < 0) | ((total != UNKNOWN) & (cached > total)))
+    return suspect | _odd_drafts(records)
+
+
+def _odd_drafts(records: RecordColumns) -> Bools:
+    if records.timings is None:
+        return np.zeros(len(records), np.bool_)
+    drafted, accepted = (np.nan_to_num(records.timed(name)) for name in ("draft_n", "draft_n_accepted"))
+    predicted = records.timed("predicted_n")
+    return (drafted < 0) | (accepted < 0) | (accepted > drafted) | (accepted > np.maximum(predicted, 0))
+
+
+def _text_after_end(records: RecordColumns) -> Bools:
+    """Whether text came after [DONE]."""
+    late = np.zeros(len(records), np.bool_)
+    ends = np.flatnonzero(records.kinds == KINDS.index("done"))
+    owners, first = np.unique(np.searchsorted(records.starts, ends, "right") - 1, return_index=True)
+    texts = np.append(np.flatnonzero(records.chars), len(records.chars))
+    late[owners] = texts[np.searchsorted(texts, ends[first], "right")] < records.starts[1:][owners]
+    return late
+
+
+def _blank_beginning(records: RecordColumns, outputs: OutputColumns) -> Bools:
+    """Whether the text of each request begins with blanks, and visible text came long after."""
+    found = np.zeros(len(records), np.bool_)
+    heads = records.texts.heads(_HEAD_BYTES)
+    blanks = np.argmin(_BLANK[heads], axis=1)  # at the beginning
+    after = heads[np.arange(len(heads)), blanks]
+    blank = _BLANK[heads[:, 0]] & ((blanks >= _first_chars(records)) | (after >= 0x80) | _BLANK[after])
+    places = np.flatnonzero(outputs.counts.astype(np.bool_) & (blank | _MAY_BEGIN_BLANK[heads[:, 0]]))
+    if not len(places):
+        return found
+    texts = [records.texts[place] for place in places.tolist()]
+    leading = np.array([len(text) - len(text.lstrip()) for text in texts], np.int64)
+    visible = leading < records.characters[places]
+    places, leading = places[visible], leading[visible]
+    ends = np.cumsum(records.chars, dtype=np.int64)
+    before = np.cumsum(records.characters) - records.characters
+    first_visible = np.searchsorted(ends, before[places] + leading, "right")
+    waits_ns = records.at_ns[first_visible] - outputs.at_ns[outputs.starts[:-1][places]]
+    found[places] = waits_ns > consistency.BLANK_LEAST_NS
+    return found
+
+
+def _first_chars(records: RecordColumns) -> Ints:
+    """Characters of the first event with text; 0 without one."""
+    places = np.flatnonzero(records.chars)
+    first = np.searchsorted(places, records.starts[:-1])
+    found = np.zeros(len(records), np.int64)
+    some = first < np.searchsorted(places, records.starts[1:])
+    found[some] = records.chars[places[first[some]]]
+    return found
+
+
+# --- texts ------------------------------------------------------------------------------------------
+
+
+def equal_texts(one: Texts, other: Texts, ones: Ints, twos: Ints) -> Bools:
+    """Whether the texts at each pair of positions are equal."""
+    same = one.sizes[ones] == other.sizes[twos]
+    for place in np.flatnonzero(same).tolist():
+        same[place] = one.raw(ones[place]) == other.raw(twos[place])
+    return same
+
+
+def first_differences(one: Texts, other: Texts, ones: Ints, twos: Ints) -> Ints:
+    """The byte at which the texts at each pair of positions differ first; the shorter one's size if it is the other's
+    beginning."""
+    shorter = np.minimum(one.sizes[ones], other.sizes[twos])
+    found = shorter.copy()
+    padded = [np.frombuffer(texts.data + bytes(_MOST_WINDOW), np.uint8) for texts in (one, other)]
+    begins = one.starts[ones], other.starts[twos]
+    left, offset, width = np.arange(len(ones)), 0, _HEAD_BYTES
+    while len(left := left[shorter[left] > offset]):
+        places = offset + np.arange(width)
+        first, second = (data[start[left, None] + places] for data, start in zip(padded, begins, strict=True))
+        unlike = (first != second) & (places < shorter[left, None])
+        decided = unlike.any(axis=1)
+        found[left[decided]] = offset + np.argmax(unlike[decided], axis=1)
+        left, offset, width = left[~decided], offset + width, min(_MOST_WINDOW, 2 * width)
+    return found
+
+
+_MOST_WINDOW = 1024

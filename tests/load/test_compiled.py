@@ -1,0 +1,129 @@
+"""The compiled part of the load path: what it reads, what it leaves to Python, and how it is built."""
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inferometer.load import compiled
+from inferometer.load.compiled import Kept
+from inferometer.load.kernel_stamps import enable, unavailable_reason, wall_minus_monotonic_ns, wall_ns
+from inferometer.load.polling import READ
+
+ROOT = Path(__file__).parents[2]
+LIMIT = 1000
+
+needs_compiled = pytest.mark.skipif(compiled.receive is None, reason="the compiled part of the load path is not built")
+
+
+class Stream:
+    """A connection, and what was read of it."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.ours = socket.create_connection(server.getsockname())
+            self.server, _ = server.accept()
+        self.ours.setblocking(False)
+        self.kept: Kept = (bytearray(), bytearray(), bytearray(), bytearray())
+
+    def read(self, stamps: bool = False) -> tuple[list[int], list[tuple[int, int]], int]:
+        assert compiled.receive is not None
+        ready, fd = [(self.ours.fileno(), READ)], self.ours.fileno()
+        others, ended, closed, reads = compiled.receive(ready, {fd: self.kept}, stamps, LIMIT)
+        assert others == []
+        return [one - fd for one in ended], [(one - fd, code) for one, code in closed], reads
+
+
+@pytest.fixture
+def stream() -> Iterator[Stream]:
+    made = Stream()
+    with made.ours, made.server:
+        yield made
+
+
+@needs_compiled
+def test_each_read_is_kept_with_its_length_and_time(stream: Stream):
+    before_ns = time.monotonic_ns()
+    for piece in (b"abc", b"de"):
+        stream.server.sendall(piece)
+        assert stream.read() == ([], [], 1)
+    raw, lengths, read_ns, kernel = stream.kept
+    assert (bytes(raw), memoryview(lengths).cast("I").tolist(), bytes(kernel)) == (b"abcde", [3, 2], b"")
+    first_ns, second_ns = memoryview(read_ns).cast("q")
+    assert before_ns <= first_ns < second_ns <= time.monotonic_ns()
+
+
+@needs_compiled
+@pytest.mark.skipif(unavailable_reason() != "", reason="no kernel stamps here")
+def test_the_kernels_stamp_of_a_read_is_kept(stream: Stream):
+    enable(stream.ours)
+    before_ns = time.monotonic_ns()
+    stream.server.sendall(b"abc")
+    time.sleep(0.02)
+    stream.read(stamps=True)
+    stamp_ns = wall_ns(bytes(stream.kept[3])) - wall_minus_monotonic_ns()
+    (read_ns,) = memoryview(stream.kept[2]).cast("q")
+    assert len(stream.kept[3]) == 16
+    assert before_ns - 1_000_000 <= stamp_ns <= read_ns - 10_000_000
+
+
+@needs_compiled
+@pytest.mark.parametrize(
+    ("sent", "ended"), [(b"1\r\nx\r\n", []), (b"0\r\n\r\n", [0]), (b"x" * (LIMIT + 1), [0]), (b"x" * LIMIT, [])]
+)
+def test_a_possible_end_is_reported(stream: Stream, sent: bytes, ended: list[int]):
+    stream.server.sendall(sent)
+    assert stream.read() == (ended, [], 1)
+
+
+@needs_compiled
+def test_an_end_that_arrives_in_two_reads_is_reported(stream: Stream):
+    for piece, ended in ((b"0\r\n", []), (b"\r\n", [0])):
+        stream.server.sendall(piece)
+        assert stream.read()[0] == ended
+
+
+@needs_compiled
+@pytest.mark.parametrize(("linger", "reason"), [(b"", ""), (b"\1\0\0\0\0\0\0\0", "Connection reset by peer")])
+def test_the_end_of_a_connection_is_reported_with_its_error(stream: Stream, linger: bytes, reason: str):
+    assert stream.read() == ([], [], 0)  # nothing to read
+    if linger:
+        stream.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    stream.server.close()
+    ended, ((_, code),), reads = stream.read()
+    assert (ended, code and os.strerror(code), reads, bytes(stream.kept[0])) == ([], reason or 0, 0, b"")
+
+
+@needs_compiled
+def test_a_socket_that_is_not_streaming_is_left_to_python(stream: Stream):
+    assert compiled.receive is not None
+    stream.server.sendall(b"abc")
+    ready = [(stream.ours.fileno(), READ)]
+    assert compiled.receive(ready, {}, False, LIMIT) == (ready, [], [], 0)
+    assert stream.ours.recv(10) == b"abc"
+
+
+def test_without_a_compiler_the_hook_gives_the_reason_and_leaves_no_module(tmp_path: Path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None and spec.loader is not None
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert "no-such-compiler" in hook.compile_module(ROOT / hook.SOURCE, tmp_path / "_compiled.abi3.so")
+    (tmp_path / "broken.c").write_text("int main(")
+    monkeypatch.setenv("CC", f"{sys.executable} -c pass")  # a compiler that writes nothing
+    assert hook.compile_module(tmp_path / "broken.c", tmp_path / "_compiled.abi3.so") != ""
+    assert not list(tmp_path.glob("*.so"))
+
+
+def test_the_compiled_part_can_be_switched_off():
+    code = "from inferometer.load import compiled; print(compiled.receive, compiled.arrivals, compiled.similar_chunks)"
+    environment = os.environ | {"INFEROMETER_COMPILED": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None"] * 3
