@@ -356,7 +356,7 @@ def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str
 
 def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
     delta = choice.delta or _Delta(content=choice.text)
-    if isinstance(delta.content, list | _Part):
+    if delta.content is not None and not isinstance(delta.content, str):
         return _output_of_parts(delta.content if isinstance(delta.content, list) else [delta.content])
     if delta.content:
         return "text", delta.content

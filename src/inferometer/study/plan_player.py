@@ -97,9 +97,9 @@ class PlanPlayer:
             self._session.workers.stop()
 
     def _take_samples(self) -> None:
-        samples = self._session.watch.take()
-        self._counter.add_samples(samples)
-        self._recorder.add_samples(samples)
+        if samples := self._session.watch.take():
+            self._counter.add_samples(samples)
+            self._recorder.add_samples(samples)
 
     def _take(self, event: LoadEvent) -> Iterator[Progress]:
         match event:

@@ -284,6 +284,13 @@ def test_a_trial_that_did_not_end_well_is_named_with_its_reason_and_what_to_do(m
     assert "logs/" in found.action
 
 
+@pytest.mark.parametrize(("state", "error"), [("failed", "interrupted"), ("running", "")])
+def test_a_trial_that_was_interrupted_is_named_so(make, state, error):
+    (found,) = failures([make.case(make.trial(), make.trial([], 2, state=state, error=error))])
+    assert found.message == "the trial was interrupted and is excluded."
+    assert "run --resume" in found.action
+
+
 @pytest.mark.parametrize(
     ("states", "found"), [(["done"], True), (["done", "failed"], True), (["done"] * 2, False), ([], False)]
 )

@@ -12,7 +12,7 @@ from inferometer.analysis.same_requests import failed_requests
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.analysis.validity.taking_turns import cpu_of_waiting
 from inferometer.core import quantities
-from inferometer.core.record import Finding, RequestRecord, Sample
+from inferometer.core.record import INTERRUPTED, Finding, RequestRecord, Sample
 from inferometer.core.record_columns import UNKNOWN, Ints, RecordColumns
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.rows import METRICS_BY_KEY
@@ -307,7 +307,10 @@ def trial_findings(case: ArmTrials) -> Iterable[Finding]:
 def failures(case: ArmTrials) -> Iterable[Finding]:
     """Trials and requests that failed."""
     for trial in case.trials:
-        if trial.trial.state != "done":
+        if trial.trial.state == "running" or trial.trial.error == INTERRUPTED:
+            message, action = "the trial was interrupted and is excluded.", "Continue the study with run --resume."
+            yield case.finding("warning", "trial-failed", message, action, trial.trial.number)
+        elif trial.trial.state != "done":
             reason = next(iter(trial.trial.error.splitlines()), "")
             yield case.finding(
                 "warning",
