@@ -110,13 +110,12 @@ class TrialView(msgspec.Struct, frozen=True):
         left_out = np.isin(self.index, list(indices))
         return msgspec.structs.replace(self, left_out=left_out, cache={})
 
-    def series(self, values_of: "Values") -> Series:
-        """All values of all requests that are not left out."""
+    def series(self, values_of: "Values", *, left_out: bool = False) -> Series:
+        """All values of all requests; of those that are left out only if `left_out`."""
         in_columns = _IN_COLUMNS.get(values_of)
-        return self.cached(
-            values_of,
-            lambda trial: _kept(in_columns(trial), trial) if in_columns else _series(values_of, trial.requests),
-        )
+        if left_out:
+            return in_columns(self) if in_columns else _series(values_of, self.requests)
+        return self.cached(values_of, lambda trial: _kept(trial.series(values_of, left_out=True), trial))
 
     def cached(self, key: Any, compute: "Callable[[TrialView], _T]") -> _T:
         """`compute(self)`, computed at the first call only. The same key must come with the same function."""
@@ -143,7 +142,7 @@ def in_columns(whole: Callable[[TrialView], Series]) -> Callable[[Values], Value
 
 
 def _series(values_of: Values, requests: Sequence[RequestView]) -> Series:
-    by_request = [() if request.left_out else values_of(request) for request in requests]
+    by_request = list(map(values_of, requests))
     positions = np.repeat(np.arange(len(by_request)), [len(values) for values in by_request])
     flat = np.fromiter(chain.from_iterable(by_request), np.float64, len(positions))
     return Series(flat, positions.astype(np.int64), len(by_request))
