@@ -122,8 +122,15 @@ def test_a_failed_test_or_an_unknown_model_uses_nothing_that_is_known():
     assert facts_from_size(row(BenchTest(0, 20), 10.0, size_bytes=None)) is None
 
 
-@pytest.mark.parametrize("name", ["qwen3moe 30B.A3B", "llama 8x7B Q4_0", "gpt-oss 20B", "Qwen3-30B-A3B.gguf"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("qwen3moe 30B.A3B", "llama 8x7B Q4_0", "gpt-oss 20B", "Qwen3-30B-A3B.gguf", "llama4 17Bx16E (Scout) Q4_K"),
+        *("DeepSeek-R1-Q2_K.gguf", "deepseek2 671B", "granite-3.1-1b-a400m", "Kimi-K2-Instruct", "GLM-4.5-Air", "dbrx"),
+    ],
+)
 def test_a_model_with_experts_has_no_share_of_bandwidth_from_its_size(name):
     one = BenchRow(BenchTest(0, 128), "llama-bench", "llama-bench", "b1", name, name, 10**10, 10**10, "CUDA")
     assert facts_from_size(one) is None
-    assert facts_from_size(msgspec.structs.replace(one, model="llama 7B Q4_0", description="llama 7B Q4_0")) is not None
+    for dense in ("llama 7B Q4_0", "DeepSeek-R1-Distill-Qwen-7B", "gemma3 27B", "Qwen3-32B"):
+        assert facts_from_size(msgspec.structs.replace(one, model=dense, description=dense)) is not None

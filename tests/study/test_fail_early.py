@@ -1,19 +1,23 @@
 """What is known to be wrong is reported before an engine starts, once, and blocks no later run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from inferometer.base.errors import InferometerError, RequestWrong
+from inferometer.base.errors import InferometerError, RequestWrong, ServerUnusable
+from inferometer.core.plan import Plan, PlanItem
+from inferometer.core.record import Fact
+from inferometer.core.request import Message, Request
 from inferometer.core.schedule import Closed
 from inferometer.core.spec import Arm, Spec
 from inferometer.core.workload_settings import Builtin, WorkloadSettings
 from inferometer.results.read import read_study
 from inferometer.study.loop import run_study
+from inferometer.study.preconditions import require_context
 from inferometer.study.progress import TrialBegan
-from inferometer.testing.scripted_server import ScriptedServer, inference_server
+from inferometer.testing.scripted_server import Received, ScriptedServer, Step, inference_server, is_probe, whole
 from inferometer.workloads.custom import Custom
 from inferometer.workloads.sharegpt import ShareGpt
 
@@ -106,3 +110,51 @@ def test_a_resumed_study_may_have_more_trials(server: Arm, tmp_path: Path):
         begun(spec({"a": server}, trials=2), tmp_path / "s", resume=True)
     with pytest.raises(InferometerError, match="different spec"):
         begun(spec({"a": server}, Builtin(3, 10), trials=4), tmp_path / "s", resume=True)
+
+
+# --- the context, and a busy server ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("facts", "is_refused"),
+    [
+        ({"slot_context_tokens": "131"}, True),
+        ({"slot_context_tokens": "132"}, False),
+        ({"slot_context_tokens": "131", "in_force_context": "4096"}, True),  # four slots share a context
+        ({"in_force_context": "131"}, True),
+        ({"in_force_context": "0"}, False),
+        ({"in_force_context": "auto"}, False),
+        ({}, False),
+    ],
+)
+def test_a_context_smaller_than_the_longest_request_is_refused(facts: dict[str, str], is_refused: bool):
+    requests = [
+        Request(f"r{i}", (Message("user", "x"),), 32, prompt_tokens=tokens) for i, tokens in enumerate((9, 100))
+    ]
+    plan = Plan(tuple(PlanItem(i, request, None) for i, request in enumerate(requests)), 1, 1)
+    known = [Fact(name, value, "the engine's log") for name, value in facts.items()]
+    if not is_refused:
+        require_context(plan, known)
+        return
+    with pytest.raises(ServerUnusable, match=r"context of 131 tokens .*: r1 has 100 prompt tokens and asks for 32"):
+        require_context(plan, known)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_warm_up_that_a_busy_server_refused_is_a_warning(status: int, tmp_path: Path):
+    refusals: list[int] = []
+
+    def busy_once(request: Received) -> Iterable[Step]:
+        if request.body.get("stream") and not is_probe(request) and not refusals:
+            refusals.append(status)
+            return [whole(status, '{"error": {"message": "busy"}}')]
+        return inference_server(10)(request)
+
+    with ScriptedServer(busy_once) as server:
+        arm = Arm(engine="external", url=server.url, model="scripted")
+        assert begun(spec({"a": arm}, trials=1), tmp_path / "s") == [("a", 1)]
+    (trial,) = read_study(tmp_path / "s").trials
+    (finding,) = (one for one in trial.findings if one.code == "warmup-failed")
+    assert (finding.severity, trial.state, refusals) == ("warning", "done", [status])
+    assert f"HTTP {status}" in finding.message
+    assert len([record for record in trial.records if record.measured and record.ok]) == 2

@@ -85,7 +85,7 @@ class Study:
         due_s: Sequence[float] | None = None,
     ) -> ArmTrials:
         requests = {i: user_request(f"r{i}", text, max_tokens=max_tokens) for i, text in enumerate(prompts)}
-        each = servers if isinstance(servers, list | tuple) else [servers, servers]
+        each: Sequence[ScriptedAnswer] = [servers, servers] if callable(servers) else servers
         trials = [
             view(Trial(name, number, "done", S, self._played(server, requests, due_s, number)), requests=requests)
             for number, server in enumerate(each, start=1)

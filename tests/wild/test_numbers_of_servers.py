@@ -36,6 +36,14 @@ INVALID = {
     "text after [DONE]": (AnsweringServer(after_done=" and more text"), "refuted-numbers"),
     "blank first": (AnsweringServer(blank_s=0.15), "refuted-numbers"),
     "reasoning hidden": (with_usage(completion_tokens=400), "refuted-numbers"),
+    "reasoning not counted": (
+        AnsweringServer(
+            pieces=lambda prompt: words(prompt, 12),
+            thoughts=(" thought",) * 8,
+            usage=lambda prompt, pieces: {**counted(prompt, pieces), "completion_tokens": 12},
+        ),
+        "refuted-numbers",
+    ),
     "canned": (AnsweringServer(pieces=lambda prompt: CANNED), "canned-answers"),
     "error as answer": (
         AnsweringServer(pieces=lambda prompt: ["Error:", " the", " model", " is", " overloaded"], finish="stop"),
@@ -51,7 +59,15 @@ INVALID = {
 _OF_TOKENS = ("output_throughput", "mean_tpot_ms", "total_token_throughput")
 RESTS_ON: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
-        ("usage x10", "negative usage", "no output tokens", "usage is half", "above the limit", "reasoning hidden"),
+        (
+            "usage x10",
+            "negative usage",
+            "no output tokens",
+            "usage is half",
+            "above the limit",
+            "reasoning hidden",
+            "reasoning not counted",
+        ),
         _OF_TOKENS,
     ),
     **dict.fromkeys(("more accepted than drafted", "negative accepted"), ("acceptance_rate_percent",)),

@@ -137,7 +137,7 @@ PLACEHOLDER_TOKENS = 16
 COUNTS_FAR_SHARE = 0.05
 """Prompts that may differ by more: one in twenty may be cut by a context that is just large enough."""
 COUNTS_NOTED_SHARE = 0.01
-"""Prompt tokens of two templates that differ by more in total are no unit of one row."""
+"""Prompt tokens of two templates that differ by more in total are not comparable in one row."""
 CEILING_LEAST = 3
 CEILING_TOKENS = 8
 """Three prompts with one count, the highest, whose counts in the baseline lie 8 tokens and more apart."""

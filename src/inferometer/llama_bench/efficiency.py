@@ -54,8 +54,13 @@ def efficiency(
     return Efficiency(bytes_per_s, flop_per_s, bandwidth, arithmetic)
 
 
-_EXPERTS = re.compile(r"moe|mixtral|\d+x\d+(?:\.\d+)?b|\ba\d+(?:\.\d+)?b|gpt-oss|deepseek2", re.IGNORECASE)
-"""Names of models with experts, as llama-bench and file names write them: `qwen3moe 30B.A3B`, `llama 8x7B`."""
+_EXPERTS = re.compile(
+    r"""moe|mixtral|\d+x\d+(?:\.\d+)?b|\d+bx\d+e|\ba\d+(?:\.\d+)?[bm]\b|llama-?4|gpt-?oss|kimi-?k2|dbrx|grok|jamba|minimax
+    |deepseek[ -_]?(?:2|v[23]|r1(?!-distill))|glm-?4\.[5-9]|dots\.?1|qwen3-?next|arctic""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""Names of models with experts, as llama-bench and file names write them: `qwen3moe 30B.A3B`, `llama 8x7B`, `llama4
+17Bx16E`, `granite A400M`."""
 
 
 def facts_from_size(row: BenchRow) -> ModelFacts | None:

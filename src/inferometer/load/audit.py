@@ -22,8 +22,8 @@ LATENESS_LIMIT_MS = 1.0
 """Sent minus due, P99. Above it the load differs from the requested one by more than a typical network delay."""
 AFFECTED_LIMIT = 0.05
 """Share of the requests' time that the client took: from the arrival of an answer's end to its reading, after which a
-stream sends its next request; and from due to sent. Kernel stamps keep both out of latencies from sending, so that a
-busy machine is no fault of the numbers below this share."""
+stream sends its next request; and from due to sent. Kernel stamps keep both out of latencies from sending, so that
+below this share a busy machine is not in the numbers."""
 COALESCED_LIMIT = 0.05
 COALESCED_MOST = 0.5
 """Share of events that were read together with the event before: their own arrival time is unknown, so that gaps get no
@@ -59,7 +59,7 @@ class LoadReport(msgspec.Struct, frozen=True):
 
     @property
     def gaps_unknown(self) -> bool:
-        """Whether the client read so many events together that gaps between them are wrong."""
+        """Whether the client read many events together, which makes gaps between them wrong."""
         reads_late = self.lag_p99_ms is not None and self.lag_p99_ms > LATE_READING_MS
         return reads_late and self.coalesced > COALESCED_LIMIT * self.events
 
