@@ -33,7 +33,7 @@ from inferometer.standin.model_names import resolve
 from inferometer.store import Store
 from inferometer.study.answer_checks import AnswerChecks
 from inferometer.study.device_conflicts import require_separate_devices
-from inferometer.study.engine_pool import EnginePool
+from inferometer.study.engine_pool import EnginePool, engine_names
 from inferometer.study.fidelity_pass import FidelityPass
 from inferometer.study.interleaved_round import InterleavedRound, StudyOrder
 from inferometer.study.interrupts import Interrupts
@@ -155,6 +155,7 @@ class _Rounds:
         self._spec = resources.spec
         self._arms = arms
         self._engines = engines
+        self._engine_names = engine_names(arms, keeps=resources.spec.restart == "never")
         self._live = live
         self._cool = gpu_states()
         self._has_enough = False
@@ -246,6 +247,7 @@ class _Rounds:
                 trial.number,
                 self._arms[trial.arm_name],
                 self._engines[trial.arm_name],
+                self._engine_names[trial.arm_name],
                 arms_of_round,
                 self._earlier_errors.get((trial.arm_name, trial.number), ""),
             )
