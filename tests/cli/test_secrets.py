@@ -40,14 +40,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         Handler.streams += bool(asked.get("stream"))
         later = mode == "later" and Handler.streams > 1  # after the warm-up
         if mode == "refuses" or (asked.get("stream") and (mode == "repeats" or later)):
-            said = {"error": {"message": f"I was sent {self.headers['Authorization']} and have {args}"}}
+            said = {"error": {"message": f"I was sent {self.headers['Authorization']} with {asked}, and have {args}"}}
             self.answer(500, json.dumps(said).encode(), "application/json")
         elif asked.get("stream"):
             seen = [p.read_bytes() for p in pathlib.Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
             ours = os.environ["OPENAI_API_KEY"].encode()
             pathlib.Path(os.environ["SEEN"]).write_text(str(sum(ours in words for words in seen)))
             chunks = [{"choices": [{"delta": {"content": word}}], "model": str(args)} for word in ("a", "b")]
-            chunks += [{"choices": [{"delta": {}, "finish_reason": "stop"}]}]
+            chunks += [{"choices": [{"delta": {}, "finish_reason": f"stop {asked['api_key']}"}]}]
             body = "".join(f"data: {json.dumps(chunk)}\\n\\n" for chunk in chunks) + "data: [DONE]\\n\\n"
             self.answer(200, body.encode(), "text/event-stream")
         else:

@@ -210,6 +210,7 @@ def _become(call: _Call, fds: Sequence[int]) -> None:
     os.chdir(call.cwd)
     os.environ.clear()
     os.environ.update(call.env)
+    sys.path[:0] = [path for path in call.env.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.argv = ["inferometer", *call.argv]
     stdin, stdout, stderr = (os.fdopen(fd, mode, closefd=False) for fd, mode in enumerate("rww"))
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__ = stdin, stdout, stderr

@@ -12,7 +12,7 @@ import msgspec
 
 from inferometer.base.error_message import json_of
 from inferometer.base.redactor import MARK, Redactor, header_secrets
-from inferometer.core.spec import Arm, Spec
+from inferometer.core.spec import Arm, Sampling, Spec
 from inferometer.net.target import proxy_secrets
 
 LEAST_OF_OURS = 12
@@ -135,11 +135,15 @@ def redacted_spec(spec: Spec) -> Spec:
 
 
 def redactor_for(
-    arms: Iterable[Arm], headers: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
+    arms: Iterable[Arm],
+    headers: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    sampling: Sampling | None = None,
 ) -> Redactor:
-    """Hides the secrets of the `arms`, of the `headers` sent to their servers, and of this process's `environment`,
-    as far as they are long enough to be searched for."""
+    """Hides the secrets of the `arms`, of the `headers` and the body sent to their servers, and of this process's
+    `environment`, as far as they are long enough to be searched for."""
     found = header_secrets((headers or {}).values()) | secrets_of_environment(environment or {})
+    found |= _secrets_of_json(sampling.extra_body if sampling else None)
     return Redactor.of(found.union(*map(_secrets_of_arm, arms)))
 
 

@@ -145,7 +145,7 @@ def _quoted(word: str) -> str:
 def _started(
     launch: Launch, arm: Arm, log_path: Path, on_spawn: OnSpawn, sampling: Sampling, watchdog: Watchdog
 ) -> Iterator[Endpoint]:
-    redactor = redactor_for([arm], launch.headers, os.environ)
+    redactor = redactor_for([arm], launch.headers, os.environ, sampling)
     log = _Log(log_path, log_path.stat().st_size if log_path.exists() else 0, redactor)
     process: subprocess.Popen[bytes] | None = None
     timeout_s = STOP_TIMEOUT_S

@@ -36,7 +36,7 @@ def dry_run(spec: Spec, headers: dict[str, str]) -> DryRun:
     """Checks arms, engines and workload. Raises RequestWrong like the run itself."""
     known_metric(spec.metric)
     arms = resolved_arms(spec, ray=None)
-    redactor = redactor_for(spec.arms.values(), headers, os.environ)
+    redactor = redactor_for(spec.arms.values(), headers, os.environ, spec.sampling)
     checked_engines(arms, headers, redactor)
     sampled = make_workload(spec.workload).sample(spec.seed, None)
     limits = [request.max_tokens for request in sampled.requests]

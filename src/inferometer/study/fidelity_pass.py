@@ -59,7 +59,7 @@ class FidelityPass:
         log_path = store.folder / "logs" / f"{name}-fidelity.log"
         start = partial(self._engines[name].start, self._arms[name], log_path, unwatched, self._sampling)
         with self._pool.engine(name, start) as endpoint, contextlib.closing(_Asker(endpoint, self._timeout_s)) as asker:
-            redactor = redactor_for([self._arms[name]], endpoint.headers, os.environ)
+            redactor = redactor_for([self._arms[name]], endpoint.headers, os.environ, self._sampling)
             for done, request in enumerate(requests):
                 yield AskingProbabilities(name, done, len(requests))
                 body = request_body(request, self._sampling, endpoint.dialect, endpoint.model, endpoint.refused)

@@ -116,7 +116,7 @@ class StudyRun:
         known_metric(spec.metric)
         with self.interrupts.listening(), contextlib.ExitStack() as stack:
             arms = resolved_arms(spec, ray=self._ray)
-            redactor = redactor_for(spec.arms.values(), self._headers, os.environ)
+            redactor = redactor_for(spec.arms.values(), self._headers, os.environ, spec.sampling)
             engines = checked_engines(arms, self._headers, redactor)
             workers = load_workers(spec, self._ray, arms, stack)
             stored = msgspec.structs.replace(spec, workers=workers.count)
