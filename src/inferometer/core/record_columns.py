@@ -31,7 +31,7 @@ Bools = NDArray[np.bool_]
 UNKNOWN = int(np.iinfo(np.int64).min)
 """In a column of int64: None."""
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-USAGE = ("prompt_tokens", "completion_tokens", "cached_tokens")
+USAGE = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 TIMINGS = ("cache_n", "prompt_n", "prompt_ms", "predicted_n", "predicted_ms", "draft_n", "draft_n_accepted")
 NUMBERS = (
     "index due_ns sent_ns done_ns first_byte_ns connected_ns status coalesced stamp_errors resent prompt_tokens "

@@ -40,6 +40,11 @@ class RequestView(msgspec.Struct, frozen=True):
     check: AnswerCheck | None = None
     cache: list[Any] = []  # the one value that `cached` computed
 
+    @property
+    def times_refuted(self) -> bool:
+        """Whether a known fact refutes the times of its tokens."""
+        return any(one.about == "token_times" for one in self.contradictions)
+
     def cached(self, compute: Callable[[RequestRecord], _T]) -> _T:
         """`compute(record)`, computed at the first call only. Every call must pass the same function."""
         if not self.cache:
@@ -76,12 +81,19 @@ class TrialView(msgspec.Struct, frozen=True):
         record, asked = self.records.record(place), self.asked.requests[place]
         return RequestView(
             record,
-            request_timing(record, self.dialect, self.api, asked),
+            self._timing(place, record, asked),
             asked,
             self.contradictions.get(place, ()),
             self.left_out is not None and bool(self.left_out[place]),
             self.checks.get(record.index),
         )
+
+    def _timing(self, place: int, record: RequestRecord, asked: Request | None) -> RequestTiming | None:
+        """Pieces of text count for tokens in all answers of a trial or in none (see `timing_columns`)."""
+        found = request_timing(record, self.dialect, self.api, asked)
+        if found is None or found.output_source != "output events" or self.timing.output_source[place]:
+            return found
+        return msgspec.structs.replace(found, output_tokens=None, output_source=None)
 
     @property
     def size(self) -> int:

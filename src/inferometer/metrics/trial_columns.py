@@ -194,10 +194,12 @@ def counted_gaps(trial: TrialView) -> Series:
 def itl(trial: TrialView) -> Series:
     """See `request_measures.itl_ns`."""
     gaps = trial.cached(counted_gaps, counted_gaps)
-    at_once = bursts(trial).at_once() if trial.dialect == "inferometer" else np.zeros(0, np.bool_)
-    if not at_once.any():
+    unknown = _are_refuted(trial)
+    if trial.dialect == "inferometer":
+        unknown |= bursts(trial).at_once()
+    if not unknown.any():
         return gaps
-    kept = ~at_once[gaps.positions]
+    kept = ~unknown[gaps.positions]
     return Series(gaps.values[kept], gaps.positions[kept], gaps.requests)
 
 
@@ -253,11 +255,19 @@ def stall_totals(trial: TrialView) -> Series:
 
 def _bursts(trial: TrialView) -> Bursts:
     timing = _own_timing(trial)
-    delivered = timing.timed & (trial.outputs.counts > 0)
+    delivered = timing.timed & (trial.outputs.counts > 0) & ~_are_refuted(trial)
     found = bursts_of(trial.outputs, delivered, timing.output_tokens)
     gaps = chunk_gaps(trial)
     same = len(gaps.values) == len(found.gaps.values) and bool((gaps.values == found.gaps.values).all())
     return msgspec.structs.replace(found, gaps=gaps) if same else found  # kept and ranked once
+
+
+def _are_refuted(trial: TrialView) -> Bools:
+    """Whether a known fact refutes the times of each request's tokens."""
+    found = np.zeros(trial.size, np.bool_)
+    for place, reasons in trial.contradictions.items():
+        found[place] = any(one.about == "token_times" for one in reasons)
+    return found
 
 
 def _own_timing(trial: TrialView) -> TimingColumns:

@@ -96,6 +96,7 @@ def token_totals(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
                 f"it generated {abs(percent):.1f}% {'more' if percent > 0 else 'fewer'} tokens than {first.name} "
                 f"({total:.0f} and {base:.0f}).",
                 "Compare rates, not durations, or fix the lengths (`ignore_eos: true`).",
+                withholds=("answer_lengths",),
             )
 
 
