@@ -77,7 +77,8 @@ def _prompts(case: ArmTrials) -> list[PromptAcceptance]:
             key = known.get(index)
             if key is None or not drafted:
                 continue
-            asked, name = case.requests.get(index), trial.records.request_ids[place]
+            asked = case.requests.get(index)
+            name = trial.records.request_ids[int(place)]
             before = found.get(key, PromptAcceptance(name, 0, 0, asked.tags if asked else {}))
             found[key] = msgspec.structs.replace(
                 before, drafted=before.drafted + int(drafted), accepted=before.accepted + int(kept)

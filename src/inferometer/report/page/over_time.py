@@ -157,7 +157,7 @@ def _under_way(trial: TrialView, width: float) -> dict[int, float]:
         return {}
     began_ns, step_ns = trial.trial.plan_started_ns or 0, width * NS_PER_S
     sent_ns, done_ns = (trial.records.numbers[name][sent] - began_ns for name in ("sent_ns", "done_ns"))
-    edges = np.arange(int(done_ns.max() // step_ns) + 2) * step_ns
+    edges: Floats = np.arange(int(done_ns.max() // step_ns) + 2, dtype=np.float64) * step_ns
     busy = np.diff(_time_since(sent_ns, edges) - _time_since(done_ns, edges)) / step_ns
     return _while_working({step: round(float(count), 9) for step, count in enumerate(busy)}, trial, width)
 
