@@ -213,7 +213,8 @@ def test_the_correction_is_benjaminis_and_hochbergs():
     assert statistics.adjusted_p_values([0.01, 0.04, 0.03, 0.8]) == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.8])
     assert statistics.adjusted_p_values([]) == []
     p_values = [round(p, 1) for p in np.random.default_rng(5).random(20).tolist()]  # some are equal
-    assert statistics.adjusted_p_values(p_values) == scipy_stats.false_discovery_control(p_values).tolist()
+    expected = scipy_stats.false_discovery_control(p_values).tolist()
+    assert statistics.adjusted_p_values(p_values) == pytest.approx(expected)
 
 
 # --- tests that validity asks for -----------------------------------------------------------------
@@ -247,7 +248,7 @@ def test_the_trend_test_is_that_of_scipy(decimals: int):
         if len(set(values)) > 1:
             expected: Any = scipy_stats.kendalltau(np.arange(count), values)
             assert statistics.trend_p_value(values.tolist()) == pytest.approx(expected.pvalue)
-    assert statistics.trend_p_value([7.0] * 20) == 1
+    assert math.isnan(statistics.trend_p_value([7.0] * 20))
 
 
 def test_a_robust_line_through_many_points_takes_little_memory_and_finds_their_slope():
