@@ -1,6 +1,8 @@
+import re
+
 import pytest
 
-from inferometer.quality.extraction import code_of, completed, defines, preamble, whole_code
+from inferometer.quality.extraction import code_of, completed, defines, in_class, preamble, whole_code
 
 CODE = "def f(x):\n    return x\n"
 BEFORE = 'import math\n\ndef helper():\n    return 1\n\ndef f(x):\n    """Returns x."""\n'
@@ -43,7 +45,19 @@ def test_a_definition_is_known_in_every_language(code):
 
 
 @pytest.mark.parametrize(
-    "code", ["# f returns x", "    return f(1)", "fx = 2", "y == f", "assert f(1) == 2", "f(1)", "print(f(2))"]
+    "code",
+    [
+        "# f returns x",
+        "    return f(1)",
+        "fx = 2",
+        "y == f",
+        "assert f(1) == 2",
+        "f(1)",
+        "print(f(2))",
+        " * >>> f(1)",
+        "/// >>> f(1)",
+        "// f(1)",
+    ],
 )
 def test_a_mention_is_not_a_definition(code):
     assert not defines(code, "f")
@@ -59,3 +73,30 @@ def test_a_mention_is_not_a_definition(code):
 )
 def test_a_completion_ends_with_its_function(language, answer, kept):
     assert completed(answer, language) == kept
+
+
+JAVA = "import java.util.*;\nclass Add {\n    /** >>> add(1, 2) */\n    public static int add(int x, int y) {\n"
+JAVA_METHOD = "    public static int add(int x, int y) { return x; }\n"
+SHARP = "using System;\nnamespace S\n{\n  public class P\n  {\n    public static int Add(int x)\n    {\n"
+SHARP_METHOD = "    public static int Add(int x)\n    { return x; } // }\n"
+MAIN = "public static void Main(string[] args)\n{ }\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "answer", "tests", "program"),
+    [
+        (JAVA, JAVA_METHOD, "class Main { }", "class Add class Main"),
+        (JAVA, f"public class Add {{\n{JAVA_METHOD}}}\n", "class Main { }", "class Add class Main"),
+        (JAVA, "        return x;\n    }\n}\n", "class Main { }", "class Add class Main"),
+        (JAVA, "        return x;\n    }\n", "class Main { }", "class Add class Main"),
+        (SHARP, SHARP_METHOD, f"{MAIN}}}\n}}", "namespace S"),
+        (SHARP, f"namespace S {{ public class P {{\n{SHARP_METHOD}{MAIN}}} }}", f"{MAIN}}}\n}}", "namespace S"),
+    ],
+)
+def test_a_class_is_closed_or_left_open_as_the_tests_need_it(before, answer, tests, program):
+    head, code = in_class(before, answer, "add" if before == JAVA else "Add", tests)
+    whole = re.sub(r"//.*|/\*.*?\*/|\b(?:import|using) .*", "", f"{head}\n{code}\n{tests}")
+    while "{" in (shorter := re.sub(r"\{[^{}]*\}", "", whole)):
+        whole = shorter
+    assert " ".join(shorter.split()) == program
+    assert (head + code).count("class") == 1 and (code + tests).count("Main") == 1

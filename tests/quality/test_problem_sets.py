@@ -104,6 +104,37 @@ def test_canonical_solutions_of_public_sets_pass(kind, sandbox):
     assert set(reasons) == (KNOWN_WRONG if kind == "mxeval" else set()), reasons
 
 
+ADD = {
+    "csharp": "public static int Add(int x, int y) { return x + y; }",
+    "go": "package main\n\nfunc add(x, y int) int { return x + y }",
+    "java": "public class Add {\n    public static int add(int x, int y) { return x + y; }\n}",
+    "javascript": "const add = (x, y) => x + y;",
+    "kotlin": "fun add(x: Int, y: Int): Int = x + y",
+    "perl": "sub add { return $_[0] + $_[1]; }",
+    "php": "<?php\nfunction add($x, $y) { return $x + $y; }",
+    "ruby": "def add(x, y)\n  x + y\nend",
+    "scala": "object Main extends App {\n  def add(x: Int, y: Int): Int = { x + y }\n}",
+    "swift": "func add(x: Int, y: Int) -> Int { return x + y }",
+    "typescript": "const add = (x: number, y: number): number => x + y;",
+}
+"""Answers to a problem of which mxeval has no canonical solution."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("language", ADD)
+def test_an_answer_of_a_chat_to_mxeval_is_judged_in_every_language(language, sandbox):
+    if not SETS["mxeval"].exists():
+        pytest.skip(f"{SETS['mxeval']} is not here")
+    problems = problem_set("mxeval", path=str(SETS["mxeval"]), languages=(language,)).problems()
+    problem = problems[f"HumanEval_{language}/53"]
+    found = check_answer(problem, f"So:\n```\n{ADD[language]}\n```\n", sandbox, CheckLimits(120))
+    if found.result == "no_toolchain":
+        pytest.skip(found.reason)
+    assert found.result == "passed", found
+    wrong = ADD[language].replace(" + ", " - ")
+    assert check_answer(problem, f"```\n{wrong}\n```", sandbox, CheckLimits(120)).result == "failed"
+
+
 def test_the_seed_chooses_the_problems_and_samples_keep_the_order(tmp_path):
     requests = problem_set("builtin-checked", num_prompts=5, samples=2).sample(7, None).requests
     ids = [request.id for request in requests]
@@ -140,7 +171,11 @@ def test_completion_prompting_sends_the_prompt_as_it_is(tmp_path):
         ("checked", '{"id": "a", "prompt": "x"}\n{"id": "a", "prompt": "y"}', "two problems have the id 'a'"),
         ("humaneval", '{"question": "x"}', "no text 'prompt'"),
         ("numeric", '{"question": "x", "answer": "none"}', "no number in its answer"),
-        ("mbpp+", "not JSON", "neither a JSON array nor JSONL"),
+        ("mbpp+", "not JSON", "line 1 is not JSON"),
+        ("checked", '{"prompt": "x"}\n\n{"prompt": ', "line 3 is not JSON"),
+        ("checked", '{"prompt": "x"}\n["y"]', "entry 2 is not an object"),
+        ("checked", "", "is empty"),
+        ("checked", '{"id": "a#sample-1", "prompt": "x"}', "names a sample"),
     ],
 )
 def test_a_file_that_is_no_set_is_refused_with_its_place(kind, text, said, tmp_path):
@@ -148,6 +183,29 @@ def test_a_file_that_is_no_set_is_refused_with_its_place(kind, text, said, tmp_p
     path.write_text(text)
     with pytest.raises(DatasetUnusable, match=said):
         problem_set(kind, path=str(path)).problems()
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        ({"kind": "regex", "pattern": "("}, "not a regular expression"),
+        ({"kind": "json_schema", "schema": {"items": {"$ref": "#/x"}}}, r"schema.items: the keyword '\$ref'"),
+        ({"kind": "json_schema", "schema": {"anyOf": [{"type": "objekt"}]}}, "'objekt' is not a type"),
+        ({"kind": "json_schema", "schema": {"minimum": "3"}}, "'3' is not a number"),
+        ({"kind": "number", "answer": 1, "tolerance": -1}, "tolerance 0 or more"),
+        ({"kind": "exact", "answer": []}, "no answer could pass"),
+        ({"kind": "python_tests", "tests": " "}, "every answer would pass"),
+        ({"kind": "python_tests", "tests": "assert f(2) =="}, "not Python"),
+        ({"kind": "program", "language": "C++", "tests": ""}, "'C\\+\\+' is unknown; known: python"),
+        ({"kind": "command", "command": []}, "command is empty"),
+        ({"kind": "command", "command": ["true"], "files": {"../x": ""}}, "not a name below"),
+    ],
+)
+def test_a_check_that_can_judge_no_answer_is_refused_before_the_first_trial(check, said, tmp_path):
+    path = tmp_path / "set.jsonl"
+    path.write_text(json.dumps({"prompt": "x"}) + "\n" + json.dumps({"prompt": "y", "check": check}))
+    with pytest.raises(DatasetUnusable, match=f"entry 2, check .*{said}"):
+        problem_set("checked", path=str(path)).problems()
 
 
 def test_a_numeric_set_takes_the_number_at_the_end_of_its_answer(tmp_path, sandbox):

@@ -11,10 +11,12 @@ import msgspec
 
 from inferometer.core.record import AnswerCheck, CheckResult
 from inferometer.quality.extraction import (
+    ENCLOSED,
     blocks_of,
     code_of,
     completed,
     defines,
+    in_class,
     preamble,
     whole_code,
     without_reasoning,
@@ -138,8 +140,10 @@ def _program(check: Program, code: str, sandbox: Sandbox, limits: CheckLimits) -
     if language is None or not all(map(sandbox.has, language.programs)):
         need = f" (install {language.install})" if language is not None and language.install else ""
         return CheckOutcome("no_toolchain", f"there is no toolchain for {check.language}{need}")
-    whole = whole_code(code, check.before, check.entry_point)
-    before = whole.removesuffix(code)
+    if check.language in ENCLOSED and check.entry_point:
+        before, code = in_class(check.before, code, check.entry_point, check.tests)
+    else:
+        before = whole_code(code, check.before, check.entry_point).removesuffix(code)
     files = {language.file: joined(check.language, before, code, check.tests)}
     if language.library:
         files[language.library] = _data(language.library)
@@ -242,6 +246,6 @@ def _regex(check: Regex, answer: str, sandbox: Sandbox, limits: CheckLimits) -> 
 
 def _json_schema(check: JsonSchema, answer: str, sandbox: Sandbox, limits: CheckLimits) -> CheckOutcome:
     """In the sandbox, because a schema may hold a pattern."""
-    code = _data("json_schema.py")
+    code = importlib.resources.files("inferometer.quality").joinpath("json_schema.py").read_text("utf-8")
     task = json.dumps({"schema": check.schema, "answers": blocks_of(answer)})
     return _ended(sandbox.run([sandbox.python, "-c", code], {"task.json": task}, limits.limits()))

@@ -6,6 +6,8 @@
 2. If the code defines the entry point, the prompt's code up to the definition precedes it (imports and helpers); if
    not, the whole prompt does, because the code continues it. In EvalPlus's sets a chat answer that defines the entry
    point stands alone, as EvalPlus judges it.
+   In languages whose functions stand in a class (`ENCLOSED`), a class of the same name in the code replaces the
+   prompt's, of which only the imports precede it; classes are closed, or left open, as the tests need it.
 3. Python: the longest run of lines that parses, and of it the imports, definitions and assignments that the entry point
    needs, as EvalPlus does. The harness in the sandbox does this part.
 """
@@ -49,9 +51,9 @@ def blocks_of(answer: str) -> list[str]:
 
 def defines(code: str, name: str) -> bool:
     """Whether the code defines this function: after a keyword, modifiers or a type, or as the target of `=`. A call is
-    not a definition."""
+    not a definition, nor is an example in a comment."""
     word = re.escape(name)
-    typed = rf"^[ \t]*+(?!{_NOT_TYPES}\b)[\w:<>,\[\]*&?.\t ]+[ *&]{word}\s*(?:[(<{{]|$)"
+    typed = rf"^[ \t]*+(?![*#>]|//|{_NOT_TYPES}\b)[\w:<>,\[\]*&?.\t ]+[ *&]{word}\s*(?:[(<{{]|$)"
     assigned = rf"^[ \t]*(?:(?:const|let|var|val|my|our)[ \t]+)?{word}\s*(?::=|=[^=>]|:[^:\n]*=)"
     return re.search(f"{typed}|{assigned}", code, re.MULTILINE) is not None
 
@@ -74,3 +76,50 @@ def preamble(before: str, entry_point: str) -> str:
     lines = before.split("\n")
     at = next((place for place, line in enumerate(lines) if defines(line, entry_point)), len(lines))
     return "\n".join(lines[:at])
+
+
+ENCLOSED = ("java", "csharp", "scala")
+"""Languages of mxeval whose functions stand in a class, which some tests continue."""
+
+_NOT_CODE = re.compile(r'"""(?s:.*?)"""|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'|//[^\n]*|/\*(?s:.*?)\*/')
+_TYPE = re.compile(r"\b(?:class|object)\s+(\w+)")
+_IMPORT = re.compile(r"^[ \t]*(?:import|using)\b.*$", re.MULTILINE)
+_MAIN = re.compile(r"(?:\b(?:public|private|internal|async)\s+)*\bstatic\s+[\w<>]+\s+Main\s*\([^)]*\)\s*\{")
+
+
+def in_class(before: str, code: str, entry_point: str, tests: str) -> tuple[str, str]:
+    """What precedes the code, and the code, so that the tests can follow. See step 2 of the rule."""
+    head = preamble(before, entry_point) if defines(code, entry_point) else before
+    if set(_TYPE.findall(_NOT_CODE.sub("", head))) & set(_TYPE.findall(_NOT_CODE.sub("", code))):
+        head = "\n".join(_IMPORT.findall(head))
+    code = re.sub(r"^public\s+(?=(?:final\s+|abstract\s+)?class\b)", "", code, flags=re.MULTILINE)
+    if _MAIN.search(tests):
+        code = _without_main(code)
+    left_open = -min(_depths(tests))
+    missing = _depths(f"{head}\n{code}")[-1] - left_open
+    if missing >= 0:
+        return head, code + "\n" + "}" * missing
+    for _ in range(-missing):
+        code = code[: max(code.rfind("}"), 0)]
+    return head, code
+
+
+def _depths(code: str) -> list[int]:
+    """How many braces are open before the code, and after each of its braces."""
+    depths = [0]
+    for brace in re.findall(r"[{}]", _NOT_CODE.sub("", code)):
+        depths.append(depths[-1] + (1 if brace == "{" else -1))
+    return depths
+
+
+def _without_main(code: str) -> str:
+    """The code without its own `Main`: a program has one."""
+    found = _MAIN.search(code)
+    if found is None:
+        return code
+    depth = 0
+    for brace in re.finditer(r"[{}]", code[found.end() - 1 :]):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return code[: found.start()] + code[found.end() - 1 + brace.end() :]
+    return code[: found.start()]

@@ -45,11 +45,12 @@ LANGUAGES: dict[str, Language] = {
     "kotlin": Language(
         "main.kt",
         ("kotlinc", "java"),
-        "kotlinc main.kt -include-runtime -d main.jar 2> errors && java -Xmx512m -jar main.jar",
+        "kotlinc main.kt -include-runtime -d main.jar > errors 2>&1 || { cat errors >&2; exit 1; }; "
+        "java -Xmx512m -jar main.jar",
         60,
         "kotlin",
     ),
-    "scala": Language("main.scala", ("scala",), "scala main.scala", 60, "scala"),
+    "scala": Language("main.scala", ("scalac", "scala"), "scalac main.scala && scala -cp . Main", 60, "scala"),
     "swift": Language("main.swift", ("swiftc",), "swiftc -o main main.swift && ./main", 60),
     "csharp": Language(
         "main.cs",

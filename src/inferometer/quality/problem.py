@@ -1,10 +1,16 @@
 """Problems and their checks, as structs. Pure."""
 
+import ast
+import math
+import re
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
 
 from inferometer.core.request import Message
+from inferometer.quality.json_schema import unsupported
+from inferometer.quality.languages import LANGUAGES
 
 
 class Check(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True):
@@ -13,6 +19,10 @@ class Check(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields
     @property
     def kind(self) -> str:
         return str(self.__struct_config__.tag)
+
+    def fault(self) -> str:
+        """Why this check can judge no answer; "" if it can. Found before the first trial, not after the last."""
+        return ""
 
 
 class PythonTests(Check, frozen=True, tag="python_tests"):
@@ -24,6 +34,15 @@ class PythonTests(Check, frozen=True, tag="python_tests"):
     entry_point: str = ""
     before: str = ""
     plus: str = ""
+
+    def fault(self) -> str:
+        if not self.tests.strip():
+            return "tests is empty: every answer would pass"
+        try:
+            ast.parse(self.tests + "\n" + self.plus)
+        except (SyntaxError, ValueError, RecursionError) as error:
+            return f"its tests are not Python: {error}"
+        return ""
 
 
 class PythonInputs(Check, frozen=True, tag="python_inputs"):
@@ -49,6 +68,11 @@ class Program(Check, frozen=True, tag="program"):
     entry_point: str = ""
     before: str = ""
 
+    def fault(self) -> str:
+        if self.language in LANGUAGES:
+            return ""
+        return f"language {self.language!r} is unknown; known: {', '.join(LANGUAGES)}"
+
 
 class CommandCheck(Check, frozen=True, tag="command"):
     """A command that gets the answer as the file `answer`, runs in the sandbox, and must end with status 0. `files`:
@@ -58,6 +82,15 @@ class CommandCheck(Check, frozen=True, tag="command"):
     files: dict[str, str] = {}
     code: bool = False
 
+    def fault(self) -> str:
+        if not self.command or not self.command[0]:
+            return "command is empty"
+        for name in self.files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name or name == "answer":
+                return f"files: {name!r} is not a name below the check's folder, or is that of the answer"
+        return ""
+
 
 class Exact(Check, frozen=True, tag="exact"):
     """The answer must be this text, or one of these, white space at both ends aside. `ignore_case`: letters in upper
@@ -65,6 +98,10 @@ class Exact(Check, frozen=True, tag="exact"):
 
     answer: str | list[str]
     ignore_case: bool = False
+
+    def fault(self) -> str:
+        answers = [self.answer] if isinstance(self.answer, str) else self.answer
+        return "" if answers and all(one.strip() for one in answers) else "answer is empty: no answer could pass"
 
 
 class Number(Check, frozen=True, tag="number"):
@@ -74,6 +111,11 @@ class Number(Check, frozen=True, tag="number"):
     answer: float
     tolerance: float = 1e-6
 
+    def fault(self) -> str:
+        if math.isfinite(self.answer) and self.tolerance >= 0:
+            return ""
+        return "answer must be a finite number, and tolerance 0 or more"
+
 
 class Regex(Check, frozen=True, tag="regex"):
     """The pattern (of Python's `re`) must be found in the answer; with `full` it must match all of it."""
@@ -81,11 +123,21 @@ class Regex(Check, frozen=True, tag="regex"):
     pattern: str
     full: bool = False
 
+    def fault(self) -> str:
+        try:
+            re.compile(self.pattern)
+        except (re.error, RecursionError, OverflowError) as error:
+            return f"pattern is not a regular expression: {error}"
+        return ""
+
 
 class JsonSchema(Check, frozen=True, tag="json_schema"):
     """The answer must be JSON, alone or in a fence, that this JSON Schema allows."""
 
     schema: dict[str, Any]  # a JSON Schema
+
+    def fault(self) -> str:
+        return unsupported(self.schema)
 
 
 AnyCheck = PythonTests | PythonInputs | Program | CommandCheck | Exact | Number | Regex | JsonSchema

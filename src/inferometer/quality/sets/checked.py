@@ -70,6 +70,8 @@ def _problems(found: list[dict[str, Any]], name: str, path: str) -> list[Problem
             raise DatasetUnusable(
                 f"{path}, entry {number}: {error}. docs/reference/quality.md shows an entry."
             ) from error
+        if entry.check is not None and (fault := entry.check.fault()):
+            raise DatasetUnusable(f"{path}, entry {number}, check {entry.check.kind}: {fault}.")
         messages = entry.messages or ((Message("user", entry.prompt),) if entry.prompt else ())
         if not messages:
             raise DatasetUnusable(f"{path}, entry {number} has neither prompt nor messages.")

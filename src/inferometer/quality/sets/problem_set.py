@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, cast
 import msgspec
 
 from inferometer.base.errors import DatasetUnusable
-from inferometer.core.request import Message, Request, Sampled, TokenCounter, sample_id
+from inferometer.core.request import Message, Request, Sampled, TokenCounter, problem_id, sample_id
 from inferometer.core.workload_settings import WorkloadSettings, at_least_one
 from inferometer.quality.problem import Problem
 
@@ -60,6 +60,8 @@ class ProblemSet:
         is_completion = self._spec.prompting == "completion"
         found: dict[str, Problem] = {}
         for problem in self.read():
+            if problem_id(problem.id) != problem.id:
+                raise DatasetUnusable(f"{self._spec.path}: the id {problem.id!r} names a sample. Rename it.")
             if problem.id in found:
                 raise DatasetUnusable(f"{self._spec.path}: two problems have the id {problem.id!r}. Rename one.")
             found[problem.id] = msgspec.structs.replace(problem, completion=is_completion)
@@ -123,15 +125,24 @@ def json_lines(data: bytes, name: str) -> list[dict[str, Any]]:
     """The objects of a JSON array, or of one object a line, with NaN and Infinity as EvalPlus writes them. Raises
     DatasetUnusable."""
     plain = data.removeprefix(b"\xef\xbb\xbf").strip()
+    if plain[:1] == b"[":
+        found = _parsed(plain, name)
+    else:
+        lines = enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1)
+        found = [_parsed(line, f"{name}, line {number}") for number, line in lines if line.strip()]
+    if not found:
+        raise DatasetUnusable(f"{name} is empty: it must be a JSON array, or JSONL (one object a line).")
+    for number, one in enumerate(cast("list[Any]", found), 1):
+        if not isinstance(one, dict):
+            raise DatasetUnusable(f"{name}, entry {number} is not an object: {str(cast('object', one))[:60]}.")
+    return cast("list[dict[str, Any]]", found)
+
+
+def _parsed(text: bytes, place: str) -> Any:  # any JSON value
     try:
-        found = (
-            json.loads(plain)
-            if plain[:1] == b"["
-            else [json.loads(line) for line in plain.split(b"\n") if line.strip()]
-        )
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DatasetUnusable(f"{name} is neither a JSON array nor JSONL (one object a line): {error}.") from error
-    return [cast("dict[str, Any]", one) for one in found if isinstance(one, dict)]
+        raise DatasetUnusable(f"{place} is not JSON: {error}. Write a JSON array, or one object a line.") from error
 
 
 def text_of(entry: dict[str, Any], field: str, place: str) -> str:

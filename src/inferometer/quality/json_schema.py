@@ -1,13 +1,20 @@
-"""Runs in the sandbox: whether a text is JSON that a JSON Schema allows. It knows the keywords of draft 2020-12 that
-describe data, without references; any other keyword that restricts fails the check instead of passing it."""
+"""Whether a text is JSON that a JSON Schema allows. Runs in the sandbox too: it uses no other module of this project.
+
+It knows the keywords of draft 2020-12 that describe data, without references; any other keyword that restricts fails
+the check instead of passing it.
+"""
 # pyright: basic
 
 import json
 import math
 import re
 import sys
+from typing import Any
 
 TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+KNOWN_TYPES = [*TYPES, "number", "integer"]
+LIMITS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength",
+          "minItems", "maxItems", "minProperties", "maxProperties"}  # fmt: skip
 ANNOTATIONS = {"title", "description", "default", "examples", "$schema", "$id", "$comment", "format", "deprecated"}
 
 
@@ -134,6 +141,48 @@ RULES = {
     "oneOf": lambda v, rule, s, p: [] if counted(v, rule, p) == 1 else [f"{p}: fits {counted(v, rule, p)} of oneOf"],
     "not": lambda v, rule, s, p: [f"{p}: fits what it must not"] if not problems(v, rule, p) else [],
 }
+
+
+def unsupported(schema: object, place: str = "schema") -> str:
+    """The first part of a schema that this module cannot apply, and why; "" if it can apply all."""
+    if isinstance(schema, bool):
+        return ""
+    if not isinstance(schema, dict):
+        return f"{place} is not a schema"
+    for keyword, rule in schema.items():
+        if keyword in ANNOTATIONS:
+            continue
+        if keyword not in RULES:
+            return f"{place}: the keyword {keyword!r} is not supported"
+        if found := unsupported_rule(keyword, rule, f"{place}.{keyword}"):
+            return found
+    return ""
+
+
+def unsupported_rule(keyword: str, rule: Any, place: str) -> str:
+    if keyword in ("properties", "patternProperties"):
+        inner = list(rule.items()) if isinstance(rule, dict) else [("", None)]
+    elif keyword in ("prefixItems", "allOf", "anyOf", "oneOf"):
+        inner = list(enumerate(rule)) if isinstance(rule, list) and rule else [("", None)]
+    else:
+        inner = [("", rule)] if keyword in ("items", "additionalProperties", "not") else []
+    found = next((found for name, sub in inner if (found := unsupported(sub, f"{place}.{name}".rstrip(".")))), "")
+    names = [rule] if isinstance(rule, str) else rule
+    if keyword == "type" and not (isinstance(names, list) and all(name in KNOWN_TYPES for name in names)):
+        return f"{place}: {rule!r} is not a type"
+    if keyword in LIMITS and not (isinstance(rule, (int, float)) and not isinstance(rule, bool)):
+        return f"{place}: {rule!r} is not a number"
+    names_of_inner: list[Any] = [name for name, _ in inner]
+    patterns = [rule] if keyword == "pattern" else names_of_inner if keyword == "patternProperties" else []
+    return found or next(filter(None, (fault_of_pattern(one, place) for one in patterns)), "")
+
+
+def fault_of_pattern(pattern: Any, place: str) -> str:
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError) as error:
+        return f"{place}: {pattern!r} is not a pattern: {error}"
+    return ""
 
 
 def refused(name):
