@@ -3,7 +3,6 @@ import re
 from pathlib import Path
 
 import pytest
-from scipy import stats
 
 from inferometer.analysis.answer_quality import quality_difference
 
@@ -24,6 +23,8 @@ def pairs(both: int, lost: int, gained: int, neither: int):
 
 
 def test_56_of_60_against_37_of_60_is_worse():
+    from scipy import stats
+
     found = difference(*pairs(both=36, lost=20, gained=1, neither=3))
     assert (round(found.baseline_percent, 1), round(found.arm_percent, 1)) == (93.3, 61.7)
     assert round(found.points, 1) == -31.7
@@ -108,6 +109,8 @@ def test_a_difference_is_found_about_as_often_as_promised():
 
 def power(problems: int, loss: float, noise: float) -> float:
     """Share of studies whose exact test shows the loss, if `noise` of the problems flip each way by chance."""
+    from scipy import stats
+
     found = 0.0
     for flips in range(1, problems + 1):
         fewest = int(stats.binom.isf(0.025, flips, 0.5)) + 1

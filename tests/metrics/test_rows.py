@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferometer.core.record import Event, RequestRecord, Sample, ServerTimings, TokenUsage, Trial
@@ -400,6 +400,7 @@ def _slowed_record(of: RequestRecord, factor: int) -> RequestRecord:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+@settings(max_examples=30)  # each computes all metrics twice: 0.2 s
 @given(of=trials, factor=st.integers(2, 100), api=st.sampled_from(["openai-chat", "openai"]))
 def test_a_metric_scales_with_time_as_its_unit_says(dialect, of, factor, api):
     of = slowed(of, MS)  # whether two pieces came at once is a matter of milliseconds
