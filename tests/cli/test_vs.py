@@ -81,6 +81,11 @@ def test_own_prompts_come_from_words_and_files(folder: Path):
     assert spec.workload.prompts == ("- a list", "b", "Two lines\nof text")  # type: ignore[attr-defined]
 
 
+def test_checked_sends_the_built_in_problems():
+    spec = spec_of("-m", "standin:tiny", "", "-t 2", "--checked", "-n", "3")
+    assert (spec.workload.kind, spec.workload.request_count()) == ("builtin-checked", 3)
+
+
 def test_a_dry_run_starts_nothing_and_shows_arms_requests_and_time(folder: Path):
     said = vs("-m", "standin:tiny", "", "-t 2", "-n", "3", "--dry-run").stdout
     assert "plain  embedded standin:tiny" in said
@@ -111,6 +116,8 @@ WRONG = [
     (["-m", "standin:tiny", "", "-t 2", "--dataset-path", "x.txt"], "use --prompt-file"),
     (["-m", "standin:tiny", "", "-t 2", "--dataset-path", "none.jsonl", "--dry-run"], "none.jsonl"),
     (["-m", "standin:tiny", "", "-t 2", "--prompt", "x", "-n", "3"], "remove -n"),
+    (["-m", "standin:tiny", "", "-t 2", "--prompt", "x", "--checked"], "--checked gives the problems"),
+    (["-m", "standin:tiny", "-t 2", "--tune", "threads=3"], "none of them varies"),
     (["-m", "standin:tiny", "", "-t 2", "--prompt-file", "none.txt"], "none.txt cannot be read"),
     (["-m", "standin:tiny", "", "-t 2", "--fail-if", "throughput slower"], "output_throughput slower 2%"),
     (["-m", "standin:tiny", "", "-t 2", "--fail-if", "output_troughput slower 2%"], "output_throughput"),

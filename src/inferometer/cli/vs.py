@@ -102,6 +102,7 @@ def vs(
         typer.Option(help="Search the best value, as draft.n_max=1..32 or args.-ub=128,512. May be repeated."),
     ] = None,
     budget: Annotated[float, typer.Option(help="With --tune: the most minutes.")] = 30,
+    checked: Annotated[bool, typer.Option("--checked", help="Built-in problems, whose answers are checked.")] = False,
     ignore_eos: IgnoreEos = False,
     metric: Annotated[str, typer.Option(help="Metric that the verdict is about.")] = "output_throughput",
     seed: Seed = 1,
@@ -130,7 +131,7 @@ def vs(
     from inferometer.core.spec_file import to_short_yaml
     from inferometer.results.metric_names import known_metric
 
-    workload = _workload(num_prompts, max_tokens, dataset_path, prompt or [], prompt_file or [])
+    workload = _workload(num_prompts, max_tokens, dataset_path, prompt or [], prompt_file or [], checked=checked)
     search = _search(tune or [], budget, metric)
     if search is not None:
         _require_one(setups, sweep, save_spec, dry_run=dry_run)
@@ -241,14 +242,28 @@ def _swept(setups: Sequence[str], sweeps: Sequence[str]) -> list[str]:
 
 
 def _workload(
-    num_prompts: int | None, max_tokens: int | None, path: Path | None, prompts: list[str], files: list[Path]
+    num_prompts: int | None,
+    max_tokens: int | None,
+    path: Path | None,
+    prompts: list[str],
+    files: list[Path],
+    *,
+    checked: bool,
 ) -> "WorkloadSettings":
+    import msgspec
+
     from inferometer.core.workload_settings import Builtin
+    from inferometer.quality.sets.checked import BuiltinCheckedSettings
     from inferometer.workloads.custom import Custom
     from inferometer.workloads.prompt_list import PromptList
     from inferometer.workloads.sharegpt import ShareGpt
     from inferometer.workloads.trace import Trace
 
+    if checked:
+        if prompts or files or path is not None:
+            raise RequestWrong("--checked gives the problems: remove --prompt, --prompt-file and --dataset-path.")
+        found = BuiltinCheckedSettings(num_prompts=num_prompts)
+        return found if max_tokens is None else msgspec.structs.replace(found, max_tokens=max_tokens)
     if prompts or files:
         if path is not None or num_prompts is not None:
             other = "--dataset-path" if path is not None else "-n"

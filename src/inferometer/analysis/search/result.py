@@ -125,8 +125,8 @@ def _judged(
     found = row.against(BASELINE, arm)
     span = _span(found)
     if comparison.invalid:
-        first = "The confirmation is not valid (see the findings): keep the baseline."
-        return Decision(BASELINE, (first, *notes), found)
+        first = "The confirmation is not valid: keep the baseline."
+        return Decision(BASELINE, (first, *comparison.finding_texts("invalid")[:1], *notes), found)
     if not _is_better(found, minimise=minimise):
         first = f"No setting pays: keep the baseline. The best of the search, {arm}, is {span} in {row.label}."
         return Decision(BASELINE, (first, *notes), found)
