@@ -52,7 +52,9 @@ def _invalid_sentences(comparison: Comparison) -> list[str]:
         return []
     texts = comparison.finding_texts("invalid")
     more = [f"({len(texts) - 1} more: --why)"] if len(texts) > 1 else []
-    return [f"NOT VALID: {texts[0]}", *more, *remaining_verdicts(comparison)]
+    judged = zip(decisions(comparison), comparison.quality, strict=True)
+    worse = [sentence for sentence, one in judged if one.verdict == "worse"]
+    return [f"NOT VALID: {texts[0]}", *more, *worse, *remaining_verdicts(comparison)]
 
 
 def remaining_verdicts(comparison: Comparison) -> list[str]:
