@@ -18,7 +18,7 @@ SOURCE = "src/inferometer/load/_compiled.c"
 MODULE = "src/inferometer/load/_compiled.abi3.so"
 
 
-class CompiledPart(BuildHookInterface):
+class CompiledPart(BuildHookInterface[Any]):
     """Adds the compiled module to a wheel, or puts it into `src` for an editable installation."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -50,6 +50,9 @@ def test_the_command_of_a_post_asks_for_what_it_says(monkeypatch: pytest.MonkeyP
         (["--random-input-len", "8"], "random"),
         (["--dataset-name", "custom", "--dataset-path", "FILE", "--custom-output-len", "9"], "custom"),
         (["--dataset-name", "hf", "--dataset-path", "FILE", "--hf-output-len", "9"], "custom"),
+        (["serve", "--dataset-name", "custom", "--dataset-path", "FILE", "--output-len", "9"], "custom"),
+        (["--dataset-name=random", "--input-len", "8", "--output_len=9"], "random"),
+        (["--dataset", "FILE", "--output-len", "9"], "sharegpt"),
         ([], "builtin"),
     ],
 )
@@ -60,7 +63,14 @@ def test_the_data_set_is_the_one_that_is_named_or_meant(
     file.write_text('{"prompt": "Hi"}')
     workload = asked(monkeypatch, *(str(file) if flag == "FILE" else flag for flag in flags)).workload
     assert workload.kind == kind
+    assert "--output-len" not in flags or getattr(workload, "max_tokens", 9) == 9
     assert kind != "custom" or getattr(workload, "max_tokens", None) == 9
+
+
+def test_an_output_length_of_minus_1_is_each_prompt_s_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Hi"}')
+    flags = ("--dataset-name", "custom", "--dataset-path", str(tmp_path / "p.jsonl"), "--custom-output-len", "-1")
+    assert getattr(asked(monkeypatch, *flags).workload, "max_tokens", 0) is None
 
 
 @pytest.mark.parametrize(
@@ -75,6 +85,13 @@ def test_the_data_set_is_the_one_that_is_named_or_meant(
         (["--dataset-name", "random", "--random-range-ratio", "1.5"], "range_ratio must be at least 0 and less than 1"),
         (["--goodput", "ttft:100"], "bench does not have vLLM's --goodput. Latencies of each request"),
         (["--hf_split=train"], "bench does not have vLLM's --hf-split. Save the split as JSONL"),
+        (["--min-p", "0.1"], "bench does not have vLLM's --min-p. Pass it with --extra-body '{\"min_p\": …}'"),
+        (["--blazedit_min_distance=1"], "bench does not have vLLM's --blazedit-min-distance. The nearest is"),
+        (["--ready-check-timeout-sec", "9"], "A server that loads is waited for"),
+        (["--top-p", "nan"], "--top-p must be greater than 0 and at most 1, not nan"),
+        (["--top-k", "-5"], "--top-k must be at least 1"),
+        (["--save-result", "--result-dir", "/dev/null/x"], "--result-dir /dev/null/x cannot be created"),
+        (["--base-url", ""], "url: is missing"),
     ],
 )
 def test_what_is_not_taken_is_refused_by_name_with_the_nearest_way(

@@ -1,5 +1,7 @@
 """`inferometer explain`: every metric has a definition, the one of the documentation."""
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -35,3 +37,16 @@ def test_an_unknown_metric_is_refused_with_the_nearest():
     result = CliRunner().invoke(app, ["explain", "tfft"])
     assert isinstance(result.exception, RequestWrong)
     assert "Did you mean 'ttft'?" in str(result.exception)
+
+
+def test_a_copy_of_the_sources_alone_says_that_the_definitions_are_not_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / "none").mkdir()
+    monkeypatch.setattr("inferometer.cli.explain.importlib.resources.files", lambda _: tmp_path / "none")
+    monkeypatch.setattr(
+        "inferometer.cli.explain.__file__", str(tmp_path / "src" / "inferometer" / "cli" / "explain.py")
+    )
+    assert metrics_document() == ""  # the report of a run goes without them
+    result = CliRunner().invoke(app, ["explain", "TTFT"])
+    assert "install Inferometer, or copy docs/" in str(result.exception)

@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from warm_program import start
 
 from inferometer.base.errors import RequestWrong, SpecInvalid
 from inferometer.core.spec import Arm
@@ -26,11 +25,6 @@ trials: 1
 arms:
   only: {{engine: external, url: "{url}"}}
 """
-
-
-def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "inferometer", *words]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def prompts(server: ScriptedServer) -> list[str]:

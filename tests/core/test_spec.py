@@ -137,6 +137,11 @@ def test_every_problem_is_reported_at_once_with_its_place_and_the_nearest_name()
         ("arms: {a: {engine: external, url: 'http://x', draft: {model: m}}}", "start your server with its draft model"),
         ("trials: 0\narms: {a: {engine: embedded, model: m}}", "trials: must be at least 1, not 0"),
         (
+            "sampling: {temperature: .nan}\narms: {a: {engine: embedded, model: m}}",
+            "sampling.temperature must be a number",
+        ),
+        ("settle: .nan\narms: {a: {engine: embedded, model: m}}", "settle: must be at least 0, not nan"),
+        (
             "schedule: {kind: closed, concurrency: 0}\narms: {a: {engine: embedded, model: m}}",
             "concurrency must be",
         ),

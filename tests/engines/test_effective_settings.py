@@ -26,6 +26,8 @@ def at_end(log: str) -> dict[str, str]:
     [
         ("b4295-draft", {"flash_attn": "on", "gpu_layers": "0/4", "context": "1024"}),
         ("b4295-plain", {"flash_attn": "off", "gpu_layers": "0/4", "context": "1024"}),
+        ("hjc4869-b5163-draft", {"flash_attn": "on", "gpu_layers": "0/4", "context": "1024"}),
+        ("hjc4869-b5163-plain", {"flash_attn": "off", "gpu_layers": "0/4", "context": "1024"}),
         ("4227c9b-draft", {"flash_attn": "on", "gpu_layers": "0/4", "context": "1024"}),
         ("b9093-draft", {"flash_attn": "on", "gpu_layers": "0/4", "context": "1024", "draft": "on"}),
         ("b11434-draft", {"flash_attn": "on", "gpu_layers": "0/4", "context": "1024", "draft": "on"}),
@@ -169,11 +171,14 @@ statistics draft: #calls = 10, #gen drafts = 10, #acc drafts = 10, #gen tokens =
     assert "spec_log_draft_ms" not in facts
 
 
-def test_without_statistics_the_requests_acceptance_is_summed():
-    assert at_end(recorded("4227c9b-draft")) == {
+@pytest.mark.parametrize(
+    ("name", "drafted", "accepted"), [("4227c9b-draft", "32", "30"), ("hjc4869-b5163-draft", "36", "35")]
+)
+def test_without_statistics_the_requests_acceptance_is_summed(name: str, drafted: str, accepted: str):
+    assert at_end(recorded(name)) == {
         "in_force_draft": "on",
-        "spec_log_drafted_tokens": "32",
-        "spec_log_accepted_tokens": "30",
+        "spec_log_drafted_tokens": drafted,
+        "spec_log_accepted_tokens": accepted,
     }
 
 

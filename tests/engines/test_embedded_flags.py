@@ -7,8 +7,8 @@ import pytest
 import xllamacpp as wheel
 
 from inferometer.base.errors import RequestWrong
-from inferometer.core.spec import Arm
-from inferometer.engines.embedded import settings_of
+from inferometer.core.spec import Arm, Draft
+from inferometer.engines.embedded import Embedded, settings_of
 from inferometer.engines.embedded_flags import ENUM_WORDS, FLAGS
 
 WHEEL: Any = wheel  # it ships no types
@@ -148,3 +148,17 @@ def test_a_wrong_flag_or_value_is_refused_with_what_there_is(args: tuple[str, ..
     with pytest.raises(RequestWrong) as caught:
         parameters(*args)
     assert says in str(caught.value)
+
+
+def test_the_command_to_type_is_llama_servers():
+    arm = Arm("embedded", model="m.gguf", threads=2, context=1024, args=("-ub", "128", "-t", "1"))
+    assert list(typed(arm)) == ["llama-server", "-m", "m.gguf", "-c", "1024", "-np", "1", "-ub", "128", "-t", "1"]
+    drafting = Arm("embedded", model="m.gguf", threads=2, context=1024, draft=Draft("d.gguf", n_max=8, p_min=0.5))
+    words = " ".join(typed(drafting))
+    assert words.endswith("-t 2 -md d.gguf --spec-type draft-simple --spec-draft-n-max 8 --spec-draft-p-min 0.5")
+
+
+def typed(arm: Arm):
+    command = Embedded.description.typed_command
+    assert command is not None
+    return command(arm)

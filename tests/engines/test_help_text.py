@@ -4,14 +4,16 @@ import pytest
 
 from inferometer.engines.help_text import Argument, arguments_of, complaint
 
-BUILDS = ("b4295", "4227c9b", "b9093", "b11434")
+BUILDS = ("b4295", "hjc4869-b5163", "4227c9b", "b9093", "b11434")
 
 
 def known(build: str) -> dict[str, Argument]:
     return arguments_of((Path(__file__).parent / "recorded" / f"{build}-help.txt").read_text())
 
 
-@pytest.mark.parametrize(("build", "count"), [("b4295", 193), ("4227c9b", 251), ("b9093", 387), ("b11434", 413)])
+@pytest.mark.parametrize(
+    ("build", "count"), [("b4295", 193), ("hjc4869-b5163", 214), ("4227c9b", 251), ("b9093", 387), ("b11434", 413)]
+)
 def test_every_name_that_help_lists_is_known(build: str, count: int):
     arguments = known(build)
     assert len(arguments) == count

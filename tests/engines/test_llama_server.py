@@ -216,7 +216,7 @@ def test_devices_are_read_from_what_the_binary_lists():
     assert devices_listed("Available devices:\n  (none)\n") == devices_listed("Available devices:\n") == []
 
 
-@pytest.mark.parametrize("build", ["b4295", "4227c9b", "b9093", "b11434"])
+@pytest.mark.parametrize("build", ["b4295", "hjc4869-b5163", "4227c9b", "b9093", "b11434"])
 def test_each_build_knows_the_draft_as_it_is_spelled_for_it(build: str):
     help_text = (RECORDED / f"{build}-help.txt").read_text()
     arm = Arm(engine="llama-server", model="m.gguf", draft=DRAFT)
@@ -225,6 +225,7 @@ def test_each_build_knows_the_draft_as_it_is_spelled_for_it(build: str):
     assert flags.count("--metrics") == 1, "what the engine counts itself is sampled"
     assert ("draft-simple" in flags, "--spec-draft-n-max" in flags, "-lv" in flags) == {
         "b4295": (False, False, False),
+        "hjc4869-b5163": (False, False, False),
         "4227c9b": (False, False, False),
         "b9093": (False, True, False),  # the new names, and no --spec-type for a draft model yet
         "b11434": (True, True, True),

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from warm_program import run
+from warm_program import Started, run, start
 
 from inferometer.results.read import read_study
-from inferometer.testing.real_program import processes_with, program, scripted_engine
+from inferometer.testing.real_program import processes_with, scripted_engine
 
 Tell = Callable[..., None]
 STUDY = """
@@ -32,7 +32,7 @@ def write_study(folder: Path, prompts: int = 40, *flags: str) -> None:
     (folder / "study.yaml").write_text(text)
 
 
-def wait_for_records(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+def wait_for_records(folder: Path, count: int, process: Started) -> None:
     """Until the study holds so many, or the program ended."""
     while process.poll() is None:
         try:
@@ -127,7 +127,7 @@ def test_a_second_run_on_the_same_folder_is_refused_and_disturbs_nothing(
     tmp_path: Path, tell: Tell, resume: tuple[str, ...]
 ):
     write_study(tmp_path, 20, "--gap-ms", "20")
-    first = program("run", "study.yaml", "--out", "s", cwd=tmp_path)
+    first = start("run", "study.yaml", "--out", "s", cwd=tmp_path)
     wait_for_records(tmp_path / "s", 1, first)
     first.send_signal(signal.SIGSTOP)  # so that it is not over before the second one has begun
     code, shown, said = run("run", "study.yaml", "--out", "s", *resume, cwd=tmp_path)
@@ -144,7 +144,7 @@ def test_a_second_run_on_the_same_folder_is_refused_and_disturbs_nothing(
 
 def test_the_lock_of_a_killed_run_is_no_obstacle(tmp_path: Path):
     write_study(tmp_path, 20, "--gap-ms", "20")
-    first = program("run", "study.yaml", "--out", "s", cwd=tmp_path)
+    first = start("run", "study.yaml", "--out", "s", cwd=tmp_path)
     wait_for_records(tmp_path / "s", 1, first)
     first.send_signal(signal.SIGKILL)
     first.communicate()
@@ -155,7 +155,7 @@ def test_the_lock_of_a_killed_run_is_no_obstacle(tmp_path: Path):
 
 def test_a_study_that_was_cut_off_is_read_where_it_lies_and_as_a_copy(tmp_path: Path):
     write_study(tmp_path, 20, "--gap-ms", "20")
-    first = program("run", "study.yaml", "--out", "s", cwd=tmp_path)
+    first = start("run", "study.yaml", "--out", "s", cwd=tmp_path)
     wait_for_records(tmp_path / "s", 4, first)
     first.send_signal(signal.SIGKILL)
     first.communicate()

@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
-from warm_program import inferometer
+from warm_program import inferometer, start
 
 from inferometer.base.errors import StudyUnreadable
 from inferometer.core.record import RequestRecord
 from inferometer.results.read import Study, read_study
 from inferometer.store.salvage import opened
-from inferometer.testing.real_program import processes_with, program, run, scripted_engine, wait_gone
+from inferometer.testing.real_program import processes_with, run, scripted_engine, wait_gone
 
 STUDY = """
 workload: {{kind: builtin, num_prompts: {prompts}, max_tokens: 5}}
@@ -112,7 +112,7 @@ def kill_at_random_moments(moments: int, prompts: int, order: str, tmp_path: Pat
     answered = 0
     for number in range(moments):
         folder = tmp_path / f"s{number}"
-        process = program("run", "study.yaml", "--out", folder.name, cwd=tmp_path)
+        process = start("run", "study.yaml", "--out", folder.name, cwd=tmp_path)
         time.sleep(whole_s * (number + rng.random()) / moments)
         below = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
         process.send_signal(signal.SIGKILL)

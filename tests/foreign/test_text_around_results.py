@@ -310,6 +310,8 @@ def test_a_command_of_another_program_asks_for_nothing():
         ("tg16@pp4096", "tg16 @ d4096"),
         ("pp 512", "pp512"),
         ("pp512+tg128", "pp512+tg128"),
+        ("PP512", "pp512"),
+        ("tg128 @ d 4096", "tg128 @ d4096"),
     ],
 )
 def test_tests_of_all_versions_and_forks_are_read(test: str, label: str):
@@ -336,12 +338,29 @@ def test_a_bar_that_nobody_escaped_does_not_lose_the_row(head: str, line: str, m
     ("written", "rate", "deviation"),
     [
         ("**11.50 ± 0.10**", 11.5, 0.1), ("1,234.50 ± 2.00", 1234.5, 2.0), ("11.50 (+5%)", 11.5, None),
+        ("1 234.50 ± 2.00", 1234.5, 2.0), ("1\u00a0234.50", 1234.5, None), ("11.50 12.60", None, None),
         ("11.50 +/- 0.10", 11.5, 0.1), ("11.50 � 0.10", 11.5, 0.1), ("11,5", None, None), ("n/a", None, None),
     ],
 )  # fmt: skip
 def test_rates_are_read_as_people_write_them(written: str, rate: float | None, deviation: float | None):
     (read_row,) = only("\n".join([HEAD, RULE, row("pp512", written)])).rows
     assert (read_row.rate_per_s, read_row.deviation_per_s) == (rate, deviation)
+
+
+def test_a_rate_that_is_not_understood_is_counted():
+    run = only("\n".join([HEAD, RULE, row("pp512", "out of memory"), row("tg128", "11,5"), row("tg64", "n/a")]))
+    assert "2 rows of the table were not understood" in run.notes[0]
+
+
+def test_a_table_goes_on_after_a_blank_line_and_under_its_head_again():
+    run = only("\n".join([HEAD, RULE, row("pp512", "1.5"), "", row("tg128", "2.5"), HEAD, RULE, row("tg64", "3.5")]))
+    assert [one.rate_per_s for one in run.rows] == [1.5, 2.5, 3.5]
+    assert run.notes == ()
+
+
+@pytest.mark.parametrize("head", ["tok/s", "Tokens/s"])
+def test_the_rate_s_column_may_have_another_head(head: str):
+    assert only("\n".join([HEAD.replace("t/s", head), RULE, row("pp512", "1.5")])).rows[0].rate_per_s == 1.5
 
 
 def test_a_head_in_other_letters_and_behind_a_name_with_model_in_it_is_one():

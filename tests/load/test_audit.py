@@ -6,6 +6,7 @@ import pytest
 
 from inferometer.core.record import Event, RequestRecord
 from inferometer.load.audit import Audit, LoadReport
+from inferometer.study.trial_findings import client_findings
 
 QUIET = LoadReport(
     workers=1,
@@ -19,6 +20,8 @@ QUIET = LoadReport(
     coalesced=10,
     stamp_errors=0,
     clock_steps=0,
+    delay_share=0.01,
+    lateness_share=0.002,
 )
 
 
@@ -31,7 +34,8 @@ def verdicts(**changed: object) -> dict[str, str]:
 
 def test_a_quiet_client_is_ok_in_every_check_and_says_so_in_one_line():
     assert QUIET.line() == (
-        "client: CPU 20% of a core ok, worst lag 4.00 ms ok, coalesced 1.0% ok, lateness P99 0.10 ms ok, "
+        "client: CPU 20% of a core ok, worst lag 4.00 ms (1.0% of the time) ok, coalesced 1.0% ok, "
+        "lateness P99 0.10 ms (0.2% of the time) ok, "
         "stamp errors 0 ok, clock steps 0 ok"
     )
     assert not QUIET.near_the_limit
@@ -42,9 +46,10 @@ def test_a_quiet_client_is_ok_in_every_check_and_says_so_in_one_line():
     [
         ("CPU", {"cpu_share": 0.85}, {"cpu_share": 0.86}),
         ("CPU", {"cpu_share": 0.5, "stamps": "switched off"}, {"cpu_share": 0.51, "stamps": "switched off"}),
-        ("worst lag", {"lag_max_ms": 50.0}, {"lag_max_ms": 50.1}),
-        ("lateness P99", {"lateness_p99_ms": 1.0}, {"lateness_p99_ms": 1.01}),
-        ("coalesced", {"coalesced": 50, "lag_p99_ms": 11.0}, {"coalesced": 51, "lag_p99_ms": 11.0}),
+        ("worst lag", {"lag_max_ms": 500.0, "delay_share": 0.05}, {"delay_share": 0.051}),
+        ("lateness P99", {"lateness_p99_ms": 9.0}, {"lateness_p99_ms": 9.0, "lateness_share": 0.051}),
+        ("lateness P99", {"lateness_share": 0.2}, {"lateness_p99_ms": 1.01, "lateness_share": 0.2}),
+        ("coalesced", {"coalesced": 500, "lag_p99_ms": 11.0}, {"coalesced": 501, "lag_p99_ms": 11.0}),
         ("stamp errors", {"stamp_errors": 0}, {"stamp_errors": 1}),
         ("clock steps", {"clock_steps": 0}, {"clock_steps": 1}),
     ],
@@ -60,6 +65,13 @@ def test_tokens_that_a_server_sends_in_one_moment_are_no_fault_of_a_client_that_
     assert verdicts(coalesced=600, lag_p99_ms=10.0)["coalesced"] == "ok"
     assert verdicts(coalesced=600, lag_p99_ms=10.1)["coalesced"] == "warning"
     assert verdicts(coalesced=600, lag_p99_ms=None, lag_max_ms=None, stamps="switched off")["coalesced"] == "ok"
+
+
+def test_gaps_get_no_verdict_where_a_late_client_read_one_event_in_twenty_with_another():
+    few, many = (msgspec.structs.replace(QUIET, lag_p99_ms=11.0, coalesced=count) for count in (50, 51))
+    assert [finding.withholds for finding in client_findings(few)] == [()]
+    (note,) = client_findings(many)
+    assert (note.severity, note.withholds) == ("note", ("chunk_gaps",))
 
 
 def test_what_could_not_be_known_is_left_out_and_never_ok():
@@ -99,6 +111,14 @@ def test_the_report_is_of_all_records_and_the_busiest_worker():
     assert report.lag_max_ms == 300.0
     assert report.lateness_max_ms == 3.0
     assert report.lateness_p99_ms == pytest.approx(2.98)
+
+
+def test_the_share_of_the_time_is_from_each_answer_s_end_to_its_reading():
+    audit = Audit()
+    for _ in range(3):
+        audit.add(msgspec.structs.replace(a_record(0, 2_000_000), done_ns=102_000_000), lags(40.0, 1.0))
+    report = audit.report([0.1], "", 0)
+    assert (report.delay_share, report.lateness_share) == (pytest.approx(0.01), pytest.approx(0.02))
 
 
 def test_a_percentile_of_the_lag_is_the_upper_edge_of_ten_microseconds():

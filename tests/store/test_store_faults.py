@@ -180,7 +180,7 @@ def test_a_plan_that_cannot_be_read_is_named_and_the_trials_are_read(tmp_path: P
     assert [finding.severity for finding in findings if finding.code == "store-damaged"] == ["warning"]
 
 
-@pytest.mark.parametrize(("share", "least"), [(0.75, 10), (0.8, 25), (0.95, 50)])
+@pytest.mark.parametrize(("share", "least"), [(0.75, 30), (0.8, 33), (0.95, 50)])
 def test_of_a_truncated_study_what_can_be_read_is_read(tmp_path: Path, share: float, least: int):
     path = a_study(tmp_path / "s") / "study.db"
     data = path.read_bytes()
@@ -232,3 +232,11 @@ def test_a_store_that_can_no_longer_be_written_says_so_and_keeps_what_was_commit
     store.close()
     (trial,) = read_study(tmp_path / "s").trials
     assert trial.records[0].events == record(0).events
+
+
+def test_events_of_two_requests_that_only_fit_together_are_both_named(tmp_path: Path):
+    folder = a_study(tmp_path / "s")
+    alter(folder, "UPDATE record SET event_ns = event_ns || x'0000000000000000' WHERE idx = 4")
+    alter(folder, "UPDATE record SET event_ns = substr(event_ns, 9) WHERE idx = 5")
+    (trial,) = read_study(folder).trials
+    assert {r.index for r in trial.records} == set(range(60)) - {4, 5}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from inferometer.base.errors import InferometerError, RequestWrong
@@ -62,13 +63,25 @@ def test_a_data_set_without_prompts_is_refused_before_an_engine_starts(
 
 @pytest.mark.parametrize(
     "fields",
-    [{"context": 256}, {"args": ("-c", "200")}, {"args": ("--max-model-len=256",)}],
-    ids=["field", "-c", "vLLM"],
+    [
+        {"context": 256},
+        {"args": ("-c", "200")},
+        {"args": ("--max-model-len=256",)},
+        {"command": ("sh", "{port}", "-c", "128")},
+        {"env": {"LLAMA_ARG_CTX_SIZE": "128"}},
+        {"args": ("-c", "4096", "-cd", "200")},
+    ],
+    ids=["field", "-c", "vLLM", "a command", "a variable", "the draft's"],
 )
 def test_a_context_below_the_longest_request_is_refused(fields: dict[str, object], server: Arm, tmp_path: Path):
-    arm = Arm("command", command=("sh", "{port}"), **fields)  # pyright: ignore[reportArgumentType] # fields of Arm
+    arm = Arm(**{"engine": "command", "command": ("sh", "{port}"), **fields})  # pyright: ignore[reportArgumentType] # fields of Arm
     said = refused(spec({"a": arm}, Builtin(2, max_tokens=256)), tmp_path / "s")
     assert "cannot hold the longest request, which asks for 256 output tokens" in said
+
+
+def test_a_tokenizer_s_path_is_looked_up_before_an_engine_starts(server: Arm, tmp_path: Path):
+    named = msgspec.structs.replace(spec({"a": server}), tokenizer=str(tmp_path / "none.json"))
+    assert "tokenizer: there is no file or folder" in refused(named, tmp_path / "s")
 
 
 @pytest.mark.parametrize("broken", [GONE, DIES], ids=["nothing there", "process ends"])
@@ -89,5 +102,7 @@ def test_a_resumed_study_may_have_more_trials(server: Arm, tmp_path: Path):
     begun(spec({"a": server}, trials=1), tmp_path / "s")
     assert begun(spec({"a": server}, trials=3), tmp_path / "s", resume=True) == [("a", 2), ("a", 3)]
     assert read_study(tmp_path / "s").spec.trials == 3
+    with pytest.raises(InferometerError, match="a study of 3 trials, and 2 are asked for"):
+        begun(spec({"a": server}, trials=2), tmp_path / "s", resume=True)
     with pytest.raises(InferometerError, match="different spec"):
         begun(spec({"a": server}, Builtin(3, 10), trials=4), tmp_path / "s", resume=True)

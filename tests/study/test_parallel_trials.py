@@ -1,7 +1,6 @@
 """`parallel: true`: the trials of a round run at the same time, each arm on separate devices."""
 
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -9,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from warm_program import start
 
 from inferometer.base.errors import RequestWrong
 from inferometer.core.schedule import Closed
@@ -122,18 +122,12 @@ arms:
 
 def interrupted(folder: Path, when_to: Callable[[], bool], text: str) -> tuple[int, str]:
     (folder / "study.yaml").write_text(text)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "inferometer", "run", "study.yaml", "--out", "s"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start("run", "study.yaml", "--out", "s", cwd=folder)
     while not when_to() and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    return process.returncode, said
+    return process.wait(), said
 
 
 @pytest.mark.parametrize(

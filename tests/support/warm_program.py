@@ -1,9 +1,9 @@
 """The command line in a process that is forked from one that has imported it: each run saves half a second of imports.
 
-`inferometer` and `program` run the command line as `subprocess.run` would: in a process with its own arguments, folder,
-environment and output. Only variables that Python itself reads at its start (PYTHON…) are ignored. What a start imports
-is tested in tests/cli/test_help.py, and with a Python that has just started, in tests/cli/test_terminal.py and README's
-commands.
+`inferometer` and `start` run the command line as `subprocess.run` and `subprocess.Popen` would: in a process with its
+own arguments, folder, environment and output. Only variables that Python itself reads at its start (PYTHON…) are
+ignored. What a start imports is tested in tests/cli/test_help.py, and with a Python that has just started, in
+tests/cli/test_terminal.py and README's commands.
 
 The first use starts the server, which ends with the process that started it:
 
@@ -46,22 +46,59 @@ class _Call(NamedTuple):
 # --- the caller -----------------------------------------------------------------------------------
 
 
+class Started:
+    """The program while it runs, with the methods of `subprocess.Popen`."""
+
+    def __init__(self, argv: list[str], cwd: Path, env: Mapping[str, str] | None) -> None:
+        self._files = [tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(3)]  # noqa: SIM115
+        call = _Call(argv, str(cwd), dict(os.environ if env is None else env))
+        self._connection, self.pid = _begun(_server(), call, [file.fileno() for file in self._files])
+        self.returncode: int | None = None
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises TimeoutError."""
+        if self.returncode is None:
+            self._connection.settimeout(timeout)
+            self.returncode = _code(self._connection)
+            self._connection.close()
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Standard output and standard error, when the program has ended. Raises TimeoutError."""
+        self.wait(timeout)
+        texts: list[str] = []
+        for file in self._files:
+            file.seek(0)
+            texts.append(file.read())
+            file.close()
+        _, shown, said = texts
+        return shown, said
+
+
+def start(*words: object, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Started:
+    """Start the program. `env`: the whole environment; this process's if None."""
+    return Started([str(word) for word in words], cwd or Path.cwd(), env)
+
+
 def inferometer(
     *words: object, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout_s: float = 100
 ) -> "subprocess.CompletedProcess[str]":
-    """Run the program. `env`: the whole environment; this process's if None. Raises TimeoutError."""
-    argv = [str(word) for word in words]
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8") as out,
-        tempfile.TemporaryFile("w+", encoding="utf-8") as err,
-        open(os.devnull) as nothing,
-    ):
-        files = [nothing.fileno(), out.fileno(), err.fileno()]
-        call = _Call(argv, str(cwd or Path.cwd()), dict(os.environ if env is None else env))
-        code = _call(_server(), call, files, timeout_s)
-        out.seek(0)
-        err.seek(0)
-        return subprocess.CompletedProcess(argv, code, out.read(), err.read())
+    """Run the program to its end. `env`: the whole environment; this process's if None. Raises TimeoutError."""
+    started = start(*words, cwd=cwd, env=env)
+    try:
+        shown, said = started.communicate(timeout_s)
+    except TimeoutError:
+        started.send_signal(signal.SIGKILL)
+        raise
+    return subprocess.CompletedProcess([str(word) for word in words], started.wait(), shown, said)
 
 
 def run(*words: str, cwd: Path, env: dict[str, str] | None = None) -> tuple[int, str, str]:
@@ -97,14 +134,20 @@ _running: list["subprocess.Popen[bytes]"] = []
 """Held, because a server whose Popen is collected has no standard input any more."""
 
 
-def _call(server: str, call: "_Call", fds: Sequence[int], timeout_s: float | None) -> int:
+def _begun(server: str, call: _Call, fds: Sequence[int]) -> tuple[socket.socket, int]:
+    """The connection on which the exit code will come, and the program's process."""
     message = json.dumps(call).encode()
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(timeout_s)
-        connection.connect(server)
-        socket.send_fds(connection, [struct.pack("I", len(message))], fds)
-        connection.sendall(message)
-        return int(connection.recv(16))
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(server)
+    socket.send_fds(connection, [struct.pack("I", len(message))], fds)
+    connection.sendall(message)
+    (pid,) = struct.unpack("i", connection.recv(4, socket.MSG_WAITALL))
+    return connection, pid
+
+
+def _code(connection: socket.socket) -> int:
+    (code,) = struct.unpack("i", connection.recv(4, socket.MSG_WAITALL))
+    return code
 
 
 # --- the server -----------------------------------------------------------------------------------
@@ -151,11 +194,12 @@ def _answer(connection: socket.socket) -> None:
         return _become(_Call(*json.loads(message)), fds)
     for fd in (lives, *fds):
         os.close(fd)
+    connection.sendall(struct.pack("i", child))
     readable, _, _ = select.select([connection, ended], [], [])
     if ended not in readable:  # nobody waits for the program any more
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+    connection.send(struct.pack("i", os.waitstatus_to_exitcode(status)))
     os._exit(0)
 
 
@@ -173,6 +217,6 @@ def _become(call: _Call, fds: Sequence[int]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "call":
-        sys.exit(_call(sys.argv[2], _Call(sys.argv[3:], os.getcwd(), dict(os.environ)), [0, 1, 2], None))
+        sys.exit(_code(_begun(sys.argv[2], _Call(sys.argv[3:], os.getcwd(), dict(os.environ)), [0, 1, 2])[0]))
     serve(sys.argv[2])
     importlib.import_module("inferometer.cli").main()

@@ -15,7 +15,7 @@ def quality_differences(
 ) -> tuple[QualityDifference, ...]:
     """Of each pair, given as baseline and arm, that has checked answers to the same problems."""
     outcomes = {case.name: outcomes_of(case) for case in cases}
-    tags = {problem: of for case in cases for problem, of in tags_of(case).items()}
+    tags = {problem: of for case in cases if outcomes[case.name] for problem, of in tags_of(case).items()}
     found: list[QualityDifference] = []
     for baseline, arm in pairs:
         base, other = outcomes.get(baseline, {}), outcomes.get(arm, {})

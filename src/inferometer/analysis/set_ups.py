@@ -104,6 +104,7 @@ def _parts(case: ArmTrials) -> Iterator[str]:
         if value is not None:
             yield f"{name} {value}"
     yield from (f"{name}={value}" for name, value in arm.env.items())
+    yield from (f"request {name} {value}" for name, value in arm.request.items())
     for effective, requested, word in _EFFECTIVE:
         value, asked = _fact(case, effective), _fact(case, requested)
         if value and asked in ("", "auto") and not (effective == quantities.EFFECTIVE_DRAFT and value == "off"):

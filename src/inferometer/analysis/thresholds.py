@@ -81,8 +81,9 @@ a ratio."""
 TRIALS_SPREAD_PERCENT = 10.0
 TRIALS_SLOWER_SHARE = 0.9
 """Best compared with worst trial of an arm: an undisturbed machine varies less. Interleaving arms cancels a drift only.
-If nine in ten requests of the worst trial took longer, by 5% and more, something changed between the trials; else some
-requests were disturbed, as on a busy machine (16% with a load of 16 on 2 cores), and the interval covers that."""
+If nine in ten requests of the worst trial took longer, by 5% and more, and the round was not as slow in the other arms,
+something changed between the trials; else some requests were disturbed, as on a busy machine (16% with a load of 16 on
+2 cores), or the whole round, and the interval covers that."""
 CLOCK_PERCENT = 2.0
 """Mean GPU clocks of two arms: time per token changes at most in proportion to the clock, so that 2% of clock can cause
 a difference of 2%."""
@@ -119,7 +120,7 @@ RESENT_LEAST_MS = 10.0
 """Share of requests that were sent again: a server that closes idle connections meets a request on its way now and
 then. One request in twenty means that it closes connections under load, so that latencies hold a second connection,
 if that took a tenth of the usual TTFT. A server that closes an idle connection as the next request comes cost 0.2 to
-8 ms, median 4 ms, with a load of 15 on 2 cores."""
+11.7 ms, median 4 ms, with a load of 15 on 2 cores."""
 
 EVIDENCE_MATCHES = 0.999
 """Share of equal outputs from which all outputs count as identical."""
@@ -135,6 +136,16 @@ PLACEHOLDER_TOKENS = 16
 """
 COUNTS_FAR_SHARE = 0.05
 """Prompts that may differ by more: one in twenty may be cut by a context that is just large enough."""
+COUNTS_NOTED_SHARE = 0.01
+"""Prompt tokens of two templates that differ by more in total are no unit of one row."""
+CEILING_LEAST = 3
+CEILING_TOKENS = 8
+"""Three prompts with one count, the highest, whose counts in the baseline lie 8 tokens and more apart."""
+CUT_SHARE = 0.75
+CUT_USUAL_BYTES = 5.0
+CUT_MOST_BYTES = 6.0
+"""A quarter less than the baseline, which has fewer than 5 bytes a token, and more than 6: prose and code have 3 to 5.
+"""
 COUNTS_LINE_RESIDUAL = 0.2
 """Prompt tokens of two tokenizers lie on a line: prose and code move nine in ten by less than 20%."""
 COUNTS_SAME_TEXT_TOKENS = 2
@@ -144,13 +155,14 @@ COUNTS_LEAST_CHARACTERS = 500
 """Characters per token of two arms whose texts differ: prose and code of one tokenizer differ by up to 20%, and 500
 characters are about 120 tokens."""
 
-SATURATION_LEAST_REQUESTS = 40
+SATURATION_LEAST_REQUESTS = 24
 SATURATION_LEAST_BACKLOG = 4
 SATURATION_GROWTH = 1.5
 SATURATION_DRAIN_SHARE = 0.1
 """A queue that grows with the run: from its second quarter to its last by half and by 4 requests, and its end takes 1.5
 times as long as three in four requests of the first half took, and a tenth of the run. In simulation (Poisson arrivals,
-one server or eight) 60 requests at 1.5 times the capacity are found in 80 to 95% of trials, at 70% of it in 1 to 6%."""
+one server or eight) 60 requests at 1.5 times the capacity are found in 88 to 95% of trials, and 24 in 59 to 79%; at 70%
+of it 1 to 3% are."""
 CONCURRENCY_SHARE = 0.8
 CONCURRENCY_LEAST_SHARE = 0.5
 """The share of a closed loop's time at the asked concurrency: ten prompts for each stream leave 80% to 90%; below half
@@ -179,10 +191,15 @@ STREAM_LEAST_TOKENS = 8
 STREAM_SHARE = 0.2
 STREAM_PIECE_TOKENS = 12
 STREAM_LEAST_GAP_MS = 20.0
+STREAM_LEAST_MS = 50.0
+STREAM_HELD_PIECES = 3
+STREAM_LATE_SHARE = 0.5
 STREAM_TOKEN_CHARACTERS = 5
 """Answers of 8 tokens and more of which one in five arrived in one piece, or 12 tokens at a time: a step of a server
 brings one token, or with a draft as many as it accepts. Pieces that follow within 20 ms were not held back: a fast
-server sends several before a busy client reads again. Where nobody counted, 5 characters are taken for a token."""
+server sends several before a busy client reads again. Where nobody counted, 5 characters are taken for a token. Three
+pieces at a time, from the first on, are held back too: speculation begins with one token, and its steps differ. A whole
+answer within 50 ms may be joined by a scheduler that gives a process its turn late."""
 
 WAITING_CPU_CORES = 0.2
 WAITING_LEAST_READINGS = 10

@@ -17,6 +17,7 @@ from inferometer.cli.bench_flags import (
     json_object,
     metadata_pair,
     percentiles_of,
+    sampler_of,
     schedule_of,
     sections_of,
     workload_of,
@@ -171,8 +172,7 @@ def bench(
         shown_of(all_rows, metrics),
         quiet,
     )
-    sampler = {name: value for name, value in (("top_p", top_p), ("top_k", top_k)) if value is not None}
-    extra = sampler | json_object(extra_body, "--extra-body")
+    extra = sampler_of(top_p, top_k) | json_object(extra_body, "--extra-body")
     lengths = (random_input_len, random_output_len, random_range_ratio, random_prefix_len)
     pairs = dict(metadata_pair(text) for text in metadata or [])
     if label is not None and dialect != "vllm-0.33":  # whose JSON has a field for it
@@ -215,6 +215,8 @@ def bench(
         ),
         "the command line",
     )
+    if save_result or append_result:
+        _require_folder(result_dir or Path())
     folder = out or default_folder("bench")
     run = run_study(spec, folder, headers, ray)
     try:
@@ -250,6 +252,14 @@ def bench(
         raise typer.Exit(1)
     if any(finding.severity == "invalid" for finding in findings):
         raise typer.Exit(NOT_VALID)
+
+
+def _require_folder(folder: Path) -> None:
+    """Creates the folder of the result, before anything is measured."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestWrong(f"--result-dir {folder} cannot be created: {error.strerror}.") from error
 
 
 def _print_cut_off(

@@ -20,6 +20,7 @@ APIS: "dict[str, Api]" = {
     **dict.fromkeys(("openai", "vllm", "sglang", "lmdeploy", "scalellm"), "openai"),
 }
 _MANY = ("--header", "--metadata")
+_SAMPLERS = ("min_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
 _UNSUPPORTED = {
     "--goodput": "Latencies of each request are in the study: inferometer export, or --save-detailed.",
     "--profile": "Profile the server with its own tools while bench runs.",
@@ -34,8 +35,41 @@ _UNSUPPORTED = {
     "--sonnet-output-len": "The nearest is --dataset-name random --random-output-len N.",
     "--sonnet-prefix-len": "The nearest is --dataset-name random --random-prefix-len N.",
     "--plot-timeline": "The nearest is inferometer plot STUDY -o tokens.svg.",
+    **{
+        f"--{name.replace('_', '-')}": f"Pass it with --extra-body '{{\"{name}\": …}}'."
+        for name in (*_SAMPLERS, "chat_template_kwargs")
+    },
+    **dict.fromkeys(
+        ("--custom-skip-chat-template", "--skip-chat-template"), "Prompts are sent as they are: leave it out."
+    ),
+    "--disable-shuffle": "The order of the prompts is drawn with --seed, and is the same for every server.",
+    "--no-oversample": "Prompts are not repeated to reach --num-prompts: leave it out.",
+    "--no-stream": 'For whole answers give --extra-body \'{"stream": false, "stream_options": null}\'.',
+    "--ready-check-timeout-sec": "A server that loads is waited for: leave it out.",
+    "--skip-test-prompt": "One token is always requested first: leave it out.",
+    "--request-id-prefix": "Send a header: --header X-Request-Id=ID.",
+    "--tokenizer-mode": "Give --tokenizer a folder with tokenizer.json, or leave both out.",
+    "--random-batch-size": "It is for embeddings, which are not measured.",
+    "--lora-assignment": "Name one adapter as the model: --model ADAPTER.",
+    "--enable-multimodal-chat": "Pictures are not sent: leave it out.",
+    "--self-timed": "Use --dataset-name trace: it plays the times of its file.",
 }
 """Flags of vLLM that would change what is measured or written, each with the nearest alternative."""
+_UNSUPPORTED_FAMILIES = {
+    "--prefix-repetition-": "The nearest is --dataset-name random --random-prefix-len N.",
+    "--sonnet-": "The nearest is --dataset-name random --random-prefix-len N.",
+    "--spec-bench-": "The nearest is --dataset-name custom --dataset-path FILE.",
+    "--speed-bench-": "The nearest is --dataset-name custom --dataset-path FILE.",
+    "--blazedit-": "The nearest is --dataset-name custom --dataset-path FILE.",
+    "--random-mm-": "Pictures are not sent; the nearest is --dataset-name random.",
+    "--asr-": "Speech is not sent; the nearest is --dataset-name custom.",
+}
+_ALIASES = {
+    "--dataset": ("--dataset-path",),  # of 2024
+    "--input-len": ("--random-input-len",),
+    "--output-len": ("--sharegpt-output-len", "--custom-output-len", "--random-output-len"),
+}
+"""General flags of vLLM, and those of the data sets that they mean."""
 DATASETS = ("sharegpt", "random", "custom", "hf", "trace", "builtin")
 _NEAREST_DATASETS = {
     "sonnet": "The nearest is random, with --random-prefix-len for the shared beginning.",
@@ -61,10 +95,13 @@ def spread_flags(argv: Sequence[str]) -> list[str]:
     """`--metadata a=1 b=2`, as vLLM accepts it, with the flag repeated before each value; `--num_prompts` as
     `--num-prompts`. Raises RequestWrong for a flag of vLLM that `bench` does not have, with the nearest alternative."""
     if argv[:1] == ["bench"]:
+        argv = ["bench", *argv[2:]] if argv[1:2] == ["serve"] else argv  # as after `vllm`
         argv = [_with_dashes(word) for word in argv]
-        refused = next((word.partition("=")[0] for word in argv if word.partition("=")[0] in _UNSUPPORTED), None)
-        if refused is not None:
-            raise RequestWrong(f"bench does not have vLLM's {refused}. {_UNSUPPORTED[refused]}")
+        flags = [word.partition("=")[0] for word in argv if word.startswith("--")]
+        for flag in flags:
+            if nearest := _nearest_way(flag):
+                raise RequestWrong(f"bench does not have vLLM's {flag}. {nearest}")
+        argv = [_specific(word, argv) for word in argv]
     spread: list[str] = []
     flag = ""
     for word in argv:
@@ -75,6 +112,25 @@ def spread_flags(argv: Sequence[str]) -> list[str]:
         if not flag:
             spread.append(word)
     return spread
+
+
+def _nearest_way(flag: str) -> str:
+    """What to give in place of a flag of vLLM that `bench` does not have; "" for any other flag."""
+    family = next((way for begin, way in _UNSUPPORTED_FAMILIES.items() if flag.startswith(begin)), "")
+    return _UNSUPPORTED.get(flag, family)
+
+
+def _specific(word: str, argv: Sequence[str]) -> str:
+    """The flag of the data set that a general flag means; any other word as it is."""
+    flag, sign, value = word.partition("=")
+    meant = _ALIASES.get(flag)
+    if meant is None:
+        return word
+    words = [part for one in argv for part in one.split("=", 1)]
+    name = words[words.index("--dataset-name") + 1] if "--dataset-name" in words[:-1] else ""
+    by_set = {"random": "--random-output-len", "custom": "--custom-output-len", "hf": "--custom-output-len"}
+    chosen = by_set.get(name, meant[0]) if len(meant) > 1 else meant[0]
+    return chosen + sign + value
 
 
 def _with_dashes(word: str) -> str:
@@ -96,6 +152,7 @@ def workload_of(
     from inferometer.workloads.sharegpt import ShareGpt
     from inferometer.workloads.trace import Trace
 
+    output_lens = (output_lens[0], None if output_lens[1] == -1 else output_lens[1])  # vLLM: each prompt's own
     is_random = any(length is not None for length in random_lens)
     name = name or ("random" if is_random and path is None else "builtin" if path is None else "sharegpt")
     if name not in DATASETS:
@@ -200,6 +257,15 @@ def json_object(text: str | None, flag: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RequestWrong(f'{flag} must be a JSON object like {{"top_k": 1}}, not {text}.')
     return cast("dict[str, Any]", found)  # JSON's keys are strings
+
+
+def sampler_of(top_p: float | None, top_k: int | None) -> dict[str, Any]:
+    """The sampler's fields for the request's body."""
+    if top_p is not None and not 0 < top_p <= 1:
+        raise RequestWrong(f"--top-p must be greater than 0 and at most 1, not {top_p:g}.")
+    if top_k is not None and top_k < -1:
+        raise RequestWrong(f"--top-k must be at least 1 (0 or -1: no limit), not {top_k}.")
+    return {name: value for name, value in (("top_p", top_p), ("top_k", top_k)) if value is not None}
 
 
 def metadata_pair(text: str) -> tuple[str, str]:

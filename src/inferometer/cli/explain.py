@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from inferometer.base.errors import RequestWrong
+
 _DOCUMENT = "docs/reference/metrics.md"
 _WIDTH = 100
 
@@ -21,7 +23,12 @@ def explain(metric: Annotated[str, typer.Argument(help="Key or label, such as me
     from inferometer.results.metric_names import known_metric
 
     row = METRICS_BY_KEY[known_metric(metric)]
-    texts = metric_texts(metrics_document())
+    document = metrics_document()
+    if not document:
+        raise RequestWrong(
+            f"the definitions are in {_DOCUMENT}, which is not here: install Inferometer, or copy docs/."
+        )
+    texts = metric_texts(document)
     found = texts.of(row.label)
     better = f"{row.better} is better" if row.better else "neither direction is better"
     lines = [f"{row.label}   key {row.key}, {better}", ""]
@@ -36,8 +43,10 @@ def explain(metric: Annotated[str, typer.Argument(help="Key or label, such as me
 
 
 def metrics_document() -> str:
-    """The metrics reference: a part of the installed package, or a file of the source tree."""
+    """The metrics reference: a part of the installed package, or a file of the source tree; "" where there is neither,
+    as in a copy of src/ alone."""
     packaged = importlib.resources.files("inferometer.report").joinpath("metrics.md")
     if packaged.is_file():
         return packaged.read_text(encoding="utf-8")
-    return (Path(__file__).parents[3] / _DOCUMENT).read_text(encoding="utf-8")
+    file = Path(__file__).parents[3] / _DOCUMENT
+    return file.read_text(encoding="utf-8") if file.is_file() else ""

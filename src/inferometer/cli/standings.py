@@ -80,7 +80,9 @@ class Standings:
         trial = self._running.get(played.arm)
         if trial is not None and trial.took_ns and self._takes_turns and len(self._running) > 1:
             return f"{rate_shown(rate_per_s(trial.tokens * trial.most_in_flight, trial.took_ns))} tok/s"
-        return f"{rate_shown(rate_per_s(max(played.tokens, played.reads), played.elapsed_ns))} tok/s"
+        is_complete = played.tokens > 0 and played.ended == played.total
+        tokens = played.tokens if is_complete else max(played.tokens, played.reads)
+        return f"{rate_shown(rate_per_s(tokens, played.elapsed_ns))} tok/s"
 
     def difference_text(self, arm: str) -> str:
         """The arm's difference from the baseline so far, with its interval: `−7.4% (−20..+7)`; "" if unknown."""

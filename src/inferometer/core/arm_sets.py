@@ -17,14 +17,17 @@ MOST_NAME_CHARS = 32
 def with_setting(arm: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
     """The arm, as a mapping, with one setting changed.
 
-    `path`: a field (`threads`), a field of a field (`draft.n_max`, `env.NAME`), or a flag of the command line
-    (`args.-ub`, `command.--ubatch-size`); a flag that is not there yet is appended. The value None removes a flag.
+    `path`: a field (`threads`), a field of a field (`draft.n_max`, `env.NAME`), a field of each request
+    (`request.top_k`), or a flag of the command line (`args.-ub`, `command.--ubatch-size`); a flag that is not there yet
+    is appended. The value None removes a flag.
     Raises ValueError with the reason where the path leads nowhere.
     """
     first, dot, rest = path.partition(".")
     changed = dict(arm)
     if not dot:
         changed[first] = value
+    elif first == "request":  # names of fields may have dots
+        changed[first] = {**(arm.get(first) or {}), rest: value}
     elif first in ARGUMENT_LISTS:
         changed[first] = _with_flag(arm.get(first, []), rest, value, first)
     else:

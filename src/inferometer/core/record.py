@@ -164,11 +164,13 @@ class Events(Sequence[Event]):
 
 
 class TokenUsage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Token counts by the server. `cached_tokens`: prompt tokens from its prefix cache. None: not stated."""
+    """Token counts by the server. `cached_tokens`: prompt tokens from its prefix cache. `reasoning_tokens`: output
+    tokens that are reasoning. None: not stated."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
 
 class ServerTimings(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -31,7 +31,7 @@ Bools = NDArray[np.bool_]
 UNKNOWN = int(np.iinfo(np.int64).min)
 """In a column of int64: None."""
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-USAGE = ("prompt_tokens", "completion_tokens", "cached_tokens")
+USAGE = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 TIMINGS = ("cache_n", "prompt_n", "prompt_ms", "predicted_n", "predicted_ms", "draft_n", "draft_n_accepted")
 NUMBERS = (
     "index due_ns sent_ns done_ns first_byte_ns connected_ns status coalesced stamp_errors resent prompt_tokens "
@@ -102,9 +102,12 @@ class Words(Sequence[str | None]):
 
     @classmethod
     def of(cls, values: Iterable[str | None]) -> "Words":
-        known: dict[str | None, int] = {}
-        codes = [known.setdefault(value, len(known)) for value in values]
-        return cls(np.array(codes, np.uint32), tuple(known))
+        values = tuple(values)
+        known = {value: code for code, value in enumerate(dict.fromkeys(values))}
+        codes = np.zeros(len(values), np.uint32)
+        if len(known) > 1:
+            codes[:] = [known[value] for value in values]
+        return cls(codes, tuple(known))
 
     def chosen(self, positions: "Ints | slice") -> "Words":
         return Words(self.codes[positions], self.words)
@@ -129,8 +132,8 @@ class Words(Sequence[str | None]):
 
     def __getitem__(self, index: int | slice) -> str | Sequence[str | None] | None:
         if isinstance(index, slice):
-            return [self.words[code] for code in self.codes[index].tolist()]
-        return self.words[self.codes[index]]
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return self.words[int(self.codes[index])]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -424,6 +427,10 @@ _JOINS: dict[str, Callable[[Sequence[Any]], Any]] = {
 def int_column(values: Sequence[int | None]) -> Ints:
     """UNKNOWN for None. Numbers beyond 2^62, which only a broken server reports, become 2^62."""
     try:
+        if None not in values:
+            return np.array(values, np.int64)
+        if not any(value is not None for value in values):
+            return np.full(len(values), UNKNOWN)
         return np.array([UNKNOWN if value is None else value for value in values], np.int64)
     except OverflowError:
         near = [None if value is None else max(-_BIGGEST, min(_BIGGEST, value)) for value in values]
@@ -450,7 +457,7 @@ def counts_of(usages: Sequence[TokenUsage | None], timings: Sequence[ServerTimin
     """The columns of the servers' counts."""
     usage: dict[str, Ints] | None = None
     times: dict[str, NDArray[np.float64]] | None = None
-    if any(one is not None for one in usages):
+    if any(one is not None for one in usages):  # one pass for each column
         usage = {name: int_column([None if one is None else getattr(one, name) for one in usages]) for name in USAGE}
     if any(one is not None for one in timings):
         values = {name: [None if one is None else getattr(one, name) for one in timings] for name in TIMINGS}

@@ -168,6 +168,7 @@ def _redacted_arm(arm: Arm) -> Arm:
         command=command,
         url=redacted_text(arm.url),
         path=None if arm.path is None else redacted_text(arm.path),
+        request=_redacted_json(arm.request),
     )
 
 

@@ -1,5 +1,6 @@
 """Study specification: arms, workload, schedule and settings as types."""
 
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -44,7 +45,7 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     certificates for checking the server's; None: the system's store. `insecure`: no check. `api`: the OpenAI API to
     use, at `path`; None: its usual path. `threads`, `context`, `slots`: of an embedded engine; None: its default, and
     for `slots` (requests answered at once) the schedule's concurrency. `ready_timeout_s`: the most time from start to
-    first token.
+    first token. `request`: fields of this arm's requests, merged after the study's `extra_body`.
     """
 
     engine: str
@@ -67,6 +68,7 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: int | None = None
     slots: int | None = None
     ready_timeout_s: float = 600.0
+    request: dict[str, Any] = {}  # JSON of any shape, as `extra_body`
 
     @property
     def runs_already(self) -> bool:
@@ -84,6 +86,10 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     temperature: float | None = 0.0
     ignore_eos: bool = False
     extra_body: dict[str, Any] = {}  # JSON of any shape: the user decides what to send
+
+    def problems(self) -> list[str]:
+        sound = self.temperature is None or 0 <= self.temperature < math.inf
+        return [] if sound else [f"temperature must be a number from 0 on, not {self.temperature:g}"]
 
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -27,6 +27,7 @@ def checked(spec: Spec, source: str, rules: StudyRules | None = None) -> Spec:
     problems = [f"workload.{line}" for line in spec.workload.problems()]
     problems += [f"schedule.{line}" for line in spec.schedule.problems()]
     problems += [f"timeouts.{line}" for line in spec.timeouts.problems()]
+    problems += [f"sampling.{line}" for line in spec.sampling.problems()]
     problems += _semantic_problems(spec)
     if rules is not None:
         problems += [f"arms.{name}.{line}" for name, arm in spec.arms.items() for line in rules.arm_problems(arm)]
@@ -82,7 +83,7 @@ def _number_problems(spec: Spec) -> list[str]:
     return [
         f"{name}: must be at least {least}, not {number:g}"
         for name, number, least in numbers
-        if number is not None and number < least
+        if number is not None and not number >= least  # NaN too
     ]
 
 

@@ -53,7 +53,9 @@ class EngineDescription(msgspec.Struct, frozen=True):
     /metrics page, newest first, for each of our quantities (probes/engine_metrics.py). `inspect`: the check of
     `inferometer doctor`; None if there is nothing to check. `arm_of_command`: the fields of the arm that a command line
     describes (`inferometer vs`), None if the command line is not this engine's; raises RequestWrong. None: the engine
-    has no command line. `flags`: a line for each flag that `args` may hold; None if they depend on the build.
+    has no command line. `typed_command`: what starts an equal server from a shell, for an engine whose own command line
+    is not one to type; None: its own. `flags`: a line for each flag that `args` may hold; None if they depend on the
+    build.
     """
 
     name: str
@@ -68,6 +70,7 @@ class EngineDescription(msgspec.Struct, frozen=True):
     metric_names: Mapping[str, tuple[str, ...]] = {}
     inspect: Callable[[Machine], Inspection] | None = None
     arm_of_command: Callable[[Sequence[str]], dict[str, Any] | None] | None = None
+    typed_command: Callable[[Arm], Sequence[str]] | None = None
     flags: Callable[[], Sequence[str]] | None = None
 
     def problems(self, arm: Arm) -> list[str]:

@@ -73,7 +73,7 @@ def _flash_attn(log: str) -> Fact | None:
 
 def _cache_types(log: str) -> Fact | None:
     """Types of the keys and values in the target's KV cache, as `q8_0/f16`."""
-    found = _last(r"kv_cache\w*: .*\bK \((\w+)\):.*\bV \((\w+)\):", _of_target(log))
+    found = _last(r"(?:kv_cache\w*:|KV self size) .*\bK \((\w+)\):.*\bV \((\w+)\):", _of_target(log))
     return None if found is None else Fact(quantities.EFFECTIVE_CACHE_TYPES, f"{found[1]}/{found[2]}", LOG)
 
 

@@ -74,6 +74,21 @@ def _arm_of_command(words: Sequence[str]) -> dict[str, Any] | None:
     return {"model": words[0] if is_model else model, "args": args}
 
 
+def _typed_command(arm: Arm) -> list[str]:
+    """llama-server with the same settings."""
+    found = settings_of(arm, port=0)
+    ours = {"-c": found.context, "-np": found.parallel, "-t": found.threads}
+    known = {FLAGS[word] for word in arm.args if word in FLAGS}
+    words = ["llama-server", "-m", found.model]
+    words += [part for flag, value in ours.items() if FLAGS[flag] not in known for part in (flag, str(value))]
+    if arm.draft is not None:
+        draft = {"-md": arm.draft.model, "--spec-type": "draft-simple", "--spec-draft-n-max": arm.draft.n_max,
+                 "--spec-draft-n-min": arm.draft.n_min, "--spec-draft-p-min": arm.draft.p_min,
+                 "-ngld": arm.draft.gpu_layers}  # fmt: skip
+        words += [part for flag, value in draft.items() if value is not None for part in (flag, str(value))]
+    return [*words, *arm.args]
+
+
 def _flag_lines() -> list[str]:
     own: dict[str, list[str]] = {}
     for spelling, setting in FLAGS.items():
@@ -94,6 +109,7 @@ class Embedded:
         metric_names=METRIC_NAMES,
         inspect=_inspect,
         arm_of_command=_arm_of_command,
+        typed_command=_typed_command,
         flags=_flag_lines,
     )
 

@@ -10,6 +10,9 @@ from inferometer.engines.help_text import Argument
 
 FLASH_ATTN_FLAGS = ("-fa", "--flash-attn")
 CONTEXT_FLAGS = ("-c", "--ctx-size")
+_OTHER_CONTEXT_FLAGS = ("--max-model-len", "--max_model_len", "--context-length")  # of vLLM and SGLang
+_DRAFT_CONTEXT_FLAGS = ("-cd", "--ctx-size-draft", "--spec-draft-ctx-size")
+_CONTEXT_VARIABLE = "LLAMA_ARG_CTX_SIZE"
 GPU_LAYER_FLAGS = ("-ngl", "--gpu-layers", "--n-gpu-layers")
 
 _SWITCH = {
@@ -47,6 +50,14 @@ def requested_settings(
         for name, value in wants.items()
         if value is not None and value not in left_to_engine.get(name, ())
     )
+
+
+def stated_contexts(arm: Arm) -> dict[str, int]:
+    """The contexts in tokens that the arm states, of its model and of its draft; without those left to the engine."""
+    words = (*arm.args, *(arm.command.split() if isinstance(arm.command, str) else arm.command))
+    context = given(words, *CONTEXT_FLAGS, *_OTHER_CONTEXT_FLAGS) or arm.env.get(_CONTEXT_VARIABLE)
+    stated = {"context": context or str(arm.context or 0), "draft's context": given(words, *_DRAFT_CONTEXT_FLAGS)}
+    return {name: int(value) for name, value in stated.items() if value and value.isdecimal() and int(value)}
 
 
 def _flash_attn(arm: Arm, known: Mapping[str, Argument]) -> str | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from inferometer.base.units import ms
 from inferometer.core.record import KINDS, Events, RequestRecord, ServerTimings, Trial
+from inferometer.core.record_columns import RecordColumns
 from inferometer.core.request import Request
 from inferometer.core.spec import Api
 from inferometer.exports.export_columns import Batch, ColumnKind, ExportColumn, ExportTable
@@ -55,7 +56,7 @@ def event_table(trials: Sequence[ExportedTrial], *, with_text: bool) -> ExportTa
 
 def _parts(trials: Sequence[ExportedTrial]) -> Iterator[tuple[ExportedTrial, Sequence[RequestRecord]]]:
     for played in trials:
-        records = sorted(played.trial.records, key=lambda record: record.index)
+        records = RecordColumns.of(played.trial.records).by_index()
         for i in range(0, len(records), _REQUESTS_PER_BATCH):
             yield played, records[i : i + _REQUESTS_PER_BATCH]
 

@@ -25,7 +25,7 @@ HEADING_SEPARATOR = " > "
 ReadJson = Callable[[str, str], Sequence[ForeignRun] | None]
 """Reads a text that is only JSON."""
 
-_SIGNS = (serving_block.TITLE, llama_bench_table.RATE, "tok/s)", "(ms)")
+_SIGNS = (serving_block.TITLE, llama_bench_table.RATE, "tok/s", "okens/s", "(ms)")
 _JSON_SIGNS = ("throughput", "ttft", "n_prompt", "benchmarks", '"metrics"')
 """A text without any of these has no result. Most other files are rejected by this test."""
 
@@ -241,11 +241,16 @@ def _read_table(found: _Reading, at: int, called: str, heads: list[str], previou
     end = at + 1
     while end < len(lines) and end not in found.parts:
         line = removed(lines[end].text) or without_head(lines[end].text)
+        if not line.strip() and rows and _goes_on(lines, end, heads):
+            end += 1
+            continue
         if llama_bench_table.is_table_end(line) or serving_block.block_prefix(line) is not None:
             break
         row = llama_bench_table.row_of(heads, line)
         rows += [row] if row is not None else []
-        odd += [line] if row is None and "|" in line and any(char.isalnum() for char in line) else []
+        is_odd = row is None and "|" in line and any(char.isalnum() for char in line)
+        is_odd = is_odd and llama_bench_table.heads_of(line) != heads
+        odd += [line] if is_odd or (row is not None and llama_bench_table.odd_rate(heads, line)) else []
         end += 1
     if rows:
         around = [without_head(line.text) for line in lines[previous_end:at]], _lines_below(lines, end)
@@ -254,6 +259,14 @@ def _read_table(found: _Reading, at: int, called: str, heads: list[str], previou
     else:
         found.unread += odd
     return end
+
+
+def _goes_on(lines: _Lines, at: int, heads: list[str]) -> bool:
+    """Whether a row of the table comes after blank lines and under the same headings."""
+    below = next((line for line in lines[at:] if line.text.strip()), None)
+    return (
+        below is not None and below.path == lines[at].path and llama_bench_table.row_of(heads, below.text) is not None
+    )
 
 
 def _table_notes(heads: Sequence[str], odd: Sequence[str]) -> tuple[str, ...]:

@@ -15,6 +15,9 @@ from inferometer.llama_bench.sheet import SETTING_COLUMNS
 
 RATE = "t/s"
 """The column that every such table has."""
+_OTHER_RATES = ("tok/s", "tokens/s", "avg t/s", "t/s (avg)")
+"""Its head where somebody has copied the table."""
+_NO_RATES = ("", "-", "n/a", "na", "none")
 _FIELDS = {column.head: name for name, column in SETTING_COLUMNS.items()} | {
     name: name
     for name in (
@@ -27,15 +30,18 @@ _FIELDS = {column.head: name for name, column in SETTING_COLUMNS.items()} | {
 _FIELDS["mmap"] = "use_mmap"
 _OWN_COLUMNS = frozenset({"model", "size", "params", "backend", "test", RATE, "by [5]"})
 _TEST = re.compile(
-    r"(?:pp ?(?P<prompt>\d{1,9}))?\+?(?:tg ?(?P<generated>\d{1,9}))?(?: @ d(?P<depth>\d{1,9})|@pp(?P<after>\d{1,9}))?"
+    r"(?:pp ?(?P<prompt>\d{1,9}))?\+?(?:tg ?(?P<generated>\d{1,9}))?"
+    r"(?: ?@ ?d ?(?P<depth>\d{1,9})|@pp(?P<after>\d{1,9}))?",
+    re.IGNORECASE,
 )
 """`tg64@pp512` is ik_llama.cpp's way to write 64 tokens generated after a prompt of 512."""
-_ROW_TEST = re.compile(r"(?:pp|tg) ?\d{1,9}[^|]{0,20}\|")
+_ROW_TEST = re.compile(r"(?:pp|tg) ?\d{1,9}[^|]{0,20}\|", re.IGNORECASE)
 _FIRST_HEAD = re.compile(r"\|\s*[*`]{0,2}model[*`]{0,2}\s*\|", re.IGNORECASE)
 _EMPHASIS = " *`"
 _NO_TABLE = ("```", "~~~", "</")
 _RATE = re.compile(
-    r"(?P<rate>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,12}(?:\.\d+)?)(?![\d,.]*\d)"
+    r"(?P<rate>\d{1,3}(?:(?P<group>[, '’_])\d{3}(?!\d))(?:(?P=group)\d{3}(?!\d))*(?:\.\d+)?|\d{1,12}(?:\.\d+)?)"
+    r"(?!['’_ ]?[\d,.]*\d)"
     r"(?: *(?:±|\+/?-|Â±|\ufffd+|\?) *(?P<deviation>\d{1,12}(?:\.\d+)?))?"
 )
 _QUANTITY = re.compile(r"(?P<number>\d{1,12}(?:\.\d+)?) (?P<unit>\w+)")
@@ -47,7 +53,9 @@ _DEVICE = re.compile(r"\s*Device \d+: (?P<name>[^,]+), ")
 def heads_of(line: str) -> list[str] | None:
     """The column headings if the line is the head of such a table; else None."""
     cells = [low if (low := cell.casefold()) in _FIELDS or low in _OWN_COLUMNS else cell for cell in _cells(line)]
-    return cells if {"model", "test", RATE} <= set(cells) else None
+    if RATE not in cells:
+        cells = [RATE if cell.casefold() in _OTHER_RATES else cell for cell in cells]
+    return cells if {"model", "test"} <= set(cells) and cells.count(RATE) == 1 else None
 
 
 def prefix_of(line: str) -> str:
@@ -91,9 +99,16 @@ def row_of(heads: Sequence[str], line: str) -> BenchRow | None:
         parameters=parameters,
         backend=entry.get("backend", ""),
         settings=settings,
-        reported_rate_per_s=float(rate["rate"].replace(",", "")) if rate else None,
+        reported_rate_per_s=float(re.sub(r"[, '’_]", "", rate["rate"])) if rate else None,
         reported_deviation_per_s=float(rate["deviation"]) if rate and rate["deviation"] else None,
     )
+
+
+def odd_rate(heads: Sequence[str], line: str) -> bool:
+    """Whether the rate in a line of the table is a text that was not understood."""
+    cells = _cells(line)
+    text = cells[heads.index(RATE)] if len(cells) == len(heads) else ""
+    return text.casefold() not in _NO_RATES and _RATE.match(text) is None
 
 
 def is_table_end(line: str) -> bool:

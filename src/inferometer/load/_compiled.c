@@ -31,6 +31,16 @@ static int64_t monotonic_ns(void) {
 #endif
 }
 
+/* Sets the size of a bytearray. Its memory doubles as it grows: PyByteArray_Resize alone adds an eighth at most. */
+static int resize(PyObject *array, Py_ssize_t before, Py_ssize_t size) {
+    Py_ssize_t room = 256;
+    while (room <= size)
+        room *= 2;
+    if (before < room / 2)
+        return PyByteArray_Resize(array, room - 1) < 0 ? -1 : PyByteArray_Resize(array, size);
+    return PyByteArray_Resize(array, size);
+}
+
 /* Adds `size` bytes to a bytearray. -1 with an exception set if it is not one, or cannot grow. */
 static int append(PyObject *array, const void *data, Py_ssize_t size) {
     if (array == NULL || !PyByteArray_Check(array)) {
@@ -38,7 +48,7 @@ static int append(PyObject *array, const void *data, Py_ssize_t size) {
         return -1;
     }
     Py_ssize_t before = PyByteArray_Size(array);
-    if (PyByteArray_Resize(array, before + size) < 0)
+    if (resize(array, before, before + size) < 0)
         return -1;
     memcpy(PyByteArray_AsString(array) + before, data, (size_t)size);
     return 0;

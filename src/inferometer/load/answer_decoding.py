@@ -58,7 +58,9 @@ def decode_record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect
 def _output_stamps(events: Events) -> NDArray[np.int64]:
     """Arrival time of each event with output (`Events.outputs_ns`), never decreasing."""
     kinds, chars = np.frombuffer(events.kinds, np.uint8), np.frombuffer(events.chars, np.uint32)
-    return np.frombuffer(events.at_ns, np.int64)[_IS_OUTPUT[kinds] & ((chars > 0) | (kinds != TEXT_CODE))]
+    found = np.frombuffer(events.at_ns, np.int64)[_IS_OUTPUT[kinds] & ((chars > 0) | (kinds != TEXT_CODE))]
+    events.keep_outputs_ns(found.data)
+    return found
 
 
 @functools.lru_cache(maxsize=256)
@@ -176,7 +178,7 @@ def _is_complete(exchange: Exchange, answer: Response, reader: EventReader, is_s
 def _encoding(answer: Response) -> str:
     """The answer's content encoding, "" for none."""
     encoding = answer.headers.get("content-encoding", "").strip().lower()
-    return "" if encoding == "identity" else sanitize(encoding)
+    return "" if encoding in ("", "identity") else sanitize(encoding)
 
 
 def _status_text(answer: Response) -> str:

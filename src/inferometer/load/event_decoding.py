@@ -34,10 +34,24 @@ class _PromptTokens(msgspec.Struct):
     cached_tokens: int | None = None
 
 
+class _OutputTokens(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
+    """`reasoning_tokens`: SGLang states them here, others in the details."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
     prompt_tokens_details: _PromptTokens | None = None
+    completion_tokens_details: _OutputTokens | None = None
+
+    def counts(self) -> TokenUsage:
+        cached = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
+        thoughts = self.completion_tokens_details.reasoning_tokens if self.completion_tokens_details else None
+        thoughts = self.reasoning_tokens if thoughts is None else thoughts
+        return TokenUsage(self.prompt_tokens, self.completion_tokens, cached, thoughts)
 
 
 class _Function(msgspec.Struct):
@@ -268,8 +282,7 @@ class EventReader:
             self._add_error(data)
             return
         if chunk.usage is not None:
-            details = chunk.usage.prompt_tokens_details or _PromptTokens()
-            self.usage = TokenUsage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens, details.cached_tokens)
+            self.usage = chunk.usage.counts()
             self.problem = self.problem or _impossible_numbers(self.usage, data)
         if chunk.timings is not None:
             self.timings = chunk.timings
@@ -343,7 +356,7 @@ def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str
 
 def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
     delta = choice.delta or _Delta(content=choice.text)
-    if isinstance(delta.content, list | _Part):
+    if delta.content is not None and not isinstance(delta.content, str):
         return _output_of_parts(delta.content if isinstance(delta.content, list) else [delta.content])
     if delta.content:
         return "text", delta.content
@@ -355,7 +368,8 @@ def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
     if delta.tool_calls or delta.function_call:
         calls = [call and call.function for call in delta.tool_calls or ()] + [delta.function_call]
         functions = [function or _Function() for function in calls]
-        return "tool", "".join(f"{function.name or ''}{function.arguments or ''}" for function in functions)
+        called = "".join(f"{function.name or ''}{function.arguments or ''}" for function in functions)
+        return ("tool", called) if called else ("empty", "")
     if delta.role is not None:
         return "role", ""
     return ("text" if delta.content == "" else "empty"), ""

@@ -10,12 +10,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from inferometer.base.errors import LoadFailed
 from inferometer.load.wire import Frames
 
 _READ_BYTES = 1 << 20
+_READ_EVERY_S = 0.02
+"""Answers are taken from a worker's pipe many at a time: waking for each costs the client more than decoding it. The
+pipe holds a megabyte, and the worker keeps what exceeds it."""
 
 
 @contextlib.contextmanager
@@ -88,6 +92,7 @@ class LocalWorker:
                 while data := os.read(self._output.fileno(), _READ_BYTES):
                     for payload in frames.feed(data):
                         deliver(payload)
+                    time.sleep(_READ_EVERY_S)
             ended(self._ending())
 
         self._reader = threading.Thread(target=read, daemon=True)

@@ -172,11 +172,12 @@ class Frames:
     def feed(self, data: bytes) -> Iterator[bytes]:
         self._buffer += data
         start = 0
-        while len(self._buffer) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer, start)
-            end = start + _LENGTH.size + length
-            if len(self._buffer) < end:
-                break
-            yield bytes(self._buffer[start + _LENGTH.size : end])
-            start = end
+        with memoryview(self._buffer) as buffer:
+            while len(buffer) - start >= _LENGTH.size:
+                (length,) = _LENGTH.unpack_from(buffer, start)
+                end = start + _LENGTH.size + length
+                if len(buffer) < end:
+                    break
+                yield bytes(buffer[start + _LENGTH.size : end])
+                start = end
         del self._buffer[:start]

@@ -35,13 +35,28 @@ PIECE_BYTES = 2.5
 """Pieces of text shorter than this on average may be parts of tokens: a proxy may stream character by character."""
 TWO_COUNTS = 2
 """By how much two counts of one server may differ: one of them may count an end token."""
+THOUGHT_CHARACTERS = 24
+TEXT_PER_TOKEN = 9
+"""Reasoning of 24 characters and more is not counted if the count covers only the other pieces, or if a token of the
+count has more than 9 characters of all that was written: prose has 4 to 5 a token, and code up to 8."""
+HIDDEN_TOKENS = 8
+"""Tokens of reasoning that were counted and not streamed: fewer are marks around an empty thought."""
+LETTERS_PER_TOKEN = 2.0
+LETTERS_SHARE = 0.5
+HIDDEN_LEAST_PIECES = 8
+"""Text that is mostly ASCII letters has 4 to 5 characters a token. With fewer than 2, and half as many tokens again as
+pieces, the count is of more than the text. Digits and other scripts may have several tokens a character."""
 BLANK_GAPS = 5.0
 BLANK_LEAST_NS = 50_000_000
-"""Blank text is not a first token if the first visible text comes more than 5 usual gaps, and 50 ms, after it. A model
-that begins with a line break continues at its usual pace; a blank that only keeps the connection open does not."""
+BLANK_USUAL_NS = 5_000_000
+"""Blank text is not a first token if the first visible text comes more than 5 usual gaps, and 50 ms, after it; or 5 ms
+where most answers of a trial do so: a busy machine stalls some. A model that begins with a line break continues at its
+usual pace; a blank that only keeps the connection open does not."""
+_NO_WIDTH = "\u200b\u2060\ufeff"
 
 _DONE_CODE = bytes([KINDS.index("done")])
 _TOOL_CODE = bytes([KINDS.index("tool")])
+_REASONING = KINDS.index("reasoning")
 
 
 class Contradiction(msgspec.Struct, frozen=True):
@@ -60,7 +75,32 @@ def contradictions(record: RequestRecord, request: Request | None = None) -> tup
         *_prompt_counts(record, request),
         *_draft_counts(record),
         *_first_token(record),
+        *_hidden_reasoning(record),
     )
+
+
+def first_token_refuted(record: RequestRecord, request: Request | None) -> bool:
+    """Whether the first text was not a token. Quick where the answer begins with visible text."""
+    if without_blanks(cast("Events", record.events).text[:1]):
+        return False
+    return any(one.about == "first_token" for one in contradictions(record, request))
+
+
+def begins_blank(record: RequestRecord) -> bool:
+    """Whether the answer begins with blank text, and visible text follows late for its pace."""
+    wait_ns, usual_ns = _wait_after_blank(record)
+    return wait_ns > max(BLANK_USUAL_NS, BLANK_GAPS * usual_ns)
+
+
+def without_blanks(text: str) -> str:
+    """`text` without the blanks at its beginning, also those without a width."""
+    found = text.lstrip()
+    while found[:1] and found[0] in _NO_WIDTH:
+        found = found.lstrip(_NO_WIDTH).lstrip()
+    return found
+
+
+BLANK_FIRST = Contradiction("first_token", "the first text is blank in most answers, and visible text follows late")
 
 
 def refuted(record: RequestRecord, request: Request | None, about: ReportedNumber, count: int | None) -> str:
@@ -99,7 +139,45 @@ def _output_count(record: RequestRecord, request: Request | None, count: int) ->
         return f"{said}, and the request allowed {request.max_tokens}"
     if count < 0.9 * pieces - 1 and size >= PIECE_BYTES * pieces:
         return f"{said}, and the text came in {pieces} pieces"
-    return ""
+    if _leaves_thoughts_out(events, count):
+        return f"{said}: the reasoning is not counted"
+    return _more_than_text(record, count)
+
+
+def _leaves_thoughts_out(events: Events, count: int) -> bool:
+    """Whether the count is of the text without the reasoning that was streamed with it."""
+    thoughts = _thought_characters(events)
+    if sum(thoughts) < THOUGHT_CHARACTERS:
+        return False
+    stamps, all_chars, _ = events.outputs()
+    pieces, chars = len(stamps) - len(thoughts), sum(all_chars) - sum(thoughts)
+    only_pieces = count <= pieces + TWO_COUNTS and chars >= PIECE_BYTES * pieces
+    return only_pieces or sum(all_chars) / TEXT_PER_TOKEN > count
+
+
+def mostly_letters(text: str) -> bool:
+    """Whether most of the text is ASCII letters."""
+    return sum(character.isascii() and character.isalpha() for character in text) >= LETTERS_SHARE * len(text)
+
+
+def _thought_characters(events: Events) -> list[int]:
+    """Characters of each piece of reasoning."""
+    if _REASONING not in events.kinds:
+        return []
+    return [chars for kind, chars in zip(events.kinds, events.chars, strict=True) if kind == _REASONING]
+
+
+def _more_than_text(record: RequestRecord, count: int) -> str:
+    """Why the count is of more than the text and the reasoning that the server reports; "" if it need not be."""
+    events = cast("Events", record.events)
+    text, pieces = events.text, len(events.outputs_ns())
+    seen = count - ((record.usage and record.usage.reasoning_tokens) or 0)
+    if pieces < HIDDEN_LEAST_PIECES or seen <= 1.5 * pieces + UNSEEN_TOKENS or len(text) >= LETTERS_PER_TOKEN * seen:
+        return ""
+    if not mostly_letters(text):
+        return ""
+    said = f"{len(text)} characters came in {pieces} pieces"
+    return f"reports {count} output tokens, but {said}: the others were not streamed"
 
 
 # --- the prompt -----------------------------------------------------------------------------------
@@ -165,12 +243,27 @@ def _first_token(record: RequestRecord) -> Iterator[Contradiction]:
         )
 
 
+def _hidden_reasoning(record: RequestRecord) -> Iterator[Contradiction]:
+    """Reasoning that the server counts, and does not stream: no token of it has a time."""
+    events, usage = cast("Events", record.events), record.usage
+    if usage is None:
+        return
+    thoughts = usage.reasoning_tokens or 0
+    if thoughts >= HIDDEN_TOKENS and sum(_thought_characters(events)) < thoughts:
+        yield Contradiction("token_times", f"{thoughts} tokens of reasoning are reported, and were not streamed")
+        return
+    count = usage.completion_tokens or 1
+    more = _more_than_text(record, count)
+    if more and more == _output_count(record, None, count):
+        yield Contradiction("token_times", f"usage {more}")
+
+
 def _wait_after_blank(record: RequestRecord) -> tuple[int, float]:
     """From the first output, if it is blank, to the first visible one, and the usual gap after that, ns."""
     events = cast("Events", record.events)
-    if not events.text[:1].isspace():
+    if without_blanks(events.text[:1]) or not events.text:
         return 0, 0.0
-    visible_ns = next((event.at_ns for event in events if event.text.strip()), None)
+    visible_ns = next((event.at_ns for event in events if without_blanks(event.text)), None)
     if visible_ns is None:
         return 0, 0.0
     after = [stamp for stamp in record.outputs_ns if stamp >= visible_ns]

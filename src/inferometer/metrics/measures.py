@@ -40,6 +40,11 @@ class RequestView(msgspec.Struct, frozen=True):
     check: AnswerCheck | None = None
     cache: list[Any] = []  # the one value that `cached` computed
 
+    @property
+    def times_refuted(self) -> bool:
+        """Whether a known fact refutes the times of its tokens."""
+        return any(one.about == "token_times" for one in self.contradictions)
+
     def cached(self, compute: Callable[[RequestRecord], _T]) -> _T:
         """`compute(record)`, computed at the first call only. Every call must pass the same function."""
         if not self.cache:
@@ -76,12 +81,19 @@ class TrialView(msgspec.Struct, frozen=True):
         record, asked = self.records.record(place), self.asked.requests[place]
         return RequestView(
             record,
-            request_timing(record, self.dialect, self.api, asked),
+            self._timing(place, record, asked),
             asked,
             self.contradictions.get(place, ()),
             self.left_out is not None and bool(self.left_out[place]),
             self.checks.get(record.index),
         )
+
+    def _timing(self, place: int, record: RequestRecord, asked: Request | None) -> RequestTiming | None:
+        """Pieces of text count for tokens in all answers of a trial or in none (see `timing_columns`)."""
+        found = request_timing(record, self.dialect, self.api, asked)
+        if found is None or found.output_source != "output events" or self.timing.output_source[place]:
+            return found
+        return msgspec.structs.replace(found, output_tokens=None, output_source=None)
 
     @property
     def size(self) -> int:
@@ -98,13 +110,12 @@ class TrialView(msgspec.Struct, frozen=True):
         left_out = np.isin(self.index, list(indices))
         return msgspec.structs.replace(self, left_out=left_out, cache={})
 
-    def series(self, values_of: "Values") -> Series:
-        """All values of all requests that are not left out."""
+    def series(self, values_of: "Values", *, left_out: bool = False) -> Series:
+        """All values of all requests; of those that are left out only if `left_out`."""
         in_columns = _IN_COLUMNS.get(values_of)
-        return self.cached(
-            values_of,
-            lambda trial: _kept(in_columns(trial), trial) if in_columns else _series(values_of, trial.requests),
-        )
+        if left_out:
+            return in_columns(self) if in_columns else _series(values_of, self.requests)
+        return self.cached(values_of, lambda trial: _kept(trial.series(values_of, left_out=True), trial))
 
     def cached(self, key: Any, compute: "Callable[[TrialView], _T]") -> _T:
         """`compute(self)`, computed at the first call only. The same key must come with the same function."""
@@ -131,7 +142,7 @@ def in_columns(whole: Callable[[TrialView], Series]) -> Callable[[Values], Value
 
 
 def _series(values_of: Values, requests: Sequence[RequestView]) -> Series:
-    by_request = [() if request.left_out else values_of(request) for request in requests]
+    by_request = list(map(values_of, requests))
     positions = np.repeat(np.arange(len(by_request)), [len(values) for values in by_request])
     flat = np.fromiter(chain.from_iterable(by_request), np.float64, len(positions))
     return Series(flat, positions.astype(np.int64), len(by_request))

@@ -27,7 +27,7 @@ _IS_OUTPUT[list(OUTPUT_CODES)] = True
 _BLANK = np.zeros(256, np.bool_)
 _BLANK[list(b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f")] = True
 _MAY_BEGIN_BLANK = np.zeros(256, np.bool_)
-_MAY_BEGIN_BLANK[[0xC2, 0xE1, 0xE2, 0xE3]] = True  # first bytes of Unicode's other blanks
+_MAY_BEGIN_BLANK[[0xC2, 0xE1, 0xE2, 0xE3, 0xEF]] = True  # first bytes of Unicode's other blanks
 _HEAD_BYTES = 16
 
 
@@ -136,6 +136,9 @@ def timing_columns(
     latency_ns[timed] = outputs.at_ns[last] - sent_ns[timed]
     output_tokens, output_source = _output_counts(records, outputs, asked)
     prompt_tokens, prompt_source = _prompt_counts(records, asked)
+    by_pieces = output_source == SOURCES.index("output events")
+    if (timed & (output_source == 0)).any():  # pieces of one answer are too long to be tokens
+        output_tokens[by_pieces], output_source[by_pieces] = UNKNOWN, 0
     return TimingColumns(timed, ttft_ns, latency_ns, output_tokens, prompt_tokens, output_source, prompt_source)
 
 
@@ -214,7 +217,30 @@ def _refuted_output(records: RecordColumns, outputs: OutputColumns, asked: Asked
     beyond = count > size + consistency.UNSEEN_TOKENS + consistency.UNSEEN_TOOL_TOKENS * tools
     over = (asked.max_tokens != UNKNOWN) & (count > asked.max_tokens + 1)
     split = (count < 0.9 * pieces - 1) & (size >= consistency.PIECE_BYTES * pieces)
-    return (count <= 0) | beyond | over | split
+    found = (count <= 0) | beyond | over | split | _leaves_thoughts_out(records, outputs, count)
+    for place in np.flatnonzero(~found & _may_be_more_than_text(records, outputs, count)).tolist():
+        found[place] = consistency.mostly_letters(records.texts[place])
+    return found
+
+
+def _leaves_thoughts_out(records: RecordColumns, outputs: OutputColumns, count: Ints) -> Bools:
+    """Whether each count is of the text without the reasoning that was streamed with it."""
+    is_thought = records.kinds == KINDS.index("reasoning")
+    if not is_thought.any():
+        return np.zeros(len(count), np.bool_)
+    thoughts, all_chars = records.summed(np.where(is_thought, records.chars, 0)), outputs.summed(outputs.chars)
+    pieces, chars = outputs.counts - records.summed(is_thought), all_chars - thoughts
+    only_pieces = (count <= pieces + consistency.TWO_COUNTS) & (chars >= consistency.PIECE_BYTES * pieces)
+    long = all_chars / consistency.TEXT_PER_TOKEN > count
+    return (thoughts >= consistency.THOUGHT_CHARACTERS) & (only_pieces | long)
+
+
+def _may_be_more_than_text(records: RecordColumns, outputs: OutputColumns, count: Ints) -> Bools:
+    """Whether each count is of more than the text, if the text is mostly letters."""
+    thoughts, pieces = records.used("reasoning_tokens"), outputs.counts
+    seen = count.astype(np.float64) - np.where(thoughts == UNKNOWN, 0, thoughts)
+    many = (pieces >= consistency.HIDDEN_LEAST_PIECES) & (seen > 1.5 * pieces + consistency.UNSEEN_TOKENS)
+    return many & (records.characters < consistency.LETTERS_PER_TOKEN * seen)
 
 
 def _refuted_prompt(asked: Asked, count: Ints) -> Bools:
@@ -235,14 +261,27 @@ def contradictions_of(
     """See `consistency.contradictions`: of each request that contradicts anything, by position. Only requests that may
     are examined one by one."""
     found: dict[int, tuple[Contradiction, ...]] = {}
-    for place in np.flatnonzero(records.ok & _may_contradict(records, outputs, asked)).tolist():
+    blank = records.ok & _blank_beginning(records, outputs)
+    for place in np.flatnonzero(records.ok & (blank | _may_contradict(records, outputs, asked))).tolist():
         if reasons := contradictions(records.record(place), asked.requests[place]):
             found[place] = reasons
+    if 2 * blank.sum() > records.ok.sum():
+        late = sum(consistency.begins_blank(records.record(place)) for place in np.flatnonzero(blank).tolist())
+        if 2 * late > records.ok.sum():
+            _add_blank_first(found, np.flatnonzero(records.ok).tolist())
     return found
 
 
+def _add_blank_first(found: dict[int, tuple[Contradiction, ...]], places: Sequence[int]) -> None:
+    """No first token is known where most answers begin with a blank that only kept the connection open."""
+    for place in places:
+        known = found.get(place, ())
+        if not any(one.about == "first_token" for one in known):
+            found[place] = (*known, consistency.BLANK_FIRST)
+
+
 def _may_contradict(records: RecordColumns, outputs: OutputColumns, asked: Asked) -> Bools:
-    suspect = _text_after_end(records) | _blank_beginning(records, outputs)
+    suspect = _text_after_end(records) | (records.used("reasoning_tokens") >= consistency.HIDDEN_TOKENS)
     by_usage, by_timings = records.used("completion_tokens"), _from_timings(records.timed("predicted_n"))
     for count in (by_usage, by_timings):
         if (count != UNKNOWN).any():
@@ -288,14 +327,14 @@ def _blank_beginning(records: RecordColumns, outputs: OutputColumns) -> Bools:
     if not len(places):
         return found
     texts = [records.texts[place] for place in places.tolist()]
-    leading = np.array([len(text) - len(text.lstrip()) for text in texts], np.int64)
+    leading = np.array([len(text) - len(consistency.without_blanks(text)) for text in texts], np.int64)
     visible = leading < records.characters[places]
     places, leading = places[visible], leading[visible]
     ends = np.cumsum(records.chars, dtype=np.int64)
     before = np.cumsum(records.characters) - records.characters
     first_visible = np.searchsorted(ends, before[places] + leading, "right")
     waits_ns = records.at_ns[first_visible] - outputs.at_ns[outputs.starts[:-1][places]]
-    found[places] = waits_ns > consistency.BLANK_LEAST_NS
+    found[places] = waits_ns > consistency.BLANK_USUAL_NS
     return found
 
 

@@ -48,7 +48,9 @@ def itl_ns(request: RequestView) -> Sequence[float]:
     """Gaps between the events that count by the dialect: one per chunk, not per token. By our own rules empty if the
     answer came all at once."""
     timing = request.timing
-    if timing is None or (timing.dialect == "inferometer" and (d := request_delivery(request)) and d.at_once):
+    if timing is None or request.times_refuted:
+        return []
+    if timing.dialect == "inferometer" and (d := request_delivery(request)) and d.at_once:
         return []
     return timing.itl_ns
 
@@ -157,8 +159,10 @@ def cached_tokens(record: RequestRecord) -> int | None:
 
 
 def request_delivery(request: RequestView) -> Delivery | None:
-    """The bursts of an ok request, computed once per request; None if it failed."""
-    return request.cached(lambda record: delivery(record, request.asked)) if request.record.ok else None
+    """The bursts of an ok request, computed once per request; None if it failed or if its times are refuted."""
+    if not request.record.ok or request.times_refuted:
+        return None
+    return request.cached(lambda record: delivery(record, request.asked))
 
 
 def _lateness_and_timing(request: RequestView) -> list[tuple[int, RequestTiming]]:

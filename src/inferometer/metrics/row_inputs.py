@@ -15,6 +15,7 @@ RowInput = Literal[
     "token_times",  # when the others came
     "chunk_gaps",  # the gaps between chunks, whatever number of tokens a chunk has
     "latency",  # how long a request took, as the load allowed
+    "answer_lengths",  # that the answers of both arms are equally long
     "work",  # that both arms did the same work
     "memory",
     "energy",
@@ -27,6 +28,8 @@ _TOKENS = (
     "tokens_per_burst",
     "energy_j_per_token",
 )
+
+_OF_LENGTHS = ("duration", "request_throughput", "total_token_throughput", "mean_latency_ms", "energy_j", "stalls")
 
 
 def inputs_of(key: str, group: str) -> frozenset[RowInput]:
@@ -48,6 +51,8 @@ def inputs_of(key: str, group: str) -> frozenset[RowInput]:
         found.add("chunk_gaps")
     if group in ("ttft", "open_loop") or "e2el" in key or key == "mean_latency_ms":
         found.add("latency")
+    if "e2el" in key or "latency_from" in key or key in _OF_LENGTHS:
+        found.add("answer_lengths")
     if group in ("rate", "text", "ttft", "tpot", "itl", "tokens", "open_loop", "energy") or key == "duration":
         found.add("work")
     if group in ("memory", "phase"):

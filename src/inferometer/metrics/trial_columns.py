@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from inferometer.core.record_columns import UNKNOWN, Bools, Ints
 from inferometer.metrics.measures import TrialView, one_each
-from inferometer.metrics.request_columns import OutputColumns, timing_columns
+from inferometer.metrics.request_columns import OutputColumns, TimingColumns, timing_columns
 from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS
 from inferometer.metrics.statistics import Floats, Series
 from inferometer.metrics.token_latency import AT_ONCE_NS, AT_ONCE_TOKENS, BURST_GAP_NS, STALL_MULTIPLE
@@ -95,11 +95,7 @@ def bursts_of(columns: OutputColumns, delivered: NDArray[np.bool_], totals: Ints
     output."""
     owners = columns.owners
     tokens = _tokens_of_outputs(columns, owners, totals)
-    begins = np.ones(len(owners), np.bool_)
-    begins[1:] = (owners[1:] != owners[:-1]) | (np.diff(columns.at_ns) >= BURST_GAP_NS)
-    first = np.flatnonzero(begins)
-    ends = np.concatenate((first[1:], [len(owners)])) - 1 if len(first) else first
-    of_burst = np.bincount(np.cumsum(begins) - 1, tokens, len(first)).astype(np.float64)
+    first, ends, of_burst = _joined_outputs(columns, owners, tokens)
     at_ns, owner = columns.at_ns[ends], owners[ends]
     inside = (owner[1:] == owner[:-1]) & delivered[owner[1:]]
     gaps = Series(np.diff(at_ns)[inside].astype(np.float64), owner[1:][inside], len(delivered))
@@ -119,6 +115,26 @@ def bursts_of(columns: OutputColumns, delivered: NDArray[np.bool_], totals: Ints
         span_ns=span_ns,
         characters=np.bincount(owners, columns.chars, requests).astype(np.float64),
     )
+
+
+def _joined_outputs(columns: OutputColumns, owners: Ints, tokens: Floats) -> tuple[Ints, Ints, Floats]:
+    """The first and the last output of each burst, and its tokens."""
+    begins = np.ones(len(owners), np.bool_)
+    begins[1:] = (owners[1:] != owners[:-1]) | (np.diff(columns.at_ns) >= BURST_GAP_NS)
+    first = np.flatnonzero(begins)
+    if not len(first):
+        return first, first, np.zeros(0)
+    return first, np.append(first[1:], len(owners)) - 1, np.add.reduceat(tokens, first)
+
+
+def burst_times(trial: TrialView) -> tuple[Ints, Floats]:
+    """When each burst of each answer ended, and its tokens."""
+    owners = trial.outputs.owners
+    timing = _own_timing(trial)
+    tokens = _tokens_of_outputs(trial.outputs, owners, timing.output_tokens)
+    _, ends, of_burst = _joined_outputs(trial.outputs, owners, tokens)
+    shown = timing.timed[owners[ends]]
+    return trial.outputs.at_ns[ends][shown], of_burst[shown]
 
 
 def _tokens_of_outputs(columns: OutputColumns, owners: Ints, totals: Ints) -> Floats:
@@ -178,10 +194,12 @@ def counted_gaps(trial: TrialView) -> Series:
 def itl(trial: TrialView) -> Series:
     """See `request_measures.itl_ns`."""
     gaps = trial.cached(counted_gaps, counted_gaps)
-    at_once = bursts(trial).at_once() if trial.dialect == "inferometer" else np.zeros(0, np.bool_)
-    if not at_once.any():
+    unknown = _are_refuted(trial)
+    if trial.dialect == "inferometer":
+        unknown |= bursts(trial).at_once()
+    if not unknown.any():
         return gaps
-    kept = ~at_once[gaps.positions]
+    kept = ~unknown[gaps.positions]
     return Series(gaps.values[kept], gaps.positions[kept], gaps.requests)
 
 
@@ -236,14 +254,27 @@ def stall_totals(trial: TrialView) -> Series:
 
 
 def _bursts(trial: TrialView) -> Bursts:
-    timing = trial.timing
-    if trial.dialect != "inferometer":
-        timing = timing_columns(trial.records, trial.outputs, trial.asked, "inferometer", trial.api)
-    delivered = timing.timed & (trial.outputs.counts > 0)
+    timing = _own_timing(trial)
+    delivered = timing.timed & (trial.outputs.counts > 0) & ~_are_refuted(trial)
     found = bursts_of(trial.outputs, delivered, timing.output_tokens)
     gaps = chunk_gaps(trial)
     same = len(gaps.values) == len(found.gaps.values) and bool((gaps.values == found.gaps.values).all())
     return msgspec.structs.replace(found, gaps=gaps) if same else found  # kept and ranked once
+
+
+def _are_refuted(trial: TrialView) -> Bools:
+    """Whether a known fact refutes the times of each request's tokens."""
+    found = np.zeros(trial.size, np.bool_)
+    for place, reasons in trial.contradictions.items():
+        found[place] = any(one.about == "token_times" for one in reasons)
+    return found
+
+
+def _own_timing(trial: TrialView) -> TimingColumns:
+    """By our own rules, whatever the trial's dialect."""
+    if trial.dialect == "inferometer":
+        return trial.timing
+    return timing_columns(trial.records, trial.outputs, trial.asked, "inferometer", trial.api)
 
 
 # --- one value a request --------------------------------------------------------------------------

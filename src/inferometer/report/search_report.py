@@ -1,5 +1,6 @@
 """The result of a search: lines for the terminal, Markdown, and a part of the page with response curves. Pure."""
 
+import json
 from collections.abc import Sequence
 
 from inferometer.analysis.search.result import Tried, TuneResult
@@ -14,6 +15,7 @@ MOST_ROWS = 12
 def terminal_lines(result: TuneResult) -> list[str]:
     """The decision, the command and the best settings that were tried."""
     lines = [*result.decision.sentences, *(["", f"Command: {result.command}"] if result.command else [])]
+    lines += [f"Request fields: {json.dumps(result.request)}"] if result.request else []
     rows = [_cells(one) for one in result.tried[:MOST_ROWS]]
     widths = [max(len(row[place]) for row in [_HEAD, *rows]) for place in range(len(_HEAD))]
     lines += ["", f"Tried {len(result.tried)} settings in {result.trials} trials. Gains of the search (not confirmed):"]
@@ -38,6 +40,7 @@ def markdown(result: TuneResult, title: str) -> str:
     """summary.md of a search."""
     lines = [f"# {escape_for_markdown(title)}", "", *(escape_for_markdown(line) for line in result.decision.sentences)]
     lines += ["", "```sh", result.command, "```"] if result.command else []
+    lines += ["", f"Request fields: `{json.dumps(result.request)}`"] if result.request else []
     note = "These intervals do not allow for the choice among many settings; the confirmation above does."
     lines += ["", f"**What was tried** ({result.trials} trials). {escape_for_markdown(result.gain_is)}. {note}", ""]
     lines += [_row(_HEAD), "|" + ":---|" * len(_HEAD)]

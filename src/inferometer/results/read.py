@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -36,6 +37,8 @@ class Study(msgspec.Struct, frozen=True):
     continuations: dict[str, dict[str, Continuation]] = {}
     views: dict[tuple[int, MetricDialect], TrialView] = {}
     """Those computed so far, by the id of their trial: several parts of a report use the same view."""
+    kept: dict[str, Any] = {}
+    """Values of the plan that several parts of a report use."""
 
     def view(self, trial: Trial, dialect: MetricDialect) -> TrialView:
         found = self.views.get((id(trial), dialect))
@@ -54,7 +57,10 @@ class Study(msgspec.Struct, frozen=True):
     @property
     def requests(self) -> dict[int, Request]:
         """What each measured request asked, by index; empty before the first trial."""
-        return {} if self.plan is None else {item.index: item.request for item in self.plan.measured}
+        if "requests" not in self.kept:
+            items = () if self.plan is None else self.plan.measured
+            self.kept["requests"] = {item.index: item.request for item in items}
+        return self.kept["requests"]
 
     @property
     def plan_id(self) -> str:
@@ -62,6 +68,11 @@ class Study(msgspec.Struct, frozen=True):
 
         Our count of a prompt's tokens is left out, because it depends on the server's tokenizer.
         """
+        if "plan_id" not in self.kept:
+            self.kept["plan_id"] = self._plan_id()
+        return self.kept["plan_id"]
+
+    def _plan_id(self) -> str:
         if self.plan is None:
             return ""
         asked = [

@@ -15,6 +15,7 @@ from inferometer.core.record import KINDS, Event, Events, Outcome, RequestRecord
 from inferometer.core.record_columns import (
     NUMBERS,
     OUTCOMES,
+    Ints,
     RecordColumns,
     Texts,
     Words,
@@ -67,11 +68,11 @@ _KINDS: dict[str, tuple[type, ...]] = dict.fromkeys(_SCALARS, INT_OR_NONE) | {
 }
 _OUTCOMES = frozenset(get_args(Outcome))
 _ROW_KINDS = [_KINDS[name] for name in _SCALARS]
-_COLUMN_KINDS: dict[str, tuple[type, ...]] = {
-    "idx": INT,
-    **_KINDS,
-    **dict.fromkeys(("usage", "timings"), TEXT_OR_NONE),
-    **dict.fromkeys(_EVENT_COLUMNS.split(", "), (bytes,)),
+_COLUMN_KINDS = {
+    "idx": frozenset(INT),
+    **{name: frozenset(kinds) for name, kinds in _KINDS.items()},
+    **dict.fromkeys(("usage", "timings"), frozenset(TEXT_OR_NONE)),
+    **dict.fromkeys(_EVENT_COLUMNS.split(", "), frozenset((bytes,))),
 }
 
 
@@ -114,13 +115,15 @@ def record_columns(rows: Sequence[tuple[Any, ...]]) -> RecordColumns:
     MsgspecError if any of them holds no valid record."""
     if not rows:
         return RecordColumns.of(())
-    columns = dict(zip(_NAMES, zip(*rows, strict=True), strict=True))
+    columns: dict[str, Any] = dict(zip(_NAMES, zip(*rows, strict=True), strict=True))
     for name, kinds in _COLUMN_KINDS.items():
-        if not set(map(type, columns[name])) <= set(kinds):
+        if not kinds.issuperset(map(type, columns[name])):
             raise TypeError(f"the column {name} holds a value of the wrong type")
     at_ns, kinds = b"".join(columns["event_ns"]), b"".join(columns["event_kind"])
     data = b"".join(columns["event_text"])
-    counts = list(map(len, columns["event_kind"]))
+    counts = _sizes(columns["event_kind"])
+    if (_sizes(columns["event_ns"]) != 8 * counts).any():
+        raise ValueError("the columns of some events do not fit together")
     chars = _joined_chars(columns["event_chars"], counts)
     found = RecordColumns(
         numbers={name: int_column(columns["idx" if name == "index" else name]) for name in NUMBERS},
@@ -136,7 +139,7 @@ def record_columns(rows: Sequence[tuple[Any, ...]]) -> RecordColumns:
         chars=chars,
         tokens=_joined_tokens(columns["event_tokens"], counts),
         starts=starts_of(counts),
-        texts=Texts(data, starts_of(list(map(len, columns["event_text"])))),
+        texts=Texts(data, starts_of(_sizes(columns["event_text"]))),
     )
     _require_fitting_columns(found)
     return found
@@ -157,30 +160,31 @@ def _each(texts: Sequence[str | None], decode: Callable[[str], list[_S]]) -> lis
     return values
 
 
-def _joined_chars(blobs: Sequence[bytes], counts: Sequence[int]) -> NDArray[Any]:
-    """The widths differ from row to row."""
-    widths = {len(blob) / count if count else 0 for blob, count in zip(blobs, counts, strict=True)} - {0}
-    if not widths <= set(_CHARS):
+def _sizes(blobs: Sequence[bytes]) -> Ints:
+    return np.fromiter(map(len, blobs), np.int64, len(blobs))
+
+
+def _joined_chars(blobs: Sequence[bytes], counts: Ints) -> NDArray[Any]:
+    """The widths differ from row to row. Raises ValueError if they do not fit the counts of events."""
+    sizes = _sizes(blobs)
+    widths = sizes // np.maximum(counts, 1)
+    codes: list[int] = np.unique(widths[counts > 0]).tolist()
+    if (widths * counts != sizes).any() or not set(codes) <= set(_CHARS):
         raise ValueError("the columns of some events do not fit together")
-    code = _CHARS[int(max(widths, default=1))]
-    if len(widths) > 1:
-        size = np.dtype(code).itemsize
-        each = zip(blobs, counts, strict=True)
-        blobs = [
-            blob
-            if len(blob) == size * count
-            else little_endian(blob, _CHARS[len(blob) // count]).astype(f"<{code}").tobytes()
-            for blob, count in each
-        ]
+    code = _CHARS[max(codes, default=1)]
+    if len(codes) > 1:
+        each = zip(blobs, widths.tolist(), strict=True)
+        blobs = [little_endian(blob, _CHARS[width or 1]).astype(f"<{code}").tobytes() for blob, width in each]
     return little_endian(b"".join(blobs), code)
 
 
-def _joined_tokens(blobs: Sequence[bytes], counts: Sequence[int]) -> NDArray[np.uint32] | None:
-    if not any(blobs):
+def _joined_tokens(blobs: Sequence[bytes], counts: Ints) -> NDArray[np.uint32] | None:
+    sizes = _sizes(blobs)
+    if not sizes.any():
         return None
-    pairs = list(zip(blobs, counts, strict=True))
-    if any(blob and len(blob) != 4 * count for blob, count in pairs):
+    if ((sizes > 0) & (sizes != 4 * counts)).any():
         raise ValueError("the columns of some events do not fit together")
+    pairs = zip(blobs, counts.tolist(), strict=True)
     return little_endian(b"".join(blob or bytes(4 * count) for blob, count in pairs), "I")
 
 
@@ -192,9 +196,7 @@ def _require_fitting_columns(records: RecordColumns) -> None:
         data.decode()
         first = np.frombuffer(data, np.uint8) & 0xC0 != 0x80  # bytes that begin a character
         letters = np.diff(starts_of(first)[records.texts.starts])
-    lengths = {len(records.at_ns), len(records.kinds), len(records.chars)}
-    highest = int(records.kinds.max(initial=0))
-    if len(lengths) > 1 or highest >= len(KINDS) or not np.array_equal(records.characters, letters):
+    if int(records.kinds.max(initial=0)) >= len(KINDS) or not np.array_equal(records.characters, letters):
         raise ValueError("the columns of some events do not fit together")
 
 

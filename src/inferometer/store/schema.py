@@ -26,7 +26,7 @@ DATABASE = "study.db"
 FORMAT_VERSION = 3
 _APPLICATION_ID = 0x496E666D  # "Infm": identifies the file type to `file` and other programs
 
-_PAGE_BYTES = 16384
+_PAGE_BYTES = 8192
 """A table with row ids and large pages holds records of any length almost without gaps. Without row ids, a record of
 more than a quarter of a page takes whole pages more: 2.2 times its size with 100 events in SQLite's 4,096 bytes."""
 

@@ -282,14 +282,14 @@ def _locked(folder: Path) -> FolderLock:
 
 
 def _has_nothing(path: Path) -> bool:
-    """Whether all trials of a study failed before their first request: its engines never started."""
+    """Whether a study has trials without a request, and none is done: no engine started, or it was killed."""
     try:
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             states = {state for (state,) in database.execute("SELECT state FROM trial")}
             (records,) = database.execute("SELECT count(*) FROM record").fetchone()
     except sqlite3.Error:
         return False
-    return states == {"failed"} and records == 0
+    return bool(states) and "done" not in states and records == 0
 
 
 def _require_same_spec(folder: Path, spec: Spec) -> None:
@@ -299,6 +299,13 @@ def _require_same_spec(folder: Path, spec: Spec) -> None:
     if to_yaml(stored) == to_yaml(asked):
         return
     numbers = {name: getattr(stored, name) for name in ("trials", "max_trials", "until")}
+    if asked.trials < stored.trials and to_yaml(stored) == to_yaml(
+        msgspec.structs.replace(asked, trials=stored.trials)
+    ):
+        raise RequestWrong(
+            f"{folder} holds a study of {stored.trials} trials, and {asked.trials} are asked for. A study can get more "
+            "trials, not fewer: leave --trials out, or choose another folder with --out."
+        )
     if asked.trials >= stored.trials and to_yaml(stored) == to_yaml(msgspec.structs.replace(asked, **numbers)):
         (folder / "study.yaml").write_text(to_yaml(asked), encoding="utf-8")
     else:

@@ -17,6 +17,7 @@ from inferometer.core.record import Fact
 from inferometer.core.spec import Arm, Spec
 from inferometer.load.interleaved import InterleavedLoad
 from inferometer.probes.free_memory import FreeMemory, free_memory
+from inferometer.study.engine_pool import engine_names
 from inferometer.study.interrupts import Interrupts
 from inferometer.study.memory_fit import why_too_little
 from inferometer.study.parallel_trials import run_in_parallel
@@ -35,6 +36,7 @@ class StudyOrder:
         self.why = why
         self._arms = arms
         self._asked = spec.order
+        self._engine_names = engine_names(arms, keeps=spec.restart == "never")
         self._is_checked = False
 
     @property
@@ -55,7 +57,8 @@ class StudyOrder:
     ) -> Iterator[Progress]:
         """Decides `auto` by the memory that the engine of `first` took; warns where `requests` was asked for."""
         self._is_checked = True
-        too_little = why_too_little(first, self._arms, before, after)
+        one_each = {self._engine_names[name]: arm for name, arm in self._arms.items()}
+        too_little = why_too_little(self._engine_names[first], one_each, before, after)
         if self._asked == "requests":
             if too_little:
                 yield FindingRaised(f"order: requests starts the engines of all arms, and {too_little}.")

@@ -22,8 +22,7 @@ from inferometer.core.schedule import concurrency_limit
 from inferometer.core.spec import Arm, Settle, Spec, TrialSpec
 from inferometer.engines.base import Engine
 from inferometer.engines.catalog import describe
-from inferometer.engines.command_line import given
-from inferometer.engines.requested_settings import CONTEXT_FLAGS
+from inferometer.engines.requested_settings import stated_contexts
 from inferometer.load.worker_pool import local_workers
 from inferometer.probes.gpu_cooldown import GpuState, gpu_states, remaining_wait
 from inferometer.probes.machine_facts import machine_facts
@@ -34,14 +33,14 @@ from inferometer.standin.model_names import resolve
 from inferometer.store import Store
 from inferometer.study.answer_checks import AnswerChecks
 from inferometer.study.device_conflicts import require_separate_devices
-from inferometer.study.engine_pool import EnginePool
+from inferometer.study.engine_pool import EnginePool, engine_names
 from inferometer.study.fidelity_pass import FidelityPass
 from inferometer.study.interleaved_round import InterleavedRound, StudyOrder
 from inferometer.study.interrupts import Interrupts
 from inferometer.study.live_study import LiveStudy
 from inferometer.study.load_workers import load_workers
 from inferometer.study.parallel_trials import run_in_parallel
-from inferometer.study.preconditions import require_same_machine
+from inferometer.study.preconditions import require_same_machine, require_tokenizer
 from inferometer.study.progress import (
     FindingRaised,
     OrderChosen,
@@ -55,7 +54,6 @@ from inferometer.study.trial import RunningTrial, StudyResources, TrialTask
 from inferometer.workloads.catalog import make_workload
 
 _SETTLE_STEP_S = 0.5
-_OTHER_CONTEXT_FLAGS = ("--max-model-len", "--context-length")  # of vLLM and SGLang
 _OPEN_LOOP_SLOTS = 4  # llama-server's own default, for schedules that do not limit the requests in flight
 
 
@@ -126,6 +124,7 @@ class StudyRun:
                 raise RequestWrong("--ray cannot interleave requests: remove --ray, or use order: trials.")
             workload = self._source or make_workload(spec.workload)
             if not self._resume:
+                require_tokenizer(spec.tokenizer)
                 _require_prompts(spec, workload, arms)
             checks = AnswerChecks(spec, unsafe=self._unsafe_checks)
             store = Store.resume(self.folder, stored) if self._resume else Store.create(self.folder, stored)
@@ -156,6 +155,7 @@ class _Rounds:
         self._spec = resources.spec
         self._arms = arms
         self._engines = engines
+        self._engine_names = engine_names(arms, keeps=resources.spec.restart == "never")
         self._live = live
         self._cool = gpu_states()
         self._has_enough = False
@@ -247,6 +247,7 @@ class _Rounds:
                 trial.number,
                 self._arms[trial.arm_name],
                 self._engines[trial.arm_name],
+                self._engine_names[trial.arm_name],
                 arms_of_round,
                 self._earlier_errors.get((trial.arm_name, trial.number), ""),
             )
@@ -365,11 +366,10 @@ def _require_prompts(spec: Spec, workload: Workload, arms: Mapping[str, Arm]) ->
     longest = max(request.max_tokens or 0 for request in requests)
     wrong: dict[str, RequestWrong] = {}
     for name, arm in arms.items():
-        given_context = given(arm.args, *CONTEXT_FLAGS, *_OTHER_CONTEXT_FLAGS)
-        context = int(given_context) if given_context and given_context.isdecimal() else arm.context
-        if context and context <= longest:
+        small = next(((what, size) for what, size in stated_contexts(arm).items() if size <= longest), None)
+        if small is not None:
             wrong[name] = RequestWrong(
-                f"its context of {context} tokens cannot hold the longest request, which asks for {longest} output "
+                f"its {small[0]} of {small[1]} tokens cannot hold the longest request, which asks for {longest} output "
                 "tokens after its prompt. Give a larger context, or fewer output tokens (max_tokens)."
             )
     _raise_all(wrong, of=len(arms))

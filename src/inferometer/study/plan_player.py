@@ -54,7 +54,8 @@ class PlanPlayer:
         self._session = session
         self._plan = plan
         self._recorder = session.recorder
-        self._counter = ProgressCounter(session.arm_name, len(plan.measured))
+        asked = {item.index: item.request for item in plan.measured}
+        self._counter = ProgressCounter(session.arm_name, len(plan.measured), asked)
         self._suspicion = HangSuspicion()
         self._ended: list[tuple[int, Outcome]] = []
         self._failure: TrialFailed | None = None
@@ -96,9 +97,9 @@ class PlanPlayer:
             self._session.workers.stop()
 
     def _take_samples(self) -> None:
-        samples = self._session.watch.take()
-        self._counter.add_samples(samples)
-        self._recorder.add_samples(samples)
+        if samples := self._session.watch.take():
+            self._counter.add_samples(samples)
+            self._recorder.add_samples(samples)
 
     def _take(self, event: LoadEvent) -> Iterator[Progress]:
         match event:
@@ -141,7 +142,8 @@ class PlanPlayer:
         now_ns = self._session.clock.now_ns()
         if self._counter.is_complete or now_ns - self._shown_ns >= _PROGRESS_EVERY_NS:
             self._shown_ns = now_ns
-            yield self._counter.progress(now_ns - self._started_ns)
+            end_ns = self._counter.ended_ns if self._counter.is_complete else now_ns
+            yield self._counter.progress(end_ns - self._started_ns)
 
     def _check_all(self) -> None:
         """After the last request: accounts for every request, and raises what ended the plan early."""

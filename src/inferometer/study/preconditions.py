@@ -1,6 +1,7 @@
 """Conditions that a study needs before it starts: servers that load workers can reach, and the machine it began on."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from inferometer.base.errors import RequestWrong, ServerUnusable
 from inferometer.core import quantities
@@ -25,6 +26,15 @@ def require_reachable(arms: Mapping[str, Arm]) -> None:
                 f"--ray sends the requests from other machines, and arm {name}'s {arm.url} means a different server on "
                 "each of them. Give an address at which all of them reach this server."
             )
+
+
+def require_tokenizer(name: str) -> None:
+    """Raises RequestWrong where the name of a tokenizer is a path, and nothing is there."""
+    if name.startswith(("/", ".", "~")) and not Path(name).expanduser().exists():
+        raise RequestWrong(
+            f"tokenizer: there is no file or folder {name}. Give a folder that holds tokenizer.json, a Hugging Face "
+            "name, `server` or `none`."
+        )
 
 
 def require_same_machine(before: Sequence[Fact], now: Sequence[Fact]) -> None:

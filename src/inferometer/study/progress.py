@@ -1,7 +1,7 @@
 """Progress of a running study: the events that the study loop yields, and the counts of the plan being played."""
 
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import median
 
 import msgspec
@@ -11,8 +11,10 @@ from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan
 from inferometer.core.record import RequestRecord, Sample
-from inferometer.metrics.consistency import refuted
+from inferometer.core.request import Request
+from inferometer.metrics.consistency import first_token_refuted
 from inferometer.metrics.memory import memory_quantity
+from inferometer.metrics.request_timing import request_timing
 
 _STALE_NS = 10_000_000_000
 """A reading that is this much older than the newest one belongs to a process that has ended."""
@@ -47,7 +49,7 @@ class PlanReady(msgspec.Struct, frozen=True):
 
 
 class RequestsProgress(msgspec.Struct, frozen=True):
-    """How far the plan is, `elapsed_ns` after its start. `tokens`: of the `ended` requests, by the server's count.
+    """How far the plan is, `elapsed_ns` after its start. `tokens`: of the `ended` requests, as the table counts them.
     `reads`: of all requests so far, about one per token. `ttft_ns`: the median so far. `memory_bytes`, `power_w`: the
     last readings. None: unknown. `answered`: the requests that have succeeded since the event before."""
 
@@ -131,9 +133,12 @@ Progress = (
 
 
 class ProgressCounter:
-    """Counts of one plan so far. All methods but `progress` take microseconds, because every request calls them."""
+    """Counts of one plan so far, by the definitions of the table. All methods but `progress` take microseconds, because
+    every request calls them. `asked`: the plan's requests, by index. `ended_ns`: the end of the last answer so far."""
 
-    def __init__(self, arm: str, total: int) -> None:
+    def __init__(self, arm: str, total: int, asked: Mapping[int, Request] = {}) -> None:
+        self._asked = asked
+        self.ended_ns = 0
         self._progress = RequestsProgress(arm, 0, 0, total, 0, 0, 0, 0)
         self._ttfts_ns: list[int] = []  # sorted
         self._newest: dict[tuple[str, int | None, str | None], Sample] = {}
@@ -146,20 +151,20 @@ class ProgressCounter:
         ""."""
         if record.outcome == "cancelled":
             return ""
-        failed = not record.ok
+        asked = self._asked.get(record.index)
+        timing = request_timing(record, asked=asked)
+        failed = timing is None
+        tokens = 0 if timing is None else timing.output_tokens or 0
         before = self._progress
         self._progress = msgspec.structs.replace(
-            before,
-            ended=before.ended + 1,
-            failed=before.failed + failed,
-            tokens=before.tokens + (0 if failed else _output_tokens(record)),
+            before, ended=before.ended + 1, failed=before.failed + failed, tokens=before.tokens + tokens
         )
-        if not failed and record.sent_ns is not None:
-            tokens = _output_tokens(record) or len(record.outputs_ns)
-            self._answered.append(AnsweredRequest(record.index, tokens, record.done_ns - record.sent_ns))
-        first_ns = record.first_output_ns
-        if not failed and first_ns is not None and record.sent_ns is not None:
-            insort(self._ttfts_ns, first_ns - record.sent_ns)
+        self.ended_ns = max(self.ended_ns, record.done_ns)
+        if timing is not None and record.sent_ns is not None:
+            took_ns = record.done_ns - record.sent_ns
+            self._answered.append(AnsweredRequest(record.index, tokens or len(record.outputs_ns), took_ns))
+            if not first_token_refuted(record, asked):
+                insort(self._ttfts_ns, timing.ttft_ns)
         if not failed or record.outcome in self._failures:
             return ""
         self._failures.add(record.outcome)
@@ -202,9 +207,3 @@ class ProgressCounter:
             return None
         newest_ns = max(sample.at_ns for sample in found)
         return sum(sample.value for sample in found if newest_ns - sample.at_ns < _STALE_NS)
-
-
-def _output_tokens(record: RequestRecord) -> int:
-    """By the server's count, where nothing in the answer refutes it."""
-    count = record.usage.completion_tokens if record.usage else None
-    return 0 if count is None or refuted(record, None, "output_tokens", count) else count

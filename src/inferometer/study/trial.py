@@ -25,7 +25,7 @@ from inferometer.engines.prefix_cache import CacheTreatment, KeptServer
 from inferometer.load.worker_pool import WorkerPool
 from inferometer.probes.engine_watch import EngineWatch
 from inferometer.store import Store
-from inferometer.study.engine_pool import EnginePool
+from inferometer.study.engine_pool import EnginePool, engine_names
 from inferometer.study.engine_processes import EngineProcesses
 from inferometer.study.interrupts import Interrupts
 from inferometer.study.load_workers import LoadWorkers
@@ -60,13 +60,15 @@ class StudyResources(msgspec.Struct, frozen=True):
 class TrialTask(msgspec.Struct, frozen=True):
     """One trial to run. `arm` has its model resolved to a file. `arms_of_round`: the arms whose trials run at the same
     time, its own among them. `earlier_error`: why the first attempt at this trial failed, "" at the first attempt.
-    `pool`: makes the worker pool of an interleaved trial; None: it gets separate workers."""
+    `pool`: makes the worker pool of an interleaved trial; None: it gets separate workers. `engine_name`: its engine in
+    the engine pool."""
 
     study: StudyResources
     arm_name: str
     number: int
     arm: Arm
     engine: Engine
+    engine_name: str
     arms_of_round: tuple[str, ...] = ()
     earlier_error: str = ""
     pool: Callable[[], WorkerPool] | None = None
@@ -154,7 +156,7 @@ class RunningTrial:
         log_path = study.store.folder / "logs" / f"{task.arm_name}-{task.number}.log"
         spawned = partial(self._engine_spawned, watch)
         start = partial(task.engine.start, task.arm, log_path, spawned, study.spec.sampling)
-        with (task.pool or study.workers.pool)() as workers, study.engines.engine(task.arm_name, start) as endpoint:
+        with (task.pool or study.workers.pool)() as workers, study.engines.engine(task.engine_name, start) as endpoint:
             yield self._engine_ready(endpoint, watch)
             with counter_for(study.spec.tokenizer, endpoint) as counter:
                 plan, notes = study.plan.for_trial(counter)
@@ -204,9 +206,10 @@ class RunningTrial:
     def _session(
         self, endpoint: Endpoint, workers: WorkerPool, watch: EngineWatch, extra_body: dict[str, Any]
     ) -> EngineSession:
-        """`extra_body`: fields of this trial's requests; those of the study come last."""
+        """`extra_body`: fields of this trial's requests; those of the study and of the arm come last."""
         task, spec = self._task, self._task.study.spec
-        sampling = msgspec.structs.replace(spec.sampling, extra_body={**extra_body, **spec.sampling.extra_body})
+        fields = {**extra_body, **spec.sampling.extra_body, **task.arm.request}
+        sampling = msgspec.structs.replace(spec.sampling, extra_body=fields)
         return EngineSession(
             spec=msgspec.structs.replace(spec, sampling=sampling),
             arm_name=task.arm_name,
@@ -244,7 +247,7 @@ def prompt_number(spec: Spec, arm_name: str, trial: int, run_id: int) -> int:
     different numbers, because the second one would find the first one's prompts in the cache. `run_id` differs each
     time a study runs: the server may still keep the prompts of the time before.
     """
-    url = spec.arms[arm_name].url
-    before = list(spec.arms).index(arm_name)
-    sharing = sum(arm.url == url != "" for arm in list(spec.arms.values())[:before])
+    url, engines = spec.arms[arm_name].url, engine_names(spec.arms, keeps=spec.restart == "never")
+    before = list(spec.arms)[: list(spec.arms).index(arm_name)]
+    sharing = sum(spec.arms[one].url == url != "" or engines[one] == engines[arm_name] for one in before)
     return random.Random(f"{run_id} {trial} {sharing}").randrange(10**8, 10**9)

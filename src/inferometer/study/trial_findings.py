@@ -54,10 +54,13 @@ def client_facts(report: LoadReport) -> list[Fact]:
 
 
 def client_findings(report: LoadReport) -> list[Finding]:
-    """A note with the client's own cost; a warning where the client was near its limit."""
+    """A note with the client's own cost; a warning where it is in the numbers. Gaps between events that the client read
+    together get no verdict."""
     severity = "warning" if report.near_the_limit else "note"
     action = "Leave the client a core (fewer `threads`, a quieter machine), or share the load (`--workers`)."
-    return [Finding(severity, "client", f"{report.line()}.", action if report.near_the_limit else "")]
+    withholds = ("chunk_gaps",) if report.gaps_unknown else ()
+    shown = action if report.near_the_limit else ""
+    return [Finding(severity, "client", f"{report.line()}.", shown, withholds=withholds)]
 
 
 def worker_lost_finding(lost: WorkerLost) -> Finding:

@@ -26,6 +26,7 @@ from inferometer.analysis.search.result import (
     TuneResult,
     broken_limit,
     decision,
+    none_left,
     setting_name,
     tried,
 )
@@ -35,10 +36,13 @@ from inferometer.core.redaction import redacted_spec
 from inferometer.core.search_settings import Search, constraint
 from inferometer.core.spec import Arm, Spec
 from inferometer.core.spec_file import to_yaml
+from inferometer.engines.catalog import describe
+from inferometer.engines.process import shown_command
 from inferometer.metrics.rows import METRICS_BY_KEY
 from inferometer.results.metric_names import constraint_metric, known_metric
 from inferometer.results.read import Study, read_study
 from inferometer.results.study_comparison import comparison_of
+from inferometer.standin.model_names import resolve
 from inferometer.study.held_out import PromptHalf
 from inferometer.study.loop import StudyRun, run_study
 from inferometer.study.tuned_arms import arm_of, refusal, require_parameters
@@ -118,7 +122,7 @@ class Tuning:
             first = f"Nothing was confirmed: keep the baseline. {names[0]} looked best."
             found = Decision(BASELINE, (first, *self._notes))
         else:
-            found = Decision(BASELINE, ("No setting pays: keep the baseline. None looked better in the search.",))
+            found = Decision(BASELINE, (f"No setting pays: keep the baseline. {none_left(race)}",))
         metric = METRICS_BY_KEY[self._metric]
         return TuneResult(
             decision=found,
@@ -128,15 +132,15 @@ class Tuning:
             scales=tuple(search.parameters[path].scale for path in search.varied),
             trials=self._trials,
             command=self._command(found.chosen),
+            request=self._arm(found.chosen).request,
             notes=tuple(self._notes),
         )
 
     def chosen_spec(self, chosen: str) -> Spec:
         """The study with the baseline and the chosen arm, for `inferometer run`."""
         arms = {BASELINE: self._baseline}
-        for one in self._ranked:
-            if setting_name(self._search, one) == chosen:
-                arms["tuned"] = arm_of(self._search, self._baseline, one)
+        if chosen != BASELINE:
+            arms["tuned"] = self._arm(chosen)
         return redacted_spec(msgspec.structs.replace(self._spec, arms=arms))
 
     # --- folder -----------------------------------------------------------------------------------
@@ -291,9 +295,19 @@ class Tuning:
         percentiles = _percentiles([one.metric for one in self._constraints])
         self._confirmation = comparison_of([run.study], "inferometer", percentiles, primary=self._metric)
 
+    def _arm(self, chosen: str) -> Arm:
+        settings = next((one for one in self._ranked if setting_name(self._search, one) == chosen), None)
+        return self._baseline if settings is None else arm_of(self._search, self._baseline, settings)
+
     def _command(self, chosen: str) -> str:
+        """The command line that starts the chosen arm; "" if nothing was confirmed."""
         set_ups = () if self._confirmation is None else self._confirmation.set_ups
-        return next((one.command for one in set_ups if one.arm == chosen), "")
+        shown = next((one.command for one in set_ups if one.arm == chosen), "")
+        arm = self._arm(chosen)
+        engine = describe(arm.engine)
+        if not shown or engine.typed_command is None:
+            return shown
+        return shown_command(engine.typed_command(resolve(arm, engine.draft_file_flags)), arm.env)
 
 
 def _require_rounds(search: Search) -> None:

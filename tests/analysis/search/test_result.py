@@ -3,7 +3,9 @@
 import pytest
 
 from inferometer.analysis.compare import compare
-from inferometer.analysis.search.result import BASELINE, decision
+from inferometer.analysis.search.proposals import Settings
+from inferometer.analysis.search.racing import Race
+from inferometer.analysis.search.result import BASELINE, decision, none_left
 from inferometer.metrics.summary import TrialSummary
 
 
@@ -26,3 +28,13 @@ def test_a_lower_value_pays_only_where_lower_is_better(metric: str, minimise: bo
     found = decision(compare(trials, primary=metric), ["n_max 4"], [], minimise=minimise)
     assert found.chosen == chosen
     assert found.sentences[0].startswith("Use n_max 4" if chosen == "n_max 4" else "No setting pays")
+
+
+def test_a_search_without_a_usable_setting_says_why():
+    race: Race[Settings] = Race()
+    race.add({(1,): [0.1], (2,): [0.2]})
+    race.drop((1,), "violates “p95_ttft_ms < 1”: 3")
+    assert none_left(race) == "None looked better in the search."
+    race.drop((2,), "violates “p95_ttft_ms < 1”: 4")
+    race.drop((3,), "failed: no memory")
+    assert none_left(race) == ("None of the 3 settings can be used: 2 × violates “p95_ttft_ms < 1”, 1 × failed.")

@@ -11,6 +11,7 @@ from inferometer.core.record import Event, Fact, RequestRecord, Sample, TokenUsa
 from inferometer.core.request import user_request
 from inferometer.core.spec import Arm
 from inferometer.metrics.measures import TrialView
+from inferometer.metrics.request_columns import asked_of
 from inferometer.metrics.summary import view
 
 MS = 1_000_000
@@ -88,7 +89,8 @@ class Make:
         max_tokens = fields.pop("max_tokens", None)
         requests = {i: user_request(f"r{i}", text, max_tokens=max_tokens) for i, text in enumerate(prompts)}
         known: dict[str, Any] = {"arm": arm or Arm(engine="embedded", model="m.gguf"), "requests": requests, **fields}
-        return ArmTrials(name=name, trials=trials, **known)
+        asking = (msgspec.structs.replace(one, asked=asked_of(one.records, requests)) for one in trials)
+        return ArmTrials(name=name, trials=tuple(asking), **known)
 
     def sample(
         self, quantity: str, value: float, at_ns: int = S, *, device: str | None = None, pid: int | None = None

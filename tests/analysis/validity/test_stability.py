@@ -125,6 +125,18 @@ def test_trials_of_one_arm_that_differ_by_more_than_10_percent_are_warned_of(mak
     assert said(drift([make.case(one, other)])) == found
 
 
+@pytest.mark.parametrize(("other_ms", "severities"), [((10, 14), ["note", "note"]), ((10, 10), ["warning"])])
+def test_a_round_in_which_all_arms_were_slow_is_a_note(make, other_ms, severities):
+    """The comparison of pairs does not contain what both arms of a round have in common."""
+
+    def case(name, times):
+        each = [make.trial([make.answer(0, ttft_ms=0, tpot_ms=ms)], number) for number, ms in enumerate(times, 1)]
+        return make.case(*each, name=name)
+
+    found = [one for one in drift([case("base", (10, 13)), case("other", other_ms)]) if one.code == "trials-differ"]
+    assert [one.severity for one in found] == severities
+
+
 def test_a_trial_without_a_single_success_is_no_slow_trial(make):
     assert said(drift([make.case(make.trial([make.failed()]), make.trial())])) == []
 
@@ -270,6 +282,13 @@ def test_a_trial_that_did_not_end_well_is_named_with_its_reason_and_what_to_do(m
     assert (found.severity, found.code, found.trial) == ("warning", "trial-failed", 2)
     assert "(failed: the engine ended)" in found.message
     assert "logs/" in found.action
+
+
+@pytest.mark.parametrize(("state", "error"), [("failed", "interrupted"), ("running", "")])
+def test_a_trial_that_was_interrupted_is_named_so(make, state, error):
+    (found,) = failures([make.case(make.trial(), make.trial([], 2, state=state, error=error))])
+    assert found.message == "the trial was interrupted and is excluded."
+    assert "run --resume" in found.action
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from inferometer.core.search_settings import Parameter, Search, Value
 
 _STEPS = (0.25, 0.12, 0.05)
 """Standard deviations of a move, as shares of the parameter's range."""
-_TO_AN_END = 0.15
-"""Probability that a move goes to an end of the range: the best value often lies there."""
+_TOWARDS_AN_END = 0.4
+"""Probability that a move goes to an end of the range, or halves the distance to it: the best value often lies there,
+and a small slope is found only by a long move."""
 _TRIES = 50
 
 
@@ -43,8 +44,9 @@ def _moved_value(one: Parameter, value: Value, step: float, rng: random.Random) 
         return rng.choice([other for other in one.choice if other != value])
     assert isinstance(value, int | float)
     low, high = one.bounds
-    if rng.random() < _TO_AN_END:
-        return one.rounded(rng.choice((low, high)))
+    if rng.random() < _TOWARDS_AN_END:
+        end = rng.choice((low, high))
+        return one.rounded(rng.choice((end, (value + end) / 2)))
     move = rng.gauss(0, step)
     if one.scale == "log":
         moved = one.rounded(value * math.exp(move * math.log(high / low)))

@@ -1,7 +1,9 @@
 """The result of a search: what was tried, and the decision from the confirmation alone."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -38,7 +40,8 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class TuneResult(msgspec.Struct, frozen=True):
-    """`command`: of the chosen arm. `gain_is`: what the gains are of, with their direction."""
+    """`command`, `request`: of the chosen arm, with the fields of its requests. `gain_is`: what the gains are of, with
+    their direction."""
 
     decision: Decision
     tried: tuple[Tried, ...]
@@ -47,6 +50,7 @@ class TuneResult(msgspec.Struct, frozen=True):
     scales: tuple[str, ...]
     trials: int
     command: str = ""
+    request: dict[str, Any] = {}  # JSON of any shape
     notes: tuple[str, ...] = ()
 
 
@@ -79,6 +83,15 @@ def _tried(search: Search, one: Settings, race: Race[Settings]) -> Tried:
 
 def _percent(log: float) -> float | None:
     return 100 * math.expm1(log) if math.isfinite(log) else None
+
+
+def none_left(race: Race[Settings]) -> str:
+    """Why a search has no setting to confirm."""
+    if race.values.keys() <= race.dropped:
+        reasons = Counter(race.left[one].partition(":")[0] for one in race.dropped)
+        counts = ", ".join(f"{count} × {reason}" for reason, count in reasons.most_common())
+        return f"None of the {len(race.dropped)} settings can be used: {counts}."
+    return "None looked better in the search."
 
 
 # --- the decision ---------------------------------------------------------------------------------

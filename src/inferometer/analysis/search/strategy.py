@@ -14,7 +14,7 @@ import msgspec
 
 from inferometer.analysis.search.neighbours import neighbours
 from inferometer.analysis.search.proposals import Settings, propose, require_optuna
-from inferometer.analysis.search.racing import INDIFFERENCE, Race
+from inferometer.analysis.search.racing import Race
 from inferometer.core.search_settings import Search
 
 GRID = 48
@@ -50,7 +50,7 @@ class Strategy:
         self._seed = seed
         self._is_grid = search.grid_size() <= GRID
         self._waiting = search.grid() if self._is_grid else list[Settings]()
-        self._best: list[float] = []
+        self._first_seen: dict[Settings, int] = {}
         self._final = 0
         if not self._is_grid:
             require_optuna(search.grid_size(), GRID)
@@ -70,12 +70,13 @@ class Strategy:
         self._final += 0 if self._waiting else 1
         self._waiting = [one for one in self._waiting if one not in step.settings]
         self.race.add(values)
+        for one in values:
+            self._first_seen.setdefault(one, self.generations)
         for one, reason in dropped.items():
             self.race.drop(one, reason)
         self.race.look()
         if not self._waiting:
             self.generations += 1
-            self._best.append(max([0.0, *(self.race.mean(one) for one in self.race.live[:1])]))
 
     def _with_leaders(self, waiting: Sequence[Settings]) -> list[Settings]:
         leaders = [] if self._is_grid else self.race.live[:LEADERS]
@@ -98,9 +99,10 @@ class Strategy:
         return neighbours(self._search, leaders, taken, count, rng)
 
     def _is_stale(self) -> bool:
-        """Whether there were enough generations, or the last ones brought no leader that is better by more than the
-        indifference."""
+        """Whether there were enough generations, or the leader is older than the last ones. The values of a time are
+        not compared with those of another: the best of few rounds looks better than it is."""
         if self.generations >= MOST_GENERATIONS:
             return True
-        before, last = self._best[:-PATIENCE], self._best[-PATIENCE:]
-        return bool(before) and max(last) <= max(before) + INDIFFERENCE
+        leaders = self.race.live[:1]
+        newest = max((self._first_seen[one] for one in leaders), default=0)
+        return self.generations - newest > PATIENCE

@@ -17,11 +17,18 @@ from inferometer.analysis.validity.arm_trials import ArmTrials, same_rounds
 from inferometer.core.record import Finding
 from inferometer.core.record_columns import Ints
 from inferometer.metrics.measures import TrialView, paired
-from inferometer.metrics.statistics import fisher_p_value, sign_test_p_value
+from inferometer.metrics.statistics import sign_test_p_value
 from inferometer.metrics.trial_columns import output_tokens
 
 _ERROR = re.compile(
     r"""^\W*(?:\{\s*"(?:error|detail)"|(?:internal\s)?(?:server\s)?\w*(?:error|exception)\s*(?:[:!\]\}]|\.?$)
+    |(?:internal\sserver\serror|an?\s(?:\w+\s)?error\s(?:has\s)?occurred|something\swent\swrong)\b
+    |(?:i(?:'m|’m|\sam)\s)?sorry,?\s(?:but\s)?(?:an?\s(?:\w+\s)?error|something\swent|too\smany\srequests)
+    |(?:the\s|this\s)?(?:server|model|service|engine|backend)\sis\s(?:currently\s|temporarily\s)?
+     (?:overloaded|busy|unavailable|not\savailable|loading|not\sready)
+    |no\s(?:healthy|available)\s\w+|upstream\s(?:connect|request|error|time)|(?:maximum\s)?context\s(?:length|size|window)
+     \s(?:exceeded|is\s)|connection\s(?:refused|reset|aborted|error|timed\sout)|(?:insufficient_)?quota(?:\sexceeded|\b)
+    |invalid\s(?:api\skey|request|token)|unauthorized\b|access\sdenied|http(?:/[\d.]+)?\s(?:error\s)?[45]\d\d
     |traceback\s\(most|bad\sgateway|service\s(?:temporarily\s)?unavailable|gateway\stime-?out|too\smany\srequests
     |rate\slimit(?:ed)?\b|request\s(?:failed|timed\sout)|(?:cuda\s)?out\sof\smemory|<!doctype\shtml|<html
     |(?:4\d\d|5\d\d)\s(?:bad|not|internal|service|gateway|too|unauthorized|forbidden))""",
@@ -41,19 +48,19 @@ def canned_answers(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
         found = known.get(case.name)
         if found is None or found.share <= thresholds.CANNED_SHARE:
             continue
-        level = fisher_p_value((found.alike, found.answers - found.alike), (least.alike, least.answers - least.alike))
-        alone = found.share - least.share > thresholds.CANNED_SHARE / 2 and level < thresholds.FINISH_LEVEL
+        alone = found.share - least.share > thresholds.CANNED_SHARE / 2
         yield case.finding(
             "invalid" if alone else "note",
             "canned-answers",
-            f"{found.alike} of {found.answers} different prompts got the same answer ({_quoted(found.text)}).",
+            f"{found.alike} of {found.answers} different prompts got an answer that others got too "
+            f"({_quoted(found.text)}).",
             "Look at the outputs: this server does not answer the prompts." if alone else "",
             withholds=("work",) if alone else (),
         )
 
 
 class _Canned(msgspec.Struct, frozen=True):
-    """`alike` of `answers` to different prompts are the same `text`."""
+    """`alike` of `answers` to different prompts are also the answer to another prompt, as `text` is."""
 
     alike: int
     answers: int
@@ -78,8 +85,14 @@ def _canned(trial: TrialView, case: ArmTrials) -> _Canned | None:
     if len(of_prompt) < thresholds.CANNED_LEAST_PROMPTS:
         return None
     long = [text for text in of_prompt.values() if len(text) >= thresholds.CANNED_LEAST_CHARACTERS]
-    text, count = Counter(long).most_common(1)[0] if long else ("", 0)
-    return _Canned(count if count > 1 else 0, len(of_prompt), text)
+    shared = [(_NUMBER.sub("#", text), text) for text in long]
+    counts = Counter(kind for kind, _ in shared)
+    alike = [(counts[kind], text) for kind, text in shared if counts[kind] > 1]
+    return _Canned(len(alike), len(of_prompt), max(alike, default=(0, ""))[1])
+
+
+_NUMBER = re.compile(r"\b(?=[a-f-]*\d)[0-9a-f-]{4,}\b", re.IGNORECASE)
+"""An identifier or a time, which does not make another answer of one text."""
 
 
 def error_texts(cases: Sequence[ArmTrials]) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ import numpy as np
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm, same_rounds
 from inferometer.core.record import Finding
-from inferometer.core.record_columns import UNKNOWN, Ints
+from inferometer.core.record_columns import UNKNOWN, Bools, Ints
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.request_columns import SOURCES, equal_texts
 from inferometer.metrics.row_inputs import RowInput
@@ -86,9 +86,9 @@ _WORDS = {
 class TextCounts(msgspec.Struct, frozen=True):
     """What both arms reported of the same requests, one value a request that both answered.
 
-    `prompts`: prompt tokens (baseline, arm). `same`: output tokens (baseline, arm) of answers with equal text.
-    `characters`, `tokens`: of all answers, by arm. `time_ratio`: time per answer of equal text, arm over baseline; None
-    where no text is equal.
+    `prompts`: prompt tokens (baseline, arm); `prompt_bytes`: of these prompts, 0 if unknown. `same`: output tokens
+    (baseline, arm) of answers with equal text. `characters`, `tokens`: of all answers, by arm. `time_ratio`: time per
+    answer of equal text, arm over baseline; None where no text is equal.
     """
 
     prompts: Sequence[tuple[int, int]]
@@ -96,6 +96,7 @@ class TextCounts(msgspec.Struct, frozen=True):
     characters: tuple[int, int]
     tokens: tuple[int, int]
     time_ratio: float | None
+    prompt_bytes: int = 0
 
     @property
     def length_ratio(self) -> float | None:
@@ -128,14 +129,14 @@ def _worst(of_rounds: Iterable[list[Finding]]) -> Iterator[Finding]:
 def _against(first: ArmTrials, case: ArmTrials, base: TrialView, trial: TrialView) -> Iterator[Finding]:
     found = text_counts(base, trial)
     yield from _input_work(first, case, found)
-    sources = [_source(one) for one in (base, trial)]
-    if None not in sources and sources[0] != sources[1]:
+    sources = _other_sources(base, trial)
+    if sources:
         yield case.finding(
             "warning",
             "other-counter",
             f"its output tokens are counted by {sources[1]}, those of {first.name} by {sources[0]}{_time(found)}.",
             f"Give a tokenizer (`tokenizer:`) that counts both. {_CHARACTERS}",
-            withholds=("output_tokens",),
+            withholds=("output_tokens", "token_times", "chunk_gaps") if "nobody" in sources else ("output_tokens",),
         )
         return
     yield from _same_text(case, first.name, found)
@@ -174,6 +175,7 @@ def _input_work(first: ArmTrials, case: ArmTrials, found: TextCounts) -> Iterato
     """Prompt tokens of the same prompts: a template may add a few dozen, and a tokenizer scales all of them."""
     far = [(one, two) for one, two in found.prompts if abs(one - two) > thresholds.TEMPLATE_TOKENS]
     if len(far) <= thresholds.COUNTS_FAR_SHARE * len(found.prompts):
+        yield from _near_input(first, case, found)
         return
     one, two = max(far, key=lambda pair: abs(pair[0] - pair[1]))
     of_all = f"{len(far)} of {len(found.prompts)} prompts"
@@ -205,6 +207,40 @@ def _input_work(first: ArmTrials, case: ArmTrials, found: TextCounts) -> Iterato
     )
 
 
+def _near_input(first: ArmTrials, case: ArmTrials, found: TextCounts) -> Iterator[Finding]:
+    """Prompt tokens that differ by no more than a template does: a cut of short prompts, or the template."""
+    ones, twos = (sum(pair[place] for pair in found.prompts) for place in (0, 1))
+    said = f"it reports {twos} prompt tokens for the prompts that have {ones} in {first.name}"
+    if _has_ceiling(found.prompts) or _is_cut(found):
+        yield case.finding(
+            "invalid",
+            "other-input",
+            f"{said}: it read only a part of some, or it does not count them.",
+            "Give both arms the same context length and chat template, and compare again.",
+            withholds=("work", "prompt_tokens"),
+        )
+    elif abs(twos - ones) > thresholds.COUNTS_NOTED_SHARE * ones:
+        yield case.finding(
+            "note", "other-input", f"{said}: their chat templates differ.", "", withholds=("prompt_tokens",)
+        )
+
+
+def _has_ceiling(pairs: Sequence[tuple[int, int]]) -> bool:
+    """Whether several prompts of different lengths all have the highest count: a limit, or a constant."""
+    top = max((two for _, two in pairs), default=0)
+    at_top = [one for one, two in pairs if two >= top - 1]
+    return len(at_top) >= thresholds.CEILING_LEAST and max(at_top) - min(at_top) >= thresholds.CEILING_TOKENS
+
+
+def _is_cut(found: TextCounts) -> bool:
+    """Whether the arm's prompt tokens are too few for the prompts, and the baseline's are not."""
+    ones, twos = (sum(pair[place] for pair in found.prompts) for place in (0, 1))
+    if not ones or not twos or twos >= thresholds.CUT_SHARE * ones:
+        return False
+    sizes = found.prompt_bytes / ones, found.prompt_bytes / twos
+    return sizes[0] < thresholds.CUT_USUAL_BYTES and sizes[1] > thresholds.CUT_MOST_BYTES
+
+
 def _other_tokenizer(first: ArmTrials, case: ArmTrials, found: TextCounts, evidence: str) -> Finding:
     return case.finding(
         "warning",
@@ -232,7 +268,13 @@ def text_counts(before: TrialView, after: TrialView) -> TextCounts:
             int(known_or_0(after.timing.output_tokens[twos]).sum()),
         ),
         time_ratio=float(np.exp(np.log(times).mean())) if len(times) else None,
+        prompt_bytes=int(before.asked.prompt_bytes[ones][_known(before, after, ones, twos)].sum()),
     )
+
+
+def _known(before: TrialView, after: TrialView, ones: Ints, twos: Ints) -> Bools:
+    """Whether the prompt tokens of both are known."""
+    return (before.timing.prompt_tokens[ones] != UNKNOWN) & (after.timing.prompt_tokens[twos] != UNKNOWN)
 
 
 def _counts(ones: Ints, twos: Ints) -> list[tuple[int, int]]:
@@ -240,17 +282,29 @@ def _counts(ones: Ints, twos: Ints) -> list[tuple[int, int]]:
     return list(zip(ones[known].tolist(), twos[known].tolist(), strict=True))
 
 
-def _source(trial: TrialView) -> str | None:
-    """Who counted most of a trial's output tokens; None where nobody did."""
-    counts = np.bincount(trial.timing.output_source[trial.timing.timed], minlength=len(SOURCES)).tolist()
-    kinds: Counter[str] = Counter()
-    for source, count in zip(SOURCES, counts, strict=True):
-        if source is not None and count:
-            kinds[_KINDS.get(source, source)] += count
-    return kinds.most_common(1)[0][0] if kinds else None
+def _other_sources(base: TrialView, trial: TrialView) -> tuple[str, str] | None:
+    """Who counted the output tokens of the two trials, if it was not the same for nearly all requests."""
+    ones, twos = paired(base, trial, base.timing.timed & ~_refuted(base), trial.timing.timed & ~_refuted(trial))
+    pairs = base.timing.output_source[ones].astype(np.int64) * len(SOURCES) + trial.timing.output_source[twos]
+    kinds: Counter[tuple[str, str]] = Counter()
+    for pair, count in enumerate(np.bincount(pairs).tolist()):
+        one, two = (_KINDS.get(SOURCES[code], SOURCES[code] or "nobody") for code in divmod(pair, len(SOURCES)))
+        if count and one != two:
+            kinds[one, two] += count
+    if not kinds or kinds.total() <= thresholds.COUNTS_FAR_SHARE * len(ones):
+        return None
+    return kinds.most_common(1)[0][0]
 
 
-_KINDS = {
+def _refuted(trial: TrialView) -> Bools:
+    """Whether a count of each answer's tokens is refuted."""
+    found = np.zeros(trial.size, np.bool_)
+    for place, reasons in trial.contradictions.items():
+        found[place] = any(one.about == "output_tokens" for one in reasons)
+    return found
+
+
+_KINDS: dict[str | None, str] = {
     "usage": "the server",
     "timings": "the server",
     "token ids": "the server",

@@ -12,7 +12,7 @@ from inferometer.analysis.same_requests import failed_requests
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.analysis.validity.taking_turns import cpu_of_waiting
 from inferometer.core import quantities
-from inferometer.core.record import Finding, RequestRecord, Sample
+from inferometer.core.record import INTERRUPTED, Finding, RequestRecord, Sample
 from inferometer.core.record_columns import UNKNOWN, Ints, RecordColumns
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.rows import METRICS_BY_KEY
@@ -78,9 +78,14 @@ def _ttft_residuals(trial: TrialView) -> list[float]:
     return list(times - (slope * tokens + intercept) + float(np.median(times)))
 
 
-@for_each_arm
-def drift(case: ArmTrials) -> Iterable[Finding]:
+def drift(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
     """Time per token that changes over a trial, and trials whose throughput differs."""
+    for case in arms:
+        yield from _drifting(case)
+        yield from _trials_differ(case, [other for other in arms if other is not case])
+
+
+def _drifting(case: ArmTrials) -> Iterator[Finding]:
     changes = [_trend_percent(_tpots(trial)) for trial in case.done]
     rising, falling = ([c for c in changes if c is not None and (c > 0) == is_up] for is_up in (True, False))
     drifting = max(rising, falling, key=len)
@@ -93,17 +98,16 @@ def drift(case: ArmTrials) -> Iterable[Finding]:
             "Heat, clocks or a filling cache can be the cause: add idle time between trials (`settle:`), and check "
             "clocks and temperatures.",
         )
-    yield from _trials_differ(case)
 
 
-def _trials_differ(case: ArmTrials) -> Iterator[Finding]:
-    values = [(METRICS_BY_KEY["output_throughput"].value(trial), trial) for trial in case.done]
-    known = [(rate, trial) for rate, trial in values if rate]  # `failures` reports a trial in which nothing succeeded
+def _trials_differ(case: ArmTrials, others: Sequence[ArmTrials]) -> Iterator[Finding]:
+    known = _rates(case)
     if len(known) < 2:
         return
     (worst, slow), (best, fast) = (choose(known, key=lambda one: one[0]) for choose in (min, max))
     if best > worst * (1 + thresholds.TRIALS_SPREAD_PERCENT / 100):
-        changed = _slower_share(fast, slow) >= thresholds.TRIALS_SLOWER_SHARE
+        alone = best > worst * _others_ratio(fast, slow, others) * (1 + thresholds.TRIALS_SPREAD_PERCENT / 100)
+        changed = alone and _slower_share(fast, slow) >= thresholds.TRIALS_SLOWER_SHARE
         yield case.finding(
             "warning" if changed else "note",
             "trials-differ",
@@ -113,6 +117,23 @@ def _trials_differ(case: ArmTrials) -> Iterator[Finding]:
             if changed
             else "",
         )
+
+
+def _rates(case: ArmTrials) -> list[tuple[float, TrialView]]:
+    """Throughput of each trial; `failures` reports a trial in which nothing succeeded."""
+    values = [(METRICS_BY_KEY["output_throughput"].value(trial), trial) for trial in case.done]
+    return [(rate, trial) for rate, trial in values if rate]
+
+
+def _others_ratio(fast: TrialView, slow: TrialView, others: Sequence[ArmTrials]) -> float:
+    """By which factor the other arms were faster in the round of `fast` than in that of `slow`; 1 if unknown. What all
+    arms of a round have in common is not in the comparison of its pairs."""
+    ratios: list[float] = []
+    for other in others:
+        rates = {trial.trial.number: rate for rate, trial in _rates(other)}
+        if fast.trial.number in rates and slow.trial.number in rates:
+            ratios.append(rates[fast.trial.number] / rates[slow.trial.number])
+    return max(1.0, median(ratios)) if ratios else 1.0
 
 
 def _slower_share(fast: TrialView, slow: TrialView) -> float:
@@ -277,7 +298,7 @@ def trial_findings(case: ArmTrials) -> Iterable[Finding]:
     """What was recorded during a trial: a refused field, a client that could not keep up, a lost worker."""
     for trial in case.trials:
         for finding in trial.trial.findings:
-            if (finding.severity, finding.code) == ("note", "client"):
+            if (finding.severity, finding.code) == ("note", "client") and not finding.withholds:
                 continue  # its overhead when it was far from its limits
             yield msgspec.structs.replace(finding, arm=case.name, trial=trial.trial.number)
 
@@ -286,7 +307,10 @@ def trial_findings(case: ArmTrials) -> Iterable[Finding]:
 def failures(case: ArmTrials) -> Iterable[Finding]:
     """Trials and requests that failed."""
     for trial in case.trials:
-        if trial.trial.state != "done":
+        if trial.trial.state == "running" or trial.trial.error == INTERRUPTED:
+            message, action = "the trial was interrupted and is excluded.", "Continue the study with run --resume."
+            yield case.finding("warning", "trial-failed", message, action, trial.trial.number)
+        elif trial.trial.state != "done":
             reason = next(iter(trial.trial.error.splitlines()), "")
             yield case.finding(
                 "warning",

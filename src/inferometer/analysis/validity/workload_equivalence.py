@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import fmean, median
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -95,6 +96,7 @@ def token_totals(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
                 f"it generated {abs(percent):.1f}% {'more' if percent > 0 else 'fewer'} tokens than {first.name} "
                 f"({total:.0f} and {base:.0f}).",
                 "Compare rates, not durations, or fix the lengths (`ignore_eos: true`).",
+                withholds=("answer_lengths",),
             )
 
 
@@ -236,7 +238,8 @@ def _agreement(first: TrialView, second: TrialView) -> Agreement | None:
     if unlike.any():
         ones, twos, silent = ones[unlike], twos[unlike], silent[unlike]
         positions = _first_differences(first, second, ones, twos, silent)
-        names = [second.records.request_ids[two] for two in twos.tolist()]
+        ids = second.records.request_ids
+        names = [ids[two] for two in cast("list[int]", twos.tolist())]
         position, name = min(zip(positions, names, strict=True))
         text = (
             f"The earliest difference is at character {position} of {name}; the median position is "

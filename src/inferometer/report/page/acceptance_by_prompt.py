@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 
 from inferometer.analysis.validity import ArmTrials
-from inferometer.metrics import acceptance
+from inferometer.metrics import acceptance, trial_columns
 from inferometer.metrics.measures import TrialView
 from inferometer.report.page.request_keys import Key, request_keys
 
@@ -68,13 +69,16 @@ def _prompts(case: ArmTrials) -> list[PromptAcceptance]:
     known = request_keys(case)
     found: dict[Key, PromptAcceptance] = {}
     for trial in case.done:
-        for request in trial.requests:
-            key = known.get(request.record.index)
-            drafted, kept = sum(acceptance.drafted(request)), sum(acceptance.accepted(request))
+        drafts, accepted = trial_columns.drafted(trial), np.zeros(trial.size)
+        of_drafts = trial_columns.accepted(trial)
+        accepted[of_drafts.positions] = of_drafts.values
+        for place, drafted in zip(drafts.positions.tolist(), drafts.values.tolist(), strict=True):
+            index, kept = int(trial.index[place]), accepted[place]
+            key = known.get(index)
             if key is None or not drafted:
                 continue
-            asked = case.requests.get(request.record.index)
-            before = found.get(key, PromptAcceptance(request.record.request_id, 0, 0, asked.tags if asked else {}))
+            asked, name = case.requests.get(index), trial.records.request_ids[place]
+            before = found.get(key, PromptAcceptance(name, 0, 0, asked.tags if asked else {}))
             found[key] = msgspec.structs.replace(
                 before, drafted=before.drafted + int(drafted), accepted=before.accepted + int(kept)
             )

@@ -8,7 +8,7 @@ import msgspec
 from inferometer.analysis.validity import ArmTrials
 from inferometer.analysis.validity.workload_equivalence import common_length
 from inferometer.base.units import ms, seconds
-from inferometer.metrics.measures import RequestView
+from inferometer.metrics.measures import RequestView, TrialView
 from inferometer.report.page.request_keys import Key, evenly_spaced, request_keys
 
 MOST_ROWS = 400
@@ -94,21 +94,21 @@ class AnswersView(msgspec.Struct, frozen=True):
 
 def answers_view(cases: Sequence[ArmTrials]) -> AnswersView:
     """All requests if they are few; else the failed ones, and a selection of the others spread evenly over the plan."""
-    found: dict[Key, dict[str, RequestView]] = {}
+    found: dict[Key, dict[str, _Place]] = {}
     asked: dict[Key, tuple[ArmTrials, int]] = {}
     for case in cases:
         known = request_keys(case)
         for trial in (case.done or case.trials[-1:])[:1]:
-            for request in trial.requests:
-                if (key := known.get(request.record.index)) is not None:
-                    found.setdefault(key, {})[case.name] = request
-                    asked.setdefault(key, (case, request.record.index))
+            for place, index in enumerate(trial.index.tolist()):
+                if (key := known.get(index)) is not None:
+                    found.setdefault(key, {})[case.name] = (trial, place)
+                    asked.setdefault(key, (case, index))
     chosen = _chosen(found)
     left_bytes = MOST_TEXT_BYTES
     shown: list[RequestAnswers] = []
     for number, (key, of_arm) in enumerate(found.items(), 1):
         if key in chosen:
-            one = _exchange(number, *asked[key], of_arm)
+            one = _exchange(number, *asked[key], {arm: trial.request(at) for arm, (trial, at) in of_arm.items()})
             size = sum(text.size_bytes for text in [one.prompt, *(answer.text for answer in one.answers)] if text)
             left_bytes -= size
             shown.append(one if left_bytes >= 0 else _without_text(one))
@@ -116,13 +116,16 @@ def answers_view(cases: Sequence[ArmTrials]) -> AnswersView:
     return AnswersView(tuple(sorted(shown, key=lambda one: not one.is_flip)), len(found), without)
 
 
-def _chosen(found: dict[Key, dict[str, RequestView]]) -> set[Key]:
+_Place = tuple[TrialView, int]  # a request of a trial
+
+
+def _chosen(found: dict[Key, dict[str, _Place]]) -> set[Key]:
     if len(found) <= MOST_ROWS:
         return set(found)
     failed = [
         key
         for key, of_arm in found.items()
-        if not all(request.record.ok for request in of_arm.values()) or _flips(of_arm.values())
+        if not all(trial.records.ok[place] for trial, place in of_arm.values()) or _flips(of_arm.values())
     ]
     kept = evenly_spaced(failed, MOST_FAILED)
     without = set(failed)
@@ -130,8 +133,9 @@ def _chosen(found: dict[Key, dict[str, RequestView]]) -> set[Key]:
     return {*kept, *evenly_spaced(others, MOST_ROWS - len(kept))}
 
 
-def _flips(requests: Iterable[RequestView]) -> bool:
-    return len({request.check.passed for request in requests if request.check is not None} - {None}) > 1
+def _flips(places: Iterable[_Place]) -> bool:
+    checks = [trial.checks.get(int(trial.index[place])) for trial, place in places if trial.checks]
+    return len({check.passed for check in checks if check is not None} - {None}) > 1
 
 
 def _exchange(number: int, case: ArmTrials, index: int, of_arm: dict[str, RequestView]) -> RequestAnswers:

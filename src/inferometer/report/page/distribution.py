@@ -8,11 +8,11 @@ import numpy as np
 
 from inferometer.analysis.comparison import Comparison, Difference, Estimate
 from inferometer.analysis.validity import ArmTrials
-from inferometer.base.units import NS_PER_MS, seconds
-from inferometer.metrics.measures import RequestView, Values
+from inferometer.base.units import NS_PER_MS, NS_PER_S, seconds
+from inferometer.metrics.measures import RequestView, TrialView, Values, in_columns, one_each
 from inferometer.metrics.request_measures import token_gap_ns, tpot_ns, ttft_ns
 from inferometer.metrics.rows import METRICS_BY_KEY
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.statistics import Floats, Series
 from inferometer.report.page.request_keys import evenly_spaced, means_by_request
 
 BINS = 48
@@ -207,6 +207,13 @@ def _ratios(found: Sequence[float], arm: str, base: str, metric: str, comparison
     )
 
 
+def _speeds(trial: TrialView) -> Series:
+    timing = trial.timing
+    known = timing.timed & (timing.output_tokens > 0) & (timing.latency_ns > 0)
+    return one_each(trial, timing.output_tokens / np.where(known, timing.latency_ns / NS_PER_S, 1), known)
+
+
+@in_columns(_speeds)
 def _speed(request: RequestView) -> Sequence[float]:
     timing = request.timing
     if timing is None or not timing.output_tokens or timing.latency_ns <= 0:

@@ -16,9 +16,11 @@ from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import NS_PER_S, gib, seconds
 from inferometer.core import quantities
 from inferometer.core.record import Sample
+from inferometer.core.record_columns import UNKNOWN, Ints
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.memory import held_bytes, memory_quantity
-from inferometer.metrics.token_latency import delivery
+from inferometer.metrics.statistics import Floats
+from inferometer.metrics.trial_columns import burst_times
 from inferometer.metrics.turns import turns_of, whole_intervals_within, within
 
 MOST_BUCKETS = 240
@@ -81,7 +83,7 @@ def runs(cases: Sequence[ArmTrials]) -> tuple[TrialCurves, ...]:
     by_number: defaultdict[int, list[tuple[str, TrialView]]] = defaultdict(list)
     for case in cases:
         for trial in case.trials:
-            if trial.trial.plan_started_ns is not None and trial.requests:
+            if trial.trial.plan_started_ns is not None and trial.size:
                 by_number[trial.trial.number].append((case.name, trial))
     found: list[TrialCurves] = []
     for number in sorted(by_number)[:MOST_TRIALS]:
@@ -128,7 +130,7 @@ def _curve(arm: str, values: dict[int, float], width: float) -> Curve:
 
 
 def _span_s(trial: TrialView) -> float:
-    stamps = [sample.at_ns for sample in trial.trial.samples] + [r.record.done_ns for r in trial.requests]
+    stamps = [sample.at_ns for sample in trial.trial.samples] + [int(trial.records.numbers["done_ns"].max())]
     return seconds(max(stamps) - min([0, *stamps]))
 
 
@@ -138,13 +140,11 @@ def _step(at_ns: float, trial: TrialView, width: float) -> int:
 
 def _tokens(trial: TrialView, width: float) -> dict[int, float]:
     """Output rate from the plan's start to its end, without the last, incomplete step unless it is the only one."""
-    last = max(_step(request.record.done_ns, trial, width) for request in trial.requests)
-    delivered = [found for request in trial.requests if (found := request.cached(delivery)) is not None]
-    at_ns = np.array([at_ns for found in delivered for at_ns in found.at_ns], dtype=np.int64)
+    last = _step(int(trial.records.numbers["done_ns"].max()), trial, width)
+    at_ns, tokens = trial.cached(burst_times, burst_times)
     if not len(at_ns):
         return {}
     steps = (at_ns - (trial.trial.plan_started_ns or 0)) // round(width * NS_PER_S)
-    tokens = np.array([tokens for found in delivered for tokens in found.tokens])
     within = (steps >= 0) & (steps < max(1, last))
     counted = np.bincount(steps[within], tokens[within], minlength=max(1, last))
     return _while_working({step: float(count) / width for step, count in enumerate(counted)}, trial, width)
@@ -152,17 +152,21 @@ def _tokens(trial: TrialView, width: float) -> dict[int, float]:
 
 def _under_way(trial: TrialView, width: float) -> dict[int, float]:
     """Requests under way, averaged over the time of each step."""
-    busy: defaultdict[int, float] = defaultdict(float)
-    step_ns = width * NS_PER_S
-    began_ns = trial.trial.plan_started_ns or 0
-    for request in trial.requests:
-        record = request.record
-        if record.sent_ns is None:
-            continue
-        for step in range(_step(record.sent_ns, trial, width), _step(record.done_ns, trial, width) + 1):
-            begin = began_ns + step * step_ns
-            busy[step] += max(0.0, min(record.done_ns, begin + step_ns) - max(record.sent_ns, begin)) / step_ns
-    return _while_working({step: busy.get(step, 0.0) for step in range(max(busy, default=-1) + 1)}, trial, width)
+    sent = trial.records.numbers["sent_ns"] != UNKNOWN
+    if not sent.any():
+        return {}
+    began_ns, step_ns = trial.trial.plan_started_ns or 0, width * NS_PER_S
+    sent_ns, done_ns = (trial.records.numbers[name][sent] - began_ns for name in ("sent_ns", "done_ns"))
+    edges = np.arange(int(done_ns.max() // step_ns) + 2) * step_ns
+    busy = np.diff(_time_since(sent_ns, edges) - _time_since(done_ns, edges)) / step_ns
+    return _while_working({step: round(float(count), 9) for step, count in enumerate(busy)}, trial, width)
+
+
+def _time_since(stamps_ns: Ints, edges: Floats) -> Floats:
+    """At each edge: the sum of the times that have passed since each of the stamps before it, ns."""
+    ordered = np.sort(stamps_ns)
+    reached = np.searchsorted(ordered, edges)
+    return reached * edges - np.concatenate(([0.0], np.cumsum(ordered, dtype=np.float64)))[reached]
 
 
 def _while_working(values: dict[int, float], trial: TrialView, width: float) -> dict[int, float]:

@@ -8,7 +8,7 @@ import msgspec
 
 from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import ms
-from inferometer.metrics.measures import RequestView
+from inferometer.metrics.measures import TrialView
 from inferometer.metrics.token_latency import STALL_MULTIPLE, Burst, delivery
 from inferometer.metrics.trial_columns import bursts
 from inferometer.report.page.request_keys import Key, evenly_spaced, request_keys
@@ -55,19 +55,20 @@ class Timelines(msgspec.Struct, frozen=True):
 
 def timelines(cases: Sequence[ArmTrials]) -> Timelines:
     """Requests of the arms' first completed trials: a selection over the plan, and each arm's longest stall."""
-    found: dict[Key, list[tuple[str, int, RequestView]]] = {}
+    found: dict[Key, list[tuple[str, TrialView, int]]] = {}
     kinds: dict[Key, tuple[str, str]] = {}
     worst: dict[str, tuple[int, Key]] = {}
     for case in cases:
         known = request_keys(case)
         for trial in case.done[:1]:
-            for request, stall_ns in zip(trial.requests, bursts(trial).longest_stalls_ns(), strict=True):
-                key = known.get(request.record.index)
+            stalls_ns = bursts(trial).longest_stalls_ns()
+            for place, (index, stall_ns) in enumerate(zip(trial.index.tolist(), stalls_ns, strict=True)):
+                key = known.get(index)
                 if key is None:
                     continue
-                found.setdefault(key, []).append((case.name, trial.trial.number, request))
-                asked = case.requests.get(request.record.index)
-                kinds.setdefault(key, (request.record.request_id, _kind(asked.tags) if asked else ""))
+                found.setdefault(key, []).append((case.name, trial, place))
+                asked = case.requests.get(index)
+                kinds.setdefault(key, (trial.records.request_ids[place], _kind(asked.tags) if asked else ""))
                 if stall_ns > worst.get(case.name, (0, None))[0]:
                     worst[case.name] = (stall_ns, key)
     stalled = {key for _, key in worst.values()}
@@ -83,9 +84,9 @@ def _kind(tags: dict[str, str]) -> str:
     return ", ".join(tags[name] for name in ("language", "task") if name in tags)
 
 
-def _lane(arm: str, trial: int, request: RequestView) -> ArmTokens:
-    record = request.record
-    delivered = request.cached(delivery)
+def _lane(arm: str, view: TrialView, place: int) -> ArmTokens:
+    record, trial = view.records.record(place), view.trial.number
+    delivered = delivery(record)
     if delivered is None or record.sent_ns is None or not delivered.bursts:
         return ArmTokens(arm, trial, record.outcome)
     limit_ns = STALL_MULTIPLE * median(delivered.gaps_ns) if delivered.gaps_ns else 0.0
