@@ -114,8 +114,9 @@ def judged_by_evalplus(
     with tempfile.TemporaryDirectory() as folder:
         with (Path(folder) / "samples.jsonl").open("w") as file:
             for one, our in zip(answers, ours, strict=True):
-                sample = {"task": one.task, "answer": one.text, "code": our_code(problems[one.task], one)}
-                sample["ours"] = [bool(our.base_passed), our.result == "passed"]
+                judged = [bool(our.base_passed), our.result == "passed"]
+                code = our_code(problems[one.task], one)
+                sample = {"task": one.task, "answer": one.text, "code": code, "ours": judged}
                 file.write(json.dumps(sample) + "\n")
         inside = ["bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev", "--proc"]
         inside += ["/proc", "--tmpfs", "/tmp", "--bind", folder, folder, "--setenv", "HOME", folder, "--setenv"]

@@ -120,7 +120,8 @@ def ask(spec: Spec, name: str, store: Store) -> None:
 def print_table(truth: dict[str, float], ours: dict[str, FidelityDifference]) -> None:
     print("\n| type | llama-perplexity: mean KL | mean_kl | 95% CI | flips (%) | places | rest (%) |")
     print("|:---|" + "---:|" * 6)
-    for name in sorted(truth, key=lambda one: truth[one]):
+    measured = [name for name in sorted(truth, key=lambda one: truth[one]) if name in ours]
+    for name in measured:
         one = ours[name]
         assert one.mean_kl is not None
         print(
@@ -128,9 +129,11 @@ def print_table(truth: dict[str, float], ours: dict[str, FidelityDifference]) ->
             f"{one.mean_kl.high or 0:.5f} | {one.flip_rate_percent.value:.1f} | {one.places} | "
             f"{one.rest_percent or 0:.1f} |"
         )
-    values = [found.value for name in truth if (found := ours[name].mean_kl) is not None]
-    rank: Any = stats.spearmanr(list(truth.values()), values)
-    print(f"\nRank correlation over {len(truth)} quantisations: {rank[0]:.3f}")
+    values = [found.value for name in measured if (found := ours[name].mean_kl) is not None]
+    rank: Any = stats.spearmanr([truth[name] for name in measured], values)
+    print(f"\nRank correlation over {len(measured)} quantisations: {rank[0]:.3f}")
+    if len(measured) < len(truth):
+        print(f"Not measured: {', '.join(sorted(set(truth) - set(measured)))}")
 
 
 def run(command: Sequence[str | Path]) -> str:

@@ -24,7 +24,7 @@ from inferometer.report.short_cells import cut_middle
 from inferometer.report.short_result import MOST_CAUTIONS, cautions
 from inferometer.report.svg import Drawing, data, visible
 from inferometer.report.table import DEFAULT_ROWS, RowSelection, Table, commentary, no_verdict_line, table
-from inferometer.report.verdict_sentences import remaining_verdicts, verdict_sentences
+from inferometer.report.verdict_sentences import remaining_verdicts, verdict_sentences, worse_answers
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -228,7 +228,8 @@ def _verdict(comparison: Comparison) -> _Verdict:
     sentences = verdict_sentences(comparison)
     if comparison.invalid:
         texts = [f"Not valid: {text}" for text in comparison.finding_texts("invalid")]
-        sentences = [*texts, *filter(None, [no_verdict_line(comparison)]), *remaining_verdicts(comparison)]
+        sentences = [*texts, *filter(None, [no_verdict_line(comparison)]), *worse_answers(comparison)]
+        sentences += remaining_verdicts(comparison)
     found = cautions(comparison)
     row = comparison.primary_row
     firsts = [] if row is None else [one for one in row.differences if one.baseline == comparison.arms[0]]

@@ -52,7 +52,13 @@ def _invalid_sentences(comparison: Comparison) -> list[str]:
         return []
     texts = comparison.finding_texts("invalid")
     more = [f"({len(texts) - 1} more: --why)"] if len(texts) > 1 else []
-    return [f"NOT VALID: {texts[0]}", *more, *remaining_verdicts(comparison)]
+    return [f"NOT VALID: {texts[0]}", *more, *worse_answers(comparison), *remaining_verdicts(comparison)]
+
+
+def worse_answers(comparison: Comparison) -> list[str]:
+    """The decisions on set-ups whose answers are worse: a comparison of speeds that is not valid shows them too."""
+    judged = zip(decisions(comparison), comparison.quality, strict=True)
+    return [sentence for sentence, one in judged if one.verdict == "worse"]
 
 
 def remaining_verdicts(comparison: Comparison) -> list[str]:
