@@ -31,6 +31,18 @@ def test_the_sentence_says_up_to_where_it_pays(gains: tuple[float, ...], words: 
     assert sentence(break_even(found), found) == words
 
 
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ((-0.2, -0.01, -0.3), "costs at 1 and 4 streams, not shown either way at 2"),
+        ((0.2, 0.1, 0.01), "pays at 1 and 2 streams, not shown either way at 4"),
+    ],
+)
+def test_without_a_crossing_the_sentence_says_where_it_pays_and_where_it_costs(gains: tuple[float, ...], words: str):
+    found = points(*gains)
+    assert sentence(break_even(found), found) == words
+
+
 def test_the_interval_contains_a_planted_crossing_in_95_of_100_maps():
     """A gain that is linear in the logarithm of the concurrency and crosses 0 at 6 streams; 1000 maps."""
     rng, deviation = np.random.default_rng(1), 0.02

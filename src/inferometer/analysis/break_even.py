@@ -101,7 +101,23 @@ def sentence(found: BreakEven, points: Sequence[GainAt]) -> str:
             "always": f"pays at every concurrency from {first} to {last}",
             "never": f"never pays from {first} to {last} streams",
         }
-        return words.get(found.kind, f"is not shown to pay or to cost from {first} to {last} streams")
+        return words.get(found.kind) or _shown_at(points)
     low = f"under {first}" if found.low is None else f"{found.low:.2g}"
     high = f"over {last}" if found.high is None else f"{found.high:.2g}"
     return f"pays {found.kind} {found.at:.2g} streams [{low}, {high}]"
+
+
+def _shown_at(points: Sequence[GainAt]) -> str:
+    """`costs at 1 and 8 streams, not shown either way at 2 and 4`: where no crossing is shown."""
+    pays = [one.concurrency for one in points if one.gain - one.half > 0]
+    costs = [one.concurrency for one in points if one.gain + one.half < 0]
+    if not pays and not costs:
+        return f"is not shown to pay or to cost from {points[0].concurrency} to {points[-1].concurrency} streams"
+    open_at = [one.concurrency for one in points if one.concurrency not in (*pays, *costs)]
+    parts = [("pays at {} streams", pays), ("costs at {} streams", costs), ("not shown either way at {}", open_at)]
+    return ", ".join(words.format(_listed(at)) for words, at in parts if at)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    *before, last = map(str, numbers)
+    return f"{', '.join(before)} and {last}" if before else last
