@@ -12,7 +12,14 @@ def known(build: str) -> dict[str, Argument]:
 
 
 @pytest.mark.parametrize(
-    ("build", "count"), [("b4295", 193), ("hjc4869-b5163", 214), ("4227c9b", 251), ("b9093", 387), ("b11434", 413)]
+    ("build", "count"),
+    [
+        ("b4295", 193),
+        ("hjc4869-b5163", 214),
+        ("4227c9b", 251),
+        ("b9093", 387),
+        ("b11434", 413),
+    ],
 )
 def test_every_name_that_help_lists_is_known(build: str, count: int):
     arguments = known(build)
@@ -20,6 +27,14 @@ def test_every_name_that_help_lists_is_known(build: str, count: int):
     assert arguments["--port"] == Argument(1, "PORT")
     assert arguments["-h"] == Argument(0)
     assert arguments["-ngl"] == arguments["--n-gpu-layers"]
+
+
+def test_the_two_columns_of_ik_llama_are_read():
+    """Its names without a short form begin in the tenth column. A build without a GPU lists no -ngl."""
+    arguments = known("ik_llama-0.1.5")
+    assert len(arguments) == 315
+    assert arguments["--port"] == Argument(1, "PORT")
+    assert complaint(("-fa", "on", "-mtp", "--metrics", "-np", "2"), arguments) == ""
 
 
 def test_lines_that_explain_are_no_arguments():

@@ -9,7 +9,7 @@ import msgspec
 _LEAST_ARGUMENTS = 20
 """With fewer arguments, the text was not understood, and no argument is refused."""
 _NAME = r"-{1,2}[A-Za-z][\w.-]*"
-_ENTRY = re.compile(rf" {{0,8}}(?P<names>{_NAME}(?:,\s+{_NAME})*)(?: (?P<values>\S.*?))?(?:\s{{2,}}.*)?")
+_ENTRY = re.compile(rf" {{0,9}}(?P<names>{_NAME}(?:,\s+{_NAME})*)(?: (?P<values>\S.*?))?(?:\s{{2,}}.*)?")
 _REMOVED = re.compile(r"the argument has been removed\.?\s*(.*)")
 
 
