@@ -153,4 +153,4 @@ def test_every_command_of_the_document_runs(command: str, inferometer: Call, wri
 
 
 def test_the_document_has_commands():
-    assert len(COMMANDS) >= 10
+    assert len(COMMANDS) >= 8

@@ -14,7 +14,7 @@ MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "core
 NAMES = quantities.QUANTITIES.keys() | quantities.FACTS.keys()
 UNMISTAKABLE = {name for name in NAMES if "_" in name}
 """Names that can hardly mean something else; `os` or `memory` count only where they name a fact."""
-OTHER_MEANINGS = {("metrics/rows.py", "energy_j")}
+OTHER_MEANINGS = {("metrics/rows.py", "energy_j"), ("metrics/row_inputs.py", "energy_j")}
 """A metric of the result tables has the same name as a quantity."""
 
 

@@ -58,7 +58,7 @@ def in_a_small_file_system(tmp_path: Path, size: str) -> str:
 
 
 def test_a_full_disk_is_said_and_what_was_stored_before_is_whole(tmp_path: Path, tell: Tell):
-    line = in_a_small_file_system(tmp_path, "800k")
+    line = in_a_small_file_system(tmp_path, "520k")
     write_study(tmp_path, 30, "--tokens", "300", "--gap-ms", "1")
     words = [sys.executable, "-m", "inferometer", "run", "study.yaml", "--out", "small/s"]
     script = f'{line}; "$@"; code=$?; cp -r small/s kept; exit $code'

@@ -329,7 +329,7 @@ def test_commands_within_a_sentence_are_known_to_the_program():
 def test_a_problem_is_found_where_there_is_one():
     assert problem("inferometer rum study.yaml") == "there is no command 'rum'"
     assert problem("inferometer run study.yaml --worker 2") == "run knows no --worker"
-    assert "valid integer" in problem("inferometer run study.yaml --workers many")
+    assert "valid int" in problem("inferometer run study.yaml --workers many")
     assert problem("inferometer run [--worker 2] …") == "run knows no --worker"
     assert problem("make tests").startswith("make knows no")
     assert problem("inferometer run study.yaml --workers 2  # a comment") == ""
