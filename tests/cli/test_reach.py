@@ -24,7 +24,7 @@ PROXY_VARIABLES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 def bench(url: str, *words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if name.lower() not in PROXY_VARIABLES}
     return inferometer(
-        *("bench", "--backend", "openai-chat", "--base-url", url),
+        *("bench", "--backend", "openai-chat", *(("--base-url", url) if url else ())),
         *("--num-prompts", "2", "--out", "s", "--disable-tqdm", *words),
         cwd=cwd,
         env=clean | env,

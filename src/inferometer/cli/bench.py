@@ -180,7 +180,7 @@ def bench(
     headers = request_headers(header or [])
     if backend not in APIS:
         raise RequestWrong(f"unknown --backend {backend!r}; known: {', '.join(APIS)}.")
-    url = base_url.rstrip("/") if base_url else f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    url = base_url.rstrip("/") if base_url is not None else f"http://{f'[{host}]' if ':' in host else host}:{port}"
     arm = Arm(
         engine="external",
         url=url,

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -88,10 +89,12 @@ def _installers() -> list[list[str]]:
 
 
 def _carried_pip() -> list[Path]:
-    """The wheel of pip inside Python's own `ensurepip`, from which pip also runs; empty if it was left out."""
+    """The wheel from which Python's own `ensurepip` installs pip, and from which pip also runs: inside Python, or, as on
+    Debian, in a folder that Python was built with; empty if it was left out."""
     import ensurepip
 
-    return sorted((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
+    folders = [Path(ensurepip.__file__).parent / "_bundled", Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or "_none")]
+    return sorted(wheel for folder in folders for wheel in folder.glob("pip-*.whl"))
 
 
 def _sha256(path: Path) -> str:
