@@ -89,8 +89,8 @@ def _installers() -> list[list[str]]:
 
 
 def _carried_pip() -> list[Path]:
-    """The wheel from which Python's own `ensurepip` installs pip, and from which pip also runs: inside Python, or, as on
-    Debian, in a folder that Python was built with; empty if it was left out."""
+    """The wheel from which Python's own `ensurepip` installs pip, and from which pip also runs: inside Python, or in a
+    folder that it was built with, as on Debian; empty if it was left out."""
     import ensurepip
 
     folders = [Path(ensurepip.__file__).parent / "_bundled", Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or "_none")]
