@@ -37,9 +37,17 @@ def test_drafts_that_are_rare_or_never_accepted_are_named(make, arm, drafting, a
 
 
 @pytest.mark.parametrize(("drafted", "found"), [("80", []), ("81", ["drafts-too-long"])])
-def test_drafts_longer_than_asked_are_named(make, drafted, found):
+def test_drafts_longer_than_asked_are_named_by_the_engines_log(make, drafted, found):
     facts = {"spec_log_drafts": "10", "spec_log_drafted_tokens": drafted}
     assert [one.code for one in drafts([make.case(trial(make, 12, facts=facts), arm=MODEL)])] == found
+
+
+@pytest.mark.parametrize(("drafted", "found"), [(168, []), (169, ["drafts-too-long"])])
+def test_drafts_longer_than_asked_are_named_by_the_counts_of_requests(make, drafted, found):
+    """Twenty steps and the last one, of 8 tokens each at most."""
+    some = ServerTimings(predicted_n=41, draft_n=drafted, draft_n_accepted=20)
+    records = [make.answer(i, tokens=41, timings=some) for i in range(12)]
+    assert [one.code for one in drafts([make.case(make.trial(records), arm=MODEL)])] == found
 
 
 def test_steps_of_requests_that_drafted_nothing_count(make):

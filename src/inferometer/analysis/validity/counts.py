@@ -284,7 +284,7 @@ def _counts(ones: Ints, twos: Ints) -> list[tuple[int, int]]:
 
 def _other_sources(base: TrialView, trial: TrialView) -> tuple[str, str] | None:
     """Who counted the output tokens of the two trials, if it was not the same for nearly all requests."""
-    ones, twos = paired(base, trial, base.timing.timed & ~_refuted(base), trial.timing.timed & ~_refuted(trial))
+    ones, twos = paired(base, trial, *(one.timing.timed & ~one.refuted("output_tokens") for one in (base, trial)))
     pairs = base.timing.output_source[ones].astype(np.int64) * len(SOURCES) + trial.timing.output_source[twos]
     kinds: Counter[tuple[str, str]] = Counter()
     for pair, count in enumerate(np.bincount(pairs).tolist()):
@@ -294,14 +294,6 @@ def _other_sources(base: TrialView, trial: TrialView) -> tuple[str, str] | None:
     if not kinds or kinds.total() <= thresholds.COUNTS_FAR_SHARE * len(ones):
         return None
     return kinds.most_common(1)[0][0]
-
-
-def _refuted(trial: TrialView) -> Bools:
-    """Whether a count of each answer's tokens is refuted."""
-    found = np.zeros(trial.size, np.bool_)
-    for place, reasons in trial.contradictions.items():
-        found[place] = any(one.about == "output_tokens" for one in reasons)
-    return found
 
 
 _KINDS: dict[str | None, str] = {

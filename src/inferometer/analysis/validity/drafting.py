@@ -51,11 +51,16 @@ def drafts(case: ArmTrials) -> Iterable[Finding]:
             if drafts_by_model(case.arm)
             else "",
         )
-    yield from _lengths(case, drafting, drafted, steps, kept)
+    yield from _lengths(case, requests, drafting, drafted, steps, kept)
 
 
-def _lengths(case: ArmTrials, drafting: int, drafted: float, steps: float, kept: float) -> Iterable[Finding]:
-    """The mean length of a draft, where the engine's log counts drafts."""
+def _lengths(
+    case: ArmTrials, requests: int, drafting: int, drafted: float, steps: float, kept: float
+) -> Iterable[Finding]:
+    """The mean length of a draft, where the engine's log counts drafts; else its least possible length, from steps.
+
+    The last step of a request may be missing from the steps, because the limit cuts it off: one is added for each.
+    """
     facts = [{fact.name: fact.value for fact in trial.trial.facts} for trial in case.done]
     counts = [
         (float(one[quantities.SPEC_LOG_DRAFTS]), float(one[quantities.SPEC_LOG_DRAFTED_TOKENS]))
@@ -65,11 +70,13 @@ def _lengths(case: ArmTrials, drafting: int, drafted: float, steps: float, kept:
     number, tokens = (sum(column) for column in zip(*counts, strict=True)) if counts else (0.0, 0.0)
     mean = tokens / number if number else None
     most = None if case.arm.draft is None else case.arm.draft.n_max
-    if mean is not None and most is not None and mean > most:
+    least = drafted / (steps + requests) if mean is None else mean
+    if most is not None and least > most:
+        at_least = "at least " if mean is None else ""
         yield case.finding(
             "warning",
             "drafts-too-long",
-            f"its drafts have {mean:.3g} tokens on average, but `n_max` is {most}.",
+            f"its drafts have {at_least}{least:.3g} tokens on average, but `n_max` is {most}.",
             "The build may not read this setting: check its --help, and the engine's log.",
         )
     if not drafts_by_model(case.arm) and steps > 0:
