@@ -58,8 +58,8 @@ def decoded(request: RequestView) -> Sequence[float]:
 @in_columns(trial_columns.steps)
 def steps(request: RequestView) -> Sequence[float]:
     """Decode steps of the target model, (predicted - 1) - accepted: each step yields the draft tokens that it accepts
-    and one token of the target."""
-    return [tokens - sum(accepted(request)) for tokens in decoded(request)]
+    and one token of the target. At least one for any decoded token: an answer may end within the last draft."""
+    return [max(tokens - sum(accepted(request)), min(tokens, 1)) for tokens in decoded(request)]
 
 
 # --- the trial, by counters -----------------------------------------------------------------------

@@ -365,7 +365,9 @@ def decoded(trial: TrialView) -> Series:
 
 def steps(trial: TrialView) -> Series:
     """See `acceptance.steps`."""
-    return _of_timings(trial, _decoded(trial) - np.nan_to_num(trial.records.timed("draft_n_accepted")))
+    made = _decoded(trial)
+    kept = np.nan_to_num(trial.records.timed("draft_n_accepted"))
+    return _of_timings(trial, np.maximum(made - kept, np.minimum(made, 1)))
 
 
 def _decoded(trial: TrialView) -> Floats:

@@ -149,17 +149,35 @@ def _same_text(case: ArmTrials, other: str, found: TextCounts) -> Iterator[Findi
     """Answers of equal text with unequal counts: of another arm, or of the arm itself in another trial."""
     unlike = [(one, two) for one, two in found.same if abs(one - two) > thresholds.COUNTS_SAME_TEXT_TOKENS]
     if 2 * len(unlike) <= len(found.same):
+        yield from _near_counts(case, other, found)
         return
     one, two = max(unlike, key=lambda pair: abs(pair[0] - pair[1]))
-    where = "another trial" if other == case.name else other
     said = (
-        f"{len(unlike)} of {len(found.same)} answers of equal text have other numbers of tokens than in {where} "
-        f"({two} and {one} for the same text){_time(found)}."
+        f"{len(unlike)} of {len(found.same)} answers of equal text have other numbers of tokens than in "
+        f"{_place(case, other)} ({two} and {one} for the same text){_time(found)}."
     )
     if _scales_alike(found):
         yield case.finding("warning", "other-tokenizer", said, _CHARACTERS, withholds=("output_tokens",))
     else:
         yield case.finding("invalid", "counts-disagree", said, _CHARACTERS, withholds=("output_tokens",))
+
+
+def _near_counts(case: ArmTrials, other: str, found: TextCounts) -> Iterator[Finding]:
+    """Counts of equal text that differ by an end token: rates of short answers then differ by some percent."""
+    ones, twos = (sum(pair[place] for pair in found.same) for place in (0, 1))
+    if abs(twos - ones) > thresholds.COUNTS_NOTED_SHARE * ones:
+        yield case.finding(
+            "note",
+            "counts-disagree",
+            f"answers of equal text have {twos} tokens in all, not {ones} as in {_place(case, other)}: one of the two "
+            f"may count the end token{_time(found)}.",
+            "",
+            withholds=("output_tokens",),
+        )
+
+
+def _place(case: ArmTrials, other: str) -> str:
+    return "another trial" if other == case.name else other
 
 
 def _scales_alike(found: TextCounts) -> bool:
