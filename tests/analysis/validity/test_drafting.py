@@ -12,12 +12,12 @@ MODEL = Arm(engine="llama-server", model="m.gguf", draft=Draft("d.gguf", n_max=8
 NGRAM = Arm(engine="llama-server", model="m.gguf", args=("--spec-type", "ngram-simple"))
 
 
-def trial(make, drafting: int, accepted: int = 20, facts: dict[str, str] | None = None):
+def trial(make, drafting: int, accepted: int = 20, facts: dict[str, str] | None = None, number: int = 1):
     """Twelve answers of 41 tokens; the first `drafting` of them drafted 30 tokens each."""
     some = ServerTimings(predicted_n=41, draft_n=30, draft_n_accepted=accepted)
     none = ServerTimings(predicted_n=41)
     records = [make.answer(i, tokens=41, timings=some if i < drafting else none) for i in range(12)]
-    return make.trial(records, facts=facts)
+    return make.trial(records, number, facts=facts)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,14 @@ def trial(make, drafting: int, accepted: int = 20, facts: dict[str, str] | None 
 def test_drafts_that_are_rare_or_never_accepted_are_named(make, arm, drafting, accepted, found):
     said = list(drafts([make.case(trial(make, drafting, accepted), arm=arm)]))
     assert [(one.severity, one.code) for one in said] == found
+
+
+@pytest.mark.parametrize(
+    ("drafting", "accepted", "code"), [(12, 0, "draft-never-accepted"), (0, 20, "draft-rare"), (12, 20, None)]
+)
+def test_one_trial_that_drafted_otherwise_than_the_others_is_named(make, drafting, accepted, code):
+    case = make.case(trial(make, 12), trial(make, drafting, accepted, number=2), arm=MODEL)
+    assert [one.code for one in drafts([case])] == ([code] if code else [])
 
 
 @pytest.mark.parametrize(("drafted", "found"), [("80", []), ("81", ["drafts-too-long"])])
