@@ -136,6 +136,15 @@ def test_an_end_token_more_in_each_short_answer_is_a_note_and_makes_nothing_fast
     assert not found.claims
 
 
+@pytest.mark.parametrize("change", [lambda count: count // 2, lambda count: count + 9], ids=["half", "more"])
+def test_a_prompt_has_one_count_in_all_trials(change: Any, study: Study):
+    trials = [prompt_tokens(lambda count: count), prompt_tokens(change)]
+    found = study(trials, [trials[0], prompt_tokens(lambda count: change(count) + 1)], prompts=SHORT_PROMPTS)
+    assert "counts-disagree" in found.codes("invalid")
+    honest = [trials[0], prompt_tokens(lambda count: count + 2)]
+    assert not study(honest, honest, prompts=SHORT_PROMPTS).above_notes
+
+
 REFUTED_DRAFTS = {
     "more accepted than the answer has": timings(draft_n=28, draft_n_accepted=24),
     "the first token too": timings(draft_n=24, draft_n_accepted=TOKENS),

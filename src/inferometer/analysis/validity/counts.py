@@ -114,7 +114,7 @@ def counts_of_arms(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
             yield from _worst(list(_against(first, case, *pair)) for pair in same_rounds(first, case))
     for case in cases:
         of_first = [text_counts(case.done[0], trial) for trial in case.done[1:]]
-        yield from _worst(list(_same_text(case, case.name, found)) for found in of_first)
+        yield from _worst([*_same_text(case, case.name, found), *_prompts_of_trials(case, found)] for found in of_first)
 
 
 def _worst(of_rounds: Iterable[list[Finding]]) -> Iterator[Finding]:
@@ -160,6 +160,25 @@ def _same_text(case: ArmTrials, other: str, found: TextCounts) -> Iterator[Findi
         yield case.finding("warning", "other-tokenizer", said, _CHARACTERS, withholds=("output_tokens",))
     else:
         yield case.finding("invalid", "counts-disagree", said, _CHARACTERS, withholds=("output_tokens",))
+
+
+def _prompts_of_trials(case: ArmTrials, found: TextCounts) -> Iterator[Finding]:
+    """Prompts with other counts in another trial of the arm, beyond what a new number in front of each explains."""
+    unlike = [
+        (one, two)
+        for one, two in found.prompts
+        if abs(one - two) > max(thresholds.TRIAL_PROMPT_TOKENS, thresholds.COUNTS_FAR_SHARE * one)
+    ]
+    if 2 * len(unlike) > len(found.prompts):
+        one, two = max(unlike, key=lambda pair: abs(pair[0] - pair[1]))
+        yield case.finding(
+            "invalid",
+            "counts-disagree",
+            f"{len(unlike)} of {len(found.prompts)} prompts have other numbers of tokens than in another trial "
+            f"({two} and {one} for the same prompt).",
+            "Check the server's version, and whether its count leaves out tokens from its prefix cache.",
+            withholds=("prompt_tokens", "work"),
+        )
 
 
 def _near_counts(case: ArmTrials, other: str, found: TextCounts) -> Iterator[Finding]:
