@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from inferometer.base.errors import RequestWrong
+from inferometer.foreign.unmeasured import without_unmeasured
 from inferometer.foreign.vllm_json import runs_of
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -127,6 +128,13 @@ def test_requests_that_are_told_in_an_open_loop_have_a_due_time(by_us):
     text = changed("vllm-0.33.0-detailed.json", request_rate=9.0)
     (run,) = list(runs_of(text, "a") or ())
     assert by_us(run)["mean_lateness_ms"] == pytest.approx(run.values["mean_lateness_ms"], rel=1e-6)
+
+
+@pytest.mark.parametrize("key", ["median_ttft_ms", "p99_ttft_ms", "request_throughput", "total_input_tokens"])
+def test_a_zero_that_no_answer_can_have_is_unknown(key: str):
+    (run,) = map(without_unmeasured, runs_of(changed("vllm-0.33.0-poisson.json", (), **{key: 0.0}), "a") or ())
+    assert run.values[key] is None
+    assert run.values["mean_ttft_ms"]
 
 
 def test_a_statistic_of_nothing_is_unknown_and_not_0():

@@ -1,8 +1,9 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inferometer.core.record import Sample
-from inferometer.metrics.memory import held_bytes
+from inferometer.metrics.memory import LEAST_GPU_BYTES, held_bytes, memory_quantity
 
 
 def read(quantity: str, *values: tuple[int, float]) -> list[Sample]:
@@ -29,6 +30,12 @@ def test_before_and_after_the_readings_of_pss_the_nearest_counts():
     pss = read("pss_bytes", (50, 90))
     rss = read("rss_bytes", (10, 40), (50, 100), (90, 150))
     assert held_bytes([*pss, *rss], "pss_bytes") == {10: 30.0, 50: 90.0, 90: 140.0}
+
+
+@pytest.mark.parametrize(("on_gpu", "quantity"), [(0, "pss_bytes"), (LEAST_GPU_BYTES, "gpu_memory_bytes")])
+def test_memory_is_that_of_the_processes_where_the_model_is_not_on_a_gpu_of_its_own(on_gpu: int, quantity: str):
+    """An integrated GPU's driver counts its carve-out, and the model lies in memory shared with the CPU."""
+    assert memory_quantity([*read("gpu_memory_bytes", (1, on_gpu)), *read("pss_bytes", (1, 9e9))]) == quantity
 
 
 def test_one_alone_is_what_it_is():

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from inferometer.probes.free_memory import free_memory
 from inferometer.probes.nvidia import NvidiaMemory, device_used_bytes, open_nvml, visible_devices
 from inferometer.probes.nvidia_sensors import nvidia_probes
 from inferometer.probes.process_tree import ProcessTree
@@ -56,6 +57,8 @@ class ScriptedNvml:
         return f"GPU-{i}{i}{i}{i}-beef"
 
     def nvmlDeviceGetMemoryInfo(self, i: int) -> Any:
+        if self.devices[i]["used"] is None:
+            raise self.NVMLError(self.NVML_ERROR_NOT_SUPPORTED)
         return SimpleNamespace(used=self.devices[i]["used"], total=140 * GIB)
 
     def nvmlDeviceGetComputeRunningProcesses_v3(self, i: int) -> list[Any]:
@@ -158,6 +161,15 @@ def test_without_a_gpu_there_is_a_reason():
 def test_what_the_devices_hold_now():
     assert device_used_bytes(ScriptedNvml({"used": 3}, {"used": 4})) == [3, 4]
     assert device_used_bytes(ScriptedNvml(missing=True)) is None
+
+
+def test_a_device_with_unified_memory_stops_nothing(tmp_path):
+    """A GB10 does not report its memory, and a process's memory is None."""
+    nvml = ScriptedNvml({"used": None, "compute": {ME: None}})
+    assert device_used_bytes(nvml) is None
+    assert free_memory(nvml, proc=tmp_path, cgroups=tmp_path) == {}
+    probe = NvidiaMemory(ProcessTree([ME]), device_used_bytes(nvml), nvml)
+    assert (list(probe.read(1)), probe.reason) == ([], "")
 
 
 H200 = {

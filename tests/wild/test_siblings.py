@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
-from virtual_study import Clock, Study
+from virtual_study import PROMPTS, Clock, Study
 
 from inferometer.testing.answering_server import (
     TOKENS,
@@ -14,6 +14,7 @@ from inferometer.testing.answering_server import (
     counted,
     grouped,
     per_characters,
+    timings,
     with_usage,
     words,
 )
@@ -126,6 +127,56 @@ def test_counts_of_other_kinds_give_no_verdict_on_tokens(kind: str, study: Study
     found = study(*COUNTERS[kind], prompts=odd, **OPEN_END)
     assert found.codes("warning") & {"other-counter", "other-tokenizer"}
     assert not found.claims & {*TOKEN_ROWS, "median_itl_per_token_ms"}
+
+
+def test_an_end_token_more_in_each_short_answer_is_a_note_and_makes_nothing_faster(study: Study):
+    found = study(PLAIN, AnsweringServer(usage=output(TOKENS + 2)), **OPEN_END)
+    assert "counts-disagree" in found.codes("note")
+    assert "invalid" not in {one.severity for one in found.comparison.findings}
+    assert not found.claims
+
+
+@pytest.mark.parametrize("change", [lambda count: count // 2, lambda count: count + 9], ids=["half", "more"])
+def test_a_prompt_has_one_count_in_all_trials(change: Any, study: Study):
+    trials = [prompt_tokens(lambda count: count), prompt_tokens(change)]
+    found = study(trials, [trials[0], prompt_tokens(lambda count: change(count) + 1)], prompts=SHORT_PROMPTS)
+    assert "counts-disagree" in found.codes("invalid")
+    honest = [trials[0], prompt_tokens(lambda count: count + 2)]
+    assert not study(honest, honest, prompts=SHORT_PROMPTS).above_notes
+
+
+REFUTED_DRAFTS = {
+    "more accepted than the answer has": timings(draft_n=28, draft_n_accepted=24),
+    "the first token too": timings(draft_n=24, draft_n_accepted=TOKENS),
+    "below 0": timings(draft_n=-14, draft_n_accepted=-12),
+}
+
+
+@pytest.mark.parametrize("kind", REFUTED_DRAFTS)
+@pytest.mark.parametrize("trials", ["all", "one"])
+def test_refuted_drafts_have_no_rate_of_acceptance(kind: str, trials: str, study: Study):
+    odd, sound = REFUTED_DRAFTS[kind], timings(draft_n=14, draft_n_accepted=7)
+    found = study(PLAIN, [odd, odd] if trials == "all" else [sound, odd])
+    assert "refuted-numbers" in found.codes("invalid")
+    assert found.value("arm1", "acceptance_rate_percent") == (None if trials == "all" else pytest.approx(50))
+
+
+@pytest.mark.parametrize("reported", [True, False], ids=["none used", "not reported"])
+def test_prompts_that_a_cache_answered_in_one_arm_only_make_it_no_faster(reported: bool, study: Study):
+    def cached(prompt: str, pieces: list[str]) -> Usage:
+        known = counted(prompt, pieces)
+        return {**known, "prompt_tokens_details": {"cached_tokens": known["prompt_tokens"] * 3 // 4}}
+
+    base = with_usage(prompt_tokens_details={"cached_tokens": 0}) if reported else PLAIN
+    found = study(base, AnsweringServer(usage=cached, first_s=0.004))
+    assert "cache-helped" in found.codes("warning", "invalid")
+    assert not found.claims
+
+
+@pytest.mark.parametrize(("texts", "codes"), [(1, {"same-prompts"}), (2, {"same-prompts"}), (4, set())])
+def test_few_prompts_again_and_again_are_named(texts: int, codes: set[str], study: Study):
+    found = study(PLAIN, PLAIN, prompts=PROMPTS[:texts] * (8 // texts))
+    assert found.above_notes == codes
 
 
 # --- answers --------------------------------------------------------------------------------------

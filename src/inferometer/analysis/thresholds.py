@@ -2,7 +2,9 @@
 
 SAME_PROMPTS_SHARE = 0.5
 SAME_PROMPTS_LEAST = 3
-"""One prompt in more than half of the requests, and at least three times: a data set may hold a prompt twice."""
+SAME_PROMPTS_FEW = 0.25
+"""One prompt in more than half of the requests, and at least three times: a data set may hold a prompt twice. Or each
+prompt four times on average."""
 
 TOKEN_TOTALS_PERCENT = 2.0
 """Output tokens of two arms: greedy decoding of one model varies by 1% to 1.5% (+0.4% and -1.4% in this project's first
@@ -137,7 +139,8 @@ PLACEHOLDER_TOKENS = 16
 COUNTS_FAR_SHARE = 0.05
 """Prompts that may differ by more: one in twenty may be cut by a context that is just large enough."""
 COUNTS_NOTED_SHARE = 0.01
-"""Prompt tokens of two templates that differ by more in total are not comparable in one row."""
+"""Prompt tokens of two templates, or tokens of equal answers, that differ by more in total are not comparable in one
+row."""
 CEILING_LEAST = 3
 CEILING_TOKENS = 8
 """Three prompts with one count, the highest, whose counts in the baseline lie 8 tokens and more apart."""
@@ -150,6 +153,8 @@ COUNTS_LINE_RESIDUAL = 0.2
 """Prompt tokens of two tokenizers lie on a line: prose and code move nine in ten by less than 20%."""
 COUNTS_SAME_TEXT_TOKENS = 2
 """Tokens by which two counts of equal text may differ: an end token, and a role's header."""
+TRIAL_PROMPT_TOKENS = 8
+"""Tokens by which a prompt may differ between trials: a new number before it keeps a prefix cache out."""
 COUNTS_LENGTH_RATIO = 1.3
 COUNTS_LEAST_CHARACTERS = 500
 """Characters per token of two arms whose texts differ: prose and code of one tokenizer differ by up to 20%, and 500

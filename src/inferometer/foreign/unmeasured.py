@@ -8,7 +8,9 @@ from inferometer.foreign.tool_json import family
 _LATENCIES = frozenset({"ttft", "tpot", "itl", "e2el", "chunk_gap", "itl_per_token", "latency_from_sent"})
 _RATES = ("request_throughput", "output_throughput", "total_token_throughput")
 _NEVER_0 = ("duration", "mean_accepted_length", "memory_gib", "max_output_tokens_per_s", "max_concurrent_requests")
-_OF_ANSWERS = ("total_input_tokens", "total_output_tokens", "output_throughput", "total_token_throughput")
+_NEVER_AT_ONCE = frozenset({"ttft", "e2el", "latency_from_sent"})
+"""Latencies of which no answer can have 0. Between tokens that come together there may be 0."""
+_OF_ANSWERS = (*_RATES, "total_input_tokens", "total_output_tokens")
 """More than 0 wherever a request succeeded."""
 
 
@@ -23,9 +25,10 @@ def without_unmeasured(run: ForeignRun) -> ForeignRun:
         if value is not None and (value < 0 or (value == 0 and key in _NEVER_0)):
             values[key] = None
     nothing_succeeded = values.get("completed") == 0
-    for key in values:
+    for key, value in tuple(values.items()):
         is_latency = key != family(key) and family(key) in _LATENCIES
-        if (is_latency and (nothing_succeeded or _is_nothing(values, family(key)))) or (
+        is_impossible = family(key) in _NEVER_AT_ONCE and value == 0 and not key.startswith("std_")
+        if (is_latency and (is_impossible or nothing_succeeded or _is_nothing(values, family(key)))) or (
             key in _RATES and nothing_succeeded
         ):
             values[key] = None

@@ -58,8 +58,8 @@ def decoded(request: RequestView) -> Sequence[float]:
 @in_columns(trial_columns.steps)
 def steps(request: RequestView) -> Sequence[float]:
     """Decode steps of the target model, (predicted - 1) - accepted: each step yields the draft tokens that it accepts
-    and one token of the target."""
-    return [tokens - sum(accepted(request)) for tokens in decoded(request)]
+    and one token of the target. At least one for any decoded token: an answer may end within the last draft."""
+    return [max(tokens - sum(accepted(request)), min(tokens, 1)) for tokens in decoded(request)]
 
 
 # --- the trial, by counters -----------------------------------------------------------------------
@@ -87,9 +87,9 @@ def accepted_by_counter(trial: TrialView) -> float | None:
 
 
 def acceptance_percent_by_counter(trial: TrialView) -> float | None:
-    """Accepted of drafted tokens, percent, by the engine's counters."""
+    """Accepted of drafted tokens, percent, by the engine's counters; None if more were accepted than drafted."""
     proposed, kept = drafted_by_counter(trial), accepted_by_counter(trial)
-    return 100 * kept / proposed if proposed and kept is not None else None
+    return 100 * kept / proposed if proposed and kept is not None and kept <= proposed else None
 
 
 def accepted_length_by_counter(trial: TrialView) -> float | None:
@@ -272,4 +272,6 @@ def _sum(trials: Sequence[TrialView], values_of: Callable[[TrialView], Series]) 
 
 
 def _timings(request: RequestView) -> ServerTimings | None:
-    return request.record.timings if request.record.ok else None
+    """None where a known fact refutes the draft counts."""
+    is_refuted = any(one.about == "draft_counts" for one in request.contradictions)
+    return request.record.timings if request.record.ok and not is_refuted else None

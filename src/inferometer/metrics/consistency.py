@@ -216,6 +216,7 @@ def _prompt_count(request: Request | None, count: int) -> str:
 
 
 def _draft_counts(record: RequestRecord) -> Iterator[Contradiction]:
+    """The first token is never a draft; a draft may reach beyond the end of an answer, but not beyond its limit."""
     timings = record.timings
     if timings is None or (timings.draft_n is None and timings.draft_n_accepted is None):
         return
@@ -223,7 +224,9 @@ def _draft_counts(record: RequestRecord) -> Iterator[Contradiction]:
     said = f"{drafted} tokens drafted and {accepted} accepted are reported"
     if drafted < 0 or accepted < 0 or accepted > drafted:
         yield Contradiction("draft_counts", said)
-    elif timings.predicted_n is not None and accepted > max(timings.predicted_n, 0):
+    elif timings.predicted_n is not None and accepted > max(
+        timings.predicted_n - (record.finish_reason == "length"), 0
+    ):
         yield Contradiction("draft_counts", f"{said} for an answer of {timings.predicted_n} tokens")
 
 

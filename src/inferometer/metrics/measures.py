@@ -16,7 +16,7 @@ from inferometer.core.record import AnswerCheck, RequestRecord, Trial
 from inferometer.core.record_columns import UNKNOWN, Bools, Ints, RecordColumns
 from inferometer.core.request import Request
 from inferometer.core.spec import Api
-from inferometer.metrics.consistency import Contradiction
+from inferometer.metrics.consistency import Contradiction, ReportedNumber
 from inferometer.metrics.request_columns import Asked, OutputColumns, TimingColumns
 from inferometer.metrics.request_timing import MetricDialect, RequestTiming, request_timing
 from inferometer.metrics.statistics import Floats, Resampling, Series, resampling
@@ -104,6 +104,13 @@ class TrialView(msgspec.Struct, frozen=True):
     def index(self) -> Ints:
         """The index of each request in the plan."""
         return self.records.numbers["index"]
+
+    def refuted(self, about: ReportedNumber) -> Bools:
+        """Whether a known fact refutes this number of each request."""
+        found = np.zeros(self.size, np.bool_)
+        for place, reasons in self.contradictions.items():
+            found[place] = any(one.about == about for one in reasons)
+        return found
 
     def without(self, indices: set[int]) -> "TrialView":
         """The trial with these requests left out of all series."""

@@ -18,9 +18,19 @@ from inferometer.metrics.statistics import Floats
 _MEMORY_QUANTITIES = (quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantities.RSS_BYTES)
 
 
+LEAST_GPU_BYTES = 64 * 1024**2
+"""An engine that holds less on its GPUs keeps its model elsewhere: on the CPU, or in memory that an integrated GPU
+shares with the CPU and that its driver does not count."""
+
+
 def memory_quantity(samples: Iterable[Sample]) -> str | None:
-    """The quantity that Memory Usage is made of: GPU memory if it was sampled, else PSS, else RSS; None without any."""
+    """The quantity that Memory Usage is made of: GPU memory if the engine holds any, else PSS, else RSS; else None."""
+    samples = tuple(samples)
     sampled = {sample.quantity for sample in samples}
+    if len(sampled.intersection(_MEMORY_QUANTITIES)) > 1:
+        held = _summed(samples, quantities.GPU_MEMORY_BYTES).values()
+        if max(held, default=0.0) < LEAST_GPU_BYTES:
+            sampled.discard(quantities.GPU_MEMORY_BYTES)
     return next((quantity for quantity in _MEMORY_QUANTITIES if quantity in sampled), None)
 
 

@@ -303,7 +303,7 @@ def _odd_drafts(records: RecordColumns) -> Bools:
         return np.zeros(len(records), np.bool_)
     drafted, accepted = (np.nan_to_num(records.timed(name)) for name in ("draft_n", "draft_n_accepted"))
     predicted = records.timed("predicted_n")
-    return (drafted < 0) | (accepted < 0) | (accepted > drafted) | (accepted > np.maximum(predicted, 0))
+    return (drafted < 0) | (accepted < 0) | (accepted > drafted) | ((accepted > 0) & (accepted >= predicted))
 
 
 def _text_after_end(records: RecordColumns) -> Bools:

@@ -5,12 +5,14 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from inferometer.core import quantities
 from inferometer.core.record import Trial
 from inferometer.core.record_columns import RecordColumns
 from inferometer.core.request import Request
 from inferometer.core.spec import Api
+from inferometer.metrics.consistency import ReportedNumber
 from inferometer.metrics.energy import energy_notes
 from inferometer.metrics.measures import Percentile, TrialView
 from inferometer.metrics.memory import memory_quantity
@@ -135,6 +137,21 @@ _SOURCE_WORDS: dict[TokenSource | None, str] = {
 }
 
 
+def _source_notes(
+    trial: TrialView, name: str, about: ReportedNumber, sources: NDArray[np.uint8], expected: TokenSource
+) -> Iterable[str]:
+    """Who counted the tokens of a row, unless it was `expected`."""
+    timed = trial.timing.timed
+    unused = timed & trial.refuted(about) & (sources == SOURCES.index(None))
+    if unused.any():
+        yield f"{name}: unknown in {unused.sum()} of {timed.sum()} requests, because the reported count cannot be true"
+    codes, first, counts = np.unique(sources[timed & ~unused], return_index=True, return_counts=True)
+    for place in np.argsort(first):
+        source = SOURCES[codes[place]]
+        if source != expected:
+            yield f"{name}: counted {_SOURCE_WORDS[source]} in {counts[place]} of {timed.sum()} requests"
+
+
 def _notes(trial: TrialView) -> Iterable[str]:
     """The source of each number whose source is not the usual one."""
     for fact in trial.trial.facts:
@@ -145,14 +162,5 @@ def _notes(trial: TrialView) -> Iterable[str]:
         yield _MEMORY_NOTES[quantity]
     yield from energy_notes(trial.trial)
     expected: TokenSource = "our tokenizer" if trial.dialect == "vllm-0.6.5" else "usage"
-    sources_by_row = {
-        "Total input tokens": trial.timing.prompt_source,
-        "Total generated tokens": trial.timing.output_source,
-    }
-    timed = trial.timing.timed
-    for name, sources in sources_by_row.items():
-        codes, first, counts = np.unique(sources[timed], return_index=True, return_counts=True)
-        for place in np.argsort(first):
-            source = SOURCES[codes[place]]
-            if source != expected:
-                yield f"{name}: counted {_SOURCE_WORDS[source]} in {counts[place]} of {timed.sum()} requests"
+    yield from _source_notes(trial, "Total input tokens", "prompt_tokens", trial.timing.prompt_source, expected)
+    yield from _source_notes(trial, "Total generated tokens", "output_tokens", trial.timing.output_source, expected)

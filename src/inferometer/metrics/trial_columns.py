@@ -194,7 +194,7 @@ def counted_gaps(trial: TrialView) -> Series:
 def itl(trial: TrialView) -> Series:
     """See `request_measures.itl_ns`."""
     gaps = trial.cached(counted_gaps, counted_gaps)
-    unknown = _are_refuted(trial)
+    unknown = trial.refuted("token_times")
     if trial.dialect == "inferometer":
         unknown |= bursts(trial).at_once()
     if not unknown.any():
@@ -255,19 +255,11 @@ def stall_totals(trial: TrialView) -> Series:
 
 def _bursts(trial: TrialView) -> Bursts:
     timing = _own_timing(trial)
-    delivered = timing.timed & (trial.outputs.counts > 0) & ~_are_refuted(trial)
+    delivered = timing.timed & (trial.outputs.counts > 0) & ~trial.refuted("token_times")
     found = bursts_of(trial.outputs, delivered, timing.output_tokens)
     gaps = chunk_gaps(trial)
     same = len(gaps.values) == len(found.gaps.values) and bool((gaps.values == found.gaps.values).all())
     return msgspec.structs.replace(found, gaps=gaps) if same else found  # kept and ranked once
-
-
-def _are_refuted(trial: TrialView) -> Bools:
-    """Whether a known fact refutes the times of each request's tokens."""
-    found = np.zeros(trial.size, np.bool_)
-    for place, reasons in trial.contradictions.items():
-        found[place] = any(one.about == "token_times" for one in reasons)
-    return found
 
 
 def _own_timing(trial: TrialView) -> TimingColumns:
@@ -282,10 +274,7 @@ def _own_timing(trial: TrialView) -> TimingColumns:
 
 def ttft(trial: TrialView) -> Series:
     """See `request_measures.ttft_ns`."""
-    known = trial.timing.timed.copy()
-    for place, found in trial.contradictions.items():
-        known[place] &= not any(one.about == "first_token" for one in found)
-    return one_each(trial, trial.timing.ttft_ns, known)
+    return one_each(trial, trial.timing.ttft_ns, trial.timing.timed & ~trial.refuted("first_token"))
 
 
 def latency(trial: TrialView) -> Series:
@@ -350,9 +339,10 @@ def output_characters(trial: TrialView) -> Series:
 
 
 def cached_prompt_tokens(trial: TrialView) -> Ints:
-    """See `request_measures.cached_tokens`; UNKNOWN for None."""
+    """See `request_measures.cached_tokens`; UNKNOWN for None, and where a known fact refutes the count."""
     by_timings, by_usage = trial.records.timed("cache_n"), trial.records.used("cached_tokens")
-    return np.where(np.isnan(by_timings), by_usage, np.nan_to_num(by_timings)).astype(np.int64)
+    known = np.where(np.isnan(by_timings), by_usage, np.nan_to_num(by_timings)).astype(np.int64)
+    return np.where(trial.refuted("cached_tokens"), UNKNOWN, known)
 
 
 # --- speculation, by the server's timings ---------------------------------------------------------
@@ -375,7 +365,9 @@ def decoded(trial: TrialView) -> Series:
 
 def steps(trial: TrialView) -> Series:
     """See `acceptance.steps`."""
-    return _of_timings(trial, _decoded(trial) - np.nan_to_num(trial.records.timed("draft_n_accepted")))
+    made = _decoded(trial)
+    kept = np.nan_to_num(trial.records.timed("draft_n_accepted"))
+    return _of_timings(trial, np.maximum(made - kept, np.minimum(made, 1)))
 
 
 def _decoded(trial: TrialView) -> Floats:
@@ -384,4 +376,5 @@ def _decoded(trial: TrialView) -> Floats:
 
 
 def _of_timings(trial: TrialView, values: Floats) -> Series:
-    return one_each(trial, values, trial.records.ok & ~np.isnan(values))
+    """Without the requests whose draft counts a known fact refutes."""
+    return one_each(trial, values, trial.records.ok & ~np.isnan(values) & ~trial.refuted("draft_counts"))

@@ -30,7 +30,10 @@ def free_memory(
         found[HOST] = FreeMemory(available if limit is None else min(available, limit))
     nvml, devices, _ = open_nvml(nvml)
     for device in devices:
-        free_bytes = int(nvml.nvmlDeviceGetMemoryInfo(device.handle).free)
+        try:
+            free_bytes = int(nvml.nvmlDeviceGetMemoryInfo(device.handle).free)
+        except nvml.NVMLError:  # a device with unified memory: the host's counts
+            continue
         found[device.name] = FreeMemory(free_bytes, _is_exclusive(nvml, device.handle))
     return found
 

@@ -66,8 +66,15 @@ def _gpu_facts(nvml: Any = None) -> list[Fact]:
         ]
         for i in range(count):
             handle = nvml.nvmlDeviceGetHandleByIndex(i)
-            total = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
-            facts.append(Fact(quantities.gpu_fact(i), f"{nvml.nvmlDeviceGetName(handle)}, {bytes_text(total)}", "NVML"))
+            size = _memory_words(nvml, handle)
+            facts.append(Fact(quantities.gpu_fact(i), f"{nvml.nvmlDeviceGetName(handle)}, {size}", "NVML"))
     except nvml.NVMLError as error:
         return [Fact(quantities.GPUS, f"none found by NVML: {error}", "NVML")]
     return facts
+
+
+def _memory_words(nvml: Any, handle: Any) -> str:
+    try:
+        return bytes_text(int(nvml.nvmlDeviceGetMemoryInfo(handle).total))
+    except nvml.NVMLError:
+        return "unified memory: its size is not reported"

@@ -79,9 +79,15 @@ class NvidiaMemory:
 
 
 def device_used_bytes(nvml: Any = None) -> list[int] | None:
-    """Current used memory of each device, in NVML's order; None without NVML."""
+    """Current used memory of each device, in NVML's order; None without NVML, or where a device with unified memory
+    (GB10) does not report it."""
     nvml, devices, _ = open_nvml(nvml)
-    return None if nvml is None else _used_bytes(nvml, devices)
+    if nvml is None:
+        return None
+    try:
+        return _used_bytes(nvml, devices)
+    except nvml.NVMLError:
+        return None
 
 
 def in_our_pid_namespace(named: Iterable[int]) -> bool:

@@ -12,12 +12,12 @@ MODEL = Arm(engine="llama-server", model="m.gguf", draft=Draft("d.gguf", n_max=8
 NGRAM = Arm(engine="llama-server", model="m.gguf", args=("--spec-type", "ngram-simple"))
 
 
-def trial(make, drafting: int, accepted: int = 20, facts: dict[str, str] | None = None):
+def trial(make, drafting: int, accepted: int = 20, facts: dict[str, str] | None = None, number: int = 1):
     """Twelve answers of 41 tokens; the first `drafting` of them drafted 30 tokens each."""
     some = ServerTimings(predicted_n=41, draft_n=30, draft_n_accepted=accepted)
     none = ServerTimings(predicted_n=41)
     records = [make.answer(i, tokens=41, timings=some if i < drafting else none) for i in range(12)]
-    return make.trial(records, facts=facts)
+    return make.trial(records, number, facts=facts)
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,26 @@ def test_drafts_that_are_rare_or_never_accepted_are_named(make, arm, drafting, a
     assert [(one.severity, one.code) for one in said] == found
 
 
+@pytest.mark.parametrize(
+    ("drafting", "accepted", "code"), [(12, 0, "draft-never-accepted"), (0, 20, "draft-rare"), (12, 20, None)]
+)
+def test_one_trial_that_drafted_otherwise_than_the_others_is_named(make, drafting, accepted, code):
+    case = make.case(trial(make, 12), trial(make, drafting, accepted, number=2), arm=MODEL)
+    assert [one.code for one in drafts([case])] == ([code] if code else [])
+
+
 @pytest.mark.parametrize(("drafted", "found"), [("80", []), ("81", ["drafts-too-long"])])
-def test_drafts_longer_than_asked_are_named(make, drafted, found):
+def test_drafts_longer_than_asked_are_named_by_the_engines_log(make, drafted, found):
     facts = {"spec_log_drafts": "10", "spec_log_drafted_tokens": drafted}
     assert [one.code for one in drafts([make.case(trial(make, 12, facts=facts), arm=MODEL)])] == found
+
+
+@pytest.mark.parametrize(("drafted", "found"), [(168, []), (169, ["drafts-too-long"])])
+def test_drafts_longer_than_asked_are_named_by_the_counts_of_requests(make, drafted, found):
+    """Twenty steps and the last one, of 8 tokens each at most."""
+    some = ServerTimings(predicted_n=41, draft_n=drafted, draft_n_accepted=20)
+    records = [make.answer(i, tokens=41, timings=some) for i in range(12)]
+    assert [one.code for one in drafts([make.case(make.trial(records), arm=MODEL)])] == found
 
 
 def test_steps_of_requests_that_drafted_nothing_count(make):

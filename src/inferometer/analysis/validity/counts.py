@@ -114,7 +114,7 @@ def counts_of_arms(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
             yield from _worst(list(_against(first, case, *pair)) for pair in same_rounds(first, case))
     for case in cases:
         of_first = [text_counts(case.done[0], trial) for trial in case.done[1:]]
-        yield from _worst(list(_same_text(case, case.name, found)) for found in of_first)
+        yield from _worst([*_same_text(case, case.name, found), *_prompts_of_trials(case, found)] for found in of_first)
 
 
 def _worst(of_rounds: Iterable[list[Finding]]) -> Iterator[Finding]:
@@ -149,17 +149,54 @@ def _same_text(case: ArmTrials, other: str, found: TextCounts) -> Iterator[Findi
     """Answers of equal text with unequal counts: of another arm, or of the arm itself in another trial."""
     unlike = [(one, two) for one, two in found.same if abs(one - two) > thresholds.COUNTS_SAME_TEXT_TOKENS]
     if 2 * len(unlike) <= len(found.same):
+        yield from _near_counts(case, other, found)
         return
     one, two = max(unlike, key=lambda pair: abs(pair[0] - pair[1]))
-    where = "another trial" if other == case.name else other
     said = (
-        f"{len(unlike)} of {len(found.same)} answers of equal text have other numbers of tokens than in {where} "
-        f"({two} and {one} for the same text){_time(found)}."
+        f"{len(unlike)} of {len(found.same)} answers of equal text have other numbers of tokens than in "
+        f"{_place(case, other)} ({two} and {one} for the same text){_time(found)}."
     )
     if _scales_alike(found):
         yield case.finding("warning", "other-tokenizer", said, _CHARACTERS, withholds=("output_tokens",))
     else:
         yield case.finding("invalid", "counts-disagree", said, _CHARACTERS, withholds=("output_tokens",))
+
+
+def _prompts_of_trials(case: ArmTrials, found: TextCounts) -> Iterator[Finding]:
+    """Prompts with other counts in another trial of the arm, beyond what a new number in front of each explains."""
+    unlike = [
+        (one, two)
+        for one, two in found.prompts
+        if abs(one - two) > max(thresholds.TRIAL_PROMPT_TOKENS, thresholds.COUNTS_FAR_SHARE * one)
+    ]
+    if 2 * len(unlike) > len(found.prompts):
+        one, two = max(unlike, key=lambda pair: abs(pair[0] - pair[1]))
+        yield case.finding(
+            "invalid",
+            "counts-disagree",
+            f"{len(unlike)} of {len(found.prompts)} prompts have other numbers of tokens than in another trial "
+            f"({two} and {one} for the same prompt).",
+            "Check the server's version, and whether its count leaves out tokens from its prefix cache.",
+            withholds=("prompt_tokens", "work"),
+        )
+
+
+def _near_counts(case: ArmTrials, other: str, found: TextCounts) -> Iterator[Finding]:
+    """Counts of equal text that differ by an end token: rates of short answers then differ by some percent."""
+    ones, twos = (sum(pair[place] for pair in found.same) for place in (0, 1))
+    if abs(twos - ones) > thresholds.COUNTS_NOTED_SHARE * ones:
+        yield case.finding(
+            "note",
+            "counts-disagree",
+            f"answers of equal text have {twos} tokens in all, not {ones} as in {_place(case, other)}: one of the two "
+            f"may count the end token{_time(found)}.",
+            "",
+            withholds=("output_tokens",),
+        )
+
+
+def _place(case: ArmTrials, other: str) -> str:
+    return "another trial" if other == case.name else other
 
 
 def _scales_alike(found: TextCounts) -> bool:
@@ -284,7 +321,7 @@ def _counts(ones: Ints, twos: Ints) -> list[tuple[int, int]]:
 
 def _other_sources(base: TrialView, trial: TrialView) -> tuple[str, str] | None:
     """Who counted the output tokens of the two trials, if it was not the same for nearly all requests."""
-    ones, twos = paired(base, trial, base.timing.timed & ~_refuted(base), trial.timing.timed & ~_refuted(trial))
+    ones, twos = paired(base, trial, *(one.timing.timed & ~one.refuted("output_tokens") for one in (base, trial)))
     pairs = base.timing.output_source[ones].astype(np.int64) * len(SOURCES) + trial.timing.output_source[twos]
     kinds: Counter[tuple[str, str]] = Counter()
     for pair, count in enumerate(np.bincount(pairs).tolist()):
@@ -294,14 +331,6 @@ def _other_sources(base: TrialView, trial: TrialView) -> tuple[str, str] | None:
     if not kinds or kinds.total() <= thresholds.COUNTS_FAR_SHARE * len(ones):
         return None
     return kinds.most_common(1)[0][0]
-
-
-def _refuted(trial: TrialView) -> Bools:
-    """Whether a count of each answer's tokens is refuted."""
-    found = np.zeros(trial.size, np.bool_)
-    for place, reasons in trial.contradictions.items():
-        found[place] = any(one.about == "output_tokens" for one in reasons)
-    return found
 
 
 _KINDS: dict[str | None, str] = {

@@ -54,15 +54,16 @@ def other_prompts(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
 
 
 def same_prompts(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
-    """Plans in which one prompt comes again and again: a prefix cache answers it, and it is one sample of the work."""
+    """Plans in which few prompts come again and again: a prefix cache answers them, and they sample little work."""
     prompts = Counter(request.messages for request in arms[0].requests.values())
     most, total = max(prompts.values(), default=0), prompts.total()
-    if most >= thresholds.SAME_PROMPTS_LEAST and most > thresholds.SAME_PROMPTS_SHARE * total:
+    is_one = most > thresholds.SAME_PROMPTS_SHARE * total
+    if most >= thresholds.SAME_PROMPTS_LEAST and (is_one or len(prompts) <= thresholds.SAME_PROMPTS_FEW * total):
+        said = f"{most} of {total} prompts are the same text" if is_one else f"{total} prompts are {len(prompts)} texts"
         yield Finding(
             "warning",
             "same-prompts",
-            f"{most} of {total} prompts are the same text: a prefix cache answers them, and intervals cover this one "
-            "prompt only.",
+            f"{said}: a prefix cache answers repeated prompts, and intervals cover these texts only.",
             "Use a data set with different prompts.",
         )
 
@@ -364,12 +365,15 @@ def cache_helped(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
         if share <= thresholds.CACHE_SHARE:
             continue
         is_unequal = share - min(excess.values()) > thresholds.CACHE_SHARE
+        silent = [other.name for other in arms if other.done and other.name not in excess]
         yield case.finding(
             "invalid" if is_unequal else "warning",
             "cache-helped",
             f"{share:.0%} of its prompt tokens came from the prefix cache, beyond what the prompts share"
-            + (". Other arms had to process them." if is_unequal else "."),
+            + (". Other arms had to process them." if is_unequal else ".")
+            + (f" {', '.join(silent)}: the server does not report its cache." if silent else ""),
             cache_advice(case),
+            withholds=() if is_unequal or not silent else ("work",),
         )
 
 
