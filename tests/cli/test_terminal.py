@@ -170,7 +170,7 @@ def test_the_result_fits_the_terminal(flags: list[str], first: tuple[str, ...], 
     with ScriptedServer(inference_server(tokens=3)) as server:
         study_at(tmp_path, server, trials=2)
         program = AtTerminal("run", "study.yaml", "--out", "s", "--quiet", *flags, cwd=tmp_path, columns=80)
-        assert program.end() == 0
+        assert program.end() == 0, program.shown
     lines = ESCAPE.sub("", program.shown).splitlines()
     assert lines[0].split()[0] in first  # nothing comes before the result
     assert [line for line in lines if len(line) > 80] == [], "\n".join(lines)

@@ -9,7 +9,8 @@ from inferometer.report.page.acceptance_by_prompt import accepted
 def test_a_kind_s_share_is_of_its_tokens_together_over_all_trials(make):
     """Requests 0 and 2 are Python to write, request 1 is Go to fix."""
     counts = [(10, 9), (20, 10), (30, 15)]
-    trials = [make.trial([make.record(i, draft=one) for i, one in enumerate(counts)], n) for n in (1, 2)]
+    answer = ("word ",) * 40
+    trials = [make.trial([make.record(i, words=answer, draft=one) for i, one in enumerate(counts)], n) for n in (1, 2)]
     (found,) = accepted([make.case("base", make.trial([make.record()])), make.case("draft", *trials)])
     assert found.arm == "draft"
     shares = {(group.by, group.name): (len(group.prompts), group.percent) for group in found.groups}

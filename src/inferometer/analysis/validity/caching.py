@@ -88,12 +88,14 @@ def _first_trial_excess(case: ArmTrials) -> float | None:
     ):
         return None
     first, *later = [_ttfts(trial) for trial in case.done]
-    ratios = [
-        before / median(after)
+    pairs = [
+        (before, median(after))
         for index, before in first.items()
         if (after := [times[index] for times in later if times.get(index)])
     ]
-    slower = [ratio for ratio in ratios if ratio > thresholds.CACHE_TTFT_RATIO]
+    ratios = [before / after for before, after in pairs]
+    least_ns = 1e6 * thresholds.CACHE_TTFT_MS
+    slower = [before for before, after in pairs if before > max(thresholds.CACHE_TTFT_RATIO * after, after + least_ns)]
     is_clear = len(ratios) >= thresholds.CACHE_LEAST_REQUESTS and len(slower) >= thresholds.CACHE_SLOWER * len(ratios)
     return median(ratios) if is_clear else None
 
