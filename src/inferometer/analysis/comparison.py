@@ -1,7 +1,7 @@
 """The result of a comparison: estimates and differences with intervals, verdicts, findings and notes, as structs."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -134,6 +134,22 @@ class ComparisonRow(msgspec.Struct, frozen=True):
     def against(self, baseline: str, arm: str) -> Difference:
         """The difference of one pair. Raises StopIteration if there is no such pair in this order."""
         return next(found for found in self.differences if (found.baseline, found.arm) == (baseline, arm))
+
+
+class _Compared(Protocol):
+    @property
+    def baseline(self) -> str: ...
+
+    @property
+    def arm(self) -> str: ...
+
+
+_AnyDifference = TypeVar("_AnyDifference", bound=_Compared)
+
+
+def of_pair(differences: Iterable[_AnyDifference], baseline: str, arm: str) -> _AnyDifference | None:
+    """The difference of `arm` from `baseline`; None if these were not compared in this order."""
+    return next((one for one in differences if (one.baseline, one.arm) == (baseline, arm)), None)
 
 
 class Comparison(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from inferometer.analysis.answer_quality import QualityDifference
-from inferometer.analysis.comparison import Comparison, Difference
+from inferometer.analysis.comparison import Comparison, of_pair
 
 _LEAST_PROBLEMS = 5
 """Shares of fewer problems are not shown in lines; the JSON has all."""
@@ -23,7 +23,7 @@ def decisions(comparison: Comparison) -> list[str]:
 
 
 def quality_of_pair(comparison: Comparison, baseline: str, arm: str) -> QualityDifference | None:
-    return next((one for one in comparison.quality if (one.baseline, one.arm) == (baseline, arm)), None)
+    return of_pair(comparison.quality, baseline, arm)
 
 
 def worse_text(comparison: Comparison, baseline: str, arm: str) -> str:
@@ -69,9 +69,7 @@ def speed_text(comparison: Comparison, baseline: str, arm: str) -> str:
 def _speed(comparison: Comparison, baseline: str, arm: str) -> tuple[str, str, str]:
     """The primary metric's difference in words, its verdict if it is one of speed, and what else is known of it."""
     row = comparison.primary_row
-    one: Difference | None = None
-    if row is not None:
-        one = next((d for d in row.differences if (d.baseline, d.arm) == (baseline, arm)), None)
+    one = None if row is None else of_pair(row.differences, baseline, arm)
     if comparison.invalid or row is None or one is None or one.ratio is None:
         return "speed not judged", "", "speed not judged"
     verdict, of_starts = (one.starts_verdict, " in these two starts") if one.verdict == "unknown" else (one.verdict, "")

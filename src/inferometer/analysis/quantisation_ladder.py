@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from inferometer.analysis.answer_quality import QualityDifference
-from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference
+from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference, of_pair
 from inferometer.analysis.decision import points_text, quality_of_pair, speed_text
 from inferometer.analysis.fidelity import FidelityDifference
 from inferometer.analysis.set_ups import ArmSetUp
@@ -87,7 +87,6 @@ def ladder_sentences(comparison: Comparison) -> tuple[str, ...]:
 def _rung(comparison: Comparison, reference: str, arm: str, model_bytes: int | None) -> Rung:
     rows = {row.metric: row for row in comparison.rows}
     memory, row = rows.get("memory_gib"), comparison.primary_row
-    fidelity = next((one for one in comparison.fidelity if (one.baseline, one.arm) == (reference, arm)), None)
     return Rung(
         arm,
         model_bytes,
@@ -95,13 +94,12 @@ def _rung(comparison: Comparison, reference: str, arm: str, model_bytes: int | N
         _difference(memory, reference, arm),
         _difference(row, reference, arm),
         quality_of_pair(comparison, reference, arm),
-        fidelity,
+        of_pair(comparison.fidelity, reference, arm),
     )
 
 
 def _difference(row: ComparisonRow | None, baseline: str, arm: str) -> Difference | None:
-    found = () if row is None else row.differences
-    return next((one for one in found if (one.baseline, one.arm) == (baseline, arm)), None)
+    return None if row is None else of_pair(row.differences, baseline, arm)
 
 
 # --- the front ------------------------------------------------------------------------------------
