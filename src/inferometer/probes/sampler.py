@@ -214,8 +214,8 @@ def next_budget(budget_cores: float, cpu_ns: int, watched_ns: int) -> float:
 
 
 class _ScheduledProbe:
-    """A probe, the time of its next reading, and the cost of a reading: the median of the last three. The first one does
-    not count, because it opens files; a second could cost 50 ms more before the probe is known to be expensive."""
+    """A probe, the time of its next reading, and the cost of a reading: the median of the last three. The first one
+    does not count, because it opens files; a second that did not could cost 50 ms for nothing."""
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
