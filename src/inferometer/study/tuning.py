@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from inferometer.analysis.comparison import Comparison
+from inferometer.analysis.decision import not_valid
 from inferometer.analysis.search.proposals import Settings
 from inferometer.analysis.search.racing import paired_logs
 from inferometer.analysis.search.result import (
@@ -27,7 +28,6 @@ from inferometer.analysis.search.result import (
     broken_limit,
     decision,
     none_left,
-    not_valid,
     setting_name,
     tried,
 )
@@ -224,7 +224,7 @@ class Tuning:
         dropped: dict[Settings, str] = {}
         for name, one in names.items():
             means = {metric: _mean(values[metric][name]) for metric in metrics}
-            invalid = not_valid(compared, name)
+            invalid = not_valid(compared, BASELINE, name)
             if why := _failure(study, name) or invalid or broken_limit(means, self._constraints):
                 dropped[one] = why
             if logs[name] and not invalid:

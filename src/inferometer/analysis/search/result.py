@@ -8,13 +8,11 @@ from typing import Any
 import msgspec
 
 from inferometer.analysis.comparison import Comparison, Difference
-from inferometer.analysis.decision import quality_of_pair
+from inferometer.analysis.decision import not_valid, quality_of_pair
 from inferometer.analysis.search.proposals import Settings
 from inferometer.analysis.search.racing import Race
-from inferometer.analysis.verdicts import suppressing
 from inferometer.base.units import value_text
 from inferometer.core.search_settings import Constraint, Search, Value
-from inferometer.metrics.rows import METRICS_BY_KEY
 
 BASELINE = "baseline"
 
@@ -112,20 +110,13 @@ def decision(
     for arm in ranked:
         if row is None or not row.n.get(arm) or not row.n.get(BASELINE):
             notes.append(f"{arm} has no value in the confirmation.")
-        elif why := not_valid(comparison, arm):
+        elif why := not_valid(comparison, BASELINE, arm):
             notes.append(f"{arm} is {why}")
         elif broken := _broken(comparison, arm, constraints):
             notes.append(f"{arm} does not keep the constraint {broken}")
         else:
             return _judged(comparison, arm, ranked, notes, minimise=minimise)
     return Decision(BASELINE, ("No setting pays: keep the baseline.", *notes))
-
-
-def not_valid(comparison: Comparison, arm: str) -> str:
-    """Why the primary metric's difference of an arm from the baseline is not valid; "" if it is."""
-    metric = METRICS_BY_KEY[comparison.primary]
-    found = suppressing(metric, (arm, BASELINE), comparison.findings)
-    return f"not valid: {found[0].message}" if found else ""
 
 
 def _judged(
