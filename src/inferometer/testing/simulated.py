@@ -14,8 +14,10 @@ import numpy as np
 from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import Comparison, Prompts
 from inferometer.analysis.estimates import evidence
+from inferometer.core.interleaving import block_orders
 from inferometer.core.spec import Arm, Spec
 from inferometer.core.study import trial_order
+from inferometer.load.wire import Interleaving
 from inferometer.metrics.rows import METRICS_BY_KEY
 from inferometer.metrics.statistics import CONFIDENCE, Floats, Series, resampling
 from inferometer.metrics.summary import TrialSummary
@@ -123,9 +125,10 @@ def _steps(design: Design, prompts: int) -> np.ndarray:
     """The step of time of each request, by arm, round and prompt."""
     arms, rounds = design.arms, design.rounds
     if design.order == "requests":
-        item = np.arange(rounds * prompts).reshape(1, rounds, prompts)
-        place = (np.arange(arms)[:, None, None] + item) % arms  # each arm is the first equally often
-        return item * arms + place
+        items = np.arange(rounds * prompts).reshape(1, rounds, prompts)
+        turns = [Interleaving(arms, block_orders(arms, number + 1), 1) for number in range(rounds)]
+        order = [[of_round.order_of(block, prompts) for block in range(prompts)] for of_round in turns]
+        return items * arms + np.argsort(order, axis=2).transpose(2, 0, 1)
     spec = Spec(arms={str(arm): Arm(engine="external", url="http://h") for arm in range(arms)}, trials=rounds)
     first = np.zeros((arms, rounds, 1), np.int64)
     for place, trial in enumerate(trial_order(spec)):
