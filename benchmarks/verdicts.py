@@ -49,7 +49,8 @@ Order = Literal["requests", "trials"]
 ORDERS: tuple[Order, ...] = ("requests", "trials")
 ROUNDS = (2, 3, 4, 5, 10)
 THROUGHPUT = KEYS[0]
-_processes = ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+_processes = ProcessPoolExecutor(_CORES, multiprocessing.get_context("spawn"))
 _threads = ThreadPoolExecutor(1000)
 
 
