@@ -12,6 +12,7 @@ import msgspec
 import psutil
 import pytest
 
+from inferometer.quality.containers import PROGRAMS as PROGRAMS_OF_CONTAINERS
 from inferometer.quality.containers import Container, found_container
 from inferometer.quality.sandbox import Bubblewrap, ProgramLimits, Sandbox, SandboxBroken, sandbox_state
 
@@ -59,11 +60,11 @@ def test_a_hostile_program_does_no_harm_leaves_nothing_and_ends_in_time(name, sa
     attack(name, sandbox, machine)
 
 
-@pytest.fixture(scope="module")
-def container():
-    found, reason = found_container()
+@pytest.fixture(scope="module", params=PROGRAMS_OF_CONTAINERS)
+def container(request):
+    found, reason = found_container([request.param])
     if found is None:
-        pytest.skip(f"there is no container on this machine: {reason}")
+        pytest.skip(f"there is no container of {request.param} on this machine: {reason}")
     began_s = time.monotonic()
     for _ in range(3):
         found.run(["true"], {}, LIMITS)
