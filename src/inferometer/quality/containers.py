@@ -50,7 +50,7 @@ class Container:
     def __init__(self, program: str, image: str) -> None:
         self.name = Path(program).name
         self._program = program
-        self._image = image
+        self.image = image
         self.has = functools.cache(self._has)
 
     def run(self, command: Sequence[str], files: Mapping[str, str], limits: ProgramLimits) -> Ended:
@@ -68,7 +68,7 @@ class Container:
             address_kib = 2 * limits.memory_bytes // 1024 if limits.address_space else 0
             inside = ["sh", "-c", _INSIDE, "sh", word, str(math.ceil(limits.wall_s)), str(address_kib), *command]
             try:
-                ended = run_limited([*self._options(name, folder, limits), self._image, *inside], allowed, cwd="/")
+                ended = run_limited([*self._options(name, folder, limits), self.image, *inside], allowed, cwd="/")
             except OSError as error:
                 raise SandboxBroken(f"{self._program} cannot be started: {error}") from error
             if ended.stopped:
