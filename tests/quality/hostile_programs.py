@@ -293,7 +293,8 @@ print('REFUSED')
     "reads keys": """
 import os
 for path in ('~/.ssh/id_rsa', '~/.aws/credentials', '~/.netrc', '/root/.ssh/id_rsa', '/etc/shadow', '/etc/ssh'):
-    if os.path.exists(os.path.expanduser(path)): print('ESCAPED', path)
+    path = os.path.expanduser(path)
+    if os.path.exists(path) and os.access(path, os.R_OK): print(path, 'ESCAPED')
 print('REFUSED')
 """,
     "reads the environment": """

@@ -24,6 +24,7 @@ from inferometer.core.spec import Spec
 from inferometer.core.spec_file import to_yaml
 from inferometer.store import migrations
 from inferometer.store.folder_lock import FolderLock
+from inferometer.store.hidden_text import require_texts
 from inferometer.store.record_rows import COLUMNS, row_of
 from inferometer.store.schema import (
     DATABASE,
@@ -113,6 +114,7 @@ class Store(StudyReader):
             require_known_version(folder, version)
             _require_same_spec(folder, spec)
             database = _opened_to_resume(path, version)
+            require_texts(database, folder)
         except BaseException:
             lock.release()
             raise
@@ -123,6 +125,8 @@ class Store(StudyReader):
         """The study in `folder`, to add outcomes of checks, or answers of the fidelity pass. Raises StudyUnreadable for
         a folder without a study, and RequestWrong for one that cannot be written, or is being written."""
         path = folder / DATABASE
+        if folder.is_file():
+            raise StudyUnreadable(f"{folder} is a file, and cannot be changed. Unpack the zip, and name its folder.")
         if not path.is_file():
             raise StudyUnreadable(f"{folder} is not a study: it has no {DATABASE}.")
         lock = _locked(folder)
@@ -133,6 +137,7 @@ class Store(StudyReader):
             if version < FORMAT_VERSION:
                 migrations.migrate(database, version)
             create_later_tables(database)
+            require_texts(database, folder)
         except (sqlite3.Error, ValueError) as error:
             lock.release()
             raise RequestWrong(f"the study in {folder} cannot be changed: {error}") from error
