@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -22,6 +23,8 @@
 
 #define BUFFER_BYTES 262144
 #define STAMP_BYTES 16 /* seconds and ns, 64 bits each */
+#define MOST_UNPACKED (INT64_C(1) << 31)
+#define MOST_NS (INT64_C(1) << 62)
 #define MOST_CHUNK 4095 /* a larger chunk is left to Python */
 
 /* --- reading: the answers that are streamed --------------------------------------------------------------------------
@@ -467,6 +470,281 @@ done:
     return result;
 }
 
+/* --- packing: an answer whose reads are almost equal -----------------------------------------------------------------
+
+   What was read of an answer, in about a tenth of its bytes and without loss: of each read only what differs from the
+   read before. `packing.py` states the format. */
+
+typedef struct {
+    char *at, *end; /* where the next byte goes; the end of the room */
+} Writer;
+
+static void write_number(Writer *writer, uint64_t number) {
+    for (; number >= 0x80 && writer->at < writer->end; number >>= 7)
+        *writer->at++ = (char)(number | 0x80);
+    if (writer->at < writer->end)
+        *writer->at++ = (char)number;
+}
+
+static void write_signed(Writer *writer, int64_t number) {
+    write_number(writer, ((uint64_t)number << 1) ^ (uint64_t)(number >> 63));
+}
+
+/* The number of equal bytes at the beginning of both. */
+static Py_ssize_t common_beginning(const char *one, const char *other, Py_ssize_t most) {
+    Py_ssize_t count = 0;
+    for (; count + 8 <= most && memcmp(one + count, other + count, 8) == 0; count += 8)
+        ;
+    while (count < most && one[count] == other[count])
+        count++;
+    return count;
+}
+
+/* The number of equal bytes before both ends. */
+static Py_ssize_t common_end(const char *one_end, const char *other_end, Py_ssize_t most) {
+    Py_ssize_t count = 0;
+    for (; count + 8 <= most && memcmp(one_end - count - 8, other_end - count - 8, 8) == 0; count += 8)
+        ;
+    while (count < most && one_end[-count - 1] == other_end[-count - 1])
+        count++;
+    return count;
+}
+
+enum { IS_CHUNK = 1, IS_STAMPED = 2 };
+
+/* The data of a read that is exactly one chunk, with its size as most servers write it. Else the whole read. */
+static int whole_chunk(const char *read, Py_ssize_t size, Piece *data) {
+    Py_ssize_t digits, stated = chunk_size(read, size, &digits);
+    data->bytes = read;
+    data->size = size;
+    for (Py_ssize_t i = 0; i < digits; i++)
+        if (read[i] >= 'A' && read[i] <= 'F')
+            return 0;
+    if (stated == 0 || size != digits + 2 + stated + 2 || memcmp(read + digits, "\r\n", 2) != 0 ||
+        memcmp(read + size - 2, "\r\n", 2) != 0)
+        return 0;
+    data->bytes = read + digits + 2;
+    data->size = stated;
+    return 1;
+}
+
+static void write_read(Writer *writer, int flags, Piece data, Piece before) {
+    Py_ssize_t most = data.size < before.size ? data.size : before.size;
+    Py_ssize_t same = common_beginning(data.bytes, before.bytes, most);
+    Py_ssize_t same_end = common_end(data.bytes + data.size, before.bytes + before.size, most - same);
+    Py_ssize_t other = data.size - same - same_end;
+    *writer->at++ = (char)flags;
+    write_number(writer, (uint64_t)same);
+    write_number(writer, (uint64_t)same_end);
+    write_number(writer, (uint64_t)other);
+    memcpy(writer->at, data.bytes + same, (size_t)other);
+    writer->at += other;
+}
+
+/* The columns of an answer. `stamp` NULL: without kernel stamps. */
+typedef struct {
+    const char *raw;
+    Py_ssize_t size, count;
+    const uint32_t *length;
+    const int64_t *read_ns, *stamp;
+} Columns;
+
+static int has_valid_times(const Columns *columns, Py_ssize_t i) {
+    if (columns->read_ns[i] < 0 || columns->read_ns[i] > MOST_NS)
+        return 0;
+    if (columns->stamp == NULL)
+        return 1;
+    int64_t seconds = columns->stamp[2 * i], ns = columns->stamp[2 * i + 1];
+    return seconds >= 0 && seconds < MOST_NS / 1000000000 && ns >= 0 && ns < 1000000000;
+}
+
+/* Writes all reads. 0 if the columns do not fit together. */
+static int write_reads(Writer *writer, const Columns *columns) {
+    const int64_t *stamp = columns->stamp;
+    Piece before = {columns->raw, 0}, data;
+    int64_t time_before = 0, lag_before = 0;
+    Py_ssize_t offset = 0;
+    for (Py_ssize_t i = 0; i < columns->count; i++) {
+        Py_ssize_t length = columns->length[i];
+        if (length > columns->size - offset || !has_valid_times(columns, i))
+            return 0;
+        int64_t kernel_ns = stamp ? stamp[2 * i] * INT64_C(1000000000) + stamp[2 * i + 1] : 0;
+        int is_chunk = whole_chunk(columns->raw + offset, length, &data);
+        write_read(writer, (is_chunk ? IS_CHUNK : 0) | (kernel_ns ? IS_STAMPED : 0), data, before);
+        write_signed(writer, columns->read_ns[i] - time_before);
+        if (kernel_ns) {
+            int64_t lag = columns->read_ns[i] - kernel_ns;
+            write_signed(writer, lag - lag_before);
+            lag_before = lag;
+        }
+        time_before = columns->read_ns[i];
+        before = data;
+        offset += length;
+    }
+    return offset == columns->size;
+}
+
+PyDoc_STRVAR(pack_doc,
+"pack(raw, lengths, read_ns, kernel)\n--\n\n"
+"The packed form of an answer; None if the columns do not fit together.");
+
+#define MOST_AROUND 64 /* flags, three sizes and two times take less */
+
+static PyObject *pack(PyObject *self, PyObject *args) {
+    Py_buffer raw = {0}, lengths = {0}, times = {0}, kernel = {0};
+    PyObject *result = NULL;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*y*y*", &raw, &lengths, &times, &kernel))
+        return NULL;
+    Py_ssize_t count = lengths.len / 4, most = raw.len + (count + 1) * MOST_AROUND;
+    Columns columns = {raw.buf, raw.len, count, lengths.buf, times.buf, kernel.len ? kernel.buf : NULL};
+    char *room = malloc((size_t)most);
+    if (room == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    Writer writer = {room, room + most};
+    write_number(&writer, (uint64_t)raw.len);
+    write_number(&writer, (uint64_t)count);
+    write_number(&writer, kernel.len > 0);
+    if (times.len == count * 8 && (kernel.len == 0 || kernel.len == count * STAMP_BYTES) &&
+        write_reads(&writer, &columns))
+        result = PyBytes_FromStringAndSize(room, writer.at - room);
+    else
+        result = Py_NewRef(Py_None);
+done:
+    free(room);
+    PyBuffer_Release(&raw);
+    PyBuffer_Release(&lengths);
+    PyBuffer_Release(&times);
+    PyBuffer_Release(&kernel);
+    return result;
+}
+
+typedef struct {
+    const char *at, *end;
+    int failed;
+} Reader;
+
+static uint64_t read_number(Reader *reader) {
+    uint64_t number = 0;
+    for (int shift = 0; shift < 64 && reader->at < reader->end; shift += 7) {
+        unsigned char byte = (unsigned char)*reader->at++;
+        number |= (uint64_t)(byte & 0x7F) << shift;
+        if (byte < 0x80)
+            return number;
+    }
+    reader->failed = 1;
+    return 0;
+}
+
+/* `before` and the signed number that comes next. */
+static int64_t read_sum(Reader *reader, int64_t before) {
+    uint64_t number = read_number(reader);
+    int64_t signed_number = (int64_t)(number >> 1) ^ -(int64_t)(number & 1), sum;
+    if (__builtin_add_overflow(before, signed_number, &sum) || sum > MOST_NS || sum < -MOST_NS)
+        reader->failed = 1;
+    return reader->failed ? before : sum;
+}
+
+/* A size that must not exceed `most`. */
+static Py_ssize_t read_size(Reader *reader, Py_ssize_t most) {
+    uint64_t size = read_number(reader);
+    if (reader->failed || size > (uint64_t)(most < 0 ? 0 : most)) {
+        reader->failed = 1;
+        return 0;
+    }
+    return (Py_ssize_t)size;
+}
+
+/* Writes the bytes of the next read to `to`; `before` and then `data`: what it is compared with. Returns its length. */
+static Py_ssize_t read_bytes(Reader *reader, int is_chunk, char *to, Py_ssize_t left, Piece *data) {
+    Piece before = *data;
+    Py_ssize_t same = read_size(reader, before.size), same_end = read_size(reader, before.size - same);
+    Py_ssize_t other = read_size(reader, reader->end - reader->at), size = same + other + same_end;
+    char head[16];
+    int head_size = is_chunk ? snprintf(head, sizeof head, "%zx\r\n", (size_t)size) : 0;
+    Py_ssize_t whole = head_size + size + (is_chunk ? 2 : 0);
+    if (reader->failed || whole > left) {
+        reader->failed = 1;
+        return 0;
+    }
+    memcpy(to, head, (size_t)head_size);
+    to += head_size;
+    memcpy(to, before.bytes, (size_t)same);
+    memcpy(to + same, reader->at, (size_t)other);
+    memcpy(to + same + other, before.bytes + before.size - same_end, (size_t)same_end);
+    if (is_chunk)
+        memcpy(to + size, "\r\n", 2);
+    reader->at += other;
+    *data = (Piece){to, size};
+    return whole;
+}
+
+/* Where the columns of an answer are written. `stamp` NULL: without kernel stamps. */
+typedef struct {
+    char *raw;
+    Py_ssize_t size, count;
+    uint32_t *length;
+    int64_t *read_ns, *stamp;
+} Unpacked;
+
+/* Reads all reads. 0 if this is not a packed answer. */
+static int read_reads(Reader *reader, const Unpacked *to) {
+    Piece data = {to->raw, 0};
+    int64_t time = 0, lag = 0;
+    Py_ssize_t offset = 0;
+    for (Py_ssize_t i = 0; i < to->count; i++) {
+        uint64_t flags = read_number(reader);
+        Py_ssize_t length = read_bytes(reader, (flags & IS_CHUNK) != 0, to->raw + offset, to->size - offset, &data);
+        offset += length;
+        to->length[i] = (uint32_t)length;
+        to->read_ns[i] = time = read_sum(reader, time);
+        lag = flags & IS_STAMPED ? read_sum(reader, lag) : lag;
+        int64_t kernel_ns = flags & IS_STAMPED ? time - lag : 0;
+        if (reader->failed || kernel_ns < 0)
+            return 0;
+        if (to->stamp != NULL) {
+            to->stamp[2 * i] = kernel_ns / 1000000000;
+            to->stamp[2 * i + 1] = kernel_ns % 1000000000;
+        }
+    }
+    return offset == to->size && reader->at == reader->end;
+}
+
+PyDoc_STRVAR(unpack_doc,
+"unpack(packed)\n--\n\nThe four columns that `pack` was given, as bytes. Raises ValueError for anything else.");
+
+static PyObject *unpack(PyObject *self, PyObject *args) {
+    Py_buffer packed = {0};
+    PyObject *raw = NULL, *lengths = NULL, *times = NULL, *kernel = NULL, *result = NULL;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*", &packed))
+        return NULL;
+    Reader reader = {packed.buf, (const char *)packed.buf + packed.len, 0};
+    Py_ssize_t size = read_size(&reader, MOST_UNPACKED), count = read_size(&reader, packed.len / 5);
+    int has_kernel = read_number(&reader) == 1, failed = reader.failed;
+    raw = PyBytes_FromStringAndSize(NULL, size);
+    lengths = PyBytes_FromStringAndSize(NULL, count * 4);
+    times = PyBytes_FromStringAndSize(NULL, count * 8);
+    kernel = PyBytes_FromStringAndSize(NULL, has_kernel ? count * STAMP_BYTES : 0);
+    if (raw == NULL || lengths == NULL || times == NULL || kernel == NULL)
+        goto done;
+    Unpacked to = {PyBytes_AsString(raw), size, count, (uint32_t *)PyBytes_AsString(lengths),
+                   (int64_t *)PyBytes_AsString(times), has_kernel ? (int64_t *)PyBytes_AsString(kernel) : NULL};
+    if (!failed && read_reads(&reader, &to))
+        result = Py_BuildValue("(OOOO)", raw, lengths, times, kernel);
+    else
+        PyErr_SetString(PyExc_ValueError, "not a packed answer");
+done:
+    Py_XDECREF(raw);
+    Py_XDECREF(lengths);
+    Py_XDECREF(times);
+    Py_XDECREF(kernel);
+    PyBuffer_Release(&packed);
+    return result;
+}
+
 /* --- times ----------------------------------------------------------------------------------------------------------- */
 
 PyDoc_STRVAR(arrivals_doc,
@@ -519,7 +797,9 @@ static PyMethodDef methods[] = {
     {"receive", receive, METH_VARARGS, receive_doc},
     {"unfollow", unfollow, METH_VARARGS, unfollow_doc},
 #endif
+    {"pack", pack, METH_VARARGS, pack_doc},
     {"similar_chunks", similar_chunks, METH_VARARGS, similar_chunks_doc},
+    {"unpack", unpack, METH_VARARGS, unpack_doc},
     {NULL, NULL, 0, NULL},
 };
 

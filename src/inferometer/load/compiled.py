@@ -20,6 +20,8 @@ Follow = Callable[[int, Kept, bool], None]
 Unfollow = Callable[[int], None]
 HandOverAll = Callable[[], None]
 SimilarChunks = Callable[[bytes, int, int, bytes, bytes], tuple[bytearray, bytearray, bytearray] | None]
+Pack = Callable[[bytes | bytearray, bytes | bytearray, bytes | bytearray, bytes | bytearray], bytes | None]
+Unpack = Callable[[bytes], tuple[bytes, bytes, bytes, bytes]]
 Arrivals = Callable[[bytes, bytes, int, int, int], tuple[bytearray, bytearray, int]]
 
 _module: ModuleType | None = None
@@ -33,3 +35,5 @@ unfollow: Unfollow | None = getattr(_module, "unfollow", None)
 hand_over_all: HandOverAll | None = getattr(_module, "hand_over_all", None)
 similar_chunks: SimilarChunks | None = getattr(_module, "similar_chunks", None)
 arrivals: Arrivals | None = getattr(_module, "arrivals", None)
+pack: Pack | None = getattr(_module, "pack", None)
+unpack: Unpack | None = getattr(_module, "unpack", None)
