@@ -365,7 +365,7 @@ def first_differences(one: Texts, other: Texts, ones: Ints, twos: Ints) -> Ints:
     shorter = np.minimum(one.sizes[ones], other.sizes[twos])
     found = shorter.copy()
     padded = [np.frombuffer(texts.data + bytes(_MOST_WINDOW), np.uint8) for texts in (one, other)]
-    begins = one.starts[ones], other.starts[twos]
+    begins = one.begins[ones], other.begins[twos]
     left, offset, width = np.arange(len(ones)), 0, _HEAD_BYTES
     while len(left := left[shorter[left] > offset]):
         places = offset + np.arange(width)

@@ -17,7 +17,7 @@ from inferometer.core.spec import Spec
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.summary import TrialSummary, summarize_view, view
-from inferometer.store import Store, archive
+from inferometer.store import StudyReader, archive
 
 
 class Study(msgspec.Struct, frozen=True):
@@ -117,7 +117,7 @@ def read_study(folder: Path | str) -> Study:
     """The study in `folder`, which may be a zip of a folder. Raises StudyUnreadable or SpecInvalid."""
     folder = Path(folder)
     with archive.opened(folder) as place:
-        store = Store.open(place)
+        store = StudyReader.open(place, stays=place == folder)
         try:
             spec = store.spec()
             trials = tuple(trial for trial in store.trials() if trial.arm in spec.arms)
