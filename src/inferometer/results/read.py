@@ -15,6 +15,7 @@ from inferometer.core.record import Fact, Trial
 from inferometer.core.request import Request
 from inferometer.core.spec import Spec
 from inferometer.metrics.measures import TrialView
+from inferometer.metrics.request_columns import Requests
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.summary import TrialSummary, summarize_view, view
 from inferometer.store import StudyReader, archive
@@ -59,7 +60,7 @@ class Study(msgspec.Struct, frozen=True):
         """What each measured request asked, by index; empty before the first trial."""
         if "requests" not in self.kept:
             items = () if self.plan is None else self.plan.measured
-            self.kept["requests"] = {item.index: item.request for item in items}
+            self.kept["requests"] = Requests((item.index, item.request) for item in items)
         return self.kept["requests"]
 
     @property
