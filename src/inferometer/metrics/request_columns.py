@@ -86,6 +86,19 @@ class Requests(dict[int, Request]):
         index, prompt_bytes, max_tokens = (np.array(column, np.int64) for column in columns)
         return index, prompt_bytes, max_tokens
 
+    @cached_property
+    def keys_by_index(self) -> dict[int, int]:
+        """A number of 64 bits for the messages of each request and how often the plan asked them before, by index.
+        Equal in every study of one process that asks the same."""
+        asked: dict[int, int] = {}
+        found: dict[int, int] = {}
+        for index, request in sorted(self.items()):
+            messages = hash(request.messages)
+            before = asked.get(messages, 0)
+            asked[messages] = before + 1
+            found[index] = hash((messages, before))
+        return found
+
 
 def asked_of(records: RecordColumns, requests: Mapping[int, Request]) -> Asked:
     """`requests`: the plan's, by index."""
