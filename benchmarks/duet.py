@@ -1,6 +1,6 @@
 """Wrong verdicts and half-widths with interleaved requests (`order: requests`) and with whole trials (`order: trials`):
-two equal engines on a real small model, next to a process that keeps a core busy for a while and then rests. And how
-often a scripted server that is 3% slower is found.
+two equal engines on a real small model, next to a process that keeps a core busy. And how often a scripted server that
+is 3% slower is found. Requests are short and many: a step of the machine's speed then disturbs a small part of a round.
 
     python benchmarks/duet.py --model FILE                                 40 studies of each kind, one after another
     python benchmarks/duet.py --model FILE --studies 5 --seed 3 --cores 4,5 --seconds 500 --out 3.json
@@ -246,7 +246,7 @@ def line(found: Outcome) -> str:
 def write(path: Path, part: Part) -> None:
     """Whole, or not at all: the process may be ended at any time."""
     part_path = path.with_suffix(".part")
-    part_path.write_bytes(msgspec.json.encode(part))
+    part_path.write_bytes(msgspec.json.encode(part) + b"\n")
     os.replace(part_path, path)
 
 
@@ -295,14 +295,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="each part of a run needs another one")
     parser.add_argument("--only", choices=KINDS)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--prompts", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=20, help="most output tokens of a request")
+    parser.add_argument("--prompts", type=int, default=80)
+    parser.add_argument("--tokens", type=int, default=4, help="most output tokens of a request")
     parser.add_argument("--neighbours", type=int, default=1)
-    parser.add_argument("--burst-s", type=float, default=20.0, help="longest work and rest of a neighbour; 0: no rest")
+    parser.add_argument("--burst-s", type=float, default=0.0, help="longest work and rest of a neighbour; 0: no rest")
     parser.add_argument("--cores", help="for everything that this process starts, for example 0,1")
     parser.add_argument("--seconds", type=float, help="start no study that would end later")
     parser.add_argument("--out", type=Path, help="a JSON file for --merge")
-    parser.add_argument("--merge", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--merge", type=Path, nargs="+", metavar="FILE", help="one part per line")
     parser.add_argument("--serve", type=float, metavar="GAP_S", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -313,7 +313,8 @@ def main() -> None:
         serve(asked.serve)
         return
     if asked.merge:
-        parts = [msgspec.json.decode(path.read_bytes(), type=Part) for path in asked.merge]
+        lines = [line for path in asked.merge for line in path.read_bytes().splitlines()]
+        parts = [msgspec.json.decode(line, type=Part) for line in lines]
     else:
         if asked.cores:
             os.sched_setaffinity(0, {int(core) for core in asked.cores.split(",")})

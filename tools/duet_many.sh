@@ -16,6 +16,7 @@ WORK=${WORK:-/tmp/inferometer-duet}
 OUT=${OUT:-$WORK/out}
 PYTHON=${PYTHON:-python3}
 FIRST_CORE=${FIRST_CORE:-0}
+FIRST_SEED=${FIRST_SEED:-1}      # the seed of a further run must differ from all seeds before
 APART=${APART:-1}                # 2: each process gets every second core, so that no two threads share a physical core
 PROCESSES=${PROCESSES:-$(($(nproc) / 2 / ${APART:-1}))}
 STUDIES=${STUDIES:-40}           # of each kind, in all
@@ -50,7 +51,7 @@ run() {
     local running=()
     for part in $(seq 0 $((PROCESSES - 1))); do
         core=$((FIRST_CORE + 2 * APART * part))
-        setsid "$PYTHON" "$REPO/benchmarks/duet.py" --model "$MODEL" --studies "$each" --seed $((part + 1)) \
+        setsid "$PYTHON" "$REPO/benchmarks/duet.py" --model "$MODEL" --studies "$each" --seed $((FIRST_SEED + part)) \
             --cores "$core,$((core + APART))" --seconds $((SECONDS_ALL - 25)) --out "$OUT/part-$part.json" ${ARGS:-} \
             >"$OUT/part-$part.log" 2>&1 &
         running+=($!)

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 
 from inferometer.analysis.answer_quality import QualityDifference, Share
 from inferometer.analysis.comparison import Comparison, of_pair
+from inferometer.analysis.verdicts import suppressing
+from inferometer.metrics.rows import METRICS_BY_KEY
 
 _LEAST_PROBLEMS = 5
 """Shares of fewer problems are not shown in lines; the JSON has all."""
@@ -114,3 +116,9 @@ def _details(found: QualityDifference) -> Iterator[str]:
         by_part.setdefault(part.by, []).append(shown)
     for by, shares in by_part.items():
         yield f"by {by}: {'; '.join(shares)}"
+
+
+def not_valid(comparison: Comparison, baseline: str, arm: str) -> str:
+    """Why the primary metric's difference of an arm from the baseline is not valid; "" if it is."""
+    found = suppressing(METRICS_BY_KEY[comparison.primary], (arm, baseline), comparison.findings)
+    return f"not valid: {found[0].message}" if found else ""
