@@ -84,12 +84,6 @@ def first_token_refuted(record: RequestRecord) -> bool:
     return record.ok and any(one.about == "first_token" for one in _first_token(record))
 
 
-def begins_blank(record: RequestRecord) -> bool:
-    """Whether the answer begins with blank text, and visible text follows late for its pace."""
-    wait_ns, usual_ns = _wait_after_blank(record)
-    return wait_ns > max(BLANK_USUAL_NS, BLANK_GAPS * usual_ns)
-
-
 def without_blanks(text: str) -> str:
     """`text` without the blanks at its beginning, also those without a width."""
     found = text.lstrip()
