@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from inferometer.base.errors import DatasetUnusable
 from inferometer.quality.problem import Problem, PythonInputs
 from inferometer.quality.sets.problem_set import ProblemSet, SetSettings, asked_for_code, list_of, text_of
 
@@ -14,6 +15,10 @@ class MbppPlusSettings(SetSettings, frozen=True, tag="mbpp+"):
     """MBPP+ from EvalPlus's `MbppPlus.jsonl.gz`; base and plus tests are counted apart."""
 
 
+_KINDS = {"HumanEval/": "humaneval+", "Mbpp/": "mbpp+"}
+"""What each id of EvalPlus's own files begins with. Files of others have ids of their own."""
+
+
 class _EvalPlus(ProblemSet):
     def read(self) -> list[Problem]:
         path = self.required_path()
@@ -21,6 +26,9 @@ class _EvalPlus(ProblemSet):
         for number, entry in enumerate(self.file_entries(path), 1):
             place = f"{path}, entry {number}"
             task, prompt = text_of(entry, "task_id", place), text_of(entry, "prompt", place)
+            kind = next((kind for ids, kind in _KINDS.items() if task.startswith(ids)), self.name)
+            if kind != self.name:
+                raise DatasetUnusable(f"{place} is {task}. Write kind: {kind}.")
             solution = text_of(entry, "canonical_solution", place)
             check = PythonInputs(
                 entry_point=text_of(entry, "entry_point", place),
