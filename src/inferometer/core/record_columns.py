@@ -220,14 +220,14 @@ class RecordColumns(Sequence[RequestRecord]):
         return self if (np.diff(index) >= 0).all() else self._at(np.argsort(index, kind="stable"))
 
     def _at(self, places: "Ints | slice") -> "RecordColumns":
-        counts = self.event_counts[places]
         if isinstance(places, slice):
             first = int(self.starts[places.start])
-            events: Ints | slice = slice(first, int(self.starts[places.stop]))
+            events = slice(first, int(self.starts[places.stop]))
             starts = self.starts[places.start : places.stop + 1] - first
+            at_ns, kinds, chars, tokens = (None if one is None else one[events] for one in self._of_events)
         else:
-            starts = starts_of(counts)
-            events = np.repeat(self.starts[:-1][places] - starts[:-1], counts) + np.arange(int(starts[-1]))
+            starts = starts_of(self.event_counts[places])
+            at_ns, kinds, chars, tokens = gathered(self._of_events, self.starts[:-1][places], starts)
         listed = range(len(self))[places] if isinstance(places, slice) else cast("list[int]", places.tolist())
         return replace(
             self,
@@ -242,14 +242,18 @@ class RecordColumns(Sequence[RequestRecord]):
             usage=self.usage and {name: column[places] for name, column in self.usage.items()},
             has_timings=self.has_timings[places],
             timings=self.timings and {name: column[places] for name, column in self.timings.items()},
-            at_ns=self.at_ns[events],
-            kinds=self.kinds[events],
-            chars=self.chars[events],
-            tokens=None if self.tokens is None else self.tokens[events],
+            at_ns=at_ns,
+            kinds=kinds,
+            chars=chars,
+            tokens=tokens,
             starts=starts,
             texts=self.texts.chosen(places),
             made=None if self.made is None else [self.made[place] for place in listed],
         )
+
+    @property
+    def _of_events(self) -> "tuple[NDArray[Any] | None, ...]":
+        return self.at_ns, self.kinds, self.chars, self.tokens
 
     # --- columns ------------------------------------------------------------------------------------
 
@@ -454,6 +458,27 @@ def int_column(values: Sequence[int | None]) -> Ints:
     except OverflowError:
         near = [None if value is None else max(-_BIGGEST, min(_BIGGEST, value)) for value in values]
         return int_column(near)
+
+
+_EVENTS_AT_ONCE = 1 << 22
+
+
+def gathered(columns: "Sequence[NDArray[Any] | None]", begins: Ints, starts: Ints) -> "list[NDArray[Any] | None]":
+    """Each column with its groups in another order. `begins`: where each group begins in the columns; `starts`: where
+    it is to begin, and where the last one ends."""
+    found = [None if column is None else np.empty(int(starts[-1]), column.dtype) for column in columns]
+    first, groups = 0, len(begins)
+    while first < groups:
+        last = cast("int", np.searchsorted(starts, starts[first] + _EVENTS_AT_ONCE, "right")) - 1
+        last = min(max(last, first + 1), groups)
+        own = slice(int(starts[first]), int(starts[last]))
+        counts = np.diff(starts[first : last + 1])
+        places = np.repeat(begins[first:last] - starts[first:last], counts) + np.arange(own.start, own.stop)
+        for column, target in zip(columns, found, strict=True):
+            if column is not None and target is not None:
+                np.take(column, places, out=target[own])
+        first = last
+    return found
 
 
 def summed(values: NDArray[Any], starts: Ints) -> Ints:

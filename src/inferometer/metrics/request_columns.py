@@ -4,16 +4,16 @@
 results.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from inferometer.core.record import KINDS, OUTPUT_CODES, TEXT_CODE
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints, RecordColumns, Texts, summed
+from inferometer.core.record_columns import UNKNOWN, Bools, Ints, RecordColumns, Texts, starts_of, summed
 from inferometer.core.request import Request
 from inferometer.core.spec import Api
 from inferometer.metrics import consistency
@@ -51,6 +51,19 @@ class OutputColumns(msgspec.Struct, frozen=True):
         """The position of each output's request."""
         return np.repeat(np.arange(len(self.starts) - 1), self.counts)
 
+    def parts(self, most: int) -> "Iterator[tuple[int, OutputColumns]]":
+        """The outputs of some requests at once, of at most `most` outputs or of one request: the position of the first
+        request, and its columns with those of the next ones."""
+        first, requests = 0, len(self.starts) - 1
+        while first < requests:
+            last = cast("int", np.searchsorted(self.starts, self.starts[first] + most, "right")) - 1
+            last = min(max(last, first + 1), requests)
+            own = slice(int(self.starts[first]), int(self.starts[last]))
+            stated = None if self.stated is None else self.stated[own]
+            starts = self.starts[first : last + 1] - own.start
+            yield first, OutputColumns(self.at_ns[own], self.chars[own], stated, starts)
+            first = last
+
     def summed(self, of_outputs: NDArray[Any]) -> Ints:
         """The sum over the outputs of each request."""
         return summed(of_outputs, self.starts)
@@ -59,10 +72,8 @@ class OutputColumns(msgspec.Struct, frozen=True):
 def output_columns(records: RecordColumns) -> OutputColumns:
     """The outputs of these records (see `core.record.brings_output`)."""
     chosen = _IS_OUTPUT[records.kinds] & ((records.chars > 0) | (records.kinds != TEXT_CODE))
-    before = np.zeros(len(chosen) + 1, np.int64)
-    np.cumsum(chosen, out=before[1:])
     stated = None if records.tokens is None else records.tokens[chosen].astype(np.int64)
-    return OutputColumns(records.at_ns[chosen], records.chars[chosen], stated, before[records.starts])
+    return OutputColumns(records.at_ns[chosen], records.chars[chosen], stated, starts_of(records.summed(chosen)))
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -337,9 +348,10 @@ def _text_after_end(records: RecordColumns) -> Bools:
     """Whether text came after [DONE]."""
     late = np.zeros(len(records), np.bool_)
     ends = np.flatnonzero(records.kinds == KINDS.index("done"))
-    owners, first = np.unique(np.searchsorted(records.starts, ends, "right") - 1, return_index=True)
-    texts = np.append(np.flatnonzero(records.chars), len(records.chars))
-    late[owners] = texts[np.searchsorted(texts, ends[first], "right")] < records.starts[1:][owners]
+    owners = np.searchsorted(records.starts, ends, "right") - 1
+    after = ends + 1 < records.starts[1:][owners]  # events follow
+    for owner, end in zip(owners[after].tolist(), ends[after].tolist(), strict=True):
+        late[owner] |= bool(records.chars[end + 1 : int(records.starts[owner + 1])].any())
     return late
 
 

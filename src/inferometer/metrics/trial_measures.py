@@ -61,7 +61,7 @@ def cached_prompt_tokens(trial: TrialView) -> int | None:
 def stalls(trial: TrialView) -> int | None:
     """Number of gaps between bursts longer than `STALL_MULTIPLE` times the request's median gap."""
     found = trial_columns.bursts(trial)
-    return int(np.count_nonzero(found.is_stall())) if found.delivered.any() else None
+    return len(found.stalls().values) if found.delivered.any() else None
 
 
 def memory_gib(trial: TrialView) -> float | None:
