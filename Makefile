@@ -15,7 +15,7 @@
 #              of podman or docker, each where it is installed (about an hour)
 # make honest  honest set-ups raise no finding above a note: 20 runs each (about 20 minutes)
 # make soak    load for a long time: make soak SECONDS=1200 STREAMS=2000
-# make statistics   how often verdicts and intervals are right, by simulation (about 6 minutes)
+# make statistics   how often verdicts and intervals are right, by simulation (about 10 minutes on one core)
 # make docs    the documentation as a site: build/site/index.html; a broken link fails
 # make lock    resolve requirements/ again (needs uv)       make lock ARGS=--upgrade
 # make clean   remove the environments and the caches

@@ -1,6 +1,6 @@
 """Wrong verdicts and half-widths with interleaved requests (`order: requests`) and with whole trials (`order: trials`):
-two equal engines on a real small model, next to a process that keeps a core busy for a while and then rests. And how
-often a scripted server that is 3% slower is found.
+two equal engines on a real small model, next to a process that keeps a core busy. And how often a scripted server that
+is 3% slower is found. Requests are short and many: a step of the machine's speed then disturbs a small part of a round.
 
     python benchmarks/duet.py --model FILE                                 40 studies of each kind, one after another
     python benchmarks/duet.py --model FILE --studies 5 --seed 3 --cores 4,5 --seconds 500 --out 3.json
@@ -30,6 +30,7 @@ from inferometer.core.spec import Arm, Order, Spec
 from inferometer.results.read import read_study
 from inferometer.results.study_comparison import comparison_of
 from inferometer.study.loop import run_study
+from inferometer.study.progress import EngineReady
 from inferometer.testing.scripted_server import (
     Received,
     ScriptedServer,
@@ -158,7 +159,7 @@ def study(kind: str, seed: int, asked: argparse.Namespace) -> Outcome:
             seed=seed,
             tokenizer="none" if kind == "slow" else "server",
         )
-        return outcome(kind, spec)
+        return outcome(kind, spec, asked)
 
 
 def prompts(count: int, seed: int) -> tuple[str, ...]:
@@ -168,12 +169,24 @@ def prompts(count: int, seed: int) -> tuple[str, ...]:
     return tuple(rng.sample(words, count))
 
 
-def outcome(kind: str, spec: Spec) -> Outcome:
+def pin_engines(core: int) -> None:
+    """Let the engines that run share one core: only one works at a time, and two cores of a virtual machine can differ
+    by 40% for seconds, which would be a difference of the arms."""
+    for child in Path("/proc/self/task").glob("*/children"):
+        for pid in child.read_text().split():
+            with contextlib.suppress(OSError):  # it has ended
+                if b"embedded_server" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    for thread in os.listdir(f"/proc/{pid}/task"):
+                        os.sched_setaffinity(int(thread), {core})
+
+
+def outcome(kind: str, spec: Spec, asked: argparse.Namespace) -> Outcome:
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "study"
-        for _ in run_study(spec, made):
-            pass
+        for progress in run_study(spec, made):
+            if isinstance(progress, EngineReady) and asked.engine_core is not None:
+                pin_engines(asked.engine_core)
         took_s = time.monotonic() - began_s
         comparison = comparison_of([made], "inferometer")
         spread = deviations(made)
@@ -220,7 +233,7 @@ def run(asked: argparse.Namespace) -> Part:
     kinds = [asked.only] if asked.only else KINDS
     settings = (
         f"{asked.rounds} rounds of {asked.prompts} prompts of {asked.tokens} tokens; "
-        f"{asked.neighbours} neighbour(s), "
+        f"{'' if asked.engine_core is None else 'engines on one core; '}{asked.neighbours} neighbour(s), "
         + (f"busy and at rest for up to {asked.burst_s:g} s" if asked.burst_s else "always busy")
     )
     done: list[Outcome] = []
@@ -246,7 +259,7 @@ def line(found: Outcome) -> str:
 def write(path: Path, part: Part) -> None:
     """Whole, or not at all: the process may be ended at any time."""
     part_path = path.with_suffix(".part")
-    part_path.write_bytes(msgspec.json.encode(part))
+    part_path.write_bytes(msgspec.json.encode(part) + b"\n")
     os.replace(part_path, path)
 
 
@@ -295,14 +308,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="each part of a run needs another one")
     parser.add_argument("--only", choices=KINDS)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--prompts", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=20, help="most output tokens of a request")
+    parser.add_argument("--prompts", type=int, default=90)
+    parser.add_argument("--tokens", type=int, default=2, help="most output tokens of a request")
     parser.add_argument("--neighbours", type=int, default=1)
-    parser.add_argument("--burst-s", type=float, default=20.0, help="longest work and rest of a neighbour; 0: no rest")
+    parser.add_argument("--burst-s", type=float, default=0.0, help="longest work and rest of a neighbour; 0: no rest")
     parser.add_argument("--cores", help="for everything that this process starts, for example 0,1")
+    parser.add_argument("--engine-core", type=int, help="for the engines of all arms")
     parser.add_argument("--seconds", type=float, help="start no study that would end later")
     parser.add_argument("--out", type=Path, help="a JSON file for --merge")
-    parser.add_argument("--merge", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--merge", type=Path, nargs="+", metavar="FILE", help="one part per line")
     parser.add_argument("--serve", type=float, metavar="GAP_S", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -313,7 +327,8 @@ def main() -> None:
         serve(asked.serve)
         return
     if asked.merge:
-        parts = [msgspec.json.decode(path.read_bytes(), type=Part) for path in asked.merge]
+        lines = [line for path in asked.merge for line in path.read_bytes().splitlines()]
+        parts = [msgspec.json.decode(line, type=Part) for line in lines]
     else:
         if asked.cores:
             os.sched_setaffinity(0, {int(core) for core in asked.cores.split(",")})

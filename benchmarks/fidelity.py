@@ -2,7 +2,8 @@
 
 python benchmarks/fidelity.py MODEL.gguf --llama-cpp FOLDER      (about 20 minutes on two cores, 1 GB in --work)
 
-Makes quantisations of the model with FOLDER/llama-quantize, measures each against the model in F16 with
+Everything that is measured is kept in --work: after an interruption the same command goes on, and with --table it only
+prints. Makes quantisations of the model with FOLDER/llama-quantize, measures each against the model in F16 with
 FOLDER/llama-perplexity on the project's documents, and with the fidelity pass on the built-in prompts. If the model is
 quantised already, F16 holds its values, and the quantisations begin from there.
 """
@@ -34,7 +35,6 @@ TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q5_0", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 BASE = "F16"
 ROOT = Path(__file__).parents[1]
 CONTEXT = 256
-AT_ONCE = 4
 
 
 def main() -> None:
@@ -47,11 +47,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=48, help="most tokens of each answer")
     parser.add_argument("--chunks", type=int, default=6, help=f"of {CONTEXT} tokens, for llama-perplexity")
     parser.add_argument("--threads", type=int, help="of the embedded engine; 1 on a busy machine")
+    parser.add_argument("--at-once", type=int, default=4, help="engines that answer at the same time")
+    parser.add_argument("--table", action="store_true", help="measure nothing; print what is known")
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     files = quantised(asked.model, asked.llama_cpp, asked.work, asked.types)
     truth = llama_perplexity(files, asked.llama_cpp, asked.work, asked.chunks)
-    ours = fidelity(files, asked.work, asked.prompts, asked.tokens, asked.threads)
+    ours = fidelity(files, asked.work, asked.prompts, asked.tokens, asked.threads, 0 if asked.table else asked.at_once)
     print_table(truth, ours)
 
 
@@ -86,9 +88,9 @@ def llama_perplexity(files: dict[str, Path], tools: Path, work: Path, chunks: in
 
 
 def fidelity(
-    files: dict[str, Path], work: Path, prompts: int, tokens: int, threads: int | None
+    files: dict[str, Path], work: Path, prompts: int, tokens: int, threads: int | None, at_once: int
 ) -> dict[str, FidelityDifference]:
-    """The fidelity pass of all files against the first."""
+    """The fidelity pass of all files against the first. `at_once` 0: only of the answers that are stored."""
     arms = {
         name: Arm(engine="embedded", model=str(path), slots=1, context=2048, threads=threads)
         for name, path in files.items()
@@ -98,8 +100,9 @@ def fidelity(
     store = Store.resume(folder, spec)
     try:
         SharedPlan(spec, make_workload(spec.workload), store, 1).for_trial(None)
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda name: ask(spec, name, store), arms))
+        if at_once:
+            with ThreadPoolExecutor(at_once) as pool:
+                list(pool.map(lambda name: ask(spec, name, store), arms))
         first, *others = arms
         found = fidelity_differences(store.continuations(), [(first, other) for other in others])
     finally:
@@ -124,10 +127,10 @@ def print_table(truth: dict[str, float], ours: dict[str, FidelityDifference]) ->
     for name in measured:
         one = ours[name]
         assert one.mean_kl is not None
+        high = "unknown" if one.mean_kl.high is None else f"{one.mean_kl.high:.5f}"
         print(
-            f"| {name} | {truth[name]:.5f} | {one.mean_kl.value:.5f} | {one.mean_kl.low:.5f} to "
-            f"{one.mean_kl.high or 0:.5f} | {one.flip_rate_percent.value:.1f} | {one.places} | "
-            f"{one.rest_percent or 0:.1f} |"
+            f"| {name} | {truth[name]:.5f} | {one.mean_kl.value:.5f} | {one.mean_kl.low:.5f} to {high} | "
+            f"{one.flip_rate_percent.value:.1f} | {one.places} | {one.rest_percent or 0:.1f} |"
         )
     values = [found.value for name in measured if (found := ours[name].mean_kl) is not None]
     rank: Any = stats.spearmanr([truth[name] for name in measured], values)

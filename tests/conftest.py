@@ -1,7 +1,8 @@
 """What holds for every test, and a study written by hand."""
 
 import itertools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,29 @@ settings.load_profile("no-deadline")
 
 MS = 1_000_000
 
+WAITING = ("cli", "faults", "load", "project", "report", "results", "study", "testing", "wild")
+"""Folders whose tests start programs and wait for servers, for seconds each."""
+
 WriteStudy = Callable[..., Path]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each worker of pytest-xdist begins with its share of the tests that wait, so that the last ones are quick: the
+    workers then end at about the same time. Tests of one file stay together, because they share fixtures."""
+    here = Path(__file__).parent
+    waiting = [
+        item for item in items if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in WAITING
+    ]
+    chosen = set(waiting)
+    quick = [item for item in items if item not in chosen]
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    shares = zip(_shares(waiting, workers), _shares(quick, workers), strict=True)
+    items[:] = [item for share in shares for of_kind in share for item in of_kind]
+
+
+def _shares(items: Sequence[pytest.Item], count: int) -> list[Sequence[pytest.Item]]:
+    edges = [len(items) * share // count for share in range(count + 1)]
+    return [items[begin:end] for begin, end in itertools.pairwise(edges)]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs benchmarks/duet.py in several processes side by side, each pinned to two cores of its own, and merges their results.
+# Runs benchmarks/duet.py in several processes side by side, each pinned to two
+# cores of its own, the engines to one of these, and merges their results.
 #
 #   tools/duet_many.sh unpack    the wheels and the model, from the pieces that were carried so far: call it after each
 #                                piece, until it prints "ready"
@@ -16,6 +17,7 @@ WORK=${WORK:-/tmp/inferometer-duet}
 OUT=${OUT:-$WORK/out}
 PYTHON=${PYTHON:-python3}
 FIRST_CORE=${FIRST_CORE:-0}
+FIRST_SEED=${FIRST_SEED:-1}      # the seed of a further run must differ from all seeds before
 APART=${APART:-1}                # 2: each process gets every second core, so that no two threads share a physical core
 PROCESSES=${PROCESSES:-$(($(nproc) / 2 / ${APART:-1}))}
 STUDIES=${STUDIES:-40}           # of each kind, in all
@@ -50,8 +52,8 @@ run() {
     local running=()
     for part in $(seq 0 $((PROCESSES - 1))); do
         core=$((FIRST_CORE + 2 * APART * part))
-        setsid "$PYTHON" "$REPO/benchmarks/duet.py" --model "$MODEL" --studies "$each" --seed $((part + 1)) \
-            --cores "$core,$((core + APART))" --seconds $((SECONDS_ALL - 25)) --out "$OUT/part-$part.json" ${ARGS:-} \
+        setsid "$PYTHON" "$REPO/benchmarks/duet.py" --model "$MODEL" --studies "$each" --seed $((FIRST_SEED + part)) \
+            --cores "$core,$((core + APART))" --engine-core "$core" --seconds $((SECONDS_ALL - 25)) --out "$OUT/part-$part.json" ${ARGS:-} \
             >"$OUT/part-$part.log" 2>&1 &
         running+=($!)
     done

@@ -156,7 +156,7 @@ def test_every_problem_is_reported_at_once_with_its_place_and_the_nearest_name()
         ("schedule: {kind: gamma, rate_per_s: 1}\narms: {a: {engine: embedded, model: m}}", "burstiness: is missing"),
         (
             "schedule: {kind: ramp, start_per_s: 1, end_per_s: 2, strategy: log}\narms: {a: {engine: vllm, model: m}}",
-            "schedule.strategy: invalid enum value 'log'",
+            "schedule.strategy: 'log' is unknown",
         ),
         (
             "schedule: {kind: ramp, start_per_s: 0, end_per_s: 2}\narms: {a: {engine: embedded, model: m}}",

@@ -77,4 +77,4 @@ def test_a_limit_that_is_none_and_an_unknown_word_are_refused(tmp_path: Path):
     code, _, said = run("run", "study.yaml", cwd=tmp_path)
     assert code == 2
     assert "timeouts.read_s: unknown field" in said
-    assert "on_failure: invalid enum value 'stopp'" in said
+    assert "on_failure: 'stopp' is unknown; did you mean 'stop'?" in said

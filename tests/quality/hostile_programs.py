@@ -84,8 +84,10 @@ for which in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_CPU
 """,
     "raises its priority": """
 import os
-try: os.nice(-20); print('ESCAPED')
-except OSError: print('REFUSED')
+before = os.nice(0)
+try: os.nice(-20)
+except OSError: pass
+print('ESCAPED' if os.nice(0) < before else 'REFUSED')
 """,
     # --- memory and disk
     "memory bomb": "x = []\nwhile True: x.append(bytearray(10**7))",
@@ -291,7 +293,8 @@ print('REFUSED')
     "reads keys": """
 import os
 for path in ('~/.ssh/id_rsa', '~/.aws/credentials', '~/.netrc', '/root/.ssh/id_rsa', '/etc/shadow', '/etc/ssh'):
-    if os.path.exists(os.path.expanduser(path)): print('ESCAPED', path)
+    path = os.path.expanduser(path)
+    if os.path.exists(path) and os.access(path, os.R_OK): print(path, 'ESCAPED')
 print('REFUSED')
 """,
     "reads the environment": """

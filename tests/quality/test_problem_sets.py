@@ -121,6 +121,7 @@ ADD = {
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("language", ADD)
 def test_an_answer_of_a_chat_to_mxeval_is_judged_in_every_language(language, sandbox):
     if not SETS["mxeval"].exists():
@@ -171,6 +172,9 @@ def test_completion_prompting_sends_the_prompt_as_it_is(tmp_path):
         ("checked", '{"id": "a", "prompt": "x"}\n{"id": "a", "prompt": "y"}', "two problems have the id 'a'"),
         ("humaneval", '{"question": "x"}', "no text 'prompt'"),
         ("numeric", '{"question": "x", "answer": "none"}', "no number in its answer"),
+        ("humaneval", '{"prompt": "x", "entry_point": null}', "no text 'entry_point'; its value is null"),
+        ("humaneval", '{"prompt": "x", "plus_input": []}', "kind: humaneval\\+"),
+        ("mbpp+", '{"task_id": "HumanEval/0", "prompt": "x"}', "not of mbpp\\+: its task_id is 'HumanEval/0'"),
         ("mbpp+", "not JSON", "line 1 is not JSON"),
         ("checked", '{"prompt": "x"}\n\n{"prompt": ', "line 3 is not JSON"),
         ("checked", '{"prompt": "x"}\n["y"]', "entry 2 is not an object"),

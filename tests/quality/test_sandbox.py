@@ -1,9 +1,12 @@
+import io
 import os
 import re
 import runpy
+import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from pathlib import Path
@@ -12,11 +15,14 @@ import msgspec
 import psutil
 import pytest
 
+from inferometer.quality.containers import PROGRAMS as PROGRAMS_OF_CONTAINERS
 from inferometer.quality.containers import Container, found_container
 from inferometer.quality.sandbox import Bubblewrap, ProgramLimits, Sandbox, SandboxBroken, sandbox_state
 
 PROGRAMS: dict[str, str] = runpy.run_path(str(Path(__file__).with_name("hostile_programs.py")))["PROGRAMS"]
 LIMITS = ProgramLimits(wall_s=1.5, memory_bytes=256 * 1024**2, disk_bytes=32 * 1024**2, output_bytes=64 * 1024)
+KILLED_BY_FILTER = (-signal.SIGSYS, 128 + signal.SIGSYS)
+"""Exit statuses of a program that called the kernel in a forbidden way."""
 CANARY = "the-canary-of-this-test"
 _FOUND, _REASON = sandbox_state()
 
@@ -56,26 +62,45 @@ def filled(program: str, names: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_hostile_program_does_no_harm_leaves_nothing_and_ends_in_time(name, sandbox, machine):
-    attack(name, sandbox, machine)
+    assert attack(name, sandbox, machine) < LIMITS.wall_s + 1
 
 
-@pytest.fixture(scope="module")
-def container():
-    found, reason = found_container()
+@pytest.fixture(scope="module", params=PROGRAMS_OF_CONTAINERS)
+def container(request):
+    """A container, and the files of its image, which are not the user's."""
+    found, reason = found_container([request.param])
     if found is None:
-        pytest.skip(f"there is no container on this machine: {reason}")
-    began_s = time.monotonic()
-    for _ in range(3):
-        found.run(["true"], {}, LIMITS)
-    return found, time.monotonic() - began_s
+        pytest.skip(f"there is no container of {request.param} on this machine: {reason}")
+    return found, files_of_image(found)
+
+
+def files_of_image(container: Container) -> set[str]:
+    def run(*words: str) -> bytes:
+        return subprocess.run([container.name, *words], capture_output=True, check=True).stdout
+
+    made = run("create", "--network=none", container.image, "true").decode().strip()
+    try:
+        with tarfile.open(fileobj=io.BytesIO(run("export", made))) as files:
+            return {f"/{name.removeprefix('./')}" for name in files.getnames()}
+    finally:
+        run("rm", made)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_hostile_program_does_no_harm_in_a_container_either(name, container, machine):
-    """`make quality` runs it. Starting and removing a container may take as long as three of them took."""
-    found, start_s = container
-    attack(name, found, machine, start_s)
+    """`make quality` runs it. Starting and removing a container may take as long as three of them take; if a busy
+    machine needs longer, the program is run again."""
+    found, image_files = container
+    for attempt in range(4):
+        began_s = time.monotonic()
+        for _ in range(3):
+            found.run(["true"], {}, LIMITS)
+        start_s = time.monotonic() - began_s
+        took_s = attack(name, found, machine, image_files)
+        if took_s < LIMITS.wall_s + 1 + start_s:
+            break
+        assert attempt < 3, (took_s, start_s)
     wait_until(lambda: not container_names(found))
 
 
@@ -84,23 +109,25 @@ def container_names(container: Container) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
-def attack(name: str, sandbox: Sandbox, machine, start_s: float = 0.0) -> None:
-    """Runs a hostile program, and asserts that it did no harm, left nothing, and ended in time."""
+def attack(name: str, sandbox: Sandbox, machine, image_files: frozenset[str] = frozenset()) -> float:
+    """Runs a hostile program, asserts that it did no harm and left nothing, and returns how long it took. What it finds
+    in `image_files` is no escape."""
     names, server, tmp_path = machine
     mark = f"hostile-{os.getpid()}-{abs(hash(name))}"
     began_s = time.monotonic()
     ended = sandbox.run([sandbox.python, "main.py", mark], {"main.py": filled(PROGRAMS[name], names)}, LIMITS)
     took_s = time.monotonic() - began_s
-    assert "ESCAPED" not in ended.output and CANARY not in ended.output + ended.errors
-    if "REFUSED" in PROGRAMS[name] and not ended.stopped:
+    escaped = [line for line in ended.output.splitlines() if "ESCAPED" in line and line.split()[0] not in image_files]
+    assert not escaped and CANARY not in ended.output + ended.errors
+    if "REFUSED" in PROGRAMS[name] and not ended.stopped and ended.status not in KILLED_BY_FILTER:
         assert "REFUSED" in ended.output, ended
-    assert took_s < LIMITS.wall_s + 1 + start_s
     assert len(ended.output) <= LIMITS.output_bytes + 1
     with pytest.raises(BlockingIOError):
         server.accept()
     assert not [one for one in psutil.process_iter(["cmdline"]) if mark in (one.info["cmdline"] or [])]
     assert (tmp_path / "secret").read_text() == CANARY
     assert not list((tmp_path / "folder").iterdir())
+    return took_s
 
 
 def test_every_process_of_a_sandbox_ends_with_the_process_that_started_it(sandbox):

@@ -1,5 +1,6 @@
 """A study in one file: there and back, and what a stranger's zip may not do."""
 
+import contextlib
 import sqlite3
 import stat
 import zipfile
@@ -8,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from inferometer.base.errors import RequestWrong, StudyUnreadable
+from inferometer.core.continuation import Continuation, TokenChoice
+from inferometer.core.record import AnswerCheck
 from inferometer.results.read import read_study
 from inferometer.results.study_comparison import comparison_of
-from inferometer.store import Store, archive
+from inferometer.store import Store, StudyReader, archive
+from inferometer.store.hidden_text import NOTE, hidden_yaml
 
 
 @pytest.fixture
@@ -45,6 +49,35 @@ def test_a_zip_reads_as_the_folder_does_and_holds_its_logs(packed: Path):
     assert unpacked.trials == whole.trials
     assert (unpacked.spec, unpacked.plan, unpacked.machine) == (whole.spec, whole.plan, whole.machine)
     assert comparison_of([packed], "inferometer") == comparison_of([folder], "inferometer")
+
+
+def test_a_zip_with_hidden_texts_compares_alike_and_holds_none_of_them(write_study, tmp_path: Path):
+    folder = write_study("mine", {"base": 10, "draft": 5}, prompts=("Why rains it?", "Why snows it?"), text="clouds")
+    with contextlib.closing(Store.amend(folder)) as store:
+        for trial_id in store.trial_ids().values():
+            store.add_check(trial_id, AnswerCheck(1, "failed", "AssertionError: mountains instead of 12"))
+        store.add_continuation("base", "r0", Continuation((TokenChoice("valleys", (("rivers", -0.5),)),)))
+    archive.write(folder, tmp_path / "hidden.zip", hide_text=True)
+    assert set(members(tmp_path / "hidden.zip")) == {"mine/study.yaml", "mine/study.db"}
+    whole, hidden = comparison_of([folder], "inferometer"), comparison_of([tmp_path / "hidden.zip"], "inferometer")
+    assert hidden.rows == whole.rows
+    assert hidden.notes == (*whole.notes, NOTE)
+    packed = members(tmp_path / "hidden.zip")["mine/study.db"]
+    assert b"AssertionError: " in packed and b" 12" in packed
+    with archive.opened(tmp_path / "hidden.zip") as opened, contextlib.closing(StudyReader.open(opened)) as store:
+        (answer,) = store.continuations()["base"].values()
+        texts = f"{packed!r} {answer} {[trial.records[0].text for trial in store.trials()]}"
+        assert not [word for word in ("rains", "snows", "clouds", "mountains", "valleys", "rivers") if word in texts]
+        first, second = (item.request.messages[0].content for item in store.plan().measured)
+        assert first[:4] == second[:4] and first != second
+        with pytest.raises(RequestWrong, match="--hide-text"):
+            Store.amend(opened)
+
+
+def test_hidden_prompts_of_the_study_file_are_hidden_too():
+    text = "arms: {}\nworkload:\n  kind: prompts\n  prompts: [Why it rains]\n"
+    assert "rains" not in hidden_yaml(text) and "kind: prompts" in hidden_yaml(text)
+    assert hidden_yaml("workload: {kind: builtin}") == "workload: {kind: builtin}"
 
 
 def test_nothing_is_left_of_what_was_unpacked(packed: Path):

@@ -1,7 +1,9 @@
 """A map over concurrency, of two servers whose speed is known."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from inferometer.base.errors import RequestWrong
@@ -9,23 +11,34 @@ from inferometer.core.spec import Arm, Spec
 from inferometer.core.workload_settings import Builtin
 from inferometer.report.drawings.gain_map import gain_map
 from inferometer.study.concurrency_map import ConcurrencyMap
-from inferometer.testing.scripted_server import ScriptedServer, inference_server
+from inferometer.testing.scripted_server import Received, ScriptedServer, Step, inference_server
 
 
 def spec(arms: dict[str, Arm]) -> Spec:
     return Spec(arms=arms, workload=Builtin(num_prompts=8, max_tokens=5), tokenizer="none", trials=2, warmups=0)
 
 
+def beyond_the_limit(request: Received) -> Iterable[Step]:
+    """Nine tokens, although five are asked for."""
+    return inference_server(9, 0.0, 0.001)(msgspec.structs.replace(request, body={**request.body, "max_tokens": 9}))
+
+
 def test_a_faster_arm_pays_at_every_concurrency_and_for_every_task(tmp_path: Path):
     with (
-        ScriptedServer(inference_server(5, 0.0, 0.1)) as slow,
+        ScriptedServer(inference_server(5, 0.0, 0.05)) as slow,
         ScriptedServer(inference_server(5, 0.0, 0.005)) as fast,
+        ScriptedServer(beyond_the_limit) as beyond,
     ):
-        arms = {name: Arm(engine="external", url=server.url, model="m") for name, server in (("a", slow), ("b", fast))}
+        servers = {"a": slow, "b": fast, "more than asked": beyond}
+        arms = {name: Arm(engine="external", url=server.url, model="m") for name, server in servers.items()}
         made = ConcurrencyMap(spec(arms), [2, 1], tmp_path / "m", {}, by="task", resume=False)
         for run in made.runs():
             list(run)
-    lines = made.lines()
+    every = made.lines()
+    beyond_limit = next(line for line in every if line.arm == "more than asked" and not line.group)
+    assert beyond_limit.points == ()
+    assert "At 1 stream(s) its result is not valid: " in beyond_limit.sentence
+    lines = [line for line in every if line.arm != "more than asked"]
     assert [point.concurrency for point in lines[0].points] == [1, 2]
     assert all(point.gain > 0.3 for point in lines[0].points)
     assert {line.arm for line in lines} == {"b"}

@@ -12,6 +12,7 @@ from inferometer.core.record import Trial
 from inferometer.core.schedule import Closed, Constant
 from inferometer.core.spec import Arm, Order, Spec
 from inferometer.core.workload_settings import Builtin
+from inferometer.load.wire import Interleaving
 from inferometer.metrics.turns import turns_of
 from inferometer.probes.free_memory import HOST, FreeMemory
 from inferometer.results.read import read_study
@@ -82,6 +83,23 @@ def test_over_the_orders_of_a_round_each_arm_is_first_equally_often(arms: int):
     for number in (1, 2, 3):
         firsts = [order[0] for order in block_orders(arms, number)]
         assert {firsts.count(arm) for arm in range(arms)} == {len(firsts) // arms}
+
+
+@pytest.mark.parametrize("arms", [2, 3, 4])
+def test_a_slow_time_of_the_machine_meets_all_arms_alike(arms: int):
+    """However long it is, each arm has as many blocks in it as another, or one more; two more where the order turns."""
+    blocks = 60
+    turns = Interleaving(arms, block_orders(arms, 1), 1)
+    orders = [turns.order_of(block, blocks) for block in range(blocks)]
+    run = list(itertools.chain(*orders[: blocks // len(turns.orders)]))
+    whole = list(itertools.chain(*orders))
+    assert {orders.count(order) for order in turns.orders} == {len(run) // arms}
+    for played, most in ((run, 1), (whole, 2)):
+        for start in range(len(played)):
+            counts = [0] * arms
+            for arm in played[start : start + 40]:
+                counts[arm] += 1
+                assert max(counts) - min(counts) <= most
 
 
 def test_an_arm_s_duration_is_the_time_of_its_own_turns(tmp_path: Path):

@@ -202,18 +202,23 @@ def with_definition_marks(rows: Sequence[ComparisonRow]) -> tuple[tuple[Comparis
 
 
 def _suppressed(metric: Metric, found: Difference, findings: Sequence[Finding]) -> str:
-    """Why the findings suppress this verdict; "" if none does.
+    """Why the findings suppress this verdict; "" if none does."""
+    codes = {finding.code for finding in suppressing(metric, (found.arm, found.baseline), findings)}
+    return f"withheld: {', '.join(sorted(codes))}" if codes else ""
+
+
+def suppressing(metric: Metric, arms: Sequence[str], findings: Sequence[Finding]) -> list[Finding]:
+    """The findings that suppress a metric's verdicts between these arms.
 
     A finding suppresses the verdicts of the arm it names: of the rows that rest on what it withholds, or of all rows if
     it is invalid and names none."""
     inputs = inputs_of(metric.key, metric.group)
-    codes = {
-        finding.code
+    return [
+        finding
         for finding in findings
-        if finding.arm in ("", found.arm, found.baseline)
+        if finding.arm in ("", *arms)
         and (not inputs.isdisjoint(finding.withholds) or (finding.severity == "invalid" and not finding.withholds))
-    }
-    return f"withheld: {', '.join(sorted(codes))}" if codes else ""
+    ]
 
 
 def _other_definition(row: ComparisonRow, found: Difference) -> str:

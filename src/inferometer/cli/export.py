@@ -53,6 +53,9 @@ def export(
     ] = None,
     metric_percentiles: Annotated[str, typer.Option(help="Percentiles, separated by commas.")] = "99",
     with_text: Annotated[bool, typer.Option("--with-text", help="Include prompts and answers.")] = False,
+    hide_text: Annotated[
+        bool, typer.Option("--hide-text", help="With zip: replace each word of prompts and answers by another one.")
+    ] = False,
     save_detailed: Annotated[
         bool, typer.Option("--save-detailed", help="With vllm-json: include the lists that vLLM 0.33 omits.")
     ] = False,
@@ -82,6 +85,7 @@ def export(
         arm=arm,
         trial=trial,
         with_text=with_text,
+        hide_text=hide_text,
         save_detailed=save_detailed,
         pairs=None if no_pairs else tuple(pair or ()),
     )

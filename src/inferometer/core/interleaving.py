@@ -38,8 +38,8 @@ def block_length(spec: Spec) -> tuple[int | None, int | None]:
 
 
 def block_orders(arms: int, number: int) -> tuple[tuple[int, ...], ...]:
-    """The orders of the arms in the blocks of round `number`, to be repeated: each arm is first equally often, and each
-    round begins with another order."""
+    """The orders of the arms in round `number`, each for an equal run of its blocks: each arm is first equally often,
+    and each round begins with another order."""
     cycle = 2 * max(1, arms if arms % 2 else arms // 2)
     begin = (number - 1) % cycle
     return tuple(tuple(row) for row in islice(arm_orders(arms), begin, begin + cycle))

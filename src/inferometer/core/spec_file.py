@@ -80,7 +80,7 @@ def _unknown_engines(arms: Any, known: Sequence[str]) -> list[str]:
     whole = {name: cast("dict[str, Any]", arm) for name, arm in named.items() if isinstance(arm, dict)}
     engines = {name: arm.get("engine") for name, arm in whole.items()}
     return [
-        f"arms.{name}.engine: {engine!r} is unknown{_nearest(engine, list(known))}; it is one of {', '.join(known)}"
+        f"arms.{name}.engine: {_unknown(engine, list(known))}"
         for name, engine in engines.items()
         if isinstance(engine, str) and engine not in known
     ]
@@ -103,7 +103,7 @@ def _workload(raw: Any, rules: StudyRules | None, problems: list[str]) -> Worklo
             settings = {_RENAMED.get(name, name): value for name, value in settings.items()}
         return KeptWorkload(kind, settings)
     elif kind not in kinds:
-        found.append(f"workload.kind: {kind!r} is unknown{_nearest(str(kind), kinds)}; it is one of {', '.join(kinds)}")
+        found.append(f"workload.kind: {_unknown(kind, list(kinds))}")
     elif rules is not None and struct is None:
         try:
             struct = rules.workload_settings(kind)
@@ -358,11 +358,23 @@ def _problems(value: Any, kind: Any, place: str) -> list[str]:
         entries = cast("dict[str, Any]", value)
         member = typing.get_args(kind)[1]
         return [line for key, entry in entries.items() for line in _problems(entry, member, _join(place, str(key)))]
+    if choices := _choices(kind):
+        return [] if value in choices else [f"{place}: {_unknown(value, choices)}"]
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         return [f"{place}: {str(error)[0].lower()}{str(error)[1:]}"]
     return []
+
+
+def _choices(kind: Any) -> list[str]:
+    """The values of a Literal of texts; empty for another type."""
+    members = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+    return [member for member in members if isinstance(member, str)]
+
+
+def _unknown(value: Any, known: list[str]) -> str:
+    return f"{value!r} is unknown{_nearest(str(value), known)}; it is one of {', '.join(known)}"
 
 
 def _union_problems(value: dict[str, Any], members: list[Any], place: str) -> list[str]:
@@ -372,10 +384,8 @@ def _union_problems(value: dict[str, Any], members: list[Any], place: str) -> li
     by_tag = {str(member.__struct_config__.tag): member for member in members}
     tag = value.get("kind")
     if not isinstance(tag, str) or tag not in by_tag:
-        problem = "is missing" if tag is None else f"{tag!r} is unknown"
-        return [
-            f"{_join(place, 'kind')}: {problem}{_nearest(str(tag), list(by_tag))}; it is one of {', '.join(by_tag)}"
-        ]
+        problem = f"is missing; it is one of {', '.join(by_tag)}" if tag is None else _unknown(tag, list(by_tag))
+        return [f"{_join(place, 'kind')}: {problem}"]
     return _struct_problems(value, by_tag[tag], place)
 
 

@@ -42,7 +42,7 @@ def output_files(paths: Sequence[Path], request: ExportRequest, *, into_folder: 
     """
     _check(request, into_folder)
     if request.format == "zip":
-        return [_zip_file(paths)]
+        return [_zip_file(paths, hide_text=request.hide_text)]
     if request.format in ("md", "json"):
         render = markdown.render if request.format == "md" else json_report.render
         comparison = comparison_of(paths, _dialect(request), request.percentiles, pairs=request.pairs)
@@ -62,6 +62,8 @@ def output_files(paths: Sequence[Path], request: ExportRequest, *, into_folder: 
 def _check(request: ExportRequest, into_folder: bool) -> None:
     if request.table is not None and request.format not in ("csv", "parquet"):
         raise RequestWrong(f"--table works with csv and parquet only; {request.format} has no tables.")
+    if request.hide_text and request.format != "zip":
+        raise RequestWrong("--hide-text works with zip only: the other formats have texts only --with-text.")
     is_metrics = request.table == "metrics" or (request.format == "csv" and request.table is None and not into_folder)
     is_of_trials = request.format.startswith("vllm") or (request.format in ("csv", "parquet") and not is_metrics)
     if (request.arm is not None or request.trial is not None) and not is_of_trials:
@@ -77,13 +79,15 @@ def _named_studies(paths: Sequence[Path]) -> list[tuple[str, Study]]:
     return [(label, read_study(path)) for label, path in zip(labels, paths, strict=True)]
 
 
-def _zip_file(paths: Sequence[Path]) -> OutputFile:
+def _zip_file(paths: Sequence[Path], *, hide_text: bool) -> OutputFile:
     if len(paths) > 1:
         raise RequestWrong("a zip holds one study: export each study to a separate zip.")
     if archive.is_zip(paths[0]):
         raise RequestWrong(f"{paths[0]} is already a zip: copy it.")
     read_study(paths[0])  # raises now if the study cannot be read
-    return OutputFile(f"{paths[0].resolve().name}.zip", write=functools.partial(archive.write, paths[0]))
+    return OutputFile(
+        f"{paths[0].resolve().name}.zip", write=functools.partial(archive.write, paths[0], hide_text=hide_text)
+    )
 
 
 # --- tables ---------------------------------------------------------------------------------------

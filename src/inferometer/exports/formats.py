@@ -47,7 +47,8 @@ _ALIASES = {
 
 class ExportRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What to write. `table` None: the format's default table, or all tables if the target is a folder. `dialect` None:
-    ours, and vllm-0.33 for vLLM's formats. `arm` and `trial` select trials; `pairs` as in `comparison_of`."""
+    ours, and vllm-0.33 for vLLM's formats. `arm` and `trial` select trials; `pairs` as in `comparison_of`. `hide_text`:
+    of a zip."""
 
     format: str
     table: TableName | None = None
@@ -56,6 +57,7 @@ class ExportRequest(msgspec.Struct, frozen=True, kw_only=True):
     arm: str | None = None
     trial: int | None = None
     with_text: bool = False
+    hide_text: bool = False
     save_detailed: bool = False
     pairs: tuple[str, ...] | None = ()
 

@@ -10,11 +10,12 @@ import os
 import time
 from bisect import bisect_left
 from collections import deque
-from itertools import cycle
+from itertools import pairwise
 
 from inferometer.base.errors import InferometerError
 from inferometer.load.connections import monotonic_ns
 from inferometer.load.driver import Driver
+from inferometer.load.packing import packed
 from inferometer.load.wire import (
     Exchange,
     Finished,
@@ -148,7 +149,7 @@ class _Lane:
 
     def _deliver(self, exchange: Exchange) -> None:
         self._last_done_ns = max(self._last_done_ns, exchange.done_ns)
-        self.send(exchange)
+        self.send(packed(exchange))
 
 
 def main() -> None:
@@ -172,9 +173,8 @@ def _play(pipes: _Lanes, settings: Interleaving) -> None:
     lanes = pipes.lanes
     requests = next((lane.job.requests for lane in lanes if lane.job is not None), ())
     ends = block_ends(requests, settings)
-    starts = [0, *ends]
-    for start, end, order in zip(starts, ends, cycle(settings.orders), strict=False):
-        for number in order:
+    for block, (start, end) in enumerate(pairwise([0, *ends])):
+        for number in settings.order_of(block, len(ends)):
             job = lanes[number].job
             if job is not None:
                 lanes[number].take_turn(job.requests[start:end])

@@ -60,6 +60,7 @@ class Exchange(msgspec.Struct, frozen=True, tag="exchange"):
     `read_ns` (i64 each): when each read was made. `kernel` (two i64 each: seconds and ns of the wall clock; zeros for a
     read without a stamp): when the kernel received it; b"" without kernel stamps. `wall_offset_ns`: wall clock minus
     monotonic clock. `clock_stepped`: the wall clock was set in between, so the kernel's stamps are invalid.
+    `packed`: these four columns as `packing` packs them; then they are b"".
     All other times are ns of the worker's monotonic clock.
     """
 
@@ -77,6 +78,7 @@ class Exchange(msgspec.Struct, frozen=True, tag="exchange"):
     clock_stepped: bool = False
     resent: int = 0
     error: str = ""
+    packed: bytes = b""
 
 
 class WarmedUp(msgspec.Struct, frozen=True, tag="warmed_up"):
@@ -125,13 +127,21 @@ class TurnEnded(msgspec.Struct, frozen=True, tag="turn"):
 
 class Interleaving(msgspec.Struct, frozen=True):
     """How one worker plays the plans of several arms, each in its own lane. Block by block, every lane plays the same
-    requests, in the order of `orders`, which repeat. A block holds `block_requests`, and all that are due within
-    `block_ns` of its first one."""
+    requests. Each of `orders` holds for an equal run of blocks. A block holds `block_requests`, and all that are due
+    within `block_ns` of its first one."""
 
     lanes: int
     orders: tuple[tuple[int, ...], ...]
     block_requests: int | None
     block_ns: int | None = None
+
+    def order_of(self, block: int, blocks: int) -> tuple[int, ...]:
+        """The order of the lanes in a block, from 0.
+
+        Two lanes alternate strictly (AB AB AB, then BA BA BA): a time in which the machine is slow meets at most one
+        block more of one lane than of the other, or two in the middle of the plan. If the order changed with each block
+        (AB BA AB), one lane would often work twice in a row, and the difference would often be two."""
+        return self.orders[block * len(self.orders) // blocks]
 
 
 FromWorker = Exchange | WarmedUp | PlanStarted | Tick | TurnEnded | Finished | WorkerFailed

@@ -121,8 +121,13 @@ def peak_requests(trial: TrialView) -> int:
         return 0
     begun = sent_ns // NS_PER_S
     ended = (sent_ns + trial.timing.latency_ns[sent]) // NS_PER_S + 1
-    seconds = int(max(begun.max(), ended.max())) + 1
-    return int(np.cumsum(np.bincount(begun, minlength=seconds) - np.bincount(ended, minlength=seconds)).max())
+    _, places = np.unique(np.concatenate((begun, ended)), return_inverse=True)
+    return int(
+        np.cumsum(
+            np.bincount(places[: len(begun)], minlength=len(places))
+            - np.bincount(places[len(begun) :], minlength=len(places))
+        ).max()
+    )
 
 
 def _sent(trial: TrialView) -> tuple[Ints, Bools]:

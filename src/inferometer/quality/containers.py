@@ -7,6 +7,7 @@ machine has already: nothing is downloaded.
 import functools
 import math
 import os
+import resource
 import secrets
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ PROGRAMS = ("podman", "docker")
 IMAGE_VARIABLE = "INFEROMETER_CHECK_IMAGE"
 IMAGE = "docker.io/library/python:3-slim"
 _NOBODY = "65534:65534"
+_USER_PROCESSES = 16_384
 _FILES, _PROFILE = "files", "seccomp.json"
 _KILLED = 137
 """Exit status of a program that `timeout` or a memory limit has ended."""
@@ -48,7 +50,7 @@ class Container:
     def __init__(self, program: str, image: str) -> None:
         self.name = Path(program).name
         self._program = program
-        self._image = image
+        self.image = image
         self.has = functools.cache(self._has)
 
     def run(self, command: Sequence[str], files: Mapping[str, str], limits: ProgramLimits) -> Ended:
@@ -66,7 +68,7 @@ class Container:
             address_kib = 2 * limits.memory_bytes // 1024 if limits.address_space else 0
             inside = ["sh", "-c", _INSIDE, "sh", word, str(math.ceil(limits.wall_s)), str(address_kib), *command]
             try:
-                ended = run_limited([*self._options(name, folder, limits), self._image, *inside], allowed, cwd="/")
+                ended = run_limited([*self._options(name, folder, limits), self.image, *inside], allowed, cwd="/")
             except OSError as error:
                 raise SandboxBroken(f"{self._program} cannot be started: {error}") from error
             if ended.stopped:
@@ -87,7 +89,7 @@ class Container:
         words += [f"--security-opt=seccomp={folder}/{_PROFILE}", f"--ulimit=cpu={math.ceil(limits.wall_s) + 1}"]
         words += [f"--user={_NOBODY}", "--hostname=sandbox", f"--pids-limit={limits.processes}"]
         words += [f"--memory={memory}", f"--memory-swap={memory}", f"--ulimit=nofile={limits.files}:{limits.files}"]
-        words += [f"--ulimit=fsize={limits.disk_bytes}:{limits.disk_bytes}"]
+        words += [f"--ulimit=fsize={limits.disk_bytes}:{limits.disk_bytes}", f"--ulimit=nproc={_user_processes()}"]
         words += [f"--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size={limits.disk_bytes}"]
         words += [
             f"--volume={folder}/{_FILES}:/files:ro",
@@ -106,11 +108,18 @@ class Container:
         return ended.status == 0
 
 
-def found_container() -> tuple[Container | None, str]:
-    """The first program that can start a container, or None and why there is none."""
+def _user_processes() -> str:
+    """Limit for all processes of the user `_NOBODY`. By default podman asks for more than a root user without
+    CAP_SYS_RESOURCE (in a container, for example) may set."""
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    return str(_USER_PROCESSES if most == resource.RLIM_INFINITY else min(most, _USER_PROCESSES))
+
+
+def found_container(programs: Sequence[str] = PROGRAMS) -> tuple[Container | None, str]:
+    """The first of the programs that can start a container, or None and why there is none."""
     reasons: list[str] = []
     image = os.environ.get(IMAGE_VARIABLE, IMAGE)
-    for name in PROGRAMS:
+    for name in programs:
         program = shutil.which(name)
         if program is None:
             continue
@@ -124,11 +133,13 @@ def found_container() -> tuple[Container | None, str]:
             return container, ""
         said = (ended.errors.strip().splitlines() or [f"status {ended.status}"])[-1]
         reasons.append(f"{name}: the image {image} cannot run python3 ({said}); name another one in {IMAGE_VARIABLE}")
-    return None, "; ".join(reasons) or "neither podman nor docker is installed"
+    return None, "; ".join(reasons) or f"not installed: {', '.join(programs)}"
 
 
 def _advice(said: str, name: str, image: str) -> str:
+    said = said.removeprefix(f"{name} cannot start a container any more: ").replace(f"{name}: ", "")
     lowered = said.lower()
     if "image" in lowered and ("not known" in lowered or "no such image" in lowered or "unable to find" in lowered):
         return f"there is no image {image}: {name} pull {image}"
-    return (said.splitlines() or ["it cannot start a container"])[-1]
+    lines = [line for line in said.splitlines() if line.strip() and not line.startswith(("See '", "Run '"))]
+    return (lines or ["it cannot start a container"])[-1].strip().rstrip(".")

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from inferometer.base.errors import StudyUnreadable
 from inferometer.base.units import bytes_text
+from inferometer.store.hidden_text import hidden_yaml, hide
 
 ENDING = ".zip"
 
@@ -66,8 +67,9 @@ def opened(path: Path) -> Iterator[Path]:
         yield folder
 
 
-def write(folder: Path, target: Path) -> None:
+def write(folder: Path, target: Path, *, hide_text: bool = False) -> None:
     """Writes the study in `folder` to a zip at `target`, inside one folder of the study's name, as `unzip` expects.
+    `hide_text`: no text of prompts and answers, and no file but the study's data.
 
     Copies the current state of the database, even while a study runs. Raises StudyUnreadable if there is no study, or
     OSError.
@@ -82,6 +84,11 @@ def write(folder: Path, target: Path) -> None:
     ):
         database = Path(temporary) / "study.db"
         _copy_database(folder / "study.db", database)
+        if hide_text:
+            hide(database)
+            archive.writestr(f"{name}/study.yaml", hidden_yaml((folder / "study.yaml").read_text("utf-8")))
+            archive.write(database, f"{name}/study.db")
+            return
         archive.write(folder / "study.yaml", f"{name}/study.yaml")
         archive.write(database, f"{name}/study.db")
         for path in (*(folder / other for other in _OTHERS), *logs):

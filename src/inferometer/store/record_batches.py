@@ -5,7 +5,7 @@ SQLite does not read unless it is asked for.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -143,6 +143,15 @@ def with_our_tokens(row: Sequence[Any], counts: dict[int, int]) -> tuple[int, by
     scalars.numbers[NUMBERS.index("our_tokens")] = _packed(counted)
     blob = _encode(scalars)
     return _crc((blob, *events)), blob
+
+
+def with_texts(row: Sequence[Any], change: Callable[[str], str]) -> tuple[object, ...]:
+    """The values of COLUMNS of a row with its texts and errors changed; each keeps its number of code points."""
+    *columns, text = row
+    records, _ = columns_of(tuple(columns))
+    texts = Texts.of(map(change, Texts.joined(text, records.texts.sizes)))
+    errors = Words(records.errors.codes, tuple(one if one is None else change(one) for one in records.errors.words))
+    return row_of(replace(records, texts=texts, errors=errors))
 
 
 def joined_batches(parts: Sequence[RecordColumns], texts: "bytes | TextSource") -> RecordColumns:

@@ -25,6 +25,7 @@ from inferometer.core.spec import Spec
 from inferometer.core.spec_file import to_yaml
 from inferometer.store import migrations
 from inferometer.store.folder_lock import FolderLock
+from inferometer.store.hidden_text import require_texts
 from inferometer.store.record_batches import COLUMNS, MOST_REQUESTS, NO_TEXT_COLUMNS, row_of, with_our_tokens
 from inferometer.store.schema import (
     DATABASE,
@@ -117,6 +118,7 @@ class Store(StudyReader):
             require_known_version(folder, version)
             _require_same_spec(folder, spec)
             database = _opened_to_resume(path, version)
+            require_texts(database, folder)
         except BaseException:
             lock.release()
             raise
@@ -127,6 +129,8 @@ class Store(StudyReader):
         """The study in `folder`, to add outcomes of checks, or answers of the fidelity pass. Raises StudyUnreadable for
         a folder without a study, and RequestWrong for one that cannot be written, or is being written."""
         path = folder / DATABASE
+        if folder.is_file():
+            raise StudyUnreadable(f"{folder} is a file, and cannot be changed. Unpack the zip, and name its folder.")
         if not path.is_file():
             raise StudyUnreadable(f"{folder} is not a study: it has no {DATABASE}.")
         lock = _locked(folder)
@@ -137,6 +141,7 @@ class Store(StudyReader):
             if version < FORMAT_VERSION:
                 migrations.migrate(database, version)
             create_later_tables(database)
+            require_texts(database, folder)
         except (sqlite3.Error, ValueError) as error:
             lock.release()
             raise RequestWrong(f"the study in {folder} cannot be changed: {error}") from error

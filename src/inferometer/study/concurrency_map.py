@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from inferometer.analysis.break_even import BreakEven, GainAt, break_even, gain_at, sentence
+from inferometer.analysis.decision import not_valid
 from inferometer.base.errors import RequestWrong
 from inferometer.core.schedule import Closed
 from inferometer.core.spec import Spec
@@ -18,12 +19,14 @@ GROUP_METRIC = "mean_tpot_ms"
 
 
 class MapLine(msgspec.Struct, frozen=True):
-    """One arm's gains over the first arm; `group`: the kind of prompts, "" for all prompts."""
+    """One arm's gains over the first arm; `group`: the kind of prompts, "" for all prompts. `left_out`: the
+    concurrencies whose result is not valid, with the reason."""
 
     arm: str
     group: str
     points: tuple[GainAt, ...]
     found: BreakEven | None
+    left_out: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -31,9 +34,8 @@ class MapLine(msgspec.Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        if self.found is None:
-            return f"{self.name}: too few results for a break-even point."
-        return f"{self.name}: {sentence(self.found, self.points)}."
+        found = "too few results for a break-even point" if self.found is None else sentence(self.found, self.points)
+        return " ".join((f"{self.name}: {found}.", *self.left_out))
 
 
 class ConcurrencyMap:
@@ -76,15 +78,20 @@ class ConcurrencyMap:
         baseline, *arms = self._spec.arms
         metric = GROUP_METRIC if group else self._spec.metric
         found: dict[str, list[GainAt]] = {arm: [] for arm in arms}
+        left_out: dict[str, list[str]] = {arm: [] for arm in arms}
         for number, study in studies.items():
-            row = comparison_of([_only(study, self._by, group)], "inferometer", primary=metric).primary_row
+            compared = comparison_of([_only(study, self._by, group)], "inferometer", primary=metric)
+            row = compared.primary_row
             for arm in arms:
-                if row is not None and row.n.get(arm) and row.n.get(baseline):
+                if why := not_valid(compared, baseline, arm):
+                    left_out[arm].append(f"At {number} stream(s) its result is {why}")
+                elif row is not None and row.n.get(arm) and row.n.get(baseline):
                     difference = row.against(baseline, arm)
                     point = gain_at(number, difference, lower_is_better=row.better == "lower")
                     found[arm] += [] if point is None else [point]
         for arm, points in found.items():
-            yield MapLine(arm, group, tuple(points), break_even(points) if len(points) > 1 else None)
+            crossing = break_even(points) if len(points) > 1 else None
+            yield MapLine(arm, group, tuple(points), crossing, tuple(left_out[arm]))
 
 
 def _only(study: Study, by: str, group: str) -> Study:

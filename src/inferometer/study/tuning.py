@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from inferometer.analysis.comparison import Comparison
+from inferometer.analysis.decision import not_valid
 from inferometer.analysis.search.proposals import Settings
 from inferometer.analysis.search.racing import paired_logs
 from inferometer.analysis.search.result import (
@@ -218,13 +219,16 @@ class Tuning:
         objective = values[self._metric]
         self._require_objective(study, objective)
         logs = paired_logs(objective, BASELINE, self._sign)
+        compared = comparison_of([study], "inferometer", _percentiles(metrics), primary=self._metric)
+        found: dict[Settings, list[float]] = {}
         dropped: dict[Settings, str] = {}
         for name, one in names.items():
             means = {metric: _mean(values[metric][name]) for metric in metrics}
-            why = _failure(study, name) or broken_limit(means, self._constraints)
-            if why:
+            invalid = not_valid(compared, BASELINE, name)
+            if why := _failure(study, name) or invalid or broken_limit(means, self._constraints):
                 dropped[one] = why
-        found = {one: logs[name] for name, one in names.items() if logs[name]}
+            if logs[name] and not invalid:
+                found[one] = logs[name]
         self._require_variation(objective)
         return found, dropped
 

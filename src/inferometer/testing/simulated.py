@@ -10,12 +10,15 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import Comparison, Prompts
 from inferometer.analysis.estimates import evidence
+from inferometer.core.interleaving import block_orders
 from inferometer.core.spec import Arm, Spec
 from inferometer.core.study import trial_order
+from inferometer.load.wire import Interleaving
 from inferometer.metrics.rows import METRICS_BY_KEY
 from inferometer.metrics.statistics import CONFIDENCE, Floats, Series, resampling
 from inferometer.metrics.summary import TrialSummary
@@ -33,8 +36,9 @@ class SimulatedMachine(msgspec.Struct, frozen=True):
     requests take most of the time). `prompt_spread`: of what an arm does to a prompt. `noise`: of a request by itself.
     `start_spread`: of an engine's starts. `trial_spread`: of the machine, drawn anew for each block of one trial's
     requests. `walk`: of the machine's random walk over one trial's requests; `trend`: its steady change over them.
-    `slow_share` of requests take `slow_factor` times as long. A neighbour is busy for bursts of 10 requests on average,
-    in `busy_share` of the time, and slows the machine by `busy_slow_down`.
+    `slow_share` of requests take `slow_factor` times as long, and with `slow_every` each request of that number; of the
+    second arm only, if `slow_arm_only`. A neighbour is busy for bursts of `busy_requests` on average, in `busy_share`
+    of the time, and slows the machine by `busy_slow_down`; if bursts are short, the speed steps within pairs.
     """
 
     prompts: int = 30
@@ -48,8 +52,17 @@ class SimulatedMachine(msgspec.Struct, frozen=True):
     trend: float = 0.0
     slow_share: float = 0.0
     slow_factor: float = 5.0
+    slow_every: int = 0
+    slow_arm_only: bool = False
     busy_share: float = 0.0
     busy_slow_down: float = 0.3
+    busy_requests: float = 10.0
+
+    @property
+    def slow_down_of_second_arm(self) -> float:
+        """What slow requests add to its mean time and not to that of the first, as a share."""
+        share = self.slow_share + (1 / self.slow_every if self.slow_every else 0.0)
+        return share * (self.slow_factor - 1) if self.slow_arm_only else 0.0
 
 
 class Design(msgspec.Struct, frozen=True):
@@ -81,20 +94,37 @@ class Simulated(msgspec.Struct, frozen=True):
 def simulated(machine: SimulatedMachine, design: Design, rng: np.random.Generator) -> Simulated:
     """One study."""
     arms, rounds, prompts = design.arms, design.rounds, machine.prompts
-    machine_log = _machine(machine, arms * rounds * prompts, rng)[_steps(design, prompts)]
+    machine_log = _machine(machine, arms * rounds * prompts, rng)[order_of_requests(design, prompts)]
     starts = rng.normal(0, machine.start_spread, (arms, rounds if design.restarts else 1, 1))
     own = np.where(np.arange(arms) > 0, np.log1p(design.slow_down), 0.0)[:, None, None]
     lengths = rng.normal(0, machine.length_spread, prompts)
     tokens = np.maximum(2, np.round(_TOKENS * np.exp(rng.normal(0, machine.answer_spread, prompts))))
     biases = rng.normal(0, machine.prompt_spread, (2, arms, 1, prompts)) + own
-    slow = np.where(rng.random((arms, rounds, prompts)) < machine.slow_share, np.log(machine.slow_factor), 0.0)
+    slow = _slow(machine, design, rng)
     logs = machine_log + starts + biases + slow + rng.normal(0, machine.noise, (2, arms, rounds, prompts))
     ttft_s, tpot_s = _TTFT_S * np.exp(logs[0] + lengths), _TPOT_S * np.exp(logs[1])
     true_ttft, true_tpot = _TTFT_S * np.exp(biases[0] + lengths), _TPOT_S * np.exp(biases[1])
     latency = (true_ttft + true_tpot * (tokens - 1)).sum(axis=(1, 2))
     tpot = true_tpot.mean(axis=(1, 2))
-    ratios = {"output_throughput": latency[0] / latency[1], "mean_tpot_ms": tpot[1] / tpot[0]} if arms > 1 else {}
+    ratios: dict[str, float] = {}
+    if arms > 1:
+        slower = 1 + machine.slow_down_of_second_arm
+        ratios = {
+            "output_throughput": latency[0] / latency[1] / slower,
+            "mean_tpot_ms": tpot[1] / tpot[0] * slower,
+        }
     return Simulated(ttft_s, tpot_s, tokens, ratios, design.restarts)
+
+
+def _slow(machine: SimulatedMachine, design: Design, rng: np.random.Generator) -> Floats:
+    """The logarithm of what slow requests take longer, by arm, round and prompt."""
+    shape = (design.arms, design.rounds, machine.prompts)
+    is_slow = rng.random(shape) < machine.slow_share
+    if machine.slow_every:
+        is_slow |= (np.arange(shape[1] * shape[2]) % machine.slow_every == machine.slow_every - 1).reshape(shape[1:])
+    if machine.slow_arm_only:
+        is_slow[np.arange(design.arms) != 1] = False
+    return np.where(is_slow, np.log(machine.slow_factor), 0.0)
 
 
 def _machine(machine: SimulatedMachine, steps: int, rng: np.random.Generator) -> Floats:
@@ -107,25 +137,28 @@ def _machine(machine: SimulatedMachine, steps: int, rng: np.random.Generator) ->
 
 def _bursts(machine: SimulatedMachine, steps: int, rng: np.random.Generator) -> Floats:
     """Where a neighbour is busy: its bursts and pauses have exponential lengths."""
-    found = np.zeros(steps)
     if not machine.busy_share:
-        return found
-    pause = 10 * (1 - machine.busy_share) / machine.busy_share
-    at = 0.0 if rng.random() < machine.busy_share else rng.exponential(pause)
-    while at < steps:
-        end = at + rng.exponential(10)
-        found[round(at) : round(end)] = np.log1p(machine.busy_slow_down)
-        at = end + rng.exponential(pause)
-    return found
+        return np.zeros(steps)
+    burst, pause = machine.busy_requests, machine.busy_requests * (1 - machine.busy_share) / machine.busy_share
+    is_busy = bool(rng.random() < machine.busy_share)
+    edges, busy = [0.0], [0.0]  # times, and how long the neighbour has been busy until then
+    while edges[-1] < steps:
+        length = rng.exponential(burst if is_busy else pause)
+        edges.append(edges[-1] + length)
+        busy.append(busy[-1] + (length if is_busy else 0.0))
+        is_busy = not is_busy
+    shares = np.diff(np.interp(np.arange(steps + 1), edges, busy))
+    return np.log1p(machine.busy_slow_down * shares)
 
 
-def _steps(design: Design, prompts: int) -> np.ndarray:
+def order_of_requests(design: Design, prompts: int) -> NDArray[np.int64]:
     """The step of time of each request, by arm, round and prompt."""
     arms, rounds = design.arms, design.rounds
     if design.order == "requests":
-        item = np.arange(rounds * prompts).reshape(1, rounds, prompts)
-        place = (np.arange(arms)[:, None, None] + item) % arms  # each arm is the first equally often
-        return item * arms + place
+        items = np.arange(rounds * prompts).reshape(1, rounds, prompts)
+        turns = [Interleaving(arms, block_orders(arms, number + 1), 1) for number in range(rounds)]
+        order = [[of_round.order_of(block, prompts) for block in range(prompts)] for of_round in turns]
+        return items * arms + np.argsort(order, axis=2).transpose(2, 0, 1)
     spec = Spec(arms={str(arm): Arm(engine="external", url="http://h") for arm in range(arms)}, trials=rounds)
     first = np.zeros((arms, rounds, 1), np.int64)
     for place, trial in enumerate(trial_order(spec)):
@@ -209,7 +242,8 @@ def rates(
         by_arm = [(arm, [one for one in trials if one.arm == arm]) for arm in "ab"]
         for key in keys:
             metric = METRICS_BY_KEY[key]
-            built_in = (1 + design.slow_down) ** (1 if metric.better == "lower" else -1)
+            slow_down = (1 + design.slow_down) * (1 + machine.slow_down_of_second_arm)
+            built_in = slow_down ** (1 if metric.better == "lower" else -1)
             of_pair = evidence(metric, by_arm[0], by_arm[1], sequential=False)
             truths: dict[Prompts, float | None] = {"sampled": built_in, "fixed": made.ratios.get(key)}
             for question, truth in truths.items():

@@ -6,6 +6,7 @@ from inferometer.analysis.compare import compare
 from inferometer.analysis.search.proposals import Settings
 from inferometer.analysis.search.racing import Race
 from inferometer.analysis.search.result import BASELINE, decision, none_left
+from inferometer.core.record import Finding
 from inferometer.metrics.summary import TrialSummary
 
 
@@ -28,6 +29,21 @@ def test_a_lower_value_pays_only_where_lower_is_better(metric: str, minimise: bo
     found = decision(compare(trials, primary=metric), ["n_max 4"], [], minimise=minimise)
     assert found.chosen == chosen
     assert found.sentences[0].startswith("Use n_max 4" if chosen == "n_max 4" else "No setting pays")
+
+
+@pytest.mark.parametrize(("at", "chosen"), [("n_max 4", "n_max 8"), ("n_max 8", "n_max 4"), (BASELINE, BASELINE)])
+def test_a_setting_whose_result_is_not_valid_is_not_used(at: str, chosen: str):
+    trials = [
+        TrialSummary(arm, number, {"output_throughput": value + number / 100})
+        for arm, value in ((BASELINE, 10.0), ("n_max 4", 19.0), ("n_max 8", 18.0))
+        for number in range(1, 6)
+    ]
+    cached = Finding("invalid", "cached", "43% of its prompt tokens came from the prefix cache.", arm=at)
+    found = decision(
+        compare(trials, primary="output_throughput", findings=[cached]), ["n_max 4", "n_max 8"], [], minimise=False
+    )
+    assert found.chosen == chosen
+    assert ("n_max 4 is not valid: 43% of its prompt" in " ".join(found.sentences)) == (at != "n_max 8")
 
 
 def test_a_search_without_a_usable_setting_says_why():

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from inferometer.analysis.comparison import Comparison, Difference
-from inferometer.analysis.decision import quality_of_pair
+from inferometer.analysis.decision import not_valid, quality_of_pair
 from inferometer.analysis.search.proposals import Settings
 from inferometer.analysis.search.racing import Race
 from inferometer.base.units import value_text
@@ -103,13 +103,15 @@ def decision(
     """From the confirmation. `ranked`: the confirmed arms in the order of the search, the winner first. `minimise`:
     whether a smaller value of the objective is better.
 
-    The first arm that keeps the constraints is judged. It pays if its interval against the baseline excludes 0 in the
-    better direction."""
+    The first arm that is valid and keeps the constraints is judged. It pays if its interval against the baseline
+    excludes 0 in the better direction."""
     row = comparison.primary_row
     notes: list[str] = []
     for arm in ranked:
         if row is None or not row.n.get(arm) or not row.n.get(BASELINE):
             notes.append(f"{arm} has no value in the confirmation.")
+        elif why := not_valid(comparison, BASELINE, arm):
+            notes.append(f"{arm} is {why}")
         elif broken := _broken(comparison, arm, constraints):
             notes.append(f"{arm} does not keep the constraint {broken}")
         else:
@@ -124,9 +126,6 @@ def _judged(
     assert row is not None
     found = row.against(BASELINE, arm)
     span = _span(found)
-    if comparison.invalid:
-        first = "The confirmation is not valid: keep the baseline."
-        return Decision(BASELINE, (first, *comparison.finding_texts("invalid")[:1], *notes), found)
     if not _is_better(found, minimise=minimise):
         first = f"No setting pays: keep the baseline. The best of the search, {arm}, is {span} in {row.label}."
         return Decision(BASELINE, (first, *notes), found)

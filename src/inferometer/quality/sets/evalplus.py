@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from inferometer.base.errors import DatasetUnusable
 from inferometer.quality.problem import Problem, PythonInputs
 from inferometer.quality.sets.problem_set import ProblemSet, SetSettings, asked_for_code, list_of, text_of
 
@@ -15,12 +16,17 @@ class MbppPlusSettings(SetSettings, frozen=True, tag="mbpp+"):
 
 
 class _EvalPlus(ProblemSet):
+    ids: ClassVar[str]
+    """What each id of the set begins with."""
+
     def read(self) -> list[Problem]:
         path = self.required_path()
         found: list[Problem] = []
         for number, entry in enumerate(self.file_entries(path), 1):
             place = f"{path}, entry {number}"
             task, prompt = text_of(entry, "task_id", place), text_of(entry, "prompt", place)
+            if not task.startswith(self.ids):
+                raise DatasetUnusable(f"{place} is not of {self.name}: its task_id is {task!r}, not {self.ids}N.")
             solution = text_of(entry, "canonical_solution", place)
             check = PythonInputs(
                 entry_point=text_of(entry, "entry_point", place),
@@ -50,6 +56,7 @@ class HumanEvalPlus(_EvalPlus):
 
     settings: ClassVar = HumanEvalPlusSettings
     name = "humaneval+"
+    ids = "HumanEval/"
 
 
 class MbppPlus(_EvalPlus):
@@ -57,3 +64,4 @@ class MbppPlus(_EvalPlus):
 
     settings: ClassVar = MbppPlusSettings
     name = "mbpp+"
+    ids = "Mbpp/"

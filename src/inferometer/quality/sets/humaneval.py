@@ -24,6 +24,8 @@ class HumanEval(ProblemSet):
         found: list[Problem] = []
         for number, entry in enumerate(self.file_entries(path), 1):
             place = f"{path}, entry {number}"
+            if "plus_input" in entry:
+                raise DatasetUnusable(f"{place} is of HumanEval+. Write kind: humaneval+.")
             prompt, name = text_of(entry, "prompt", place), text_of(entry, "entry_point", place)
             tests = f"{text_of(entry, 'test', place)}\ncheck({name})\n"
             found.append(

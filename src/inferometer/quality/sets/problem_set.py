@@ -76,6 +76,9 @@ class ProblemSet:
         requests = tuple(_request(one, number, spec, counter) for number in range(spec.samples) for one in taken)
         spare = tuple(_request(one, 0, spec, counter) for one in problems[count : count + _SPARE])
         notes = [f"Prompts of {self.name}: {spec.prompting}, {spec.samples} answer(s) to each problem."]
+        unchecked = sum(one.check is None for one in taken)
+        if unchecked:
+            notes.append(f"Without a check: {unchecked} of {len(taken)} problems.")
         if count > len(problems):
             notes.append(f"Only {len(problems)} of {count} problems: the set has no more.")
         return Sampled(requests, spare, tuple(notes), (*self._source, ("prompting", spec.prompting)))
@@ -150,7 +153,8 @@ def text_of(entry: dict[str, Any], field: str, place: str) -> str:
     value = entry.get(field)
     if not isinstance(value, str):
         known = ", ".join(map(str, entry))
-        raise DatasetUnusable(f"{place} has no text {field!r}; its fields are {known}. Is it a file of another set?")
+        found = f"its fields are {known}" if field not in entry else f"its value is {json.dumps(value)[:60]}"
+        raise DatasetUnusable(f"{place} has no text {field!r}; {found}. Is it a file of another set?")
     return value
 
 
