@@ -33,13 +33,18 @@ _HEAD_BYTES = 16
 
 
 class OutputColumns(msgspec.Struct, frozen=True):
-    """Every event with output of several requests, in order: `at_ns`, `chars` and `stated` tokens (0 if not stated).
-    `starts`: where each request begins, and where the last one ends."""
+    """Every event with output of several requests, in order: `times` (`at_ns`), `chars` and `stated` tokens (0 if not
+    stated). `starts`: where each request begins, and where the last one ends."""
 
-    at_ns: Ints
+    times: "Ints | ChosenTimes"
     chars: NDArray[np.unsignedinteger[Any]]
     stated: Ints | None
     starts: Ints
+
+    @property
+    def at_ns(self) -> Ints:
+        """The arrival time of each output."""
+        return self.times.of(0, len(self.starts) - 1) if isinstance(self.times, ChosenTimes) else self.times
 
     @property
     def counts(self) -> Ints:
@@ -61,7 +66,8 @@ class OutputColumns(msgspec.Struct, frozen=True):
             own = slice(int(self.starts[first]), int(self.starts[last]))
             stated = None if self.stated is None else self.stated[own]
             starts = self.starts[first : last + 1] - own.start
-            yield first, OutputColumns(self.at_ns[own], self.chars[own], stated, starts)
+            at_ns = self.times.of(first, last) if isinstance(self.times, ChosenTimes) else self.times[own]
+            yield first, OutputColumns(at_ns, self.chars[own], stated, starts)
             first = last
 
     def summed(self, of_outputs: NDArray[Any]) -> Ints:
@@ -69,11 +75,30 @@ class OutputColumns(msgspec.Struct, frozen=True):
         return summed(of_outputs, self.starts)
 
 
+class ChosenTimes(msgspec.Struct, frozen=True):
+    """The `chosen` of the times of all events: of millions, no copy is kept. `starts`: as in RecordColumns."""
+
+    at_ns: Ints
+    chosen: Bools
+    starts: Ints
+
+    def of(self, first: int, last: int) -> Ints:
+        """Of the requests from `first` to before `last`."""
+        own = slice(int(self.starts[first]), int(self.starts[last]))
+        return self.at_ns[own][self.chosen[own]]
+
+
+_MOST_COPIED = 1 << 22
+
+
 def output_columns(records: RecordColumns) -> OutputColumns:
     """The outputs of these records (see `core.record.brings_output`)."""
     chosen = _IS_OUTPUT[records.kinds] & ((records.chars > 0) | (records.kinds != TEXT_CODE))
     stated = None if records.tokens is None else records.tokens[chosen].astype(np.int64)
-    return OutputColumns(records.at_ns[chosen], records.chars[chosen], stated, starts_of(records.summed(chosen)))
+    times = ChosenTimes(records.at_ns, chosen, records.starts)
+    starts = starts_of(records.summed(chosen))
+    kept = times.of(0, len(records)) if len(chosen) < _MOST_COPIED else times
+    return OutputColumns(kept, records.chars[chosen], stated, starts)
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -172,8 +197,9 @@ def timing_columns(
     timed = records.ok & (sent_ns != UNKNOWN) & (outputs.counts > 0)
     first, last = outputs.starts[:-1][timed], outputs.starts[1:][timed] - 1
     ttft_ns, latency_ns = np.zeros(len(records), np.int64), np.zeros(len(records), np.int64)
-    ttft_ns[timed] = outputs.at_ns[first] - sent_ns[timed]
-    latency_ns[timed] = outputs.at_ns[last] - sent_ns[timed]
+    at_ns = outputs.at_ns
+    ttft_ns[timed] = at_ns[first] - sent_ns[timed]
+    latency_ns[timed] = at_ns[last] - sent_ns[timed]
     output_tokens, output_source = _output_counts(records, outputs, asked)
     prompt_tokens, prompt_source = _prompt_counts(records, asked)
     by_pieces = output_source == SOURCES.index("output events")
@@ -359,12 +385,13 @@ def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> Bools:
     """Whether the text of each request begins with blanks, and visible text came late for its pace."""
     found = np.zeros(len(records), np.bool_)
     places, first_visible = _first_visible(records, outputs)
+    at_ns, starts = outputs.at_ns, outputs.starts
     visible_ns = records.at_ns[first_visible]
-    waits_ns = visible_ns - outputs.at_ns[outputs.starts[:-1][places]]
+    waits_ns = visible_ns - at_ns[starts[:-1][places]]
     for place, visible, wait_ns in zip(places.tolist(), visible_ns.tolist(), waits_ns.tolist(), strict=True):
         if wait_ns > consistency.BLANK_USUAL_NS:
-            at_ns = outputs.at_ns[outputs.starts[place] : outputs.starts[place + 1]]
-            gaps = np.diff(at_ns[at_ns >= visible])
+            own = at_ns[starts[place] : starts[place + 1]]
+            gaps = np.diff(own[own >= visible])
             found[place] = not len(gaps) or wait_ns > consistency.BLANK_GAPS * _median(gaps)
     return found
 
@@ -389,18 +416,23 @@ def _first_visible(records: RecordColumns, outputs: OutputColumns) -> tuple[Ints
     places, leading = places[visible], leading[visible]
     if not len(places):
         return places, places
-    ends = np.cumsum(records.chars, dtype=np.int64)
-    before = np.cumsum(records.characters) - records.characters
-    return places, np.searchsorted(ends, before[places] + leading, "right")
+    found = np.empty(len(places), np.int64)
+    for number, (place, blanks) in enumerate(zip(places.tolist(), leading.tolist(), strict=True)):
+        begin, end = records.starts[place], records.starts[place + 1]
+        ends = np.cumsum(records.chars[begin:end], dtype=np.int64)
+        found[number] = begin + np.searchsorted(ends, blanks, "right")
+    return places, found
 
 
 def _first_chars(records: RecordColumns) -> Ints:
     """Characters of the first event with text; 0 without one."""
-    places = np.flatnonzero(records.chars)
-    first = np.searchsorted(places, records.starts[:-1])
     found = np.zeros(len(records), np.int64)
-    some = first < np.searchsorted(places, records.starts[1:])
-    found[some] = records.chars[places[first[some]]]
+    starts, ends = records.starts[:-1].copy(), records.starts[1:]
+    left = np.flatnonzero(starts < ends)
+    while len(left):  # events without text stand at the beginning of an answer: few rounds
+        found[left] = records.chars[starts[left]]
+        starts[left] += 1
+        left = left[(found[left] == 0) & (starts[left] < ends[left])]
     return found
 
 

@@ -44,7 +44,7 @@ MAX_GROUPS = 400
 """More requests than this are resampled in this many groups: the variance of a sum of groups is that of the sum."""
 MAX_RANKS = 2048
 """Quantiles of resampled values are exact up to this many values; beyond, they are exact to one in 2048 ranks."""
-PART_VALUES = 1 << 22
+PART_VALUES = 1 << 20
 MAX_LINE_POINTS = 1000
 """A robust line through this many points has half a million slopes: 20 ms and 20 MB. Its slope is nearly as sure as
 that of a million points: both are far surer than the limits that they are compared with."""

@@ -1,6 +1,7 @@
 """Python's garbage collector: a pause while a large study is read and compared, and rare work while one is measured."""
 
 import contextlib
+import ctypes
 import gc
 from collections.abc import Iterator
 
@@ -33,3 +34,13 @@ def rare_collection() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+def return_freed_memory() -> None:
+    """From now on, memory of arrays goes back to the system as soon as they are freed, where the C library can do that:
+    by default, glibc keeps arrays of up to 32 MB for later ones."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+
+
+_M_MMAP_THRESHOLD = -3
