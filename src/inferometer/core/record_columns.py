@@ -483,11 +483,21 @@ def gathered(columns: "Sequence[NDArray[Any] | None]", begins: Ints, starts: Int
 
 def summed(values: NDArray[Any], starts: Ints) -> Ints:
     """The sum of each group of values. `starts`: the first value of each group, and the end of the last."""
+    if values.dtype == np.bool_:
+        return _counted(values[: starts[-1]], starts)
     found = np.zeros(len(starts) - 1, np.int64)
     some = starts[1:] > starts[:-1]
     if some.any():
         found[some] = np.add.reduceat(values[: starts[-1]], starts[:-1][some], dtype=np.int64)
     return found
+
+
+def _counted(chosen: Bools, starts: Ints) -> Ints:
+    """The number of `chosen` in each group: mostly none or nearly all are."""
+    if 2 * np.count_nonzero(chosen) > len(chosen):
+        return np.diff(starts) - _counted(~chosen, starts)
+    owners = np.searchsorted(starts, np.flatnonzero(chosen), "right") - 1
+    return np.bincount(owners, minlength=len(starts) - 1)
 
 
 def starts_of(counts: "Sequence[int] | Ints") -> Ints:

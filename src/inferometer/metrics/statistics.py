@@ -64,6 +64,7 @@ class Series(msgspec.Struct, frozen=True):
     values: NDArray[Any]
     positions: NDArray[np.integer[Any]]
     requests: int
+    known: dict[str, NDArray[Any]] = {}  # what `totals` and `counts` computed: several metrics use it
 
     def parts(self) -> "Iterator[Series]":
         """The values in parts of `PART_VALUES`: what is computed of a part does not fill the memory."""
@@ -73,17 +74,19 @@ class Series(msgspec.Struct, frozen=True):
 
     def totals(self) -> Floats:
         """The sum of the values of each request."""
-        found = np.zeros(self.requests)
-        for part in self.parts():
-            found += np.bincount(part.positions, part.values, self.requests)
-        return found
+        if "totals" not in self.known:
+            found = self.known["totals"] = np.zeros(self.requests)
+            for part in self.parts():
+                found += np.bincount(part.positions, part.values, self.requests)
+        return self.known["totals"]
 
     def counts(self) -> NDArray[np.int64]:
         """The number of values of each request."""
-        found = np.zeros(self.requests, np.int64)
-        for part in self.parts():
-            found += np.bincount(part.positions, minlength=self.requests)
-        return found
+        if "counts" not in self.known:
+            found = self.known["counts"] = np.zeros(self.requests, np.int64)
+            for part in self.parts():
+                found += np.bincount(part.positions, minlength=self.requests)
+        return self.known["counts"]
 
 
 class Resampling:
