@@ -460,7 +460,8 @@ def int_column(values: Sequence[int | None]) -> Ints:
         return int_column(near)
 
 
-_EVENTS_AT_ONCE = 1 << 22
+_EVENTS_AT_ONCE = 1 << 20
+_GROUPS_AT_ONCE = 1 << 14
 
 
 def gathered(columns: "Sequence[NDArray[Any] | None]", begins: Ints, starts: Ints) -> "list[NDArray[Any] | None]":
@@ -486,9 +487,12 @@ def summed(values: NDArray[Any], starts: Ints) -> Ints:
     if values.dtype == np.bool_:
         return _counted(values[: starts[-1]], starts)
     found = np.zeros(len(starts) - 1, np.int64)
-    some = starts[1:] > starts[:-1]
-    if some.any():
-        found[some] = np.add.reduceat(values[: starts[-1]], starts[:-1][some], dtype=np.int64)
+    for first in range(0, len(found), _GROUPS_AT_ONCE):  # numpy makes a wide copy of narrow values
+        own = starts[first : first + _GROUPS_AT_ONCE + 1]
+        some = np.flatnonzero(own[1:] > own[:-1])
+        if len(some):
+            part = values[own[0] : own[-1]]
+            found[first + some] = np.add.reduceat(part, own[some] - own[0], dtype=np.int64)
     return found
 
 

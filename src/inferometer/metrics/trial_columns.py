@@ -26,7 +26,7 @@ def gaps_of(columns: OutputColumns, wanted: NDArray[np.bool_]) -> Series:
     for first, part in columns.parts(PART_VALUES):
         owners = part.owners
         inside = (owners[1:] == owners[:-1]) & wanted[first + owners[1:]]
-        found.append((_narrow(np.diff(part.at_ns)[inside]), first + owners[1:][inside]))
+        found.append((_narrow(np.diff(part.at_ns)[inside]), (first + owners[1:][inside]).astype(np.uint32)))
     return _series(found, len(wanted))
 
 
@@ -34,8 +34,8 @@ def _series(parts: "Sequence[tuple[NDArray[Any], NDArray[Any]]]", requests: int)
     """Of values and positions."""
     if not parts:
         return Series(np.zeros(0), np.zeros(0, np.int64), requests)
-    positions = np.concatenate([positions.astype(np.uint32) for _, positions in parts])
-    return Series(np.concatenate([values for values, _ in parts]), positions, requests)
+    values, positions = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return Series(values, positions, requests)
 
 
 def _narrow(values: NDArray[Any]) -> NDArray[Any]:
@@ -120,7 +120,7 @@ def bursts_of(columns: OutputColumns, delivered: NDArray[np.bool_], totals: Ints
         _bursts_of_part(part, delivered[first : first + len(part.counts)], totals[first : first + len(part.counts)])
         for first, part in columns.parts(PART_VALUES)
     ] or [_bursts_of_part(columns, delivered, totals)]
-    firsts = starts_of([part.gaps.requests for part in found])[:-1].tolist()
+    firsts = starts_of([part.gaps.requests for part in found])[:-1].astype(np.uint32)
     gaps = [(part.gaps.values, first + part.gaps.positions) for first, part in zip(firsts, found, strict=True)]
     joined: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in found])
@@ -143,7 +143,7 @@ def _bursts_of_part(columns: OutputColumns, delivered: NDArray[np.bool_], totals
     first_tokens[some] = of_burst[(np.cumsum(counts) - counts)[some]]
     span_ns[some] = columns.at_ns[columns.starts[1:][some] - 1] - columns.at_ns[columns.starts[:-1][some]]
     return Bursts(
-        gaps=Series(_narrow(np.diff(at_ns)[inside]), owner[1:][inside], requests),
+        gaps=Series(_narrow(np.diff(at_ns)[inside]), owner[1:][inside].astype(np.uint32), requests),
         later_tokens=_narrow(of_burst[1:][inside]),
         delivered=delivered,
         first_tokens=first_tokens,

@@ -37,10 +37,13 @@ def rare_collection() -> Iterator[None]:
 
 
 def return_freed_memory() -> None:
-    """From now on, memory of arrays goes back to the system as soon as they are freed, where the C library can do that:
-    by default, glibc keeps arrays of up to 32 MB for later ones."""
+    """From now on, memory of large arrays goes back to the system as soon as they are freed, where the C library can do
+    that: by default, glibc keeps arrays of up to 32 MB for later ones."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, 16 << 20)
+        library.mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
 _M_MMAP_THRESHOLD = -3
+_M_TRIM_THRESHOLD = -1
