@@ -4,7 +4,7 @@
 results.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints, starts_of
+from inferometer.core.record_columns import UNKNOWN, Bools, Ints
 from inferometer.metrics.measures import TrialView, one_each
 from inferometer.metrics.request_columns import OutputColumns, TimingColumns, timing_columns
 from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS
@@ -22,20 +22,25 @@ from inferometer.metrics.token_latency import AT_ONCE_NS, AT_ONCE_TOKENS, BURST_
 
 def gaps_of(columns: OutputColumns, wanted: NDArray[np.bool_]) -> Series:
     """The gaps between the outputs of each request; none of requests that are not `wanted`."""
-    found: list[tuple[NDArray[Any], NDArray[Any]]] = []
-    for first, part in columns.parts(PART_VALUES):
-        owners = part.owners
-        inside = (owners[1:] == owners[:-1]) & wanted[first + owners[1:]]
-        found.append((_narrow(np.diff(part.at_ns)[inside]), (first + owners[1:][inside]).astype(np.uint32)))
-    return _series(found, len(wanted))
+
+    def parts() -> "Iterator[tuple[NDArray[Any], NDArray[Any]]]":
+        for first, part in columns.parts(PART_VALUES):
+            owners = part.owners
+            inside = (owners[1:] == owners[:-1]) & wanted[first + owners[1:]]
+            yield _narrow(np.diff(part.at_ns)[inside]), first + owners[1:][inside]
+
+    return _series(parts(), len(wanted), len(columns.chars))
 
 
-def _series(parts: "Sequence[tuple[NDArray[Any], NDArray[Any]]]", requests: int) -> Series:
-    """Of values and positions."""
-    if not parts:
-        return Series(np.zeros(0), np.zeros(0, np.int64), requests)
-    values, positions = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Series(values, positions, requests)
+def _series(parts: "Iterable[tuple[NDArray[Any], NDArray[Any]]]", requests: int, most: int) -> Series:
+    """Of values and positions, together at most `most`: what is not used of the space for them takes no memory."""
+    values, positions, count = np.empty(most, np.uint32), np.empty(most, np.uint32), 0
+    for own, places in parts:
+        if own.dtype.kind == "f" and values.dtype.kind != "f":
+            values = values.astype(np.float64)
+        end = count + len(own)
+        values[count:end], positions[count:end], count = own, places, end
+    return Series(values[:count], positions[:count], requests)
 
 
 def _narrow(values: NDArray[Any]) -> NDArray[Any]:
@@ -102,11 +107,9 @@ class Bursts(msgspec.Struct, frozen=True):
     def stalls(self) -> Series:
         """The gaps that are stalls."""
         limits = STALL_MULTIPLE * _medians(self.gaps)
-        found: list[tuple[NDArray[Any], NDArray[Any]]] = []
-        for part in self.gaps.parts():
-            stalled = part.values > limits[part.positions]
-            found.append((part.values[stalled], part.positions[stalled]))
-        return _series(found, self.gaps.requests)
+        chosen = ((part, part.values > limits[part.positions]) for part in self.gaps.parts())
+        found = ((part.values[stalled], part.positions[stalled]) for part, stalled in chosen)
+        return _series(found, self.gaps.requests, len(self.gaps.values))
 
     def _of_delivered(self, totals: Floats) -> Series:
         positions = np.flatnonzero(self.delivered)
@@ -116,18 +119,27 @@ class Bursts(msgspec.Struct, frozen=True):
 def bursts_of(columns: OutputColumns, delivered: NDArray[np.bool_], totals: Ints) -> Bursts:
     """`totals`: output tokens of each request, UNKNOWN if so. `delivered`: whether each request is ok and has
     output."""
-    found = [
-        _bursts_of_part(part, delivered[first : first + len(part.counts)], totals[first : first + len(part.counts)])
-        for first, part in columns.parts(PART_VALUES)
-    ] or [_bursts_of_part(columns, delivered, totals)]
-    firsts = starts_of([part.gaps.requests for part in found])[:-1].astype(np.uint32)
-    gaps = [(part.gaps.values, first + part.gaps.positions) for first, part in zip(firsts, found, strict=True)]
+    found: list[Bursts] = []
+
+    def gaps() -> "Iterator[tuple[NDArray[Any], NDArray[Any]]]":
+        for first, part in columns.parts(PART_VALUES):
+            own = slice(first, first + len(part.counts))
+            of_part = _bursts_of_part(part, delivered[own], totals[own])
+            found.append(msgspec.structs.replace(of_part, gaps=_NO_GAPS))
+            yield of_part.gaps.values, first + of_part.gaps.positions
+
+    together = _series(gaps(), len(delivered), len(columns.chars))
+    if not found:
+        return _bursts_of_part(columns, delivered, totals)
     joined: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in found])
         for name in Bursts.__struct_fields__
         if name != "gaps"
     }
-    return Bursts(gaps=_series(gaps, len(delivered)), **joined)
+    return Bursts(gaps=together, **joined)
+
+
+_NO_GAPS = Series(np.zeros(0), np.zeros(0, np.int64), 0)
 
 
 def _bursts_of_part(columns: OutputColumns, delivered: NDArray[np.bool_], totals: Ints) -> Bursts:
@@ -143,7 +155,7 @@ def _bursts_of_part(columns: OutputColumns, delivered: NDArray[np.bool_], totals
     first_tokens[some] = of_burst[(np.cumsum(counts) - counts)[some]]
     span_ns[some] = columns.at_ns[columns.starts[1:][some] - 1] - columns.at_ns[columns.starts[:-1][some]]
     return Bursts(
-        gaps=Series(_narrow(np.diff(at_ns)[inside]), owner[1:][inside].astype(np.uint32), requests),
+        gaps=Series(_narrow(np.diff(at_ns)[inside]), owner[1:][inside], requests),
         later_tokens=_narrow(of_burst[1:][inside]),
         delivered=delivered,
         first_tokens=first_tokens,
