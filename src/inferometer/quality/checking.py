@@ -178,7 +178,7 @@ def _reason(ended: Ended) -> str:
     """What the program wrote about its failure: the lines that name an error, else the last ones."""
     lines = [line for line in (ended.errors.strip() or ended.output.strip()).splitlines() if line.strip()]
     naming = [line for line in lines if _ERROR.search(line)]
-    said = "\n".join(naming[-3:] or lines[-3:])[-_REASON_CHARACTERS:]
+    said = "\n".join(line.strip() for line in naming[-3:] or lines[-3:])[-_REASON_CHARACTERS:]
     if ended.status == 0:
         return f"it ended before its tests did. {said}".strip()
     return said or f"it ended with status {ended.status}"
