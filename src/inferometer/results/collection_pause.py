@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import threading
 from collections.abc import Iterator
 
 
@@ -22,14 +23,25 @@ def paused_collection() -> Iterator[None]:
             gc.enable()
 
 
+_RARE = 70_000
+"""A hundred times Python's own threshold of the first generation."""
+_turn = threading.Lock()
+_before: list[tuple[int, int, int]] = []
+"""The thresholds that the first of the blocks found, once for each block that has not ended."""
+
+
 @contextlib.contextmanager
 def rare_collection() -> Iterator[None]:
     """Garbage collection a hundred times less often until the block ends: what a trial makes is kept, or has no
-    reference cycles."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(100 * max(700, before[0]), *before[1:])
+    reference cycles. Trials that run at the same time may end in any order: the last one restores the thresholds."""
+    with _turn:
+        _before.append(_before[0] if _before else gc.get_threshold())
+        gc.freeze()
+        gc.set_threshold(max(_RARE, _before[0][0]), *_before[0][1:])
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        with _turn:
+            found = _before.pop()
+            if not _before:
+                gc.set_threshold(*found)
