@@ -23,25 +23,32 @@ def paused_collection() -> Iterator[None]:
             gc.enable()
 
 
-_RARE = 70_000
-"""A hundred times Python's own threshold of the first generation."""
-_turn = threading.Lock()
-_before: list[tuple[int, int, int]] = []
-"""The thresholds that the first of the blocks found, once for each block that has not ended."""
+class _Rare:
+    """How many trials run at once, in threads, and the thresholds before the first of them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.trials = 0
+        self.before = gc.get_threshold()
+
+
+_rare = _Rare()
 
 
 @contextlib.contextmanager
 def rare_collection() -> Iterator[None]:
-    """Garbage collection a hundred times less often until the block ends: what a trial makes is kept, or has no
-    reference cycles. Trials that run at the same time may end in any order: the last one restores the thresholds."""
-    with _turn:
-        _before.append(_before[0] if _before else gc.get_threshold())
-        gc.freeze()
-        gc.set_threshold(max(_RARE, _before[0][0]), *_before[0][1:])
+    """Garbage collection a hundred times less often until the last of these blocks ends: what a trial makes is kept, or
+    has no reference cycles."""
+    with _rare.lock:
+        if not _rare.trials:
+            _rare.before = gc.get_threshold()
+            gc.freeze()
+            gc.set_threshold(100 * max(700, _rare.before[0]), *_rare.before[1:])
+        _rare.trials += 1
     try:
         yield
     finally:
-        with _turn:
-            found = _before.pop()
-            if not _before:
-                gc.set_threshold(*found)
+        with _rare.lock:
+            _rare.trials -= 1
+            if not _rare.trials:
+                gc.set_threshold(*_rare.before)
