@@ -1,5 +1,5 @@
 """Memory of large studies: the garbage collector pauses while one is read and compared, and works rarely while one is
-measured; freed memory goes back to the system.
+measured; freed memory goes back to the system after that.
 """
 
 import contextlib
@@ -8,8 +8,8 @@ import gc
 import threading
 from collections.abc import Iterator
 
-_M_MMAP_THRESHOLD = -3
-_M_TRIM_THRESHOLD = -1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_MAPPED_BYTES, _TRIMMED_BYTES = 1 << 20, 64 << 20
 
 
 @contextlib.contextmanager
@@ -58,14 +58,15 @@ def rare_collection() -> Iterator[None]:
             _rare.trials -= 1
             if not _rare.trials:
                 gc.set_threshold(*_rare.before)
-                return_freed_memory(mapped_bytes=1 << 20)
+                return_freed_memory()
 
 
-def return_freed_memory(mapped_bytes: int = 16 << 20) -> None:
-    """Memory that is free now goes back to the system, and from now on that of arrays of `mapped_bytes` as soon as they
-    are freed, where the C library can do that: by default, glibc keeps arrays of up to 32 MB for later ones."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):
+def return_freed_memory(mapped_bytes: int = _MAPPED_BYTES) -> None:
+    """With glibc: return what is free to the system, and from now on every array of `mapped_bytes` when it is freed.
+    Otherwise the gaps between what stays would add to the peak of the comparison. The smaller the arrays, the more time
+    that takes."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, mapped_bytes)
-        library.mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+        library.mallopt(_M_TRIM_THRESHOLD, _TRIMMED_BYTES)
         library.malloc_trim(0)
