@@ -4,9 +4,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from inferometer.base.clock import SystemClock, TrialClock, trial_clock
 from inferometer.core.record import Fact, Sample
-from inferometer.probes.sampler import BUDGET_CORES, Sampler, engine_probes, next_budget
+from inferometer.probes.sampler import ALLOWED_CORES, READING_SHARE, Sampler, engine_probes, next_budget
 
 
 class FakeClock:
@@ -147,24 +149,35 @@ def test_each_probe_is_read_at_its_own_interval():
 
 
 def test_a_dear_probe_rests_so_long_that_it_stays_within_the_budget():
-    """5 ms a reading at 0.5% of a core: one a second from the third on (the first two, which open things, are free)."""
-    assert times_read([5, 0], every(0.1), every(0.1)) == [12, 101]
+    """3.5 ms at 0.35% of a core: one a second from the third reading on (the first two, which open files, are free)."""
+    assert times_read([3.5, 0], every(0.1), every(0.1)) == [12, 101]
 
 
 def test_the_cheap_take_what_they_need_and_the_dear_share_the_rest():
-    """0.1 ms ten times a second is 0.1%; of the other 0.4% each gets half: 4 ms every 2 s, from the fourth on."""
-    assert times_read([0.1, 4, 4], every(0.1), every(0.1), every(0.1), rounds=202) == [202, 12, 12]
+    """0.05 ms ten times a second is 0.05%; of the other 0.3% each gets half: 3 ms every 2 s, from the fourth on."""
+    assert times_read([0.05, 3, 3], every(0.1), every(0.1), every(0.1), rounds=202) == [202, 12, 12]
+
+
+def test_no_round_comes_before_a_probe_is_due():
+    clock = SteppedClock()
+    sampler = Sampler([every(0.5), every(2.0)], TrialClock(0, clock), on_sample=lambda sample: None)
+    sampler.read_due()
+    assert sampler.idle_rounds() == 4
+    clock.now = 500 * MS
+    assert sampler.idle_rounds() == 0
 
 
 def test_a_sampler_that_cost_too_much_so_far_reads_less_until_it_has_not():
-    budget, watched = BUDGET_CORES, 10**10
+    full, watched = READING_SHARE * ALLOWED_CORES, 10**10
+    budget = full
     for _ in range(1000):
-        budget = next_budget(budget, round(0.009 * watched), watched)
-    assert budget == BUDGET_CORES / 10
-    assert next_budget(budget, round(0.007 * watched), watched) == 1.03 * budget
+        budget = next_budget(budget, round(1.1 * ALLOWED_CORES * watched), watched)
+    assert budget == pytest.approx(full / 10)
+    cheap = round(0.9 * ALLOWED_CORES * watched)
+    assert next_budget(budget, cheap, watched) > budget
     for _ in range(1000):
-        budget = next_budget(budget, round(0.007 * watched), watched)
-    assert budget == BUDGET_CORES
+        budget = next_budget(budget, cheap, watched)
+    assert budget == full
 
 
 def test_it_reads_until_the_block_ends_and_says_what_it_cost():
