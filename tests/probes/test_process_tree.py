@@ -55,6 +55,17 @@ def test_a_new_child_is_found_by_the_next_scan(proc):
     assert sorted(tree.pids(LATER)) == [20, 21]
 
 
+def test_no_scan_while_the_machine_starts_no_process(proc):
+    proc.file("loadavg", "0.1 0.1 0.1 1/90 20\n")
+    proc.process(20, 1)
+    tree = ProcessTree([20], proc.root)
+    assert tree.pids(0) == [20]
+    proc.process(21, 20)
+    assert tree.pids(LATER) == [20]
+    proc.file("loadavg", "0.1 0.1 0.1 1/91 21\n")
+    assert sorted(tree.pids(2 * LATER)) == [20, 21]
+
+
 def test_a_member_that_ended_is_none_even_where_its_number_is_used_again(proc):
     proc.process(20, 1)
     proc.process(21, 20)

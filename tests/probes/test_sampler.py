@@ -133,7 +133,8 @@ def times_read(costs_ms: list[float], *probes: Counting, rounds: int = 101) -> l
         return used
 
     is_after = itertools.cycle([False, True])
-    sampler = Sampler(probes, TrialClock(0, clock), on_sample=lambda sample: None, cpu_ns=cpu_ns)
+    clock_of_trial = TrialClock(0, clock)
+    sampler = Sampler(probes, clock_of_trial, on_sample=lambda sample: None, allowed_cores=0.005, cpu_ns=cpu_ns)
     for number in range(rounds):
         clock.now = number * 100 * MS
         sampler.read_due()
@@ -168,16 +169,14 @@ def test_no_round_comes_before_a_probe_is_due():
 
 
 def test_a_sampler_that_cost_too_much_so_far_reads_less_until_it_has_not():
-    full, watched = READING_SHARE * ALLOWED_CORES, 10**10
-    budget = full
-    for _ in range(1000):
-        budget = next_budget(budget, round(1.1 * ALLOWED_CORES * watched), watched)
-    assert budget == pytest.approx(full / 10)
-    cheap = round(0.9 * ALLOWED_CORES * watched)
-    assert next_budget(budget, cheap, watched) > budget
-    for _ in range(1000):
-        budget = next_budget(budget, cheap, watched)
-    assert budget == full
+    full = READING_SHARE * ALLOWED_CORES
+    lower = next_budget(full, ALLOWED_CORES, 3 * 10**9, exceeds=True)
+    assert lower < full / 2
+    assert next_budget(lower, ALLOWED_CORES, 10**9, exceeds=True) < lower
+    least = next_budget(lower, ALLOWED_CORES, 10**12, exceeds=True)
+    assert least == pytest.approx(full / 10)
+    assert least < next_budget(least, ALLOWED_CORES, 10**9, exceeds=False) < full
+    assert next_budget(least, ALLOWED_CORES, 10**11, exceeds=False) == full
 
 
 def test_it_reads_until_the_block_ends_and_says_what_it_cost():

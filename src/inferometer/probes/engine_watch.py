@@ -17,7 +17,7 @@ from inferometer.probes.engine_metrics import EngineMetrics, Names
 from inferometer.probes.nvidia import device_used_bytes
 from inferometer.probes.sampler import ALLOWED_CORES, INTERVAL_S, Sampler, engine_probes
 
-_ALLOWED_FOR_COUNTERS_CORES = 0.001
+_ALLOWED_FOR_COUNTERS_CORES = 0.0008
 
 
 class EngineWatch:

@@ -1,6 +1,6 @@
 """CPU and memory of the whole machine, and the CPU that other processes use.
 
-Read twice a second: the kernel counts CPU time in ticks of 10 ms, so over 0.1 s a core's share is known only to a
+Read once a second: the kernel counts CPU time in ticks of 10 ms, so over 0.1 s a core's share is known only to a
 tenth. In a container, /proc/stat usually describes the host; then the readings cover the host, whose other processes
 slow the engine too. If the counters are not plausible (in some sandboxes they stand still), the probe reports a reason
 instead of readings.
@@ -44,7 +44,7 @@ class MachineLoad:
     """
 
     name = "machine load"
-    interval_s = 0.5
+    interval_s = 1.0
 
     def __init__(self, engine: ProcessTree, cgroups: Path = Path("/sys/fs/cgroup")) -> None:
         proc = engine.folder

@@ -1,8 +1,8 @@
 """The process tree of an engine and the resources that it uses, cheap enough for ten readings per second.
 
 Linux states the parent of a process, but not every kernel states its children. /proc is therefore scanned for new
-processes every two seconds, and only new entries are opened. A child is found up to two seconds after its start; its
-earlier use is counted then, or with its parent if it ended before.
+processes every two seconds if the machine has started any, and only new entries are opened. A child is found up to
+two seconds after its start; its earlier use is counted then, or with its parent if it ended before.
 """
 
 import os
@@ -47,6 +47,7 @@ class ProcessTree:
         self._unrelated: set[int] = set()
         self._listed: set[int] = set()
         self._scanned_ns: int | None = None
+        self._newest = ""  # pid on the machine at the last scan
         self._usages: list[ProcessUsage] = []
         self._read_ns: int | None = None
 
@@ -60,7 +61,10 @@ class ProcessTree:
     def _read(self, at_ns: int) -> list[ProcessUsage]:
         if self._scanned_ns is None or at_ns - self._scanned_ns >= SCAN_EVERY_NS:
             self._scanned_ns = at_ns
-            self._scan(at_ns)
+            newest = _newest_pid(self._proc)
+            if not newest or newest != self._newest:
+                self._newest = newest
+                self._scan(at_ns)
         found = {pid: usage_of(pid, self._proc) for pid in self._members}
         living = [usage for pid, usage in found.items() if usage is not None and usage.started == self._members[pid]]
         self._members = {usage.pid: usage.started for usage in living}
@@ -118,6 +122,15 @@ def usage_of(pid: int, proc: Path | None) -> ProcessUsage | None:
         session=int(fields[3]),
         started=float(fields[19]),
     )
+
+
+def _newest_pid(proc: Path | None) -> str:
+    """The pid or thread id that the kernel gave out last; "" if unknown."""
+    try:
+        with open(f"{proc}/loadavg", encoding="ascii") as file:
+            return file.read().split()[-1]
+    except (OSError, IndexError):
+        return ""
 
 
 def cpu_s(usages: Iterable[ProcessUsage]) -> float:

@@ -25,13 +25,13 @@ from inferometer.probes.process_use import ProcessUse
 LOG = logging.getLogger(__name__)
 
 INTERVAL_S = 0.1
-ALLOWED_CORES = 0.005
-"""The most CPU, in cores, that a sampler may use: 0.6% together with the sampler of counters."""
+ALLOWED_CORES = 0.0045
+"""The most CPU, in cores, that a sampler may use: 0.53% together with the sampler of counters."""
 READING_SHARE = 0.7
 """The share of it for the regular readings of all probes. The rest is for the thread's rounds and for the readings at
-the start and the end. The sampler lowers this budget round by round while its total cost exceeds what is allowed."""
+the start and the end. The sampler lowers this budget step by step while its total cost exceeds what is allowed."""
 _LEAST_SHARE = 0.07
-_BUDGET_STEP = 1.06  # per round: the budget halves in 12 rounds
+_BUDGET_STEP = 1.3  # per second: the budget halves in two to three seconds
 
 
 def engine_probes(
@@ -195,12 +195,15 @@ class Sampler:
         self._began_ns = self._clock.now_ns()
         everything = True
         while self._active:
+            before_ns = self.watched_ns
             everything = everything or self._stopping
             last = self._stopping
             self.read_due(everything)
             self._ended_ns = self._clock.now_ns()
             self.cpu_ns = self._cpu_ns()  # this thread does only this
-            self._budget_cores = next_budget(self._budget_cores, self.cpu_ns, self.watched_ns, self._allowed_cores)
+            exceeds = self.cpu_ns > self._allowed_cores * self.watched_ns
+            passed_ns = self.watched_ns - before_ns
+            self._budget_cores = next_budget(self._budget_cores, self._allowed_cores, passed_ns, exceeds=exceeds)
             if last:
                 break
             passed_s = time.monotonic() - began_s
@@ -213,11 +216,10 @@ class Sampler:
         return max(0, int((due_ns - self._slack_ns - self._clock.now_ns()) / (self._interval_s * NS_PER_S)))
 
 
-def next_budget(budget_cores: float, cpu_ns: int, watched_ns: int, allowed_cores: float = ALLOWED_CORES) -> float:
-    """The budget of a sampler that used `cpu_ns` in `watched_ns`: a step down if that exceeds `allowed_cores`, else
-    up."""
-    exceeds = cpu_ns > allowed_cores * watched_ns
-    stepped = budget_cores / _BUDGET_STEP if exceeds else budget_cores * _BUDGET_STEP
+def next_budget(budget_cores: float, allowed_cores: float, passed_ns: int, *, exceeds: bool) -> float:
+    """The budget after `passed_ns`: lower if the sampler's total cost `exceeds` what is allowed, else higher."""
+    step = _BUDGET_STEP ** (passed_ns / NS_PER_S)
+    stepped = budget_cores / step if exceeds else budget_cores * step
     return min(max(stepped, _LEAST_SHARE * allowed_cores), READING_SHARE * allowed_cores)
 
 
