@@ -30,6 +30,7 @@ from inferometer.core.spec import Arm, Order, Spec
 from inferometer.results.read import read_study
 from inferometer.results.study_comparison import comparison_of
 from inferometer.study.loop import run_study
+from inferometer.study.progress import EngineReady
 from inferometer.testing.scripted_server import (
     Received,
     ScriptedServer,
@@ -158,7 +159,7 @@ def study(kind: str, seed: int, asked: argparse.Namespace) -> Outcome:
             seed=seed,
             tokenizer="none" if kind == "slow" else "server",
         )
-        return outcome(kind, spec)
+        return outcome(kind, spec, asked)
 
 
 def prompts(count: int, seed: int) -> tuple[str, ...]:
@@ -168,12 +169,28 @@ def prompts(count: int, seed: int) -> tuple[str, ...]:
     return tuple(rng.sample(words, count))
 
 
-def outcome(kind: str, spec: Spec) -> Outcome:
+def pin_engines(core: int) -> None:
+    """Let the engines that run share one core: only one works at a time, and two cores of a virtual machine can differ
+    by 40% for seconds, which would be a difference of the arms."""
+    pinned = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"embedded_server" in (process / "cmdline").read_bytes():
+                for thread in os.listdir(process / "task"):
+                    os.sched_setaffinity(int(thread), {core})
+                    pinned += 1
+    if not pinned:
+        raise RuntimeError(f"no engine was found that could be moved to core {core}")
+
+
+def outcome(kind: str, spec: Spec, asked: argparse.Namespace) -> Outcome:
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "study"
-        for _ in run_study(spec, made):
-            pass
+        for progress in run_study(spec, made):
+            if isinstance(progress, EngineReady) and asked.engine_core is not None and kind != "slow":
+                pin_engines(asked.engine_core)
         took_s = time.monotonic() - began_s
         comparison = comparison_of([made], "inferometer")
         spread = deviations(made)
@@ -220,7 +237,7 @@ def run(asked: argparse.Namespace) -> Part:
     kinds = [asked.only] if asked.only else KINDS
     settings = (
         f"{asked.rounds} rounds of {asked.prompts} prompts of {asked.tokens} tokens; "
-        f"{asked.neighbours} neighbour(s), "
+        f"{'' if asked.engine_core is None else 'engines on one core; '}{asked.neighbours} neighbour(s), "
         + (f"busy and at rest for up to {asked.burst_s:g} s" if asked.burst_s else "always busy")
     )
     done: list[Outcome] = []
@@ -295,11 +312,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="each part of a run needs another one")
     parser.add_argument("--only", choices=KINDS)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--prompts", type=int, default=80)
-    parser.add_argument("--tokens", type=int, default=4, help="most output tokens of a request")
+    parser.add_argument("--prompts", type=int, default=90)
+    parser.add_argument("--tokens", type=int, default=2, help="most output tokens of a request")
     parser.add_argument("--neighbours", type=int, default=1)
     parser.add_argument("--burst-s", type=float, default=0.0, help="longest work and rest of a neighbour; 0: no rest")
     parser.add_argument("--cores", help="for everything that this process starts, for example 0,1")
+    parser.add_argument("--engine-core", type=int, help="for the engines of all arms")
     parser.add_argument("--seconds", type=float, help="start no study that would end later")
     parser.add_argument("--out", type=Path, help="a JSON file for --merge")
     parser.add_argument("--merge", type=Path, nargs="+", metavar="FILE", help="one part per line")

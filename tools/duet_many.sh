@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs benchmarks/duet.py in several processes side by side, each pinned to two cores of its own, and merges their results.
+# Runs benchmarks/duet.py in several processes side by side, each pinned to two
+# cores of its own, the engines to one of these, and merges their results.
 #
 #   tools/duet_many.sh unpack    the wheels and the model, from the pieces that were carried so far: call it after each
 #                                piece, until it prints "ready"
@@ -52,7 +53,7 @@ run() {
     for part in $(seq 0 $((PROCESSES - 1))); do
         core=$((FIRST_CORE + 2 * APART * part))
         setsid "$PYTHON" "$REPO/benchmarks/duet.py" --model "$MODEL" --studies "$each" --seed $((FIRST_SEED + part)) \
-            --cores "$core,$((core + APART))" --seconds $((SECONDS_ALL - 25)) --out "$OUT/part-$part.json" ${ARGS:-} \
+            --cores "$core,$((core + APART))" --engine-core "$core" --seconds $((SECONDS_ALL - 25)) --out "$OUT/part-$part.json" ${ARGS:-} \
             >"$OUT/part-$part.log" 2>&1 &
         running+=($!)
     done

@@ -7,7 +7,7 @@
 #   tools/gpu_study.sh all        wait for these two; then text, study, engine-rows and pack, each where it left off, within
 #                                 LIMIT_S seconds: call it again until it says "finished". The study goes on between calls
 #   tools/gpu_study.sh build      llama.cpp's llama-server and llama-bench from the source archive (4 to 5 min, 16 cores)
-#   tools/gpu_study.sh models     our packages, and the two stand-in files (20 GiB of address space, little disk)
+#   tools/gpu_study.sh models     our packages, and the three stand-in files (20 GiB of address space, little disk)
 #   tools/gpu_study.sh text       SmolLM2's own answers to the study's prompts, to compare the stand-in's with
 #   tools/gpu_study.sh study      the trials that are still missing, for as long as there is time
 #   tools/gpu_study.sh engine-rows     the rows pp512 and tg128, flash attention off and on: the binary and the server
@@ -18,7 +18,7 @@
 #
 # Needs there: nvcc, cmake, ninja, python3 with numpy, scipy, psutil, typer, rich, tokenizers, jinja2, PyYAML and nvidia-ml-py.
 # Work is kept in $WORK, which must survive between calls. If $WORK has no study, one in $INPUT/study is continued.
-# ANSWER_TOKENS, PROMPTS, ROUNDS and TUNED ("n_max: 16, n_min: 1, p_min: 0.4") replace the study's own.
+# ANSWER_TOKENS, PROMPTS and ROUNDS replace the study's own.
 set -euo pipefail
 
 BEGAN=$(date +%s)
@@ -30,11 +30,13 @@ LIMIT_S=${LIMIT_S:-570}                # of one call
 ARCHITECTURE=${ARCHITECTURE:-90a-real} # Hopper; "" builds for the CPU alone
 TARGET_LIKE=${TARGET_LIKE:-qwen2.5-coder-32b}
 DRAFT_LIKE=${DRAFT_LIKE:-qwen2.5-coder-1.5b}
+SMALL_LIKE=${SMALL_LIKE:-qwen2.5-coder-0.5b}
 STUDIES=$REPO/studies/h200-qwen2.5-coder-32b-standin
 SMOLLM2=SmolLM2-135M-Instruct.Q4_1.gguf
 PIECE_MB=${PIECE_MB:-20}
 TARGET=$WORK/models/standin-$TARGET_LIKE-q4_k_m.gguf
 DRAFT=$WORK/models/standin-$DRAFT_LIKE-q8_0.gguf
+SMALL=$WORK/models/standin-$SMALL_LIKE-q8_0.gguf
 BUILD_NUMBER=${BUILD_NUMBER:-11434}    # of the sdist's llama.cpp, which does not know it itself
 mkdir -p "$WORK/models" "$OUT"
 
@@ -142,18 +144,19 @@ models() {
     if [ ! -e "$WORK/models/done" ]; then
         inferometer standin --force --like "$TARGET_LIKE" --quant Q4_K_M -o "$TARGET" \
             --draft-like "$DRAFT_LIKE" --draft-quant Q8_0 --draft-output "$DRAFT"
+        inferometer standin --force --like "$SMALL_LIKE" --quant Q8_0 --network smollm2-135m-draft -o "$SMALL"
         touch "$WORK/models/done"
     fi
-    say "the stand-ins are written: $(ls -sh "$TARGET" "$DRAFT" | tr '\n' ' ')on this disk"
+    say "the stand-ins are written: $(ls -sh "$TARGET" "$DRAFT" "$SMALL" | tr '\n' ' ')on this disk"
 }
 
 # FILE: a study's file with this call's numbers, in the folder of the models.
 with_numbers() {
     sed -E "s/num_prompts: [0-9]+/num_prompts: ${PROMPTS:-50}/; s/max_tokens: [0-9]+/max_tokens: ${ANSWER_TOKENS:-256}/
-        s/^trials: 3/trials: ${ROUNDS:-3}/; s/n_max: 16, n_min: 1, p_min: 0.4/${TUNED:-n_max: 16, n_min: 1, p_min: 0.4}/
+        s/^trials: 3/trials: ${ROUNDS:-3}/
         s/-ngl, 99/-ngl, ${GPU_LAYERS:-99}/; s/gpu_layers: 99/gpu_layers: ${GPU_LAYERS:-99}/
-        s/standin-qwen2.5-coder-32b-q4_k_m.gguf/$(basename "$TARGET")/; s/standin-qwen2.5-coder-1.5b-q8_0.gguf/$(basename "$DRAFT")/" \
-        "$STUDIES/$1.yaml" >"$WORK/models/$1.yaml"
+        s/standin-qwen2.5-coder-32b-q4_k_m.gguf/$(basename "$TARGET")/; s/standin-qwen2.5-coder-1.5b-q8_0.gguf/$(basename "$DRAFT")/
+        s/standin-qwen2.5-coder-0.5b-q8_0.gguf/$(basename "$SMALL")/" "$STUDIES/$1.yaml" >"$WORK/models/$1.yaml"
 }
 
 text() {

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.analysis.answer_quality import quality_difference
+from inferometer.analysis.answer_quality import parts_judged, quality_difference
+from inferometer.analysis.arm_quality import shares
 
 
 def outcomes(right: list[bool] | list[list[bool]]):
@@ -13,6 +14,13 @@ def outcomes(right: list[bool] | list[list[bool]]):
 
 def difference(base, arm, margin=2.0):
     return quality_difference(("base", outcomes(base)), ("arm", outcomes(arm)), margin)
+
+
+def in_parts(base, arm, tags):
+    """The difference with the shares of parts; `tags` of each problem, in order."""
+    named = {f"p{n}": of for n, of in enumerate(tags)}
+    parts = parts_judged(list(shares(outcomes(base), outcomes(arm), named)), 2.0)
+    return quality_difference(("base", outcomes(base)), ("arm", outcomes(arm)), 2.0, parts)
 
 
 def pairs(both: int, lost: int, gained: int, neither: int):
@@ -57,6 +65,22 @@ def test_a_small_difference_that_lies_within_the_margin_is_the_same():
     assert found.verdict == "same"
 
 
+def test_answers_of_which_none_is_right_are_not_the_same():
+    assert difference([False] * 1000, [False] * 1000).verdict == "inconclusive"
+
+
+def test_an_arm_that_is_worse_at_one_task_is_worse_whatever_it_gains_elsewhere():
+    tags = [{"task": "go" if n < 40 else "python"} for n in range(200)]
+    base = [True] * 120 + [False] * 80
+    arm = [False] * 25 + [True] * 120 + [False] * 55
+    found = in_parts(base, arm, tags)
+    assert (found.lost, found.gained, found.verdict) == (25, 25, "inconclusive")
+    assert found.is_worse
+    (part,) = found.worse_parts
+    assert (part.by, part.name, part.baseline_percent, part.arm_percent) == ("task", "go", 100, 37.5)
+    assert not in_parts(arm, arm, tags).is_worse
+
+
 def test_more_right_answers_are_better():
     assert difference(*pairs(both=20, lost=1, gained=20, neither=19)).verdict == "better"
 
@@ -92,7 +116,9 @@ def test_at_most_5_percent_of_null_studies_are_called_worse(problems, answers):
     for _ in range(1000):
         chances = [rng.betavariate(0.5, 0.5) for _ in range(problems)]
         base, arm = ([[rng.random() < chance for _ in range(answers)] for chance in chances] for _ in range(2))
-        calls.append(difference(base, arm).verdict)
+        tags = [{"language": str(n % 6), "task": str(n % 5)} for n in range(problems)]
+        found = in_parts(base, arm, tags)
+        calls.append("worse" if found.is_worse else found.verdict)
     assert calls.count("worse") <= 50
     assert calls.count("better") <= 50
 

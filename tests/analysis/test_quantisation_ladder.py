@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from inferometer.analysis.answer_quality import Share
 from inferometer.analysis.comparison import Comparison
 from inferometer.analysis.quantisation_ladder import is_ladder, ladder
 from inferometer.analysis.set_ups import ArmSetUp
@@ -52,6 +53,23 @@ def test_without_checks_no_file_is_named():
     found = ladder(msgspec.structs.replace(simulated(TWO), quality=()))
     assert found is not None and found.chosen == ""
     assert "38% less memory than Q8_0. Quality not checked" in found.sentences[0]
+
+
+def test_without_a_right_answer_no_file_is_named():
+    comparison = simulated(TWO)
+    (one,) = comparison.quality
+    none_right = msgspec.structs.replace(one, baseline_percent=0, arm_percent=0, verdict="inconclusive")
+    found = ladder(msgspec.structs.replace(comparison, quality=(none_right,)))
+    assert found is not None and found.chosen == ""
+    assert found.sentences[0].startswith("No file is named, because no answer is right")
+
+
+def test_a_file_that_is_worse_at_one_task_is_not_named():
+    comparison = simulated(TWO)
+    (one,) = comparison.quality
+    part = Share("task", "go", 40, 100, 20, is_worse=True)
+    found = ladder(msgspec.structs.replace(comparison, quality=(msgspec.structs.replace(one, parts=(part,)),)))
+    assert found is not None and found.chosen == "Q8_0"
 
 
 def test_an_invalid_result_names_no_file():

@@ -37,7 +37,7 @@ def wait_for_records(folder: Path, count: int, process: Started) -> None:
     while process.poll() is None:
         try:
             database = sqlite3.connect(f"file:{folder}/study.db?mode=ro", uri=True)
-            (found,) = database.execute("SELECT count(*) FROM record").fetchone()
+            (found,) = database.execute("SELECT total(requests) FROM batch").fetchone()
             database.close()
             if found >= count:
                 return

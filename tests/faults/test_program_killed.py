@@ -90,7 +90,7 @@ def done_rows(folder: Path) -> list[tuple[object, ...]]:
     database = opened(folder / "study.db")
     try:
         return database.execute(
-            "SELECT * FROM record JOIN trial ON trial.id = trial_id WHERE state = 'done' ORDER BY arm, idx"
+            "SELECT * FROM batch JOIN trial ON trial.id = trial_id WHERE state = 'done' ORDER BY arm, batch.id"
         ).fetchall()
     except sqlite3.OperationalError:  # killed before it had tables
         return []

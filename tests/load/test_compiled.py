@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from inferometer.load import compiled
 from inferometer.load.compiled import Kept
 from inferometer.load.kernel_stamps import enable, unavailable_reason, wall_minus_monotonic_ns, wall_ns
-from inferometer.load.polling import READ
+from inferometer.load.polling import READ, EpollPoller
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 1000
@@ -31,12 +32,19 @@ class Stream:
             self.server, _ = server.accept()
         self.ours.setblocking(False)
         self.kept: Kept = (bytearray(), bytearray(), bytearray(), bytearray())
+        self.poller = EpollPoller()
+        self.poller.register(self.ours.fileno(), READ)
 
-    def read(self, stamps: bool = False) -> tuple[list[int], list[tuple[int, int]], int]:
-        assert compiled.receive is not None
-        ready, fd = [(self.ours.fileno(), READ)], self.ours.fileno()
-        others, ended, closed, reads = compiled.receive(ready, {fd: self.kept}, stamps, LIMIT)
+    def follow(self, stamps: bool = False) -> None:
+        assert compiled.follow is not None
+        compiled.follow(self.ours.fileno(), self.kept, stamps)
+
+    def read(self, wait_ns: int = 0) -> tuple[list[int], list[tuple[int, int]], int]:
+        assert compiled.receive is not None and compiled.hand_over_all is not None
+        fd = self.ours.fileno()
+        others, ended, closed, reads = compiled.receive(self.poller.fd or 0, time.monotonic_ns() + wait_ns, 0, LIMIT)
         assert others == []
+        compiled.hand_over_all()
         return [one - fd for one in ended], [(one - fd, code) for one, code in closed], reads
 
 
@@ -45,11 +53,15 @@ def stream() -> Iterator[Stream]:
     made = Stream()
     with made.ours, made.server:
         yield made
+        assert compiled.unfollow is not None
+        compiled.unfollow(made.ours.fileno())
+        made.poller.close()
 
 
 @needs_compiled
 def test_each_read_is_kept_with_its_length_and_time(stream: Stream):
     before_ns = time.monotonic_ns()
+    stream.follow()
     for piece in (b"abc", b"de"):
         stream.server.sendall(piece)
         assert stream.read() == ([], [], 1)
@@ -63,10 +75,11 @@ def test_each_read_is_kept_with_its_length_and_time(stream: Stream):
 @pytest.mark.skipif(unavailable_reason() != "", reason="no kernel stamps here")
 def test_the_kernels_stamp_of_a_read_is_kept(stream: Stream):
     enable(stream.ours)
+    stream.follow(stamps=True)
     before_ns = time.monotonic_ns()
     stream.server.sendall(b"abc")
     time.sleep(0.02)
-    stream.read(stamps=True)
+    stream.read()
     stamp_ns = wall_ns(bytes(stream.kept[3])) - wall_minus_monotonic_ns()
     (read_ns,) = memoryview(stream.kept[2]).cast("q")
     assert len(stream.kept[3]) == 16
@@ -78,13 +91,16 @@ def test_the_kernels_stamp_of_a_read_is_kept(stream: Stream):
     ("sent", "ended"), [(b"1\r\nx\r\n", []), (b"0\r\n\r\n", [0]), (b"x" * (LIMIT + 1), [0]), (b"x" * LIMIT, [])]
 )
 def test_a_possible_end_is_reported(stream: Stream, sent: bytes, ended: list[int]):
+    stream.follow()
     stream.server.sendall(sent)
     assert stream.read() == (ended, [], 1)
 
 
 @needs_compiled
 def test_an_end_that_arrives_in_two_reads_is_reported(stream: Stream):
-    for piece, ended in ((b"0\r\n", []), (b"\r\n", [0])):
+    stream.kept[0].extend(b"0")
+    stream.follow()
+    for piece, ended in ((b"\r\n\r", []), (b"\n", [0])):
         stream.server.sendall(piece)
         assert stream.read()[0] == ended
 
@@ -92,6 +108,7 @@ def test_an_end_that_arrives_in_two_reads_is_reported(stream: Stream):
 @needs_compiled
 @pytest.mark.parametrize(("linger", "reason"), [(b"", ""), (b"\1\0\0\0\0\0\0\0", "Connection reset by peer")])
 def test_the_end_of_a_connection_is_reported_with_its_error(stream: Stream, linger: bytes, reason: str):
+    stream.follow()
     assert stream.read() == ([], [], 0)  # nothing to read
     if linger:
         stream.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -101,11 +118,22 @@ def test_the_end_of_a_connection_is_reported_with_its_error(stream: Stream, ling
 
 
 @needs_compiled
-def test_a_socket_that_is_not_streaming_is_left_to_python(stream: Stream):
+def test_it_returns_at_the_wake_time_or_when_python_has_something_to_do(stream: Stream):
+    stream.follow()
+    stream.server.sendall(b"abc")
+    before_ns = time.monotonic_ns()
+    assert stream.read(wait_ns=20_000_000) == ([], [], 1)
+    assert time.monotonic_ns() - before_ns >= 20_000_000
+    stream.server.sendall(b"0\r\n\r\n")
+    assert stream.read(wait_ns=600_000_000_000) == ([0], [], 1)
+
+
+@needs_compiled
+def test_a_socket_that_is_not_followed_is_left_to_python(stream: Stream):
     assert compiled.receive is not None
     stream.server.sendall(b"abc")
-    ready = [(stream.ours.fileno(), READ)]
-    assert compiled.receive(ready, {}, False, LIMIT) == (ready, [], [], 0)
+    ready = [(stream.ours.fileno(), select.EPOLLIN)]
+    assert compiled.receive(stream.poller.fd or 0, 0, 0, LIMIT) == (ready, [], [], 0)
     assert stream.ours.recv(10) == b"abc"
 
 

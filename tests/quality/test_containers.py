@@ -86,6 +86,7 @@ def test_a_container_that_does_not_start_is_not_a_wrong_answer(only):
         ("podman", "Error: docker.io/library/python:3-slim: image not known", "podman pull docker.io/library/python:3"),
         ("docker", "docker: Error response from daemon: No such image: python:3-slim", "docker pull docker.io/library"),
         ("docker", "Cannot connect to the Docker daemon. Is it running?", "Is it running?"),
+        ("docker", "docker: no daemon runs.\n\nRun 'docker run --help' for more information", "docker: no daemon runs"),
         ("podman", "crun: setrlimit `RLIMIT_NOFILE`: Operation not permitted", "Operation not permitted"),
     ],
 )
@@ -93,7 +94,7 @@ def test_the_reason_why_there_is_no_container_says_what_to_do(only, name, says, 
     fake(only, name, says)
     found, reason = found_container()
     assert found is None
-    assert reason.startswith(f"{name}: ") and advice in reason
+    assert reason.startswith(f"{name}: ") and advice in reason and reason.count(f"{name}: ") == 1
 
 
 def test_docker_is_used_where_there_is_no_podman(only):

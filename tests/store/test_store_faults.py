@@ -4,7 +4,7 @@ import contextlib
 import random
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from inferometer.base.errors import InferometerError, RequestWrong, StoreBroken, StudyUnreadable
 from inferometer.core.plan import Plan, PlanItem
 from inferometer.core.record import Event, Fact, Finding, RequestRecord, Sample, ServerTimings, TokenUsage
+from inferometer.core.record_columns import RecordColumns
 from inferometer.core.request import user_request
 from inferometer.core.spec import Arm, Spec
 from inferometer.results.read import read_study
@@ -21,6 +22,7 @@ from inferometer.store import FORMAT_VERSION, Store
 DATA = Path(__file__).parents[1] / "data" / "store"
 OLD = ["format-1-first", "format-1-second"]
 SPEC = Spec(arms={"a": Arm(engine="embedded", model="m")})
+BATCH = 5
 ITEMS = tuple(PlanItem(i, user_request(f"r{i}", f"prompt {i}", max_tokens=4), None) for i in range(60))
 
 
@@ -35,14 +37,11 @@ def a_study(folder: Path) -> Path:
     trial_id = store.begin_trial("a", 1, False, "now")
     for index in range(60):
         store.add_record(trial_id, record(index))
+        if index % BATCH == BATCH - 1:
+            store.commit()
     store.end_trial(trial_id, "done", "", (Fact("n", "v", "s"),), ())
     store.close()
     return folder
-
-
-def consume(steps: Iterator[None]) -> None:
-    for _ in steps:
-        pass
 
 
 def alter(folder: Path, sql: str, *values: object) -> None:
@@ -117,9 +116,9 @@ def test_a_migration_that_fails_leaves_the_old_study_as_it_was(tmp_path: Path):
 
 
 def test_a_newer_format_is_refused_with_the_reason(tmp_path: Path):
-    alter(a_study(tmp_path / "s"), "PRAGMA user_version = 4")
+    alter(a_study(tmp_path / "s"), "PRAGMA user_version = 5")
     with pytest.raises(
-        StudyUnreadable, match=r"format version 4, written by a newer Inferometer; this one reads up to version 3"
+        StudyUnreadable, match=r"format version 5, written by a newer Inferometer; this one reads up to version 4"
     ):
         Store.open(tmp_path / "s")
     with pytest.raises(StudyUnreadable, match="written by a newer Inferometer"):
@@ -131,7 +130,7 @@ def test_what_a_killed_writer_left_half_done_is_undone_for_a_reader_and_the_file
     folder = a_study(tmp_path / "s")
     writer = sqlite3.connect(folder / "study.db")
     writer.execute("PRAGMA cache_size = 1")  # so that it writes to the file before the end of its transaction
-    writer.execute("UPDATE record SET event_text = replace(event_text, 'w', 'v'), error = printf('%500d', idx)")
+    writer.execute("UPDATE batch SET event_kind = zeroblob(length(event_kind)), text = zeroblob(length(text) + 500)")
     half = Path(shutil.copytree(folder, tmp_path / "half"))
     writer.rollback()
     writer.close()
@@ -152,20 +151,22 @@ def test_what_a_killed_writer_left_half_done_is_undone_for_a_reader_and_the_file
 @pytest.mark.parametrize(
     ("sql", "gone", "said"),
     [
-        ("UPDATE record SET event_ns = x'0102' WHERE idx = 7", {7}, "1 of its records (number 7) cannot be read."),
-        ("UPDATE record SET outcome = 'x' WHERE idx < 8", set(range(8)), "8 of its records (number 0, 1, 2, 3, 4, …)"),
-        ("UPDATE record SET done_ns = 'noon' WHERE idx = 59", {59}, "1 of its records (number 59)"),
-        ("UPDATE record SET usage = '{' WHERE idx = 0", {0}, "1 of its records (number 0)"),
-        ("UPDATE record SET event_text = CAST(x'ff' AS TEXT) WHERE idx = 3", {3}, "number 3"),
+        ("UPDATE batch SET event_ns = x'0102' WHERE idx = 10", range(10, 15), "stored together with number 10)"),
+        ("UPDATE batch SET scalars = x'90' WHERE idx < 10", range(10), "10 of its records (stored together"),
+        ("UPDATE batch SET requests = 'five' WHERE idx = 55", range(55, 60), "together with number 55)"),
+        ("UPDATE batch SET event_chars = x'' WHERE idx = 0", range(5), "5 of its records"),
+        ("UPDATE batch SET text = replace(text, 'w5', 'v5') WHERE idx = 5", range(5, 10), "number 5"),
         ("UPDATE trial SET facts = '[{]'", set(), "its facts"),
         ("UPDATE trial SET plan_started_ns = 'x'", set(), "its start, its plan's start"),
         ("INSERT INTO sample VALUES (1, 'x', 's', 'q', 1.0, NULL, NULL)", set(), "1 of its samples"),
     ],
 )  # fmt: skip
-def test_of_an_altered_study_the_rest_is_read_and_the_damage_named(tmp_path: Path, sql: str, gone: set[int], said: str):
+def test_of_an_altered_study_the_rest_is_read_and_the_damage_named(
+    tmp_path: Path, sql: str, gone: Iterable[int], said: str
+):
     alter(a_study(tmp_path / "s"), sql)
     (trial,) = read_study(tmp_path / "s").trials
-    assert {r.index for r in trial.records} == set(range(60)) - gone
+    assert {r.index for r in trial.records} == set(range(60)) - set(gone)
     (finding,) = trial.findings
     assert (finding.severity, finding.code) == ("invalid", "store-damaged")
     assert said in finding.message
@@ -228,15 +229,50 @@ def test_a_store_that_can_no_longer_be_written_says_so_and_keeps_what_was_commit
     (pages,) = store._database.execute("PRAGMA page_count").fetchone()
     store._database.execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(StoreBroken, match=r"can no longer be written: database or disk is full \(.* free\)"):
-        consume(store.add_record(trial_id, record(index)) for index in range(1, 60))
+        store.add_records(trial_id, RecordColumns.of(map(record, range(1, 60))))
     store.close()
     (trial,) = read_study(tmp_path / "s").trials
     assert trial.records[0].events == record(0).events
 
 
-def test_events_of_two_requests_that_only_fit_together_are_both_named(tmp_path: Path):
-    folder = a_study(tmp_path / "s")
-    alter(folder, "UPDATE record SET event_ns = event_ns || x'0000000000000000' WHERE idx = 4")
-    alter(folder, "UPDATE record SET event_ns = substr(event_ns, 9) WHERE idx = 5")
+# --- studies with one row a request -----------------------------------------------------------------
+
+
+def test_a_study_of_format_3_is_read_and_goes_on_in_batches(tmp_path: Path):
+    folder = Path(shutil.copytree(DATA / "format-3", tmp_path / "old"))
+    (before,) = read_study(folder).trials
+    assert [r.text for r in before.records] == ["".join(f" w{i}-{n}é" for n in range(4)) for i in range(8)]
+    assert before.records[7].usage == TokenUsage(3, 4)
+    store = Store.resume(folder, SPEC)
+    store.add_record(store.begin_trial("a", 2, False, "now"), record(0))
+    store.close()
+    assert read_study(folder).trials[0] == before
+    assert read_study(folder).trials[1].records[0].events == record(0).events
+    store = Store.resume(folder, SPEC)
+    store.forget_trial("a", 1)
+    store.close()
+    assert len(read_study(folder).trials) == 0  # the second trial had not ended
+
+
+@pytest.mark.parametrize(
+    ("sqls", "gone"),
+    [
+        (["UPDATE record SET event_ns = x'0102' WHERE idx = 7"], {7}),
+        (["UPDATE record SET outcome = 'x' WHERE idx < 2"], {0, 1}),
+        (["UPDATE record SET event_text = CAST(x'ff' AS TEXT) WHERE idx = 3"], {3}),
+        (
+            [
+                "UPDATE record SET event_ns = event_ns || x'0000000000000000' WHERE idx = 4",
+                "UPDATE record SET event_ns = substr(event_ns, 9) WHERE idx = 5",
+            ],
+            {4, 5},
+        ),
+    ],
+)
+def test_of_an_altered_study_of_format_3_the_sound_records_are_read(tmp_path: Path, sqls: list[str], gone: set[int]):
+    folder = Path(shutil.copytree(DATA / "format-3", tmp_path / "old"))
+    for sql in sqls:
+        alter(folder, sql)
     (trial,) = read_study(folder).trials
-    assert {r.index for r in trial.records} == set(range(60)) - {4, 5}
+    assert {r.index for r in trial.records} == set(range(8)) - gone
+    assert f"{len(gone)} of its records (number {min(gone)}" in trial.findings[0].message

@@ -25,23 +25,27 @@ special = lazy_module("scipy.special")
 
 QualityVerdict = Literal["better", "worse", "same", "inconclusive"]
 """`same`: the interval lies within the margin. `better` and `worse`: it excludes 0, and does not lie within the margin.
-"""
+Without a right answer in either arm nothing is compared: `inconclusive`."""
 
 Outcomes = Mapping[str, Sequence[bool]]
 """Whether each answer to a problem is right, by problem."""
 
+_PARTS_LEVEL = 0.01
+"""How often any part of two equal arms is called worse. It adds to the 5% for all problems together."""
 _TAIL = (1 - statistics.CONFIDENCE) / 2
 _MOST_PROBLEMS = 1_000_000
 
 
 class Share(msgspec.Struct, frozen=True):
-    """Right answers in a part of the problems. `by`: "set", "language" or "task", with its `name`."""
+    """Right answers in a part of the problems. `by`: "set", "language" or "task", with its `name`. `is_worse`: the arm
+    is shown to be worse there by more than the margin (see `parts_judged`)."""
 
     by: str
     name: str
     problems: int
     baseline_percent: float
     arm_percent: float
+    is_worse: bool = False
 
 
 class QualityDifference(msgspec.Struct, frozen=True):
@@ -73,6 +77,19 @@ class QualityDifference(msgspec.Struct, frozen=True):
     problems_needed: int | None
     parts: tuple[Share, ...] = ()
 
+    @property
+    def is_any_right(self) -> bool:
+        return self.baseline_percent > 0 or self.arm_percent > 0
+
+    @property
+    def worse_parts(self) -> tuple[Share, ...]:
+        return tuple(one for one in self.parts if one.is_worse)
+
+    @property
+    def is_worse(self) -> bool:
+        """Of all problems, or of a part that the others may hide."""
+        return self.verdict == "worse" or bool(self.worse_parts)
+
 
 def quality_difference(
     baseline: tuple[str, Outcomes], arm: tuple[str, Outcomes], margin: float, parts: Sequence[Share] = ()
@@ -87,7 +104,8 @@ def quality_difference(
     is_whole = all(one in (-1.0, 0.0, 1.0) for one in differences)
     lost, gained = sum(one < 0 for one in differences), sum(one > 0 for one in differences)
     low, high = _paired_interval(lost, gained, len(common)) if is_whole else _mean_interval(differences)
-    verdict = _verdict(100 * low, 100 * high, margin)
+    is_any_right = any(before) or any(after)
+    verdict = _verdict(100 * low, 100 * high, margin) if is_any_right else "inconclusive"
     return QualityDifference(
         baseline=base_name,
         arm=arm_name,
@@ -110,6 +128,17 @@ def quality_difference(
         problems_needed=_problems_needed(differences, margin) if verdict == "inconclusive" else None,
         parts=tuple(parts),
     )
+
+
+def parts_judged(parts: Sequence[tuple[Share, int, int]], margin: float) -> tuple[Share, ...]:
+    """The shares of parts, each with the problems lost and gained there: marked as worse where the sign test shows a
+    loss at 1% for all parts together (Bonferroni), and the loss is larger than the margin."""
+
+    def is_worse(part: Share, lost: int, gained: int) -> bool:
+        is_shown = statistics.sign_test_p_value(lost, gained) <= _PARTS_LEVEL / len(parts)
+        return is_shown and part.arm_percent - part.baseline_percent < -margin
+
+    return tuple(msgspec.structs.replace(one, is_worse=is_worse(one, *counts)) for one, *counts in parts)
 
 
 def _verdict(low: float, high: float, margin: float) -> QualityVerdict:

@@ -1,8 +1,9 @@
 """Right answers of arms, from the checks of their trials: outcomes by problem, and shares by set, language and task."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 
-from inferometer.analysis.answer_quality import QualityDifference, Share, quality_difference
+from inferometer.analysis.answer_quality import QualityDifference, Share, parts_judged, quality_difference
 from inferometer.analysis.validity import ArmTrials
 from inferometer.core.request import problem_id
 from inferometer.metrics.right_answers import checked
@@ -19,7 +20,7 @@ def quality_differences(
     found: list[QualityDifference] = []
     for baseline, arm in pairs:
         base, other = outcomes.get(baseline, {}), outcomes.get(arm, {})
-        parts = tuple(_shares(base, other, tags))
+        parts = parts_judged(list(shares(base, other, tags)), margin)
         one = quality_difference((baseline, base), (arm, other), margin, parts)
         found += [] if one is None else [one]
     return tuple(found)
@@ -40,16 +41,18 @@ def tags_of(case: ArmTrials) -> dict[str, dict[str, str]]:
     return {problem_id(request.id): request.tags for request in case.requests.values()}
 
 
-def _shares(
+def shares(
     base: Mapping[str, Sequence[bool]], other: Mapping[str, Sequence[bool]], tags: Mapping[str, dict[str, str]]
-) -> Iterator[Share]:
-    """Of every part that does not hold all problems."""
+) -> Iterator[tuple[Share, int, int]]:
+    """Of every part that does not hold all problems, with the problems that the arm solves less and more often."""
     common = [problem for problem in base if problem in other]
     for by in _PARTS:
         names = dict.fromkeys(tags.get(problem, {}).get(by, "") for problem in common)
         for name in names if len(names) > 1 else ():
             of = [problem for problem in common if tags.get(problem, {}).get(by, "") == name]
-            yield Share(by, name or "other", len(of), _percent(base, of), _percent(other, of))
+            changes = [fmean(other[one]) - fmean(base[one]) for one in of]
+            share = Share(by, name or "other", len(of), _percent(base, of), _percent(other, of))
+            yield share, sum(one < 0 for one in changes), sum(one > 0 for one in changes)
 
 
 def _percent(outcomes: Mapping[str, Sequence[bool]], problems: Sequence[str]) -> float:

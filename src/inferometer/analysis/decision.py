@@ -1,8 +1,8 @@
 """The decision of a comparison whose answers were checked: speed and right answers in one sentence."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from inferometer.analysis.answer_quality import QualityDifference
+from inferometer.analysis.answer_quality import QualityDifference, Share
 from inferometer.analysis.comparison import Comparison, of_pair
 from inferometer.analysis.verdicts import suppressing
 from inferometer.metrics.rows import METRICS_BY_KEY
@@ -31,9 +31,17 @@ def quality_of_pair(comparison: Comparison, baseline: str, arm: str) -> QualityD
 def worse_text(comparison: Comparison, baseline: str, arm: str) -> str:
     """What a verdict on speed must add: that the arm's answers are shown to be worse; "" if they are not."""
     found = quality_of_pair(comparison, baseline, arm)
-    if found is None or found.verdict != "worse":
+    if found is None or not found.is_worse:
         return ""
-    return f", but its answers are worse ({points_text(found.points)} points)"
+    if found.verdict == "worse":
+        return f", but its answers are worse ({points_text(found.points)} points)"
+    return f", but its answers are worse at {_parts_text(found.worse_parts)}"
+
+
+def _parts_text(parts: Iterable[Share]) -> str:
+    return ", ".join(
+        f"{one.by} {one.name} ({one.baseline_percent:.0f}% → {one.arm_percent:.0f}% of {one.problems})" for one in parts
+    )
 
 
 def points_text(points: float) -> str:
@@ -53,8 +61,12 @@ def _sentence(comparison: Comparison, found: QualityDifference) -> str:
         end = _JOINED[word, found.verdict] + (open_word if word else "")
     elif found.verdict == "same":
         end = f"{word or open_word}, answers ≈ same (within ±{found.margin:g} points)"
+    elif not found.is_any_right:
+        end = f"{word or open_word}, answers not compared: none is right. Look at them, or take easier problems"
     else:
         end = f"{word or open_word}, answers inconclusive ({found.problems_needed:,} problems would tell)"
+    if found.verdict != "worse" and found.worse_parts:
+        end += f", but worse at {_parts_text(found.worse_parts)}"
     interval = f"{points_text(found.low_points)} to {points_text(found.high_points)}"
     return (
         f"{speed}, {points_text(found.points)} points: {end}. Right answers "

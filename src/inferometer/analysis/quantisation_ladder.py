@@ -113,7 +113,8 @@ def _dominating(comparison: Comparison, row: ComparisonRow | None, one: Rung, sm
 def _is_as_good(comparison: Comparison, row: ComparisonRow | None, arm: str, than: str) -> bool:
     quality, speed = quality_of_pair(comparison, than, arm), _difference(row, than, arm)
     if quality is not None and speed is not None:
-        return quality.verdict in ("better", "same") and _is_not_slower(row, speed, is_turned=False)
+        is_good = quality.verdict in ("better", "same") and not quality.is_worse
+        return is_good and _is_not_slower(row, speed, is_turned=False)
     quality, speed = quality_of_pair(comparison, arm, than), _difference(row, arm, than)
     if quality is None or speed is None:
         return False
@@ -132,10 +133,10 @@ def _is_not_slower(row: ComparisonRow | None, found: Difference, *, is_turned: b
 
 
 def _chosen(comparison: Comparison, reference: str, rungs: Sequence[Rung]) -> str:
-    if comparison.invalid or not any(one.quality for one in rungs):
+    if comparison.invalid or not any(one.quality is not None and one.quality.is_any_right for one in rungs):
         return ""
     smaller = _smaller(reference, rungs)
-    fit = [one.arm for one in smaller if one.quality is not None and one.quality.verdict != "worse"]
+    fit = [one.arm for one in smaller if one.quality is not None and not one.quality.is_worse]
     return fit[-1] if fit else reference
 
 
@@ -151,6 +152,8 @@ def _sentences(comparison: Comparison, reference: str, rungs: Sequence[Rung], ch
         yield "No file is named, because the result is not valid."
     elif not smaller:
         yield f"{reference} is the smallest file: name the largest file first, as the reference."
+    elif not chosen and any(one.quality for one in rungs):
+        yield "No file is named, because no answer is right: look at the answers, or take easier problems."
     elif not chosen:
         yield from _unchecked(comparison, reference, smaller)
     elif chosen == reference:
@@ -198,13 +201,14 @@ def _doubt(found: QualityDifference) -> Iterator[str]:
 
 def _shown_same(smaller: Sequence[Rung], chosen: str) -> Iterator[str]:
     """The smallest file that is shown to be as good, if it is not the one that was named."""
-    shown = [one for one in smaller if one.quality is not None and one.quality.verdict in ("same", "better")]
+    good = [one for one in smaller if one.quality is not None and not one.quality.is_worse]
+    shown = [one for one in good if one.quality is not None and one.quality.verdict in ("same", "better")]
     if shown and shown[-1].arm != chosen:
         yield f"{shown[-1].arm}: the smallest shown to be as good within the margin."
 
 
 def _shown_worse(smaller: Sequence[Rung]) -> Iterator[str]:
-    worse = [one.quality for one in smaller if one.quality is not None and one.quality.verdict == "worse"]
+    worse = [one.quality for one in smaller if one.quality is not None and one.quality.is_worse]
     if worse:
         yield f"Shown worse: {', '.join(f'{one.arm} ({points_text(one.points)} points)' for one in worse)}."
 

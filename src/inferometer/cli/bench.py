@@ -4,9 +4,11 @@ import datetime
 import json
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
+import msgspec
 import typer
 
 from inferometer.base.errors import Interrupted, RequestWrong
@@ -343,9 +345,32 @@ def _save(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("a" if append else "w", encoding="utf-8") as file:
-            file.write(("\n" if file.tell() else "") + json.dumps(result))
+            file.write("\n" if file.tell() else "")
+            file.writelines(_json_parts(result))
     except OSError as error:
         raise RequestWrong(
             f"{path} cannot be written: {error.strerror}. The measurements are kept in the study folder."
         ) from error
     print(f"result: {path}", file=sys.stderr)
+
+
+def _json_parts(result: dict[str, Any]) -> Iterator[str]:
+    """The same as json.dumps, in parts: the lists of a long run are many times larger as Python objects or as one
+    text."""
+    before = "{"
+    for key, value in result.items():
+        yield f"{before}{json.dumps(key)}: "
+        before = ", "
+        if isinstance(value, list):
+            yield from _list_parts(cast("list[Any]", value))
+        else:
+            yield json.dumps(value)
+    yield "}"
+
+
+def _list_parts(items: list[Any]) -> Iterator[str]:
+    before = "["
+    for item in items:
+        yield before + (msgspec.json.encode(item).decode() if isinstance(item, list) else json.dumps(item))
+        before = ", "
+    yield "]" if items else "[]"

@@ -44,42 +44,47 @@ _IS_UNSEEN = np.array([kind in ("reasoning", "tool", "error") for kind in KINDS]
 
 
 class Texts(Sequence[str]):
-    """Texts in one buffer of UTF-8, in which single surrogates may stand. `starts`: the first byte of each text, and
-    the end of the last."""
+    """Texts in one buffer of UTF-8, in which single surrogates may stand. `begins` and `sizes`: the first byte of each
+    text, and its bytes. `source`: the buffer, or a function that reads it when somebody first looks at a text."""
 
-    def __init__(self, data: bytes, starts: Ints) -> None:
-        self.data = data
-        self.starts = starts
+    def __init__(self, source: "bytes | TextSource", begins: Ints, sizes: Ints) -> None:
+        self.source = source
+        self.begins = begins
+        self.sizes = sizes
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Texts":
         parts = [text.encode("utf-8", "surrogatepass") for text in texts]
-        return cls(b"".join(parts), starts_of(list(map(len, parts))))
+        return cls.joined(b"".join(parts), np.fromiter(map(len, parts), np.int64, len(parts)))
+
+    @classmethod
+    def joined(cls, source: "bytes | TextSource", sizes: Ints) -> "Texts":
+        """Texts that follow each other in the buffer."""
+        return cls(source, starts_of(sizes)[:-1], sizes)
 
     @property
-    def sizes(self) -> Ints:
-        """Bytes of each text."""
-        return np.diff(self.starts)
+    def data(self) -> bytes:
+        """The whole buffer."""
+        return self.source if isinstance(self.source, bytes) else self.source.data
 
     def raw(self, position: int) -> bytes:
         """The bytes of one text."""
-        return self.data[self.starts[position] : self.starts[position + 1]]
+        begin = self.begins[position]
+        return self.data[begin : begin + self.sizes[position]]
 
     def heads(self, size: int) -> NDArray[np.uint8]:
         """The first bytes of each text, one row a text; zeros after its end."""
-        data = np.frombuffer(self.data + bytes(size), np.uint8)
+        data = np.frombuffer(self.data or b"\0", np.uint8)
         places = np.arange(size)
-        found = data[self.starts[:-1, None] + places]
+        found = data[np.minimum(self.begins[:, None] + places, len(data) - 1)]
         found[places >= self.sizes[:, None]] = 0
         return found
 
     def chosen(self, positions: "Ints | slice") -> "Texts":
-        if isinstance(positions, slice):
-            return Texts(self.data, self.starts[positions.start : positions.stop + 1])
-        return Texts(b"".join(map(self.raw, positions.tolist())), starts_of(self.sizes[positions]))
+        return Texts(self.source, self.begins[positions], self.sizes[positions])
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return len(self.sizes)
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -91,6 +96,17 @@ class Texts(Sequence[str]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         return self.raw(range(len(self))[index]).decode("utf-8", "surrogatepass")
+
+
+class TextSource:
+    """A buffer of texts that is read at its first use, and kept."""
+
+    def __init__(self, read: Callable[[], bytes]) -> None:
+        self._read = read
+
+    @cached_property
+    def data(self) -> bytes:
+        return self._read()
 
 
 class Words(Sequence[str | None]):
@@ -399,8 +415,11 @@ def _joined_starts(columns: Sequence[Ints]) -> Ints:
 
 
 def _joined_texts(columns: Sequence[Texts]) -> Texts:
-    data = b"".join(one.data[one.starts[0] : one.starts[-1]] for one in columns)
-    return Texts(data, _joined_starts([one.starts for one in columns]))
+    offsets = starts_of([len(one.data) for one in columns])[:-1].tolist()
+    begins = [one.begins + offset for one, offset in zip(columns, offsets, strict=True)]
+    return Texts(
+        b"".join(one.data for one in columns), np.concatenate(begins), np.concatenate([one.sizes for one in columns])
+    )
 
 
 def _joined_words(columns: Sequence[Words]) -> Words:

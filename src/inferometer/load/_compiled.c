@@ -9,67 +9,128 @@
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
+#ifdef __linux__
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#endif
 
 #define BUFFER_BYTES 262144
 #define STAMP_BYTES 16 /* seconds and ns, 64 bits each */
+#define MOST_UNPACKED (INT64_C(1) << 31)
+#define MOST_NS (INT64_C(1) << 62)
 #define MOST_CHUNK 4095 /* a larger chunk is left to Python */
 
+/* --- reading: the answers that are streamed --------------------------------------------------------------------------
+
+   A connection is followed from the end of its response's headers to the end of its answer. What is read of it waits in
+   its Stream; `hand_over` appends it to the bytearrays that Python reads: at a possible end of the answer, at the end of
+   the connection, and when Python asks for it. */
+
+#ifdef __linux__
+
+#define LAST_NS 120000 /* see polling.py */
+#define MOST_READY 512
+
+typedef struct {
+    int64_t read_ns;
+    int64_t stamp[2]; /* the kernel's: seconds and ns; zeros without one */
+    uint32_t length;
+} Read;
+
+typedef struct {
+    PyObject *kept; /* (raw, lengths, read_ns, kernel), all bytearrays; NULL: not followed */
+    int stamps; /* whether the kernel stamps its reads */
+    char *bytes;
+    size_t size, room, before; /* `before`: bytes in `raw` */
+    Read *reads;
+    size_t count, most;
+    char end[4]; /* the last bytes */
+} Stream;
+
 static char buffer[BUFFER_BYTES]; /* used only while the interpreter lock is held */
+static Stream *streams; /* by descriptor */
+static int stream_count;
+static int64_t last_poll_ns;
 
 /* time.monotonic_ns() */
 static int64_t monotonic_ns(void) {
-#ifdef __APPLE__
-    return (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW);
-#else
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-#endif
 }
 
-/* Sets the size of a bytearray. Its memory doubles as it grows: PyByteArray_Resize alone adds an eighth at most. */
-static int resize(PyObject *array, Py_ssize_t before, Py_ssize_t size) {
-    Py_ssize_t room = 256;
-    while (room <= size)
-        room *= 2;
-    if (before < room / 2)
-        return PyByteArray_Resize(array, room - 1) < 0 ? -1 : PyByteArray_Resize(array, size);
-    return PyByteArray_Resize(array, size);
-}
-
-/* Adds `size` bytes to a bytearray. -1 with an exception set if it is not one, or cannot grow. */
+/* Appends to a bytearray. -1 with an exception set if it cannot grow. */
 static int append(PyObject *array, const void *data, Py_ssize_t size) {
-    if (array == NULL || !PyByteArray_Check(array)) {
-        PyErr_SetString(PyExc_TypeError, "not a bytearray");
-        return -1;
-    }
     Py_ssize_t before = PyByteArray_Size(array);
-    if (resize(array, before, before + size) < 0)
+    if (PyByteArray_Resize(array, before + size) < 0)
         return -1;
-    memcpy(PyByteArray_AsString(array) + before, data, (size_t)size);
+    if (size > 0)
+        memcpy(PyByteArray_AsString(array) + before, data, (size_t)size);
     return 0;
 }
 
-static int append_to_list(PyObject *list, PyObject *item) {
-    int failed = item == NULL || PyList_Append(list, item) < 0;
-    Py_XDECREF(item);
-    return failed ? -1 : 0;
+/* Appends one field of each read to a bytearray. */
+static int append_field(PyObject *array, const Stream *stream, size_t offset, size_t size) {
+    Py_ssize_t before = PyByteArray_Size(array);
+    if (PyByteArray_Resize(array, before + (Py_ssize_t)(stream->count * size)) < 0)
+        return -1;
+    char *to = PyByteArray_AsString(array) + before;
+    for (size_t i = 0; i < stream->count; i++, to += size)
+        memcpy(to, (const char *)&stream->reads[i] + offset, size);
+    return 0;
 }
 
-/* One read of a socket into `buffer`, and its kernel stamp, zeros without one. Count or -1, as recvmsg(). */
-static ssize_t read_once(int fd, int stamps, char *stamp) {
+/* Appends what was read to the bytearrays. -1 with an exception set if one of them cannot grow. */
+static int hand_over(Stream *stream) {
+    PyObject *kept = stream->kept;
+    if (append(PyTuple_GetItem(kept, 0), stream->bytes, (Py_ssize_t)stream->size) < 0 ||
+        append_field(PyTuple_GetItem(kept, 1), stream, offsetof(Read, length), sizeof(uint32_t)) < 0 ||
+        append_field(PyTuple_GetItem(kept, 2), stream, offsetof(Read, read_ns), sizeof(int64_t)) < 0 ||
+        (stream->stamps && append_field(PyTuple_GetItem(kept, 3), stream, offsetof(Read, stamp), STAMP_BYTES) < 0))
+        return -1;
+    stream->before += stream->size;
+    stream->size = stream->count = 0;
+    return 0;
+}
+
+/* Makes room for `more` bytes and one read. */
+static int make_room(Stream *stream, size_t more) {
+    if (stream->room < stream->size + more) {
+        size_t room = 2 * (stream->size + more) + 4096;
+        char *bytes = realloc(stream->bytes, room);
+        if (bytes == NULL)
+            return -1;
+        stream->bytes = bytes;
+        stream->room = room;
+    }
+    if (stream->most == stream->count) {
+        size_t most = 2 * stream->most + 32;
+        Read *reads = realloc(stream->reads, most * sizeof(Read));
+        if (reads == NULL)
+            return -1;
+        stream->reads = reads;
+        stream->most = most;
+    }
+    return 0;
+}
+
+/* One read of a socket into `buffer`, and its kernel stamp. Count or -1, as recvmsg(). */
+static ssize_t read_once(int fd, int stamps, int64_t *stamp) {
     union { struct cmsghdr align; char bytes[128]; } control;
     struct iovec place = {buffer, BUFFER_BYTES};
     struct msghdr message = {.msg_iov = &place, .msg_iovlen = 1};
+    stamp[0] = stamp[1] = 0;
     if (!stamps)
         return recv(fd, buffer, BUFFER_BYTES, 0);
     message.msg_control = control.bytes;
     message.msg_controllen = sizeof control.bytes;
-    memset(stamp, 0, STAMP_BYTES);
     ssize_t count = recvmsg(fd, &message, 0);
     struct cmsghdr *first = count > 0 ? CMSG_FIRSTHDR(&message) : NULL;
     if (first != NULL && first->cmsg_len >= CMSG_LEN(STAMP_BYTES))
@@ -77,63 +138,209 @@ static ssize_t read_once(int fd, int stamps, char *stamp) {
     return count;
 }
 
-/* Reads one socket and keeps what came in `kept`: (raw, lengths, read_ns, kernel), all bytearrays.
-   1: an answer may have ended; 0: it has not; -1: an exception is set; 2: the connection has ended, see `code`; 3: there
-   was nothing to read. */
-static int receive_one(int fd, PyObject *kept, int stamps, Py_ssize_t limit, int *code) {
-    char stamp[STAMP_BYTES];
-    ssize_t count = read_once(fd, stamps, stamp);
-    int64_t read_ns = monotonic_ns();
+enum { GOES_ON, MAY_HAVE_ENDED, CONNECTION_CLOSED, NOTHING_READ, NO_MEMORY };
+
+/* Reads a followed socket once. `code`: errno of a closed connection, 0 where the server closed it. */
+static int receive_one(int fd, Stream *stream, size_t limit, int *code) {
+    Read read;
+    ssize_t count = read_once(fd, stream->stamps, read.stamp);
+    read.read_ns = monotonic_ns();
     if (count <= 0) {
         *code = count == 0 ? 0 : errno;
-        return *code == EAGAIN || *code == EWOULDBLOCK || *code == EINTR ? 3 : 2;
+        return *code == EAGAIN || *code == EINTR ? NOTHING_READ : CONNECTION_CLOSED;
     }
-    uint32_t length = (uint32_t)count;
-    PyObject *raw = PyTuple_GetItem(kept, 0);
-    if (append(raw, buffer, count) < 0 || append(PyTuple_GetItem(kept, 1), &length, sizeof length) < 0 ||
-        append(PyTuple_GetItem(kept, 2), &read_ns, sizeof read_ns) < 0 ||
-        (stamps && append(PyTuple_GetItem(kept, 3), stamp, STAMP_BYTES) < 0))
+    if (make_room(stream, (size_t)count) < 0)
+        return NO_MEMORY;
+    read.length = (uint32_t)count;
+    memcpy(stream->bytes + stream->size, buffer, (size_t)count);
+    stream->size += (size_t)count;
+    stream->reads[stream->count++] = read;
+    for (ssize_t i = count < 4 ? 0 : count - 4; i < count; i++) {
+        memmove(stream->end, stream->end + 1, 3);
+        stream->end[3] = buffer[i];
+    }
+    return stream->before + stream->size > limit || memcmp(stream->end, "\r\n\r\n", 4) == 0 ? MAY_HAVE_ENDED : GOES_ON;
+}
+
+static Stream *stream_of(int fd) {
+    return fd >= 0 && fd < stream_count && streams[fd].kept != NULL ? &streams[fd] : NULL;
+}
+
+PyDoc_STRVAR(follow_doc,
+"follow(fd, kept, stamps)\n--\n\n"
+"Let `receive` read this socket from now on. `kept`: (raw, lengths, read_ns, kernel), all bytearrays. `stamps`: whether\n"
+"the kernel stamps what it receives.");
+
+static PyObject *follow(PyObject *self, PyObject *args) {
+    int fd, stamps;
+    PyObject *kept;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iO!p", &fd, &PyTuple_Type, &kept, &stamps))
+        return NULL;
+    for (Py_ssize_t i = 0; i < 4; i++)
+        if (PyTuple_Size(kept) != 4 || !PyByteArray_Check(PyTuple_GetItem(kept, i)) || fd < 0) {
+            PyErr_SetString(PyExc_TypeError, "not a descriptor and four bytearrays");
+            return NULL;
+        }
+    if (fd >= stream_count) {
+        int count = 2 * fd + 64;
+        Stream *more = realloc(streams, (size_t)count * sizeof(Stream));
+        if (more == NULL)
+            return PyErr_NoMemory();
+        memset(more + stream_count, 0, (size_t)(count - stream_count) * sizeof(Stream));
+        streams = more;
+        stream_count = count;
+    }
+    Stream *stream = &streams[fd];
+    PyObject *old = stream->kept, *raw = PyTuple_GetItem(kept, 0);
+    stream->kept = Py_NewRef(kept);
+    stream->stamps = stamps;
+    Py_XDECREF(old);
+    Py_ssize_t size = PyByteArray_Size(raw), tail = size < 4 ? size : 4;
+    stream->before = (size_t)size;
+    stream->size = stream->count = 0;
+    memset(stream->end, 0, 4);
+    memcpy(stream->end + 4 - tail, PyByteArray_AsString(raw) + size - tail, (size_t)tail);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(unfollow_doc,
+"unfollow(fd)\n--\n\nHand over what was read of this socket, and leave it to Python from now on.");
+
+static PyObject *unfollow(PyObject *self, PyObject *args) {
+    int fd, failed;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "i", &fd))
+        return NULL;
+    Stream *stream = stream_of(fd);
+    if (stream == NULL)
+        Py_RETURN_NONE;
+    failed = hand_over(stream) < 0;
+    Py_CLEAR(stream->kept);
+    if (stream->room > BUFFER_BYTES) {
+        free(stream->bytes);
+        stream->bytes = NULL;
+        stream->room = 0;
+    }
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(hand_over_all_doc,
+"hand_over_all()\n--\n\nHand over what was read of all sockets so far.");
+
+static PyObject *hand_over_all(PyObject *self, PyObject *none) {
+    (void)self, (void)none;
+    for (int fd = 0; fd < stream_count; fd++)
+        if (streams[fd].kept != NULL && hand_over(&streams[fd]) < 0)
+            return NULL;
+    Py_RETURN_NONE;
+}
+
+/* What one call of `receive` has found. */
+typedef struct {
+    PyObject *others, *ended, *closed;
+    Py_ssize_t reads;
+} Found;
+
+static int append_new(PyObject *list, PyObject *item) {
+    int failed = item == NULL || PyList_Append(list, item) < 0;
+    Py_XDECREF(item);
+    return failed ? -1 : 0;
+}
+
+/* Reads the sockets that are ready. Returns their number, -1 with an exception set. */
+static int read_ready(int epoll_fd, size_t limit, Found *found) {
+    struct epoll_event events[MOST_READY];
+    int ready = epoll_wait(epoll_fd, events, MOST_READY, 0);
+    if (ready < 0 && errno != EINTR) {
+        PyErr_SetFromErrno(PyExc_OSError);
         return -1;
-    Py_ssize_t size = PyByteArray_Size(raw);
-    return size > limit || (size >= 4 && memcmp(PyByteArray_AsString(raw) + size - 4, "\r\n\r\n", 4) == 0);
+    }
+    for (int i = 0; i < ready; i++) {
+        int fd = events[i].data.fd, code = 0;
+        Stream *stream = stream_of(fd);
+        if (stream == NULL) {
+            if (append_new(found->others, Py_BuildValue("(iI)", fd, (unsigned int)events[i].events)) < 0)
+                return -1;
+            continue;
+        }
+        int state = receive_one(fd, stream, limit, &code);
+        found->reads += state == GOES_ON || state == MAY_HAVE_ENDED;
+        if (state == GOES_ON || state == NOTHING_READ)
+            continue;
+        if (state == NO_MEMORY) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        if (hand_over(stream) < 0 ||
+            (state == MAY_HAVE_ENDED ? append_new(found->ended, PyLong_FromLong(fd))
+                                     : append_new(found->closed, Py_BuildValue("(ii)", fd, code))) < 0)
+            return -1;
+    }
+    return ready < 0 ? 0 : ready;
+}
+
+/* Sleeps; with a descriptor, until it is ready at the latest. -1 with an exception set if a signal raised one. */
+static int sleep_ns(int64_t ns, int epoll_fd) {
+    struct timespec time = {ns / 1000000000, ns % 1000000000};
+    struct pollfd watched = {epoll_fd, POLLIN, 0};
+    Py_BEGIN_ALLOW_THREADS
+    ppoll(&watched, epoll_fd >= 0, &time, NULL);
+    Py_END_ALLOW_THREADS
+    return PyErr_CheckSignals();
+}
+
+/* Waits and reads until `until_ns`, or until there is something for Python. */
+static int read_until(int epoll_fd, int64_t until_ns, int64_t pause_ns, size_t limit, Found *found) {
+    for (;;) {
+        int64_t now = monotonic_ns();
+        int64_t next = last_poll_ns + pause_ns < until_ns ? last_poll_ns + pause_ns : until_ns;
+        if (pause_ns > 0 && next > now) {
+            if (sleep_ns(next - now, -1) < 0)
+                return -1;
+            now = monotonic_ns();
+        }
+        last_poll_ns = now;
+        int ready = read_ready(epoll_fd, limit, found);
+        if (ready < 0)
+            return -1;
+        now = monotonic_ns();
+        if (now >= until_ns || PyList_Size(found->others) || PyList_Size(found->ended) || PyList_Size(found->closed))
+            return 0;
+        if (ready == 0 && until_ns - now > LAST_NS && sleep_ns(until_ns - now - LAST_NS, epoll_fd) < 0)
+            return -1;
+    }
 }
 
 PyDoc_STRVAR(receive_doc,
-"receive(ready, kept, stamps, limit)\n--\n\n"
-"Read the sockets of `ready` (descriptor, mask) that `kept` has. Returns the other entries of `ready`; the descriptors\n"
-"where an answer may have ended or exceeds `limit` bytes; descriptor and errno (0: its end) of closed connections;\n"
-"and the number of reads.");
+"receive(epoll_fd, until_ns, pause_ns, limit)\n--\n\n"
+"Read the followed sockets until `until_ns` (monotonic clock), or until there is something for Python. Between two\n"
+"polls at least `pause_ns` pass. Returns descriptor and mask of other sockets that are ready; the descriptors where an\n"
+"answer may have ended or exceeds `limit` bytes; descriptor and errno (0: its end) of closed connections; and the number\n"
+"of reads.");
 
 static PyObject *receive(PyObject *self, PyObject *args) {
-    PyObject *ready, *kept, *others = PyList_New(0), *ended = PyList_New(0), *closed = PyList_New(0);
-    Py_ssize_t limit, reads = 0;
-    int stamps;
-    if (others == NULL || ended == NULL || closed == NULL || !PyArg_ParseTuple(args, "OOpn", &ready, &kept, &stamps, &limit))
-        goto failed;
-    Py_ssize_t total = PyList_Size(ready);
-    if (total < 0)
-        goto failed;
-    for (Py_ssize_t place = 0; place < total; place++) {
-        PyObject *entry = PyList_GetItem(ready, place), *key = entry ? PyTuple_GetItem(entry, 0) : NULL;
-        PyObject *found = key ? PyDict_GetItemWithError(kept, key) : NULL;
-        if (found == NULL) {
-            if (PyErr_Occurred() || PyList_Append(others, entry) < 0)
-                goto failed;
-            continue;
-        }
-        int code = 0, state = receive_one((int)PyLong_AsLong(key), found, stamps, limit, &code);
-        if (state < 0 || (state == 1 && PyList_Append(ended, key) < 0) ||
-            (state == 2 && append_to_list(closed, Py_BuildValue("(Oi)", key, code)) < 0))
-            goto failed;
-        reads += state == 0 || state == 1;
-    }
-    return Py_BuildValue("(NNNn)", others, ended, closed, reads);
-failed:
-    Py_XDECREF(others);
-    Py_XDECREF(ended);
-    Py_XDECREF(closed);
+    int epoll_fd;
+    long long until_ns, pause_ns;
+    Py_ssize_t limit;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iLLn", &epoll_fd, &until_ns, &pause_ns, &limit))
+        return NULL;
+    Found found = {PyList_New(0), PyList_New(0), PyList_New(0), 0};
+    if (found.others != NULL && found.ended != NULL && found.closed != NULL &&
+        read_until(epoll_fd, until_ns, pause_ns, (size_t)limit, &found) == 0)
+        return Py_BuildValue("(NNNn)", found.others, found.ended, found.closed, found.reads);
+    Py_XDECREF(found.others);
+    Py_XDECREF(found.ended);
+    Py_XDECREF(found.closed);
     return NULL;
 }
+
+#endif /* __linux__ */
+
+/* --- decoding: chunks that differ only in their text ---------------------------------------------------------------- */
 
 /* The bytes of the UTF-8 character at `text`, 0 if it is not one (RFC 3629, section 4). */
 static int utf8_length(const unsigned char *text, Py_ssize_t left) {
@@ -220,6 +427,7 @@ PyDoc_STRVAR(similar_chunks_doc,
 "Python.");
 
 static PyObject *similar_chunks(PyObject *self, PyObject *args) {
+    (void)self;
     Py_buffer data = {0};
     Piece head, tail, text;
     Py_ssize_t start, stop, used = 0;
@@ -262,11 +470,289 @@ done:
     return result;
 }
 
+/* --- packing: an answer whose reads are almost equal -----------------------------------------------------------------
+
+   What was read of an answer, in about a tenth of its bytes and without loss: of each read only what differs from the
+   read before. `packing.py` states the format. */
+
+typedef struct {
+    char *at, *end; /* where the next byte goes; the end of the room */
+} Writer;
+
+static void write_number(Writer *writer, uint64_t number) {
+    for (; number >= 0x80 && writer->at < writer->end; number >>= 7)
+        *writer->at++ = (char)(number | 0x80);
+    if (writer->at < writer->end)
+        *writer->at++ = (char)number;
+}
+
+static void write_signed(Writer *writer, int64_t number) {
+    write_number(writer, ((uint64_t)number << 1) ^ (uint64_t)(number >> 63));
+}
+
+/* The number of equal bytes at the beginning of both. */
+static Py_ssize_t common_beginning(const char *one, const char *other, Py_ssize_t most) {
+    Py_ssize_t count = 0;
+    for (; count + 8 <= most && memcmp(one + count, other + count, 8) == 0; count += 8)
+        ;
+    while (count < most && one[count] == other[count])
+        count++;
+    return count;
+}
+
+/* The number of equal bytes before both ends. */
+static Py_ssize_t common_end(const char *one_end, const char *other_end, Py_ssize_t most) {
+    Py_ssize_t count = 0;
+    for (; count + 8 <= most && memcmp(one_end - count - 8, other_end - count - 8, 8) == 0; count += 8)
+        ;
+    while (count < most && one_end[-count - 1] == other_end[-count - 1])
+        count++;
+    return count;
+}
+
+enum { IS_CHUNK = 1, IS_STAMPED = 2 };
+
+/* The data of a read that is exactly one chunk, with its size as most servers write it. Else the whole read. */
+static int whole_chunk(const char *read, Py_ssize_t size, Piece *data) {
+    Py_ssize_t digits, stated = chunk_size(read, size, &digits);
+    data->bytes = read;
+    data->size = size;
+    for (Py_ssize_t i = 0; i < digits; i++)
+        if (read[i] >= 'A' && read[i] <= 'F')
+            return 0;
+    if (stated == 0 || size != digits + 2 + stated + 2 || memcmp(read + digits, "\r\n", 2) != 0 ||
+        memcmp(read + size - 2, "\r\n", 2) != 0)
+        return 0;
+    data->bytes = read + digits + 2;
+    data->size = stated;
+    return 1;
+}
+
+static void write_read(Writer *writer, int flags, Piece data, Piece before) {
+    Py_ssize_t most = data.size < before.size ? data.size : before.size;
+    Py_ssize_t same = common_beginning(data.bytes, before.bytes, most);
+    Py_ssize_t same_end = common_end(data.bytes + data.size, before.bytes + before.size, most - same);
+    Py_ssize_t other = data.size - same - same_end;
+    *writer->at++ = (char)flags;
+    write_number(writer, (uint64_t)same);
+    write_number(writer, (uint64_t)same_end);
+    write_number(writer, (uint64_t)other);
+    memcpy(writer->at, data.bytes + same, (size_t)other);
+    writer->at += other;
+}
+
+/* The columns of an answer. `stamp` NULL: without kernel stamps. */
+typedef struct {
+    const char *raw;
+    Py_ssize_t size, count;
+    const uint32_t *length;
+    const int64_t *read_ns, *stamp;
+} Columns;
+
+static int has_valid_times(const Columns *columns, Py_ssize_t i) {
+    if (columns->read_ns[i] < 0 || columns->read_ns[i] > MOST_NS)
+        return 0;
+    if (columns->stamp == NULL)
+        return 1;
+    int64_t seconds = columns->stamp[2 * i], ns = columns->stamp[2 * i + 1];
+    return seconds >= 0 && seconds < MOST_NS / 1000000000 && ns >= 0 && ns < 1000000000;
+}
+
+/* Writes all reads. 0 if the columns do not fit together. */
+static int write_reads(Writer *writer, const Columns *columns) {
+    const int64_t *stamp = columns->stamp;
+    Piece before = {columns->raw, 0}, data;
+    int64_t time_before = 0, lag_before = 0;
+    Py_ssize_t offset = 0;
+    for (Py_ssize_t i = 0; i < columns->count; i++) {
+        Py_ssize_t length = columns->length[i];
+        if (length > columns->size - offset || !has_valid_times(columns, i))
+            return 0;
+        int64_t kernel_ns = stamp ? stamp[2 * i] * INT64_C(1000000000) + stamp[2 * i + 1] : 0;
+        int is_chunk = whole_chunk(columns->raw + offset, length, &data);
+        write_read(writer, (is_chunk ? IS_CHUNK : 0) | (kernel_ns ? IS_STAMPED : 0), data, before);
+        write_signed(writer, columns->read_ns[i] - time_before);
+        if (kernel_ns) {
+            int64_t lag = columns->read_ns[i] - kernel_ns;
+            write_signed(writer, lag - lag_before);
+            lag_before = lag;
+        }
+        time_before = columns->read_ns[i];
+        before = data;
+        offset += length;
+    }
+    return offset == columns->size;
+}
+
+PyDoc_STRVAR(pack_doc,
+"pack(raw, lengths, read_ns, kernel)\n--\n\n"
+"The packed form of an answer; None if the columns do not fit together.");
+
+#define MOST_AROUND 64 /* flags, three sizes and two times take less */
+
+static PyObject *pack(PyObject *self, PyObject *args) {
+    Py_buffer raw = {0}, lengths = {0}, times = {0}, kernel = {0};
+    PyObject *result = NULL;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*y*y*", &raw, &lengths, &times, &kernel))
+        return NULL;
+    Py_ssize_t count = lengths.len / 4, most = raw.len + (count + 1) * MOST_AROUND;
+    Columns columns = {raw.buf, raw.len, count, lengths.buf, times.buf, kernel.len ? kernel.buf : NULL};
+    char *room = malloc((size_t)most);
+    if (room == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    Writer writer = {room, room + most};
+    write_number(&writer, (uint64_t)raw.len);
+    write_number(&writer, (uint64_t)count);
+    write_number(&writer, kernel.len > 0);
+    if (times.len == count * 8 && (kernel.len == 0 || kernel.len == count * STAMP_BYTES) &&
+        write_reads(&writer, &columns))
+        result = PyBytes_FromStringAndSize(room, writer.at - room);
+    else
+        result = Py_NewRef(Py_None);
+done:
+    free(room);
+    PyBuffer_Release(&raw);
+    PyBuffer_Release(&lengths);
+    PyBuffer_Release(&times);
+    PyBuffer_Release(&kernel);
+    return result;
+}
+
+typedef struct {
+    const char *at, *end;
+    int failed;
+} Reader;
+
+static uint64_t read_number(Reader *reader) {
+    uint64_t number = 0;
+    for (int shift = 0; shift < 64 && reader->at < reader->end; shift += 7) {
+        unsigned char byte = (unsigned char)*reader->at++;
+        number |= (uint64_t)(byte & 0x7F) << shift;
+        if (byte < 0x80)
+            return number;
+    }
+    reader->failed = 1;
+    return 0;
+}
+
+/* `before` and the signed number that comes next. */
+static int64_t read_sum(Reader *reader, int64_t before) {
+    uint64_t number = read_number(reader);
+    int64_t signed_number = (int64_t)(number >> 1) ^ -(int64_t)(number & 1), sum;
+    if (__builtin_add_overflow(before, signed_number, &sum) || sum > MOST_NS || sum < -MOST_NS)
+        reader->failed = 1;
+    return reader->failed ? before : sum;
+}
+
+/* A size that must not exceed `most`. */
+static Py_ssize_t read_size(Reader *reader, Py_ssize_t most) {
+    uint64_t size = read_number(reader);
+    if (reader->failed || size > (uint64_t)(most < 0 ? 0 : most)) {
+        reader->failed = 1;
+        return 0;
+    }
+    return (Py_ssize_t)size;
+}
+
+/* Writes the bytes of the next read to `to`; `before` and then `data`: what it is compared with. Returns its length. */
+static Py_ssize_t read_bytes(Reader *reader, int is_chunk, char *to, Py_ssize_t left, Piece *data) {
+    Piece before = *data;
+    Py_ssize_t same = read_size(reader, before.size), same_end = read_size(reader, before.size - same);
+    Py_ssize_t other = read_size(reader, reader->end - reader->at), size = same + other + same_end;
+    char head[16];
+    int head_size = is_chunk ? snprintf(head, sizeof head, "%zx\r\n", (size_t)size) : 0;
+    Py_ssize_t whole = head_size + size + (is_chunk ? 2 : 0);
+    if (reader->failed || whole > left) {
+        reader->failed = 1;
+        return 0;
+    }
+    memcpy(to, head, (size_t)head_size);
+    to += head_size;
+    memcpy(to, before.bytes, (size_t)same);
+    memcpy(to + same, reader->at, (size_t)other);
+    memcpy(to + same + other, before.bytes + before.size - same_end, (size_t)same_end);
+    if (is_chunk)
+        memcpy(to + size, "\r\n", 2);
+    reader->at += other;
+    *data = (Piece){to, size};
+    return whole;
+}
+
+/* Where the columns of an answer are written. `stamp` NULL: without kernel stamps. */
+typedef struct {
+    char *raw;
+    Py_ssize_t size, count;
+    uint32_t *length;
+    int64_t *read_ns, *stamp;
+} Unpacked;
+
+/* Reads all reads. 0 if this is not a packed answer. */
+static int read_reads(Reader *reader, const Unpacked *to) {
+    Piece data = {to->raw, 0};
+    int64_t time = 0, lag = 0;
+    Py_ssize_t offset = 0;
+    for (Py_ssize_t i = 0; i < to->count; i++) {
+        uint64_t flags = read_number(reader);
+        Py_ssize_t length = read_bytes(reader, (flags & IS_CHUNK) != 0, to->raw + offset, to->size - offset, &data);
+        offset += length;
+        to->length[i] = (uint32_t)length;
+        to->read_ns[i] = time = read_sum(reader, time);
+        lag = flags & IS_STAMPED ? read_sum(reader, lag) : lag;
+        int64_t kernel_ns = flags & IS_STAMPED ? time - lag : 0;
+        if (reader->failed || kernel_ns < 0)
+            return 0;
+        if (to->stamp != NULL) {
+            to->stamp[2 * i] = kernel_ns / 1000000000;
+            to->stamp[2 * i + 1] = kernel_ns % 1000000000;
+        }
+    }
+    return offset == to->size && reader->at == reader->end;
+}
+
+PyDoc_STRVAR(unpack_doc,
+"unpack(packed)\n--\n\nThe four columns that `pack` was given, as bytes. Raises ValueError for anything else.");
+
+static PyObject *unpack(PyObject *self, PyObject *args) {
+    Py_buffer packed = {0};
+    PyObject *raw = NULL, *lengths = NULL, *times = NULL, *kernel = NULL, *result = NULL;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*", &packed))
+        return NULL;
+    Reader reader = {packed.buf, (const char *)packed.buf + packed.len, 0};
+    Py_ssize_t size = read_size(&reader, MOST_UNPACKED), count = read_size(&reader, packed.len / 5);
+    int has_kernel = read_number(&reader) == 1, failed = reader.failed;
+    raw = PyBytes_FromStringAndSize(NULL, size);
+    lengths = PyBytes_FromStringAndSize(NULL, count * 4);
+    times = PyBytes_FromStringAndSize(NULL, count * 8);
+    kernel = PyBytes_FromStringAndSize(NULL, has_kernel ? count * STAMP_BYTES : 0);
+    if (raw == NULL || lengths == NULL || times == NULL || kernel == NULL)
+        goto done;
+    Unpacked to = {PyBytes_AsString(raw), size, count, (uint32_t *)PyBytes_AsString(lengths),
+                   (int64_t *)PyBytes_AsString(times), has_kernel ? (int64_t *)PyBytes_AsString(kernel) : NULL};
+    if (!failed && read_reads(&reader, &to))
+        result = Py_BuildValue("(OOOO)", raw, lengths, times, kernel);
+    else
+        PyErr_SetString(PyExc_ValueError, "not a packed answer");
+done:
+    Py_XDECREF(raw);
+    Py_XDECREF(lengths);
+    Py_XDECREF(times);
+    Py_XDECREF(kernel);
+    PyBuffer_Release(&packed);
+    return result;
+}
+
+/* --- times ----------------------------------------------------------------------------------------------------------- */
+
 PyDoc_STRVAR(arrivals_doc,
 "arrivals(read_ns, kernel, offset_ns, sent_ns, tolerance_ns)\n--\n\n"
 "`arrivals.Arrivals` of reads with kernel stamps: at_ns and lag_ns (i64), and the number of errors.");
 
 static PyObject *arrivals(PyObject *self, PyObject *args) {
+    (void)self;
     Py_buffer reads = {0}, stamps = {0};
     long long offset_ns, sent_ns, tolerance_ns, latest = INT64_MIN;
     PyObject *arrived = NULL, *lags = NULL, *result = NULL;
@@ -305,8 +791,15 @@ done:
 
 static PyMethodDef methods[] = {
     {"arrivals", arrivals, METH_VARARGS, arrivals_doc},
+#ifdef __linux__
+    {"follow", follow, METH_VARARGS, follow_doc},
+    {"hand_over_all", hand_over_all, METH_NOARGS, hand_over_all_doc},
     {"receive", receive, METH_VARARGS, receive_doc},
+    {"unfollow", unfollow, METH_VARARGS, unfollow_doc},
+#endif
+    {"pack", pack, METH_VARARGS, pack_doc},
     {"similar_chunks", similar_chunks, METH_VARARGS, similar_chunks_doc},
+    {"unpack", unpack, METH_VARARGS, unpack_doc},
     {NULL, NULL, 0, NULL},
 };
 

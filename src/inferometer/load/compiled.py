@@ -15,8 +15,13 @@ Kept = tuple[bytearray, bytearray, bytearray, bytearray]
 stamp."""
 
 Ready = list[tuple[int, int]]
-Receive = Callable[[Ready, dict[int, Kept], bool, int], tuple[Ready, list[int], list[tuple[int, int]], int]]
+Receive = Callable[[int, int, int, int], tuple[Ready, list[int], list[tuple[int, int]], int]]
+Follow = Callable[[int, Kept, bool], None]
+Unfollow = Callable[[int], None]
+HandOverAll = Callable[[], None]
 SimilarChunks = Callable[[bytes, int, int, bytes, bytes], tuple[bytearray, bytearray, bytearray] | None]
+Pack = Callable[[bytes | bytearray, bytes | bytearray, bytes | bytearray, bytes | bytearray], bytes | None]
+Unpack = Callable[[bytes], tuple[bytes, bytes, bytes, bytes]]
 Arrivals = Callable[[bytes, bytes, int, int, int], tuple[bytearray, bytearray, int]]
 
 _module: ModuleType | None = None
@@ -24,6 +29,11 @@ if os.environ.get("INFEROMETER_COMPILED") != "0":
     with contextlib.suppress(ImportError):
         _module = importlib.import_module("inferometer.load._compiled")
 
-receive: Receive | None = getattr(_module, "receive", None)
+receive: Receive | None = getattr(_module, "receive", None)  # this and the next three: only on Linux
+follow: Follow | None = getattr(_module, "follow", None)
+unfollow: Unfollow | None = getattr(_module, "unfollow", None)
+hand_over_all: HandOverAll | None = getattr(_module, "hand_over_all", None)
 similar_chunks: SimilarChunks | None = getattr(_module, "similar_chunks", None)
 arrivals: Arrivals | None = getattr(_module, "arrivals", None)
+pack: Pack | None = getattr(_module, "pack", None)
+unpack: Unpack | None = getattr(_module, "unpack", None)

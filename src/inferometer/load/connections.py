@@ -17,7 +17,6 @@ import httptools
 from inferometer.base.units import bytes_text
 from inferometer.load import compiled
 from inferometer.load.channel import Channel, ChannelFailed, Channels
-from inferometer.load.compiled import Kept
 from inferometer.load.in_flight import InFlight
 from inferometer.load.kernel_stamps import (
     ANCILLARY_BYTES,
@@ -89,7 +88,7 @@ class Connections:
         self._channels = Channels(job.target)
         self._family, self._address = _resolve(job.target)
         self._by_fd: dict[int, Connection] = {}
-        self._streaming: dict[int, Kept] = {}  # read by `compiled.receive`
+        self._followed: set[int] = set()  # the answers in chunks that `compiled.receive` reads
         self._refused: list[tuple[Connection, OSError]] = []  # refused during connect(), as Unix sockets do
         self._buffers = (bytearray(_BUFFER_BYTES),)
         self._view = memoryview(self._buffers[0])
@@ -115,10 +114,13 @@ class Connections:
 
     def with_request(self) -> list[tuple[Connection, InFlight]]:
         """The connections that carry a request, in a list that may be kept while connections end."""
+        if compiled.hand_over_all is not None:
+            compiled.hand_over_all()
         return [(one, one.in_flight) for one in self._by_fd.values() if one.in_flight is not None]
 
     def close(self) -> None:
         for connection in self._by_fd.values():
+            self._unfollow(connection)
             connection.sock.close()
         self._by_fd.clear()
         self._poller.close()
@@ -129,6 +131,9 @@ class Connections:
         """Wait for bytes until `wake_ns` and read all that arrived."""
         while self._refused:
             self._on_closed(*self._refused.pop())
+        if compiled.receive is not None and self._poller.fd is not None:
+            self._receive(compiled.receive, self._poller.fd, wake_ns)
+            return
         now = monotonic_ns()
         if self.pause_ns:
             pause_ns = min(self._last_poll_ns + self.pause_ns, wake_ns) - now
@@ -138,22 +143,29 @@ class Connections:
             self._last_poll_ns = now
         self._read_ready(self._poller.wait(wake_ns - now))
 
-    def _read_streaming(self, ready: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Read the answers in chunks that are under way; the entries of `ready` that are none."""
-        if compiled.receive is None or not self._streaming:
-            return ready
-        others, ended, closed, reads = compiled.receive(ready, self._streaming, self.stamps, self._max_answer_bytes)
+    def _receive(self, receive: compiled.Receive, epoll_fd: int, wake_ns: int) -> None:
+        others, ended, closed, reads = receive(epoll_fd, wake_ns, self.pause_ns, self._max_answer_bytes)
         self.reads += reads
         for fd in ended:
             connection = self._by_fd[fd]
             self._find_end(connection, cast("InFlight", connection.in_flight))
         for fd, code in closed:
             self._on_closed(self._by_fd[fd], OSError(code, os.strerror(code)) if code else None)
-        return others
+        self._read_ready(others)
+
+    def _follow(self, connection: Connection, in_flight: InFlight) -> None:
+        if compiled.follow is not None and connection.fd not in self._followed:
+            self._followed.add(connection.fd)
+            compiled.follow(connection.fd, in_flight.kept, self.stamps)
+
+    def _unfollow(self, connection: Connection) -> None:
+        if compiled.unfollow is not None and connection.fd in self._followed:
+            self._followed.discard(connection.fd)
+            compiled.unfollow(connection.fd)
 
     def _read_ready(self, ready: list[tuple[int, int]]) -> None:
         by_fd, buffers, view, stamps = self._by_fd, self._buffers, self._view, self.stamps
-        for fd, mask in self._read_streaming(ready):
+        for fd, mask in ready:
             connection = by_fd.get(fd)
             if connection is None:
                 if fd in self._outside:
@@ -202,7 +214,7 @@ class Connections:
         if in_flight.finished:
             self._on_answer_complete(connection, in_flight)
         elif in_flight.in_chunks and not in_flight.in_head and connection.channel is None and not connection.unsent:
-            self._streaming[connection.fd] = in_flight.kept
+            self._follow(connection, in_flight)
         elif in_flight.in_head and len(in_flight.raw) > self._max_head_bytes:
             self._too_large(connection, f"the headers are larger than {bytes_text(self._max_head_bytes)}")
         elif connection.channel is not None and connection.channel.closed:
@@ -283,7 +295,7 @@ class Connections:
 
     def drop(self, connection: Connection) -> None:
         """Close the connection and forget it."""
-        self._streaming.pop(connection.fd, None)
+        self._unfollow(connection)
         if self._by_fd.pop(connection.fd, None) is not None:
             self._poller.unregister(connection.fd)
         connection.sock.close()
@@ -392,12 +404,12 @@ class Connections:
     def end(self, connection: Connection, outcome: WireOutcome, error: str = "") -> None:
         """End the request on `connection` and put it into `completed`."""
         in_flight = cast("InFlight", connection.in_flight)  # only called with a request under way
+        self._unfollow(connection)
         in_flight.outcome, in_flight.error = outcome, error
         in_flight.done_ns, in_flight.connected_ns = monotonic_ns(), connection.connected_ns
         in_flight.steps, in_flight.offset_ns = self.clock_steps - in_flight.steps, self._wall_offset_ns
         del in_flight.parser  # parser and request refer to each other: with the collector off, nothing would free them
         connection.in_flight = None
-        self._streaming.pop(connection.fd, None)
         self.completed.append(in_flight)
         self.under_way -= 1
         self.ended += 1

@@ -15,6 +15,7 @@ from itertools import pairwise
 from inferometer.base.errors import InferometerError
 from inferometer.load.connections import monotonic_ns
 from inferometer.load.driver import Driver
+from inferometer.load.packing import packed
 from inferometer.load.wire import (
     Exchange,
     Finished,
@@ -148,7 +149,7 @@ class _Lane:
 
     def _deliver(self, exchange: Exchange) -> None:
         self._last_done_ns = max(self._last_done_ns, exchange.done_ns)
-        self.send(exchange)
+        self.send(packed(exchange))
 
 
 def main() -> None:

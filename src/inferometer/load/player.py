@@ -16,6 +16,7 @@ from inferometer.load.arrivals import arrivals
 from inferometer.load.audit import Audit, LoadReport
 from inferometer.load.event_decoding import OUTPUT_PATTERN
 from inferometer.load.local_workers import lowered_priority
+from inferometer.load.packing import unpacked
 from inferometer.load.request_encoding import http_request, request_body
 from inferometer.load.wire import (
     Exchange,
@@ -119,7 +120,7 @@ class _PlanPlayer:
             share = self._shares[number]
             match message:
                 case Exchange():
-                    yield self._record(share, number, message)
+                    yield self._record(share, number, unpacked(message))
                 case WarmedUp():
                     share.stamps = message.stamps
                     self._warmed_up += 1

@@ -28,6 +28,11 @@ class Poller(Protocol):
 
     def close(self) -> None: ...
 
+    @property
+    def fd(self) -> int | None:
+        """The descriptor of an epoll; None for anything else."""
+        ...
+
 
 class EpollPoller:
     """epoll. Its own timeout counts whole milliseconds. The last milliseconds before a due time are waited for by
@@ -37,7 +42,7 @@ class EpollPoller:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._own_fd = self._epoll.fileno()
+        self.fd: int | None = self._epoll.fileno()
         self._poll = self._epoll.poll
 
     def register(self, fd: int, mask: int) -> None:
@@ -56,7 +61,7 @@ class EpollPoller:
             return self._poll(0)
         until_ns = time.monotonic_ns() + timeout_ns
         if timeout_ns > _LAST_NS:
-            select.select((self._own_fd,), (), (), (timeout_ns - _LAST_NS) / 1e9)
+            select.select((self._epoll,), (), (), (timeout_ns - _LAST_NS) / 1e9)
         events = self._poll(0)
         while not events and time.monotonic_ns() < until_ns:
             events = self._poll(0)
@@ -68,6 +73,8 @@ class EpollPoller:
 
 class SelectorsPoller:
     """The best selector of the system: kqueue on macOS, whose timeout is in nanoseconds."""
+
+    fd: int | None = None
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()

@@ -60,6 +60,7 @@ class Exchange(msgspec.Struct, frozen=True, tag="exchange"):
     `read_ns` (i64 each): when each read was made. `kernel` (two i64 each: seconds and ns of the wall clock; zeros for a
     read without a stamp): when the kernel received it; b"" without kernel stamps. `wall_offset_ns`: wall clock minus
     monotonic clock. `clock_stepped`: the wall clock was set in between, so the kernel's stamps are invalid.
+    `packed`: these four columns as `packing` packs them; then they are b"".
     All other times are ns of the worker's monotonic clock.
     """
 
@@ -77,6 +78,7 @@ class Exchange(msgspec.Struct, frozen=True, tag="exchange"):
     clock_stepped: bool = False
     resent: int = 0
     error: str = ""
+    packed: bytes = b""
 
 
 class WarmedUp(msgspec.Struct, frozen=True, tag="warmed_up"):

@@ -18,6 +18,7 @@ from inferometer.base.errors import InferometerError
 from inferometer.load.connections import monotonic_ns
 from inferometer.load.driver import Driver
 from inferometer.load.kernel_stamps import unavailable_reason
+from inferometer.load.packing import packed
 from inferometer.load.wire import (
     Exchange,
     Finished,
@@ -127,7 +128,7 @@ def main() -> None:
 
 def _play(job: Job, pipes: Pipes) -> None:
     def deliver(exchange: Exchange) -> None:
-        pipes.send(exchange)
+        pipes.send(packed(exchange))
 
     def tick(state: Tick) -> None:
         pipes.send(state)

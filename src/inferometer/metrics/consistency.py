@@ -79,17 +79,9 @@ def contradictions(record: RequestRecord, request: Request | None = None) -> tup
     )
 
 
-def first_token_refuted(record: RequestRecord, request: Request | None) -> bool:
-    """Whether the first text was not a token. Quick where the answer begins with visible text."""
-    if without_blanks(cast("Events", record.events).text[:1]):
-        return False
-    return any(one.about == "first_token" for one in contradictions(record, request))
-
-
-def begins_blank(record: RequestRecord) -> bool:
-    """Whether the answer begins with blank text, and visible text follows late for its pace."""
-    wait_ns, usual_ns = _wait_after_blank(record)
-    return wait_ns > max(BLANK_USUAL_NS, BLANK_GAPS * usual_ns)
+def first_token_refuted(record: RequestRecord) -> bool:
+    """Whether the first text was not a token."""
+    return record.ok and any(one.about == "first_token" for one in _first_token(record))
 
 
 def without_blanks(text: str) -> str:
@@ -264,7 +256,8 @@ def _hidden_reasoning(record: RequestRecord) -> Iterator[Contradiction]:
 def _wait_after_blank(record: RequestRecord) -> tuple[int, float]:
     """From the first output, if it is blank, to the first visible one, and the usual gap after that, ns."""
     events = cast("Events", record.events)
-    if without_blanks(events.text[:1]) or not events.text:
+    first_chars = next(filter(None, events.chars), 0)
+    if without_blanks(events.text[:first_chars]) or not events.text:
         return 0, 0.0
     visible_ns = next((event.at_ns for event in events if without_blanks(event.text)), None)
     if visible_ns is None:

@@ -5,6 +5,7 @@ results.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, get_args
 
 import msgspec
@@ -73,16 +74,44 @@ class Asked(msgspec.Struct, frozen=True):
     max_tokens: Ints
 
 
+class Requests(dict[int, Request]):
+    """What each request of a plan asks, by index. The columns of all trials of the plan are made of `sizes`."""
+
+    @cached_property
+    def sizes(self) -> tuple[Ints, Ints, Ints]:
+        """The indices, rising; the bytes of the prompt of each; and its limit, UNKNOWN without one."""
+        ordered = sorted(self.items())
+        limits = [UNKNOWN if one.max_tokens is None else one.max_tokens for _, one in ordered]
+        columns = ([index for index, _ in ordered], [_prompt_bytes(one) for _, one in ordered], limits)
+        index, prompt_bytes, max_tokens = (np.array(column, np.int64) for column in columns)
+        return index, prompt_bytes, max_tokens
+
+    @cached_property
+    def keys_by_index(self) -> dict[int, int]:
+        """A number of 64 bits for the messages of each request and how often the plan asked them before, by index.
+        Equal in every study of one process that asks the same."""
+        asked: dict[int, int] = {}
+        found: dict[int, int] = {}
+        for index, request in sorted(self.items()):
+            messages = hash(request.messages)
+            before = asked.get(messages, 0)
+            asked[messages] = before + 1
+            found[index] = hash((messages, before))
+        return found
+
+
 def asked_of(records: RecordColumns, requests: Mapping[int, Request]) -> Asked:
     """`requests`: the plan's, by index."""
-    found = list(map(requests.get, records.numbers["index"].tolist()))
-    limits = [UNKNOWN if one is None or one.max_tokens is None else one.max_tokens for one in found]
-    return Asked(
-        found,
-        np.array([one is not None for one in found], np.bool_),
-        np.array([0 if one is None else _prompt_bytes(one) for one in found], np.int64),
-        np.array(limits, np.int64),
-    )
+    wanted = records.numbers["index"]
+    found = list(map(requests.get, wanted.tolist()))
+    index, prompt_bytes, max_tokens = (requests if isinstance(requests, Requests) else Requests(requests)).sizes
+    if not len(index):
+        return Asked(
+            found, np.zeros(len(wanted), np.bool_), np.zeros(len(wanted), np.int64), np.full(len(wanted), UNKNOWN)
+        )
+    places = np.minimum(np.searchsorted(index, wanted), len(index) - 1)
+    known = index[places] == wanted
+    return Asked(found, known, np.where(known, prompt_bytes[places], 0), np.where(known, max_tokens[places], UNKNOWN))
 
 
 def _prompt_bytes(request: Request) -> int:
@@ -261,14 +290,12 @@ def contradictions_of(
     """See `consistency.contradictions`: of each request that contradicts anything, by position. Only requests that may
     are examined one by one."""
     found: dict[int, tuple[Contradiction, ...]] = {}
-    blank = records.ok & _blank_beginning(records, outputs)
+    blank = records.ok & _late_after_blank(records, outputs)
     for place in np.flatnonzero(records.ok & (blank | _may_contradict(records, outputs, asked))).tolist():
         if reasons := contradictions(records.record(place), asked.requests[place]):
             found[place] = reasons
     if 2 * blank.sum() > records.ok.sum():
-        late = sum(consistency.begins_blank(records.record(place)) for place in np.flatnonzero(blank).tolist())
-        if 2 * late > records.ok.sum():
-            _add_blank_first(found, np.flatnonzero(records.ok).tolist())
+        _add_blank_first(found, np.flatnonzero(records.ok).tolist())
     return found
 
 
@@ -316,26 +343,43 @@ def _text_after_end(records: RecordColumns) -> Bools:
     return late
 
 
-def _blank_beginning(records: RecordColumns, outputs: OutputColumns) -> Bools:
-    """Whether the text of each request begins with blanks, and visible text came long after."""
+def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> Bools:
+    """Whether the text of each request begins with blanks, and visible text came late for its pace."""
     found = np.zeros(len(records), np.bool_)
+    places, first_visible = _first_visible(records, outputs)
+    visible_ns = records.at_ns[first_visible]
+    waits_ns = visible_ns - outputs.at_ns[outputs.starts[:-1][places]]
+    for place, visible, wait_ns in zip(places.tolist(), visible_ns.tolist(), waits_ns.tolist(), strict=True):
+        if wait_ns > consistency.BLANK_USUAL_NS:
+            at_ns = outputs.at_ns[outputs.starts[place] : outputs.starts[place + 1]]
+            gaps = np.diff(at_ns[at_ns >= visible])
+            found[place] = not len(gaps) or wait_ns > consistency.BLANK_GAPS * _median(gaps)
+    return found
+
+
+def _median(values: Ints) -> float:
+    middle = len(values) // 2
+    ordered = np.partition(values, (middle - 1, middle) if middle else 0)
+    return float(ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2)
+
+
+def _first_visible(records: RecordColumns, outputs: OutputColumns) -> tuple[Ints, Ints]:
+    """The requests with output whose text begins with blanks, if it is not blank as a whole; and the event that brings
+    the first visible text of each."""
     heads = records.texts.heads(_HEAD_BYTES)
     blanks = np.argmin(_BLANK[heads], axis=1)  # at the beginning
     after = heads[np.arange(len(heads)), blanks]
     blank = _BLANK[heads[:, 0]] & ((blanks >= _first_chars(records)) | (after >= 0x80) | _BLANK[after])
     places = np.flatnonzero(outputs.counts.astype(np.bool_) & (blank | _MAY_BEGIN_BLANK[heads[:, 0]]))
-    if not len(places):
-        return found
     texts = [records.texts[place] for place in places.tolist()]
     leading = np.array([len(text) - len(consistency.without_blanks(text)) for text in texts], np.int64)
-    visible = leading < records.characters[places]
+    visible = (leading < records.characters[places]) & (leading > 0)
     places, leading = places[visible], leading[visible]
+    if not len(places):
+        return places, places
     ends = np.cumsum(records.chars, dtype=np.int64)
     before = np.cumsum(records.characters) - records.characters
-    first_visible = np.searchsorted(ends, before[places] + leading, "right")
-    waits_ns = records.at_ns[first_visible] - outputs.at_ns[outputs.starts[:-1][places]]
-    found[places] = waits_ns > consistency.BLANK_USUAL_NS
-    return found
+    return places, np.searchsorted(ends, before[places] + leading, "right")
 
 
 def _first_chars(records: RecordColumns) -> Ints:
@@ -354,25 +398,32 @@ def _first_chars(records: RecordColumns) -> Ints:
 def equal_texts(one: Texts, other: Texts, ones: Ints, twos: Ints) -> Bools:
     """Whether the texts at each pair of positions are equal."""
     same = one.sizes[ones] == other.sizes[twos]
+    left = np.flatnonzero(same)
+    heads = one.chosen(ones[left]).heads(_HEAD_BYTES) == other.chosen(twos[left]).heads(_HEAD_BYTES)
+    same[left] = heads.all(axis=1)
     for place in np.flatnonzero(same).tolist():
         same[place] = one.raw(ones[place]) == other.raw(twos[place])
     return same
 
 
 def first_differences(one: Texts, other: Texts, ones: Ints, twos: Ints) -> Ints:
-    """The byte at which the texts at each pair of positions differ first; the shorter one's size if it is the other's
-    beginning."""
+    """The character at which the texts at each pair of positions differ first; the shorter one's length if it is the
+    other's beginning."""
     shorter = np.minimum(one.sizes[ones], other.sizes[twos])
-    found = shorter.copy()
+    found = np.zeros(len(ones), np.int64)
     padded = [np.frombuffer(texts.data + bytes(_MOST_WINDOW), np.uint8) for texts in (one, other)]
-    begins = one.starts[ones], other.starts[twos]
+    begins = one.begins[ones], other.begins[twos]
     left, offset, width = np.arange(len(ones)), 0, _HEAD_BYTES
-    while len(left := left[shorter[left] > offset]):
+    while len(left):
         places = offset + np.arange(width)
         first, second = (data[start[left, None] + places] for data, start in zip(padded, begins, strict=True))
-        unlike = (first != second) & (places < shorter[left, None])
-        decided = unlike.any(axis=1)
-        found[left[decided]] = offset + np.argmax(unlike[decided], axis=1)
+        ends = (first != second) | (places >= shorter[left, None])
+        decided = ends.any(axis=1)
+        end = np.where(decided, np.argmax(ends, axis=1), width)
+        begun = np.cumsum(first & 0xC0 != 0x80, axis=1)  # characters that begin up to each byte
+        found[left] += np.where(end > 0, begun[np.arange(len(left)), end - 1], 0)
+        cut = (decided & (offset + end < one.sizes[ones[left]])).nonzero()[0]  # perhaps inside a character
+        found[left[cut]] -= (first[cut, end[cut]] & 0xC0 == 0x80).astype(np.int64)
         left, offset, width = left[~decided], offset + width, min(_MOST_WINDOW, 2 * width)
     return found
 

@@ -151,6 +151,14 @@ def resampling(requests: int) -> Resampling:
     return Resampling(requests)
 
 
+def percentile_of_sorted(values: Floats, percent: float) -> float:
+    """As numpy.percentile, of values in rising order: by linear interpolation between the two nearest ranks."""
+    place = (len(values) - 1) * (percent / 100)
+    below = math.floor(place)
+    low, high, share = float(values[below]), float(values[min(below + 1, len(values) - 1)]), place - below
+    return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
+
+
 def minimum_count(percent: float) -> int:
     """Number of values that a percentile needs for a distribution-free two-sided 95% interval: the extreme value must
     lie beyond the percentile with a probability of 97.5%, 1 - p^n (Hahn and Meeker 1991, Statistical Intervals, section

@@ -137,7 +137,9 @@ def found_container(programs: Sequence[str] = PROGRAMS) -> tuple[Container | Non
 
 
 def _advice(said: str, name: str, image: str) -> str:
+    said = said.removeprefix(f"{name} cannot start a container any more: ").replace(f"{name}: ", "")
     lowered = said.lower()
     if "image" in lowered and ("not known" in lowered or "no such image" in lowered or "unable to find" in lowered):
         return f"there is no image {image}: {name} pull {image}"
-    return (said.splitlines() or ["it cannot start a container"])[-1]
+    lines = [line for line in said.splitlines() if line.strip() and not line.startswith(("See '", "Run '"))]
+    return (lines or ["it cannot start a container"])[-1].strip().rstrip(".")

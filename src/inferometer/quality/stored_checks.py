@@ -84,7 +84,8 @@ def check_stored(
             interrupt.set()  # after Ctrl-C, programs that still run end at once
             executor.shutdown(wait=True, cancel_futures=True)
             store.commit()
-    yield CheckedCount(total, total)
+    if total:
+        yield CheckedCount(total, total)
 
 
 def _missing(store: Store, problems: Mapping[str, Problem]) -> dict[tuple[str, str], list[_Place]]:

@@ -235,7 +235,8 @@ def _verdict(comparison: Comparison) -> _Verdict:
     firsts = [] if row is None else [one for one in row.differences if one.baseline == comparison.arms[0]]
     tone = "invalid" if comparison.invalid else _tone(firsts[0].verdict, row) if len(firsts) == 1 else ""
     if comparison.quality and not comparison.invalid:
-        tone = {"worse": "bad", "better": "good"}.get(comparison.quality[0].verdict, tone)
+        first = comparison.quality[0]
+        tone = "bad" if first.is_worse else "good" if first.verdict == "better" else tone
     return _Verdict(tone, tuple(sentences), tuple(found[:MOST_CAUTIONS]), max(0, len(found) - MOST_CAUTIONS))
 
 

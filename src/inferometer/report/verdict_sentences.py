@@ -58,7 +58,7 @@ def _invalid_sentences(comparison: Comparison) -> list[str]:
 def worse_answers(comparison: Comparison) -> list[str]:
     """The decisions on set-ups whose answers are worse: a comparison of speeds that is not valid shows them too."""
     judged = zip(decisions(comparison), comparison.quality, strict=True)
-    return [sentence for sentence, one in judged if one.verdict == "worse"]
+    return [sentence for sentence, one in judged if one.is_worse]
 
 
 def remaining_verdicts(comparison: Comparison) -> list[str]:

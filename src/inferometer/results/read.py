@@ -15,9 +15,10 @@ from inferometer.core.record import Fact, Trial
 from inferometer.core.request import Request
 from inferometer.core.spec import Spec
 from inferometer.metrics.measures import TrialView
+from inferometer.metrics.request_columns import Requests
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.summary import TrialSummary, summarize_view, view
-from inferometer.store import Store, archive
+from inferometer.store import StudyReader, archive
 
 
 class Study(msgspec.Struct, frozen=True):
@@ -59,7 +60,7 @@ class Study(msgspec.Struct, frozen=True):
         """What each measured request asked, by index; empty before the first trial."""
         if "requests" not in self.kept:
             items = () if self.plan is None else self.plan.measured
-            self.kept["requests"] = {item.index: item.request for item in items}
+            self.kept["requests"] = Requests((item.index, item.request) for item in items)
         return self.kept["requests"]
 
     @property
@@ -117,7 +118,7 @@ def read_study(folder: Path | str) -> Study:
     """The study in `folder`, which may be a zip of a folder. Raises StudyUnreadable or SpecInvalid."""
     folder = Path(folder)
     with archive.opened(folder) as place:
-        store = Store.open(place)
+        store = StudyReader.open(place, stays=place == folder)
         try:
             spec = store.spec()
             trials = tuple(trial for trial in store.trials() if trial.arm in spec.arms)

@@ -20,7 +20,8 @@ import msgspec
 import yaml
 
 from inferometer.base.errors import RequestWrong, StudyUnreadable
-from inferometer.store.schema import create_later_tables
+from inferometer.store.record_batches import COLUMNS, with_texts
+from inferometer.store.schema import create_later_tables, table_names
 
 MARK = "hidden_text"
 """Key in the table `meta` of a study whose texts are hidden."""
@@ -41,7 +42,9 @@ def hide(database: Path) -> None:
         with contextlib.closing(sqlite3.connect(database)) as study:
             study.create_function("hidden", 1, hidden, deterministic=True)
             create_later_tables(study)
-            study.execute("UPDATE record SET event_text = hidden(event_text), error = hidden(error)")
+            if "record" in table_names(study):  # of an earlier version
+                study.execute("UPDATE record SET event_text = hidden(event_text), error = hidden(error)")
+            _hide_batches(study, hidden)
             study.execute("UPDATE trial SET error = hidden(error)")
             study.execute("UPDATE answer_check SET reason = hidden(reason)")
             rows = study.execute("SELECT arm, request_id, tokens FROM continuation").fetchall()
@@ -106,6 +109,14 @@ def _change_meta(study: sqlite3.Connection, key: str, change: Callable[[Any], ob
     if row is not None:
         changed = msgspec.json.encode(change(msgspec.json.decode(row[0]))).decode()
         study.execute("UPDATE meta SET value = ? WHERE key = ?", (changed, key))
+
+
+def _hide_batches(study: sqlite3.Connection, hidden: Callable[[str], str]) -> None:
+    names = COLUMNS.split(", ")
+    for (number,) in study.execute("SELECT id FROM batch").fetchall():
+        row = study.execute(f"SELECT {COLUMNS} FROM batch WHERE id = ?", (number,)).fetchone()
+        changed = ", ".join(f"{name} = ?" for name in names)
+        study.execute(f"UPDATE batch SET {changed} WHERE id = ?", (*with_texts(row, hidden), number))
 
 
 def _hide_prompts(plan: Any, hidden: Callable[[str], str]) -> object:

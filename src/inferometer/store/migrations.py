@@ -1,5 +1,7 @@
 """Conversion of older study formats to the current one. Each step changes a database in one transaction.
 
+Format 3 has one row a request: these rows stay as they are, and what is added to such a study are batches.
+
 Format 2 stored `event_chars` with four bytes per entry, which the current reader recognises by their width. Format 1
 had two forms: first, one column held a record's events as zlib-compressed JSON [[at_ns, kind, text], …]; later there
 were columns without `event_tokens`.
@@ -26,7 +28,7 @@ def migrate(database: sqlite3.Connection, version: int) -> None:
     try:
         if version <= 1:
             _to_2(database)
-        database.execute("PRAGMA user_version = 3")
+        database.execute("PRAGMA user_version = 4")
         database.commit()
     except BaseException:
         database.rollback()

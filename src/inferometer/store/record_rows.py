@@ -1,4 +1,4 @@
-"""Conversion of request records to database rows and back."""
+"""Request records in studies up to format 3, which have one row a request. Those of today are in record_batches."""
 
 import array
 import functools
@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inferometer.core.record import KINDS, Event, Events, Outcome, RequestRecord, ServerTimings, TokenUsage
+from inferometer.core.record import KINDS, Events, Outcome, RequestRecord, ServerTimings, TokenUsage
 from inferometer.core.record_columns import (
     NUMBERS,
     OUTCOMES,
@@ -41,16 +41,8 @@ INT, INT_OR_NONE, FLOAT, TEXT, TEXT_OR_NONE = (int,), (int, type(None)), (float,
 _CHARS = {1: "B", 2: "H", 4: "I"}
 """Array type codes of `event_chars` by bytes per entry: entries are as wide as the largest one needs."""
 
-_encode = msgspec.json.encode
 _decode_usage = msgspec.json.Decoder(TokenUsage).decode
 _decode_timings = msgspec.json.Decoder(ServerTimings).decode
-
-
-def row_of(record: RequestRecord) -> tuple[object, ...]:
-    """The values of COLUMNS."""
-    usage = None if record.usage is None else _encode(record.usage).decode()
-    timings = None if record.timings is None else _encode(record.timings).decode()
-    return (record.index, *(getattr(record, name) for name in _SCALARS), usage, timings, *_columns(record.events))
 
 
 def append_record(row: tuple[object, ...], found: list[RequestRecord], bad: list[int]) -> None:
@@ -139,7 +131,7 @@ def record_columns(rows: Sequence[tuple[Any, ...]]) -> RecordColumns:
         chars=chars,
         tokens=_joined_tokens(columns["event_tokens"], counts),
         starts=starts_of(counts),
-        texts=Texts(data, starts_of(_sizes(columns["event_text"]))),
+        texts=Texts.joined(data, _sizes(columns["event_text"])),
     )
     _require_fitting_columns(found)
     return found
@@ -195,7 +187,8 @@ def _require_fitting_columns(records: RecordColumns) -> None:
     if not data.isascii():
         data.decode()
         first = np.frombuffer(data, np.uint8) & 0xC0 != 0x80  # bytes that begin a character
-        letters = np.diff(starts_of(first)[records.texts.starts])
+        before = starts_of(first)
+        letters = before[records.texts.begins + records.texts.sizes] - before[records.texts.begins]
     if int(records.kinds.max(initial=0)) >= len(KINDS) or not np.array_equal(records.characters, letters):
         raise ValueError("the columns of some events do not fit together")
 
@@ -221,15 +214,6 @@ def _usage(text: str) -> TokenUsage:
 def fits(value: object, kinds: tuple[type, ...]) -> bool:
     """Whether a value has one of the types that the schema states. SQLite does not enforce them."""
     return type(value) in kinds
-
-
-def _columns(events: Sequence[Event]) -> tuple[bytes, bytes, bytes, str, bytes]:
-    """The events as the columns of a record."""
-    columns = events if isinstance(events, Events) else Events.of(events)
-    most = max(columns.chars, default=0)
-    code = next(code for code in _CHARS.values() if most < 1 << (8 * array.array(code).itemsize))
-    chars, tokens = _little(array.array(code, columns.chars)), _little(columns.tokens)
-    return _little(columns.at_ns).tobytes(), columns.kinds, chars.tobytes(), columns.text, tokens.tobytes()
 
 
 def _events(at_ns: bytes, kinds: bytes, chars: bytes, text: str, tokens: bytes) -> Events:

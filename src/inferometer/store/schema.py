@@ -2,12 +2,13 @@
 
 meta      key, value                       JSON: plan, source of the requests, facts about the machine
 trial     one row per trial                JSON: facts and findings
-record    one row per request              event columns: little-endian arrays with one entry per event
-                                           event_ns: i64; event_kind: u8 (index in record.KINDS);
-                                           event_chars: u8, u16 or u32, as wide as the largest entry needs;
-                                           event_text: all texts joined, event_chars code points each;
-                                           event_tokens: u32, empty if no event carried a token count
-                                           (older studies keep this table without row ids)
+batch     one row per batch of requests    what one commit stored: little-endian arrays (see store.record_batches)
+                                           idx: the lowest index of its requests; crc: of all columns but text;
+                                           scalars: the requests, by MessagePack; event_*: one entry per event,
+                                           as wide as the largest one needs: ns since the event before it,
+                                           kind (index in record.KINDS), code points, tokens (empty: none stated);
+                                           text: all texts joined, UTF-8
+record    one row per request              in studies up to format 3, in place of batches
 sample    one row per reading
 answer_check   one row per checked answer
 continuation   one row per answer of the fidelity pass; tokens: JSON of core.continuation.TokenChoice, by zlib
@@ -23,12 +24,13 @@ from inferometer.store import migrations
 from inferometer.store.salvage import BROKEN, opened
 
 DATABASE = "study.db"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+OLDEST_OPEN = 3
+"""Studies from this format on are read as they are; older ones are converted."""
 _APPLICATION_ID = 0x496E666D  # "Infm": identifies the file type to `file` and other programs
 
 _PAGE_BYTES = 8192
-"""A table with row ids and large pages holds records of any length almost without gaps. Without row ids, a record of
-more than a quarter of a page takes whole pages more: 2.2 times its size with 100 events in SQLite's 4,096 bytes."""
+"""Large pages hold batches of any length almost without gaps."""
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -36,14 +38,6 @@ CREATE TABLE trial (
     id INTEGER PRIMARY KEY, arm TEXT NOT NULL, number INTEGER NOT NULL, state TEXT NOT NULL, started_at TEXT NOT NULL,
     plan_started_ns INTEGER, draft_asked INTEGER NOT NULL, error TEXT NOT NULL DEFAULT '',
     facts TEXT NOT NULL DEFAULT '[]', findings TEXT NOT NULL DEFAULT '[]', UNIQUE (arm, number));
-CREATE TABLE record (
-    trial_id INTEGER NOT NULL REFERENCES trial (id), idx INTEGER NOT NULL, request_id TEXT NOT NULL,
-    measured INTEGER NOT NULL, outcome TEXT NOT NULL, due_ns INTEGER, sent_ns INTEGER, done_ns INTEGER NOT NULL,
-    first_byte_ns INTEGER, connected_ns INTEGER, status INTEGER, finish_reason TEXT, model TEXT, error TEXT NOT NULL,
-    coalesced INTEGER NOT NULL, stamp_errors INTEGER NOT NULL, resent INTEGER NOT NULL,
-    prompt_tokens INTEGER, our_tokens INTEGER,
-    usage TEXT, timings TEXT, event_ns BLOB NOT NULL, event_kind BLOB NOT NULL, event_chars BLOB NOT NULL,
-    event_text TEXT NOT NULL, event_tokens BLOB NOT NULL, PRIMARY KEY (trial_id, idx));
 CREATE TABLE sample (
     trial_id INTEGER NOT NULL REFERENCES trial (id), at_ns INTEGER NOT NULL, source TEXT NOT NULL,
     quantity TEXT NOT NULL, value REAL NOT NULL, pid INTEGER, device TEXT);
@@ -51,6 +45,10 @@ CREATE INDEX sample_of_trial ON sample (trial_id, at_ns);
 """
 
 _LATER_TABLES = """
+CREATE TABLE IF NOT EXISTS batch (
+    id INTEGER PRIMARY KEY, trial_id INTEGER NOT NULL REFERENCES trial (id), idx INTEGER NOT NULL,
+    requests INTEGER NOT NULL, crc INTEGER NOT NULL, scalars BLOB NOT NULL, event_ns BLOB NOT NULL,
+    event_kind BLOB NOT NULL, event_chars BLOB NOT NULL, event_tokens BLOB NOT NULL, text BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS answer_check (
     trial_id INTEGER NOT NULL REFERENCES trial (id), idx INTEGER NOT NULL, result TEXT NOT NULL, reason TEXT NOT NULL,
     base_passed INTEGER, PRIMARY KEY (trial_id, idx)) WITHOUT ROWID;
@@ -64,8 +62,14 @@ SELECT type || ' ' || name FROM sqlite_master WHERE type IN ('view', 'trigger') 
 """
 """Finds objects that no study contains: a view or trigger could run anything, endlessly, when a table is used."""
 
-TABLE_KEYS = (("answer_check", "trial_id"), ("record", "trial_id"), ("sample", "trial_id"), ("trial", "id"))
-"""Each table with rows of trials, and its column of the trial's id."""
+TABLE_KEYS = (
+    ("answer_check", "trial_id"),
+    ("batch", "trial_id"),
+    ("record", "trial_id"),
+    ("sample", "trial_id"),
+    ("trial", "id"),
+)
+"""Each table with rows of trials, and its column of the trial's id. Only older studies have a table `record`."""
 
 
 def opened_for_writing(path: Path) -> sqlite3.Connection:
@@ -87,6 +91,10 @@ def create_tables(database: sqlite3.Connection) -> None:
 def create_later_tables(database: sqlite3.Connection) -> None:
     """The tables that a study of an earlier version may lack."""
     database.executescript(_LATER_TABLES)
+
+
+def table_names(database: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def format_version(path: Path) -> int:

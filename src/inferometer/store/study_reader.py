@@ -17,7 +17,7 @@ from inferometer.core.plan import Plan
 from inferometer.core.record import AnswerCheck, Fact, Finding, RequestRecord, Sample, Trial
 from inferometer.core.record_columns import RecordColumns, joined
 from inferometer.core.spec import Spec
-from inferometer.store import migrations
+from inferometer.store import batch_reader, migrations
 from inferometer.store.record_rows import (
     COLUMNS,
     FAST_COLUMNS,
@@ -31,7 +31,7 @@ from inferometer.store.record_rows import (
     record_columns,
 )
 from inferometer.store.salvage import BROKEN, filled_up, missing_bytes, opened
-from inferometer.store.schema import DATABASE, FOREIGN_OBJECTS, FORMAT_VERSION, require_known_version
+from inferometer.store.schema import DATABASE, FOREIGN_OBJECTS, OLDEST_OPEN, require_known_version, table_names
 from inferometer.store.study_yaml import stored_spec
 
 _ROWS_AT_ONCE = 4096
@@ -56,11 +56,13 @@ class StudyReader:
         self.turn = threading.RLock()
         """Held by the one thread that uses the database."""
         self._database = database
+        self._texts_path: Path | None = folder / DATABASE
+        """Where long texts are read from when somebody looks at them, even after `close`; None: at once."""
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, *, stays: bool = True) -> Self:
         """An existing study, to be read. A study of an older format is converted in memory; its file does not change.
-        Raises StudyUnreadable."""
+        `stays`: False for a temporary copy. Raises StudyUnreadable."""
         path = folder / DATABASE
         if not path.is_file():
             raise StudyUnreadable(f"{folder} is not a study: it has no {DATABASE}.")
@@ -77,7 +79,11 @@ class StudyReader:
                 f"{path} contains a {sanitize(str(foreign[0][0]))}, which no study contains: another program wrote it."
             )
         require_known_version(folder, version)
-        reader = cls(folder, database if version == FORMAT_VERSION else _migrated_copy(path, database, version))
+        if version < OLDEST_OPEN:
+            database = _migrated_copy(path, database, version)
+        reader = cls(folder, database)
+        if missing or not stays:
+            reader._texts_path = None
         if missing:
             reader._note_damage(f"{DATABASE} is truncated: {missing} bytes are missing at its end")
         return reader
@@ -211,6 +217,20 @@ class StudyReader:
             return self._samples(trial_id, [])
 
     def _records(self, trial_id: int, lost: list[str]) -> Sequence[RequestRecord]:
+        found: list[RecordColumns] = []
+        try:
+            tables = table_names(self._database)
+        except BROKEN:
+            tables = {"record", "batch"}
+        if "record" in tables:
+            found.append(self._old_records(trial_id, lost))
+        if "batch" in tables:
+            batches = batch_reader.trial_records(self._database, self._texts_path, trial_id, lost)
+            found += [] if batches is None else [batches]
+        return joined([one for one in found if len(one)]).by_index()
+
+    def _old_records(self, trial_id: int, lost: list[str]) -> RecordColumns:
+        """The records of a study up to format 3."""
         try:
             return self._record_columns(trial_id)
         except (*BROKEN, ValueError, TypeError, KeyError, msgspec.MsgspecError):
@@ -221,7 +241,7 @@ class StudyReader:
         rows = self._database.execute(f"SELECT {FAST_COLUMNS} FROM record WHERE trial_id = ? ORDER BY idx", (trial_id,))
         return joined([record_columns(part) for part in iter(lambda: rows.fetchmany(_ROWS_AT_ONCE), [])])
 
-    def _sound_records(self, trial_id: int, lost: list[str]) -> Sequence[RequestRecord]:
+    def _sound_records(self, trial_id: int, lost: list[str]) -> RecordColumns:
         """The records that are not damaged, row by row."""
         sql = f"SELECT {COLUMNS} FROM record WHERE trial_id = ? ORDER BY idx"
         found: list[RequestRecord] = []

@@ -19,13 +19,14 @@ from inferometer.base.errors import RequestWrong, StoreBroken, StudyUnreadable
 from inferometer.base.units import bytes_text
 from inferometer.core.continuation import Continuation
 from inferometer.core.record import AnswerCheck, Fact, Finding, RequestRecord, Sample
+from inferometer.core.record_columns import RecordColumns
 from inferometer.core.redaction import redacted_spec
 from inferometer.core.spec import Spec
 from inferometer.core.spec_file import to_yaml
 from inferometer.store import migrations
 from inferometer.store.folder_lock import FolderLock
 from inferometer.store.hidden_text import require_texts
-from inferometer.store.record_rows import COLUMNS, row_of
+from inferometer.store.record_batches import COLUMNS, MOST_REQUESTS, NO_TEXT_COLUMNS, row_of, with_our_tokens
 from inferometer.store.schema import (
     DATABASE,
     FORMAT_VERSION,
@@ -36,6 +37,7 @@ from inferometer.store.schema import (
     has_no_tables,
     opened_for_writing,
     require_known_version,
+    table_names,
 )
 from inferometer.store.study_reader import StudyReader
 from inferometer.store.study_yaml import stored_spec
@@ -66,6 +68,8 @@ class Store(StudyReader):
         super().__init__(folder, database)
         self._lock = lock
         self._last_commit_s = time.monotonic()
+        self._waiting: dict[int, list[RequestRecord]] = {}
+        """Records of each trial that the next commit stores."""
 
     @classmethod
     def create(cls, folder: Path, spec: Spec) -> "Store":
@@ -152,8 +156,8 @@ class Store(StudyReader):
             super().close()
             return
         try:
-            with contextlib.suppress(sqlite3.Error):  # a full disk was reported before; commits remain
-                self._database.commit()
+            with contextlib.suppress(sqlite3.Error, StoreBroken):  # a full disk was reported before; commits remain
+                self.commit()
                 self._database.execute("PRAGMA journal_mode = DELETE")
             self._database.close()
         finally:
@@ -181,9 +185,30 @@ class Store(StudyReader):
 
     @_one_at_a_time
     def add_record(self, trial_id: int, record: RequestRecord) -> None:
-        row = (trial_id, *row_of(record))
-        self._write(f"INSERT INTO record (trial_id, {COLUMNS}) VALUES ({', '.join('?' * len(row))})", row)
+        """The next commit stores it, in one row with the other records since the last commit."""
+        waiting = self._waiting.setdefault(trial_id, [])
+        waiting.append(record)
+        if len(waiting) >= MOST_REQUESTS:
+            self._write_waiting()
         self.commit_when_due()
+
+    @_one_at_a_time
+    def add_records(self, trial_id: int, records: RecordColumns) -> None:
+        """Stores these records as one batch, with their texts one after another."""
+        row = (trial_id, int(records.numbers["index"].min()), *row_of(records))
+        self._write(f"INSERT INTO batch (trial_id, idx, {COLUMNS}) VALUES ({', '.join('?' * len(row))})", row)
+
+    def _write_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for trial_id, records in waiting.items():
+            self.add_records(trial_id, RecordColumns.of(records))
+
+    @_one_at_a_time
+    def records(self, trial_id: int) -> Sequence[RequestRecord]:
+        """The records of one trial so far, by index."""
+        if self._waiting:
+            self.commit()
+        return super().records(trial_id)
 
     @_one_at_a_time
     def add_samples(self, trial_id: int, samples: Iterable[Sample]) -> None:
@@ -222,9 +247,12 @@ class Store(StudyReader):
     @_one_at_a_time
     def set_our_tokens(self, trial_id: int, counts: dict[int, int]) -> None:
         """Output tokens by our own tokenizer, by record index."""
+        self._write_waiting()
+        rows = self._write(f"SELECT id, {NO_TEXT_COLUMNS} FROM batch WHERE trial_id = ?", (trial_id,))
+        with self._storing():
+            listed = [(row_id, with_our_tokens(row, counts)) for row_id, *row in rows]
         self._write_many(
-            "UPDATE record SET our_tokens = ? WHERE trial_id = ? AND idx = ?",
-            [(count, trial_id, index) for index, count in counts.items()],
+            "UPDATE batch SET crc = ?, scalars = ? WHERE id = ?", [(*new, row_id) for row_id, new in listed]
         )
 
     @_one_at_a_time
@@ -241,12 +269,16 @@ class Store(StudyReader):
     def forget_trial(self, arm: str, number: int) -> None:
         """Removes a trial, to be played again."""
         ids = "(SELECT id FROM trial WHERE arm = ? AND number = ?)"
+        self._write_waiting()
+        tables = table_names(self._database)
         for table, key in TABLE_KEYS:
-            self._write(f"DELETE FROM {table} WHERE {key} IN {ids}", (arm, number))
+            if table in tables:
+                self._write(f"DELETE FROM {table} WHERE {key} IN {ids}", (arm, number))
         self.commit()
 
     @_one_at_a_time
     def commit(self) -> None:
+        self._write_waiting()
         with self._storing():
             self._database.commit()
         self._last_commit_s = time.monotonic()
@@ -291,7 +323,10 @@ def _has_nothing(path: Path) -> bool:
     try:
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             states = {state for (state,) in database.execute("SELECT state FROM trial")}
-            (records,) = database.execute("SELECT count(*) FROM record").fetchone()
+            records = sum(
+                database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+                for table in table_names(database) & {"record", "batch"}
+            )
     except sqlite3.Error:
         return False
     return bool(states) and "done" not in states and records == 0
@@ -333,8 +368,10 @@ def _opened_to_resume(path: Path, version: int) -> sqlite3.Connection:
                 "`inferometer compare` shows what can still be read. Run the study again with another --out."
             )
         create_later_tables(database)
+        tables = table_names(database)
         for table, key in TABLE_KEYS:
-            database.execute(f"DELETE FROM {table} WHERE {key} NOT IN (SELECT id FROM trial WHERE state = 'done')")
+            if table in tables:
+                database.execute(f"DELETE FROM {table} WHERE {key} NOT IN (SELECT id FROM trial WHERE state = 'done')")
         database.commit()
     except (sqlite3.Error, ValueError) as error:
         raise RequestWrong(f"the study in {path.parent} cannot be resumed: {error}") from error

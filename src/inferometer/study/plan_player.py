@@ -22,6 +22,7 @@ from inferometer.load.audit import LoadReport
 from inferometer.load.wire import Tick
 from inferometer.load.worker_pool import WorkerPool
 from inferometer.probes.engine_watch import EngineWatch
+from inferometer.results.collection_pause import rare_collection
 from inferometer.study.interrupts import STOPPING_NOTICE, Interrupts
 from inferometer.study.progress import FindingRaised, Progress, ProgressCounter
 from inferometer.study.trial_findings import client_facts, client_findings, warmup_failed_finding, worker_lost_finding
@@ -70,7 +71,7 @@ class PlanPlayer:
         """
         session = self._session
         timeouts, origin_ns = session.spec.timeouts, session.clock.origin_ns
-        with session.interrupts.holding_first():
+        with session.interrupts.holding_first(), rare_collection():
             events = play(self._plan, session.endpoint, session.spec.sampling, origin_ns, session.workers, timeouts)
             for event in events:
                 yield from self._stop_on_interrupt()

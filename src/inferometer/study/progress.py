@@ -163,7 +163,7 @@ class ProgressCounter:
         if timing is not None and record.sent_ns is not None:
             took_ns = record.done_ns - record.sent_ns
             self._answered.append(AnsweredRequest(record.index, tokens or len(record.outputs_ns), took_ns))
-            if not first_token_refuted(record, asked):
+            if not first_token_refuted(record):
                 insort(self._ttfts_ns, timing.ttft_ns)
         if not failed or record.outcome in self._failures:
             return ""

@@ -1,20 +1,16 @@
-"""Recording of one trial: everything goes into the store as it happens, and into memory for the end of the trial."""
+"""Recording of one trial: everything goes into the store as it happens, and is read from there at the end of the trial.
 
-from collections.abc import Iterable, Mapping
-from typing import Generic, Literal, TypeVar, cast
+Nothing of a finished request stays in memory, which would grow in a run of hours.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, cast
 
 import msgspec
 
 from inferometer.base.redactor import Redactor
 from inferometer.core.record import Events, Fact, Finding, RequestRecord, Sample, Trial
-from inferometer.core.record_columns import RecordColumns
 from inferometer.store import Store
-
-_T = TypeVar("_T")
-
-MOST_KEPT = 20_000
-"""Records, and samples, of one trial that stay in memory. A longer trial is read from the store, once, at its end:
-otherwise the memory of a run of hours would grow all the time."""
 
 
 class TrialRecorder:
@@ -29,8 +25,6 @@ class TrialRecorder:
         self._redactor = redactor
         self._id = store.begin_trial(begun.arm, begun.number, begun.draft_asked, begun.started_at)
         self._plan_started_ns: int | None = None
-        self._records: _Kept[RequestRecord] = _Kept()
-        self._samples: _Kept[Sample] = _Kept()
 
     def plan_started(self, at_ns: int) -> None:
         self._plan_started_ns = at_ns
@@ -40,27 +34,18 @@ class TrialRecorder:
         """Stores the record; the same record without secrets in what the server wrote."""
         record = redacted_record(record, self._redactor)
         self._store.add_record(self._id, record)
-        self._records.add((record,))
         return record
 
     def add_samples(self, samples: Iterable[Sample]) -> None:
-        samples = tuple(samples)
         self._store.add_samples(self._id, samples)
-        self._samples.add(samples)
 
-    def records(self) -> tuple[RequestRecord, ...]:
+    def records(self) -> Sequence[RequestRecord]:
         """The records so far, by index."""
-        if self._records.items is None:
-            self._records.items = list(self._store.records(self._id))
-        return tuple(sorted(self._records.items, key=lambda record: record.index))
+        return self._store.records(self._id)
 
     def set_our_tokens(self, counts: Mapping[int, int]) -> None:
         """`counts`: tokens of each output by our own tokenizer, by record index."""
         self._store.set_our_tokens(self._id, dict(counts))
-        self._records.items = [
-            msgspec.structs.replace(record, our_tokens=counts.get(record.index, record.our_tokens))
-            for record in self.records()
-        ]
 
     def hide(self, secrets: Iterable[str]) -> None:
         """Hides these too from now on: the engine's own headers."""
@@ -83,16 +68,13 @@ class TrialRecorder:
             for one in self.findings
         ]
         self._store.end_trial(self._id, state, error, facts, findings)
-        samples = self._samples.items
-        if samples is None:
-            samples = self._store.samples(self._id)
         return msgspec.structs.replace(
             self._begun,
             state=state,
             error=error,
             plan_started_ns=self._plan_started_ns,
-            records=RecordColumns.of(self.records()),
-            samples=tuple(sorted(samples, key=lambda sample: sample.at_ns)),
+            records=self.records(),
+            samples=self._store.samples(self._id),
             facts=facts,
             findings=tuple(findings),
         )
@@ -111,17 +93,3 @@ def redacted_record(record: RequestRecord, redactor: Redactor) -> RequestRecord:
         model=None if record.model is None else redactor.redact(record.model),
         finish_reason=None if record.finish_reason is None else redactor.redact(record.finish_reason),
     )
-
-
-class _Kept(Generic[_T]):
-    """At most MOST_KEPT items; `items` is None when there were more."""
-
-    def __init__(self) -> None:
-        self.items: list[_T] | None = []
-
-    def add(self, more: Iterable[_T]) -> None:
-        if self.items is None:
-            return
-        self.items += more
-        if len(self.items) > MOST_KEPT:
-            self.items = None

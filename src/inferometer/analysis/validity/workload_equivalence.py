@@ -251,11 +251,7 @@ def _agreement(first: TrialView, second: TrialView) -> Agreement | None:
 
 def _first_differences(first: TrialView, second: TrialView, ones: Ints, twos: Ints, silent: Bools) -> list[int]:
     """The character at which each pair of texts differs first."""
-    mine, theirs = first.records.texts, second.records.texts
-    positions = first_differences(mine, theirs, ones, twos).tolist()
-    if not (mine.data.isascii() and theirs.data.isascii()):  # then a character is a byte
-        heads = [mine.raw(one)[:end] for one, end in zip(ones.tolist(), positions, strict=True)]
-        positions = [len(head.decode("utf-8", "ignore")) for head in heads]
+    positions = first_differences(first.records.texts, second.records.texts, ones, twos).tolist()
     for place in np.flatnonzero(silent).tolist():
         outputs = first.records.all_output(ones[place]), second.records.all_output(twos[place])
         positions[place] = common_length(*outputs)

@@ -2,14 +2,16 @@
 
 import html
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from inferometer.analysis.validity import ArmTrials
 from inferometer.analysis.validity.workload_equivalence import common_length
 from inferometer.base.units import ms, seconds
 from inferometer.metrics.measures import RequestView, TrialView
-from inferometer.report.page.request_keys import Key, evenly_spaced, request_keys
+from inferometer.report.page.request_keys import Key, evenly_spaced, keys_of_trial
 
 MOST_ROWS = 400
 MOST_FAILED = 100
@@ -94,43 +96,52 @@ class AnswersView(msgspec.Struct, frozen=True):
 
 def answers_view(cases: Sequence[ArmTrials]) -> AnswersView:
     """All requests if they are few; else the failed ones, and a selection of the others spread evenly over the plan."""
-    found: dict[Key, dict[str, _Place]] = {}
-    asked: dict[Key, tuple[ArmTrials, int]] = {}
+    order: dict[Key, None] = {}
+    of_arm: dict[str, _Arm] = {}
     for case in cases:
-        known = request_keys(case)
         for trial in (case.done or case.trials[-1:])[:1]:
-            for place, index in enumerate(trial.index.tolist()):
-                if (key := known.get(index)) is not None:
-                    found.setdefault(key, {})[case.name] = (trial, place)
-                    asked.setdefault(key, (case, index))
-    chosen = _chosen(found)
+            keys = keys_of_trial(case, trial)
+            order.update(dict.fromkeys(key for key in keys if key is not None))
+            of_arm[case.name] = _Arm(case, trial, keys, dict(zip(keys, range(len(keys)), strict=True)))
+    chosen = _chosen(order, list(of_arm.values()))
     left_bytes = MOST_TEXT_BYTES
     shown: list[RequestAnswers] = []
-    for number, (key, of_arm) in enumerate(found.items(), 1):
+    for number, key in enumerate(order, 1):
         if key in chosen:
-            one = _exchange(number, *asked[key], {arm: trial.request(at) for arm, (trial, at) in of_arm.items()})
+            found = {name: (arm, arm.places[key]) for name, arm in of_arm.items() if key in arm.places}
+            first, place = next(iter(found.values()))
+            views = {name: arm.trial.request(at) for name, (arm, at) in found.items()}
+            one = _exchange(number, first.case, int(first.trial.index[place]), views)
             size = sum(text.size_bytes for text in [one.prompt, *(answer.text for answer in one.answers)] if text)
             left_bytes -= size
             shown.append(one if left_bytes >= 0 else _without_text(one))
     without = sum(one.prompt is None for one in shown) if left_bytes < 0 else 0
-    return AnswersView(tuple(sorted(shown, key=lambda one: not one.is_flip)), len(found), without)
+    return AnswersView(tuple(sorted(shown, key=lambda one: not one.is_flip)), len(order), without)
+
+
+class _Arm(NamedTuple):
+    """One trial of an arm; the key of each request, and the position of each key."""
+
+    case: ArmTrials
+    trial: TrialView
+    keys: list[Key | None]
+    places: dict[Key | None, int]
+
+
+def _chosen(order: dict[Key, None], arms: Sequence[_Arm]) -> set[Key]:
+    if len(order) <= MOST_ROWS:
+        return set(order)
+    wanted = {arm.keys[place] for arm in arms for place in np.flatnonzero(~arm.trial.records.ok).tolist()}
+    if any(arm.trial.checks for arm in arms):
+        found = ((key, [(arm.trial, arm.places[key]) for arm in arms if key in arm.places]) for key in order)
+        wanted |= {key for key, places in found if _flips(places)}
+    failed = [key for key in order if key in wanted]
+    kept = evenly_spaced(failed, MOST_FAILED)
+    others = [key for key in order if key not in wanted]
+    return {*kept, *evenly_spaced(others, MOST_ROWS - len(kept))}
 
 
 _Place = tuple[TrialView, int]  # a request of a trial
-
-
-def _chosen(found: dict[Key, dict[str, _Place]]) -> set[Key]:
-    if len(found) <= MOST_ROWS:
-        return set(found)
-    failed = [
-        key
-        for key, of_arm in found.items()
-        if not all(trial.records.ok[place] for trial, place in of_arm.values()) or _flips(of_arm.values())
-    ]
-    kept = evenly_spaced(failed, MOST_FAILED)
-    without = set(failed)
-    others = [key for key in found if key not in without]
-    return {*kept, *evenly_spaced(others, MOST_ROWS - len(kept))}
 
 
 def _flips(places: Iterable[_Place]) -> bool:

@@ -9,15 +9,18 @@ import numpy as np
 from inferometer.analysis.comparison import Comparison, Difference, Estimate
 from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import NS_PER_MS, NS_PER_S, seconds
+from inferometer.core.record_columns import Ints
 from inferometer.metrics.measures import RequestView, TrialView, Values, in_columns, one_each
 from inferometer.metrics.request_measures import token_gap_ns, tpot_ns, ttft_ns
 from inferometer.metrics.rows import METRICS_BY_KEY
-from inferometer.metrics.statistics import Floats, Series
+from inferometer.metrics.statistics import Floats, Series, percentile_of_sorted
 from inferometer.report.page.request_keys import evenly_spaced, means_by_request
 
 BINS = 48
 MOST_POINTS = 120
 """Up to this many values are shown as dots, more as a shape. Of more ratios, this many are shown, evenly by rank."""
+MOST_VALUES = 4_000_000
+"""Of more values, evenly spaced ones are drawn: no quantile moves by as much as a pixel."""
 PERCENTS = (5, 25, 50, 75, 95, 99)
 LOG_FROM = 20.0
 """The axis is logarithmic if P99 is more than this many times P1."""
@@ -97,21 +100,28 @@ def _of_requests(
     metric: str,
     paired: str,
 ) -> Distribution:
-    by_arm = {
-        case.name: np.concatenate([np.empty(0), *(trial.series(values).values for trial in case.done)]) * scale
-        for case in cases
-    }
+    by_arm = {case.name: _sorted_values(case, values) * scale for case in cases}
     by_request = {case.name: means_by_request(case, of_request) for case in cases}
     base, *others = by_request
     ratios = [
-        _ratios(
-            [own / by_request[base][at] for at, own in by_request[arm].items() if by_request[base].get(at)],
-            arm, base, metric, comparison,
-        )
-        for arm in others
-    ]  # fmt: skip
+        _ratios(_of_same_requests(by_request[base], by_request[arm]), arm, base, metric, comparison) for arm in others
+    ]
     pair = f"{paired} of one request, the mean over each arm's trials"
     return _distribution(key, title, unit, each, pair, better, by_arm, {}, ratios)
+
+
+def _sorted_values(case: ArmTrials, values: Values) -> Floats:
+    """Of all completed trials; of more than MOST_VALUES, evenly spaced ones."""
+    found = [trial.series(values).values for trial in case.done]
+    step = -(-sum(map(len, found)) // MOST_VALUES) or 1
+    return np.sort(np.concatenate([np.empty(0), *(one[::step] for one in found)]))
+
+
+def _of_same_requests(base: tuple[Ints, Floats], other: tuple[Ints, Floats]) -> Floats:
+    """The other arm's mean of each request divided by the base's, where that is not 0."""
+    _, mine, theirs = np.intersect1d(base[0], other[0], assume_unique=True, return_indices=True)
+    below, above = base[1][mine], other[1][theirs]
+    return above[below != 0] / below[below != 0]
 
 
 def _of_trials(cases: Sequence[ArmTrials], comparison: Comparison) -> Distribution:
@@ -124,12 +134,12 @@ def _of_trials(cases: Sequence[ArmTrials], comparison: Comparison) -> Distributi
     base, *others = by_number
     ratios: list[PairedRatios] = []
     for arm in others:
-        found = _ratios([], arm, base, metric.key, comparison)
+        found = _ratios(np.zeros(0), arm, base, metric.key, comparison)
         if found.difference is None or found.difference.paired:
             pairs = [own / by_number[base][i] for i, own in by_number[arm].items() if by_number[base].get(i)]
-            found = _ratios(pairs, arm, base, metric.key, comparison)
+            found = _ratios(np.array(pairs, np.float64), arm, base, metric.key, comparison)
         ratios.append(found)
-    by_arm = {arm: np.array(list(values.values()), np.float64) for arm, values in by_number.items()}
+    by_arm = {arm: np.sort(np.array(list(values.values()), np.float64)) for arm, values in by_number.items()}
     estimates = {} if row is None else row.estimates
     return _distribution(
         "throughput", "Output token throughput", "tok/s", "output tokens of one trial divided by its duration",
@@ -149,14 +159,15 @@ def _distribution(
     ratios: Sequence[PairedRatios],
 ) -> Distribution:
     known = [values for values in by_arm.values() if len(values)]
-    together = np.concatenate(known) if known else np.array([1.0])
+    together = np.sort(np.concatenate(known)) if known else np.array([1.0])
     outside = 0.5 if max(map(len, by_arm.values())) > MOST_POINTS else 0.0
-    low = float(min((np.percentile(values, outside) for values in known), default=0.0))
-    high = float(max((np.percentile(values, 100 - outside) for values in known), default=1.0))
+    low = min((percentile_of_sorted(values, outside) for values in known), default=0.0)
+    high = max((percentile_of_sorted(values, 100 - outside) for values in known), default=1.0)
     ends = [end for one in estimates.values() for end in (one.low, one.high) if end is not None]
     if estimates and known:
         low, high = min([low, *ends]), max([high, *ends])
-    is_log = low > 0 and float(np.percentile(together, 99) / max(np.percentile(together, 1), low)) > LOG_FROM
+    p1, p99 = (percentile_of_sorted(together, percent) for percent in (1, 99))
+    is_log = low > 0 and p99 / max(p1, low) > LOG_FROM
     if low == high:
         low, high = low - abs(low) * 0.05 - 1e-9, high + abs(high) * 0.05 + 1e-9
     edges = np.geomspace(low, high, BINS + 1) if is_log else np.linspace(low, high, BINS + 1)
@@ -177,21 +188,24 @@ def _distribution(
 
 
 def _shape(arm: str, values: Floats, edges: Floats, estimate: Estimate | None) -> ArmDistribution:
+    """`values`: in rising order."""
     if not len(values):
         return ArmDistribution(arm, 0, {}, (), ())
-    quantiles: dict[int, float] = {percent: float(np.percentile(values, percent)) for percent in PERCENTS}
-    counts, _ = np.histogram(values, edges)
+    quantiles: dict[int, float] = {percent: percentile_of_sorted(values, percent) for percent in PERCENTS}
+    before = np.searchsorted(values, edges)
+    before[-1] = np.searchsorted(values, edges[-1], "right")
+    counts = before[1:] - before[:-1]
     return ArmDistribution(
         arm=arm,
         n=len(values),
         quantiles=quantiles,
         shares=tuple((counts / len(values)).tolist()) if len(values) > MOST_POINTS else (),
-        points=tuple(np.sort(values).tolist()) if len(values) <= MOST_POINTS else (),
+        points=tuple(values.tolist()) if len(values) <= MOST_POINTS else (),
         estimate=estimate,
     )
 
 
-def _ratios(found: Sequence[float], arm: str, base: str, metric: str, comparison: Comparison) -> PairedRatios:
+def _ratios(found: Floats, arm: str, base: str, metric: str, comparison: Comparison) -> PairedRatios:
     row = next((row for row in comparison.rows if row.metric == metric), None)
     difference = None
     if row is not None and arm in row.estimates and base in row.estimates:
@@ -200,8 +214,8 @@ def _ratios(found: Sequence[float], arm: str, base: str, metric: str, comparison
         arm=arm,
         baseline=base,
         n=len(found),
-        points=tuple(evenly_spaced(sorted(found), MOST_POINTS)),
-        below_1=sum(one < 1 for one in found),
+        points=tuple(evenly_spaced(np.sort(found).tolist(), MOST_POINTS)),
+        below_1=int((found < 1).sum()),
         label="" if row is None else row.label.partition(" (")[0],
         difference=difference,
     )

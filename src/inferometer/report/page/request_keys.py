@@ -1,46 +1,47 @@
 """Matching requests of different arms and studies: those with the same messages."""
 
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from inferometer.analysis.validity import ArmTrials
-from inferometer.metrics.measures import Values
+from inferometer.core.record_columns import Ints
+from inferometer.metrics.measures import TrialView, Values
+from inferometer.metrics.request_columns import Requests
+from inferometer.metrics.statistics import Floats
 
 _T = TypeVar("_T")
-Key = Hashable
-"""The messages and how often the plan had asked them before; the index in the plan if the messages are unknown."""
+Key = int
+"""Stands for the messages and how often the plan had asked them before; the index in the plan if the messages are
+unknown."""
 
 
 def request_keys(case: ArmTrials) -> dict[int, Key]:
     """The key of each request, by index in the arm's plan, in its order."""
-    return case.trials[0].cached("keys", lambda _: _request_keys(case)) if case.trials else _request_keys(case)
+    known = case.requests if isinstance(case.requests, Requests) else Requests(case.requests)
+    return known.keys_by_index or {index: index for trial in case.trials for index in trial.index.tolist()}
 
 
-def _request_keys(case: ArmTrials) -> dict[int, Key]:
-    asked: Counter[Key] = Counter()
-    found: dict[int, Key] = {}
-    for index, request in sorted(case.requests.items()):
-        found[index] = (request.messages, asked[request.messages])
-        asked[request.messages] += 1
-    return found or {index: index for trial in case.trials for index in trial.index.tolist()}
+def keys_of_trial(case: ArmTrials, trial: TrialView) -> list[Key | None]:
+    """The key of each request of a trial; None for a request that the plan does not have."""
+    return list(map(request_keys(case).get, trial.index.tolist()))
 
 
-def means_by_request(case: ArmTrials, of: Values) -> dict[Key, float]:
-    """The mean of each request's values over the arm's completed trials; no entry for a request without values."""
+def means_by_request(case: ArmTrials, of: Values) -> tuple[Ints, Floats]:
+    """The key of each request that has values, and the mean of these over the arm's completed trials."""
     known = request_keys(case)
-    size = 1 + max((int(trial.index.max(initial=-1)) for trial in case.done), default=-1)
+    index = np.fromiter(known, np.int64, len(known))
+    size = 1 + max([int(trial.index.max(initial=-1)) for trial in case.done] + [int(index.max(initial=-1))])
     totals, counts = np.zeros(size), np.zeros(size)
     for trial in case.done:
         series = trial.series(of, left_out=True)
-        index = trial.index[series.positions]
-        totals += np.bincount(index, series.values, size)
-        counts += np.bincount(index, minlength=size)
-    places = np.flatnonzero(counts)
-    means = (totals[places] / counts[places]).tolist()
-    return {known[index]: mean for index, mean in zip(places.tolist(), means, strict=True) if index in known}
+        places = trial.index[series.positions]
+        totals += np.bincount(places, series.values, size)
+        counts += np.bincount(places, minlength=size)
+    some = counts[index] > 0
+    keys = np.fromiter(known.values(), np.int64, len(known))
+    return keys[some], totals[index[some]] / counts[index[some]]
 
 
 def evenly_spaced(things: Sequence[_T], most: int) -> list[_T]:

@@ -5,13 +5,14 @@ from itertools import pairwise
 from statistics import median
 
 import msgspec
+import numpy as np
 
 from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import ms
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.token_latency import STALL_MULTIPLE, Burst, delivery
 from inferometer.metrics.trial_columns import bursts
-from inferometer.report.page.request_keys import Key, evenly_spaced, request_keys
+from inferometer.report.page.request_keys import Key, evenly_spaced, keys_of_trial
 
 MOST_REQUESTS = 24
 MOST_BURSTS = 1200
@@ -55,29 +56,30 @@ class Timelines(msgspec.Struct, frozen=True):
 
 def timelines(cases: Sequence[ArmTrials]) -> Timelines:
     """Requests of the arms' first completed trials: a selection over the plan, and each arm's longest stall."""
-    found: dict[Key, list[tuple[str, TrialView, int]]] = {}
-    kinds: dict[Key, tuple[str, str]] = {}
-    worst: dict[str, tuple[int, Key]] = {}
+    order: dict[Key, None] = {}
+    of_arm: dict[str, tuple[ArmTrials, TrialView, dict[Key | None, int]]] = {}
+    stalled: set[Key] = set()
     for case in cases:
-        known = request_keys(case)
         for trial in case.done[:1]:
-            stalls_ns = bursts(trial).longest_stalls_ns()
-            for place, (index, stall_ns) in enumerate(zip(trial.index.tolist(), stalls_ns, strict=True)):
-                key = known.get(index)
-                if key is None:
-                    continue
-                found.setdefault(key, []).append((case.name, trial, place))
-                asked = case.requests.get(index)
-                kinds.setdefault(key, (trial.records.request_ids[place], _kind(asked.tags) if asked else ""))
-                if stall_ns > worst.get(case.name, (0, None))[0]:
-                    worst[case.name] = (stall_ns, key)
-    stalled = {key for _, key in worst.values()}
-    evenly = evenly_spaced([key for key in found if key not in stalled], max(1, MOST_REQUESTS - len(stalled)))
+            keys = keys_of_trial(case, trial)
+            order.update(dict.fromkeys(key for key in keys if key is not None))
+            of_arm[case.name] = (case, trial, dict(zip(keys, range(len(keys)), strict=True)))
+            stalls_ns = np.array(bursts(trial).longest_stalls_ns())
+            stalls_ns[[place for place, key in enumerate(keys) if key is None]] = 0
+            worst = keys[int(np.argmax(stalls_ns))] if stalls_ns.any() else None
+            stalled |= set() if worst is None else {worst}
+    evenly = evenly_spaced([key for key in order if key not in stalled], max(1, MOST_REQUESTS - len(stalled)))
     chosen = stalled | set(evenly)
-    shown = [
-        Timeline(*kinds[key], tuple(_lane(*one) for one in lanes)) for key, lanes in found.items() if key in chosen
-    ]
-    return Timelines(tuple(shown), len(found))
+    shown = [_timeline(key, of_arm) for key in order if key in chosen]
+    return Timelines(tuple(shown), len(order))
+
+
+def _timeline(key: Key, of_arm: "dict[str, tuple[ArmTrials, TrialView, dict[Key | None, int]]]") -> Timeline:
+    found = [(name, case, trial, places[key]) for name, (case, trial, places) in of_arm.items() if key in places]
+    _, case, trial, place = found[0]
+    asked = case.requests.get(int(trial.index[place]))
+    lanes = tuple(_lane(name, trial, place) for name, _, trial, place in found)
+    return Timeline(trial.records.request_ids[place], _kind(asked.tags) if asked else "", lanes)
 
 
 def _kind(tags: dict[str, str]) -> str:
