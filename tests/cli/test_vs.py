@@ -117,6 +117,8 @@ WRONG = [
     (["-m", "standin:tiny", "", "-t 2", "--dataset-path", "none.jsonl", "--dry-run"], "none.jsonl"),
     (["-m", "standin:tiny", "", "-t 2", "--prompt", "x", "-n", "3"], "remove -n"),
     (["-m", "standin:tiny", "", "-t 2", "--prompt", "x", "--checked"], "--checked gives the problems"),
+    (["standin:tiny", "-c", "1024"], "-c is the number of streams (concurrency)"),
+    (["-m", "standin:tiny", "", "-t 2", "-p", "x", "-p", "y", "-c", "3"], "2 prompts cannot keep 3 streams busy"),
     (["-m", "standin:tiny", "-t 2", "--tune", "threads=3"], "none of them varies"),
     (["-m", "standin:tiny", "", "-t 2", "--prompt-file", "none.txt"], "none.txt cannot be read"),
     (["-m", "standin:tiny", "", "-t 2", "--fail-if", "throughput slower"], "output_throughput slower 2%"),

@@ -85,7 +85,13 @@ def vs(
         ),
     ] = None,
     concurrency: Annotated[
-        int, typer.Option("--concurrency", "--max-concurrency", "-c", help="Concurrent requests.")
+        int,
+        typer.Option(
+            "--concurrency",
+            "--max-concurrency",
+            "-c",
+            help="Concurrent requests; llama.cpp's -c (context) belongs into a set-up.",
+        ),
     ] = 1,
     dataset_path: Annotated[
         Path | None, typer.Option(help="Prompts: ShareGPT .json, .jsonl with `prompt` or `messages`, or a trace .csv.")
@@ -132,6 +138,7 @@ def vs(
     from inferometer.results.metric_names import known_metric
 
     workload = _workload(num_prompts, max_tokens, dataset_path, prompt or [], prompt_file or [], checked=checked)
+    _require_prompts(concurrency, workload)
     search = _search(tune or [], budget, metric)
     if search is not None:
         _require_one(setups, sweep, save_spec, dry_run=dry_run)
@@ -282,6 +289,17 @@ def _workload(
     if kind == "custom":
         return Custom(str(path), _or(num_prompts, PROMPTS), max_tokens)
     return ShareGpt(str(path), _or(num_prompts, PROMPTS), max_tokens)
+
+
+def _require_prompts(concurrency: int, workload: "WorkloadSettings") -> None:
+    """Raises RequestWrong for more streams than prompts: often the -c of llama.cpp, the context, was meant."""
+    count = workload.request_count()
+    if count is not None and 0 < count < concurrency:
+        raise RequestWrong(
+            f"-c {concurrency}: {count} prompts cannot keep {concurrency} streams busy. -c is the number of streams "
+            "(concurrency). For the context of llama.cpp put -c into the set-up's quotes: inferometer vs -m a.gguf "
+            f'"-c {concurrency}" "-c {concurrency} -t 2". For {concurrency} streams give -n {concurrency} or more.'
+        )
 
 
 def _or(given: int | None, default: int) -> int:
