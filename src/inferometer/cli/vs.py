@@ -1,7 +1,7 @@
 """`inferometer vs`: set-ups given on the command line, compared without a study file. A thin layer over `run`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,14 +32,10 @@ class SetUpWords(TyperCommand):
     """A command whose arguments may begin with a dash: a quoted `"-fa on"` is a set-up, not an option."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer's own Context
-        takes_value = {
-            name
-            for parameter in self.get_params(ctx)
-            if not getattr(parameter, "is_flag", False)
-            for name in parameter.opts
-        }
+        options = {name: parameter for parameter in self.get_params(ctx) for name in parameter.opts}
+        takes_value = {name for name, one in options.items() if not getattr(one, "is_flag", False)}
         words = [
-            f" {word}" if word.startswith("-") and " " in word and before not in takes_value else word
+            f" {word}" if _is_setup(word, options) and before not in takes_value else word
             for before, word in zip(["", *args], args, strict=False)
         ]
         if not args:
@@ -49,11 +45,23 @@ class SetUpWords(TyperCommand):
         except Exception as error:  # typer carries its own copy of click, whose exceptions it does not export
             if type(error).__name__ == "NoSuchOption":
                 option = getattr(error, "option_name", "")
+                option = next((word for word in args if word.startswith(option)), option)
                 raise RequestWrong(
                     f"vs has no option {option}. If it belongs to a set-up, put the set-up into quotes: "
                     f'inferometer vs -m a.gguf "{option} 1" "{option} 2"'
                 ) from error
             raise
+
+
+def _is_setup(word: str, options: Container[str]) -> bool:
+    """Whether a word with a dash is a set-up: it was quoted, or it is a complete flag of the embedded engine, such as
+    `--no-mmap` or `-ctk=q8_0`."""
+    from inferometer.engines.embedded_flags import takes_no_value
+
+    name, equals, _ = word.partition("=")
+    if not word.startswith("-") or name in options:
+        return word.startswith("-") and " " in word
+    return " " in word or bool(equals) or takes_no_value(name)
 
 
 COMMAND_CLASS = SetUpWords
