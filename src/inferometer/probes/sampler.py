@@ -30,7 +30,7 @@ ALLOWED_CORES = 0.0045
 READING_SHARE = 0.7
 """The share of it for the regular readings of all probes. The rest is for the thread's rounds and for the readings at
 the start and the end. The sampler lowers this budget step by step while its total cost exceeds what is allowed."""
-_LEAST_SHARE = 0.07
+_LEAST_SHARE = 0.3  # enough for the cheap probes: only expensive ones are slowed down further
 _BUDGET_STEP = 1.3  # per second: the budget halves in two to three seconds
 
 
