@@ -1,4 +1,4 @@
-"""The process tree of an engine and the resources that it uses, cheap enough for ten readings per second.
+"""The process tree of an engine and the resources that it uses, cheap enough for several readings per second.
 
 Linux states the parent of a process, but not every kernel states its children. /proc is therefore scanned for new
 processes every two seconds if the machine has started any, and only new entries are opened. A child is found up to
