@@ -126,7 +126,6 @@ WRONG = [
     (["-m", "standin:tiny", "", "-t 2", "--prompt", "x", "-n", "3"], "remove -n"),
     (["-m", "standin:tiny", "", "-t 2", "--prompt", "x", "--checked"], "--checked gives the problems"),
     (["-m", "standin:tiny", "", "-ub"], "vs has no option -ub. If it belongs to a set-up"),
-    (["standin:tiny", "-c", "1024"], "-c is the number of streams (concurrency)"),
     (["-m", "standin:tiny", "", "-t 2", "-p", "x", "-p", "y", "-c", "3"], "2 prompts cannot keep 3 streams busy"),
     (["-m", "standin:tiny", "-t 2", "--tune", "threads=3"], "none of them varies"),
     (["-m", "standin:tiny", "", "-t 2", "--prompt-file", "none.txt"], "none.txt cannot be read"),
@@ -134,6 +133,8 @@ WRONG = [
     (["-m", "standin:tiny", "", "-t 2", "--fail-if", "output_troughput slower 2%"], "output_throughput"),
     (["-m", "standin:tiny", "", "-t 2", "--metric", "speed"], "metric"),
     (["-m", "standin:tiny", "", "-t 2", "--concurrency", "0"], "concurrency"),
+    (["-m", "standin:tiny", "-fa on", "-fa off", "-c", "1024"], "For the context of llama.cpp put -c into the set-up"),
+    (["-m", "standin:tiny", "-fa on", "-fa off", "-c", "1024", "-n", "2000"], "at most 256 slots"),
     (["-m", "standin:tiny", "", "-t 2", "--rounds", "0"], "trials: must be at least 1"),
 ]
 

@@ -148,12 +148,12 @@ def test_each_probe_is_read_at_its_own_interval():
 
 
 def test_a_dear_probe_rests_so_long_that_it_stays_within_the_budget():
-    """3.5 ms at 0.35% of a core: one a second from the third reading on (the first two, which open files, are free)."""
-    assert times_read([3.5, 0], every(0.1), every(0.1)) == [12, 101]
+    """3.5 ms at 0.35% of a core: one a second from the second reading on (the first, which opens files, is free)."""
+    assert times_read([3.5, 0], every(0.1), every(0.1)) == [11, 101]
 
 
 def test_the_cheap_take_what_they_need_and_the_dear_share_the_rest():
-    """0.05 ms ten times a second is 0.05%; of the other 0.3% each gets half: 3 ms every 2 s, from the fourth on."""
+    """0.05 ms ten times a second is 0.05%; of the other 0.3% each gets half: 3 ms every 2 s, from the third on."""
     assert times_read([0.05, 3, 3], every(0.1), every(0.1), every(0.1), rounds=202) == [202, 12, 12]
 
 

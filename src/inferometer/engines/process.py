@@ -182,7 +182,7 @@ def _started(
         except TrialFailed as failure:
             if _ends_within(process, _END_AFTER_FAILURE_S):
                 raise _died(process, launch, log) from failure
-            raise type(failure)(f"{failure}{_evidence(launch, log)}") from failure
+            raise type(failure)(f"{failure}\n{_evidence(launch, log)}") from failure
         if process.poll() is not None:
             raise _died(process, launch, log)
     except SecondInterrupt:
@@ -244,7 +244,7 @@ def _wait_for_token(
     while (left_s := arm.ready_timeout_s - (time.monotonic() - began_s)) > 0:
         if process.poll() is not None:
             raise EngineNotReady(
-                f"{launch.name} ended before its first token: {ending(process.returncode)}."
+                f"{launch.name} ended before its first token: {ending(process.returncode)}{_cause(log)}.\n"
                 + _evidence(launch, log, "Run the command by itself to see more.")
             )
         model = "" if launch.llama_cpp else _model_to_ask(launch, server)
@@ -258,27 +258,33 @@ def _wait_for_token(
             if first.answer.status != readiness.LOADING:
                 raise ServerUnusable(
                     f"{launch.name} answers {redacted_text(arm.api_path)} with status {first.answer.status} and no "
-                    f"token: {first.said}{readiness.leave_out_advice(first.answer)}"
+                    f"token: {first.said}{readiness.leave_out_advice(first.answer)}\n"
                     + _evidence(launch, log, "Check the arm's api and path, and that the model can chat.")
                 )
             said = first.said
         time.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * 1.5, POLL_LAST_S)
     raise EngineNotReady(
-        f"{launch.name} gave no token in {arm.ready_timeout_s:g} s; at last it said: {said}"
+        f"{launch.name} gave no token in {arm.ready_timeout_s:g} s; at last it said: {said}\n"
         + _evidence(launch, log, "Try a longer ready_timeout_s, or a smaller model or context.")
     )
 
 
 def _died(process: subprocess.Popen[bytes], launch: Launch, log: _Log) -> EngineDied:
-    return EngineDied(f"{launch.name} ended during the trial: {ending(process.returncode)}.{_evidence(launch, log)}")
+    ended = f"{launch.name} ended during the trial: {ending(process.returncode)}{_cause(log)}"
+    return EngineDied(f"{ended}.\n{_evidence(launch, log)}")
+
+
+def _cause(log: _Log) -> str:
+    """The first line of the log that names an error, to follow a sentence; "" where there is none."""
+    first = log.redactor.redact(first_error(log.path, from_byte=log.begins_at)).rstrip(".")
+    return f"; the first error in its log: {first}" if first else ""
 
 
 def _evidence(launch: Launch, log: _Log, otherwise: str = "See the whole log for more.") -> str:
-    """The first error in the log, on the line of what happened; the command, the end of the log and what to try."""
+    """The command, the end of the log and what to try."""
     end = log.redactor.redact(tail(log.path, from_byte=log.begins_at))
     indented = "\n".join(f"  {line}" for line in end.splitlines())
     first = log.redactor.redact(first_error(log.path, from_byte=log.begins_at))
-    cause = f" The first error in its log: {first}" if first else ""
     tried = advice(first, "") or advice(end, otherwise)
-    return f"{cause}\nStarted as: {launch.shown}\nThe end of its log, {log.path}:\n{indented}\nTry: {tried}"
+    return f"Started as: {launch.shown}\nThe end of its log, {log.path}:\n{indented}\nTry: {tried}"

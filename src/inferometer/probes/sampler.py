@@ -224,8 +224,8 @@ def next_budget(budget_cores: float, allowed_cores: float, passed_ns: int, *, ex
 
 
 class _ScheduledProbe:
-    """A probe, the time of its next reading, and the cost of a reading: the median of the last three. The first two
-    readings do not count, because they open files."""
+    """A probe, the time of its next reading, and the cost of a reading: the median of the last three. The first one
+    does not count, because it opens files; a second that did not could cost 50 ms for nothing."""
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
@@ -244,6 +244,6 @@ class _ScheduledProbe:
     def add_cost(self, cpu_ns: int) -> None:
         """Records one reading. The median ignores a single expensive one, which would slow the probe for long."""
         self.count += 1
-        if self.count > 2:
+        if self.count > 1:
             self._last_ns.append(cpu_ns)
             self.cost_ns = median_low(self._last_ns)
