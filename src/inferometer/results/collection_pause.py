@@ -1,5 +1,5 @@
 """Memory of large studies: the garbage collector pauses while one is read and compared, and works rarely while one is
-measured; freed memory goes back to the system after that.
+measured; freed memory goes back to the system.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 _M_MMAP_THRESHOLD = -3
-_MAPPED_BYTES = 1 << 20
+_M_TRIM_THRESHOLD = -1
 
 
 @contextlib.contextmanager
@@ -58,13 +58,14 @@ def rare_collection() -> Iterator[None]:
             _rare.trials -= 1
             if not _rare.trials:
                 gc.set_threshold(*_rare.before)
-                _return_freed_memory()
+                return_freed_memory(mapped_bytes=1 << 20)
 
 
-def _return_freed_memory() -> None:
-    """With glibc: return what is free to the system, and from now on every array of a megabyte when it is freed.
-    Otherwise the gaps between what stays would add to the peak of the comparison."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+def return_freed_memory(mapped_bytes: int = 16 << 20) -> None:
+    """Memory that is free now goes back to the system, and from now on that of arrays of `mapped_bytes` as soon as they
+    are freed, where the C library can do that: by default, glibc keeps arrays of up to 32 MB for later ones."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
         library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+        library.mallopt(_M_MMAP_THRESHOLD, mapped_bytes)
+        library.mallopt(_M_TRIM_THRESHOLD, 256 << 20)
         library.malloc_trim(0)
