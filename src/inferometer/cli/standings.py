@@ -4,11 +4,19 @@ import math
 from statistics import fmean
 
 from inferometer.analysis.live_difference import LiveDifferences
-from inferometer.base.units import bytes_text, duration_text, ms, ms_text, rate_per_s, rate_shown, watts_text
+from inferometer.base.text import cells_wide, cut_middle
+from inferometer.base.units import (
+    bytes_text,
+    duration_text,
+    ms,
+    ms_text,
+    rate_per_s,
+    rate_shown,
+    rounded_percent,
+    watts_text,
+)
 from inferometer.core.record import INTERRUPTED
 from inferometer.core.spec import Spec
-from inferometer.report.short_cells import cut_middle, rounded_percent
-from inferometer.report.terminal import cells_wide
 from inferometer.study.progress import (
     AskingProbabilities,
     CheckingAnswers,

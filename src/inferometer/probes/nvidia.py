@@ -4,6 +4,8 @@ In a container, NVML often hides processes or lists them by the host's pids. The
 memory minus its value before the engine started; that includes the growth of other processes.
 """
 
+import ctypes
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -101,6 +103,8 @@ def in_our_pid_namespace(named: Iterable[int]) -> bool:
 def open_nvml(nvml: Any = None) -> tuple[Any, list[NvidiaDevice], str]:
     """NVML, initialised; its devices; and "", or the reason why there are none."""
     if nvml is None:
+        if sys.platform == "linux" and not _has_library():
+            return None, [], "NVML is not available: NVML Shared Library Not Found"
         try:
             import pynvml as nvml
         except ImportError:
@@ -114,6 +118,15 @@ def open_nvml(nvml: Any = None) -> tuple[Any, list[NvidiaDevice], str]:
     except nvml.NVMLError as error:
         return None, [], f"NVML is not available: {error}"
     return nvml, devices, "" if devices else "NVML finds no device"
+
+
+def _has_library() -> bool:
+    """Whether NVML can be loaded. Importing pynvml to find this out takes 10 ms."""
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def visible_devices(devices: Sequence[NvidiaDevice], env: Mapping[str, str], nvml: Any) -> list[NvidiaDevice]:
