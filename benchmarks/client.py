@@ -120,7 +120,9 @@ class Bench:
         )
 
     def start_up_s(self) -> float:
-        """From the command to the first measured request, median of five."""
+        """From the command to the first measured request, median of five. One start before them writes the bytecode,
+        which an installation has."""
+        self._one_start_s()
         return statistics.median(self._one_start_s() for _ in range(5))
 
     def _one_start_s(self) -> float:
@@ -139,9 +141,10 @@ class Bench:
                 *(*_BENCH, "--backend", "openai-chat", "--base-url", server.url, "--num-prompts", "1"),
                 *("--num-warmups", "0", "--skip-tokenizer-init", "--disable-tqdm", "--out", "study"),
             ]
+            env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
             began = time.monotonic()
-            subprocess.run([*self._client, *command], cwd=place, capture_output=True, check=True)
-        return arrived[0] - began
+            subprocess.run([*self._client, *command], cwd=place, env=env, capture_output=True, check=True)
+        return arrived[-1] - began  # those before it ask whether the server is ready
 
 
 def _conversation(number: int, chars: int) -> dict:

@@ -22,7 +22,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, *flags: str) -> Spec:
         specs.append(run.spec)
         return ["failed"]  # nothing is read afterwards
 
-    monkeypatch.setattr("inferometer.cli.output.run_shown", kept)
+    monkeypatch.setattr("inferometer.cli.study_run.run_shown", kept)
     result = CliRunner().invoke(app, spread_flags(["bench", *flags]))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception

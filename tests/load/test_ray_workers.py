@@ -19,9 +19,11 @@ from inferometer.core.plan import Plan, PlanItem
 from inferometer.core.record import RequestRecord
 from inferometer.core.request import user_request
 from inferometer.core.spec import Sampling
-from inferometer.load import Started, WorkerLost, play
+from inferometer.load import Started, WorkerLost, compiled, play
 from inferometer.load.audit import LoadReport
 from inferometer.load.ray_workers import Cluster, Node, connected
+from inferometer.load.wire import Exchange, decode_from_worker
+from inferometer.load.worker_pool import Worker, local_workers
 from inferometer.results.read import read_study
 from inferometer.testing.scripted_server import ScriptedServer, inference_server
 
@@ -88,6 +90,45 @@ def test_two_nodes_play_the_plan_between_them(cluster: Cluster):
     assert all(0 < record.sent_ns < record.done_ns <= now_ns for record in records)
     assert all(record.sent_ns >= started.at_ns for record in records[1:])
     assert all(record.done_ns - record.sent_ns >= 20_000_000 for record in records)
+
+
+@needs_ray
+def test_a_cluster_gives_the_same_records_as_this_host_from_packed_columns(cluster: Cluster):
+    crossed: list[bytes] = []
+    played = []
+    with ScriptedServer(inference_server(tokens=20, gap_s=0.002)) as server:
+        for pool in (local_workers(2), cluster.worker_pool(2)):
+            for worker in pool.workers:
+                keep_payloads(worker, crossed)
+            with pool:
+                events = list(play(a_plan(6, concurrency=2), at(server), Sampling(), time.monotonic_ns(), pool))
+            played.append({h.index: content(h) for h in events if isinstance(h, RequestRecord)})
+    assert len(played[0]) == 7
+    assert played[0] == played[1]
+    answers = [message for message in map(decode_from_worker, crossed) if isinstance(message, Exchange)]
+    assert len(answers) == 14
+    if compiled.pack is not None:
+        assert all(answer.packed and not answer.raw for answer in answers)
+
+
+def keep_payloads(worker: Worker, kept: list[bytes]) -> None:
+    """From now on, every payload of the worker is also put into `kept`."""
+    listen = worker.listen
+
+    def keeping(deliver, ended) -> None:
+        def keep(payload: bytes) -> None:
+            kept.append(payload)
+            deliver(payload)
+
+        listen(keep, ended)
+
+    worker.listen = keeping
+
+
+def content(record: RequestRecord) -> tuple:
+    """Everything in a record that does not depend on when it was played."""
+    events = record.events
+    return (record.request_id, record.measured, record.outcome, record.finish_reason, record.text, bytes(events.kinds))
 
 
 @needs_ray

@@ -10,6 +10,7 @@ import pytest
 
 from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import Comparison
+from inferometer.base.text import cells_wide
 from inferometer.core.record import Finding
 from inferometer.metrics.rows import METRICS
 from inferometer.metrics.summary import TrialSummary
@@ -164,8 +165,8 @@ def test_wide_letters_take_two_columns():
     found = compare([summary("基準", 1, 1.0), summary("草稿", 1, 2.0)])
     lines = terminal.render(found).splitlines()
     head, rows = next(line for line in lines if line.startswith("Metric")), [x for x in lines if x.startswith("Bench")]
-    assert terminal.cells_wide("基準 a\u0301") == 6
-    assert terminal.cells_wide(head[: head.index("草稿") + 2]) == rows[0].index("*542.70") + len("*542.70")
+    assert cells_wide("基準 a\u0301") == 6
+    assert cells_wide(head[: head.index("草稿") + 2]) == rows[0].index("*542.70") + len("*542.70")
 
 
 def test_json_of_three_arms():

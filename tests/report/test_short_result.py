@@ -10,12 +10,13 @@ import pytest
 from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import Comparison
 from inferometer.analysis.set_ups import ArmSetUp, StudyExtent
+from inferometer.base.text import cells_wide
 from inferometer.core.record import Finding
 from inferometer.metrics.summary import TrialSummary
 from inferometer.report.drawings import ranking_bars, ranking_legend
 from inferometer.report.short_cells import span_cell
 from inferometer.report.short_result import short_result
-from inferometer.report.terminal import cells_wide, render
+from inferometer.report.terminal import render
 from inferometer.results.study_comparison import comparison_of as kept_comparison
 
 ROOT = Path(__file__).parents[2]

@@ -9,10 +9,11 @@ from inferometer.analysis.answer_quality import QualityDifference
 from inferometer.analysis.fidelity import FidelityDifference
 from inferometer.analysis.set_ups import ArmSetUp, StudyExtent
 from inferometer.core.record import Finding
+from inferometer.core.spec import PRIMARY_METRIC
 from inferometer.metrics.acceptance import Speculation
 from inferometer.metrics.request_timing import MetricDialect
 
-PRIMARY = "output_throughput"
+PRIMARY = PRIMARY_METRIC
 """The default primary metric of a study."""
 EFFECT_PERCENT = 5.0
 """Default size of the difference for which `trials_needed` is computed: smaller differences rarely decide anything."""

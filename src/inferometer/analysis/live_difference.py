@@ -5,7 +5,6 @@ It is a first look: the verdict also covers how rounds vary, and is corrected fo
 
 import math
 from collections.abc import Iterable
-from statistics import fmean, stdev
 from typing import NamedTuple
 
 import msgspec
@@ -75,6 +74,8 @@ class LiveDifferences:
         prompts = {} if arm == self._baseline else self._pairs(arm)
         if len(prompts) < LEAST_PROMPTS:
             return None
+        from statistics import fmean, stdev
+
         total = _Sums(0, 0, 0, 0)
         for sums in prompts.values():
             total = total.plus(sums)

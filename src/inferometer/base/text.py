@@ -85,3 +85,24 @@ def _escape(char: str) -> str:
     if code < 0x80:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def cells_wide(text: str) -> int:
+    """Width of the text in terminal columns: wide letters take two, combining marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) or char in "\u200c\u200d" else 1 + (unicodedata.east_asian_width(char) in "WF")
+        for char in text
+    )
+
+
+def cut_middle(text: str, width: int) -> str:
+    """The text without its middle if it is too long: names that begin alike differ at their ends."""
+    safe = escape_for_display(text)
+    if cells_wide(safe) <= width:
+        return safe
+    head, tail = safe[: len(safe) // 2], safe[len(safe) // 2 :]
+    while cells_wide(head) + cells_wide(tail) > width - 1 and (head or tail):
+        head, tail = (head[:-1], tail) if cells_wide(head) > cells_wide(tail) else (head, tail[1:])
+    return f"{head}…{tail}"

@@ -195,3 +195,14 @@ def ms_text(value_ms: float) -> str:
 
 def watts_text(watts: float) -> str:
     return f"{watts:.0f}"
+
+
+def rounded_percent(percent: float, digits: int) -> str:
+    return "+>999" if percent > 999 else not_zero(percent, digits, "+").replace("-", "−")
+
+
+def not_zero(percent: float, digits: int, sign: str = "") -> str:
+    """A number that is not 0 is never written as 0: readers look at which side of 0 an interval lies."""
+    while percent and digits < 4 and not float(f"{percent:.{digits}f}"):
+        digits += 1
+    return f"{percent:{sign}.{digits}f}"

@@ -159,21 +159,16 @@ def bench(
     The result is printed as the block that vLLM's own benchmark prints.
     """
     from inferometer.cli.checked import checked_dialect
-    from inferometer.cli.output import NOT_VALID, RunOptions, default_folder, ended_study, request_headers, run_shown
+    from inferometer.cli.study_run import default_folder, ended_study, request_headers, run_shown
     from inferometer.core.spec import Arm, Sampling, Spec, Timeouts
-    from inferometer.exports.serving import serving_arguments
-    from inferometer.results.study_comparison import findings_of
     from inferometer.study.loop import run_study
     from inferometer.study.study_file import check_study
 
     dialect = checked_dialect(metric_dialect)
     sections, percentiles = sections_of(percentile_metrics), percentiles_of(metric_percentiles)
     wants_rows = all_rows or metrics is not None
-    asked = RunOptions(
-        format_of("terminal" if wants_rows and format == "block" else format, as_json, "block"),
-        shown_of(all_rows, metrics),
-        quiet,
-    )
+    result_format = format_of("terminal" if wants_rows and format == "block" else format, as_json, "block")
+    rows = shown_of(all_rows, metrics) if wants_rows else None
     extra = sampler_of(top_p, top_k) | json_object(extra_body, "--extra-body")
     lengths = (random_input_len, random_output_len, random_range_ratio, random_prefix_len)
     pairs = dict(metadata_pair(text) for text in metadata or [])
@@ -228,12 +223,17 @@ def bench(
         raise
     if failures:
         raise typer.Exit(1)
+    from inferometer.cli.output import NOT_VALID, RunOptions
+    from inferometer.exports.serving import serving_arguments
+    from inferometer.report.table import DEFAULT_ROWS
+    from inferometer.results.study_comparison import findings_of
+
     study = ended_study(run)
     findings = findings_of(study, dialect)
-    if asked.format == "block":
+    if result_format == "block":
         _print_block(study, findings, dialect, sections, percentiles, quiet=quiet)
     else:
-        _print_table(study, dialect, percentiles, asked)
+        _print_table(study, dialect, percentiles, RunOptions(result_format, rows or DEFAULT_ROWS, quiet))
     if save_result or append_result:
         arguments = serving_arguments(
             study,

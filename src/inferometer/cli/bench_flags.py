@@ -148,9 +148,6 @@ def workload_of(
     """The workload that the flags ask for. `output_lens`: of sharegpt, and of custom and hf. `random_lens`: input,
     output, range and prefix."""
     from inferometer.core.workload_settings import Builtin
-    from inferometer.workloads.custom import Custom
-    from inferometer.workloads.sharegpt import ShareGpt
-    from inferometer.workloads.trace import Trace
 
     output_lens = (output_lens[0], None if output_lens[1] == -1 else output_lens[1])  # vLLM: each prompt's own
     is_random = any(length is not None for length in random_lens)
@@ -168,18 +165,24 @@ def workload_of(
     if path is None:
         raise RequestWrong(f"--dataset-name {name} needs --dataset-path: {_FILES[name]}; or use builtin.")
     if name == "sharegpt":
+        from inferometer.workloads.sharegpt import ShareGpt
+
         return ShareGpt(str(path), num_prompts, output_tokens)
     if name == "trace":
         if output_tokens is not None:
             raise RequestWrong(
                 "--sharegpt-output-len cannot be used with a trace, which states the length of each request."
             )
+        from inferometer.workloads.trace import Trace
+
         return Trace(str(path), num_prompts)
     if name == "hf" and not path.exists():
         raise RequestWrong(
             f"--dataset-name hf reads a local file, and there is no {path}: nothing is downloaded. Save the data set "
             "as JSONL: datasets.load_dataset(…, split=…).to_json('prompts.jsonl')"
         )
+    from inferometer.workloads.custom import Custom
+
     return Custom(str(path), num_prompts, output_tokens)
 
 

@@ -1,11 +1,13 @@
 """Values of options, checked: each function returns the value, or raises RequestWrong that names what is allowed."""
 
 import math
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
-from inferometer.analysis.comparison import Prompts
 from inferometer.base.errors import RequestWrong
 from inferometer.metrics.request_timing import MetricDialect
+
+if TYPE_CHECKING:
+    from inferometer.analysis.comparison import Prompts
 
 FORMATS = ("terminal", "md", "json")
 
@@ -23,7 +25,9 @@ def checked_dialect(name: str) -> MetricDialect:
     return cast("MetricDialect", name)
 
 
-def checked_prompts(name: str) -> Prompts:
+def checked_prompts(name: str) -> "Prompts":
+    from inferometer.analysis.comparison import Prompts
+
     known: tuple[str, ...] = get_args(Prompts)
     if name not in known:
         raise RequestWrong(f"unknown --prompts {name!r}; known: {', '.join(known)}.")

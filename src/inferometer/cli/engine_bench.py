@@ -261,7 +261,7 @@ def _measure(
     say: Callable[[str], None],
 ) -> int:
     """Checks, measures and prints; returns the exit code. After an interrupt the finished rows are kept and printed."""
-    from inferometer.cli.output import request_headers
+    from inferometer.cli.study_run import request_headers
     from inferometer.engine_bench.bench_files import FORMAT_VERSION, SavedRows
     from inferometer.engine_bench.bench_run import check_request, measure_rows
     from inferometer.llama_bench.sheet import PASSED_ON

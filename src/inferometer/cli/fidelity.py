@@ -34,8 +34,8 @@ def _ask_all(folder: Path, *, again: bool, quiet: bool) -> None:
     import contextlib
     import os
 
-    from inferometer.cli.output import request_headers
     from inferometer.cli.progress_display import display
+    from inferometer.cli.study_run import request_headers
     from inferometer.core.redaction import redactor_for
     from inferometer.store import Store
     from inferometer.study.engine_pool import EnginePool

@@ -23,8 +23,8 @@ def map_study(
     """
     import msgspec
 
-    from inferometer.cli.output import default_folder, request_headers, run_shown
     from inferometer.cli.page_file import REPORT, write_page
+    from inferometer.cli.study_run import default_folder, request_headers, run_shown
     from inferometer.report.drawings.gain_map import gain_map
     from inferometer.report.page.extra_part import ExtraPart
     from inferometer.results.study_page import page_of

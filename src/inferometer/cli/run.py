@@ -63,7 +63,8 @@ def run(
     import msgspec
 
     from inferometer.cli.checked import checked_dialect, checked_effect
-    from inferometer.cli.output import default_folder, remove_study, request_headers, run_and_report, run_or_show
+    from inferometer.cli.output import remove_study, run_and_report, run_or_show
+    from inferometer.cli.study_run import default_folder, request_headers
     from inferometer.results.metric_names import known_metric
     from inferometer.study.study_file import check_study, load_spec
 

@@ -1,14 +1,21 @@
 """The state of a running study: a line for each running trial, the time left, and the differences so far."""
 
 import math
-from statistics import fmean
 
 from inferometer.analysis.live_difference import LiveDifferences
-from inferometer.base.units import bytes_text, duration_text, ms, ms_text, rate_per_s, rate_shown, watts_text
+from inferometer.base.text import cells_wide, cut_middle
+from inferometer.base.units import (
+    bytes_text,
+    duration_text,
+    ms,
+    ms_text,
+    rate_per_s,
+    rate_shown,
+    rounded_percent,
+    watts_text,
+)
 from inferometer.core.record import INTERRUPTED
 from inferometer.core.spec import Spec
-from inferometer.report.short_cells import cut_middle, rounded_percent
-from inferometer.report.terminal import cells_wide
 from inferometer.study.progress import (
     AskingProbabilities,
     CheckingAnswers,
@@ -232,9 +239,9 @@ class _StudyTime:
         if this_s is None:
             if not self._took_s:
                 return None
-            this_s = max(0.0, fmean(self._took_s) - (now_s - self._group_began_s))
+            this_s = max(0.0, sum(self._took_s) / len(self._took_s) - (now_s - self._group_began_s))
         whole_s = now_s - self._group_began_s + this_s
-        return this_s + groups_left * fmean([*self._took_s, whole_s])
+        return this_s + groups_left * (sum(self._took_s) + whole_s) / (len(self._took_s) + 1)
 
     def _group_left_s(self, now_s: float) -> float | None:
         ended = sum(done for done, _ in self._counts.values())

@@ -27,7 +27,7 @@ def tune(
     fresh rounds on held-out prompts.
     """
     from inferometer.base.errors import RequestWrong
-    from inferometer.cli.output import default_folder
+    from inferometer.cli.study_run import default_folder
     from inferometer.study.study_file import load_search
 
     spec, search = load_search(study)
@@ -40,7 +40,7 @@ def tune_and_report(spec: "Spec", search: "Search", folder: Path, *, resume: boo
     """Runs the search, prints its result, and writes summary.md, tuned.yaml and report.html. The exit code: 0, also
     where no setting pays."""
     from inferometer.base.errors import Interrupted
-    from inferometer.cli.output import request_headers, run_shown
+    from inferometer.cli.study_run import request_headers, run_shown
     from inferometer.core.spec_file import to_yaml
     from inferometer.report.search_report import markdown, terminal_lines
     from inferometer.study.tuning import Tuning

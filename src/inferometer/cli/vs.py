@@ -141,7 +141,8 @@ def vs(
 
       inferometer vs "llama-server -m a.gguf" --tune args.-ub=128,512,2048
     """
-    from inferometer.cli.output import default_folder, request_headers, run_or_show
+    from inferometer.cli.output import run_or_show
+    from inferometer.cli.study_run import default_folder, request_headers
     from inferometer.core.spec_file import to_short_yaml
     from inferometer.results.metric_names import known_metric
 

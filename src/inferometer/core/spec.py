@@ -17,6 +17,9 @@ OnFailure = Literal["next", "retry", "stop"]
 
 Order = Literal["auto", "requests", "trials"]
 
+PRIMARY_METRIC = "output_throughput"
+"""The default primary metric of a study."""
+
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A draft model for speculative decoding. None: the engine's default.
@@ -165,7 +168,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_trials: int = 10
     order: Order = "auto"
     block: int | str | None = None
-    metric: str = "output_throughput"
+    metric: str = PRIMARY_METRIC
     restart: Literal["always", "never"] = "always"
     on_failure: OnFailure = "next"
     settle: float | Settle = 0.0

@@ -6,7 +6,6 @@ numbers. A refuted number is never used: `request_timing` takes the next source,
 
 from collections.abc import Iterator
 from itertools import pairwise
-from statistics import median
 from typing import Literal, cast
 
 import msgspec
@@ -255,6 +254,8 @@ def _hidden_reasoning(record: RequestRecord) -> Iterator[Contradiction]:
 
 def _wait_after_blank(record: RequestRecord) -> tuple[int, float]:
     """From the first output, if it is blank, to the first visible one, and the usual gap after that, ns."""
+    from statistics import median
+
     events = cast("Events", record.events)
     first_chars = next(filter(None, events.chars), 0)
     if without_blanks(events.text[:first_chars]) or not events.text:

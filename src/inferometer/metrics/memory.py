@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inferometer.core import quantities
 from inferometer.core.record import Sample
-from inferometer.metrics.statistics import Floats
 
 _MEMORY_QUANTITIES = (quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantities.RSS_BYTES)
 
@@ -57,7 +57,7 @@ def held_bytes(samples: Iterable[Sample], quantity: str | None) -> dict[int, flo
     }
 
 
-def _largest_near(at_ns: int, rss_at_ns: Floats, rss_bytes: Floats) -> float:
+def _largest_near(at_ns: int, rss_at_ns: NDArray[np.float64], rss_bytes: NDArray[np.float64]) -> float:
     """The larger of the two RSS readings around a time: for studies without RSS in the reading of PSS."""
     after = int(np.searchsorted(rss_at_ns, at_ns))
     if after < len(rss_at_ns) and rss_at_ns[after] == at_ns:

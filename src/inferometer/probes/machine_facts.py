@@ -9,6 +9,7 @@ from inferometer.base.units import bytes_text
 from inferometer.base.version import version
 from inferometer.core import quantities
 from inferometer.core.record import Fact
+from inferometer.probes import nvidia
 
 
 def machine_facts() -> tuple[Fact, ...]:
@@ -53,6 +54,8 @@ def _memory_facts() -> list[Fact]:
 def _gpu_facts(nvml: Any = None) -> list[Fact]:
     """One fact per GPU, and the driver; or why there is no GPU. `nvml`: pynvml (it ships no types) or a fake."""
     if nvml is None:
+        if nvidia.is_absent():
+            return [Fact(quantities.GPUS, f"none found by NVML: {nvidia.ABSENT}", "NVML")]
         try:
             import pynvml as nvml
         except ImportError:

@@ -4,12 +4,17 @@ In a container, NVML often hides processes or lists them by the host's pids. The
 memory minus its value before the engine started; that includes the growth of other processes.
 """
 
+import ctypes
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from inferometer.core import quantities
 from inferometer.core.record import Fact, Sample
 from inferometer.probes.process_tree import NOT_STARTED_BY_US, ProcessTree
+
+ABSENT = "NVML Shared Library Not Found"
+"""What pynvml says where there is no driver."""
 
 LEAST_DELTA_BYTES = 64 * 1024**2
 """Smaller growth is not attributed to the engine: every CUDA context is larger."""
@@ -101,6 +106,8 @@ def in_our_pid_namespace(named: Iterable[int]) -> bool:
 def open_nvml(nvml: Any = None) -> tuple[Any, list[NvidiaDevice], str]:
     """NVML, initialised; its devices; and "", or the reason why there are none."""
     if nvml is None:
+        if is_absent():
+            return None, [], f"NVML is not available: {ABSENT}"
         try:
             import pynvml as nvml
         except ImportError:
@@ -114,6 +121,17 @@ def open_nvml(nvml: Any = None) -> tuple[Any, list[NvidiaDevice], str]:
     except nvml.NVMLError as error:
         return None, [], f"NVML is not available: {error}"
     return nvml, devices, "" if devices else "NVML finds no device"
+
+
+def is_absent() -> bool:
+    """Whether NVML cannot be loaded here. Importing pynvml to find this out takes 10 ms."""
+    if sys.platform != "linux":
+        return False
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return True
+    return False
 
 
 def visible_devices(devices: Sequence[NvidiaDevice], env: Mapping[str, str], nvml: Any) -> list[NvidiaDevice]:

@@ -5,7 +5,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import median_low
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -246,4 +245,4 @@ class _ScheduledProbe:
         self.count += 1
         if self.count > 1:
             self._last_ns.append(cpu_ns)
-            self.cost_ns = median_low(self._last_ns)
+            self.cost_ns = sorted(self._last_ns)[(len(self._last_ns) - 1) // 2]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow
+from inferometer.base.text import cut_middle
 from inferometer.base.units import percent_text, value_text
 from inferometer.report import drawings
 from inferometer.report.definitions import MetricDefinition, MetricTexts, metric_texts, plain
@@ -20,7 +21,6 @@ from inferometer.report.page.acceptance_by_prompt import ArmAcceptance
 from inferometer.report.page.answer_texts import MOST_FAILED, ArmAnswer, RequestAnswers
 from inferometer.report.page.distribution import Distribution
 from inferometer.report.page.token_times import Timeline
-from inferometer.report.short_cells import cut_middle
 from inferometer.report.short_result import MOST_CAUTIONS, cautions
 from inferometer.report.svg import Drawing, data, visible
 from inferometer.report.table import DEFAULT_ROWS, RowSelection, Table, commentary, no_verdict_line, table

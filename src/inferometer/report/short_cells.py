@@ -5,9 +5,16 @@ from collections.abc import Sequence
 import msgspec
 
 from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference, Estimate
-from inferometer.base.text import escape_for_display
-from inferometer.base.units import COUNT_UNITS, percent_text, three_digits_text, uncertain_text, value_text
-from inferometer.report.terminal import cells_wide
+from inferometer.base.text import cells_wide, cut_middle, escape_for_display
+from inferometer.base.units import (
+    COUNT_UNITS,
+    not_zero,
+    percent_text,
+    rounded_percent,
+    three_digits_text,
+    uncertain_text,
+    value_text,
+)
 
 MARK_MEANING = "✓ better, ✗ worse than the first arm; ≈ the same within the bound; no mark: not decided."
 DECIDED = ("faster", "slower", "more", "less")
@@ -69,17 +76,6 @@ def signed_percent(percent: float | None) -> str:
     return ("+>999" if percent > 999 else text).replace("-", "−")
 
 
-def rounded_percent(percent: float, digits: int) -> str:
-    return "+>999" if percent > 999 else not_zero(percent, digits, "+").replace("-", "−")
-
-
-def not_zero(percent: float, digits: int, sign: str = "") -> str:
-    """A number that is not 0 is never written as 0: readers look at which side of 0 an interval lies."""
-    while percent and digits < 4 and not float(f"{percent:.{digits}f}"):
-        digits += 1
-    return f"{percent:{sign}.{digits}f}"
-
-
 def metric_in_sentence(row: ComparisonRow) -> str:
     name = row.label.partition(" (")[0]
     return name if name[1:2].isupper() or name[1:2].isdigit() else name[:1].lower() + name[1:]
@@ -105,17 +101,6 @@ def cut_end(text: str, width: int) -> str:
     while safe and cells_wide(safe) > width - 1:
         safe = safe[:-1]
     return safe.rstrip() + "…"
-
-
-def cut_middle(text: str, width: int) -> str:
-    """The text without its middle if it is too long: names that begin alike differ at their ends."""
-    safe = escape_for_display(text)
-    if cells_wide(safe) <= width:
-        return safe
-    head, tail = safe[: len(safe) // 2], safe[len(safe) // 2 :]
-    while cells_wide(head) + cells_wide(tail) > width - 1 and (head or tail):
-        head, tail = (head[:-1], tail) if cells_wide(head) > cells_wide(tail) else (head, tail[1:])
-    return f"{head}…{tail}"
 
 
 def difference_of_pair(row: ComparisonRow, baseline: str, arm: str) -> Difference | None:

@@ -9,7 +9,7 @@ from inferometer.analysis.comparison import Comparison, ComparisonRow
 from inferometer.analysis.estimates import SEVERAL_STARTS
 from inferometer.analysis.fidelity import kl_text
 from inferometer.analysis.quantisation_ladder import ladder
-from inferometer.base.text import escape_for_display
+from inferometer.base.text import cells_wide, cut_middle, escape_for_display
 from inferometer.base.units import duration_text
 from inferometer.report.ladder_table import ladder_rows
 from inferometer.report.short_cells import (
@@ -17,13 +17,12 @@ from inferometer.report.short_cells import (
     arm_name,
     change_cell,
     cut_end,
-    cut_middle,
     order,
     span_cell,
     value_cell,
     wrapped_parts,
 )
-from inferometer.report.terminal import BOLD, Painter, cells_wide
+from inferometer.report.terminal import BOLD, Painter
 from inferometer.report.verdict_sentences import MOST_COLUMNS, verdict_sentences
 
 WIDTH = 100

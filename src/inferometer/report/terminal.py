@@ -3,12 +3,11 @@
 import math
 import re
 import textwrap
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
 from inferometer.analysis.comparison import Comparison
-from inferometer.base.text import escape_for_display
+from inferometer.base.text import cells_wide, escape_for_display
 from inferometer.report.table import DEFAULT_ROWS, Highlight, RowSelection, Table, commentary, no_verdict_line, table
 
 _GAP = "  "
@@ -179,13 +178,3 @@ def _wrapped(text: str, width: int) -> list[str]:
         for line in safe.split("\n")
         for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
     ]
-
-
-def cells_wide(text: str) -> int:
-    """Width of the text in terminal columns: wide letters take two, combining marks none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(char) or char in "\u200c\u200d" else 1 + (unicodedata.east_asian_width(char) in "WF")
-        for char in text
-    )

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from inferometer.analysis.comparison import Comparison, ComparisonRow, Difference
 from inferometer.analysis.decision import decisions, worse_text
 from inferometer.analysis.quantisation_ladder import ladder_sentences
-from inferometer.base.units import three_digits_text
+from inferometer.base.units import not_zero, three_digits_text
 from inferometer.report.short_cells import (
     DECIDED,
     against_first,
     arm_name,
     difference_of_pair,
     metric_in_sentence,
-    not_zero,
     order,
     signed_percent,
     value_cell,

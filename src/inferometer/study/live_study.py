@@ -1,6 +1,7 @@
 """A study while it runs, in memory: its trials so far and everything else that a reader of its folder would get."""
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -8,9 +9,11 @@ from inferometer.core.continuation import Continuation
 from inferometer.core.record import AnswerCheck, Fact, Trial
 from inferometer.core.redaction import redacted_spec
 from inferometer.core.spec import Spec
-from inferometer.results.read import Study
 from inferometer.store import Store
 from inferometer.study.shared_plan import SharedPlan
+
+if TYPE_CHECKING:
+    from inferometer.results.read import Study
 
 
 class LiveStudy:
@@ -26,13 +29,20 @@ class LiveStudy:
         self._trials = [trial for trial in store.trials() if trial.arm in spec.arms]
         self._continuations = store.continuations()
 
-    def study(self) -> Study:
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The trials so far."""
+        return tuple(self._trials)
+
+    def study(self) -> "Study":
         """The study as it is now."""
+        from inferometer.results.read import Study
+
         plan = self._plan
         return Study(
             folder=self._store.folder,
             spec=self._spec,
-            trials=tuple(self._trials),
+            trials=self.trials,
             notes=plan.notes,
             machine=self._machine,
             workload=plan.workload,

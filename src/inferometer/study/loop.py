@@ -5,11 +5,10 @@ import os
 import time
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from inferometer.analysis.stopping import stop_decision
-from inferometer.analysis.validity.in_force import differences_in_force
 from inferometer.base.errors import RequestWrong
 from inferometer.base.extensions import factory
 from inferometer.base.redactor import Redactor
@@ -19,22 +18,18 @@ from inferometer.core.interleaving import why_not_interleaved
 from inferometer.core.redaction import redactor_for
 from inferometer.core.request import Workload
 from inferometer.core.schedule import concurrency_limit
-from inferometer.core.spec import Arm, Settle, Spec, TrialSpec
+from inferometer.core.spec import PRIMARY_METRIC, Arm, Settle, Spec, TrialSpec
 from inferometer.engines.base import Engine
 from inferometer.engines.catalog import describe
 from inferometer.engines.requested_settings import stated_contexts
 from inferometer.load.worker_pool import local_workers
 from inferometer.probes.gpu_cooldown import GpuState, gpu_states, remaining_wait
 from inferometer.probes.machine_facts import machine_facts
-from inferometer.results.metric_names import known_metric
-from inferometer.results.read import Study
-from inferometer.results.study_comparison import comparison_of
 from inferometer.standin.model_names import resolve
 from inferometer.store import Store
 from inferometer.study.answer_checks import AnswerChecks
 from inferometer.study.device_conflicts import require_separate_devices
 from inferometer.study.engine_pool import EnginePool, engine_names
-from inferometer.study.fidelity_pass import FidelityPass
 from inferometer.study.interleaved_round import InterleavedRound, StudyOrder
 from inferometer.study.interrupts import Interrupts
 from inferometer.study.live_study import LiveStudy
@@ -52,6 +47,9 @@ from inferometer.study.progress import (
 from inferometer.study.shared_plan import SharedPlan
 from inferometer.study.trial import RunningTrial, StudyResources, TrialTask
 from inferometer.workloads.catalog import make_workload
+
+if TYPE_CHECKING:
+    from inferometer.results.read import Study
 
 _SETTLE_STEP_S = 0.5
 _OPEN_LOOP_SLOTS = 4  # llama-server's own default, for schedules that do not limit the requests in flight
@@ -107,13 +105,16 @@ class StudyRun:
         self._live: LiveStudy | None = None
 
     @property
-    def study(self) -> Study | None:
+    def study(self) -> "Study | None":
         """The study as it is now, without reading its folder; None before the folder is made."""
         return None if self._live is None else self._live.study()
 
     def __iter__(self) -> Generator[Progress, None, None]:
         spec = self.spec
-        known_metric(spec.metric)
+        if spec.metric != PRIMARY_METRIC:
+            from inferometer.results.metric_names import known_metric
+
+            known_metric(spec.metric)
         with self.interrupts.listening(), contextlib.ExitStack() as stack:
             arms = resolved_arms(spec, ray=self._ray)
             redactor = redactor_for(spec.arms.values(), self._headers, os.environ, spec.sampling)
@@ -139,6 +140,8 @@ class StudyRun:
             yield from _Rounds(resources, arms, engines, self._live).run(resumed=self._resume)
             yield from checks.run(store, self._live, self.interrupts)
             if spec.fidelity:
+                from inferometer.study.fidelity_pass import FidelityPass
+
                 for progress in FidelityPass(spec, arms, engines, pool).run(store):
                     self.interrupts.check()
                     yield progress
@@ -223,6 +226,8 @@ class _Rounds:
         ended = self._live.ended()
         if self._differences_shown or len(self._spec.arms) < 2 or not order.ends_round(self._spec, ended):
             return
+        from inferometer.analysis.validity.in_force import differences_in_force
+
         self._differences_shown = True
         first, *others = self._live.study().arm_trials("inferometer")
         for case in others:
@@ -293,6 +298,9 @@ class _Rounds:
         spec = self._spec
         if spec.until_percent is None or not order.ends_round(spec, self._live.ended()):
             return None
+        from inferometer.analysis.stopping import stop_decision
+        from inferometer.results.study_comparison import comparison_of
+
         found = stop_decision(comparison_of([self._live.study()], "inferometer"), spec.until_percent)
         self._has_enough = found.enough
         return StoppingRuleChecked(found.enough, found.reason)
@@ -302,7 +310,7 @@ def _order_of(resources: StudyResources, arms: Mapping[str, Arm], live: LiveStud
     """The order that is known before an engine starts: the one of the trials so far, the one that was asked for, or
     the only one that is possible."""
     spec, workers = resources.spec, resources.workers
-    trials = live.study().trials
+    trials = live.trials
     if trials:
         facts = {fact.name: fact.value for trial in trials for fact in trial.facts}
         return StudyOrder(spec, arms, facts.get(quantities.ORDER, "trials"), facts.get(quantities.ORDER_WHY, ""))

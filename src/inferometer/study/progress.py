@@ -2,7 +2,6 @@
 
 from bisect import insort
 from collections.abc import Iterable, Mapping
-from statistics import median
 
 import msgspec
 
@@ -189,12 +188,13 @@ class ProgressCounter:
 
     def progress(self, elapsed_ns: int) -> RequestsProgress:
         """The counts now. Each answered request is in one of these events only."""
-        ttfts_ns = self._ttfts_ns
+        ttfts_ns = self._ttfts_ns  # in order
+        count = len(ttfts_ns)
         answered, self._answered = tuple(self._answered), []
         return msgspec.structs.replace(
             self._progress,
             elapsed_ns=elapsed_ns,
-            ttft_ns=round(median(ttfts_ns)) if ttfts_ns else None,
+            ttft_ns=round((ttfts_ns[(count - 1) // 2] + ttfts_ns[count // 2]) / 2) if count else None,
             memory_bytes=self._sum(memory_quantity(self._newest.values())),
             power_w=self._sum(quantities.POWER_W),
             answered=answered,
