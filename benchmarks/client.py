@@ -120,10 +120,13 @@ class Bench:
         )
 
     def start_up_s(self) -> float:
-        """From the command to the first measured request, median of five."""
-        return statistics.median(self._one_start_s() for _ in range(5))
+        """From the command to the first measured request, median of five; with bytecode, as after an installation."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as bytecode:
+            env = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode, "PYTHONDONTWRITEBYTECODE": ""}
+            self._one_start_s(env)  # writes the bytecode
+            return statistics.median(self._one_start_s(env) for _ in range(5))
 
-    def _one_start_s(self) -> float:
+    def _one_start_s(self, env: dict[str, str]) -> float:
         from inferometer.testing.scripted_server import ScriptedServer, inference_server
 
         arrived: list[float] = []
@@ -140,8 +143,8 @@ class Bench:
                 *("--num-warmups", "0", "--skip-tokenizer-init", "--disable-tqdm", "--out", "study"),
             ]
             began = time.monotonic()
-            subprocess.run([*self._client, *command], cwd=place, capture_output=True, check=True)
-        return arrived[0] - began
+            subprocess.run([*self._client, *command], cwd=place, env=env, capture_output=True, check=True)
+        return arrived[-1] - began  # those before find out what the server accepts
 
 
 def _conversation(number: int, chars: int) -> dict:

@@ -161,7 +161,6 @@ def bench(
     from inferometer.cli.checked import checked_dialect
     from inferometer.cli.output import NOT_VALID, RunOptions, default_folder, ended_study, request_headers, run_shown
     from inferometer.core.spec import Arm, Sampling, Spec, Timeouts
-    from inferometer.exports.serving import serving_arguments
     from inferometer.results.study_comparison import findings_of
     from inferometer.study.loop import run_study
     from inferometer.study.study_file import check_study
@@ -235,6 +234,8 @@ def bench(
     else:
         _print_table(study, dialect, percentiles, asked)
     if save_result or append_result:
+        from inferometer.exports.serving import serving_arguments
+
         arguments = serving_arguments(
             study,
             study.trials[0],

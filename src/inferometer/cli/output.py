@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,27 +19,26 @@ from inferometer.base.errors import Interrupted, RequestWrong
 from inferometer.base.text import escape_for_display, escape_for_markdown
 from inferometer.base.units import value_text
 from inferometer.cli.gates import FAILED_GATE, NO_GATES, Gates
-from inferometer.cli.page_file import REPORT, write_page
 from inferometer.cli.progress_display import display
 from inferometer.core import quantities
 from inferometer.core.spec import Spec
-from inferometer.llama_bench.row import BenchRow
-from inferometer.llama_bench.side_by_side import side_by_side, side_by_side_sheet
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.rows import METRICS
 from inferometer.metrics.summary import summarize
-from inferometer.report.page import Page
 from inferometer.report.table import DEFAULT_ROWS, RowSelection
 from inferometer.results.read import Study, read_study
 from inferometer.results.study_comparison import findings_of
-from inferometer.results.study_page import page_of
 from inferometer.store.schema import DATABASE
-from inferometer.study.dry_run import DryRun
 from inferometer.study.interrupts import STOPPING_NOTICE, exit_at_next_interrupt
 from inferometer.study.loop import StudyRun, run_study
 from inferometer.study.progress import FindingRaised, TrialEnded
 
-EngineRows = Sequence[tuple[str, Sequence[BenchRow]]]
+if TYPE_CHECKING:
+    from inferometer.llama_bench.row import BenchRow
+    from inferometer.report.page import Page
+    from inferometer.study.dry_run import DryRun
+
+EngineRows = Sequence[tuple[str, Sequence["BenchRow"]]]
 """Runs of llama-bench by name."""
 NOT_VALID = 3
 
@@ -80,6 +80,8 @@ def run_and_report(
     """
 
     def report(study: Study) -> Comparison:
+        from inferometer.results.study_page import page_of
+
         page = page_of(
             [study],
             dialect,
@@ -103,13 +105,17 @@ def run_and_report(
 
 def report_again(folder: Path, asked: RunOptions) -> int:
     """Prints the comparison of a study to which something was added, and writes summary.md and report.html again."""
+    from inferometer.results.study_page import page_of
+
     study = read_study(folder)
     page = page_of([study], "inferometer")
     _print_and_write(study, page, folder, asked)
     return exit_code(page.comparison)
 
 
-def _print_and_write(study: Study, page: Page, folder: Path, asked: RunOptions) -> None:
+def _print_and_write(study: Study, page: "Page", folder: Path, asked: RunOptions) -> None:
+    from inferometer.cli.page_file import REPORT, write_page
+
     write_summary(study, page.comparison, asked.rows)
     print(rendered(page.comparison, asked, report=str(folder / REPORT)), end="", flush=True)
     written = write_page(page, folder / REPORT)
@@ -137,7 +143,7 @@ def run_or_show(
     return run_and_report(spec, folder, asked, headers=headers)
 
 
-def print_dry_run(found: DryRun) -> None:
+def print_dry_run(found: "DryRun") -> None:
     """The arms, the requests and the estimated time of a study, on standard output."""
     from inferometer.study.dry_run import START_S, TOKENS_PER_S
 
@@ -262,6 +268,7 @@ def rendered(comparison: Comparison, asked: RunOptions, engine_rows: EngineRows 
     """The comparison in the format asked for, followed by llama-bench's rows, if there are any (in JSON as
     `engine_rows`); ends with a line break."""
     if asked.format == "json":
+        from inferometer.llama_bench.side_by_side import side_by_side
         from inferometer.report.json_report import render
 
         return render(
@@ -287,6 +294,8 @@ def rendered(comparison: Comparison, asked: RunOptions, engine_rows: EngineRows 
 
 def rendered_engine_rows(runs: EngineRows, format: str) -> str:
     """Runs of llama-bench side by side in one of the formats; ends with a line break."""
+    from inferometer.llama_bench.side_by_side import side_by_side, side_by_side_sheet
+
     content = side_by_side(runs)
     if format == "json":
         return msgspec.json.format(msgspec.json.encode({"engine_rows": content}), indent=2).decode() + "\n"
