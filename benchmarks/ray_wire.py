@@ -1,11 +1,13 @@
 """Bytes that a token costs between the machines of a Ray cluster: two nodes on this one, in a network of their own.
 
 Example: `unshare -n sh -c 'ip link set lo up && python benchmarks/ray_wire.py'` (as root). The same load is played by
-two local workers and by two nodes. The difference of the loopback's counter, less what the idle cluster sends in the
-same time, is what Ray and the answers added. Nothing else may use this network.
+two local workers and by two nodes, and then twice that load, so that the costs of starting stay out. What the loopback
+carried more with Ray, less what the idle cluster sends in the same time, is what its messages and the answers added.
+Nothing else may use this network.
 """
 
 import argparse
+import contextlib
 import json
 import re
 import socket
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ray.cluster_utils import Cluster
@@ -47,34 +50,42 @@ def played_bytes(place: Path, port: int, requests: int, options: argparse.Namesp
 
 
 def measured(place: Path, options: argparse.Namespace) -> str:
-    requests = options.streams * options.rounds
+    loads = [options.streams * options.rounds, 2 * options.streams * options.rounds]
     asked = [{"from": "human", "value": "word " * 50}, {"from": "gpt", "value": "fine"}]
-    (place / "prompts.json").write_text(json.dumps([{"conversations": asked}] * requests))
+    (place / "prompts.json").write_text(json.dumps([{"conversations": asked}] * loads[1]))
     subprocess.run(["cc", "-O2", "-w", "-o", str(place / "truth_server"), str(_SOURCE)], check=True)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     server = subprocess.Popen([str(place / "truth_server"), str(port), "20000", "10000"], stderr=subprocess.DEVNULL)
-    node = {"num_cpus": 1, "object_store_memory": 80_000_000}
     try:
-        local, _ = played_bytes(place, port, requests, options)
-        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-        try:
-            cluster.add_node(**node)
+        local = [played_bytes(place, port, requests, options)[0] for requests in loads]
+        with two_nodes() as address:
             before = received_bytes()
             time.sleep(_IDLE_S)
             idle_per_s = (received_bytes() - before) / _IDLE_S
-            ours, took_s = played_bytes(place, port, requests, options, "--ray", cluster.address)
-        finally:
-            cluster.shutdown()
+            ray = [played_bytes(place, port, requests, options, "--ray", address) for requests in loads]
     finally:
         server.terminate()
-    added = (ours - local - idle_per_s * took_s) / (requests * options.tokens)
-    stream = local / (requests * options.tokens)
+    counts = [total - idle_per_s * took_s for total, took_s in ray]
+    tokens = (loads[1] - loads[0]) * options.tokens
+    streams = (local[1] - local[0]) / tokens
     return (
-        f"{requests} requests of {options.tokens} tokens, {'with' if compiled.pack else 'without'} the compiled part: "
-        f"{added:.1f} bytes a token between the nodes; the server's streams take {stream:.0f}. "
-        f"The idle cluster: {idle_per_s / 1000:.0f} kB/s."
+        f"{loads[0]} and {loads[1]} requests of {options.tokens} tokens, {'with' if compiled.pack else 'without'} "
+        f"the compiled part: {(counts[1] - counts[0]) / tokens - streams:.1f} bytes a token between the nodes; the "
+        f"server's streams take {streams:.0f}. Idle cluster: {idle_per_s / 1000:.0f} kB/s."
     )
+
+
+@contextlib.contextmanager
+def two_nodes() -> Iterator[str]:
+    """The address of a cluster."""
+    node = {"num_cpus": 1, "object_store_memory": 80_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    try:
+        cluster.add_node(**node)
+        yield cluster.address
+    finally:
+        cluster.shutdown()
 
 
 def main() -> None:

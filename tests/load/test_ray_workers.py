@@ -21,7 +21,8 @@ from inferometer.core.request import user_request
 from inferometer.core.spec import Sampling
 from inferometer.load import Started, WorkerLost, play
 from inferometer.load.audit import LoadReport
-from inferometer.load.ray_workers import Cluster, Node, connected
+from inferometer.load.ray_workers import Cluster, Fetched, Node, compressed, connected, decompressed
+from inferometer.load.worker_pool import local_workers
 from inferometer.results.read import read_study
 from inferometer.testing.scripted_server import ScriptedServer, inference_server
 
@@ -225,3 +226,26 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RequestWrong, match=r"pip install 'inferometer\[ray\]'"), connected("127.0.0.1:6379"):
         pass
+
+
+@needs_ray
+def test_two_nodes_bring_the_same_answers_as_two_local_workers(cluster: Cluster):
+    found = []
+    for pool in (local_workers(2), cluster.worker_pool(2)):
+        with ScriptedServer(inference_server(tokens=30)) as server, pool as workers:
+            happened = list(play(a_plan(12, 4), at(server), Sampling(), time.monotonic_ns(), workers))
+        records = sorted((one for one in happened if isinstance(one, RequestRecord)), key=lambda record: record.index)
+        found.append([(r.outcome, r.usage, [(e.kind, e.text, e.tokens) for e in r.events]) for r in records])
+    assert len(found[0]) == 13
+    assert found[0] == found[1]
+
+
+def test_the_answers_of_a_stream_take_less_than_a_tenth_of_their_bytes_on_the_way():
+    stream = b"".join(
+        b'data: {"id":"chatcmpl-%032d","choices":[{"index":0,"delta":{"content":" word%d"}}]}\n\n' % (7, number)
+        for number in range(100)
+    )
+    payloads = [stream + b"%d" % number for number in range(20)]
+    block = compressed(Fetched(payloads, "ended with exit code 0"))
+    assert len(block) * 10 < sum(map(len, payloads))
+    assert decompressed(block) == Fetched(payloads, "ended with exit code 0")
