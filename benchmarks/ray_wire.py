@@ -1,4 +1,4 @@
-"""Bytes that a token costs between the machines of a Ray cluster: two nodes on this one, in a network of their own.
+"""Bytes that a token costs between the machines of a Ray cluster: two nodes on this one, in a separate network.
 
 Example: `unshare -n sh -c 'ip link set lo up && python benchmarks/ray_wire.py'` (as root). The same load is played by
 two local workers and by two nodes, and then twice that load, so that the costs of starting stay out. What the loopback

@@ -82,7 +82,7 @@ def _entry_points(kind: Kind) -> dict[str, importlib.metadata.EntryPoint]:
 
 
 @functools.cache
-def _installed() -> importlib.metadata.EntryPoints:
+def _installed() -> Any:  # Python 3.11 has another type than later ones, with the same `select`
     """Entry points of all installed packages: reading them takes 10 to 20 ms."""
     return importlib.metadata.entry_points()
 
