@@ -7,8 +7,9 @@
 #   tools/gpu_study.sh all        wait for these two; then text, study, engine-rows and pack, each where it left off, within
 #                                 LIMIT_S seconds: call it again until it says "finished". The study goes on between calls
 #   tools/gpu_study.sh build      llama.cpp's llama-server and llama-bench from the source archive (4 to 5 min, 16 cores)
-#   tools/gpu_study.sh models     our packages, and the three stand-in files (20 GiB of address space, little disk)
+#   tools/gpu_study.sh models     our packages, and the two stand-in files (20 GiB of address space, little disk)
 #   tools/gpu_study.sh text       SmolLM2's own answers to the study's prompts, to compare the stand-in's with
+#   tools/gpu_study.sh pilot      the draft for the study: the fastest of pilot.yaml, on prompts that the study does not use
 #   tools/gpu_study.sh study      the trials that are still missing, for as long as there is time
 #   tools/gpu_study.sh engine-rows     the rows pp512 and tg128, flash attention off and on: the binary and the server
 #   tools/gpu_study.sh sampling   what the probes cost while llama-server answers (benchmarks/sampling.py)
@@ -18,7 +19,7 @@
 #
 # Needs there: nvcc, cmake, ninja, python3 with numpy, scipy, psutil, typer, rich, tokenizers, jinja2, PyYAML and nvidia-ml-py.
 # Work is kept in $WORK, which must survive between calls. If $WORK has no study, one in $INPUT/study is continued.
-# ANSWER_TOKENS, PROMPTS and ROUNDS replace the study's own.
+# ANSWER_TOKENS, PROMPTS, ROUNDS and TUNED ("n_max: 16, n_min: 1, p_min: 0.7") replace the study's own.
 set -euo pipefail
 
 BEGAN=$(date +%s)
@@ -30,13 +31,11 @@ LIMIT_S=${LIMIT_S:-570}                # of one call
 ARCHITECTURE=${ARCHITECTURE:-90a-real} # Hopper; "" builds for the CPU alone
 TARGET_LIKE=${TARGET_LIKE:-qwen2.5-coder-32b}
 DRAFT_LIKE=${DRAFT_LIKE:-qwen2.5-coder-1.5b}
-SMALL_LIKE=${SMALL_LIKE:-qwen2.5-coder-0.5b}
 STUDIES=$REPO/studies/h200-qwen2.5-coder-32b-standin
 SMOLLM2=SmolLM2-135M-Instruct.Q4_1.gguf
 PIECE_MB=${PIECE_MB:-20}
 TARGET=$WORK/models/standin-$TARGET_LIKE-q4_k_m.gguf
 DRAFT=$WORK/models/standin-$DRAFT_LIKE-q8_0.gguf
-SMALL=$WORK/models/standin-$SMALL_LIKE-q8_0.gguf
 BUILD_NUMBER=${BUILD_NUMBER:-11434}    # of the sdist's llama.cpp, which does not know it itself
 mkdir -p "$WORK/models" "$OUT"
 
@@ -144,19 +143,18 @@ models() {
     if [ ! -e "$WORK/models/done" ]; then
         inferometer standin --force --like "$TARGET_LIKE" --quant Q4_K_M -o "$TARGET" \
             --draft-like "$DRAFT_LIKE" --draft-quant Q8_0 --draft-output "$DRAFT"
-        inferometer standin --force --like "$SMALL_LIKE" --quant Q8_0 --network smollm2-135m-draft -o "$SMALL"
         touch "$WORK/models/done"
     fi
-    say "the stand-ins are written: $(ls -sh "$TARGET" "$DRAFT" "$SMALL" | tr '\n' ' ')on this disk"
+    say "the stand-ins are written: $(ls -sh "$TARGET" "$DRAFT" | tr '\n' ' ')on this disk"
 }
 
 # FILE: a study's file with this call's numbers, in the folder of the models.
 with_numbers() {
     sed -E "s/num_prompts: [0-9]+/num_prompts: ${PROMPTS:-50}/; s/max_tokens: [0-9]+/max_tokens: ${ANSWER_TOKENS:-256}/
-        s/^trials: 3/trials: ${ROUNDS:-3}/
+        s/^trials: 3/trials: ${ROUNDS:-3}/; s/n_max: 16, n_min: 1, p_min: 0.7/${TUNED:-n_max: 16, n_min: 1, p_min: 0.7}/
         s/-ngl, 99/-ngl, ${GPU_LAYERS:-99}/; s/gpu_layers: 99/gpu_layers: ${GPU_LAYERS:-99}/
-        s/standin-qwen2.5-coder-32b-q4_k_m.gguf/$(basename "$TARGET")/; s/standin-qwen2.5-coder-1.5b-q8_0.gguf/$(basename "$DRAFT")/
-        s/standin-qwen2.5-coder-0.5b-q8_0.gguf/$(basename "$SMALL")/" "$STUDIES/$1.yaml" >"$WORK/models/$1.yaml"
+        s/standin-qwen2.5-coder-32b-q4_k_m.gguf/$(basename "$TARGET")/; s/standin-qwen2.5-coder-1.5b-q8_0.gguf/$(basename "$DRAFT")/" \
+        "$STUDIES/$1.yaml" >"$WORK/models/$1.yaml"
 }
 
 text() {
@@ -166,6 +164,39 @@ text() {
     (cd "$WORK/models" && timeout -s INT -k 20 240 python3 -m inferometer run text.yaml --out "$WORK/text" --resume \
         --format md) || say "text ended with $?"
     if [ -e "$WORK/text/summary.md" ]; then touch "$WORK/text/finished"; fi
+}
+
+# One round; its winner becomes the study's draft. If it ends early, the study has the draft of its file.
+pilot() {
+    use_packages
+    if [ -e "$WORK/pilot/finished" ] || [ -e "$WORK/models/study.yaml" ]; then return; fi
+    with_numbers study
+    cp "$STUDIES/pilot.yaml" "$WORK/models/"
+    sed -i -E "s/standin-qwen2.5-coder-32b-q4_k_m.gguf/$(basename "$TARGET")/; s/standin-qwen2.5-coder-1.5b-q8_0.gguf/$(basename "$DRAFT")/
+        s/-ngl, 99/-ngl, ${GPU_LAYERS:-99}/; s/gpu_layers: 99/gpu_layers: ${GPU_LAYERS:-99}/
+        ${PILOT_PROMPTS:+s/num_prompts: 12/num_prompts: $PILOT_PROMPTS/}" "$WORK/models/pilot.yaml"
+    python3 -c 'import json, sys
+from inferometer.core.workload_settings import Builtin
+from inferometer.workloads.builtin import BuiltinCoding
+for request in BuiltinCoding(Builtin(num_prompts=int(sys.argv[1]))).sample(1, None).spare:
+    print(json.dumps({"prompt": request.prompt}))' "${PROMPTS:-50}" >"$WORK/models/pilot-prompts.jsonl"
+    (cd "$WORK/models" && timeout -s INT -k 20 "${PILOT_S:-240}" python3 -m inferometer run pilot.yaml --out "$WORK/pilot" \
+        --format md) || say "the pilot ended with $?"
+    inferometer export "$WORK/pilot" --to csv --no-pairs -o - >"$WORK/models/pilot.csv" || true
+    python3 - "$WORK/models/pilot.csv" "$WORK/models/study.yaml" <<'END' || say "the study keeps the draft of its file"
+import csv, sys, pathlib
+speeds = {row["arm"]: float(row["value"]) for row in csv.DictReader(open(sys.argv[1])) if (row["row"], row["metric"]) == ("trial", "output_throughput")}
+print("pilot:", speeds)
+best = max((arm for arm in speeds if arm != "baseline"), key=speeds.__getitem__)
+n_max, p_min = best.split("-")[:2]
+study = pathlib.Path(sys.argv[2])
+text = study.read_text().replace("n_max: 16, n_min: 1, p_min: 0.7", f"n_max: {n_max}, n_min: 1, p_min: {p_min}")
+if best.endswith("no-graphs"):
+    text += '    env: {GGML_CUDA_DISABLE_GRAPHS: "1"}\n'
+study.write_text(text)
+print("the study's draft:", best)
+END
+    touch "$WORK/pilot/finished"
 }
 
 engine_rows() {
@@ -225,7 +256,7 @@ pack() {
     fi
     # Databases and logs, too, so that nothing is lost.
     local parts=()
-    for each in machine.txt text study rows cmake.log {build,models,study}.log models/{study,text}.yaml; do
+    for each in machine.txt text pilot study rows cmake.log {build,models,pilot,study}.log models/{study,text,pilot}.yaml; do
         if [ -e "$WORK/$each" ]; then parts+=("$each"); fi
     done
     tar -C "$WORK" -cJf "$OUT/study.tar.xz" "${parts[@]}" || true # a running study's files change
@@ -284,6 +315,8 @@ all() {
     await build "$WORK/build/done"
     await models "$WORK/models/done"
     text
+    begin pilot "$WORK/pilot/finished"
+    await pilot "$WORK/pilot/finished" || { say "not finished: call again" && return; }
     begin study "$WORK/study/finished"
     await study "$WORK/study/finished" || { say "not finished: call again" && return; }
     say "$(tail -1 "$WORK/study.log")"
@@ -292,13 +325,13 @@ all() {
 }
 
 case ${1:-} in
-take | build | models | text | study | sampling | pack | all) "$1" ;;
+take | build | models | text | pilot | study | sampling | pack | all) "$1" ;;
 engine-rows) engine_rows ;;
 env) environment ;;
 pieces) pieces "${2:?which folder?}" ;;
 source) source_archive "${2:?which sdist?}" ;;
 *)
-    sed -n '2,22p' "$0"
+    sed -n '2,23p' "$0"
     exit 2
     ;;
 esac

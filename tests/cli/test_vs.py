@@ -123,6 +123,8 @@ WRONG = [
     (["-m", "standin:tiny", "", "-t 2", "--fail-if", "output_troughput slower 2%"], "output_throughput"),
     (["-m", "standin:tiny", "", "-t 2", "--metric", "speed"], "metric"),
     (["-m", "standin:tiny", "", "-t 2", "--concurrency", "0"], "concurrency"),
+    (["-m", "standin:tiny", "-fa on", "-fa off", "-c", "1024"], "For a context of 1024 tokens put it into the set-ups"),
+    (["-m", "standin:tiny", "-fa on", "-fa off", "-c", "1024", "-n", "2000"], "at most 256 slots"),
     (["-m", "standin:tiny", "", "-t 2", "--rounds", "0"], "trials: must be at least 1"),
 ]
 

@@ -51,7 +51,7 @@ QUESTIONS = [{"question": f"What is {n} + 1?", "answer": f"#### {n + 1}"} for n 
 CHECKED = [{"prompt": f"Say {n}.", "check": {"kind": "exact", "answer": str(n)}} for n in range(9)]
 TURNS = [{"question_id": n, "category": "qa", "turns": [f"What is {n}?"]} for n in range(9)]
 SET_FILES = {
-    "humaneval": FUNCTIONS,
+    "humaneval": [{key: value for key, value in one.items() if "input" not in key} for one in FUNCTIONS],
     "humaneval+": FUNCTIONS,
     "mbpp+": FUNCTIONS,
     "mxeval": FUNCTIONS,

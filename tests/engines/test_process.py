@@ -97,7 +97,8 @@ def test_an_engine_that_ends_at_once_is_told_with_its_log_and_what_to_try(arm: A
     with pytest.raises(EngineNotReady) as caught, started(launch, arm, tmp_path / "log"):
         pass
     assert str(caught.value) == (
-        "llama-server ended before its first token: exit code 1.\n"
+        "llama-server ended before its first token: exit code 1; the first error in its log: "
+        "error: invalid argument: --draft-max.\n"
         "Started as: llama-server --draft-max 4\n"
         f"The end of its log, {tmp_path / 'log'}:\n"
         "  line 1\n"

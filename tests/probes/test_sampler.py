@@ -147,23 +147,23 @@ def test_each_probe_is_read_at_its_own_interval():
 
 
 def test_a_dear_probe_rests_so_long_that_it_stays_within_the_budget():
-    """5 ms a reading at 0.5% of a core: one a second from the third on (the first two, which open things, are free)."""
-    assert times_read([5, 0], every(0.1), every(0.1)) == [12, 101]
+    """4 ms a reading at 0.4% of a core: one a second from the second on (the first, which opens things, is free)."""
+    assert times_read([4, 0], every(0.1), every(0.1)) == [11, 101]
 
 
 def test_the_cheap_take_what_they_need_and_the_dear_share_the_rest():
-    """0.1 ms ten times a second is 0.1%; of the other 0.4% each gets half: 4 ms every 2 s, from the fourth on."""
-    assert times_read([0.1, 4, 4], every(0.1), every(0.1), every(0.1), rounds=202) == [202, 12, 12]
+    """0.1 ms ten times a second is 0.1%; of the other 0.3% each gets half: 3 ms every 2 s, from the third on."""
+    assert times_read([0.1, 3, 3], every(0.1), every(0.1), every(0.1), rounds=202) == [202, 12, 12]
 
 
 def test_a_sampler_that_cost_too_much_so_far_reads_less_until_it_has_not():
     budget, watched = BUDGET_CORES, 10**10
     for _ in range(1000):
-        budget = next_budget(budget, round(0.009 * watched), watched)
-    assert budget == BUDGET_CORES / 10
-    assert next_budget(budget, round(0.007 * watched), watched) == 1.03 * budget
-    for _ in range(1000):
         budget = next_budget(budget, round(0.007 * watched), watched)
+    assert budget == BUDGET_CORES / 8
+    assert next_budget(budget, round(0.005 * watched), watched) == 1.03 * budget
+    for _ in range(1000):
+        budget = next_budget(budget, round(0.005 * watched), watched)
     assert budget == BUDGET_CORES
 
 

@@ -174,7 +174,7 @@ def test_completion_prompting_sends_the_prompt_as_it_is(tmp_path):
         ("numeric", '{"question": "x", "answer": "none"}', "no number in its answer"),
         ("humaneval", '{"prompt": "x", "entry_point": null}', "no text 'entry_point'; its value is null"),
         ("humaneval", '{"prompt": "x", "plus_input": []}', "kind: humaneval\\+"),
-        ("mbpp+", '{"task_id": "HumanEval/0", "prompt": "x"}', "not of mbpp\\+: its task_id is 'HumanEval/0'"),
+        ("mbpp+", '{"task_id": "HumanEval/0", "prompt": "x"}', "is HumanEval/0. Write kind: humaneval\\+"),
         ("mbpp+", "not JSON", "line 1 is not JSON"),
         ("checked", '{"prompt": "x"}\n\n{"prompt": ', "line 3 is not JSON"),
         ("checked", '{"prompt": "x"}\n["y"]', "entry 2 is not an object"),

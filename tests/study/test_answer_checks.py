@@ -78,7 +78,7 @@ def spec(arms: dict[str, Arm], path: Path, **fields: object) -> Spec:
         "workload": settings("numeric", path=str(path)),
         "schedule": Closed(8),
         "tokenizer": "none",
-        "trials": 2,
+        "trials": 3,
     }
     return Spec(arms=arms, **(known | fields))  # pyright: ignore[reportArgumentType] # fields of Spec
 

@@ -23,6 +23,8 @@ MAX_CHARS = 450
 ROUNDS = 3
 """Two set-ups of a model of 135M parameters give a result within 90 s on one core: three rounds of six short prompts,
 of about 600 tokens together (130 tok/s), with 32 output tokens each (50 tok/s), and 3 s for each start of an engine."""
+_MOST_STREAMS = 256
+"""The most slots of llama.cpp, whose -c is the context: a larger value is probably one."""
 _OTHER_PLACES = ("port", "host", "model", "draft_model")
 _PLACE = re.compile(r"(?<![{$\w])\{([A-Za-z_]\w*)\}")
 _SUFFIXES = {".jsonl": "custom", ".json": "sharegpt", ".csv": "trace"}
@@ -180,6 +182,7 @@ def _spec(
             "measure one running server use: inferometer bench"
         )
     arms = {name: msgspec.convert(arm, Arm) for name, arm in read_setups(setups, model).items()}
+    _require_concurrency(concurrency, workload.request_count())
     spec = Spec(
         name=" vs ".join(arms) if len(arms) < 4 else f"{len(arms)} set-ups",
         arms=arms,
@@ -189,6 +192,16 @@ def _spec(
         **more,
     )
     return check_study(spec, "the command line")
+
+
+def _require_concurrency(concurrency: int, prompts: int | None) -> None:
+    """Raises RequestWrong for a -c that is a context in llama.cpp's sense: more streams than there are prompts."""
+    if concurrency > _MOST_STREAMS and prompts is not None and concurrency > prompts:
+        raise RequestWrong(
+            f"-c {concurrency} is the number of concurrent requests, and there are only {prompts} prompts. For a "
+            f'context of {concurrency} tokens put it into the set-ups, in quotes: "-c {concurrency} -fa on"; for this '
+            f"concurrency give as many prompts: -n {concurrency}"
+        )
 
 
 def _search(texts: Sequence[str], minutes: float, metric: str) -> "Search | None":

@@ -41,6 +41,9 @@ from inferometer.engines.requested_settings import requested_settings
 SLOT_CONTEXT_TOKENS = 4096
 """Context of each slot if the arm names none. llama.cpp's default is the model's maximum, which may not fit."""
 
+MOST_SLOTS = 256
+"""Of llama.cpp: LLAMA_MAX_SEQ."""
+
 LOG_VERBOSITY = 4
 """llama.cpp's "trace", which logs effective settings and draft statistics. Its cost: docs/reference/engines.md."""
 
@@ -165,6 +168,11 @@ def settings_of(arm: Arm, port: int) -> Settings:
     """The arm as settings; `args` win over `threads` and `context`. Raises RequestWrong for a wrong flag or value."""
     given, parameters = _flags(arm.args)
     parallel = int(given.get("parallel", arm.slots or 1))
+    if parallel > MOST_SLOTS:
+        raise RequestWrong(
+            f"llama.cpp has at most {MOST_SLOTS} slots, and {parallel} were asked for, one for each concurrent request."
+            f" Lower the concurrency, or give the arm `slots: {MOST_SLOTS}`, and requests wait for one."
+        )
     draft = arm.draft
     return Settings(
         model=arm.model,

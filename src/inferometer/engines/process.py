@@ -244,7 +244,7 @@ def _wait_for_token(
     while (left_s := arm.ready_timeout_s - (time.monotonic() - began_s)) > 0:
         if process.poll() is not None:
             raise EngineNotReady(
-                f"{launch.name} ended before its first token: {ending(process.returncode)}.\n"
+                f"{launch.name} ended before its first token: {ending(process.returncode)}{_cause(log)}.\n"
                 + _evidence(launch, log, "Run the command by itself to see more.")
             )
         model = "" if launch.llama_cpp else _model_to_ask(launch, server)
@@ -271,7 +271,14 @@ def _wait_for_token(
 
 
 def _died(process: subprocess.Popen[bytes], launch: Launch, log: _Log) -> EngineDied:
-    return EngineDied(f"{launch.name} ended during the trial: {ending(process.returncode)}.\n{_evidence(launch, log)}")
+    ended = f"{launch.name} ended during the trial: {ending(process.returncode)}{_cause(log)}"
+    return EngineDied(f"{ended}.\n{_evidence(launch, log)}")
+
+
+def _cause(log: _Log) -> str:
+    """The first line of the log that names an error, to follow a sentence; "" where there is none."""
+    first = log.redactor.redact(first_error(log.path, from_byte=log.begins_at)).rstrip(".")
+    return f"; the first error in its log: {first}" if first else ""
 
 
 def _evidence(launch: Launch, log: _Log, otherwise: str = "See the whole log for more.") -> str:
@@ -279,6 +286,5 @@ def _evidence(launch: Launch, log: _Log, otherwise: str = "See the whole log for
     end = log.redactor.redact(tail(log.path, from_byte=log.begins_at))
     indented = "\n".join(f"  {line}" for line in end.splitlines())
     first = log.redactor.redact(first_error(log.path, from_byte=log.begins_at))
-    cause = f"The first error in its log:\n  {first}\n" if first and first not in end else ""
     tried = advice(first, "") or advice(end, otherwise)
-    return f"Started as: {launch.shown}\n{cause}The end of its log, {log.path}:\n{indented}\nTry: {tried}"
+    return f"Started as: {launch.shown}\nThe end of its log, {log.path}:\n{indented}\nTry: {tried}"

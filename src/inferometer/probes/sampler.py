@@ -25,10 +25,9 @@ from inferometer.probes.process_use import ProcessUse
 LOG = logging.getLogger(__name__)
 
 INTERVAL_S = 0.1
-ALLOWED_CORES = 0.008
-"""The most CPU, in cores, that a sampler with all its probes may use: below 1% together with the sampler of
-counters."""
-BUDGET_CORES = 0.005
+ALLOWED_CORES = 0.006
+"""The most CPU, in cores, that a sampler with all its probes may use: 0.7% together with the sampler of counters."""
+BUDGET_CORES = 0.004
 """The CPU, in cores, for the regular readings of all probes of a sampler. The sampler lowers it round by round while
 its total cost exceeds ALLOWED_CORES."""
 _LEAST_BUDGET_CORES = 0.0005
@@ -215,8 +214,8 @@ def next_budget(budget_cores: float, cpu_ns: int, watched_ns: int) -> float:
 
 
 class _ScheduledProbe:
-    """A probe, the time of its next reading, and the cost of a reading: the median of the last three. The first two
-    readings do not count, because they open files."""
+    """A probe, the time of its next reading, and the cost of a reading: the median of the last three. The first one
+    does not count, because it opens files; a second that did not could cost 50 ms for nothing."""
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
@@ -235,6 +234,6 @@ class _ScheduledProbe:
     def add_cost(self, cpu_ns: int) -> None:
         """Records one reading. The median ignores a single expensive one, which would slow the probe for long."""
         self.count += 1
-        if self.count > 2:
+        if self.count > 1:
             self._last_ns.append(cpu_ns)
             self.cost_ns = median_low(self._last_ns)

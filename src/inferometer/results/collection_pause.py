@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import threading
 from collections.abc import Iterator
 
 
@@ -22,14 +23,32 @@ def paused_collection() -> Iterator[None]:
             gc.enable()
 
 
+class _Rare:
+    """How many trials run at once, in threads, and the thresholds before the first of them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.trials = 0
+        self.before = gc.get_threshold()
+
+
+_rare = _Rare()
+
+
 @contextlib.contextmanager
 def rare_collection() -> Iterator[None]:
-    """Garbage collection a hundred times less often until the block ends: what a trial makes is kept, or has no
-    reference cycles."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(100 * max(700, before[0]), *before[1:])
+    """Garbage collection a hundred times less often until the last of these blocks ends: what a trial makes is kept, or
+    has no reference cycles."""
+    with _rare.lock:
+        if not _rare.trials:
+            _rare.before = gc.get_threshold()
+            gc.freeze()
+            gc.set_threshold(100 * max(700, _rare.before[0]), *_rare.before[1:])
+        _rare.trials += 1
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        with _rare.lock:
+            _rare.trials -= 1
+            if not _rare.trials:
+                gc.set_threshold(*_rare.before)

@@ -15,18 +15,20 @@ class MbppPlusSettings(SetSettings, frozen=True, tag="mbpp+"):
     """MBPP+ from EvalPlus's `MbppPlus.jsonl.gz`; base and plus tests are counted apart."""
 
 
-class _EvalPlus(ProblemSet):
-    ids: ClassVar[str]
-    """What each id of the set begins with."""
+_KINDS = {"HumanEval/": "humaneval+", "Mbpp/": "mbpp+"}
+"""What each id of EvalPlus's own files begins with. Files of others have ids of their own."""
 
+
+class _EvalPlus(ProblemSet):
     def read(self) -> list[Problem]:
         path = self.required_path()
         found: list[Problem] = []
         for number, entry in enumerate(self.file_entries(path), 1):
             place = f"{path}, entry {number}"
             task, prompt = text_of(entry, "task_id", place), text_of(entry, "prompt", place)
-            if not task.startswith(self.ids):
-                raise DatasetUnusable(f"{place} is not of {self.name}: its task_id is {task!r}, not {self.ids}N.")
+            kind = next((kind for ids, kind in _KINDS.items() if task.startswith(ids)), self.name)
+            if kind != self.name:
+                raise DatasetUnusable(f"{place} is {task}. Write kind: {kind}.")
             solution = text_of(entry, "canonical_solution", place)
             check = PythonInputs(
                 entry_point=text_of(entry, "entry_point", place),
@@ -56,7 +58,6 @@ class HumanEvalPlus(_EvalPlus):
 
     settings: ClassVar = HumanEvalPlusSettings
     name = "humaneval+"
-    ids = "HumanEval/"
 
 
 class MbppPlus(_EvalPlus):
@@ -64,4 +65,3 @@ class MbppPlus(_EvalPlus):
 
     settings: ClassVar = MbppPlusSettings
     name = "mbpp+"
-    ids = "Mbpp/"
