@@ -1,6 +1,8 @@
 """The compiled part of the load path: what it reads, what it leaves to Python, and how it is built."""
 
+import array
 import importlib.util
+import itertools
 import os
 import select
 import socket
@@ -10,12 +12,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from inferometer.load import compiled
+from inferometer.core.record import KINDS, Events
+from inferometer.load import answer_decoding, compiled
+from inferometer.load.arrivals import Arrivals
 from inferometer.load.compiled import Kept
 from inferometer.load.kernel_stamps import enable, unavailable_reason, wall_minus_monotonic_ns, wall_ns
 from inferometer.load.polling import READ, EpollPoller
+from inferometer.load.wire import Exchange
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 1000
@@ -135,6 +143,31 @@ def test_a_socket_that_is_not_followed_is_left_to_python(stream: Stream):
     ready = [(stream.ours.fileno(), select.EPOLLIN)]
     assert compiled.receive(stream.poller.fd or 0, 0, 0, LIMIT) == (ready, [], [], 0)
     assert stream.ours.recv(10) == b"abc"
+
+
+@needs_compiled
+@given(st.lists(st.integers(1, 5), min_size=1), st.lists(st.integers(0, 60)), st.integers(-9, 9))
+def test_event_times_are_those_of_python(lengths: list[int], ends: list[int], zero_ns: int):
+    exchange = Exchange(1, "complete", None, None, None, 0, lengths=array.array("I", lengths).tobytes())
+    arrived = Arrivals(np.arange(len(lengths)) * 10, np.zeros(0, np.int64), 0)
+    offsets = array.array("q", sorted(end for end in ends if 0 < end <= sum(lengths)))
+    found = answer_decoding._event_times(exchange, arrived, offsets, zero_ns)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "event_times", None)
+        assert answer_decoding._event_times(exchange, arrived, offsets, zero_ns) == found
+
+
+@needs_compiled
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, len(KINDS) - 1), st.integers(0, 2))))
+def test_output_times_are_those_of_python(rows: list[tuple[int, int, int]]):
+    steps, kinds, chars = zip(*rows, strict=True) if rows else ((), (), ())
+    at_ns = array.array("q", itertools.accumulate(steps))
+    events = [Events(at_ns, bytes(kinds), array.array("I", chars), "x" * sum(chars)) for _ in range(2)]
+    found = answer_decoding._note_outputs(events[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "output_times", None)
+        assert answer_decoding._note_outputs(events[1]) == found
+    assert events[0].outputs_ns().tolist() == events[1].outputs_ns().tolist()
 
 
 def test_without_a_compiler_the_hook_gives_the_reason_and_leaves_no_module(tmp_path: Path, monkeypatch):

@@ -789,8 +789,88 @@ done:
     return result;
 }
 
+PyDoc_STRVAR(event_times_doc,
+"event_times(at_ns, lengths, ends, zero_ns)\n--\n\n"
+"The time of each event, since `zero_ns`: that of the read that holds the byte before its end. `at_ns` (i64) and\n"
+"`lengths` (u32) of each read; `ends` (i64): offsets that never decrease.");
+
+static PyObject *event_times(PyObject *self, PyObject *args) {
+    Py_buffer reads = {0}, lengths = {0}, ends = {0};
+    long long zero_ns;
+    PyObject *result = NULL;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*y*L", &reads, &lengths, &ends, &zero_ns))
+        return NULL;
+    Py_ssize_t count = ends.len / 8, most = lengths.len / 4, place = 0;
+    const int64_t *at_ns = reads.buf, *end = ends.buf;
+    const uint32_t *length = lengths.buf;
+    int64_t read_end = most > 0 ? length[0] : 0;
+    int64_t *time = NULL;
+    if (reads.len != most * 8)
+        PyErr_SetString(PyExc_ValueError, "each read needs one time");
+    else
+        result = PyByteArray_FromStringAndSize(NULL, count * 8);
+    if (result != NULL)
+        time = (int64_t *)PyByteArray_AsString(result);
+    for (Py_ssize_t i = 0; time != NULL && i < count; i++) {
+        while (place < most && read_end < end[i])
+            read_end += ++place < most ? length[place] : 0;
+        if (place == most) {
+            PyErr_SetString(PyExc_ValueError, "an event ends after the last read");
+            Py_CLEAR(result);
+            break;
+        }
+        time[i] = at_ns[place] - zero_ns;
+    }
+    PyBuffer_Release(&reads);
+    PyBuffer_Release(&lengths);
+    PyBuffer_Release(&ends);
+    return result;
+}
+
+PyDoc_STRVAR(output_times_doc,
+"output_times(at_ns, kinds, chars, is_output, text_kind)\n--\n\n"
+"The times (i64) of the events with output: `is_output` has a 1 for each such kind, and a text must have characters;\n"
+"and how many of them are equal to the time before.");
+
+static PyObject *output_times(PyObject *self, PyObject *args) {
+    Py_buffer times = {0}, kinds = {0}, chars = {0}, outputs = {0};
+    int text_kind;
+    PyObject *found = NULL, *result = NULL;
+    Py_ssize_t count = 0, equal = 0;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*y*y*i", &times, &kinds, &chars, &outputs, &text_kind))
+        return NULL;
+    if (times.len != kinds.len * 8 || chars.len != kinds.len * 4 || outputs.len != 256)
+        PyErr_SetString(PyExc_ValueError, "the columns of these events do not fit together");
+    else
+        found = PyByteArray_FromStringAndSize(NULL, times.len);
+    if (found != NULL) {
+        const int64_t *at_ns = times.buf;
+        const unsigned char *kind = kinds.buf, *is_output = outputs.buf;
+        const uint32_t *length = chars.buf;
+        int64_t *to = (int64_t *)PyByteArray_AsString(found);
+        for (Py_ssize_t i = 0; i < kinds.len; i++) {
+            if (!is_output[kind[i]] || (kind[i] == text_kind && length[i] == 0))
+                continue;
+            equal += count > 0 && to[count - 1] == at_ns[i];
+            to[count++] = at_ns[i];
+        }
+        if (PyByteArray_Resize(found, count * 8) == 0)
+            result = Py_BuildValue("(On)", found, equal);
+        Py_DECREF(found);
+    }
+    PyBuffer_Release(&times);
+    PyBuffer_Release(&kinds);
+    PyBuffer_Release(&chars);
+    PyBuffer_Release(&outputs);
+    return result;
+}
+
 static PyMethodDef methods[] = {
     {"arrivals", arrivals, METH_VARARGS, arrivals_doc},
+    {"event_times", event_times, METH_VARARGS, event_times_doc},
+    {"output_times", output_times, METH_VARARGS, output_times_doc},
 #ifdef __linux__
     {"follow", follow, METH_VARARGS, follow_doc},
     {"hand_over_all", hand_over_all, METH_NOARGS, hand_over_all_doc},

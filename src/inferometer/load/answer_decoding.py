@@ -5,11 +5,11 @@ import copy
 import functools
 
 import numpy as np
-from numpy.typing import NDArray
 
 from inferometer.base.text import sanitize
 from inferometer.core.plan import PlanItem
 from inferometer.core.record import OUTPUT_CODES, TEXT_CODE, Events, Outcome, RequestRecord
+from inferometer.load import compiled
 from inferometer.load.arrivals import Arrivals, timed_reads
 from inferometer.load.event_decoding import LAST_CHUNK, OUTPUT_OF, STREAM_END, EventReader, error_text
 from inferometer.load.framing import Response, parse_response
@@ -21,14 +21,15 @@ from inferometer.load.wire import Exchange
 _NAME_CHARS = 300
 _IS_OUTPUT = np.zeros(256, np.bool_)
 _IS_OUTPUT[list(OUTPUT_CODES)] = True
+_OUTPUT_BYTES = _IS_OUTPUT.tobytes()
 _RETRY_HEADERS = ("Retry-After", "Location")
 
 
 def decode_record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect: str, zero_ns: int) -> RequestRecord:
     """The record of one request, from the bytes of its answer and their stamps. Times are relative to `zero_ns`."""
     answer, reader, events, is_read = _decode_answer(exchange, arrived, dialect, zero_ns)
-    stamps = _output_stamps(events)
-    outcome, error = _outcome(exchange, answer, reader, is_read, len(stamps) > 0)
+    has_output, coalesced = _note_outputs(events)
+    outcome, error = _outcome(exchange, answer, reader, is_read, has_output)
     first = int(arrived.at_ns[0]) if len(arrived.at_ns) else None
     last = int(arrived.at_ns[-1]) if len(arrived.at_ns) and exchange.outcome == "complete" else exchange.done_ns
     return RequestRecord(
@@ -48,19 +49,24 @@ def decode_record(exchange: Exchange, arrived: Arrivals, item: PlanItem, dialect
         usage=reader.usage,
         timings=reader.timings,
         model=None if reader.model is None else _name(reader.model),
-        coalesced=int(np.count_nonzero(stamps[1:] == stamps[:-1])),
+        coalesced=coalesced,
         stamp_errors=arrived.errors,
         resent=exchange.resent,
         prompt_tokens=item.request.prompt_tokens,
     )
 
 
-def _output_stamps(events: Events) -> NDArray[np.int64]:
-    """Arrival time of each event with output (`Events.outputs_ns`), never decreasing."""
+def _note_outputs(events: Events) -> tuple[bool, int]:
+    """Keep the arrival time of each event with output (`Events.outputs_ns`), never decreasing. Whether there are any,
+    and how many have the time of the one before."""
+    if compiled.output_times is not None:
+        times, coalesced = compiled.output_times(events.at_ns, events.kinds, events.chars, _OUTPUT_BYTES, TEXT_CODE)
+        events.keep_outputs_ns(memoryview(times).cast("q"))
+        return len(times) > 0, coalesced
     kinds, chars = np.frombuffer(events.kinds, np.uint8), np.frombuffer(events.chars, np.uint32)
     found = np.frombuffer(events.at_ns, np.int64)[_IS_OUTPUT[kinds] & ((chars > 0) | (kinds != TEXT_CODE))]
     events.keep_outputs_ns(found.data)
-    return found
+    return len(found) > 0, int(np.count_nonzero(found[1:] == found[:-1]))
 
 
 @functools.lru_cache(maxsize=256)
@@ -106,11 +112,18 @@ def _decode_uniform_stream(
         if ends is None:
             return None
         answer.ended = True
-        read_ends = np.frombuffer(exchange.lengths, np.uint32).cumsum(dtype=np.int64)
-        at_ns = arrived.at_ns[read_ends.searchsorted(np.frombuffer(ends, np.int64))] - zero_ns
-        return answer, reader.events(array.array("q", at_ns.tobytes()))
+        return answer, reader.events(_event_times(exchange, arrived, ends, zero_ns))
     except ValueError:  # an invalid chunk size, or a text that is not UTF-8
         return None
+
+
+def _event_times(exchange: Exchange, arrived: Arrivals, ends: "array.array[int]", zero_ns: int) -> "array.array[int]":
+    """The time of each event: that of the read in which it was complete."""
+    if compiled.event_times is not None:
+        return array.array("q", compiled.event_times(arrived.at_ns, exchange.lengths, ends, zero_ns))
+    read_ends = np.frombuffer(exchange.lengths, np.uint32).cumsum(dtype=np.int64)
+    at_ns = arrived.at_ns[read_ends.searchsorted(np.frombuffer(ends, np.int64))] - zero_ns
+    return array.array("q", at_ns.tobytes())
 
 
 @functools.lru_cache(maxsize=256)

@@ -4,11 +4,20 @@ Its functions are None where it was not built, or where INFEROMETER_COMPILED=0 s
 same either way.
 """
 
+import array
 import contextlib
 import importlib
 import os
 from collections.abc import Callable
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Columnar = bytes | array.array[int] | NDArray[Any]
+else:
+    Columnar = object  # a worker does without numpy
 
 Kept = tuple[bytearray, bytearray, bytearray, bytearray]
 """What was read of one answer: the bytes, and of each read its length (u32), its time (i64, ns) and the kernel's
@@ -23,6 +32,8 @@ SimilarChunks = Callable[[bytes, int, int, bytes, bytes], tuple[bytearray, bytea
 Pack = Callable[[bytes | bytearray, bytes | bytearray, bytes | bytearray, bytes | bytearray], bytes | None]
 Unpack = Callable[[bytes], tuple[bytes, bytes, bytes, bytes]]
 Arrivals = Callable[[bytes, bytes, int, int, int], tuple[bytearray, bytearray, int]]
+EventTimes = Callable[[Columnar, Columnar, Columnar, int], bytearray]
+OutputTimes = Callable[[Columnar, Columnar, Columnar, bytes, int], tuple[bytearray, int]]
 
 _module: ModuleType | None = None
 if os.environ.get("INFEROMETER_COMPILED") != "0":
@@ -37,3 +48,5 @@ similar_chunks: SimilarChunks | None = getattr(_module, "similar_chunks", None)
 arrivals: Arrivals | None = getattr(_module, "arrivals", None)
 pack: Pack | None = getattr(_module, "pack", None)
 unpack: Unpack | None = getattr(_module, "unpack", None)
+event_times: EventTimes | None = getattr(_module, "event_times", None)
+output_times: OutputTimes | None = getattr(_module, "output_times", None)
