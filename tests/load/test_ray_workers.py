@@ -21,7 +21,7 @@ from inferometer.core.request import user_request
 from inferometer.core.spec import Sampling
 from inferometer.load import Started, WorkerLost, compiled, play
 from inferometer.load.audit import LoadReport
-from inferometer.load.ray_workers import Cluster, Node, connected
+from inferometer.load.ray_workers import Cluster, Fetched, Node, compressed, connected, decompressed
 from inferometer.load.wire import Exchange, decode_from_worker
 from inferometer.load.worker_pool import Worker, local_workers
 from inferometer.results.read import read_study
@@ -266,3 +266,14 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RequestWrong, match=r"pip install 'inferometer\[ray\]'"), connected("127.0.0.1:6379"):
         pass
+
+
+def test_the_answers_of_a_stream_take_less_than_a_tenth_of_their_bytes_on_the_way():
+    stream = b"".join(
+        b'data: {"id":"chatcmpl-%032d","choices":[{"index":0,"delta":{"content":" word%d"}}]}\n\n' % (7, number)
+        for number in range(100)
+    )
+    payloads = [stream + b"%d" % number for number in range(20)]
+    block = compressed(Fetched(payloads, "ended with exit code 0"))
+    assert len(block) * 10 < sum(map(len, payloads))
+    assert decompressed(block) == Fetched(payloads, "ended with exit code 0")
