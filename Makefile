@@ -61,7 +61,7 @@ define install
 	@$(PIP_INSTALL) --no-index --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: demo test bench scale fuzz audit engines faults honest soak statistics docs check check-format check-lint check-types check-layers check-lock \
+.PHONY: demo test bench scale fuzz audit engines faults quality honest soak statistics docs check check-format check-lint check-types check-layers check-lock \
 	check-names check-english check-lower-bounds fix lock clean
 
 # The hashes of the model and of its package are locked in src/inferometer/core/named_models.py.

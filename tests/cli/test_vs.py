@@ -42,6 +42,14 @@ def test_set_ups_that_begin_with_a_dash_are_set_ups_and_the_saved_study_is_the_o
     assert (spec.trials, spec.workload.request_count(), spec.schedule.concurrency) == (4, 5, 2)  # type: ignore[union-attr]
 
 
+def test_a_complete_flag_is_a_set_up_without_a_blank_in_it():
+    spec = spec_of("-m", "standin:tiny", "--no-mmap", "-ctk=q8_0", "--spec-type=ngram-mod", "-fa=on", "--seed=3")
+    assert [arm.args for arm in spec.arms.values()] == [
+        *(("--no-mmap",), ("-ctk=q8_0",), ("--spec-type=ngram-mod",), ("-fa=on",))
+    ]
+    assert spec.seed == 3
+
+
 def test_the_saved_study_has_only_what_was_set(folder: Path):
     spec_of("-m", "standin:tiny", "", "-t 2", "-n", "5", "--ignore-eos")
     assert (folder / "s.yaml").read_text() == SAVED
@@ -117,13 +125,15 @@ WRONG = [
     (["-m", "standin:tiny", "", "-t 2", "--dataset-path", "none.jsonl", "--dry-run"], "none.jsonl"),
     (["-m", "standin:tiny", "", "-t 2", "--prompt", "x", "-n", "3"], "remove -n"),
     (["-m", "standin:tiny", "", "-t 2", "--prompt", "x", "--checked"], "--checked gives the problems"),
+    (["-m", "standin:tiny", "", "-ub"], "vs has no option -ub. If it belongs to a set-up"),
+    (["-m", "standin:tiny", "", "-t 2", "-p", "x", "-p", "y", "-c", "3"], "2 prompts cannot keep 3 streams busy"),
     (["-m", "standin:tiny", "-t 2", "--tune", "threads=3"], "none of them varies"),
     (["-m", "standin:tiny", "", "-t 2", "--prompt-file", "none.txt"], "none.txt cannot be read"),
     (["-m", "standin:tiny", "", "-t 2", "--fail-if", "throughput slower"], "output_throughput slower 2%"),
     (["-m", "standin:tiny", "", "-t 2", "--fail-if", "output_troughput slower 2%"], "output_throughput"),
     (["-m", "standin:tiny", "", "-t 2", "--metric", "speed"], "metric"),
     (["-m", "standin:tiny", "", "-t 2", "--concurrency", "0"], "concurrency"),
-    (["-m", "standin:tiny", "-fa on", "-fa off", "-c", "1024"], "For a context of 1024 tokens put it into the set-ups"),
+    (["-m", "standin:tiny", "-fa on", "-fa off", "-c", "1024"], "For the context of llama.cpp put -c into the set-up"),
     (["-m", "standin:tiny", "-fa on", "-fa off", "-c", "1024", "-n", "2000"], "at most 256 slots"),
     (["-m", "standin:tiny", "", "-t 2", "--rounds", "0"], "trials: must be at least 1"),
 ]

@@ -141,6 +141,8 @@ def test_a_flag_is_the_attribute_that_llama_server_sets(args: tuple[str, ...], e
         (("--spec-type", "ngram"), "--spec-type is one of none, draft-simple"),
         (("-ub", "many"), "-ub needs a whole number, not 'many'"),
         (("-ub",), "-ub needs a value after it"),
+        (("--no-mmap=1",), "--no-mmap takes no value: remove =1"),
+        (("--perf=off",), "--perf takes no value: remove =off"),
         (("--cache-typ-k", "f16"), "did you mean --cache-type-k?"),
     ],
 )
@@ -153,6 +155,9 @@ def test_a_wrong_flag_or_value_is_refused_with_what_there_is(args: tuple[str, ..
 def test_the_command_to_type_is_llama_servers():
     arm = Arm("embedded", model="m.gguf", threads=2, context=1024, args=("-ub", "128", "-t", "1"))
     assert list(typed(arm)) == ["llama-server", "-m", "m.gguf", "-c", "1024", "-np", "1", "-ub", "128", "-t", "1"]
+    assert list(typed(Arm("embedded", model="m", threads=2, context=9, args=("-t=1", "-ctk=q8_0"))))[3:] == [
+        *("-c", "9", "-np", "1", "-t", "1", "-ctk", "q8_0")
+    ]
     drafting = Arm("embedded", model="m.gguf", threads=2, context=1024, draft=Draft("d.gguf", n_max=8, p_min=0.5))
     words = " ".join(typed(drafting))
     assert words.endswith("-t 2 -md d.gguf --spec-type draft-simple --spec-draft-n-max 8 --spec-draft-p-min 0.5")

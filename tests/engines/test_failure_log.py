@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inferometer.engines.failure_log import first_error
+from inferometer.engines.failure_log import advice, first_error
 
 VLLM = (
     """INFO 11-28 10:00:00 [config.py:1] error_rate=0 retries=0
@@ -96,3 +96,11 @@ def test_the_root_cause_is_the_first_error(tmp_path: Path, log: str, cause: str)
 def test_a_log_without_an_error_has_no_first_error(tmp_path: Path, log: str):
     (tmp_path / "log").write_text(log)
     assert first_error(tmp_path / "log") == ""
+
+
+def test_too_many_streams_for_llama_cpp_are_named_without_its_clock_and_with_the_other_meaning_of_c(tmp_path: Path):
+    line = "0.04.675.988 E llama_init_from_model: failed to initialize the context: n_seq_max must be <= 256\n"
+    (tmp_path / "log").write_text(line)
+    first = first_error(tmp_path / "log")
+    assert first == "llama_init_from_model: failed to initialize the context: n_seq_max must be <= 256"
+    assert "-c of inferometer vs is the number of streams" in advice(first, "")

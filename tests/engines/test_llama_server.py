@@ -48,6 +48,11 @@ def test_what_a_draft_does_not_say_is_left_to_the_engine():
     assert draft_flags(Draft(model="d.gguf"), HELP_B11434) == ["-md", "d.gguf", "--spec-type", "draft-simple"]
 
 
+def test_the_numbers_of_a_draft_are_within_the_speculation_type_of_ik_llama():
+    flags = draft_flags(DRAFT, "  --spec-type SPEC[:k=v,...]      canonical speculative stage entry")
+    assert flags[:4] == ["-md", DRAFT.model, "--spec-type", "draft:n_max=24,n_min=1,p_min=0.6"]
+
+
 def test_gpu_layers_of_a_draft_are_spelled_as_help_names_them():
     assert draft_flags(Draft(model="d", gpu_layers=1), "--spec-draft-ngl N")[-2:] == ["--spec-draft-ngl", "1"]
 

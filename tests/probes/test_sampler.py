@@ -6,7 +6,7 @@ from pathlib import Path
 
 from inferometer.base.clock import SystemClock, TrialClock, trial_clock
 from inferometer.core.record import Fact, Sample
-from inferometer.probes.sampler import BUDGET_CORES, Sampler, engine_probes, next_budget
+from inferometer.probes.sampler import ALLOWED_CORES, READING_SHARE, Sampler, engine_probes, next_budget
 
 
 class FakeClock:
@@ -131,7 +131,8 @@ def times_read(costs_ms: list[float], *probes: Counting, rounds: int = 101) -> l
         return used
 
     is_after = itertools.cycle([False, True])
-    sampler = Sampler(probes, TrialClock(0, clock), on_sample=lambda sample: None, cpu_ns=cpu_ns)
+    clock_of_trial = TrialClock(0, clock)
+    sampler = Sampler(probes, clock_of_trial, on_sample=lambda sample: None, allowed_cores=0.005, cpu_ns=cpu_ns)
     for number in range(rounds):
         clock.now = number * 100 * MS
         sampler.read_due()
@@ -147,24 +148,33 @@ def test_each_probe_is_read_at_its_own_interval():
 
 
 def test_a_dear_probe_rests_so_long_that_it_stays_within_the_budget():
-    """4 ms a reading at 0.4% of a core: one a second from the second on (the first, which opens things, is free)."""
-    assert times_read([4, 0], every(0.1), every(0.1)) == [11, 101]
+    """3.5 ms at 0.35% of a core: one a second from the second reading on (the first, which opens files, is free)."""
+    assert times_read([3.5, 0], every(0.1), every(0.1)) == [11, 101]
 
 
 def test_the_cheap_take_what_they_need_and_the_dear_share_the_rest():
-    """0.1 ms ten times a second is 0.1%; of the other 0.3% each gets half: 3 ms every 2 s, from the third on."""
-    assert times_read([0.1, 3, 3], every(0.1), every(0.1), every(0.1), rounds=202) == [202, 12, 12]
+    """0.05 ms ten times a second is 0.05%; of the other 0.3% each gets half: 3 ms every 2 s, from the third on."""
+    assert times_read([0.05, 3, 3], every(0.1), every(0.1), every(0.1), rounds=202) == [202, 12, 12]
+
+
+def test_no_round_comes_before_a_probe_is_due():
+    clock = SteppedClock()
+    sampler = Sampler([every(0.5), every(2.0)], TrialClock(0, clock), on_sample=lambda sample: None)
+    sampler.read_due()
+    assert sampler.idle_rounds() == 4
+    clock.now = 500 * MS
+    assert sampler.idle_rounds() == 0
 
 
 def test_a_sampler_that_cost_too_much_so_far_reads_less_until_it_has_not():
-    budget, watched = BUDGET_CORES, 10**10
-    for _ in range(1000):
-        budget = next_budget(budget, round(0.007 * watched), watched)
-    assert budget == BUDGET_CORES / 8
-    assert next_budget(budget, round(0.005 * watched), watched) == 1.03 * budget
-    for _ in range(1000):
-        budget = next_budget(budget, round(0.005 * watched), watched)
-    assert budget == BUDGET_CORES
+    full = READING_SHARE * ALLOWED_CORES
+    lower = next_budget(full, ALLOWED_CORES, 3 * 10**9, exceeds=True)
+    assert lower < full
+    assert next_budget(full, ALLOWED_CORES, 10**9, exceeds=True) > lower
+    least = next_budget(lower, ALLOWED_CORES, 10**12, exceeds=True)
+    assert 0 < least < full / 2
+    assert least < next_budget(least, ALLOWED_CORES, 10**9, exceeds=False) < full
+    assert next_budget(least, ALLOWED_CORES, 10**11, exceeds=False) == full
 
 
 def test_it_reads_until_the_block_ends_and_says_what_it_cost():

@@ -77,6 +77,12 @@ def test_wrong_code_fails_however_it_ends(answer, result, sandbox):
     assert outcome(DOUBLE, answer, sandbox).result == result
 
 
+def test_the_reason_shows_the_test_that_failed(sandbox):
+    tests = "def check(f):\n    assert f(1) == 2\n    assert f(2) == 4\n\ncheck(f)\n"
+    found = outcome(PythonTests(tests, "f"), "def f(x):\n    return 2", sandbox)
+    assert found.reason == "assert f(2) == 4\nAssertionError"
+
+
 def test_base_and_plus_tests_are_counted_apart(sandbox):
     found = outcome(DOUBLE, "def f(x):\n    return abs(2 * x)", sandbox)
     assert (found.result, found.base_passed) == ("failed", True)

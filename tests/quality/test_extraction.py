@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from inferometer.quality.extraction import code_of, completed, defines, in_class, preamble, whole_code
+from inferometer.quality.extraction import code_of, completed, defines, in_class, preamble, whole_code, without_main
 
 CODE = "def f(x):\n    return x\n"
 BEFORE = 'import math\n\ndef helper():\n    return 1\n\ndef f(x):\n    """Returns x."""\n'
@@ -16,6 +16,8 @@ BEFORE = 'import math\n\ndef helper():\n    return 1\n\ndef f(x):\n    """Return
         f"```\n{CODE}```\n\nExample:\n```\nf(1)\n```",
         f"First install:\n```sh\npip install x\n```\nthen\n```python\n{CODE}```",
         f"~~~py\n{CODE}~~~",
+        f"````python\n{CODE}````\n",
+        "1. Define it:\n\n   ```python\n   def f(x):\n       return x\n   ```\n2. Call it.",
         f"```python\n{CODE}",
         f"<think>```python\nwrong\n```</think>\n```python\n{CODE}```",
         f"```python\r\n{CODE}```".replace("\n", "\r\n").replace("\r\r", "\r"),
@@ -23,6 +25,20 @@ BEFORE = 'import math\n\ndef helper():\n    return 1\n\ndef f(x):\n    """Return
 )
 def test_the_first_fenced_block_that_defines_the_function_is_taken(answer):
     assert code_of(answer, "f") == CODE
+
+
+@pytest.mark.parametrize(
+    ("language", "main"),
+    [
+        ("go", "func main() {\n\tif true { f(1) }\n}\n"),
+        ("cpp", "int main(int n, char** words) {\n  { f(1); }\n}\n"),
+        ("kotlin", "fun main(args: Array<String>) {\n  f(1)\n}\n"),
+        ("csharp", "public static void Main(string[] args) { f(1); }\n"),
+    ],
+)
+def test_an_answer_s_own_beginning_of_a_program_is_left_out_where_the_tests_have_one(language, main):
+    assert without_main(language, f"before\n{main}after\n", main).split() == ["before", "after"]
+    assert without_main(language, f"before\n{main}", "assert") == f"before\n{main}"
 
 
 def test_an_answer_without_fences_is_taken_whole():
@@ -94,7 +110,7 @@ MAIN = "public static void Main(string[] args)\n{ }\n"
     ],
 )
 def test_a_class_is_closed_or_left_open_as_the_tests_need_it(before, answer, tests, program):
-    head, code = in_class(before, answer, "add" if before == JAVA else "Add", tests)
+    head, code = in_class(before, without_main("csharp", answer, tests), "add" if before == JAVA else "Add", tests)
     whole = re.sub(r"//.*|/\*.*?\*/|\b(?:import|using) .*", "", f"{head}\n{code}\n{tests}")
     while "{" in (shorter := re.sub(r"\{[^{}]*\}", "", whole)):
         whole = shorter

@@ -17,7 +17,9 @@ COUNT = 200
 def compared(write_study, right: dict[str, str], gap_ms: float, result: CheckResult = "failed"):
     """A study of two arms and 200 problems. `right`: for each arm a letter per problem, "x" for a right answer, which
     is repeated. The problems' tasks are go (the first fifth) and python."""
-    folder = write_study("s", {"base": 10, "arm": gap_ms}, prompts=tuple(f"question {n}" for n in range(COUNT)))
+    folder = write_study(
+        f"s{len(set(right['arm']))}", {"base": 10, "arm": gap_ms}, prompts=tuple(f"question {n}" for n in range(COUNT))
+    )
     with contextlib.closing(Store.amend(folder)) as store:
         plan = store.plan()
         assert plan is not None
@@ -29,11 +31,12 @@ def compared(write_study, right: dict[str, str], gap_ms: float, result: CheckRes
             for n, item in enumerate(plan.items)
         ]
         store.set_meta("plan", msgspec.structs.replace(plan, items=tuple(items)))
+        reason = "there is no toolchain for swift" if result == "no_toolchain" else ""
         for (arm, _), trial_id in store.trial_ids().items():
             known = right[arm] * COUNT
             for item in plan.measured:
                 is_right = known[item.index - 1] == "x"
-                store.add_check(trial_id, AnswerCheck(item.index, "passed" if is_right else result, ""))
+                store.add_check(trial_id, AnswerCheck(item.index, "passed" if is_right else result, reason))
     return comparison_of([folder], "inferometer")
 
 
@@ -58,4 +61,8 @@ def test_speed_and_right_answers_are_one_sentence(write_study, base, arm, gap_ms
 
 
 def test_answers_that_could_not_be_checked_decide_nothing(write_study):
+    comparison = compared(write_study, {"base": "x", "arm": "x-"}, 5, "no_toolchain")
+    (found,) = comparison.quality
+    assert found.problems == 100
+    assert "Not checked, and counted neither way: 100 problem(s): there is no toolchain for swift." in comparison.notes
     assert decisions(compared(write_study, {"base": "x", "arm": "-"}, 5, "no_toolchain")) == []

@@ -36,6 +36,16 @@ def outcomes_of(case: ArmTrials) -> dict[str, list[bool]]:
     return found
 
 
+def unchecked_notes(cases: Sequence[ArmTrials]) -> list[str]:
+    """A note for each language whose answers could not be checked."""
+    found: dict[str, set[str]] = {}
+    for trial in (trial for case in cases for trial in case.done):
+        for place, check in checked(trial):
+            if check.result == "no_toolchain":
+                found.setdefault(check.reason, set()).add(problem_id(trial.records.request_ids[place]))
+    return [f"Not checked, and counted neither way: {len(ids)} problem(s): {reason}." for reason, ids in found.items()]
+
+
 def tags_of(case: ArmTrials) -> dict[str, dict[str, str]]:
     """Set, language and task of each problem."""
     return {problem_id(request.id): request.tags for request in case.requests.values()}

@@ -1,7 +1,7 @@
 """`inferometer vs`: set-ups given on the command line, compared without a study file. A thin layer over `run`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,8 +23,6 @@ MAX_CHARS = 450
 ROUNDS = 3
 """Two set-ups of a model of 135M parameters give a result within 90 s on one core: three rounds of six short prompts,
 of about 600 tokens together (130 tok/s), with 32 output tokens each (50 tok/s), and 3 s for each start of an engine."""
-_MOST_STREAMS = 256
-"""The most slots of llama.cpp, whose -c is the context: a larger value is probably one."""
 _OTHER_PLACES = ("port", "host", "model", "draft_model")
 _PLACE = re.compile(r"(?<![{$\w])\{([A-Za-z_]\w*)\}")
 _SUFFIXES = {".jsonl": "custom", ".json": "sharegpt", ".csv": "trace"}
@@ -34,14 +32,10 @@ class SetUpWords(TyperCommand):
     """A command whose arguments may begin with a dash: a quoted `"-fa on"` is a set-up, not an option."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer's own Context
-        takes_value = {
-            name
-            for parameter in self.get_params(ctx)
-            if not getattr(parameter, "is_flag", False)
-            for name in parameter.opts
-        }
+        options = {name: parameter for parameter in self.get_params(ctx) for name in parameter.opts}
+        takes_value = {name for name, one in options.items() if not getattr(one, "is_flag", False)}
         words = [
-            f" {word}" if word.startswith("-") and " " in word and before not in takes_value else word
+            f" {word}" if _is_setup(word, options) and before not in takes_value else word
             for before, word in zip(["", *args], args, strict=False)
         ]
         if not args:
@@ -51,11 +45,23 @@ class SetUpWords(TyperCommand):
         except Exception as error:  # typer carries its own copy of click, whose exceptions it does not export
             if type(error).__name__ == "NoSuchOption":
                 option = getattr(error, "option_name", "")
+                option = next((word for word in args if word.startswith(option)), option)
                 raise RequestWrong(
                     f"vs has no option {option}. If it belongs to a set-up, put the set-up into quotes: "
                     f'inferometer vs -m a.gguf "{option} 1" "{option} 2"'
                 ) from error
             raise
+
+
+def _is_setup(word: str, options: Container[str]) -> bool:
+    """Whether a word with a dash is a set-up: it was quoted, or it is a complete flag of the embedded engine, such as
+    `--no-mmap` or `-ctk=q8_0`."""
+    from inferometer.engines.embedded_flags import takes_no_value
+
+    name, equals, _ = word.partition("=")
+    if not word.startswith("-") or name in options:
+        return word.startswith("-") and " " in word
+    return " " in word or bool(equals) or takes_no_value(name)
 
 
 COMMAND_CLASS = SetUpWords
@@ -87,7 +93,13 @@ def vs(
         ),
     ] = None,
     concurrency: Annotated[
-        int, typer.Option("--concurrency", "--max-concurrency", "-c", help="Concurrent requests.")
+        int,
+        typer.Option(
+            "--concurrency",
+            "--max-concurrency",
+            "-c",
+            help="Concurrent requests; llama.cpp's -c (context) belongs into a set-up.",
+        ),
     ] = 1,
     dataset_path: Annotated[
         Path | None, typer.Option(help="Prompts: ShareGPT .json, .jsonl with `prompt` or `messages`, or a trace .csv.")
@@ -135,6 +147,7 @@ def vs(
     from inferometer.results.metric_names import known_metric
 
     workload = _workload(num_prompts, max_tokens, dataset_path, prompt or [], prompt_file or [], checked=checked)
+    _require_prompts(concurrency, workload)
     search = _search(tune or [], budget, metric)
     if search is not None:
         _require_one(setups, sweep, save_spec, dry_run=dry_run)
@@ -183,7 +196,6 @@ def _spec(
             "measure one running server use: inferometer bench"
         )
     arms = {name: msgspec.convert(arm, Arm) for name, arm in read_setups(setups, model).items()}
-    _require_concurrency(concurrency, workload.request_count())
     spec = Spec(
         name=" vs ".join(arms) if len(arms) < 4 else f"{len(arms)} set-ups",
         arms=arms,
@@ -193,16 +205,6 @@ def _spec(
         **more,
     )
     return check_study(spec, "the command line")
-
-
-def _require_concurrency(concurrency: int, prompts: int | None) -> None:
-    """Raises RequestWrong for a -c that is a context in llama.cpp's sense: more streams than there are prompts."""
-    if concurrency > _MOST_STREAMS and prompts is not None and concurrency > prompts:
-        raise RequestWrong(
-            f"-c {concurrency} is the number of concurrent requests, and there are only {prompts} prompts. For a "
-            f'context of {concurrency} tokens put it into the set-ups, in quotes: "-c {concurrency} -fa on"; for this '
-            f"concurrency give as many prompts: -n {concurrency}"
-        )
 
 
 def _search(texts: Sequence[str], minutes: float, metric: str) -> "Search | None":
@@ -296,6 +298,17 @@ def _workload(
     if kind == "custom":
         return Custom(str(path), _or(num_prompts, PROMPTS), max_tokens)
     return ShareGpt(str(path), _or(num_prompts, PROMPTS), max_tokens)
+
+
+def _require_prompts(concurrency: int, workload: "WorkloadSettings") -> None:
+    """Raises RequestWrong for more streams than prompts: often the -c of llama.cpp, the context, was meant."""
+    count = workload.request_count()
+    if count is not None and 0 < count < concurrency:
+        raise RequestWrong(
+            f"-c {concurrency}: {count} prompts cannot keep {concurrency} streams busy. -c is the number of streams "
+            "(concurrency). For the context of llama.cpp put -c into the set-up's quotes: inferometer vs -m a.gguf "
+            f'"-c {concurrency}" "-c {concurrency} -t 2". For {concurrency} streams give -n {concurrency} or more.'
+        )
 
 
 def _or(given: int | None, default: int) -> int:

@@ -220,14 +220,14 @@ class RecordColumns(Sequence[RequestRecord]):
         return self if (np.diff(index) >= 0).all() else self._at(np.argsort(index, kind="stable"))
 
     def _at(self, places: "Ints | slice") -> "RecordColumns":
-        counts = self.event_counts[places]
         if isinstance(places, slice):
             first = int(self.starts[places.start])
-            events: Ints | slice = slice(first, int(self.starts[places.stop]))
+            events = slice(first, int(self.starts[places.stop]))
             starts = self.starts[places.start : places.stop + 1] - first
+            at_ns, kinds, chars, tokens = (None if one is None else one[events] for one in self._of_events)
         else:
-            starts = starts_of(counts)
-            events = np.repeat(self.starts[:-1][places] - starts[:-1], counts) + np.arange(int(starts[-1]))
+            starts = starts_of(self.event_counts[places])
+            at_ns, kinds, chars, tokens = gathered(self._of_events, self.starts[:-1][places], starts)
         listed = range(len(self))[places] if isinstance(places, slice) else cast("list[int]", places.tolist())
         return replace(
             self,
@@ -242,14 +242,18 @@ class RecordColumns(Sequence[RequestRecord]):
             usage=self.usage and {name: column[places] for name, column in self.usage.items()},
             has_timings=self.has_timings[places],
             timings=self.timings and {name: column[places] for name, column in self.timings.items()},
-            at_ns=self.at_ns[events],
-            kinds=self.kinds[events],
-            chars=self.chars[events],
-            tokens=None if self.tokens is None else self.tokens[events],
+            at_ns=at_ns,
+            kinds=kinds,
+            chars=chars,
+            tokens=tokens,
             starts=starts,
             texts=self.texts.chosen(places),
             made=None if self.made is None else [self.made[place] for place in listed],
         )
+
+    @property
+    def _of_events(self) -> "tuple[NDArray[Any] | None, ...]":
+        return self.at_ns, self.kinds, self.chars, self.tokens
 
     # --- columns ------------------------------------------------------------------------------------
 
@@ -456,13 +460,48 @@ def int_column(values: Sequence[int | None]) -> Ints:
         return int_column(near)
 
 
+_EVENTS_AT_ONCE = 1 << 20
+_GROUPS_AT_ONCE = 1 << 14
+
+
+def gathered(columns: "Sequence[NDArray[Any] | None]", begins: Ints, starts: Ints) -> "list[NDArray[Any] | None]":
+    """Each column with its groups in another order. `begins`: where each group begins in the columns; `starts`: where
+    it is to begin, and where the last one ends."""
+    found = [None if column is None else np.empty(int(starts[-1]), column.dtype) for column in columns]
+    first, groups = 0, len(begins)
+    while first < groups:
+        last = cast("int", np.searchsorted(starts, starts[first] + _EVENTS_AT_ONCE, "right")) - 1
+        last = min(max(last, first + 1), groups)
+        own = slice(int(starts[first]), int(starts[last]))
+        counts = np.diff(starts[first : last + 1])
+        places = np.repeat(begins[first:last] - starts[first:last], counts) + np.arange(own.start, own.stop)
+        for column, target in zip(columns, found, strict=True):
+            if column is not None and target is not None:
+                np.take(column, places, out=target[own])
+        first = last
+    return found
+
+
 def summed(values: NDArray[Any], starts: Ints) -> Ints:
     """The sum of each group of values. `starts`: the first value of each group, and the end of the last."""
+    if values.dtype == np.bool_:
+        return _counted(values[: starts[-1]], starts)
     found = np.zeros(len(starts) - 1, np.int64)
-    some = starts[1:] > starts[:-1]
-    if some.any():
-        found[some] = np.add.reduceat(values[: starts[-1]], starts[:-1][some], dtype=np.int64)
+    for first in range(0, len(found), _GROUPS_AT_ONCE):  # numpy makes a wide copy of narrow values
+        own = starts[first : first + _GROUPS_AT_ONCE + 1]
+        some = np.flatnonzero(own[1:] > own[:-1])
+        if len(some):
+            part = values[own[0] : own[-1]]
+            found[first + some] = np.add.reduceat(part, own[some] - own[0], dtype=np.int64)
     return found
+
+
+def _counted(chosen: Bools, starts: Ints) -> Ints:
+    """The number of `chosen` in each group: mostly none or nearly all are."""
+    if 2 * np.count_nonzero(chosen) > len(chosen):
+        return np.diff(starts) - _counted(~chosen, starts)
+    owners = np.searchsorted(starts, np.flatnonzero(chosen), "right") - 1
+    return np.bincount(owners, minlength=len(starts) - 1)
 
 
 def starts_of(counts: "Sequence[int] | Ints") -> Ints:

@@ -81,7 +81,8 @@ def _typed_command(arm: Arm) -> list[str]:
     """llama-server with the same settings."""
     found = settings_of(arm, port=0)
     ours = {"-c": found.context, "-np": found.parallel, "-t": found.threads}
-    known = {FLAGS[word] for word in arm.args if word in FLAGS}
+    args = [part for word in arm.args for part in _without_equals(word)]
+    known = {FLAGS[word] for word in args if word in FLAGS}
     words = ["llama-server", "-m", found.model]
     words += [part for flag, value in ours.items() if FLAGS[flag] not in known for part in (flag, str(value))]
     if arm.draft is not None:
@@ -89,7 +90,13 @@ def _typed_command(arm: Arm) -> list[str]:
                  "--spec-draft-n-min": arm.draft.n_min, "--spec-draft-p-min": arm.draft.p_min,
                  "-ngld": arm.draft.gpu_layers}  # fmt: skip
         words += [part for flag, value in draft.items() if value is not None for part in (flag, str(value))]
-    return [*words, *arm.args]
+    return [*words, *args]
+
+
+def _without_equals(word: str) -> list[str]:
+    """`-ub=64` as `-ub 64`: llama-server takes a flag and its value as two words."""
+    flag, equals, value = word.partition("=")
+    return [flag, value] if equals and flag.startswith("-") else [word]
 
 
 def _flag_lines() -> list[str]:

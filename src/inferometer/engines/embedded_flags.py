@@ -197,7 +197,9 @@ def parameter(word: str, rest: list[str]) -> Parameter | None:
     """The parameter that a flag sets, taking its value from the front of `rest`; None for an unknown flag. Raises
     RequestWrong for a value that does not fit."""
     name, equals, text = word.partition("=")
-    if name in _MMAP and not equals:
+    if equals and takes_no_value(name):
+        raise RequestWrong(f"{name} takes no value: remove ={text}")
+    if name in _MMAP:
         return "load_mode", f"LLAMA_LOAD_MODE_{_MMAP[name].upper()}", "llama_load_mode"
     flag = _BY_SPELLING.get(name)
     if flag is None:
@@ -209,6 +211,11 @@ def parameter(word: str, rest: list[str]) -> Parameter | None:
             raise RequestWrong(f"{name} needs a value after it")
         text = rest.pop(0)
     return flag.attribute, _value(flag, name, text), flag.enum
+
+
+def takes_no_value(name: str) -> bool:
+    """Whether this is a known flag that is complete without a value."""
+    return name in _MMAP or (name in _BY_SPELLING and _BY_SPELLING[name].kind == "switch")
 
 
 def _value(flag: Flag, name: str, text: str) -> Any:

@@ -29,9 +29,13 @@ _MILD = re.compile(
     r"(?:(?<![\w.])(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING)\b|(?:Deprecation|Future|User|Runtime)Warning\b)"
 )
 """A line of a lower level: the engine went on after it."""
+_LLAMA_CPP_TIME = re.compile(r"^\d+\.\d\d\.\d{3}\.\d{3} [A-Z] ")
 _JSON_FIELDS = ("message", "msg", "error", "exception", "stack")
 
 ADVICE = (
+    (r"n_seq_max must be",
+     "llama.cpp answers at most this many requests at once. -c of inferometer vs is the number of streams "
+     '(concurrency): for the context put -c into the set-up, as in inferometer vs -m a.gguf "-c 4096" "-c 8192".'),
     (r"unknown argument|invalid argument|unrecognized|unknown option|argument has been removed",
      "This build does not know one of the flags: they change from build to build; see its --help."),
     (r"error while handling argument",
@@ -85,7 +89,7 @@ def first_error(log_path: Path, *, from_byte: int = 0) -> str:
         for pattern in _ERRORS:
             for place, line in enumerate(lines):
                 if re.search(pattern, line) and not _FOLLOWS.search(line) and mild[place] <= allows_mild:
-                    return sanitize(_with_reason(lines, place), 500)
+                    return sanitize(_LLAMA_CPP_TIME.sub("", _with_reason(lines, place)), 500)
     return ""
 
 

@@ -23,7 +23,11 @@ class Argument(msgspec.Struct, frozen=True):
 
 
 def arguments_of(help_text: str) -> dict[str, Argument]:
-    """Every argument that --help lists, by each of its names; empty if the text does not have llama-server's form."""
+    """Every argument that --help lists, by each of its names; empty if the text does not have llama-server's form.
+
+    Empty also for ik_llama.cpp: it lists some names twice, with a value and without one, and leaves out others' values
+    and 72 names that it takes, so that its help cannot say what is wrong.
+    """
     found: dict[str, Argument] = {}
     lines = help_text.splitlines()
     for number, line in enumerate(lines):
@@ -32,7 +36,10 @@ def arguments_of(help_text: str) -> dict[str, Argument]:
             continue
         shown = entry["values"] or ""
         argument = Argument(_value_count(shown), shown, _removal(lines[number : number + 3]))
-        found |= dict.fromkeys(re.split(r",\s+", entry["names"]), argument)
+        names = re.split(r",\s+", entry["names"])
+        if any(bool(found.get(name, argument).takes) != bool(argument.takes) for name in names):
+            return {}
+        found |= dict.fromkeys(names, argument)
     return found if len(found) >= _LEAST_ARGUMENTS else {}
 
 

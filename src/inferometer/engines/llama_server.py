@@ -161,22 +161,30 @@ def draft_flags(draft: Draft, help_text: str) -> list[str]:
     """The draft's flags as this binary's --help spells them.
 
     Builds with `--spec-type draft-simple` silently ignore a draft model without that flag; earlier builds (9093) refuse
-    the flag. The help of builds with --spec-draft-n-max still lists the older flags, as removed.
+    the flag. The help of builds with --spec-draft-n-max still lists the older flags, as removed. ik_llama.cpp takes the
+    numbers within --spec-type.
     """
     flags = ["-md", draft.model]
+    numbers = {"n_max": draft.n_max, "n_min": draft.n_min, "p_min": draft.p_min}
+    said = {name: f"{value:g}" for name, value in numbers.items() if value is not None}
+    if "--spec-type SPEC[:k=v" in help_text:
+        stage = ",".join(f"{name}={value}" for name, value in said.items())
+        return [*flags, "--spec-type", f"draft:{stage}" if stage else "draft", *_draft_layers(draft, help_text)]
     if _names(help_text, "draft-simple"):
         flags += ["--spec-type", "draft-simple"]
-    if _names(help_text, "--spec-draft-n-max"):
-        spelled = ("--spec-draft-n-max", "--spec-draft-n-min", "--spec-draft-p-min")
-    else:
-        spelled = ("--draft-max", "--draft-min", "--draft-p-min")
-    for flag, value in zip(spelled, (draft.n_max, draft.n_min, draft.p_min), strict=True):
-        if value is not None:
-            flags += [flag, f"{value:g}"]
-    if draft.gpu_layers is not None:
-        known = [flag for flag in DRAFT_GPU_LAYER_FLAGS if _names(help_text, flag)]
-        flags += [*(known or DRAFT_GPU_LAYER_FLAGS)[:1], str(draft.gpu_layers)]
-    return flags
+    is_new = _names(help_text, "--spec-draft-n-max")
+    for name, value in said.items():
+        older = {"n_max": "--draft-max", "n_min": "--draft-min", "p_min": "--draft-p-min"}[name]
+        flags += [f"--spec-draft-{name.replace('_', '-')}" if is_new else older, value]
+    return flags + _draft_layers(draft, help_text)
+
+
+def _draft_layers(draft: Draft, help_text: str) -> list[str]:
+    """The flag for the draft's layers on a GPU; empty if the draft does not say."""
+    if draft.gpu_layers is None:
+        return []
+    known = [flag for flag in DRAFT_GPU_LAYER_FLAGS if _names(help_text, flag)]
+    return [*(known or DRAFT_GPU_LAYER_FLAGS)[:1], str(draft.gpu_layers)]
 
 
 def asks_for_gpu(arm: Arm) -> str:

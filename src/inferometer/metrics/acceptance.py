@@ -142,8 +142,9 @@ class Speculation(msgspec.Struct, frozen=True):
 
     `tokens_per_step` includes the target's token. `acceptance`: α, the probability that a drafted token is accepted
     given that those before it were. `predicted`: the speed-up by Leviathan's equation, in which verifying costs one
-    step of the target. `predicted_measured`: the speed-up with the measured cost of the verifying step. `measured`: the
-    ratio of decode times per token. None: unknown.
+    step of the target; without a draft model its upper limit, because drafts from the text cost nothing there.
+    `predicted_measured`: the speed-up with the measured cost of the verifying step. `measured`: the ratio of decode
+    times per token. None: unknown.
     """
 
     arm: str
@@ -167,7 +168,8 @@ def speculation(
     has_draft_model: bool = True,
 ) -> Speculation | None:
     """The predicted and the measured speed-up of a draft; None if nothing was drafted. Without a draft model (n-gram
-    speculation) there is no prediction: drafts have any length, cost no step, and many steps have none.
+    speculation) there is no α: drafts have any length, and many steps have none. With c = 0 the prediction is the
+    number of tokens per step.
 
     Leviathan, Kalman, Matias 2023, "Fast Inference from Transformers via Speculative Decoding", ICML, Theorem 3.8: with
     acceptance α, γ drafted tokens per step and a draft token that costs c of a target step, decoding is faster by the
@@ -182,7 +184,7 @@ def speculation(
         return None
     per_step, drafted_per_step = _sum(trials, trial_columns.decoded) / step_count, proposed / step_count
     costs = step_costs(trials) if has_draft_model else None
-    predicted = predicted_measured = None
+    predicted, predicted_measured = (None if has_draft_model else per_step), None
     if costs is not None:
         drafting_ms = drafted_per_step * costs.draft_token_ms
         predicted = per_step * target_ms / (drafting_ms + target_ms)

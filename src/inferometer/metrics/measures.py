@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from inferometer.base.units import NS_PER_S
 from inferometer.core.record import AnswerCheck, RequestRecord, Trial
@@ -221,7 +222,11 @@ class Percentile(msgspec.Struct, frozen=True):
     per: float
 
     def value(self, trial: TrialView) -> float | None:
-        return _statistic(lambda values: np.percentile(values, self.percent), self.values_of, self.per, trial)
+        def percentile(values: NDArray[Any]) -> float:  # several rows have the same values
+            key = ("percentile", id(values), self.percent)
+            return trial.cached(key, lambda _: float(np.percentile(values, self.percent)))
+
+        return _statistic(percentile, self.values_of, self.per, trial)
 
     def replicates(self, trial: TrialView) -> Floats | None:
         series = trial.series(self.values_of)  # several rows have the same series
@@ -337,7 +342,9 @@ def duration_ns(trial: TrialView) -> int | None:
     return length_ns(turns) if turns else int(trial.records.numbers["done_ns"].max()) - started_ns
 
 
-def _statistic(statistic: Callable[[Floats], Any], values_of: Values, per: float, trial: TrialView) -> float | None:
+def _statistic(
+    statistic: Callable[[NDArray[Any]], Any], values_of: Values, per: float, trial: TrialView
+) -> float | None:
     """None without values; 0 in vLLM's dialects, as vLLM prints it."""
     values = trial.series(values_of).values
     if not len(values):

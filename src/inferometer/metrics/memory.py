@@ -1,9 +1,9 @@
 """Memory that the engine held over time, from samples of one quantity.
 
-Reading PSS is expensive: of a large engine it is read only every few seconds. RSS is read ten times a second and fills
-the gaps. RSS counts shared pages more than once; this excess changes slowly, so that RSS less the excess at the
-neighbouring PSS readings estimates PSS. The excess is that of one reading of both. RSS interpolated to the time of a
-PSS reading is too small while memory grows; the estimate then exceeded all memory that the engine ever had.
+Reading PSS is expensive: it is read only every few seconds. RSS is read twice a second and fills the gaps. RSS counts
+shared pages more than once; this excess changes slowly, so that RSS less the excess at the neighbouring PSS readings
+estimates PSS. The excess is that of one reading of both. RSS interpolated to the time of a PSS reading is too small
+while memory grows; the estimate then exceeded all memory that the engine ever had.
 """
 
 from collections import defaultdict

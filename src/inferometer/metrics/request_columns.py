@@ -4,16 +4,16 @@
 results.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from inferometer.core.record import KINDS, OUTPUT_CODES, TEXT_CODE
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints, RecordColumns, Texts, summed
+from inferometer.core.record_columns import UNKNOWN, Bools, Ints, RecordColumns, Texts, starts_of, summed
 from inferometer.core.request import Request
 from inferometer.core.spec import Api
 from inferometer.metrics import consistency
@@ -33,13 +33,18 @@ _HEAD_BYTES = 16
 
 
 class OutputColumns(msgspec.Struct, frozen=True):
-    """Every event with output of several requests, in order: `at_ns`, `chars` and `stated` tokens (0 if not stated).
-    `starts`: where each request begins, and where the last one ends."""
+    """Every event with output of several requests, in order: `times` (`at_ns`), `chars` and `stated` tokens (0 if not
+    stated). `starts`: where each request begins, and where the last one ends."""
 
-    at_ns: Ints
+    times: "Ints | ChosenTimes"
     chars: NDArray[np.unsignedinteger[Any]]
     stated: Ints | None
     starts: Ints
+
+    @property
+    def at_ns(self) -> Ints:
+        """The arrival time of each output."""
+        return self.times.of(0, len(self.starts) - 1) if isinstance(self.times, ChosenTimes) else self.times
 
     @property
     def counts(self) -> Ints:
@@ -51,18 +56,49 @@ class OutputColumns(msgspec.Struct, frozen=True):
         """The position of each output's request."""
         return np.repeat(np.arange(len(self.starts) - 1), self.counts)
 
+    def parts(self, most: int) -> "Iterator[tuple[int, OutputColumns]]":
+        """The outputs of some requests at once, of at most `most` outputs or of one request: the position of the first
+        request, and its columns with those of the next ones."""
+        first, requests = 0, len(self.starts) - 1
+        while first < requests:
+            last = cast("int", np.searchsorted(self.starts, self.starts[first] + most, "right")) - 1
+            last = min(max(last, first + 1), requests)
+            own = slice(int(self.starts[first]), int(self.starts[last]))
+            stated = None if self.stated is None else self.stated[own]
+            starts = self.starts[first : last + 1] - own.start
+            at_ns = self.times.of(first, last) if isinstance(self.times, ChosenTimes) else self.times[own]
+            yield first, OutputColumns(at_ns, self.chars[own], stated, starts)
+            first = last
+
     def summed(self, of_outputs: NDArray[Any]) -> Ints:
         """The sum over the outputs of each request."""
         return summed(of_outputs, self.starts)
 
 
+class ChosenTimes(msgspec.Struct, frozen=True):
+    """The `chosen` of the times of all events: of millions, no copy is kept. `starts`: as in RecordColumns."""
+
+    at_ns: Ints
+    chosen: Bools
+    starts: Ints
+
+    def of(self, first: int, last: int) -> Ints:
+        """Of the requests from `first` to before `last`."""
+        own = slice(int(self.starts[first]), int(self.starts[last]))
+        return self.at_ns[own][self.chosen[own]]
+
+
+_MOST_COPIED = 1 << 22
+
+
 def output_columns(records: RecordColumns) -> OutputColumns:
     """The outputs of these records (see `core.record.brings_output`)."""
     chosen = _IS_OUTPUT[records.kinds] & ((records.chars > 0) | (records.kinds != TEXT_CODE))
-    before = np.zeros(len(chosen) + 1, np.int64)
-    np.cumsum(chosen, out=before[1:])
     stated = None if records.tokens is None else records.tokens[chosen].astype(np.int64)
-    return OutputColumns(records.at_ns[chosen], records.chars[chosen], stated, before[records.starts])
+    times = ChosenTimes(records.at_ns, chosen, records.starts)
+    starts = starts_of(records.summed(chosen))
+    kept = times.of(0, len(records)) if len(chosen) < _MOST_COPIED else times
+    return OutputColumns(kept, records.chars[chosen], stated, starts)
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -161,8 +197,9 @@ def timing_columns(
     timed = records.ok & (sent_ns != UNKNOWN) & (outputs.counts > 0)
     first, last = outputs.starts[:-1][timed], outputs.starts[1:][timed] - 1
     ttft_ns, latency_ns = np.zeros(len(records), np.int64), np.zeros(len(records), np.int64)
-    ttft_ns[timed] = outputs.at_ns[first] - sent_ns[timed]
-    latency_ns[timed] = outputs.at_ns[last] - sent_ns[timed]
+    at_ns = outputs.at_ns
+    ttft_ns[timed] = at_ns[first] - sent_ns[timed]
+    latency_ns[timed] = at_ns[last] - sent_ns[timed]
     output_tokens, output_source = _output_counts(records, outputs, asked)
     prompt_tokens, prompt_source = _prompt_counts(records, asked)
     by_pieces = output_source == SOURCES.index("output events")
@@ -337,9 +374,10 @@ def _text_after_end(records: RecordColumns) -> Bools:
     """Whether text came after [DONE]."""
     late = np.zeros(len(records), np.bool_)
     ends = np.flatnonzero(records.kinds == KINDS.index("done"))
-    owners, first = np.unique(np.searchsorted(records.starts, ends, "right") - 1, return_index=True)
-    texts = np.append(np.flatnonzero(records.chars), len(records.chars))
-    late[owners] = texts[np.searchsorted(texts, ends[first], "right")] < records.starts[1:][owners]
+    owners = np.searchsorted(records.starts, ends, "right") - 1
+    after = ends + 1 < records.starts[1:][owners]  # events follow
+    for owner, end in zip(owners[after].tolist(), ends[after].tolist(), strict=True):
+        late[owner] |= bool(records.chars[end + 1 : int(records.starts[owner + 1])].any())
     return late
 
 
@@ -347,12 +385,13 @@ def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> Bools:
     """Whether the text of each request begins with blanks, and visible text came late for its pace."""
     found = np.zeros(len(records), np.bool_)
     places, first_visible = _first_visible(records, outputs)
+    at_ns, starts = outputs.at_ns, outputs.starts
     visible_ns = records.at_ns[first_visible]
-    waits_ns = visible_ns - outputs.at_ns[outputs.starts[:-1][places]]
+    waits_ns = visible_ns - at_ns[starts[:-1][places]]
     for place, visible, wait_ns in zip(places.tolist(), visible_ns.tolist(), waits_ns.tolist(), strict=True):
         if wait_ns > consistency.BLANK_USUAL_NS:
-            at_ns = outputs.at_ns[outputs.starts[place] : outputs.starts[place + 1]]
-            gaps = np.diff(at_ns[at_ns >= visible])
+            own = at_ns[starts[place] : starts[place + 1]]
+            gaps = np.diff(own[own >= visible])
             found[place] = not len(gaps) or wait_ns > consistency.BLANK_GAPS * _median(gaps)
     return found
 
@@ -377,18 +416,23 @@ def _first_visible(records: RecordColumns, outputs: OutputColumns) -> tuple[Ints
     places, leading = places[visible], leading[visible]
     if not len(places):
         return places, places
-    ends = np.cumsum(records.chars, dtype=np.int64)
-    before = np.cumsum(records.characters) - records.characters
-    return places, np.searchsorted(ends, before[places] + leading, "right")
+    found = np.empty(len(places), np.int64)
+    for number, (place, blanks) in enumerate(zip(places.tolist(), leading.tolist(), strict=True)):
+        begin, end = records.starts[place], records.starts[place + 1]
+        ends = np.cumsum(records.chars[begin:end], dtype=np.int64)
+        found[number] = begin + np.searchsorted(ends, blanks, "right")
+    return places, found
 
 
 def _first_chars(records: RecordColumns) -> Ints:
     """Characters of the first event with text; 0 without one."""
-    places = np.flatnonzero(records.chars)
-    first = np.searchsorted(places, records.starts[:-1])
     found = np.zeros(len(records), np.int64)
-    some = first < np.searchsorted(places, records.starts[1:])
-    found[some] = records.chars[places[first[some]]]
+    starts, ends = records.starts[:-1].copy(), records.starts[1:]
+    left = np.flatnonzero(starts < ends)
+    while len(left):  # events without text stand at the beginning of an answer: few rounds
+        found[left] = records.chars[starts[left]]
+        starts[left] += 1
+        left = left[(found[left] == 0) & (starts[left] < ends[left])]
     return found
 
 

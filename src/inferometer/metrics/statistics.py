@@ -23,7 +23,8 @@ V = s²/T + joint - ε/T, but never less than the half-width of these prompts. T
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -43,6 +44,7 @@ MAX_GROUPS = 400
 """More requests than this are resampled in this many groups: the variance of a sum of groups is that of the sum."""
 MAX_RANKS = 2048
 """Quantiles of resampled values are exact up to this many values; beyond, they are exact to one in 2048 ranks."""
+PART_VALUES = 1 << 20
 MAX_LINE_POINTS = 1000
 """A robust line through this many points has half a million slopes: 20 ms and 20 MB. Its slope is nearly as sure as
 that of a million points: both are far surer than the limits that they are compared with."""
@@ -57,11 +59,34 @@ _SEED = 20160525
 
 class Series(msgspec.Struct, frozen=True):
     """Values of a trial, and for each value the position of its request. `requests`: number of requests, failed ones
-    included."""
+    included. Values of each token are kept as narrow as they fit: as ns in 4 bytes, say."""
 
-    values: Floats
-    positions: NDArray[np.int64]
+    values: NDArray[Any]
+    positions: NDArray[np.integer[Any]]
     requests: int
+    known: dict[str, NDArray[Any]] = {}  # what `totals` and `counts` computed: several metrics use it
+
+    def parts(self) -> "Iterator[Series]":
+        """The values in parts of `PART_VALUES`: what is computed of a part does not fill the memory."""
+        for begin in range(0, len(self.values), PART_VALUES):
+            part = slice(begin, begin + PART_VALUES)
+            yield Series(self.values[part], self.positions[part], self.requests)
+
+    def totals(self) -> Floats:
+        """The sum of the values of each request."""
+        if "totals" not in self.known:
+            found = self.known["totals"] = np.zeros(self.requests)
+            for part in self.parts():
+                found += np.bincount(part.positions, part.values, self.requests)
+        return self.known["totals"]
+
+    def counts(self) -> NDArray[np.int64]:
+        """The number of values of each request."""
+        if "counts" not in self.known:
+            found = self.known["counts"] = np.zeros(self.requests, np.int64)
+            for part in self.parts():
+                found += np.bincount(part.positions, minlength=self.requests)
+        return self.known["counts"]
 
 
 class Resampling:
@@ -81,28 +106,35 @@ class Resampling:
 
     def totals(self, series: Series) -> Floats:
         """The sum of the values in each replicate."""
+        return self._exact_weights @ self._of_groups(series.totals())
+
+    def _of_groups(self, of_requests: NDArray[Any]) -> Floats:
         groups = self._weights.shape[1]
-        sums = np.bincount(self._group[series.positions], series.values, groups) if groups else np.zeros(0)
-        return self._exact_weights @ sums
+        return np.bincount(self._group, of_requests, groups).astype(np.float64) if groups else np.zeros(0)
 
     def means(self, series: Series) -> Floats:
         """The mean of the values in each replicate; NaN for a replicate without values."""
-        ones = Series(np.ones_like(series.values), series.positions, series.requests)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return self.totals(series) / self.totals(ones)
+            return self.totals(series) / (self._exact_weights @ self._of_groups(series.counts()))
 
     def _ranked(self, series: Series) -> "_Ranked":
         """The last result is kept: several percentiles of the same series are computed one after another."""
         if self._last is None or self._last[0] is not series:
             groups, ranks = self._weights.shape[1], min(len(series.values), MAX_RANKS)
-            values, group = _sorted_with_groups(series.values, self._group[series.positions])
-            ends = np.arange(1, ranks + 1) * len(values) // ranks
-            rank = np.repeat(np.arange(ranks), np.diff(ends, prepend=0))
-            counts = np.bincount(group * ranks + rank, minlength=groups * ranks).reshape(groups, ranks)
-            up_to = np.cumsum(counts, axis=1).astype(np.float32)
+            ordered = _sorted_with_groups(series, self._group)
+            ends = np.arange(1, ranks + 1) * len(series.values) // ranks
+            counts = np.zeros((ranks, groups), np.int64)
+            for begin in range(0, ranks, _COARSE):  # some ranks at once: their values fit into the memory
+                own = ends[begin : begin + _COARSE]
+                first = int(ends[begin - 1]) if begin else 0
+                rank = np.repeat(np.arange(len(own)), np.diff(own, prepend=first))
+                found = ordered.group(slice(first, int(own[-1]))) + rank * groups
+                counts[begin : begin + len(own)] = np.bincount(found, minlength=len(own) * groups).reshape(-1, groups)
+            up_to = np.cumsum(counts.T, axis=1).astype(np.float32)
             firsts = np.concatenate(([0], ends[:-1]))
             last = np.minimum(np.arange(_COARSE, ranks + _COARSE, _COARSE), ranks) - 1
-            self._last = series, _Ranked(values[(firsts + ends - 1) // 2], up_to, self._weights @ up_to[:, last])
+            middle = ordered.value((firsts + ends - 1) // 2)
+            self._last = series, _Ranked(middle, up_to, self._weights @ up_to[:, last])
         return self._last[1]
 
     def quantiles(self, series: Series, percent: float) -> Floats:
@@ -134,15 +166,44 @@ class _Ranked(msgspec.Struct, frozen=True):
 _COARSE = 32
 
 
-def _sorted_with_groups(values: Floats, groups: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
-    """The values in rising order, and the group of each."""
-    whole = values.astype(np.int64)
-    if len(values) < MAX_RANKS or not np.array_equal(whole, values) or abs(values).max() >= 1 << 53:
-        order = np.argsort(values, kind="stable")
-        return values[order], groups[order]
-    joined = (whole << 9) | groups  # MAX_GROUPS < 2^9; one column of integers is sorted 10 times faster
-    joined.sort()
-    return (joined >> 9).astype(np.float64), joined & 511
+class _Ordered(msgspec.Struct, frozen=True):
+    """Values in rising order with the group of each: in one column of integers if they fit, `joined`, because it is
+    sorted 10 times faster than two."""
+
+    joined: NDArray[np.int64] | None
+    values: Floats
+    groups: NDArray[np.int64]
+
+    def value(self, places: NDArray[np.int64]) -> Floats:
+        return self.values[places] if self.joined is None else (self.joined[places] >> 9).astype(np.float64)
+
+    def group(self, places: slice) -> NDArray[np.int64]:
+        return self.groups[places] if self.joined is None else self.joined[places] & 511  # MAX_GROUPS < 2^9
+
+
+def _sorted_with_groups(series: Series, group: NDArray[np.int64]) -> _Ordered:
+    """`group`: of each request."""
+    values, nothing = series.values, np.zeros(0)
+    if len(values) >= MAX_RANKS and _are_whole(series):
+        joined = values.astype(np.int64)
+        joined <<= 9
+        for begin in range(0, len(values), PART_VALUES):
+            part = slice(begin, begin + PART_VALUES)
+            joined[part] |= group[series.positions[part]]
+        joined.sort()
+        return _Ordered(joined, nothing, nothing.astype(np.int64))
+    order = np.argsort(values, kind="stable")
+    return _Ordered(None, values[order].astype(np.float64), group[series.positions][order])
+
+
+def _are_whole(series: Series) -> bool:
+    """Whether the values are whole numbers of less than 53 bits."""
+    if series.values.dtype.kind == "u":
+        return True
+    return all(
+        np.array_equal(part.values.astype(np.int64), part.values) and abs(part.values).max() < 1 << 53
+        for part in series.parts()
+    )
 
 
 @functools.lru_cache(maxsize=4)

@@ -4,7 +4,9 @@
 results.
 """
 
+from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -14,15 +16,41 @@ from inferometer.core.record_columns import UNKNOWN, Bools, Ints
 from inferometer.metrics.measures import TrialView, one_each
 from inferometer.metrics.request_columns import OutputColumns, TimingColumns, timing_columns
 from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS
-from inferometer.metrics.statistics import Floats, Series
+from inferometer.metrics.statistics import PART_VALUES, Floats, Series
 from inferometer.metrics.token_latency import AT_ONCE_NS, AT_ONCE_TOKENS, BURST_GAP_NS, STALL_MULTIPLE
 
 
 def gaps_of(columns: OutputColumns, wanted: NDArray[np.bool_]) -> Series:
     """The gaps between the outputs of each request; none of requests that are not `wanted`."""
-    owners = columns.owners
-    inside = (owners[1:] == owners[:-1]) & wanted[owners[1:]]
-    return Series(np.diff(columns.at_ns)[inside].astype(np.float64), owners[1:][inside], len(wanted))
+
+    def parts() -> "Iterator[tuple[NDArray[Any], NDArray[Any]]]":
+        for first, part in columns.parts(PART_VALUES):
+            owners = part.owners
+            inside = (owners[1:] == owners[:-1]) & wanted[first + owners[1:]]
+            yield _narrow(np.diff(part.at_ns)[inside]), first + owners[1:][inside]
+
+    return _series(parts(), len(wanted), len(columns.chars))
+
+
+def _series(parts: "Iterable[tuple[NDArray[Any], NDArray[Any]]]", requests: int, most: int) -> Series:
+    """Of values and positions, together at most `most`: what is not used of the space for them takes no memory."""
+    values, positions, count = np.empty(most, np.uint32), np.empty(most, np.uint32), 0
+    for own, places in parts:
+        if own.dtype.kind == "f" and values.dtype.kind != "f":
+            values = values.astype(np.float64)
+        end = count + len(own)
+        values[count:end], positions[count:end], count = own, places, end
+    return Series(values[:count], positions[:count], requests)
+
+
+def _narrow(values: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers in as few bytes as they fit; others as they are."""
+    if len(values) and values.min() < 0:
+        return values.astype(np.float64)
+    most = values.max(initial=0)
+    if values.dtype.kind == "f" and not (values == np.floor(values)).all():
+        return values
+    return values.astype(np.uint8 if most < 1 << 8 else np.uint32 if most < 1 << 32 else np.float64)
 
 
 class Bursts(msgspec.Struct, frozen=True):
@@ -31,7 +59,7 @@ class Bursts(msgspec.Struct, frozen=True):
     all; its number of bursts; the time from the first output to the last; characters of all output."""
 
     gaps: Series
-    later_tokens: Floats
+    later_tokens: NDArray[Any]
     delivered: NDArray[np.bool_]
     first_tokens: Floats
     all_tokens: Floats
@@ -46,16 +74,16 @@ class Bursts(msgspec.Struct, frozen=True):
 
     def gap_spans(self) -> Floats:
         """From the first burst of each request to its last; 0 without a gap."""
-        return np.bincount(self.gaps.positions, self.gaps.values, self.gaps.requests).astype(np.float64)
+        return self.gaps.totals()
 
     def token_gaps(self) -> Series:
         """One value per token after the first burst: the gap before its burst, divided by the burst's tokens."""
         tokens = self.later_tokens
-        if (tokens == 1.0).all():
+        if (tokens == 1).all():
             return self.gaps
         with np.errstate(divide="ignore"):
             share = np.where(tokens != 0, self.gaps.values / tokens, 0.0)
-        times = np.maximum(1, np.rint(tokens)).astype(np.int64)
+        times = np.maximum(1, np.rint(tokens.astype(np.float64))).astype(np.int64)
         return Series(np.repeat(share, times), np.repeat(self.gaps.positions, times), self.gaps.requests)
 
     def tokens(self) -> Series:
@@ -64,28 +92,26 @@ class Bursts(msgspec.Struct, frozen=True):
 
     def gap_totals(self) -> Series:
         """Total of the gaps of each request with a delivery."""
-        return self._totals(self.gaps.values)
+        return self._of_delivered(self.gaps.totals())
 
     def stall_totals(self) -> Series:
         """Total of the stalls of each request with a delivery."""
-        return self._totals(np.where(self.is_stall(), self.gaps.values, 0.0))
-
-    def is_stall(self) -> NDArray[np.bool_]:
-        """Whether each gap is a stall."""
-        limits = STALL_MULTIPLE * _medians(self.gaps)
-        return self.gaps.values > limits[self.gaps.positions]
+        return self._of_delivered(self.stalls().totals())
 
     def longest_stalls_ns(self) -> list[int]:
         """The longest stall of each request, 0 without one."""
-        found = np.zeros(self.gaps.requests, np.int64)
-        begins = np.flatnonzero(np.diff(self.gaps.positions, prepend=-1))
-        if len(begins):
-            stalls = np.where(self.is_stall(), self.gaps.values, 0.0)
-            found[self.gaps.positions[begins]] = np.maximum.reduceat(stalls, begins)
+        found, stalls = np.zeros(self.gaps.requests, np.int64), self.stalls()
+        np.maximum.at(found, stalls.positions, stalls.values.astype(np.int64))
         return found.tolist()
 
-    def _totals(self, values: Floats) -> Series:
-        totals = np.bincount(self.gaps.positions, values, self.gaps.requests).astype(np.float64)
+    def stalls(self) -> Series:
+        """The gaps that are stalls."""
+        limits = STALL_MULTIPLE * _medians(self.gaps)
+        chosen = ((part, part.values > limits[part.positions]) for part in self.gaps.parts())
+        found = ((part.values[stalled], part.positions[stalled]) for part, stalled in chosen)
+        return _series(found, self.gaps.requests, len(self.gaps.values))
+
+    def _of_delivered(self, totals: Floats) -> Series:
         positions = np.flatnonzero(self.delivered)
         return Series(totals[positions], positions, self.gaps.requests)
 
@@ -93,12 +119,35 @@ class Bursts(msgspec.Struct, frozen=True):
 def bursts_of(columns: OutputColumns, delivered: NDArray[np.bool_], totals: Ints) -> Bursts:
     """`totals`: output tokens of each request, UNKNOWN if so. `delivered`: whether each request is ok and has
     output."""
+    found: list[Bursts] = []
+
+    def gaps() -> "Iterator[tuple[NDArray[Any], NDArray[Any]]]":
+        for first, part in columns.parts(PART_VALUES):
+            own = slice(first, first + len(part.counts))
+            of_part = _bursts_of_part(part, delivered[own], totals[own])
+            found.append(msgspec.structs.replace(of_part, gaps=_NO_GAPS))
+            yield of_part.gaps.values, first + of_part.gaps.positions
+
+    together = _series(gaps(), len(delivered), len(columns.chars))
+    if not found:
+        return _bursts_of_part(columns, delivered, totals)
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in found])
+        for name in Bursts.__struct_fields__
+        if name != "gaps"
+    }
+    return Bursts(gaps=together, **joined)
+
+
+_NO_GAPS = Series(np.zeros(0), np.zeros(0, np.int64), 0)
+
+
+def _bursts_of_part(columns: OutputColumns, delivered: NDArray[np.bool_], totals: Ints) -> Bursts:
     owners = columns.owners
     tokens = _tokens_of_outputs(columns, owners, totals)
     first, ends, of_burst = _joined_outputs(columns, owners, tokens)
     at_ns, owner = columns.at_ns[ends], owners[ends]
     inside = (owner[1:] == owner[:-1]) & delivered[owner[1:]]
-    gaps = Series(np.diff(at_ns)[inside].astype(np.float64), owner[1:][inside], len(delivered))
     requests = len(delivered)
     counts = np.bincount(owners[first], minlength=requests)
     first_tokens, span_ns = np.zeros(requests), np.zeros(requests, np.int64)
@@ -106,8 +155,8 @@ def bursts_of(columns: OutputColumns, delivered: NDArray[np.bool_], totals: Ints
     first_tokens[some] = of_burst[(np.cumsum(counts) - counts)[some]]
     span_ns[some] = columns.at_ns[columns.starts[1:][some] - 1] - columns.at_ns[columns.starts[:-1][some]]
     return Bursts(
-        gaps=gaps,
-        later_tokens=of_burst[1:][inside],
+        gaps=Series(_narrow(np.diff(at_ns)[inside]), owner[1:][inside], requests),
+        later_tokens=_narrow(of_burst[1:][inside]),
         delivered=delivered,
         first_tokens=first_tokens,
         all_tokens=np.bincount(owners, tokens, requests).astype(np.float64),
@@ -127,14 +176,18 @@ def _joined_outputs(columns: OutputColumns, owners: Ints, tokens: Floats) -> tup
     return first, np.append(first[1:], len(owners)) - 1, np.add.reduceat(tokens, first)
 
 
-def burst_times(trial: TrialView) -> tuple[Ints, Floats]:
+def burst_times(trial: TrialView) -> tuple[Ints, NDArray[Any]]:
     """When each burst of each answer ended, and its tokens."""
-    owners = trial.outputs.owners
     timing = _own_timing(trial)
-    tokens = _tokens_of_outputs(trial.outputs, owners, timing.output_tokens)
-    _, ends, of_burst = _joined_outputs(trial.outputs, owners, tokens)
-    shown = timing.timed[owners[ends]]
-    return trial.outputs.at_ns[ends][shown], of_burst[shown]
+    found: list[tuple[Ints, NDArray[Any]]] = []
+    for first, part in trial.outputs.parts(PART_VALUES):
+        owners, own = part.owners, slice(first, first + len(part.counts))
+        tokens = _tokens_of_outputs(part, owners, timing.output_tokens[own])
+        _, ends, of_burst = _joined_outputs(part, owners, tokens)
+        shown = timing.timed[own][owners[ends]]
+        found.append((part.at_ns[ends][shown], _narrow(of_burst[shown])))
+    at_ns, tokens = zip(*found, strict=True) if found else ((np.zeros(0, np.int64),), (np.zeros(0),))
+    return np.concatenate(at_ns), np.concatenate(tokens)
 
 
 def _tokens_of_outputs(columns: OutputColumns, owners: Ints, totals: Ints) -> Floats:
@@ -165,7 +218,22 @@ def _sorted_within(series: Series) -> Floats:
 
 
 def _medians(series: Series) -> Floats:
-    """The median of each request's values; NaN for a request without values."""
+    """The median of each request's values; NaN for a request without values. Positions never fall."""
+    found = np.full(series.requests, np.nan)
+    begin = 0
+    while begin < len(series.values):
+        end = min(begin + PART_VALUES, len(series.values))
+        if end < len(series.values):  # whole requests
+            cut = cast("int", np.searchsorted(series.positions[begin:end], series.positions[end]))
+            end = begin + cut if cut else cast("int", np.searchsorted(series.positions, series.positions[end], "right"))
+        first, last = int(series.positions[begin]), int(series.positions[end - 1]) + 1
+        positions = series.positions[begin:end].astype(np.int64) - first
+        found[first:last] = _medians_of_part(Series(series.values[begin:end], positions, last - first))
+        begin = end
+    return found
+
+
+def _medians_of_part(series: Series) -> Floats:
     values = _sorted_within(series)
     counts = np.bincount(series.positions, minlength=series.requests)
     ends = np.cumsum(counts)

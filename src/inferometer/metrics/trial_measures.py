@@ -61,7 +61,7 @@ def cached_prompt_tokens(trial: TrialView) -> int | None:
 def stalls(trial: TrialView) -> int | None:
     """Number of gaps between bursts longer than `STALL_MULTIPLE` times the request's median gap."""
     found = trial_columns.bursts(trial)
-    return int(np.count_nonzero(found.is_stall())) if found.delivered.any() else None
+    return len(found.stalls().values) if found.delivered.any() else None
 
 
 def memory_gib(trial: TrialView) -> float | None:
@@ -103,15 +103,22 @@ def peak_chunks(trial: TrialView) -> int:
     sent_ns, sent = _sent(trial)
     if not len(sent_ns):
         return 0
-    first_ns = sent_ns + trial.timing.ttft_ns[sent]
-    gaps = trial_columns.counted_gaps(trial)
-    owners = np.cumsum(sent)[gaps.positions] - 1
-    so_far = np.cumsum(gaps.values.astype(np.int64))
-    before = np.zeros(len(sent_ns), np.int64)
-    begins = np.flatnonzero(np.diff(owners, prepend=-1))
-    before[owners[begins]] = so_far[begins] - gaps.values[begins].astype(np.int64)
-    later_ns = first_ns[owners] + so_far - before[owners]
-    return int(np.bincount(np.concatenate((first_ns, later_ns)) // NS_PER_S).max())
+    first_ns = np.zeros(trial.size, np.int64)
+    first_ns[sent] = sent_ns + trial.timing.ttft_ns[sent]
+    counts = np.bincount(first_ns[sent] // NS_PER_S)
+    last, so_far_ns = -1, 0
+    for part in trial_columns.counted_gaps(trial).parts():
+        positions = part.positions.astype(np.int64)
+        whole = np.cumsum(part.values.astype(np.int64))
+        begins = np.flatnonzero(np.diff(positions, prepend=-1))
+        before = np.append(0, whole)[begins]  # the part's gaps before each request
+        before[0] -= so_far_ns if positions[0] == last else 0
+        whole -= np.repeat(before, np.diff(begins, append=len(whole)))
+        last, so_far_ns = int(positions[-1]), int(whole[-1])
+        found = np.bincount((first_ns[positions] + whole) // NS_PER_S, minlength=len(counts))
+        found[: len(counts)] += counts
+        counts = found
+    return int(counts.max())
 
 
 def peak_requests(trial: TrialView) -> int:

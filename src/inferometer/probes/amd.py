@@ -45,7 +45,7 @@ class AmdDevices:
     """The devices on which the engine holds memory; all devices until it holds any, or if its processes are unknown."""
 
     name = "amd devices"
-    interval_s = 0.1
+    interval_s = 0.2
 
     def __init__(self, tree: ProcessTree, sys: Path = Path("/sys")) -> None:
         self._tree = tree

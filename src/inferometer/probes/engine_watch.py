@@ -15,7 +15,9 @@ from inferometer.net.http_client import server_at
 from inferometer.probes.base import Probe
 from inferometer.probes.engine_metrics import EngineMetrics, Names
 from inferometer.probes.nvidia import device_used_bytes
-from inferometer.probes.sampler import INTERVAL_S, Sampler, engine_probes
+from inferometer.probes.sampler import ALLOWED_CORES, INTERVAL_S, Sampler, engine_probes
+
+_ALLOWED_FOR_COUNTERS_CORES = 0.0008
 
 
 class EngineWatch:
@@ -48,7 +50,8 @@ class EngineWatch:
         server = server_at(endpoint.base_url, endpoint.headers, endpoint.verify, endpoint.ca_file)
         self._engine_metrics = EngineMetrics(server, self._metric_names)
         # devices first: the engine may delay its page
-        self._counters = self._sampler([*self._device_counters, self._engine_metrics], EngineMetrics.interval_s)
+        counters = [*self._device_counters, self._engine_metrics]
+        self._counters = self._sampler(counters, EngineMetrics.interval_s, _ALLOWED_FOR_COUNTERS_CORES)
 
     def mark(self) -> None:
         """Reads the counters now, because a part of the plan starts or ends."""
@@ -83,5 +86,8 @@ class EngineWatch:
             sampled, self._device_counters = engine_probes(pids, self._gpu_before, self._env)
             self._processes = self._sampler(sampled)
 
-    def _sampler(self, probes: Sequence[Probe], interval_s: float = INTERVAL_S) -> Sampler:
-        return Sampler(probes, self._clock, interval_s, on_sample=self._arrived.append).start()
+    def _sampler(
+        self, probes: Sequence[Probe], interval_s: float = INTERVAL_S, allowed_cores: float = ALLOWED_CORES
+    ) -> Sampler:
+        sampler = Sampler(probes, self._clock, interval_s, on_sample=self._arrived.append, allowed_cores=allowed_cores)
+        return sampler.start()

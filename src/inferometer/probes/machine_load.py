@@ -1,6 +1,6 @@
 """CPU and memory of the whole machine, and the CPU that other processes use.
 
-Read twice a second: the kernel counts CPU time in ticks of 10 ms, so over 0.1 s a core's share is known only to a
+Read once a second: the kernel counts CPU time in ticks of 10 ms, so over 0.1 s a core's share is known only to a
 tenth. In a container, /proc/stat usually describes the host; then the readings cover the host, whose other processes
 slow the engine too. If the counters are not plausible (in some sandboxes they stand still), the probe reports a reason
 instead of readings.
@@ -44,12 +44,12 @@ class MachineLoad:
     """
 
     name = "machine load"
-    interval_s = 0.5
+    interval_s = 1.0
 
     def __init__(self, engine: ProcessTree, cgroups: Path = Path("/sys/fs/cgroup")) -> None:
         proc = engine.folder
         self._proc = proc
-        self._trees = (ProcessTree([os.getpid()], proc), engine) if engine.roots else ()
+        self._trees = (engine, ProcessTree([os.getpid()], proc, apart_from=engine)) if engine.roots else ()
         self._before: _Reading | None = None
         self._limits = limits(proc, cgroups)
         times = cpu_times(proc)
@@ -78,7 +78,7 @@ class MachineLoad:
         times = cpu_times(self._proc)
         if times is None:
             return
-        ours_s = cpu_s({usage.pid: usage for tree in self._trees for usage in tree.usages(at_ns)}.values())
+        ours_s = sum(cpu_s(tree.usages(at_ns)) for tree in self._trees)
         before, self._before = self._before, _Reading(at_ns, times, ours_s)
         if before is None or at_ns <= before.at_ns:
             return

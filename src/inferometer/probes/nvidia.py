@@ -35,7 +35,7 @@ class NvidiaMemory:
     """
 
     name = "nvidia memory"
-    interval_s = 0.1
+    interval_s = 0.5
 
     def __init__(self, tree: ProcessTree, before: Sequence[int] | None = None, nvml: Any = None) -> None:
         self._tree = tree

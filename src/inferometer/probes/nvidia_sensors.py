@@ -42,9 +42,9 @@ def nvidia_probes(
     used = DevicesInUse(memory, visible_devices(devices, env or {}, nvml))
     sampled: list[Probe] = [
         memory,
-        NvidiaSensors("nvidia sensors", 0.1, SENSORS, used, nvml),
-        NvidiaSensors("nvidia clocks", 0.5, CLOCKS, used, nvml),
-        NvidiaSensors("nvidia temperatures", 1.0, TEMPERATURES, used, nvml),
+        NvidiaSensors("nvidia sensors", 0.2, SENSORS, used, nvml),
+        NvidiaSensors("nvidia clocks", 1.0, CLOCKS, used, nvml),
+        NvidiaSensors("nvidia temperatures", 2.0, TEMPERATURES, used, nvml),
         OtherGpuLoad(tree, used, nvml),
     ]
     return sampled, [NvidiaSensors("nvidia energy", 5.0, ENERGY, used, nvml)]
@@ -108,7 +108,7 @@ class OtherGpuLoad:
     """The load of the SMs that processes other than the engine's cause."""
 
     name = "nvidia others"
-    interval_s = 2.0
+    interval_s = 5.0
 
     def __init__(self, tree: ProcessTree, devices: DevicesInUse, nvml: Any) -> None:
         self.reason = devices.reason

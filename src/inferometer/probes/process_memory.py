@@ -18,7 +18,7 @@ class ProcessMemory:
     """PSS of a process tree; `reason` is set when a reading shows that PSS is not available."""
 
     name = "process memory"
-    interval_s = 0.1
+    interval_s = 5.0
 
     def __init__(self, tree: ProcessTree) -> None:
         self._tree = tree

@@ -24,13 +24,13 @@ from inferometer.probes.process_use import ProcessUse
 LOG = logging.getLogger(__name__)
 
 INTERVAL_S = 0.1
-ALLOWED_CORES = 0.006
-"""The most CPU, in cores, that a sampler with all its probes may use: 0.7% together with the sampler of counters."""
-BUDGET_CORES = 0.004
-"""The CPU, in cores, for the regular readings of all probes of a sampler. The sampler lowers it round by round while
-its total cost exceeds ALLOWED_CORES."""
-_LEAST_BUDGET_CORES = 0.0005
-_BUDGET_STEP = 1.03  # per round: the budget halves in two to three seconds
+ALLOWED_CORES = 0.0045
+"""The most CPU, in cores, that a sampler may use: 0.53% together with the sampler of counters."""
+READING_SHARE = 0.7
+"""The share of it for the regular readings of all probes. The rest is for the thread's rounds and for the readings at
+the start and the end. The sampler lowers this budget step by step while its total cost exceeds what is allowed."""
+_LEAST_SHARE = 0.3  # enough for the cheap probes: only expensive ones are slowed down further
+_BUDGET_STEP = 1.3  # per second: the budget halves in two to three seconds
 
 
 def engine_probes(
@@ -41,8 +41,9 @@ def engine_probes(
     """
     tree = ProcessTree(pids)
     sensors, counters = nvidia_probes(tree, gpu_before, env)
-    own: list[Probe] = [ProcessMemory(tree), ProcessUse(tree), MachineLoad(tree), *sensors, AmdDevices(tree)]
-    return [*own, *extension_probes(pids)], counters
+    own: list[Probe] = [ProcessUse(tree), MachineLoad(tree), *sensors, AmdDevices(tree)]
+    # PSS last: it takes the longest, and the others share one reading of the tree
+    return [*own, *extension_probes(pids), ProcessMemory(tree)], counters
 
 
 class AbsentProbe(NamedTuple):
@@ -86,6 +87,7 @@ class Sampler:
         interval_s: float = INTERVAL_S,
         *,
         on_sample: Callable[[Sample], object],
+        allowed_cores: float = ALLOWED_CORES,
         cpu_ns: Callable[[], int] = time.thread_time_ns,
     ) -> None:
         probes = list(probes)
@@ -102,7 +104,8 @@ class Sampler:
         self._ended_ns: int | None = None
         self._wake = threading.Event()
         self._stopping = False
-        self._budget_cores = BUDGET_CORES
+        self._allowed_cores = allowed_cores
+        self._budget_cores = READING_SHARE * allowed_cores
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def __enter__(self) -> Self:
@@ -191,25 +194,32 @@ class Sampler:
         self._began_ns = self._clock.now_ns()
         everything = True
         while self._active:
+            before_ns = self.watched_ns
             everything = everything or self._stopping
             last = self._stopping
             self.read_due(everything)
             self._ended_ns = self._clock.now_ns()
             self.cpu_ns = self._cpu_ns()  # this thread does only this
-            self._budget_cores = next_budget(self._budget_cores, self.cpu_ns, self.watched_ns)
+            exceeds = self.cpu_ns > self._allowed_cores * self.watched_ns
+            passed_ns = self.watched_ns - before_ns
+            self._budget_cores = next_budget(self._budget_cores, self._allowed_cores, passed_ns, exceeds=exceeds)
             if last:
                 break
             passed_s = time.monotonic() - began_s
-            everything = self._wake.wait(self._interval_s - passed_s % self._interval_s)
+            everything = self._wake.wait((self.idle_rounds() + 1) * self._interval_s - passed_s % self._interval_s)
             self._wake.clear()
 
+    def idle_rounds(self) -> int:
+        """The number of rounds from now on in which no probe is due: a round costs even if it reads nothing."""
+        due_ns = min((one.last_ns + one.pause_s * NS_PER_S for one in self._active), default=0)
+        return max(0, int((due_ns - self._slack_ns - self._clock.now_ns()) / (self._interval_s * NS_PER_S)))
 
-def next_budget(budget_cores: float, cpu_ns: int, watched_ns: int) -> float:
-    """The budget of a sampler that used `cpu_ns` in `watched_ns`: a step down if that exceeds ALLOWED_CORES, else
-    up."""
-    exceeds = cpu_ns > ALLOWED_CORES * watched_ns
-    stepped = budget_cores / _BUDGET_STEP if exceeds else budget_cores * _BUDGET_STEP
-    return min(max(stepped, _LEAST_BUDGET_CORES), BUDGET_CORES)
+
+def next_budget(budget_cores: float, allowed_cores: float, passed_ns: int, *, exceeds: bool) -> float:
+    """The budget after `passed_ns`: lower if the sampler's total cost `exceeds` what is allowed, else higher."""
+    step = _BUDGET_STEP ** (passed_ns / NS_PER_S)
+    stepped = budget_cores / step if exceeds else budget_cores * step
+    return min(max(stepped, _LEAST_SHARE * allowed_cores), READING_SHARE * allowed_cores)
 
 
 class _ScheduledProbe:

@@ -19,6 +19,7 @@ from inferometer.quality.extraction import (
     in_class,
     preamble,
     whole_code,
+    without_main,
     without_reasoning,
 )
 from inferometer.quality.languages import LANGUAGES, joined
@@ -140,6 +141,7 @@ def _program(check: Program, code: str, sandbox: Sandbox, limits: CheckLimits) -
     if language is None or not all(map(sandbox.has, language.programs)):
         need = f" (install {language.install})" if language is not None and language.install else ""
         return CheckOutcome("no_toolchain", f"there is no toolchain for {check.language}{need}")
+    code = without_main(check.language, code, check.tests)
     if check.language in ENCLOSED and check.entry_point:
         before, code = in_class(check.before, code, check.entry_point, check.tests)
     else:
@@ -176,7 +178,7 @@ def _reason(ended: Ended) -> str:
     """What the program wrote about its failure: the lines that name an error, else the last ones."""
     lines = [line for line in (ended.errors.strip() or ended.output.strip()).splitlines() if line.strip()]
     naming = [line for line in lines if _ERROR.search(line)]
-    said = "\n".join(naming[-3:] or lines[-3:])[-_REASON_CHARACTERS:]
+    said = "\n".join(line.strip() for line in naming[-3:] or lines[-3:])[-_REASON_CHARACTERS:]
     if ended.status == 0:
         return f"it ended before its tests did. {said}".strip()
     return said or f"it ended with status {ended.status}"

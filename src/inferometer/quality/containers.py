@@ -100,8 +100,8 @@ class Container:
         return [*words, "--env=PYTHONDONTWRITEBYTECODE=1", "--env=PYTHONHASHSEED=0", "--entrypoint="]
 
     def _end(self, name: str) -> None:
-        """Ends a container whose client was ended, with every process in it."""
-        subprocess.run([self._program, "kill", name], check=False, capture_output=True)
+        """Ends and removes a container whose client was ended, with every process in it; also one that never began."""
+        subprocess.run([self._program, "rm", "--force", name], check=False, capture_output=True)
 
     def _has(self, program: str) -> bool:
         ended = self.run(["sh", "-c", 'command -v "$1"', "sh", program], {}, ProgramLimits())

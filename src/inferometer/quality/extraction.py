@@ -2,7 +2,7 @@
 
 1. Of a completion, what precedes the first fence; in languages other than Python it ends with the line that closes the
    function. Of a chat answer with fenced blocks: the first one that defines the entry point, else the first one. A
-   fence that is never closed ends with the answer.
+   fence that is never closed ends with the answer; code is indented less by what its fence is.
 2. If the code defines the entry point, the prompt's code up to the definition precedes it (imports and helpers); if
    not, the whole prompt does, because the code continues it. In EvalPlus's sets a chat answer that defines the entry
    point stands alone, as EvalPlus judges it.
@@ -14,7 +14,10 @@
 
 import re
 
-_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n`]*\n(.*?)(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(
+    r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})[^\n`]*\n(?P<code>.*?)(?:^[ \t]*(?P=fence)[`~]*[ \t]*$|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
 _REASONING = re.compile(r"\A(?:\s*<think>(?:.*?</think>|.*)|(?:(?!<think>).)*?</think>)", re.DOTALL)
 """At the beginning of an answer; the tag that opens it may be part of the prompt."""
 _LONGEST = 200_000
@@ -45,8 +48,13 @@ def code_of(answer: str, entry_point: str = "") -> str:
 def blocks_of(answer: str) -> list[str]:
     """The fenced blocks of an answer without its reasoning; the whole answer if it has none."""
     text = without_reasoning(answer)[:_LONGEST].replace("\r\n", "\n")
-    blocks = [found[1] for found in _FENCE.finditer(text)]
+    blocks = [_dedented(found["code"], len(found["indent"])) for found in _FENCE.finditer(text)]
     return blocks or [text.replace("```", "") if text.lstrip().startswith("```") else text]
+
+
+def _dedented(code: str, indent: int) -> str:
+    """The code in a fence that stands in a list, without the indentation of the fence."""
+    return re.sub(rf"^[ \t]{{1,{indent}}}", "", code, flags=re.MULTILINE) if indent else code
 
 
 def defines(code: str, name: str) -> bool:
@@ -84,7 +92,13 @@ ENCLOSED = ("java", "csharp", "scala")
 _NOT_CODE = re.compile(r'"""(?s:.*?)"""|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'|//[^\n]*|/\*(?s:.*?)\*/')
 _TYPE = re.compile(r"\b(?:class|object)\s+(\w+)")
 _IMPORT = re.compile(r"^[ \t]*(?:import|using)\b.*$", re.MULTILINE)
-_MAIN = re.compile(r"(?:\b(?:public|private|internal|async)\s+)*\bstatic\s+[\w<>]+\s+Main\s*\([^)]*\)\s*\{")
+_MAINS = {
+    "csharp": re.compile(r"(?:\b(?:public|private|internal|async)\s+)*\bstatic\s+[\w<>]+\s+Main\s*\([^)]*\)\s*\{"),
+    "cpp": re.compile(r"^(?:int|void|auto)\s+main\s*\([^)]*\)\s*(?:->\s*int\s*)?\{", re.MULTILINE),
+    "go": re.compile(r"^func\s+main\s*\(\s*\)\s*\{", re.MULTILINE),
+    "kotlin": re.compile(r"^fun\s+main\s*\([^)]*\)\s*(?::\s*Unit\s*)?\{", re.MULTILINE),
+}
+"""Where a program begins, in languages in which it may have one beginning."""
 
 
 def in_class(before: str, code: str, entry_point: str, tests: str) -> tuple[str, str]:
@@ -93,8 +107,6 @@ def in_class(before: str, code: str, entry_point: str, tests: str) -> tuple[str,
     if set(_TYPE.findall(_NOT_CODE.sub("", head))) & set(_TYPE.findall(_NOT_CODE.sub("", code))):
         head = "\n".join(_IMPORT.findall(head))
     code = re.sub(r"^public\s+(?=(?:final\s+|abstract\s+)?class\b)", "", code, flags=re.MULTILINE)
-    if _MAIN.search(tests):
-        code = _without_main(code)
     left_open = -min(_depths(tests))
     missing = _depths(f"{head}\n{code}")[-1] - left_open
     if missing >= 0:
@@ -112,9 +124,10 @@ def _depths(code: str) -> list[int]:
     return depths
 
 
-def _without_main(code: str) -> str:
-    """The code without its own `Main`: a program has one."""
-    found = _MAIN.search(code)
+def without_main(language: str, code: str, tests: str) -> str:
+    """The code without its own `main` where the tests have one: an example of use, as answers often end with."""
+    main = _MAINS.get(language)
+    found = main.search(code) if main is not None and main.search(tests) else None
     if found is None:
         return code
     depth = 0

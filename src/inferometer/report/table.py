@@ -426,6 +426,11 @@ def _speculation(comparison: Comparison) -> list[str]:
                 f"drafted token {costs.draft_token_ms:.2f} ms, verifying step {costs.verify_step_ms:.2f} ms, "
                 f"step of the target alone {one.target_token_ms:.2f} ms ({costs.source})"
             )
+        elif one.predicted is not None:
+            text += (
+                f"; predicted at most {one.predicted:.2f}×: drafts from the text itself cost almost nothing, and a "
+                "verifying step costs at least one step of the target"
+            )
         else:
             text += "; no prediction: the costs of drafting and of verifying cannot be separated here"
         lines.append(text)

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from inferometer.base.units import COUNT_UNITS, seconds
+from inferometer.base.units import COUNT_UNITS, NS_PER_S, seconds
 from inferometer.core.schedule import Ramp
 from inferometer.metrics.measures import RequestView, TrialView
-from inferometer.metrics.request_timing import MetricDialect
+from inferometer.metrics.request_timing import MetricDialect, RequestTiming
 from inferometer.metrics.rows import metric_rows, percentile_word
 from inferometer.metrics.summary import TrialSummary, summarize_view
 
@@ -228,7 +229,7 @@ def _lists(trial_view: TrialView, arguments: ServingArguments, is_033: bool) -> 
         ],
         "output_lens": [timing.output_tokens if timing else 0 for timing in timings],
         "ttfts": [seconds(timing.ttft_ns) if timing else 0.0 for timing in timings],
-        "itls": [[seconds(gap_ns) for gap_ns in timing.itl_ns] if timing else [] for timing in timings],
+        "itls": [_gaps_s(timing) if timing else [] for timing in timings],
     }
     if is_033:
         start_ns = trial_view.trial.plan_started_ns if math.isinf(arguments.request_rate) else None
@@ -240,6 +241,12 @@ def _lists(trial_view: TrialView, arguments: ServingArguments, is_033: bool) -> 
     if is_033 and not arguments.save_detailed:
         return {key: found for key, found in lists.items() if key not in _DETAILS_033}
     return lists
+
+
+def _gaps_s(timing: RequestTiming) -> list[float]:
+    """`RequestTiming.itl_ns` in seconds, for millions of tokens."""
+    gaps = np.diff(np.asarray(timing.counted_ns, np.int64)) if timing.gaps_ns is None else timing.gaps_ns
+    return (np.asarray(gaps, np.int64) / NS_PER_S).tolist()
 
 
 def _queue_time_s(request: RequestView, arrival_ns: int | None) -> float:

@@ -8,8 +8,8 @@ import gc
 import threading
 from collections.abc import Iterator
 
-_M_MMAP_THRESHOLD = -3
-_MAPPED_BYTES = 1 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_MAPPED_BYTES, _TRIMMED_BYTES = 1 << 20, 64 << 20
 
 
 @contextlib.contextmanager
@@ -58,13 +58,15 @@ def rare_collection() -> Iterator[None]:
             _rare.trials -= 1
             if not _rare.trials:
                 gc.set_threshold(*_rare.before)
-                _return_freed_memory()
+                return_freed_memory()
 
 
-def _return_freed_memory() -> None:
-    """With glibc: return what is free to the system, and from now on every array of a megabyte when it is freed.
-    Otherwise the gaps between what stays would add to the peak of the comparison."""
+def return_freed_memory(mapped_bytes: int = _MAPPED_BYTES) -> None:
+    """With glibc: return what is free to the system, and from now on every array of `mapped_bytes` when it is freed.
+    Otherwise the gaps between what stays would add to the peak of the comparison. The smaller the arrays, the more time
+    that takes."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+        library.mallopt(_M_MMAP_THRESHOLD, mapped_bytes)
+        library.mallopt(_M_TRIM_THRESHOLD, _TRIMMED_BYTES)
         library.malloc_trim(0)

@@ -18,7 +18,10 @@ from inferometer.metrics.measures import TrialView
 from inferometer.metrics.request_columns import Requests
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.summary import TrialSummary, summarize_view, view
+from inferometer.results.collection_pause import return_freed_memory
 from inferometer.store import StudyReader, archive
+
+_LARGE_BYTES, _MAPPED_BYTES = 256 << 20, 16 << 20
 
 
 class Study(msgspec.Struct, frozen=True):
@@ -119,6 +122,8 @@ def read_study(folder: Path | str) -> Study:
     folder = Path(folder)
     with archive.opened(folder) as place:
         store = StudyReader.open(place, stays=place == folder)
+        if (place / "study.db").stat().st_size > _LARGE_BYTES:
+            return_freed_memory(_MAPPED_BYTES)
         try:
             spec = store.spec()
             trials = tuple(trial for trial in store.trials() if trial.arm in spec.arms)

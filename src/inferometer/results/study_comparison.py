@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from inferometer.analysis.arm_quality import quality_differences
+from inferometer.analysis.arm_quality import quality_differences, unchecked_notes
 from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import EFFECT_PERCENT, EQUIVALENCE_PERCENT, PRIMARY, Comparison, Prompts
 from inferometer.analysis.fidelity import fidelity_differences
@@ -115,6 +115,7 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
     notes = (
         *comparison.notes,
         *workload_notes,
+        *unchecked_notes(measured),
         *paired.notes,
         *_order_notes(studies),
         *_starts_note(summaries, comparison),

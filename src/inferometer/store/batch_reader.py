@@ -22,10 +22,19 @@ _MOST_MISSING = 2000
 _DAMAGED = (*BROKEN, ValueError, TypeError, IndexError, msgspec.MsgspecError)
 
 
-class _Batch(NamedTuple):
+class _Text(NamedTuple):
+    """Where the texts of a batch are, and what tells whether they are whole."""
+
     row_id: int
+    size: int
+    crc: int
+
+
+class _Batch(NamedTuple):
+    """`records`: without their texts."""
+
     records: RecordColumns
-    text_crc: int
+    text: _Text
 
 
 def trial_records(
@@ -34,11 +43,11 @@ def trial_records(
     """The records of all batches that are not damaged; `lost` gets a sentence about the others. None without a batch.
     `path`: the file, if it stays where it is, so that texts can be read from it later."""
     batches, damaged = _batches(database, trial_id, lost)
-    size = sum(int(one.records.texts.sizes.sum()) for one in batches)
-    if path is not None and size > _MOST_TEXT_AT_ONCE:
-        texts: bytes | TextSource = TextSource(lambda: _texts_of_file(path, batches))
+    places = [one.text for one in batches]
+    if path is not None and sum(one.size for one in places) > _MOST_TEXT_AT_ONCE:
+        texts: bytes | TextSource = TextSource(lambda: _texts_of_file(path, places))
     else:
-        found = [(one, _sound_text(database, one)) for one in batches]
+        found = [(one, _sound_text(database, one.text)) for one in batches]
         damaged += [(int(one.records.numbers["index"].min()), len(one.records)) for one, text in found if text is None]
         batches = [one for one, text in found if text is not None]
         texts = b"".join(text for _, text in found if text is not None)
@@ -69,7 +78,8 @@ def _batches(
 def _add(row: Sequence[Any], found: list[_Batch], damaged: list[tuple[int, int]]) -> None:
     row_id, index, *columns = row
     try:
-        found.append(_Batch(row_id, *columns_of(tuple(columns))))
+        records, crc = columns_of(tuple(columns))
+        found.append(_Batch(records, _Text(row_id, int(records.texts.sizes.sum()), crc)))
     except _DAMAGED:
         count = columns[0]
         damaged.append((index if isinstance(index, int) else -1, count if isinstance(count, int) else 0))
@@ -89,19 +99,19 @@ def _rows_by_id(database: sqlite3.Connection, trial_id: int) -> Iterator[tuple[A
             yield row[1:]
 
 
-def _sound_text(database: sqlite3.Connection, batch: _Batch) -> bytes | None:
+def _sound_text(database: sqlite3.Connection, place: _Text) -> bytes | None:
     """The texts of a batch; None if they are damaged."""
     with contextlib.suppress(*BROKEN, TypeError):
-        (text,) = database.execute("SELECT text FROM batch WHERE id = ?", (batch.row_id,)).fetchone()
-        if len(text) == int(batch.records.texts.sizes.sum()) and zlib.crc32(text) == batch.text_crc:
+        (text,) = database.execute("SELECT text FROM batch WHERE id = ?", (place.row_id,)).fetchone()
+        if len(text) == place.size and zlib.crc32(text) == place.crc:
             return text
     return None
 
 
-def _texts_of_file(path: Path, batches: Sequence[_Batch]) -> bytes:
+def _texts_of_file(path: Path, places: Sequence[_Text]) -> bytes:
     """Raises StudyUnreadable."""
     with contextlib.suppress(*BROKEN), contextlib.closing(opened(path)) as database:
-        texts = [_sound_text(database, one) for one in batches]
+        texts = [_sound_text(database, one) for one in places]
         if None not in texts:
             return b"".join(text for text in texts if text is not None)
     raise StudyUnreadable(

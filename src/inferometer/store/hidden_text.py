@@ -46,7 +46,7 @@ def hide(database: Path) -> None:
                 study.execute("UPDATE record SET event_text = hidden(event_text), error = hidden(error)")
             _hide_batches(study, hidden)
             study.execute("UPDATE trial SET error = hidden(error)")
-            study.execute("UPDATE answer_check SET reason = hidden(reason)")
+            study.execute("UPDATE answer_check SET reason = hidden(reason) WHERE result != 'no_toolchain'")
             rows = study.execute("SELECT arm, request_id, tokens FROM continuation").fetchall()
             study.executemany(
                 "UPDATE continuation SET tokens = ? WHERE arm = ? AND request_id = ?",

@@ -31,6 +31,23 @@ def test_a_draft_that_the_timings_know_nothing_of_makes_the_comparison_invalid(m
     assert "--spec-type" in found.action
 
 
+@pytest.mark.parametrize(
+    ("in_force", "found"), [("on", ("note", "draft-rare")), ("off", ("invalid", "draft-not-used"))]
+)
+def test_ngram_speculation_in_force_that_found_no_repetition_does_not_make_the_comparison_invalid(
+    make, in_force, found
+):
+    arm = Arm(engine="embedded", model="m.gguf", args=("--spec-type", "ngram-simple"))
+    trial = make.trial(
+        make.answers(timings=ServerTimings(predicted_n=21, draft_n=0)),
+        facts={"asked_draft": "on", "in_force_draft": in_force},
+    )
+    (said_of_it,) = draft_not_used([make.case(trial, arm=arm)])
+    assert (said_of_it.severity, said_of_it.code) == found
+    assert "repeat" in said_of_it.message + said_of_it.action
+    assert "draft model" not in said_of_it.message
+
+
 def test_a_draft_that_drafted_is_silent_and_so_is_an_arm_without_one(make):
     drafted = make.trial(make.answers(timings=ServerTimings(predicted_n=21, draft_n=30, draft_n_accepted=10)))
     plain = make.trial(make.answers(timings=ServerTimings(predicted_n=21)))

@@ -65,8 +65,8 @@ def test_steps_of_requests_that_drafted_nothing_count(make):
     assert length.value(trial(make, 0)) is None
 
 
-def test_speculation_without_a_draft_model_has_no_prediction(make):
+def test_without_a_draft_model_the_tokens_per_step_limit_the_speed_up(make):
     plain, arm = [trial(make, 0)], [trial(make, 12)]
     found = speculation("b", "a", arm, plain, has_draft_model=False)
     assert found is not None
-    assert (found.tokens_per_step, found.acceptance, found.predicted) == (2.0, None, None)
+    assert (found.tokens_per_step, found.acceptance, found.predicted) == (2.0, None, 2.0)

@@ -1,11 +1,12 @@
 """Checks that the engine did what the arm configures: draft, flash attention, GPU layers, model."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
+from inferometer.analysis.validity.drafting import drafts_by_model
 from inferometer.core import quantities
 from inferometer.core.record import Finding
 from inferometer.metrics import acceptance
@@ -24,13 +25,7 @@ def draft_not_used(case: ArmTrials) -> Iterable[Finding]:
         return
     used = [_draft_used(trial) for trial in trials]
     if False in used:
-        trial_count = f"{used.count(False)} of {len(trials)} trials"
-        yield case.finding(
-            "invalid",
-            "draft-not-used",
-            f"the draft model was not used: the engine reports no drafted token in {trial_count}.",
-            "Recent llama-server builds ignore -md without --spec-type: check the engine's log and its --help.",
-        )
+        yield _not_used(case, [trial for trial, is_used in zip(trials, used, strict=True) if is_used is False], trials)
     elif None in used:
         trial_count = f"{used.count(None)} of {len(trials)} trials"
         yield case.finding(
@@ -39,6 +34,23 @@ def draft_not_used(case: ArmTrials) -> Iterable[Finding]:
             f"it is unknown whether the draft was used: the engine reports nothing about drafting in {trial_count}.",
             "Enable the engine's counters (/metrics) or timings.",
         )
+
+
+def _not_used(case: ArmTrials, unused: Sequence[TrialView], trials: Sequence[TrialView]) -> Finding:
+    """Nothing was drafted. With n-gram speculation that the engine reports as on, no text repeated."""
+    trial_count = f"{len(unused)} of {len(trials)} trials"
+    by_model = drafts_by_model(case.arm)
+    if not by_model and all(_fact(trial, quantities.EFFECTIVE_DRAFT) == "on" for trial in unused):
+        said = f"no request drafted anything in {trial_count}: n-gram speculation drafts where text repeats."
+        return case.finding("note", "draft-rare", said, "")
+    return case.finding(
+        "invalid",
+        "draft-not-used",
+        f"the draft{' model' if by_model else ''} was not used: the engine reports no drafted token in {trial_count}.",
+        "Recent llama-server builds ignore -md without --spec-type: check the engine's log and its --help."
+        if by_model
+        else "Check the engine's log, and whether the prompts repeat text: n-gram speculation drafts only there.",
+    )
 
 
 def _draft_used(trial: TrialView) -> bool | None:

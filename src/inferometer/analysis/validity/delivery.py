@@ -13,8 +13,9 @@ from inferometer.core.record import Finding
 from inferometer.core.record_columns import Bools, Ints
 from inferometer.metrics import trial_columns
 from inferometer.metrics.measures import TrialView
+from inferometer.metrics.request_columns import OutputColumns
 from inferometer.metrics.row_inputs import RowInput
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.statistics import PART_VALUES, Floats
 from inferometer.metrics.token_latency import BURST_GAP_NS
 from inferometer.metrics.trial_columns import bursts
 
@@ -111,7 +112,7 @@ def _columns_of_long_answers(trial: TrialView) -> "list[NDArray[Any]]":
     found, columns = bursts(trial), trial.outputs
     tokens = np.maximum(found.all_tokens, found.characters / thresholds.STREAM_TOKEN_CHARACTERS)
     long = found.delivered & (tokens >= thresholds.STREAM_LEAST_TOKENS)
-    counts, first = np.maximum(1, found.counts), _first_pieces(columns.at_ns, columns.starts)
+    counts, first = np.maximum(1, found.counts), _first_pieces(columns)
     rows: tuple[NDArray[Any], ...] = (
         found.at_once(),
         trial.timing.latency_ns / 1e6,
@@ -124,9 +125,13 @@ def _columns_of_long_answers(trial: TrialView) -> "list[NDArray[Any]]":
     return [row[long] for row in rows]
 
 
-def _first_pieces(at_ns: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _first_pieces(columns: OutputColumns) -> Ints:
     """Pieces of the first burst of each request."""
-    breaks = np.flatnonzero(np.diff(at_ns) >= BURST_GAP_NS) + 1
-    place = np.searchsorted(breaks, starts[:-1], side="right")
-    ends = np.append(breaks, len(at_ns))[place] if len(at_ns) else starts[1:]
-    return np.minimum(ends, starts[1:]) - starts[:-1]
+    found = [np.zeros(0, np.int64)]
+    for _, part in columns.parts(PART_VALUES):
+        at_ns, starts = part.at_ns, part.starts
+        breaks = np.flatnonzero(np.diff(at_ns) >= BURST_GAP_NS) + 1
+        place = np.searchsorted(breaks, starts[:-1], side="right")
+        ends = np.append(breaks, len(at_ns))[place]
+        found.append(np.minimum(ends, starts[1:]) - starts[:-1])
+    return np.concatenate(found)

@@ -382,19 +382,24 @@ def silence(case: ArmTrials) -> Iterable[Finding]:
             )
 
 
+_REQUESTS_AT_ONCE = 1 << 14
+
+
 def _longest_pauses_s(records: RecordColumns) -> Floats:
     """Of each request that was sent: the longest of the times from the sending to the first event, between events, and
     to the end, in s."""
     sent_ns, done_ns = records.numbers["sent_ns"], records.numbers["done_ns"]
-    first, last = records.starts[:-1], records.starts[1:] - 1
-    some = last >= first
     longest = done_ns - np.where(sent_ns == UNKNOWN, done_ns, sent_ns)
-    at_ns = records.at_ns
-    longest[some] = np.maximum(at_ns[first[some]] - sent_ns[some], done_ns[some] - at_ns[last[some]])
-    if some.any():
+    for begin in range(0, len(records), _REQUESTS_AT_ONCE):
+        starts = records.starts[begin : begin + _REQUESTS_AT_ONCE + 1]
+        at_ns = records.at_ns[starts[0] : starts[-1]]
+        own = begin + np.flatnonzero(starts[1:] > starts[:-1])
+        if not len(own):
+            continue
+        first, last = records.starts[own] - starts[0], records.starts[own + 1] - 1 - starts[0]
         gaps = np.diff(at_ns, prepend=0)
-        gaps[first[some]] = 0
-        longest[some] = np.maximum(longest[some], np.maximum.reduceat(gaps, first[some]))
+        gaps[first] = np.maximum(at_ns[first] - sent_ns[own], done_ns[own] - at_ns[last])
+        longest[own] = np.maximum.reduceat(gaps, first)
     return longest[sent_ns != UNKNOWN] / 1e9
 
 

@@ -6,9 +6,11 @@ import ast
 import contextlib
 import io
 import json
+import linecache
 import math
 import os
 import sys
+import traceback
 
 LINES = 400
 
@@ -19,6 +21,7 @@ def main():
     os.unlink("task.json")
     word, tell = task.pop("word"), os.dup(1)
     os.dup2(2, 1)  # what the answer prints goes to the errors
+    sys.excepthook = traceback.print_exception
 
     def passed(part):
         os.write(tell, f"{word} {part}\n".encode())
@@ -39,6 +42,7 @@ def main():
 
 def run(code, namespace, name):
     sys.stdin = io.StringIO()
+    linecache.cache[name] = (len(code), None, code.splitlines(True), name)  # a traceback shows the test that failed
     exec(compile(code, name, "exec"), namespace)
 
 
@@ -141,9 +145,9 @@ def check_inputs(task, namespace, passed):
                 found = answer(*given)
             if not is_right(task, again, found, expected):
                 shown = repr(again)[:200]
-                raise AssertionError(
-                    f"{part}: {task['entry_point']}(*{shown}) gave {found!r:.200}, not {expected!r:.200}"
-                )
+                text = f"{part}: {task['entry_point']}(*{shown}) gave {found!r:.200}, not {expected!r:.200}"
+                wrong = AssertionError(text)
+                raise wrong
         passed(part)
 
 

@@ -16,7 +16,7 @@ class MbppPlusSettings(SetSettings, frozen=True, tag="mbpp+"):
 
 
 _KINDS = {"HumanEval/": "humaneval+", "Mbpp/": "mbpp+"}
-"""What each id of EvalPlus's own files begins with. Files of others have ids of their own."""
+"""What each id of EvalPlus's own files begins with. Files of others have other ids."""
 
 
 class _EvalPlus(ProblemSet):
