@@ -30,7 +30,7 @@ OUT=${OUT:-$WORK/out}
 LIMIT_S=${LIMIT_S:-570}                # of one call
 ARCHITECTURE=${ARCHITECTURE:-90a-real} # Hopper; "" builds for the CPU alone
 TARGET_LIKE=${TARGET_LIKE:-qwen2.5-coder-32b}
-DRAFT_LIKE=${DRAFT_LIKE:-qwen2.5-coder-1.5b}
+DRAFT_LIKE=${DRAFT_LIKE:-qwen2.5-coder-0.5b}
 STUDIES=$REPO/studies/h200-qwen2.5-coder-32b-standin
 SMOLLM2=SmolLM2-135M-Instruct.Q4_1.gguf
 PIECE_MB=${PIECE_MB:-20}
@@ -150,10 +150,10 @@ models() {
 
 # FILE: a study's file with this call's numbers, in the folder of the models.
 with_numbers() {
-    sed -E "s/num_prompts: [0-9]+/num_prompts: ${PROMPTS:-50}/; s/max_tokens: [0-9]+/max_tokens: ${ANSWER_TOKENS:-256}/
+    sed -E "s/num_prompts: [0-9]+/num_prompts: ${PROMPTS:-50}/; s/max_tokens: [0-9]+/max_tokens: ${ANSWER_TOKENS:-192}/
         s/^trials: 3/trials: ${ROUNDS:-3}/; s/n_max: 16, n_min: 1, p_min: 0.7/${TUNED:-n_max: 16, n_min: 1, p_min: 0.7}/
         s/-ngl, 99/-ngl, ${GPU_LAYERS:-99}/; s/gpu_layers: 99/gpu_layers: ${GPU_LAYERS:-99}/
-        s/standin-qwen2.5-coder-32b-q4_k_m.gguf/$(basename "$TARGET")/; s/standin-qwen2.5-coder-1.5b-q8_0.gguf/$(basename "$DRAFT")/" \
+        s/standin-qwen2.5-coder-32b-q4_k_m.gguf/$(basename "$TARGET")/; s/standin-qwen2.5-coder-0.5b-q8_0.gguf/$(basename "$DRAFT")/" \
         "$STUDIES/$1.yaml" >"$WORK/models/$1.yaml"
 }
 
@@ -172,9 +172,9 @@ pilot() {
     if [ -e "$WORK/pilot/finished" ] || [ -e "$WORK/models/study.yaml" ]; then return; fi
     with_numbers study
     cp "$STUDIES/pilot.yaml" "$WORK/models/"
-    sed -i -E "s/standin-qwen2.5-coder-32b-q4_k_m.gguf/$(basename "$TARGET")/; s/standin-qwen2.5-coder-1.5b-q8_0.gguf/$(basename "$DRAFT")/
+    sed -i -E "s/standin-qwen2.5-coder-32b-q4_k_m.gguf/$(basename "$TARGET")/; s/standin-qwen2.5-coder-0.5b-q8_0.gguf/$(basename "$DRAFT")/
         s/-ngl, 99/-ngl, ${GPU_LAYERS:-99}/; s/gpu_layers: 99/gpu_layers: ${GPU_LAYERS:-99}/
-        ${PILOT_PROMPTS:+s/num_prompts: 12/num_prompts: $PILOT_PROMPTS/}" "$WORK/models/pilot.yaml"
+        ${PILOT_PROMPTS:+s/num_prompts: 8/num_prompts: $PILOT_PROMPTS/}" "$WORK/models/pilot.yaml"
     python3 -c 'import json, sys
 from inferometer.core.workload_settings import Builtin
 from inferometer.workloads.builtin import BuiltinCoding

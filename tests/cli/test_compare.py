@@ -163,8 +163,8 @@ def test_the_rows_of_a_published_study_are_printed_alone_and_exclude_other_choic
 
 def test_markdown_names_what_differs_and_each_command():
     text = printed_of_any_result("compare", KEPT, "--format", "md")
-    line = next(line for line in text.splitlines() if line.startswith("- draft, tuned: llama-server b11434"))
-    assert "n_max 16, n_min 1, p_min 0.4; command " in line and "llama-server -m standin" in line
+    line = next(line for line in text.splitlines() if line.startswith("- draft: llama-server b11434"))
+    assert "n_max 16, n_min 1, p_min 0.7; command " in line and "llama-server -m standin" in line
 
 
 def test_what_is_wrong_with_an_argument_is_one_message_and_exit_2(tmp_path: Path):

@@ -16,7 +16,7 @@ import pytest
 from inferometer.base.errors import RequestWrong
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan, PlanItem
-from inferometer.core.record import RequestRecord
+from inferometer.core.record import Events, RequestRecord
 from inferometer.core.request import user_request
 from inferometer.core.spec import Sampling
 from inferometer.load import Started, WorkerLost, compiled, play
@@ -128,6 +128,7 @@ def keep_payloads(worker: Worker, kept: list[bytes]) -> None:
 def content(record: RequestRecord) -> tuple:
     """Everything in a record that does not depend on when it was played."""
     events = record.events
+    assert isinstance(events, Events)
     return (record.request_id, record.measured, record.outcome, record.finish_reason, record.text, bytes(events.kinds))
 
 
