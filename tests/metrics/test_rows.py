@@ -357,7 +357,7 @@ NOT_SCALING = {"max_output_tokens_per_s", "max_concurrent_requests"}  # they are
 NOT_SCALING |= {m.key for m in METRICS if m.group == "tokens" and "chunk_gap" not in m.key}  # a burst is within 1 ms
 
 kinds = st.sampled_from(["role", "text", "reasoning", "tool", "empty"])
-gaps_ns = st.integers(1, 10**10)
+gaps_ns = st.integers(1, 10**7)
 
 
 @st.composite
