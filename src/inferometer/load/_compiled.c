@@ -227,14 +227,20 @@ static PyObject *unfollow(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(hand_over_all_doc,
-"hand_over_all()\n--\n\nHand over what was read of all sockets so far.");
+PyDoc_STRVAR(hand_over_quiet_doc,
+"hand_over_quiet(since_ns)\n--\n\nHand over what was read of the sockets that gave nothing after `since_ns`.");
 
-static PyObject *hand_over_all(PyObject *self, PyObject *none) {
-    (void)self, (void)none;
-    for (int fd = 0; fd < stream_count; fd++)
-        if (streams[fd].kept != NULL && hand_over(&streams[fd]) < 0)
+static PyObject *hand_over_quiet(PyObject *self, PyObject *since) {
+    (void)self;
+    long long since_ns = PyLong_AsLongLong(since);
+    if (since_ns == -1 && PyErr_Occurred())
+        return NULL;
+    for (int fd = 0; fd < stream_count; fd++) {
+        Stream *stream = &streams[fd];
+        if (stream->kept != NULL && stream->count > 0 && stream->reads[stream->count - 1].read_ns <= since_ns &&
+            hand_over(stream) < 0)
             return NULL;
+    }
     Py_RETURN_NONE;
 }
 
@@ -873,7 +879,7 @@ static PyMethodDef methods[] = {
     {"output_times", output_times, METH_VARARGS, output_times_doc},
 #ifdef __linux__
     {"follow", follow, METH_VARARGS, follow_doc},
-    {"hand_over_all", hand_over_all, METH_NOARGS, hand_over_all_doc},
+    {"hand_over_quiet", hand_over_quiet, METH_O, hand_over_quiet_doc},
     {"receive", receive, METH_VARARGS, receive_doc},
     {"unfollow", unfollow, METH_VARARGS, unfollow_doc},
 #endif

@@ -112,10 +112,11 @@ class Connections:
             self._outside.discard(fd)
             self._poller.unregister(fd)
 
-    def with_request(self) -> list[tuple[Connection, InFlight]]:
-        """The connections that carry a request, in a list that may be kept while connections end."""
-        if compiled.hand_over_all is not None:
-            compiled.hand_over_all()
+    def with_request(self, quiet_since_ns: int) -> list[tuple[Connection, InFlight]]:
+        """The connections that carry a request, in a list that may be kept while connections end. What was read of
+        those that gave something after `quiet_since_ns` may be missing in their requests."""
+        if compiled.hand_over_quiet is not None:
+            compiled.hand_over_quiet(quiet_since_ns)
         return [(one, one.in_flight) for one in self._by_fd.values() if one.in_flight is not None]
 
     def close(self) -> None:

@@ -123,8 +123,10 @@ class Driver:
         connections.pause_ns = _PAUSE_NS if busy and connections.stamps else 0
 
     def _check_timeouts(self, now_ns: int) -> None:
+        """Looks at the answers that were quiet since the last tick: one that ended inside a read, or stalls, is quiet.
+        To look at all of them at each tick would stop the reading for longer than a token takes."""
         connections = self._connections
-        for connection, in_flight in connections.with_request():
+        for connection, in_flight in connections.with_request(now_ns - (0 if self._watches_tokens else _TICK_NS)):
             if connections.ended_between_reads(connection, in_flight):
                 continue
             if self._watches_tokens and (read_ns := in_flight.last_read_ns) is not None:
@@ -144,7 +146,7 @@ class Driver:
     def _cancel(self, waiting: Iterable[WireRequest], start_ns: int) -> None:
         """End requests under way and requests not yet sent as `cancelled`: every request gets an outcome."""
         connections = self._connections
-        for connection, _ in connections.with_request():
+        for connection, _ in connections.with_request(monotonic_ns()):
             connections.end(connection, "cancelled")
             connections.drop(connection)
         for one in waiting:
