@@ -20,6 +20,7 @@ from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.summary import TrialSummary, summarize_view, view
 from inferometer.results.collection_pause import return_freed_memory
 from inferometer.store import StudyReader, archive
+from inferometer.store.schema import DATABASE
 
 _LARGE_BYTES, _MAPPED_BYTES = 256 << 20, 16 << 20
 
@@ -122,7 +123,7 @@ def read_study(folder: Path | str) -> Study:
     folder = Path(folder)
     with archive.opened(folder) as place:
         store = StudyReader.open(place, stays=place == folder)
-        if (place / "study.db").stat().st_size > _LARGE_BYTES:
+        if (place / DATABASE).stat().st_size > _LARGE_BYTES:
             return_freed_memory(_MAPPED_BYTES)
         try:
             spec = store.spec()
