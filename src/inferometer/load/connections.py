@@ -88,7 +88,7 @@ class Connections:
         self._channels = Channels(job.target)
         self._family, self._address = _resolve(job.target)
         self._by_fd: dict[int, Connection] = {}
-        self._followed: set[int] = set()  # the answers in chunks that `compiled.receive` reads
+        self._followed: set[int] = set()  # the connections that `compiled.receive` reads
         self._refused: list[tuple[Connection, OSError]] = []  # refused during connect(), as Unix sockets do
         self._buffers = (bytearray(_BUFFER_BYTES),)
         self._view = memoryview(self._buffers[0])
@@ -155,9 +155,12 @@ class Connections:
         self._read_ready(others)
 
     def _follow(self, connection: Connection, in_flight: InFlight) -> None:
-        if compiled.follow is not None and connection.fd not in self._followed:
+        """Let the compiled part read it: plain bytes, once the whole request is sent."""
+        if compiled.follow is None or connection.channel is not None or connection.unsent:
+            return
+        if connection.fd not in self._followed:
             self._followed.add(connection.fd)
-            compiled.follow(connection.fd, in_flight.kept, self.stamps)
+            compiled.follow(connection.fd, in_flight.kept, self.stamps, not in_flight.raw)
 
     def _unfollow(self, connection: Connection) -> None:
         if compiled.unfollow is not None and connection.fd in self._followed:
@@ -208,15 +211,18 @@ class Connections:
             self._too_large(connection, f"its answer is larger than {bytes_text(self._max_answer_bytes)}")
             return
         try:
-            in_flight.feed()
+            in_flight.find_end()
         except httptools.HttpParserError as error:
             self._fail(connection, f"not HTTP: {error}")
             return
         if in_flight.finished:
             self._on_answer_complete(connection, in_flight)
-        elif in_flight.in_chunks and not in_flight.in_head and connection.channel is None and not connection.unsent:
+            return
+        if in_flight.in_chunks and not in_flight.in_head:
             self._follow(connection, in_flight)
-        elif in_flight.in_head and len(in_flight.raw) > self._max_head_bytes:
+        else:
+            self._unfollow(connection)
+        if in_flight.in_head and len(in_flight.raw) > self._max_head_bytes:
             self._too_large(connection, f"the headers are larger than {bytes_text(self._max_head_bytes)}")
         elif connection.channel is not None and connection.channel.closed:
             self._on_closed(connection, None)
@@ -368,6 +374,7 @@ class Connections:
         if in_flight.sent_ns is None:
             in_flight.sent_ns = monotonic_ns()
         self._send_bytes(connection, payload)
+        self._follow(connection, in_flight)
 
     def _send_bytes(self, connection: Connection, data: bytes) -> None:
         """Send what the socket takes now, and the rest once it is writable."""
@@ -409,7 +416,9 @@ class Connections:
         in_flight.outcome, in_flight.error = outcome, error
         in_flight.done_ns, in_flight.connected_ns = monotonic_ns(), connection.connected_ns
         in_flight.steps, in_flight.offset_ns = self.clock_steps - in_flight.steps, self._wall_offset_ns
-        del in_flight.parser  # parser and request refer to each other: with the collector off, nothing would free them
+        in_flight.parser = (
+            None  # parser and request refer to each other: with the collector off, nothing would free them
+        )
         connection.in_flight = None
         self.completed.append(in_flight)
         self.under_way -= 1
