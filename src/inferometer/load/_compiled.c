@@ -128,7 +128,7 @@ static PyObject *is_whole_stream(PyObject *self, PyObject *arg) {
 #ifdef __linux__
 
 #define LAST_NS 120000 /* see polling.py */
-#define MOST_READY 128 /* also limits the answers that end in one call, and so how long nothing is read after it */
+#define MOST_READY 512
 #define LEAST_ROOM 1024
 
 typedef struct {
@@ -783,13 +783,24 @@ static Py_ssize_t read_size(Reader *reader, Py_ssize_t most) {
     return (Py_ssize_t)size;
 }
 
+/* The size of a chunk as most servers write it, and a line end. Returns the bytes written. */
+static int write_chunk_head(char *to, size_t size) {
+    int digits = 1;
+    for (size_t rest = size >> 4; rest > 0; rest >>= 4)
+        digits++;
+    for (int i = digits - 1; i >= 0; i--, size >>= 4)
+        to[i] = "0123456789abcdef"[size & 15];
+    memcpy(to + digits, "\r\n", 2);
+    return digits + 2;
+}
+
 /* Writes the bytes of the next read to `to`; `before` and then `data`: what it is compared with. Returns its length. */
 static Py_ssize_t read_bytes(Reader *reader, int is_chunk, char *to, Py_ssize_t left, Piece *data) {
     Piece before = *data;
     Py_ssize_t same = read_size(reader, before.size), same_end = read_size(reader, before.size - same);
     Py_ssize_t other = read_size(reader, reader->end - reader->at), size = same + other + same_end;
-    char head[16];
-    int head_size = is_chunk ? snprintf(head, sizeof head, "%zx\r\n", (size_t)size) : 0;
+    char head[24];
+    int head_size = is_chunk ? write_chunk_head(head, (size_t)size) : 0;
     Py_ssize_t whole = head_size + size + (is_chunk ? 2 : 0);
     if (reader->failed || whole > left) {
         reader->failed = 1;

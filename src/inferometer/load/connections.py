@@ -31,6 +31,9 @@ from inferometer.load.wire import Job, WireOutcome, WireRequest
 from inferometer.net.target import Target, Tcp
 
 _BUFFER_BYTES = 262_144
+_MOST_ENDS = 16
+"""Many answers may end at once. After this many are ended, and their successors sent, everything is read again: a first
+token that waits until the next one arrives has the time stamp of that one."""
 _IDLE_CLOSE_NS = 20_000_000
 """The longest time from sending to the end of the connection that can mean: the server had closed it while it was idle.
 
@@ -89,6 +92,7 @@ class Connections:
         self._family, self._address = _resolve(job.target)
         self._by_fd: dict[int, Connection] = {}
         self._followed: set[int] = set()  # the connections that `compiled.receive` reads
+        self._possible_ends: deque[tuple[Connection, InFlight]] = deque()
         self._refused: list[tuple[Connection, OSError]] = []  # refused during connect(), as Unix sockets do
         self._buffers = (bytearray(_BUFFER_BYTES),)
         self._view = memoryview(self._buffers[0])
@@ -114,10 +118,14 @@ class Connections:
 
     def with_request(self, quiet_since_ns: int) -> list[tuple[Connection, InFlight]]:
         """The connections that carry a request, in a list that may be kept while connections end. What was read of
-        those that gave something after `quiet_since_ns` may be missing in their requests."""
+        those that gave something after `quiet_since_ns` may be missing in their requests. Without those whose end is
+        looked for next."""
         if compiled.hand_over_quiet is not None:
             compiled.hand_over_quiet(quiet_since_ns)
-        return [(one, one.in_flight) for one in self._by_fd.values() if one.in_flight is not None]
+        ending = {connection.fd for connection, _ in self._possible_ends}
+        return [
+            (one, one.in_flight) for fd, one in self._by_fd.items() if one.in_flight is not None and fd not in ending
+        ]
 
     def close(self) -> None:
         for connection in self._by_fd.values():
@@ -145,14 +153,25 @@ class Connections:
         self._read_ready(self._poller.wait(wake_ns - now))
 
     def _receive(self, receive: compiled.Receive, epoll_fd: int, wake_ns: int) -> None:
-        others, ended, closed, reads = receive(epoll_fd, wake_ns, self.pause_ns, self._max_answer_bytes)
+        until_ns = 0 if self._possible_ends else wake_ns
+        others, ended, closed, reads = receive(epoll_fd, until_ns, self.pause_ns, self._max_answer_bytes)
         self.reads += reads
         for fd in ended:
             connection = self._by_fd[fd]
-            self._find_end(connection, cast("InFlight", connection.in_flight))
+            self._possible_ends.append((connection, cast("InFlight", connection.in_flight)))
+        self.find_ends(None if closed else _MOST_ENDS)
         for fd, code in closed:
-            self._on_closed(self._by_fd[fd], OSError(code, os.strerror(code)) if code else None)
+            if fd in self._by_fd:
+                self._on_closed(self._by_fd[fd], OSError(code, os.strerror(code)) if code else None)
         self._read_ready(others)
+
+    def find_ends(self, most: int | None = None) -> None:
+        """End the requests whose answers may be complete and are, at most this many; None: all."""
+        waiting = len(self._possible_ends)
+        for _ in range(waiting if most is None else min(most, waiting)):
+            connection, in_flight = self._possible_ends.popleft()
+            if connection.in_flight is in_flight:  # it was not ended since, by a timeout for example
+                self._find_end(connection, in_flight)
 
     def _follow(self, connection: Connection, in_flight: InFlight) -> None:
         """Let the compiled part read it: plain bytes, once the whole request is sent."""
