@@ -31,7 +31,7 @@ from inferometer.load.wire import Job, WireOutcome, WireRequest
 from inferometer.net.target import Target, Tcp
 
 _BUFFER_BYTES = 262_144
-_MOST_ENDS = 16
+_MOST_ENDS = 32
 """Many answers may end at once. After this many are ended, and their successors sent, everything is read again: a first
 token that waits until the next one arrives has the time stamp of that one."""
 _IDLE_CLOSE_NS = 20_000_000
