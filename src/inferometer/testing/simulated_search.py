@@ -11,7 +11,7 @@ from inferometer.analysis.search.proposals import Settings
 from inferometer.analysis.search.racing import ERROR
 from inferometer.analysis.search.strategy import Strategy
 from inferometer.core.search_settings import Parameter, Search
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.series import Floats
 from inferometer.testing.simulated import KEYS, Design, Simulated, SimulatedMachine, simulated, summaries
 
 BUSY = SimulatedMachine(busy_share=0.2, prompt_spread=0.03)

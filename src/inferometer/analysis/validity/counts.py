@@ -18,7 +18,7 @@ from inferometer.core.record_columns import UNKNOWN, Bools, Ints
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.request_columns import SOURCES, equal_texts
 from inferometer.metrics.row_inputs import RowInput
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.series import Floats
 from inferometer.metrics.trial_columns import known_or_0
 
 _WITHHELD_BY: dict[str, tuple[RowInput, ...]] = {
