@@ -83,12 +83,11 @@ def _named_studies(paths: Sequence[Path]) -> list[tuple[str, Study]]:
 def _zip_file(paths: Sequence[Path], *, hide_text: bool) -> OutputFile:
     if len(paths) > 1:
         raise RequestWrong("a zip holds one study: export each study to a separate zip.")
-    if archive.is_zip(paths[0]):
+    if archive.is_zip(paths[0]) and not hide_text:
         raise RequestWrong(f"{paths[0]} is already a zip: copy it.")
     read_study(paths[0])  # raises now if the study cannot be read
-    return OutputFile(
-        f"{paths[0].resolve().name}.zip", write=functools.partial(archive.write, paths[0], hide_text=hide_text)
-    )
+    name = paths[0].resolve().name.removesuffix(archive.ENDING)
+    return OutputFile(f"{name}.zip", write=functools.partial(archive.write, paths[0], hide_text=hide_text))
 
 
 # --- comparisons and tables -----------------------------------------------------------------------
