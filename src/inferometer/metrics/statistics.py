@@ -24,13 +24,14 @@ V = s²/T + joint - ε/T, but never less than the half-width of these prompts. T
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from inferometer.base.lazy import lazy_module
+from inferometer.core.record_columns import starts_of, summed
 
 special = lazy_module("scipy.special")
 """scipy.stats takes half a second to import, more than the comparison of a small study: its tests are written here."""
@@ -58,27 +59,50 @@ _SEED = 20160525
 
 
 class Series(msgspec.Struct, frozen=True):
-    """Values of a trial, and for each value the position of its request. `requests`: number of requests, failed ones
-    included. Values of each token are kept as narrow as they fit: as ns in 4 bytes, say."""
+    """Values of a trial. `owners`: for each value the position of its request; None if the values follow each other in
+    the order of the requests (`in_order`). `requests`: number of requests, failed ones included. Values of each token
+    are kept as narrow as they fit: as ns in 4 bytes, say."""
 
     values: NDArray[Any]
-    positions: NDArray[np.integer[Any]]
+    owners: NDArray[np.integer[Any]] | None
     requests: int
     known: dict[str, NDArray[Any]] = {}  # what `totals` and `counts` computed: several metrics use it
 
+    @classmethod
+    def in_order(cls, values: NDArray[Any], counts: NDArray[np.int64]) -> "Series":
+        """`counts`: the number of values of each request."""
+        return cls(values, None, len(counts), {"counts": counts})
+
+    @property
+    def positions(self) -> NDArray[np.integer[Any]]:
+        """For each value the position of its request."""
+        return np.repeat(np.arange(self.requests), self.counts()) if self.owners is None else self.owners
+
     def parts(self) -> "Iterator[Series]":
-        """The values in parts of `PART_VALUES`: what is computed of a part does not fill the memory."""
+        """The values in parts of about `PART_VALUES`: what is computed of a part does not fill the memory. Of values in
+        order, each part has whole requests."""
+        if self.owners is None:
+            for first, last, own in _whole_groups(self.counts()):
+                owners = np.repeat(np.arange(first, last), self.counts()[first:last])
+                yield Series(self.values[own], owners, self.requests)
+            return
         for begin in range(0, len(self.values), PART_VALUES):
             part = slice(begin, begin + PART_VALUES)
-            yield Series(self.values[part], self.positions[part], self.requests)
+            yield Series(self.values[part], self.owners[part], self.requests)
 
     def totals(self) -> Floats:
         """The sum of the values of each request."""
         if "totals" not in self.known:
-            found = self.known["totals"] = np.zeros(self.requests)
-            for part in self.parts():
-                found += np.bincount(part.positions, part.values, self.requests)
+            self.known["totals"] = self._totals()
         return self.known["totals"]
+
+    def _totals(self) -> Floats:
+        if self.owners is None and self.values.dtype.kind == "u":
+            return summed(self.values, starts_of(self.counts())).astype(np.float64)
+        found = np.zeros(self.requests)
+        for part in self.parts():
+            found += np.bincount(part.positions, part.values, self.requests)
+        return found
 
     def counts(self) -> NDArray[np.int64]:
         """The number of values of each request."""
@@ -87,6 +111,17 @@ class Series(msgspec.Struct, frozen=True):
             for part in self.parts():
                 found += np.bincount(part.positions, minlength=self.requests)
         return self.known["counts"]
+
+
+def _whole_groups(counts: NDArray[np.int64]) -> Iterator[tuple[int, int, slice]]:
+    """Groups that have about `PART_VALUES` values together: the first one, the one after the last, and their values."""
+    starts, first = starts_of(counts), 0
+    while first < len(counts):
+        last = cast("int", np.searchsorted(starts, starts[first] + PART_VALUES, "right")) - 1
+        last = min(max(last, first + 1), len(counts))
+        if starts[last] > starts[first]:
+            yield first, last, slice(int(starts[first]), int(starts[last]))
+        first = last
 
 
 class Resampling:
@@ -103,6 +138,7 @@ class Resampling:
         self._weights = drawn.astype(np.float32)
         self._exact_weights = drawn.astype(np.float64)
         self._last: tuple[Series, _Ranked] | None = None
+        self._last_ordered: tuple[Series, _Ordered] | None = None
 
     def totals(self, series: Series) -> Floats:
         """The sum of the values in each replicate."""
@@ -117,25 +153,46 @@ class Resampling:
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.totals(series) / (self._exact_weights @ self._of_groups(series.counts()))
 
+    def percentile(self, series: Series, percent: float) -> float:
+        """As numpy.percentile of the values; of many whole numbers by the order that the replicates use too."""
+        if len(series.values) < MAX_RANKS or not _are_whole(series):
+            return float(np.percentile(series.values, percent))
+        ordered = self._ordered(series)
+        return _interpolated(lambda place: float(ordered.value(np.array([place]))[0]), len(series.values), percent)
+
+    def forget(self) -> None:
+        """Free what is kept of the last series."""
+        self._last_ordered = self._last = None
+
+    def _ordered(self, series: Series) -> "_Ordered":
+        """The last result is kept: several numbers of the same series are computed one after another."""
+        if self._last_ordered is None or self._last_ordered[0] is not series:
+            self.forget()
+            self._last_ordered = series, _sorted_with_groups(series, self._group)
+        return self._last_ordered[1]
+
     def _ranked(self, series: Series) -> "_Ranked":
-        """The last result is kept: several percentiles of the same series are computed one after another."""
+        """The last result is kept, as in `_ordered`."""
         if self._last is None or self._last[0] is not series:
-            groups, ranks = self._weights.shape[1], min(len(series.values), MAX_RANKS)
-            ordered = _sorted_with_groups(series, self._group)
-            ends = np.arange(1, ranks + 1) * len(series.values) // ranks
-            counts = np.zeros((ranks, groups), np.int64)
-            for begin in range(0, ranks, _COARSE):  # some ranks at once: their values fit into the memory
-                own = ends[begin : begin + _COARSE]
-                first = int(ends[begin - 1]) if begin else 0
-                rank = np.repeat(np.arange(len(own)), np.diff(own, prepend=first))
-                found = ordered.group(slice(first, int(own[-1]))) + rank * groups
-                counts[begin : begin + len(own)] = np.bincount(found, minlength=len(own) * groups).reshape(-1, groups)
-            up_to = np.cumsum(counts.T, axis=1).astype(np.float32)
-            firsts = np.concatenate(([0], ends[:-1]))
-            last = np.minimum(np.arange(_COARSE, ranks + _COARSE, _COARSE), ranks) - 1
-            middle = ordered.value((firsts + ends - 1) // 2)
-            self._last = series, _Ranked(middle, up_to, self._weights @ up_to[:, last])
+            ordered = self._ordered(series)
+            self._last = series, self._ranks_of(ordered, len(series.values))
         return self._last[1]
+
+    def _ranks_of(self, ordered: "_Ordered", count: int) -> "_Ranked":
+        groups, ranks = self._weights.shape[1], min(count, MAX_RANKS)
+        ends = np.arange(1, ranks + 1) * count // ranks
+        counts = np.zeros((ranks, groups), np.int64)
+        for begin in range(0, ranks, _COARSE):  # some ranks at once: their values fit into the memory
+            own = ends[begin : begin + _COARSE]
+            first = int(ends[begin - 1]) if begin else 0
+            rank = np.repeat(np.arange(len(own)), np.diff(own, prepend=first))
+            found = ordered.group(slice(first, int(own[-1]))) + rank * groups
+            counts[begin : begin + len(own)] = np.bincount(found, minlength=len(own) * groups).reshape(-1, groups)
+        up_to = np.cumsum(counts.T, axis=1).astype(np.float32)
+        firsts = np.concatenate(([0], ends[:-1]))
+        last = np.minimum(np.arange(_COARSE, ranks + _COARSE, _COARSE), ranks) - 1
+        middle = ordered.value((firsts + ends - 1) // 2)
+        return _Ranked(middle, up_to, self._weights @ up_to[:, last])
 
     def quantiles(self, series: Series, percent: float) -> Floats:
         """The percentile in each replicate, by linear interpolation between the two nearest ranks as in numpy; NaN for
@@ -185,11 +242,11 @@ def _sorted_with_groups(series: Series, group: NDArray[np.int64]) -> _Ordered:
     """`group`: of each request."""
     values, nothing = series.values, np.zeros(0)
     if len(values) >= MAX_RANKS and _are_whole(series):
-        joined = values.astype(np.int64)
-        joined <<= 9
-        for begin in range(0, len(values), PART_VALUES):
-            part = slice(begin, begin + PART_VALUES)
-            joined[part] |= group[series.positions[part]]
+        joined, end = np.empty(len(values), np.int64), 0
+        for part in series.parts():
+            begin, end = end, end + len(part.values)
+            np.left_shift(part.values, 9, out=joined[begin:end], dtype=np.int64, casting="unsafe")
+            joined[begin:end] |= group[part.positions]
         joined.sort()
         return _Ordered(joined, nothing, nothing.astype(np.int64))
     order = np.argsort(values, kind="stable")
@@ -213,11 +270,34 @@ def resampling(requests: int) -> Resampling:
 
 
 def percentile_of_sorted(values: Floats, percent: float) -> float:
-    """As numpy.percentile, of values in rising order: by linear interpolation between the two nearest ranks."""
-    place = (len(values) - 1) * (percent / 100)
+    """As numpy.percentile, of values in rising order."""
+    return _interpolated(lambda place: float(values[place]), len(values), percent)
+
+
+def _interpolated(value_at: Callable[[int], float], count: int, percent: float) -> float:
+    """By linear interpolation between the two nearest ranks. `value_at`: the value at a place in rising order."""
+    place = (count - 1) * (percent / 100)
     below = math.floor(place)
-    low, high, share = float(values[below]), float(values[min(below + 1, len(values) - 1)]), place - below
+    low, high, share = value_at(below), value_at(min(below + 1, count - 1)), place - below
     return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
+
+
+def deviation(values: NDArray[Any]) -> float:
+    """As numpy.std, which makes two wide copies of all values."""
+    if len(values) <= PART_VALUES:
+        return float(np.std(values))
+    return math.sqrt(_squares(values, float(np.mean(values))) / len(values))
+
+
+def _squares(values: NDArray[Any], mean: float) -> float:
+    """The sum of the squared distances from the mean, added in pairs of halves as numpy adds."""
+    if len(values) > PART_VALUES:
+        half = len(values) // 2
+        half -= half % 8
+        return _squares(values[:half], mean) + _squares(values[half:], mean)
+    distances = values - mean
+    distances *= distances
+    return float(distances.sum())
 
 
 def minimum_count(percent: float) -> int:
