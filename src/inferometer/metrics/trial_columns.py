@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferometer.core.record_columns import UNKNOWN, Bools, Ints
+from inferometer.metrics.consistency import TWO_COUNTS
 from inferometer.metrics.measures import TrialView, one_each
 from inferometer.metrics.request_columns import OutputColumns, TimingColumns, timing_columns
 from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS
@@ -194,14 +195,15 @@ def _tokens_of_outputs(columns: OutputColumns, owners: Ints, totals: Ints) -> Fl
     """Tokens of each output, by the rules of `token_latency`."""
     counts, requests = columns.counts, len(totals)
     tokens = np.ones(len(owners))
-    shared = totals > counts + 1
+    shared = (totals > counts + 1) | ((totals > 0) & (totals < 0.9 * counts - 1))
     if shared.any():
         all_chars = np.bincount(owners, columns.chars, requests)
         some = (shared & (all_chars > 0))[owners]
         tokens[some] = totals[owners[some]] * columns.chars[some].astype(np.int64) / all_chars[owners[some]]
     if columns.stated is not None:
-        stating = np.bincount(owners, columns.stated > 0, requests)
-        is_stated = ((stating > 1) | ((stating == 1) & (counts == 1)))[owners]
+        stating, stated = (np.bincount(owners, values, requests) for values in (columns.stated > 0, columns.stated))
+        near = (totals == UNKNOWN) | (np.abs(stated - totals) <= TWO_COUNTS + totals / 10)
+        is_stated = ((10 * stating >= 9 * counts) & near)[owners]
         tokens[is_stated] = columns.stated[is_stated]
     return tokens
 
