@@ -47,7 +47,8 @@ def test_counters_count_as_differences_over_the_plan():
 
 def test_a_counter_that_was_set_back_or_read_once_tells_nothing():
     back = (Sample(1, "/metrics", acceptance.DRAFTED, 900), Sample(9, "/metrics", acceptance.DRAFTED, 3))
-    for samples in (back, back[:1], ()):
+    between = (*back, Sample(12, "/metrics", acceptance.DRAFTED, 950))  # restarted, and by now above its first value
+    for samples in (back, back[:1], between, ()):
         assert acceptance.drafted_by_counter(view(trial(record(3, 10), samples=samples))) is None
 
 

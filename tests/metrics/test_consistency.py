@@ -1,5 +1,7 @@
 """A number that a known fact refutes is named, and honest answers raise nothing."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +47,19 @@ def test_a_count_that_the_text_or_the_limit_refutes_is_named(usage: TokenUsage, 
 def test_more_tokens_than_bytes_are_refuted_without_a_limit_too():
     record = answer("Yes", usage=TokenUsage(12, 60))
     assert about(record, user_request("r", "Is it?")) == {"output_tokens"}
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"timings": ServerTimings(99_999, 1)},
+        {"usage": TokenUsage(None, 1, 99_999)},
+        {"usage": TokenUsage(99_999, 1, 99_999)},
+    ],
+    ids=["timings", "without the prompt's", "of as many"],
+)
+def test_more_cached_tokens_than_the_prompt_has_bytes_are_refuted(numbers: dict[str, Any]):
+    assert "cached_tokens" in about(answer("Yes", **numbers), user_request("r", "Is it?"))
 
 
 @pytest.mark.parametrize(

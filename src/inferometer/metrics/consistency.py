@@ -185,7 +185,8 @@ def _prompt_counts(record: RequestRecord, request: Request | None) -> Iterator[C
             break
     cached = usage.cached_tokens if usage and usage.cached_tokens is not None else timings.cache_n if timings else None
     total = by_usage if by_usage is not None else by_timings
-    if cached is not None and (cached < 0 or (total is not None and cached > total)):
+    beyond = request is not None and cached is not None and cached > _prompt_bytes(request) + TEMPLATE_TOKENS
+    if cached is not None and (beyond or cached < 0 or (total is not None and cached > total)):
         yield Contradiction("cached_tokens", f"{cached} prompt tokens of {total} are reported as taken from the cache")
 
 
@@ -193,7 +194,7 @@ def _prompt_count(request: Request | None, count: int) -> str:
     said = f"reports {count} prompt tokens"
     if request is None:
         return f"{said}" if count < 0 else ""
-    size = sum(len(message.content.encode()) for message in request.messages)
+    size = _prompt_bytes(request)
     if count <= 0 and size:
         return f"{said} for a prompt of {size} bytes"
     if count > size + TEMPLATE_TOKENS:
@@ -201,6 +202,10 @@ def _prompt_count(request: Request | None, count: int) -> str:
     if size >= LEAST_PROMPT_BYTES and count < size / MOST_BYTES_PER_TOKEN:
         return f"{said} for a prompt of {size} bytes: only a part of the prompt was read"
     return ""
+
+
+def _prompt_bytes(request: Request) -> int:
+    return sum(len(message.content.encode()) for message in request.messages)
 
 
 # --- speculation ----------------------------------------------------------------------------------

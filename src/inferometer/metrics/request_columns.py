@@ -358,7 +358,8 @@ def _may_contradict(records: RecordColumns, outputs: OutputColumns, asked: Asked
     cached = records.used("cached_tokens")
     cached = np.where(cached == UNKNOWN, _from_timings(records.timed("cache_n")), cached)
     total = np.where(used == UNKNOWN, read, used)
-    suspect |= (cached != UNKNOWN) & ((cached < 0) | ((total != UNKNOWN) & (cached > total)))
+    beyond = asked.known & (cached > asked.prompt_bytes + consistency.TEMPLATE_TOKENS)
+    suspect |= (cached != UNKNOWN) & (beyond | (cached < 0) | ((total != UNKNOWN) & (cached > total)))
     return suspect | _odd_drafts(records)
 
 

@@ -284,7 +284,7 @@ def tpot(trial: TrialView) -> Series:
 def _after_the_first_burst(trial: TrialView, times: Floats) -> Floats:
     """`times` without the first burst of each request; NaN where no time is known."""
     found = bursts(trial)
-    tokens = np.maximum(trial.timing.output_tokens, 0) - found.first_tokens
+    tokens = np.minimum(np.maximum(trial.timing.output_tokens, 0), found.all_tokens) - found.first_tokens
     spans = found.gap_spans()
     with np.errstate(divide="ignore", invalid="ignore"):
         later = np.where(tokens > 0, spans / tokens, np.nan)
