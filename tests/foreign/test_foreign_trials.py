@@ -71,7 +71,7 @@ def test_a_row_of_unlike_definitions_has_a_mark_a_line_and_no_verdict():
     ids=["tenfold", "of two GPUs each", "requests", "to the tool's own end", "unknown"],
 )
 def test_a_rate_that_its_own_total_and_duration_refute_has_no_verdict(stated: dict[str, float], found: list[str]):
-    totals = {"completed": 10.0, "total_output_tokens": 600.0, "duration": 5.0}
+    totals: dict[str, float | None] = {"completed": 10.0, "total_output_tokens": 600.0, "duration": 5.0}
     theirs, mine = trial(run(**totals | stated)), TrialSummary("ours", 1, totals | {"output_throughput": 9.0})
     findings = contradicting_rates([theirs, mine])
     assert [one.message for one in findings] == found
