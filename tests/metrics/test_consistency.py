@@ -49,6 +49,24 @@ def test_more_tokens_than_bytes_are_refuted_without_a_limit_too():
     assert about(record, user_request("r", "Is it?")) == {"output_tokens"}
 
 
+LONG_PROMPT = "Explain in your own words why the sea is salt, and the sky blue."
+
+
+@pytest.mark.parametrize(
+    ("first", "found"),
+    [
+        (LONG_PROMPT, {"token_times"}),
+        (f"\n{LONG_PROMPT[:50]}", {"token_times"}),
+        (f"{LONG_PROMPT}\n\nThe sea", {"token_times"}),
+        (LONG_PROMPT[:40], set()),
+        (f"You ask: {LONG_PROMPT}", set()),
+    ],
+    ids=["the prompt", "its beginning", "the prompt and more", "a part of a sentence", "a quotation"],
+)
+def test_an_echo_of_the_prompt_is_no_first_token(first: str, found: set[str]):
+    assert about(answer(first, " because", " rain"), user_request("r", LONG_PROMPT)) == found
+
+
 @pytest.mark.parametrize(
     "numbers",
     [

@@ -35,6 +35,12 @@ def drafted(request: RequestView) -> Sequence[float]:
     return [] if timings is None or timings.draft_n is None else [timings.draft_n]
 
 
+@in_columns(trial_columns.verified)
+def verified(request: RequestView) -> Sequence[float]:
+    """Tokens drafted in a request that also reports how many of them were accepted."""
+    return drafted(request) if accepted(request) else []
+
+
 @in_columns(trial_columns.accepted)
 def accepted(request: RequestView) -> Sequence[float]:
     """Draft tokens that the target model accepted, by the server's timings."""
@@ -180,7 +186,7 @@ def speculation(
     here the tokens per step are measured, and α is solved for.
     """
     step_count = _sum(trials, trial_columns.steps)
-    proposed = _sum(trials, trial_columns.drafted)
+    proposed = _sum(trials, trial_columns.verified)
     target_ms = _decode_ms_per_token(baseline_trials)
     arm_ms = _decode_ms_per_token(trials)
     if not proposed or step_count <= 0 or not target_ms or not arm_ms:  # 0 ms: every answer arrived at once

@@ -51,6 +51,8 @@ BLANK_USUAL_NS = 5_000_000
 """Blank text is not a first token if the first visible text comes more than 5 usual gaps, and 50 ms, after it; or 5 ms
 where most answers of a trial do so: a busy machine stalls some. A model that begins with a line break continues at its
 usual pace; a blank that only keeps the connection open does not."""
+ECHO_CHARACTERS = 48
+"""A first text of 48 characters and more that the prompt begins with is its echo: no token is as long."""
 _NO_WIDTH = "\u200b\u2060\ufeff"
 
 _DONE_CODE = bytes([KINDS.index("done")])
@@ -74,6 +76,7 @@ def contradictions(record: RequestRecord, request: Request | None = None) -> tup
         *_prompt_counts(record, request),
         *_draft_counts(record),
         *_first_token(record),
+        *_echo(record, request),
         *_hidden_reasoning(record),
     )
 
@@ -240,6 +243,19 @@ def _first_token(record: RequestRecord) -> Iterator[Contradiction]:
         yield Contradiction(
             "first_token", f"the first text was blank, and visible text followed {wait_ns / 1e6:.0f} ms later"
         )
+
+
+def _echo(record: RequestRecord, request: Request | None) -> Iterator[Contradiction]:
+    """A first text that is the prompt: no token was generated for it."""
+    events = cast("Events", record.events)
+    if request is not None and is_echo(events.text[: next(filter(None, events.chars), 0)], request):
+        yield Contradiction("token_times", "the first text is the beginning of the prompt")
+
+
+def is_echo(first: str, request: Request) -> bool:
+    """Whether an answer's first text is the prompt, or its beginning."""
+    begin = first.strip()[:ECHO_CHARACTERS]
+    return len(begin) == ECHO_CHARACTERS and request.prompt.lstrip().startswith(begin)
 
 
 def _hidden_reasoning(record: RequestRecord) -> Iterator[Contradiction]:

@@ -423,6 +423,12 @@ def drafted(trial: TrialView) -> Series:
     return _of_timings(trial, trial.records.timed("draft_n"))
 
 
+def verified(trial: TrialView) -> Series:
+    """See `acceptance.verified`."""
+    drafts, kept = trial.records.timed("draft_n"), trial.records.timed("draft_n_accepted")
+    return _of_timings(trial, np.where(np.isnan(kept), np.nan, drafts))
+
+
 def accepted(trial: TrialView) -> Series:
     """See `acceptance.accepted`."""
     return _of_timings(trial, trial.records.timed("draft_n_accepted"))
