@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,22 @@ from inferometer.probes import nvidia
 def machine_facts() -> tuple[Fact, ...]:
     """Operating system, CPU, memory, GPUs, Python and Inferometer's version; not the host name."""
     return (
-        Fact(quantities.OS, platform.platform(), "platform"),
+        Fact(quantities.OS, _platform(), "platform"),
         *_cpu_facts(),
         *_memory_facts(),
         *_gpu_facts(),
         Fact(quantities.PYTHON, f"{platform.python_implementation()} {platform.python_version()}", "platform"),
         Fact(quantities.INFEROMETER, version(), "the installed package"),
     )
+
+
+def _platform() -> str:
+    """platform.platform(), on Linux without the processor's kind: `uname` is started for it, and hardly ever knows."""
+    if sys.platform != "linux":
+        return platform.platform()
+    system = os.uname()
+    libc = "".join(platform.libc_ver())
+    return "-".join((system.sysname, system.release, system.machine, *(("with", libc) if libc else ())))
 
 
 def _cpu_facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[Fact]:
