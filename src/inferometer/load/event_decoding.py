@@ -106,7 +106,7 @@ EVENT_AND_CHUNK_END = b"\n\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 STREAM_END = EVENT_AND_CHUNK_END + LAST_CHUNK
 _MAX_RUNS = 16  # an answer whose chunks change their form more often is read chunk by chunk from there on
-_HEX_DIGITS = b"0123456789abcdefABCDEF"
+_CHUNK = re.compile(rb"([0-9a-fA-F]+)\r\n((?:data: [^\r\n]*\n\n)+)\r\n").match
 
 
 @functools.cache
@@ -168,20 +168,17 @@ class EventReader:
                 if len(ends) > before:
                     offset = run_end = ends[-1] + len(b"\r\n")
                     continue
-            end = raw.find(EVENT_AND_CHUNK_END, offset)
-            size, _, rest = raw[offset:end].partition(b"\r\n")
-            if size.strip(_HEX_DIGITS) or int(size, 16) != len(rest) + 2:  # int would also read " 0x1_0"
+            found = _CHUNK(raw, offset)
+            if found is None or int(found[1], 16) != len(found[2]):
                 return None
-            line_end = end - len(rest)
-            for line in rest.split(b"\n\n"):
+            line_end = found.start(2)
+            for line in found[2].split(b"\n\n")[:-1]:
                 line_end += len(line) + 2
-                if not line.startswith(b"data: ") or b"\n" in line or b"\r" in line:
-                    return None
                 self._read_event(b"", line[6:], output)
                 ends.append(line_end)
             if self.problem:
                 return None
-            offset = end + len(EVENT_AND_CHUNK_END)
+            offset = found.end()
         return ends
 
     def _read_similar_chunks(self, raw: bytes, start: int, stop: int, ends: "array.array[int]") -> None:

@@ -101,6 +101,11 @@ def request_timing(
     )
 
 
+def output_tokens(record: RequestRecord, asked: Request | None = None) -> int | None:
+    """`RequestTiming.output_tokens` by our own rules."""
+    return _first_known(_output_counts(record, "inferometer", asked))[0]
+
+
 _Times = tuple[Stamps, Stamps | None, int, int]  # events that count, gaps if some are dropped, first event, end
 
 

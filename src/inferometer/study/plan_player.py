@@ -17,7 +17,7 @@ from inferometer.core.record import Fact, Outcome, RequestRecord, Sample
 from inferometer.core.spec import Arm, Spec
 from inferometer.engines.liveness import dead_process, why_no_token
 from inferometer.engines.readiness import LEAVE_OUT
-from inferometer.load import LoadEvent, Started, Turn, WorkerLost, play
+from inferometer.load import Started, Turn, WorkerLost, play
 from inferometer.load.audit import LoadReport
 from inferometer.load.wire import Tick
 from inferometer.load.worker_pool import WorkerPool
@@ -74,13 +74,19 @@ class PlanPlayer:
         with session.interrupts.holding_first(), rare_collection():
             events = play(self._plan, session.endpoint, session.spec.sampling, origin_ns, session.workers, timeouts)
             for event in events:
-                yield from self._stop_on_interrupt()
-                self._take_samples()
-                yield from self._take(event)
+                if session.interrupts.requested:
+                    yield from self._stop_on_interrupt()
+                if isinstance(event, RequestRecord):
+                    if first_failure := self._take_record(event):
+                        yield FindingRaised(first_failure)
+                else:  # several times a second
+                    self._take_samples()
+                    yield from self._take(event)
+                    self._recorder.commit_when_due()
                 if self._failure is not None:
                     self._stop()  # the engine would only refuse the rest
-                self._recorder.commit_when_due()
-                yield from self._due_progress()
+                if (progress := self._due_progress()) is not None:
+                    yield progress
             self._check_all()
 
     def _stop_on_interrupt(self) -> Iterator[Progress]:
@@ -102,10 +108,8 @@ class PlanPlayer:
             self._counter.add_samples(samples)
             self._recorder.add_samples(samples)
 
-    def _take(self, event: LoadEvent) -> Iterator[Progress]:
+    def _take(self, event: Started | Tick | Turn | WorkerLost | LoadReport | None) -> Iterator[Progress]:
         match event:
-            case RequestRecord():
-                yield from self._take_record(event)
             case Started():
                 self._started_ns = event.at_ns
                 self._recorder.plan_started(event.at_ns)
@@ -126,25 +130,27 @@ class PlanPlayer:
             case None:
                 pass
 
-    def _take_record(self, record: RequestRecord) -> Iterator[Progress]:
+    def _take_record(self, record: RequestRecord) -> str:
+        """A sentence about the first failure of its kind, else ""."""
         record = self._recorder.add_record(record)
         if not record.measured:
             self._require_warmup_answered(record)
             self._counter.add_warmup(record)
             self._session.watch.mark()
-            return
+            return ""
         self._ended.append((record.index, record.outcome))
-        if first_failure := self._counter.add_record(record):
-            yield FindingRaised(first_failure)
+        first_failure = self._counter.add_record(record)
         if self._failure is None and self._suspicion.update(record):
             self._failure = self._engine_hung()
+        return first_failure
 
-    def _due_progress(self) -> Iterator[Progress]:
+    def _due_progress(self) -> Progress | None:
         now_ns = self._session.clock.now_ns()
         if self._counter.is_complete or now_ns - self._shown_ns >= _PROGRESS_EVERY_NS:
             self._shown_ns = now_ns
             end_ns = self._counter.ended_ns if self._counter.is_complete else now_ns
-            yield self._counter.progress(end_ns - self._started_ns)
+            return self._counter.progress(end_ns - self._started_ns)
+        return None
 
     def _check_all(self) -> None:
         """After the last request: accounts for every request, and raises what ended the plan early."""

@@ -2,6 +2,7 @@
 
 from bisect import insort
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 import msgspec
 
@@ -9,11 +10,11 @@ from inferometer.analysis.live_difference import AnsweredRequest
 from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan
-from inferometer.core.record import RequestRecord, Sample
+from inferometer.core.record import Events, RequestRecord, Sample
 from inferometer.core.request import Request
 from inferometer.metrics.consistency import first_token_refuted
 from inferometer.metrics.memory import memory_quantity
-from inferometer.metrics.request_timing import request_timing
+from inferometer.metrics.request_timing import output_tokens
 
 _STALE_NS = 10_000_000_000
 """A reading that is this much older than the newest one belongs to a process that has ended."""
@@ -139,6 +140,7 @@ class ProgressCounter:
         self._asked = asked
         self.ended_ns = 0
         self._progress = RequestsProgress(arm, 0, 0, total, 0, 0, 0, 0)
+        self._ended = self._failed = self._tokens = 0
         self._ttfts_ns: list[int] = []  # sorted
         self._newest: dict[tuple[str, int | None, str | None], Sample] = {}
         self._failures: set[str] = set()
@@ -150,21 +152,19 @@ class ProgressCounter:
         ""."""
         if record.outcome == "cancelled":
             return ""
-        asked = self._asked.get(record.index)
-        timing = request_timing(record, asked=asked)
-        failed = timing is None
-        tokens = 0 if timing is None else timing.output_tokens or 0
-        before = self._progress
-        self._progress = msgspec.structs.replace(
-            before, ended=before.ended + 1, failed=before.failed + failed, tokens=before.tokens + tokens
-        )
+        self._ended += 1
         self.ended_ns = max(self.ended_ns, record.done_ns)
-        if timing is not None and record.sent_ns is not None:
+        outputs_ns = cast("Events", record.events).outputs_ns()
+        if record.ok and record.sent_ns is not None and len(outputs_ns):
+            tokens = output_tokens(record, self._asked.get(record.index)) or 0
+            self._tokens += tokens
             took_ns = record.done_ns - record.sent_ns
-            self._answered.append(AnsweredRequest(record.index, tokens or len(record.outputs_ns), took_ns))
+            self._answered.append(AnsweredRequest(record.index, tokens or len(outputs_ns), took_ns))
             if not first_token_refuted(record):
-                insort(self._ttfts_ns, timing.ttft_ns)
-        if not failed or record.outcome in self._failures:
+                insort(self._ttfts_ns, outputs_ns[0] - record.sent_ns)
+            return ""
+        self._failed += 1
+        if record.outcome in self._failures:
             return ""
         self._failures.add(record.outcome)
         return f"a request failed ({record.outcome}): {record.error}"
@@ -184,7 +184,7 @@ class ProgressCounter:
 
     @property
     def is_complete(self) -> bool:
-        return self._progress.ended == self._progress.total
+        return self._ended == self._progress.total
 
     def progress(self, elapsed_ns: int) -> RequestsProgress:
         """The counts now. Each answered request is in one of these events only."""
@@ -193,6 +193,9 @@ class ProgressCounter:
         answered, self._answered = tuple(self._answered), []
         return msgspec.structs.replace(
             self._progress,
+            ended=self._ended,
+            failed=self._failed,
+            tokens=self._tokens,
             elapsed_ns=elapsed_ns,
             ttft_ns=round((ttfts_ns[(count - 1) // 2] + ttfts_ns[count // 2]) / 2) if count else None,
             memory_bytes=self._sum(memory_quantity(self._newest.values())),
