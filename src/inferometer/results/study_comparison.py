@@ -195,6 +195,7 @@ def _summaries(arms: StudyArms, request: ComparisonRequest) -> list[TrialSummary
                 summary = summarize_view(
                     trial, request.percentiles, study=home, plan=plan_id or home, with_replicates=True
                 )
+                trial.release()
                 start = f"{home} {arm.name}" if study.spec.restart == "never" or arm.arm.runs_already else ""
                 if summary.number in incomplete:  # its trials have no partners
                     summary = msgspec.structs.replace(summary, study=f"{home}, incomplete, {arm.name}")
