@@ -51,6 +51,8 @@ BLANK_USUAL_NS = 5_000_000
 """Blank text is not a first token if the first visible text comes more than 5 usual gaps, and 50 ms, after it; or 5 ms
 where most answers of a trial do so: a busy machine stalls some. A model that begins with a line break continues at its
 usual pace; a blank that only keeps the connection open does not."""
+ECHO_CHARACTERS = 48
+"""A first text of 48 characters and more that the prompt begins with is its echo: no token is as long."""
 _NO_WIDTH = "\u200b\u2060\ufeff"
 
 _DONE_CODE = bytes([KINDS.index("done")])
@@ -74,6 +76,7 @@ def contradictions(record: RequestRecord, request: Request | None = None) -> tup
         *_prompt_counts(record, request),
         *_draft_counts(record),
         *_first_token(record),
+        *_echo(record, request),
         *_hidden_reasoning(record),
     )
 
@@ -185,7 +188,8 @@ def _prompt_counts(record: RequestRecord, request: Request | None) -> Iterator[C
             break
     cached = usage.cached_tokens if usage and usage.cached_tokens is not None else timings.cache_n if timings else None
     total = by_usage if by_usage is not None else by_timings
-    if cached is not None and (cached < 0 or (total is not None and cached > total)):
+    beyond = request is not None and cached is not None and cached > _prompt_bytes(request) + TEMPLATE_TOKENS
+    if cached is not None and (beyond or cached < 0 or (total is not None and cached > total)):
         yield Contradiction("cached_tokens", f"{cached} prompt tokens of {total} are reported as taken from the cache")
 
 
@@ -193,7 +197,7 @@ def _prompt_count(request: Request | None, count: int) -> str:
     said = f"reports {count} prompt tokens"
     if request is None:
         return f"{said}" if count < 0 else ""
-    size = sum(len(message.content.encode()) for message in request.messages)
+    size = _prompt_bytes(request)
     if count <= 0 and size:
         return f"{said} for a prompt of {size} bytes"
     if count > size + TEMPLATE_TOKENS:
@@ -201,6 +205,10 @@ def _prompt_count(request: Request | None, count: int) -> str:
     if size >= LEAST_PROMPT_BYTES and count < size / MOST_BYTES_PER_TOKEN:
         return f"{said} for a prompt of {size} bytes: only a part of the prompt was read"
     return ""
+
+
+def _prompt_bytes(request: Request) -> int:
+    return sum(len(message.content.encode()) for message in request.messages)
 
 
 # --- speculation ----------------------------------------------------------------------------------
@@ -235,6 +243,19 @@ def _first_token(record: RequestRecord) -> Iterator[Contradiction]:
         yield Contradiction(
             "first_token", f"the first text was blank, and visible text followed {wait_ns / 1e6:.0f} ms later"
         )
+
+
+def _echo(record: RequestRecord, request: Request | None) -> Iterator[Contradiction]:
+    """A first text that is the prompt: no token was generated for it."""
+    events = cast("Events", record.events)
+    if request is not None and is_echo(events.text[: next(filter(None, events.chars), 0)], request):
+        yield Contradiction("token_times", "the first text is the beginning of the prompt")
+
+
+def is_echo(first: str, request: Request) -> bool:
+    """Whether an answer's first text is the prompt, or its beginning."""
+    begin = first.strip()[:ECHO_CHARACTERS]
+    return len(begin) == ECHO_CHARACTERS and request.prompt.lstrip().startswith(begin)
 
 
 def _hidden_reasoning(record: RequestRecord) -> Iterator[Contradiction]:

@@ -338,7 +338,8 @@ def _add_blank_first(found: dict[int, tuple[Contradiction, ...]], places: Sequen
 
 
 def _may_contradict(records: RecordColumns, outputs: OutputColumns, asked: Asked) -> Bools:
-    suspect = _text_after_end(records) | (records.used("reasoning_tokens") >= consistency.HIDDEN_TOKENS)
+    suspect = _echoes(records, asked) | _text_after_end(records)
+    suspect |= records.used("reasoning_tokens") >= consistency.HIDDEN_TOKENS
     by_usage, by_timings = records.used("completion_tokens"), _from_timings(records.timed("predicted_n"))
     for count in (by_usage, by_timings):
         if (count != UNKNOWN).any():
@@ -351,8 +352,20 @@ def _may_contradict(records: RecordColumns, outputs: OutputColumns, asked: Asked
     cached = records.used("cached_tokens")
     cached = np.where(cached == UNKNOWN, _from_timings(records.timed("cache_n")), cached)
     total = np.where(used == UNKNOWN, read, used)
-    suspect |= (cached != UNKNOWN) & ((cached < 0) | ((total != UNKNOWN) & (cached > total)))
+    beyond = asked.known & (cached > asked.prompt_bytes + consistency.TEMPLATE_TOKENS)
+    suspect |= (cached != UNKNOWN) & (beyond | (cached < 0) | ((total != UNKNOWN) & (cached > total)))
     return suspect | _odd_drafts(records)
+
+
+def _echoes(records: RecordColumns, asked: Asked) -> Bools:
+    """Whether the first text of each request is its prompt."""
+    found = np.zeros(len(records), np.bool_)
+    first_chars = _first_chars(records)
+    for place in np.flatnonzero(first_chars >= consistency.ECHO_CHARACTERS).tolist():
+        request = asked.requests[place]
+        first = records.texts[place][: first_chars[place]]
+        found[place] = request is not None and consistency.is_echo(first, request)
+    return found
 
 
 def _odd_drafts(records: RecordColumns) -> Bools:

@@ -23,7 +23,7 @@ from inferometer.core import quantities
 from inferometer.core.record import Finding, Trial
 from inferometer.core.record_columns import RecordColumns
 from inferometer.core.spec import Quality
-from inferometer.foreign.foreign_trials import different_work, single_run_notes, with_chunk_gaps
+from inferometer.foreign.foreign_trials import contradicting_rates, different_work, single_run_notes, with_chunk_gaps
 from inferometer.metrics.acceptance import Speculation, speculation
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.summary import TrialSummary, summarize_view
@@ -97,7 +97,12 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         drafting = arms_speculation(measured)
     comparison = compare(
         summaries,
-        [*_findings(measured, paired.names), *different_work(summaries), *_damage_findings(studies)],
+        [
+            *_findings(measured, paired.names),
+            *different_work(summaries),
+            *contradicting_rates(summaries),
+            *_damage_findings(studies),
+        ],
         primary=known_metric(request.primary or (studies[0].spec.metric if studies else PRIMARY)),
         effect_percent=request.effect_percent,
         looked_at=any(study.spec.until is not None for study in studies),
