@@ -19,6 +19,7 @@ from inferometer.core.spec import Api
 from inferometer.metrics import consistency
 from inferometer.metrics.consistency import Contradiction, contradictions
 from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS, MetricDialect, TokenSource, request_timing
+from inferometer.metrics.shared_waits import NO_WAITS, AfterBlank, Waits, waits_of
 
 SOURCES: tuple[TokenSource | None, ...] = (None, *get_args(TokenSource))
 """Who counted tokens, by code."""
@@ -327,9 +328,10 @@ def contradictions_of(
     """See `consistency.contradictions`: of each request that contradicts anything, by position. Only requests that may
     are examined one by one."""
     found: dict[int, tuple[Contradiction, ...]] = {}
-    blank = records.ok & _late_after_blank(records, outputs)
+    late, waits = _late_after_blank(records, outputs)
+    blank = records.ok & late
     for place in np.flatnonzero(records.ok & (blank | _may_contradict(records, outputs, asked))).tolist():
-        if reasons := contradictions(records.record(place), asked.requests[place]):
+        if reasons := contradictions(records.record(place), asked.requests[place], waits):
             found[place] = reasons
     if 2 * blank.sum() > records.ok.sum():
         _add_blank_first(found, np.flatnonzero(records.ok).tolist())
@@ -381,19 +383,26 @@ def _text_after_end(records: RecordColumns) -> Bools:
     return late
 
 
-def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> Bools:
-    """Whether the text of each request begins with blanks, and visible text came late for its pace."""
-    found = np.zeros(len(records), np.bool_)
+def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> tuple[Bools, Waits]:
+    """Whether the text of each request begins with blanks, and visible text came late for its pace; and the waits of
+    all answers, if any came late without them."""
+    found, waits = np.zeros(len(records), np.bool_), NO_WAITS
     places, first_visible = _first_visible(records, outputs)
     at_ns, starts = outputs.at_ns, outputs.starts
-    visible_ns = records.at_ns[first_visible]
-    waits_ns = visible_ns - at_ns[starts[:-1][places]]
-    for place, visible, wait_ns in zip(places.tolist(), visible_ns.tolist(), waits_ns.tolist(), strict=True):
-        if wait_ns > consistency.BLANK_USUAL_NS:
-            own = at_ns[starts[place] : starts[place + 1]]
-            gaps = np.diff(own[own >= visible])
-            found[place] = not len(gaps) or wait_ns > consistency.BLANK_GAPS * _median(gaps)
-    return found
+    visible_ns = np.full(len(records), UNKNOWN)
+    visible_ns[places] = records.at_ns[first_visible]
+    waits_ns = visible_ns[places] - at_ns[starts[:-1][places]]
+    for place in places[waits_ns > consistency.BLANK_USUAL_NS].tolist():
+        own, visible = at_ns[starts[place] : starts[place + 1]], int(visible_ns[place])
+        gaps = np.diff(own[own >= visible])
+        sent_ns = int(records.numbers["sent_ns"][place])
+        blank = AfterBlank(
+            None if sent_ns == UNKNOWN else sent_ns, int(own[0]), visible, _median(gaps) if len(gaps) else 0.0, own
+        )
+        if consistency.is_late(blank, consistency.BLANK_USUAL_NS, NO_WAITS):
+            waits = waits if waits is not NO_WAITS else waits_of(records, at_ns, starts, visible_ns)
+            found[place] = consistency.is_late(blank, consistency.BLANK_USUAL_NS, waits)
+    return found, waits
 
 
 def _median(values: Ints) -> float:
