@@ -168,7 +168,9 @@ def _outcome(
     if not has_output:
         after = f", after: {reader.stray}" if reader.stray else ""
         if reader.finish_reason == "stop" and reader.usage and reader.usage.completion_tokens == 1:
-            after = ": the model's first token ended it. Compare the model's text with another build's or quantisation's"
+            after = (
+                ": the model's first token ended it. Compare the model's text with another build's or quantisation's"
+            )
         return "no_tokens", f"the answer ended without a token{after}"
     return "ok", ""
 
