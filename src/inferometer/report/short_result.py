@@ -250,12 +250,13 @@ _CAUTION = "Caution  "
 
 
 def _warning_lines(comparison: Comparison) -> Iterator[str]:
-    by_code: dict[str, list[tuple[str, int | None, str]]] = {}
+    kinds: dict[tuple[str, str], list[tuple[str, int | None, str]]] = {}  # by code, and trials that failed by cause
     for found in comparison.findings:
         if found.severity == "warning" or (found.severity == "invalid" and not comparison.invalid):
-            by_code.setdefault(found.code, []).append((found.arm, found.trial, found.message))
+            cause = found.message if found.code == "trial-failed" else ""
+            kinds.setdefault((found.code, cause), []).append((found.arm, found.trial, found.message))
     total = sum(comparison.trials.values())
-    for code, places in by_code.items():
+    for (code, _), places in kinds.items():
         named = list(dict.fromkeys(arm for arm, _, _ in places if arm))
         is_all = len(named) == len(comparison.arms) > 2
         arms = f"all {len(named)} set-ups" if is_all else ", ".join(map(arm_name, named))
