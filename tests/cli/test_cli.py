@@ -322,6 +322,7 @@ def test_a_data_set_that_is_missing_or_malformed(tmp_path: Path):
     ("words", "said"),
     [
         (["run", "nowhere.yaml"], "nowhere.yaml cannot be read"),
+        (["comapre"], "there is no command 'comapre'. Did you mean compare or map?"),
         (["run", "typo.yaml"], "did you mean 'workload'?"),
         (["run", "engine.yaml"], "did you mean 'llama-server'?"),
         (["run", "model.yaml"], "model.yaml"),

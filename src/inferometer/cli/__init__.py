@@ -37,7 +37,8 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("-V", "--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Compare LLM servers on your own hardware: what is faster, by how much, how sure."""
@@ -66,6 +67,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
+        if sys.argv[1:2] == ["help"]:  # `help vs` as git has it
+            sys.argv[1:] = [*sys.argv[2:], "--help"]
         if sys.argv[1:2] == ["bench"]:
             from inferometer.cli.bench_flags import spread_flags
 
