@@ -126,7 +126,7 @@ def commentary(comparison: Comparison) -> Commentary:
 
 def _caption(comparison: Comparison, rows: list[ComparisonRow], has_intervals: bool, with_halves: bool) -> str:
     """How many trials the numbers come from, and what ± and the intervals mean."""
-    parts = ["Trials: " + ", ".join(f"{arm} {n}" for arm, n in comparison.trials.items())]
+    parts = ["Trials: " + ", ".join(f"{arm_name(arm)} {n}" for arm, n in comparison.trials.items())]
     if with_halves and any(one.deviation for row in rows for one in row.estimates.values()):
         parts.append("±: standard deviation from run to run")
     row = comparison.primary_row

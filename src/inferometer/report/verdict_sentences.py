@@ -123,24 +123,28 @@ def _starts_sentence(found: Difference) -> str:
 
 
 def _ranking_sentences(row: ComparisonRow, comparison: Comparison) -> Iterator[str]:
-    first, best = comparison.arms[0], order(row)[0]
+    """The best set-up of those that are shown to be better than the baseline; the highest value alone shows nothing."""
+    first, top = comparison.arms[0], order(row)[0]
     found = against_first(row, comparison)
+    shown = [one for one in found if one.verdict in DECIDED or one.starts_verdict in DECIDED]
+    better = {one.arm: one for one in shown if _is_better(one, row)}
+    best = next((arm for arm in order(row) if arm in better), first)
     if best == first:
-        yield f"No set-up is better than {arm_name(first)}, the baseline, in {metric_in_sentence(row)}."
+        yield f"No set-up is shown to be better than {arm_name(first)}, the baseline, in {metric_in_sentence(row)}."
     else:
-        one = next(one for one in found if one.arm == best)
-        yield "Best: " + _one_sentence(one, row, comparison)
+        yield "Best: " + _one_sentence(better[best], row, comparison)
+    if top not in (best, first):
+        one = next(one for one in found if one.arm == top)
+        yield f"{'Lowest' if row.better == 'lower' else 'Highest'} mean: {_one_sentence(one, row, comparison)}"
     rivals = [difference_of_pair(row, best, arm) for arm in comparison.arms if arm not in (best, first)]
     close = [one for one in rivals if one is not None and one.verdict in ("same", "inconclusive")]
-    if close:
+    if close and best != first:
         yield f"Not shown to be worse than {arm_name(best)}: {_names(close)}."
     wrong = [one for one in found if worse_text(comparison, one.baseline, one.arm)]
     if wrong:
         yield f"Answers are worse than those of {arm_name(first)}: {_names(wrong)}."
-    shown = [one for one in found if one.verdict in DECIDED or one.starts_verdict in DECIDED]
-    better = sum(_is_better(one, row) for one in shown)
     only = ", for these starts only" if any(one.starts_verdict for one in found) else ""
-    counts = f"{better} better, {len(shown) - better} worse, {len(found) - len(shown)} not decided"
+    counts = f"{len(better)} better, {len(shown) - len(better)} worse, {len(found) - len(shown)} not decided"
     yield f"Against {arm_name(first)}{only}: {counts}."
 
 
