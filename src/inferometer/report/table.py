@@ -11,6 +11,7 @@ from inferometer.analysis.fidelity import fidelity_lines
 from inferometer.analysis.quantisation_ladder import ladder_sentences
 from inferometer.base.units import COUNT_UNITS, interval_texts, percent_text, uncertain_text, value_text
 from inferometer.metrics.rows import GROUPS
+from inferometer.report.short_cells import arm_name
 
 Highlight = Literal["", "best", "better", "worse"]
 
