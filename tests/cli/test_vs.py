@@ -157,7 +157,7 @@ def test_the_rows_of_the_seed_are_printed_for_a_study_that_just_ran():
 def test_force_replaces_a_study_and_nothing_else(folder: Path):
     (folder / "notes").mkdir()
     (folder / "notes" / "mine.txt").write_text("mine")
-    with pytest.raises(InferometerError, match="holds files but no study"):
+    with pytest.raises(InferometerError, match="is not a study and not an empty folder"):
         vs("-m", "standin:tiny", "", "-t 2", "--out", "notes", "--force")
 
 
