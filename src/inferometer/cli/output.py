@@ -232,4 +232,4 @@ def _has_colours() -> bool:
 
 
 def _width() -> int:
-    return max(80, shutil.get_terminal_size(fallback=(99, 24)).columns) if sys.stdout.isatty() else 99
+    return max(60, shutil.get_terminal_size(fallback=(99, 24)).columns) if sys.stdout.isatty() else 99

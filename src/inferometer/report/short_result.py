@@ -61,7 +61,7 @@ def short_result(comparison: Comparison, *, width: int = WIDTH, report: str = ""
     last = _next_steps(comparison, report, width)
     room = MOST_LINES[is_ranking] - len(lines) - len(last) - 2
     if (rungs := ladder(comparison)) is not None:
-        content = _aligned(ladder_rows(comparison, rungs), width, shrinks=[0])
+        content = _aligned(_without_columns(ladder_rows(comparison, rungs), width), width, shrinks=[0])
     else:
         content = _ranking(comparison, width) if is_ranking else _table(comparison, width, room - 2)
     lines += ["", *content] if content else []
@@ -190,6 +190,18 @@ def _aligned(rows: Sequence[Sequence[str]], width: int, shrinks: Sequence[int] |
         padded = [cell + " " * (wide - cells_wide(cell)) for cell, wide in zip(cut, widths, strict=True)]
         lines.append(_INDENT + _GAP.join(padded))
     return lines
+
+
+def _without_columns(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """The ladder without its least columns where the terminal is too narrow for all."""
+    found = [list(row) for row in rows]
+    for name in ("size", "front", "memory GiB"):
+        widths = [max(map(cells_wide, column)) + len(_GAP) for column in zip(*found, strict=True)]
+        if sum(widths) <= width or name not in found[0]:
+            continue
+        place = found[0].index(name)
+        found = [row[:place] + row[place + 1 :] for row in found]
+    return found
 
 
 # --- more set-ups, ranked -------------------------------------------------------------------------
