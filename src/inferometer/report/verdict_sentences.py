@@ -30,7 +30,7 @@ def verdict_sentences(comparison: Comparison) -> list[str]:
         return invalid
     row = comparison.primary_row
     if row is None or not any(row.n.values()):
-        return [f"No verdict: no trial has {comparison.primary}."]
+        return [_nothing_measured(comparison)]
     if comparison.ladder:
         return list(ladder_sentences(comparison))
     if len(comparison.arms) > MOST_COLUMNS:
@@ -42,7 +42,25 @@ def verdict_sentences(comparison: Comparison) -> list[str]:
     sentences = decisions(comparison) + [_decided_sentence(one, row, comparison) for one in decided]
     sentences += _open_sentences(found, comparison)
     sentences += _memory_sentences([one for one in found if one.verdict not in DECIDED], comparison)
+    sentences += _without_value_sentences(row, comparison)
     return sentences or [f"No verdict on {metric_in_sentence(row)}."]
+
+
+def _nothing_measured(comparison: Comparison) -> str:
+    if not any(comparison.trials.values()):
+        return "No verdict: no trial was completed."
+    return f"No verdict: no trial has {comparison.primary}."
+
+
+def _without_value_sentences(row: ComparisonRow, comparison: Comparison) -> Iterator[str]:
+    """The set-ups that failed, and those whose trials lack the metric."""
+    missing = [arm for arm in comparison.arms if not row.n.get(arm)]
+    failed = [arm_name(arm) for arm in missing if not comparison.trials.get(arm)]
+    unknown = [arm_name(arm) for arm in missing if comparison.trials.get(arm)]
+    if failed:
+        yield f"{', '.join(failed)}: no verdict, because no trial was completed."
+    if unknown:
+        yield f"{', '.join(unknown)}: no verdict, because no trial has {metric_in_sentence(row)}."
 
 
 def _invalid_sentences(comparison: Comparison) -> list[str]:
@@ -144,8 +162,11 @@ def _ranking_sentences(row: ComparisonRow, comparison: Comparison) -> Iterator[s
     if wrong:
         yield f"Answers are worse than those of {arm_name(first)}: {_names(wrong)}."
     only = ", for these starts only" if any(one.starts_verdict for one in found) else ""
-    counts = f"{len(better)} better, {len(shown) - len(better)} worse, {len(found) - len(shown)} not decided"
+    missing = [arm for arm in comparison.arms if not row.n.get(arm) and arm != first]
+    left = len(found) - len(shown) - sum(one.arm in missing for one in found)
+    counts = f"{len(better)} better, {len(shown) - len(better)} worse, {left} not decided"
     yield f"Against {arm_name(first)}{only}: {counts}."
+    yield from _without_value_sentences(row, comparison)
 
 
 def _is_better(found: Difference, row: ComparisonRow) -> bool:
