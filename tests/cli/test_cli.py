@@ -353,6 +353,15 @@ def test_a_wrong_request_is_one_message_with_code_2(tmp_path: Path, words: list[
     assert said in message
 
 
+@pytest.mark.parametrize("cache", ["/proc/none/cache", "a-file"])
+def test_a_folder_that_cannot_be_written_is_named_without_a_traceback(tmp_path: Path, cache: str):
+    (tmp_path / "a-file").touch()
+    done = inferometer("models", "get", "smollm2-135m", cwd=tmp_path, INFEROMETER_CACHE=str(tmp_path / cache))
+    assert done.returncode == 2
+    assert " cannot be used: " in done.stderr and "; set INFEROMETER_CACHE to another folder." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_flags_that_take_many_values_are_spread():
     words = ["bench", "--metadata", "a=1", "b=2", "--seed", "3", "--header", "c=4"]
     assert spread_flags(words) == ["bench", "--metadata", "a=1", "--metadata", "b=2", "--seed", "3", "--header", "c=4"]
