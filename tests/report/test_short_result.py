@@ -115,6 +115,15 @@ def test_a_set_up_that_is_not_valid_has_no_interval_in_the_ranking():
     assert rows["kv q8_0"] == ("not valid", "")
 
 
+@pytest.mark.parametrize(
+    ("is_open_loop", "code", "shown"), [(True, "busy", True), (True, "saturated", False), (False, "busy", False)]
+)
+def test_an_open_loop_is_to_be_judged_by_latency(is_open_loop: bool, code: str, shown: bool):
+    found = comparison_of(["plain", "kv q8_0"], [Finding("warning", code, "it happened.", arm="plain")])
+    found = msgspec.structs.replace(found, extent=StudyExtent(5, 3, is_open_loop=is_open_loop))
+    assert ("the arrival rate limits the throughput" in " ".join(short_result(found))) == shown
+
+
 def test_a_real_study_fits_the_screen_and_names_the_difference():
     found = kept_comparison([ROOT / "studies" / "h200-qwen2.5-coder-32b-standin" / "study.zip"], "inferometer")
     lines = short_result(found, report="report.html")
