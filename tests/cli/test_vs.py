@@ -136,6 +136,7 @@ WRONG = [
     (["-m", "standin:tiny", "-fa on", "-fa off", "-c", "1024"], "For the context of llama.cpp put -c into the set-up"),
     (["-m", "standin:tiny", "-fa on", "-fa off", "-c", "1024", "-n", "2000"], "at most 256 slots"),
     (["-m", "standin:tiny", "", "-t 2", "--rounds", "0"], "trials: must be at least 1"),
+    (["-m", "standin:tiny", "", "-t 2", "--save-spec", "/dev/null", "--dry-run"], "add --force to replace it"),
 ]
 
 
