@@ -91,7 +91,7 @@ class Store(StudyReader):
                 database = opened_for_writing(folder / DATABASE)
                 create_tables(database)
             except (OSError, sqlite3.Error) as error:
-                raise _cannot_hold(folder, error) from error
+                raise _cannot_hold(folder, error, "Choose another folder with --out.") from error
         except BaseException:
             lock.release()
             raise
@@ -133,7 +133,7 @@ class Store(StudyReader):
             raise StudyUnreadable(f"{folder} is a file, and cannot be changed. Unpack the zip, and name its folder.")
         if not path.is_file():
             raise StudyUnreadable(f"{folder} is not a study: it has no {DATABASE}.")
-        lock = _locked(folder)
+        lock = _locked(folder, "Copy the study to a folder that can be written.")
         try:
             version = format_version(path)
             require_known_version(folder, version)
@@ -309,18 +309,18 @@ class Store(StudyReader):
             ) from error
 
 
-def _locked(folder: Path) -> FolderLock:
-    """Creates the folder and locks it. Raises RequestWrong."""
+def _locked(folder: Path, advice: str = "Choose another folder with --out.") -> FolderLock:
+    """Creates the folder and locks it. Raises RequestWrong, with what to do where the folder cannot be written."""
     try:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         return FolderLock(folder)
     except OSError as error:
-        raise _cannot_hold(folder, error) from error
+        raise _cannot_hold(folder, error, advice) from error
 
 
-def _cannot_hold(folder: Path, error: Exception) -> RequestWrong:
+def _cannot_hold(folder: Path, error: Exception, advice: str) -> RequestWrong:
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return RequestWrong(f"{folder} cannot hold a study: {reason}. Choose another folder with --out.")
+    return RequestWrong(f"{folder} cannot hold a study: {reason}. {advice}")
 
 
 def require_no_study(folder: Path) -> None:
