@@ -24,7 +24,7 @@ from types import ModuleType
 
 from place import InstallError, Load, Place, Reported, write_tokenizer
 
-PEERS = "vllm,vllm-rust,sglang,aiperf,guidellm,evalscope,inferometer"
+PEERS = "vllm,vllm-rust,sglang,aiperf,guidellm,evalscope,llama-benchy,inferometer"
 _INSTRUMENTS = Path(__file__).resolve().parents[1] / "instruments"
 _HEADER = """\
 | tool | version | TTFT median / P99, ms (truth {ttft:.1f}) | ITL median / P99, ms (truth {itl:.1f}) \
