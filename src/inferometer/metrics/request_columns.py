@@ -92,7 +92,7 @@ _MOST_COPIED = 1 << 22
 
 
 def output_columns(records: RecordColumns) -> OutputColumns:
-    """The outputs of these records (see `core.record.brings_output`)."""
+    """The outputs of these records (see `core.record.OUTPUT_KINDS`)."""
     chosen = _IS_OUTPUT[records.kinds] & ((records.chars > 0) | (records.kinds != TEXT_CODE))
     stated = None if records.tokens is None else records.tokens[chosen].astype(np.int64)
     times = ChosenTimes(records.at_ns, chosen, records.starts)

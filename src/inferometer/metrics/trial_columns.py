@@ -16,7 +16,7 @@ from inferometer.core.record_columns import UNKNOWN, Bools, Ints
 from inferometer.metrics.measures import TrialView, one_each
 from inferometer.metrics.request_columns import OutputColumns, TimingColumns, timing_columns
 from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS
-from inferometer.metrics.statistics import PART_VALUES, Floats, Series
+from inferometer.metrics.series import PART_VALUES, Floats, Series
 from inferometer.metrics.token_latency import AT_ONCE_NS, AT_ONCE_TOKENS, BURST_GAP_NS, STALL_MULTIPLE
 
 

@@ -270,11 +270,12 @@ def _damage_findings(studies: Iterable[Study]) -> list[Finding]:
 
 
 def _sampling_note(studies: Iterable[Study]) -> list[str]:
-    """The cost of reading memory, power and the like, in the trial where it was highest."""
+    """The cost of reading memory, power and the like, in the complete trial where it was highest."""
     percents = [
         float(fact.value)
         for study in studies
         for trial in study.trials
+        if trial.state == "done"
         for fact in trial.facts
         if fact.name == quantities.SAMPLING_PERCENT_OF_A_CORE
     ]

@@ -15,7 +15,7 @@ from inferometer.metrics import trial_columns
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.request_columns import OutputColumns
 from inferometer.metrics.row_inputs import RowInput
-from inferometer.metrics.statistics import PART_VALUES, Floats
+from inferometer.metrics.series import PART_VALUES, Floats
 from inferometer.metrics.token_latency import BURST_GAP_NS
 from inferometer.metrics.trial_columns import bursts
 
