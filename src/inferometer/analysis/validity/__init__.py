@@ -29,6 +29,7 @@ from inferometer.analysis.validity.stability import (
     not_warm,
     other_requests,
     resent_requests,
+    server_elsewhere,
     silence,
     too_few_trials,
     trial_findings,
@@ -86,6 +87,7 @@ CHECKS: tuple[Check, ...] = (
     failures,
     other_requests,
     resent_requests,
+    server_elsewhere,
     silence,
     too_few_trials,
 )

@@ -304,6 +304,22 @@ def trial_findings(case: ArmTrials) -> Iterable[Finding]:
 
 
 @for_each_arm
+def server_elsewhere(case: ArmTrials) -> Iterable[Finding]:
+    """A server that is not among the processes that were started, such as one in a container."""
+    of_trials = [
+        [fact for fact in trial.trial.facts if fact.name == quantities.SERVER_ELSEWHERE] for trial in case.done
+    ]
+    if any(of_trials):
+        yield case.finding(
+            "warning",
+            "server-elsewhere",
+            f"{next(filter(None, of_trials))[0].value}: memory and CPU are those of a launcher, not of the server.",
+            "Start the server itself, or measure it as `external` with its `container:` or `pid:`.",
+            withholds=("memory",),
+        )
+
+
+@for_each_arm
 def failures(case: ArmTrials) -> Iterable[Finding]:
     """Trials and requests that failed."""
     for trial in case.trials:
