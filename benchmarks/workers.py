@@ -1,10 +1,14 @@
 """The rate of several load workers compared with one, and whether their times stay as accurate.
 
     python benchmarks/workers.py --cores 0-39 [--workers 1,16,2,4,8] [--seconds 4]
+    python benchmarks/workers.py --cores 0-15 --shared --streams 300
 
 `inferometer bench` plays closed loops of paced answers against truth servers that share one port. One core for each
 worker, up to two for the main process, the rest for the servers. First the load of one worker is found: streams are
 added until it delivers less than 97% of what the servers offer. Then every row offers that load to each of its workers.
+
+`--shared` is for a machine with too few cores for that: each worker has a core, which the servers and the main process
+use too. It shows whether more workers carry more load, not the most that they can carry.
 """
 
 import argparse
@@ -83,14 +87,19 @@ class Watched:
 
 
 class Bench:
-    def __init__(self, folder: Path, cores: Sequence[int], most_workers: int) -> None:
+    def __init__(self, folder: Path, cores: Sequence[int], most_workers: int, *, shared: bool) -> None:
         self._folder = folder
         mains = 2 if len(cores) >= most_workers + 4 else 1
         self._main, self._workers = cores[:mains], cores[mains : mains + most_workers]
-        self._servers = cores[mains + most_workers :]
+        self._servers = [[core] for core in cores[mains + most_workers :]]
+        if shared:
+            self._main, self._workers = cores, [cores[number % len(cores)] for number in range(most_workers)]
+            self._servers = [list(cores)] * max(1, most_workers // 2)
         self._servers_per_worker = len(self._servers) / most_workers
         if not self._servers:
-            raise SystemExit(f"{most_workers} workers need at least {most_workers + 2} cores, not {len(cores)}")
+            raise SystemExit(
+                f"{most_workers} workers need {most_workers + 2} cores, not {len(cores)}: or give --shared"
+            )
         subprocess.run(["cc", "-O2", "-w", "-o", str(folder / "truth_server"), str(_SERVER_SOURCE)], check=True)
 
     def row(self, workers: int, streams: int, answers: int) -> Row:
@@ -133,8 +142,8 @@ class Bench:
         command = [str(self._folder / "truth_server"), str(port), str(int(TTFT_MS * 1000)), str(int(ITL_MS * 1000))]
         cores = self._servers[: math.ceil(workers * self._servers_per_worker)]
         servers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in cores]
-        for server, core in zip(servers, cores, strict=True):
-            os.sched_setaffinity(server.pid, [core])
+        for server, its_cores in zip(servers, cores, strict=True):
+            os.sched_setaffinity(server.pid, its_cores)
         try:
             while len(_listening(port)) < len(servers):
                 time.sleep(0.01)
@@ -190,6 +199,7 @@ def main() -> None:
     parser.add_argument("--workers", type=_cores, default=[1, 16, 2, 4, 8], help="in this order; the first is the unit")
     parser.add_argument("--seconds", type=float, default=4, help="of each run; rounded to whole answers")
     parser.add_argument("--streams", type=int, help="of each worker, instead of the search")
+    parser.add_argument("--shared", action="store_true", help="servers and main process on the workers' cores")
     parser.add_argument("--out", type=Path, help="also write the table here")
     options = parser.parse_args()
     began = time.monotonic()
@@ -202,7 +212,7 @@ def main() -> None:
             options.out.write_text("\n".join(lines) + "\n")
 
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), options.cores, max(options.workers))
+        bench = Bench(Path(folder), options.cores, max(options.workers), shared=options.shared)
         streams = options.streams or load_of_one(bench, say)
         say("\n| workers | streams | tokens/s (of offered) | × the first row | TTFT median / P99 error, ms | "
             "ITL P99 error, ms | CPU per worker | main CPU | after the last answer | servers late |")  # fmt: skip

@@ -163,7 +163,9 @@ COUNTS_LINE_RESIDUAL = 0.2
 COUNTS_SAME_TEXT_TOKENS = 2
 """Tokens by which two counts of equal text may differ: an end token, and a role's header."""
 TRIAL_PROMPT_TOKENS = 8
-"""Tokens by which a prompt may differ between trials: a new number before it keeps a prefix cache out."""
+PREFIX_TOKENS = 24
+"""Tokens by which a prompt may differ between trials; and between one with a number of 9 digits in front, against a
+prefix cache, and one without: 23 characters, of which some tokenizers make 14 tokens."""
 COUNTS_LENGTH_RATIO = 1.3
 COUNTS_LEAST_CHARACTERS = 500
 """Characters per token of two arms whose texts differ: prose and code of one tokenizer differ by up to 20%, and 500

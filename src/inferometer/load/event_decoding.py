@@ -408,7 +408,6 @@ def _completion_output(choice: _Choice) -> tuple[EventKind, str]:
 
 
 OUTPUT_OF = {"openai-chat": _chat_output, "openai": _completion_output}
-DIALECTS = tuple(OUTPUT_OF)
 OUTPUT_PATTERN = rb'"(?:content|text|reasoning|reasoning_content|thinking|refusal|name|arguments)"\s*:\s*"[^"]'
 """Matches the bytes of an event with output, and of no other event, in any of these dialects."""
 

@@ -16,8 +16,9 @@ from inferometer.core import quantities
 from inferometer.core.record import ServerTimings
 from inferometer.core.record_columns import UNKNOWN
 from inferometer.metrics import trial_columns
+from inferometer.metrics.intervals import root
 from inferometer.metrics.measures import RequestView, TrialView, in_columns
-from inferometer.metrics.statistics import Floats, Series, root
+from inferometer.metrics.series import Floats, Series
 
 optimize = lazy_module("scipy.optimize")
 

@@ -58,6 +58,7 @@ def itl_ns(request: RequestView) -> Sequence[float]:
 
 @in_columns(trial_columns.latency)
 def latency_ns(request: RequestView) -> Sequence[float]:
+    """Sending to last output event."""
     return [request.timing.latency_ns] if request.timing else []
 
 
@@ -137,6 +138,7 @@ def success(request: RequestView) -> Sequence[float]:
 
 @in_columns(trial_columns.output_tokens)
 def output_tokens(request: RequestView) -> Sequence[float]:
+    """Output tokens of the answer; 0 if their number is unknown."""
     return [request.timing.output_tokens or 0] if request.timing else []
 
 
@@ -148,6 +150,7 @@ def output_characters(request: RequestView) -> Sequence[float]:
 
 @in_columns(trial_columns.prompt_and_output_tokens)
 def prompt_and_output_tokens(request: RequestView) -> Sequence[float]:
+    """Tokens of prompt and answer; an unknown number counts as 0."""
     timing = request.timing
     return [(timing.prompt_tokens or 0) + (timing.output_tokens or 0)] if timing else []
 

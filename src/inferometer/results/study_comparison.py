@@ -200,6 +200,7 @@ def _summaries(arms: StudyArms, request: ComparisonRequest) -> list[TrialSummary
                 summary = summarize_view(
                     trial, request.percentiles, study=home, plan=plan_id or home, with_replicates=True
                 )
+                trial.release()
                 start = f"{home} {arm.name}" if study.spec.restart == "never" or arm.arm.runs_already else ""
                 if summary.number in incomplete:  # its trials have no partners
                     summary = msgspec.structs.replace(summary, study=f"{home}, incomplete, {arm.name}")
@@ -275,11 +276,12 @@ def _damage_findings(studies: Iterable[Study]) -> list[Finding]:
 
 
 def _sampling_note(studies: Iterable[Study]) -> list[str]:
-    """The cost of reading memory, power and the like, in the trial where it was highest."""
+    """The cost of reading memory, power and the like, in the complete trial where it was highest."""
     percents = [
         float(fact.value)
         for study in studies
         for trial in study.trials
+        if trial.state == "done"
         for fact in trial.facts
         if fact.name == quantities.SAMPLING_PERCENT_OF_A_CORE
     ]

@@ -21,7 +21,7 @@ from inferometer.core.spec import Sampling
 from inferometer.metrics import trial_columns
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.request_columns import SOURCES, equal_texts, first_differences
-from inferometer.metrics.statistics import fisher_p_value
+from inferometer.metrics.significance import fisher_p_value
 from inferometer.metrics.trial_measures import cached_prompt_tokens, total_output_tokens
 
 
