@@ -18,7 +18,12 @@ from inferometer.metrics.request_timing import request_timing
 _STALE_NS = 10_000_000_000
 """A reading that is this much older than the newest one belongs to a process that has ended."""
 
-_SHOWN = frozenset({quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantities.RSS_BYTES, quantities.POWER_W})
+_SHOWN = frozenset(
+    {
+        *(quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantities.RSS_BYTES, quantities.RSS_AT_PSS_BYTES),
+        quantities.POWER_W,
+    }
+)
 
 
 class TrialBegan(msgspec.Struct, frozen=True):
@@ -195,10 +200,19 @@ class ProgressCounter:
             self._progress,
             elapsed_ns=elapsed_ns,
             ttft_ns=round((ttfts_ns[(count - 1) // 2] + ttfts_ns[count // 2]) / 2) if count else None,
-            memory_bytes=self._sum(memory_quantity(self._newest.values())),
+            memory_bytes=self._memory_bytes(),
             power_w=self._sum(quantities.POWER_W),
             answered=answered,
         )
+
+    def _memory_bytes(self) -> float | None:
+        """Memory now. PSS is seconds old: what RSS has grown by since then is added."""
+        quantity = memory_quantity(self._newest.values())
+        known, now = self._sum(quantity), self._sum(quantities.RSS_BYTES)
+        before = self._sum(quantities.RSS_AT_PSS_BYTES)
+        if quantity != quantities.PSS_BYTES or None in (known, now, before):
+            return known
+        return max(0.0, (known or 0.0) + (now or 0.0) - (before or 0.0))
 
     def _sum(self, quantity: str | None) -> float | None:
         """The newest readings of all processes or devices together; None where there are none."""
