@@ -79,7 +79,7 @@ class EngineWatch:
         cpu_ns = sum(sampler.cpu_ns for sampler in (self._processes, self._counters) if sampler)
         watched_ns = self._processes.watched_ns if self._processes is not None else 0
         if self._is_elsewhere:
-            reason = "no process of the tree that was started accepts connections"
+            reason = "none of the watched processes accepts connections"
             facts.append(Fact(quantities.SERVER_ELSEWHERE, reason, "/proc/PID/fd"))
         if watched_ns:
             share = f"{100 * cpu_ns / watched_ns:.2f}"

@@ -208,11 +208,11 @@ class ProgressCounter:
     def _memory_bytes(self) -> float | None:
         """Memory now. PSS is seconds old: what RSS has grown by since then is added."""
         quantity = memory_quantity(self._newest.values())
-        known, now = self._sum(quantity), self._sum(quantities.RSS_BYTES)
-        before = self._sum(quantities.RSS_AT_PSS_BYTES)
-        if quantity != quantities.PSS_BYTES or None in (known, now, before):
+        known = self._sum(quantity)
+        now, before = self._sum(quantities.RSS_BYTES), self._sum(quantities.RSS_AT_PSS_BYTES)
+        if quantity != quantities.PSS_BYTES or known is None or now is None or before is None:
             return known
-        return max(0.0, (known or 0.0) + (now or 0.0) - (before or 0.0))
+        return known + max(0.0, now - before)
 
     def _sum(self, quantity: str | None) -> float | None:
         """The newest readings of all processes or devices together; None where there are none."""
