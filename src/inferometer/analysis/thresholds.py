@@ -106,6 +106,11 @@ threads wait for one another loses more than that share."""
 BUSY_GPU_PERCENT = 5.0
 """Percent of a GPU's time that other processes used: the engine loses the same amount."""
 
+OTHER_CLIENTS_LEAST = 3
+OTHER_CLIENTS_SHARE = 0.25
+"""Readings of the server's running requests that are above what this client had open: a check of the server's health,
+or a gauge that still has the request that just ended, is in single readings."""
+
 FAILED_INVALID_SHARE = 0.10
 """With more failures than this, the other requests ran on a less loaded server: they measured a different load."""
 
