@@ -10,6 +10,11 @@ TOKEN_TOTALS_PERCENT = 2.0
 """Output tokens of two arms: greedy decoding of one model varies by 1% to 1.5% (+0.4% and -1.4% in this project's first
 study); beyond 2% one arm had more work."""
 
+LENGTHS_EXPLAIN = 2.0
+LENGTHS_LEAST_PERCENT = 0.5
+"""A difference in throughput of less than twice what longer answers explain may be of the lengths alone, where these
+explain half a percent."""
+
 FINISH_SHARE = 0.05
 FINISH_LEVEL = 0.01
 """Finish reasons: a difference of 5 percentage points in a share changes totals by about as much. The 1% level prevents
