@@ -67,6 +67,13 @@ def test_memory_and_power_are_sums_of_the_newest_readings():
     assert (progress.memory_bytes, progress.power_w, progress.ttft_ns) == (150.0, 185.0, None)
 
 
+def test_memory_has_grown_since_the_last_reading_of_pss_as_rss_has():
+    counter = ProgressCounter("draft", 1)
+    read = (("pss_bytes", 1, 100.0), ("rss_at_pss_bytes", 1, 130.0), ("rss_bytes", 1, 130.0), ("rss_bytes", 4, 630.0))
+    counter.add_samples([Sample(at_s * S, "/proc", name, value) for name, at_s, value in read])
+    assert counter.progress(0).memory_bytes == 600.0
+
+
 def test_a_process_that_is_no_more_is_not_counted():
     counter = ProgressCounter("draft", 1)
     counter.add_samples(

@@ -23,7 +23,12 @@ _STALE_NS = 10_000_000_000
 _MOST_DOUBTFUL = 1_000
 """Answers that began with a blank and may still share their wait with one that runs."""
 
-_SHOWN = frozenset({quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantities.RSS_BYTES, quantities.POWER_W})
+_SHOWN = frozenset(
+    {
+        *(quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantities.RSS_BYTES, quantities.RSS_AT_PSS_BYTES),
+        quantities.POWER_W,
+    }
+)
 
 
 class TrialBegan(msgspec.Struct, frozen=True):
@@ -205,10 +210,19 @@ class ProgressCounter:
             self._progress,
             elapsed_ns=elapsed_ns,
             ttft_ns=round((ttfts_ns[(count - 1) // 2] + ttfts_ns[count // 2]) / 2) if count else None,
-            memory_bytes=self._sum(memory_quantity(self._newest.values())),
+            memory_bytes=self._memory_bytes(),
             power_w=self._sum(quantities.POWER_W),
             answered=answered,
         )
+
+    def _memory_bytes(self) -> float | None:
+        """Memory now. PSS is seconds old: what RSS has grown by since then is added."""
+        quantity = memory_quantity(self._newest.values())
+        known = self._sum(quantity)
+        now, before = self._sum(quantities.RSS_BYTES), self._sum(quantities.RSS_AT_PSS_BYTES)
+        if quantity != quantities.PSS_BYTES or known is None or now is None or before is None:
+            return known
+        return known + max(0.0, now - before)
 
     def _believed_ttfts_ns(self) -> list[int]:
         """The TTFT of each answer whose first text was a token, as far as the waits of the others show; sorted."""
