@@ -143,6 +143,13 @@ COUNTS_FAR_SHARE = 0.05
 COUNTS_NOTED_SHARE = 0.01
 """Prompt tokens of two templates, or tokens of equal answers, that differ by more in total are not comparable in one
 row."""
+COUNTS_OUR_SHARE = 0.25
+COUNTS_OUR_LEAST = 100
+COUNTS_UNSEEN_TOKENS = 8
+"""Tokens by a server and by a tokenizer in the same text: text read again gives the same tokens within some percent,
+other vocabularies differ by 20% in prose. An answer may have 8 tokens that its text does not show: marks of channels,
+an end, a stop text."""
+
 CEILING_LEAST = 3
 CEILING_TOKENS = 8
 """Three prompts with one count, the highest, whose counts in the baseline lie 8 tokens and more apart."""

@@ -53,6 +53,8 @@ BLANK_USUAL_NS = 5_000_000
 where most answers of a trial do so: a busy machine stalls some. A model that begins with a line break continues at its
 usual pace; a blank that only keeps the connection open does not. A wait that other answers share is not the blank's
 (`shared_waits`)."""
+ECHO_CHARACTERS = 48
+"""A first text of 48 characters and more that the prompt begins with is its echo: no token is as long."""
 _NO_WIDTH = "\u200b\u2060\ufeff"
 
 _DONE_CODE = bytes([KINDS.index("done")])
@@ -79,6 +81,7 @@ def contradictions(
         *_prompt_counts(record, request),
         *_draft_counts(record),
         *_first_token(record, waits),
+        *_echo(record, request),
         *_hidden_reasoning(record),
     )
 
@@ -196,7 +199,8 @@ def _prompt_counts(record: RequestRecord, request: Request | None) -> Iterator[C
             break
     cached = usage.cached_tokens if usage and usage.cached_tokens is not None else timings.cache_n if timings else None
     total = by_usage if by_usage is not None else by_timings
-    if cached is not None and (cached < 0 or (total is not None and cached > total)):
+    beyond = request is not None and cached is not None and cached > _prompt_bytes(request) + TEMPLATE_TOKENS
+    if cached is not None and (beyond or cached < 0 or (total is not None and cached > total)):
         yield Contradiction("cached_tokens", f"{cached} prompt tokens of {total} are reported as taken from the cache")
 
 
@@ -204,7 +208,7 @@ def _prompt_count(request: Request | None, count: int) -> str:
     said = f"reports {count} prompt tokens"
     if request is None:
         return f"{said}" if count < 0 else ""
-    size = sum(len(message.content.encode()) for message in request.messages)
+    size = _prompt_bytes(request)
     if count <= 0 and size:
         return f"{said} for a prompt of {size} bytes"
     if count > size + TEMPLATE_TOKENS:
@@ -212,6 +216,10 @@ def _prompt_count(request: Request | None, count: int) -> str:
     if size >= LEAST_PROMPT_BYTES and count < size / MOST_BYTES_PER_TOKEN:
         return f"{said} for a prompt of {size} bytes: only a part of the prompt was read"
     return ""
+
+
+def _prompt_bytes(request: Request) -> int:
+    return sum(len(message.content.encode()) for message in request.messages)
 
 
 # --- speculation ----------------------------------------------------------------------------------
@@ -253,6 +261,19 @@ def is_late(blank: AfterBlank, least_ns: int, waits: Waits) -> bool:
     """Whether the wait after a blank is longer than `least_ns` and 5 usual gaps, without what other answers share."""
     limit_ns, wait_ns = max(least_ns, BLANK_GAPS * blank.usual_ns), blank.visible_ns - blank.at_ns
     return wait_ns > limit_ns and wait_ns - waits.shared_ns(blank) > limit_ns
+
+
+def _echo(record: RequestRecord, request: Request | None) -> Iterator[Contradiction]:
+    """A first text that is the prompt: no token was generated for it."""
+    events = cast("Events", record.events)
+    if request is not None and is_echo(events.text[: next(filter(None, events.chars), 0)], request):
+        yield Contradiction("token_times", "the first text is the beginning of the prompt")
+
+
+def is_echo(first: str, request: Request) -> bool:
+    """Whether an answer's first text is the prompt, or its beginning."""
+    begin = first.strip()[:ECHO_CHARACTERS]
+    return len(begin) == ECHO_CHARACTERS and request.prompt.lstrip().startswith(begin)
 
 
 def _hidden_reasoning(record: RequestRecord) -> Iterator[Contradiction]:

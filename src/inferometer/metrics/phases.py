@@ -48,7 +48,7 @@ def phases_of(trial: Trial) -> Phases:
     outputs = output_columns(records)
     sent_ns, done_ns = records.numbers["sent_ns"], records.numbers["done_ns"]
     first_ns, some = done_ns.copy(), outputs.counts > 0
-    first_ns[some] = outputs.at_ns[outputs.starts[:-1][some]]
+    first_ns[some] = outputs.first_ns[some]
     sent = sent_ns != UNKNOWN
     prefill, in_flight = (_merged(sent_ns[sent], ends[sent]) for ends in (first_ns, done_ns))
     return Phases(int(ready_ns[0]) if ready_ns else 0, prefill, in_flight)

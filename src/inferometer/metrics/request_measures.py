@@ -27,7 +27,8 @@ def tpot_ns(request: RequestView) -> Sequence[float]:
     """Time per output token of a request with at least two tokens. Every request has the same weight.
 
     By our own rules the first burst is left out of both the time and the tokens: the tokens that come with the first
-    one took no time by themselves. Empty if the answer came all at once.
+    one took no time by themselves. An end token that is counted and brings no text is after the last output, and left
+    out too. Empty if the answer came all at once.
     """
     timing = request.timing
     if timing is None or timing.tpot_ns is None:
@@ -39,7 +40,7 @@ def tpot_ns(request: RequestView) -> Sequence[float]:
         return []
     if len(found.at_ns) < 2:  # more than 1,000 tokens a second
         return [timing.tpot_ns] if found.span_ns >= AT_ONCE_NS else []
-    tokens = timing.output_tokens - found.tokens[0]
+    tokens = min(timing.output_tokens, sum(found.tokens)) - found.tokens[0]
     return [(found.at_ns[-1] - found.at_ns[0]) / tokens] if tokens > 0 else []
 
 

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inferometer.metrics.series import PART_VALUES, Floats, Series
+from inferometer.metrics.series import Floats, Series, interpolated
 
 REPLICATES = 999
 MAX_GROUPS = 400
@@ -31,6 +31,7 @@ class Resampling:
         self._weights = drawn.astype(np.float32)
         self._exact_weights = drawn.astype(np.float64)
         self._last: tuple[Series, _Ranked] | None = None
+        self._last_ordered: tuple[Series, _Ordered] | None = None
 
     def totals(self, series: Series) -> Floats:
         """The sum of the values in each replicate."""
@@ -45,25 +46,46 @@ class Resampling:
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.totals(series) / (self._exact_weights @ self._of_groups(series.counts()))
 
+    def percentile(self, series: Series, percent: float) -> float:
+        """As numpy.percentile of the values; of many whole numbers by the order that the replicates use too."""
+        if len(series.values) < MAX_RANKS or not _are_whole(series):
+            return float(np.percentile(series.values, percent))
+        ordered = self._ordered(series)
+        return interpolated(lambda place: float(ordered.value(np.array([place]))[0]), len(series.values), percent)
+
+    def forget(self) -> None:
+        """Free what is kept of the last series."""
+        self._last_ordered = self._last = None
+
+    def _ordered(self, series: Series) -> "_Ordered":
+        """The last result is kept: several numbers of the same series are computed one after another."""
+        if self._last_ordered is None or self._last_ordered[0] is not series:
+            self.forget()
+            self._last_ordered = series, _sorted_with_groups(series, self._group)
+        return self._last_ordered[1]
+
     def _ranked(self, series: Series) -> "_Ranked":
-        """The last result is kept: several percentiles of the same series are computed one after another."""
+        """The last result is kept, as in `_ordered`."""
         if self._last is None or self._last[0] is not series:
-            groups, ranks = self._weights.shape[1], min(len(series.values), MAX_RANKS)
-            ordered = _sorted_with_groups(series, self._group)
-            ends = np.arange(1, ranks + 1) * len(series.values) // ranks
-            counts = np.zeros((ranks, groups), np.int64)
-            for begin in range(0, ranks, _COARSE):  # some ranks at once: their values fit into the memory
-                own = ends[begin : begin + _COARSE]
-                first = int(ends[begin - 1]) if begin else 0
-                rank = np.repeat(np.arange(len(own)), np.diff(own, prepend=first))
-                found = ordered.group(slice(first, int(own[-1]))) + rank * groups
-                counts[begin : begin + len(own)] = np.bincount(found, minlength=len(own) * groups).reshape(-1, groups)
-            up_to = np.cumsum(counts.T, axis=1).astype(np.float32)
-            firsts = np.concatenate(([0], ends[:-1]))
-            last = np.minimum(np.arange(_COARSE, ranks + _COARSE, _COARSE), ranks) - 1
-            middle = ordered.value((firsts + ends - 1) // 2)
-            self._last = series, _Ranked(middle, up_to, self._weights @ up_to[:, last])
+            ordered = self._ordered(series)
+            self._last = series, self._ranks_of(ordered, len(series.values))
         return self._last[1]
+
+    def _ranks_of(self, ordered: "_Ordered", count: int) -> "_Ranked":
+        groups, ranks = self._weights.shape[1], min(count, MAX_RANKS)
+        ends = np.arange(1, ranks + 1) * count // ranks
+        counts = np.zeros((ranks, groups), np.int64)
+        for begin in range(0, ranks, _COARSE):  # some ranks at once: their values fit into the memory
+            own = ends[begin : begin + _COARSE]
+            first = int(ends[begin - 1]) if begin else 0
+            rank = np.repeat(np.arange(len(own)), np.diff(own, prepend=first))
+            found = ordered.group(slice(first, int(own[-1]))) + rank * groups
+            counts[begin : begin + len(own)] = np.bincount(found, minlength=len(own) * groups).reshape(-1, groups)
+        up_to = np.cumsum(counts.T, axis=1).astype(np.float32)
+        firsts = np.concatenate(([0], ends[:-1]))
+        last = np.minimum(np.arange(_COARSE, ranks + _COARSE, _COARSE), ranks) - 1
+        middle = ordered.value((firsts + ends - 1) // 2)
+        return _Ranked(middle, up_to, self._weights @ up_to[:, last])
 
     def quantiles(self, series: Series, percent: float) -> Floats:
         """The percentile in each replicate, by linear interpolation between the two nearest ranks as in numpy; NaN for
@@ -113,11 +135,11 @@ def _sorted_with_groups(series: Series, group: NDArray[np.int64]) -> _Ordered:
     """`group`: of each request."""
     values, nothing = series.values, np.zeros(0)
     if len(values) >= MAX_RANKS and _are_whole(series):
-        joined = values.astype(np.int64)
-        joined <<= 9
-        for begin in range(0, len(values), PART_VALUES):
-            part = slice(begin, begin + PART_VALUES)
-            joined[part] |= group[series.positions[part]]
+        joined, end = np.empty(len(values), np.int64), 0
+        for part in series.parts():
+            begin, end = end, end + len(part.values)
+            np.left_shift(part.values, 9, out=joined[begin:end], dtype=np.int64, casting="unsafe")
+            joined[begin:end] |= group[part.positions]
         joined.sort()
         return _Ordered(joined, nothing, nothing.astype(np.int64))
     order = np.argsort(values, kind="stable")

@@ -184,7 +184,7 @@ def _speculation_rows() -> Iterable[Metric]:
     drafted = FirstAvailable(TrialValue(per_trial.drafted_tokens), TrialValue(acceptance.drafted_by_counter))
     accepted = FirstAvailable(TrialValue(per_trial.accepted_tokens), TrialValue(acceptance.accepted_by_counter))
     rate = FirstAvailable(
-        Ratio(acceptance.accepted, acceptance.drafted, 100), TrialValue(acceptance.acceptance_percent_by_counter)
+        Ratio(acceptance.accepted, acceptance.verified, 100), TrialValue(acceptance.acceptance_percent_by_counter)
     )
     length = FirstAvailable(
         IfAny(acceptance.drafted, Ratio(acceptance.decoded, acceptance.steps)),

@@ -4,14 +4,14 @@ They tell a model's own line break at the beginning of an answer from a blank th
 """
 
 import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import msgspec
 import numpy as np
 
 from inferometer.core.record import Events, RequestRecord
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints, RecordColumns
+from inferometer.core.record_columns import UNKNOWN, Bools, Ints
 
 LEAST_GAP_NS = 5_000_000
 LEAST_GAP = 2.0
@@ -68,10 +68,17 @@ class Waits(msgspec.Struct, frozen=True):
 NO_WAITS = Waits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
 
 
-def waits_of(records: RecordColumns, outputs_ns: Ints, starts: Ints, visible_ns: Ints) -> Waits:
-    """The waits of these records. `outputs_ns`: when each output came; those of request i begin at `starts[i]`.
-    `visible_ns`: the first visible text of each request that begins with a blank, else UNKNOWN."""
-    sent_ns, counts = records.numbers["sent_ns"], np.diff(starts)
+def waits_of(parts: Iterable[tuple[Ints, Ints, Ints, Ints]]) -> Waits:
+    """The waits of all answers. Of some answers at once, each part has: when each output came; where those of request i
+    begin, and the end of the last; when each was sent; and its first visible text if it begins with a blank. The last
+    two are UNKNOWN otherwise."""
+    begins, ends, first = map(np.concatenate, zip(*map(_waits_of_part, parts), strict=True))
+    return Waits.of(begins, ends, first)
+
+
+def _waits_of_part(part: tuple[Ints, Ints, Ints, Ints]) -> tuple[Ints, Ints, Bools]:
+    outputs_ns, starts, sent_ns, visible_ns = part
+    counts = np.diff(starts)
     answered = (counts > 0) & (sent_ns != UNKNOWN)
     first_ns, last_ns = outputs_ns[starts[:-1][counts > 0]], outputs_ns[starts[1:][counts > 0] - 1]
     limits = np.zeros(len(counts))
@@ -82,7 +89,7 @@ def waits_of(records: RecordColumns, outputs_ns: Ints, starts: Ints, visible_ns:
     long = long[outputs_ns[long] >= visible_ns[owners[long]]]
     begins = np.concatenate([sent_ns[answered], outputs_ns[long]])
     ends = np.concatenate([outputs_ns[starts[:-1][answered]], outputs_ns[long + 1]])
-    return Waits.of(begins, ends, np.arange(len(ends)) < answered.sum())
+    return begins, ends, np.arange(len(ends)) < answered.sum()
 
 
 class WaitsSoFar:

@@ -41,6 +41,16 @@ def is_zip(path: Path) -> bool:
     return path.suffix.lower() == ENDING and path.is_file()
 
 
+def has_study(path: Path) -> bool:
+    """Whether the zip's index names one study's database, as `write` places it; False for a file that is not a zip."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = [PurePosixPath(name) for name in archive.namelist() if name.endswith("study.db")]
+            return len(found) == 1 and found[0].name == "study.db" and len(found[0].parts) <= 2
+    except (OSError, *_BROKEN):
+        return False
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Path]:
     """The study's folder: `path` itself, or a temporary one with the contents of a zip, removed at the end.

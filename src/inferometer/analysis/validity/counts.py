@@ -81,6 +81,32 @@ _WORDS = {
 }
 
 
+@for_each_arm
+def other_than_our_count(case: ArmTrials) -> Iterable[Finding]:
+    """A server whose count is not the tokenizer's, of answers that are text alone."""
+    answers, theirs, ours = np.sum([_both_counts(trial) for trial in case.done], axis=0) if case.done else (0, 0, 0)
+    unseen = thresholds.COUNTS_UNSEEN_TOKENS * answers
+    if ours < thresholds.COUNTS_OUR_LEAST or abs(theirs - ours) <= unseen + thresholds.COUNTS_OUR_SHARE * ours:
+        return
+    yield case.finding(
+        "warning",
+        "counts-disagree",
+        f"its server counts {theirs / ours:.2f} × the tokens that the tokenizer finds in the same {answers} answers "
+        f"({theirs} and {ours}).",
+        "Give the server's own tokenizer, or find out what else the server counts.",
+        withholds=("output_tokens",),
+    )
+
+
+def _both_counts(trial: TrialView) -> tuple[int, int, int]:
+    """The number of answers without reasoning and tool calls that both the server and our tokenizer counted, and the
+    total of each."""
+    timing, ours = trial.timing, trial.records.numbers["our_tokens"]
+    by_server = np.isin(timing.output_source, [SOURCES.index(source) for source in ("usage", "timings", "token ids")])
+    both = timing.timed & by_server & (ours != UNKNOWN) & ~trial.records.has("reasoning") & ~trial.records.has("tool")
+    return int(both.sum()), int(timing.output_tokens[both].sum()), int(ours[both].sum())
+
+
 # --- two arms -------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from inferometer.analysis import thresholds
 from inferometer.analysis.same_requests import failed_requests
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.analysis.validity.taking_turns import cpu_of_waiting
+from inferometer.base.units import three_digits_text
 from inferometer.core import quantities
 from inferometer.core.record import INTERRUPTED, Finding, RequestRecord, Sample
 from inferometer.core.record_columns import UNKNOWN, Ints, RecordColumns
@@ -434,7 +435,7 @@ def resent_requests(case: ArmTrials) -> Iterable[Finding]:
             "warning" if many else "note",
             "resent",
             f"{again} of {requests} requests were sent again, because the server closed their connection at once. "
-            + ("" if lost_ms is None else f"That took {lost_ms:.2g} ms of a TTFT of {usual_ms:.3g} ms. ")
+            + ("" if lost_ms is None else f"That took {lost_ms:.2g} ms of a TTFT of {three_digits_text(usual_ms)} ms. ")
             + "Their times begin with the first sending.",
             "The server or a proxy before it drops connections under load: see its log and its keep-alive limits."
             if many
