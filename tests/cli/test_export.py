@@ -12,6 +12,7 @@ import pytest
 
 from inferometer.base.errors import InferometerError
 from inferometer.cli import app
+from inferometer.exports import FORMATS
 
 
 @pytest.fixture
@@ -128,15 +129,15 @@ def test_pairs_are_asked_for_on_the_command_line(inferometer: Call, write_study)
     assert (both.code, both.stderr) == (2, "inferometer: --pair and --no-pairs exclude each other: give one.\n")
 
 
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "reference" / "export.md").read_text()
 COMMANDS = [
-    line
-    for block in re.findall(
-        r"^```\n(.*?)^```",
-        (Path(__file__).parents[2] / "docs" / "reference" / "export.md").read_text(),
-        re.MULTILINE | re.DOTALL,
-    )
-    for line in block.splitlines()
+    line for block in re.findall(r"^```\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL) for line in block.splitlines()
 ]
+
+
+def test_every_format_is_named_in_the_help_and_in_the_document(inferometer: Call):
+    shown = inferometer("export", "--help").stdout
+    assert [name for name in FORMATS if name not in shown or f"`{name}`" not in DOCUMENT] == []
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -161,6 +161,14 @@ def test_names_and_results_of_every_kind_stay_within_the_screen(name: str):
     checked(f"short-{name}", short_result(CASES[name], report="r2/report.html"), 30 if "ranking" in name else 25)
 
 
+def test_trials_that_failed_for_two_reasons_are_two_cautions():
+    stopped = Finding("warning", "trial-failed", "the trial was interrupted and is excluded.", arm="A", trial=2)
+    died = Finding("warning", "trial-failed", "the trial did not complete (failed: no such flag).", arm="B", trial=1)
+    text = "\n".join(short_result(comparison_of(["A", "B"], [stopped, died])))
+    assert "A: the trial was interrupted" in text
+    assert "B: the trial did not complete (failed: no such flag)" in text
+
+
 def test_a_finding_about_one_set_up_leaves_the_verdicts_of_the_others():
     finding = Finding("invalid", "no-draft", "it drafted nothing.", arm="ngram")
     found = comparison_of(["plain", "kv q8_0", "ngram"], [finding])

@@ -25,6 +25,7 @@ def decisions(comparison: Comparison) -> list[str]:
 
 
 def quality_of_pair(comparison: Comparison, baseline: str, arm: str) -> QualityDifference | None:
+    """The comparison of the two arms' right answers; None without checks."""
     return of_pair(comparison.quality, baseline, arm)
 
 

@@ -283,20 +283,56 @@ class RecordColumns(Sequence[RequestRecord]):
         """A column of TIMINGS."""
         return np.full(len(self), np.nan) if self.timings is None else self.timings[name]
 
+    def ranges(self, most: int) -> Iterator[tuple[int, int]]:
+        """Requests that have about `most` events together: the first one, and the one after the last."""
+        first = 0
+        while first < len(self):
+            last = cast("int", np.searchsorted(self.starts, self.starts[first] + most, "right")) - 1
+            last = min(max(last, first + 1), len(self))
+            yield first, last
+            first = last
+
+    def times(self, first: int, last: int) -> Ints:
+        """The arrival times of all events of the requests from `first` to before `last`."""
+        return self.at_ns[self.starts[first] : self.starts[last]]
+
+    def times_at(self, places: Ints, events: Ints) -> Ints:
+        """The arrival times of one event of each of these requests, by its position among all events."""
+        return self.at_ns[events]
+
+    def count_of(self, kind: EventKind) -> Ints:
+        """Events of this kind of each request."""
+        if kind not in self._counts_of:
+            self._counts_of[kind] = self.summed(self.kinds == KINDS.index(kind))
+        return self._counts_of[kind]
+
+    @cached_property
+    def _counts_of(self) -> dict[EventKind, Ints]:
+        return {}
+
     def has(self, kind: EventKind) -> Bools:
         """Whether each request has an event of this kind."""
-        return self.summed(self.kinds == KINDS.index(kind)) > 0
+        return self.count_of(kind) > 0
 
     # --- records ------------------------------------------------------------------------------------
 
     @cached_property
     def _has_unseen(self) -> Bools:
-        return self.summed(_IS_UNSEEN[self.kinds]) > 0
+        return self._has_of(_IS_UNSEEN, with_text=False)
 
     @cached_property
     def has_silent_text(self) -> Bools:
         """Whether some text of each request is not output."""
-        return self.summed((self.chars > 0) & _IS_SILENT[self.kinds]) > 0
+        return self._has_of(_IS_SILENT, with_text=True)
+
+    def _has_of(self, wanted: Bools, *, with_text: bool) -> Bools:
+        """Whether each request has an event of the `wanted` kinds, which are rare, with text if so asked."""
+        found = np.zeros(len(self), np.bool_)
+        for begin in range(0, len(self.kinds), _EVENTS_AT_ONCE):
+            events = begin + np.flatnonzero(wanted[self.kinds[begin : begin + _EVENTS_AT_ONCE]])
+            events = events[self.chars[events] > 0] if with_text else events
+            found[np.searchsorted(self.starts, events, "right") - 1] = True
+        return found
 
     def answer(self, place: int) -> str:
         """`RequestRecord.text` of one record."""

@@ -1,7 +1,7 @@
 """Measures: how a trial's number is computed from its requests, and recomputed for resampled prompts.
 
 A measure gives the value of a trial and its replicates: the values that the trial would have had with other prompts of
-the same kind (`statistics.Resampling`). The replicates give the part of an interval that is due to the prompts.
+the same kind (`resampling.Resampling`). The replicates give the part of an interval that is due to the prompts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,6 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from inferometer.base.units import NS_PER_S
 from inferometer.core.record import AnswerCheck, RequestRecord, Trial
@@ -20,7 +19,8 @@ from inferometer.core.spec import Api
 from inferometer.metrics.consistency import Contradiction, ReportedNumber
 from inferometer.metrics.request_columns import Asked, OutputColumns, TimingColumns
 from inferometer.metrics.request_timing import MetricDialect, RequestTiming, request_timing
-from inferometer.metrics.statistics import Floats, Resampling, Series, resampling
+from inferometer.metrics.resampling import Resampling, resampling
+from inferometer.metrics.series import Floats, Series, deviation
 from inferometer.metrics.turns import length_ns, turns_of
 
 _T = TypeVar("_T")
@@ -70,7 +70,8 @@ class TrialView(msgspec.Struct, frozen=True):
     contradictions: Mapping[int, tuple[Contradiction, ...]] = {}
     left_out: Bools | None = None
     checks: Mapping[int, AnswerCheck] = {}
-    cache: dict[Any, Any] = {}  # several statistics are computed from each series
+    cache: dict[Any, Any] = {}
+    of_values: dict[Any, Any] = {}  # series, and numbers of them: several statistics are computed from each series
 
     @property
     def requests(self) -> "tuple[RequestView, ...]":
@@ -108,6 +109,9 @@ class TrialView(msgspec.Struct, frozen=True):
 
     def refuted(self, about: ReportedNumber) -> Bools:
         """Whether a known fact refutes this number of each request."""
+        return self.cached(("refuted", about), lambda trial: trial._refuted(about))
+
+    def _refuted(self, about: ReportedNumber) -> Bools:
         found = np.zeros(self.size, np.bool_)
         for place, reasons in self.contradictions.items():
             found[place] = any(one.about == about for one in reasons)
@@ -116,21 +120,34 @@ class TrialView(msgspec.Struct, frozen=True):
     def without(self, indices: set[int]) -> "TrialView":
         """The trial with these requests left out of all series."""
         left_out = np.isin(self.index, list(indices))
-        return msgspec.structs.replace(self, left_out=left_out, cache={})
+        return msgspec.structs.replace(self, left_out=left_out, cache={}, of_values={})
 
     def series(self, values_of: "Values", *, left_out: bool = False) -> Series:
         """All values of all requests; of those that are left out only if `left_out`."""
         in_columns = _IN_COLUMNS.get(values_of)
         if left_out:
             return in_columns(self) if in_columns else _series(values_of, self.requests)
-        return self.cached(values_of, lambda trial: _kept(trial.series(values_of, left_out=True), trial))
+        return self.cached_values(values_of, lambda trial: _kept(trial.series(values_of, left_out=True), trial))
 
     def cached(self, key: Any, compute: "Callable[[TrialView], _T]") -> _T:
         """`compute(self)`, computed at the first call only. The same key must come with the same function."""
-        found = self.cache.get(key)
-        if found is None:
-            found = self.cache[key] = compute(self)
-        return found
+        return _cached(self.cache, key, lambda: compute(self))
+
+    def cached_values(self, key: Any, compute: "Callable[[TrialView], _T]") -> _T:
+        """As `cached`, until `release`: for values of all tokens, and for what is found by the identity of a series."""
+        return _cached(self.of_values, key, lambda: compute(self))
+
+    def release(self) -> None:
+        """Free all series: they are computed again when somebody asks for them."""
+        self.of_values.clear()
+        _resampling(self).forget()
+
+
+def _cached(known: dict[Any, Any], key: Any, compute: Callable[[], _T]) -> _T:
+    found = known.get(key)
+    if found is None:
+        found = known[key] = compute()
+    return found
 
 
 Values = Callable[[RequestView], Sequence[float]]
@@ -208,7 +225,7 @@ class Mean(msgspec.Struct, frozen=True):
     per: float
 
     def value(self, trial: TrialView) -> float | None:
-        return _statistic(np.mean, self.values_of, self.per, trial)
+        return _statistic(lambda series: float(np.mean(series.values)), self.values_of, self.per, trial)
 
     def replicates(self, trial: TrialView) -> Floats | None:
         return _resampling(trial).means(trial.series(self.values_of)) / self.per
@@ -222,15 +239,15 @@ class Percentile(msgspec.Struct, frozen=True):
     per: float
 
     def value(self, trial: TrialView) -> float | None:
-        def percentile(values: NDArray[Any]) -> float:  # several rows have the same values
-            key = ("percentile", id(values), self.percent)
-            return trial.cached(key, lambda _: float(np.percentile(values, self.percent)))
+        def percentile(series: Series) -> float:  # several rows have the same series
+            key = ("percentile", id(series), self.percent)
+            return trial.cached_values(key, lambda trial: _resampling(trial).percentile(series, self.percent))
 
         return _statistic(percentile, self.values_of, self.per, trial)
 
     def replicates(self, trial: TrialView) -> Floats | None:
         series = trial.series(self.values_of)  # several rows have the same series
-        found = trial.cached(
+        found = trial.cached_values(
             ("quantiles", id(series), self.percent), lambda trial: _resampling(trial).quantiles(series, self.percent)
         )
         return found / self.per
@@ -243,7 +260,7 @@ class Deviation(msgspec.Struct, frozen=True):
     per: float
 
     def value(self, trial: TrialView) -> float | None:
-        return _statistic(np.std, self.values_of, self.per, trial)
+        return _statistic(lambda series: deviation(series.values), self.values_of, self.per, trial)
 
     def replicates(self, trial: TrialView) -> Floats | None:
         return None
@@ -342,14 +359,12 @@ def duration_ns(trial: TrialView) -> int | None:
     return length_ns(turns) if turns else int(trial.records.numbers["done_ns"].max()) - started_ns
 
 
-def _statistic(
-    statistic: Callable[[NDArray[Any]], Any], values_of: Values, per: float, trial: TrialView
-) -> float | None:
+def _statistic(statistic: Callable[[Series], float], values_of: Values, per: float, trial: TrialView) -> float | None:
     """None without values; 0 in vLLM's dialects, as vLLM prints it."""
-    values = trial.series(values_of).values
-    if not len(values):
+    series = trial.series(values_of)
+    if not len(series.values):
         return None if trial.dialect == "inferometer" else 0.0
-    return float(statistic(values)) / per
+    return statistic(series) / per
 
 
 def _resampling(trial: TrialView) -> Resampling:

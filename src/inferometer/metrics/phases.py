@@ -18,7 +18,6 @@ from inferometer.core.record_columns import UNKNOWN, Ints, RecordColumns
 from inferometer.metrics.request_columns import output_columns
 
 Phase = Literal["load", "idle", "prefill", "decode"]
-PHASES: tuple[Phase, ...] = ("load", "idle", "prefill", "decode")
 READY_FACT = quantities.ENGINE_READY_AT_NS
 """Name of the fact with the time, ns on the trial's clock, at which the engine had produced its first token."""
 
@@ -49,7 +48,7 @@ def phases_of(trial: Trial) -> Phases:
     outputs = output_columns(records)
     sent_ns, done_ns = records.numbers["sent_ns"], records.numbers["done_ns"]
     first_ns, some = done_ns.copy(), outputs.counts > 0
-    first_ns[some] = outputs.at_ns[outputs.starts[:-1][some]]
+    first_ns[some] = outputs.first_ns[some]
     sent = sent_ns != UNKNOWN
     prefill, in_flight = (_merged(sent_ns[sent], ends[sent]) for ends in (first_ns, done_ns))
     return Phases(int(ready_ns[0]) if ready_ns else 0, prefill, in_flight)

@@ -6,7 +6,7 @@ results.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ from inferometer.core.spec import Api
 from inferometer.metrics import consistency
 from inferometer.metrics.consistency import Contradiction, contradictions
 from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS, MetricDialect, TokenSource, request_timing
+from inferometer.metrics.shared_waits import NO_WAITS, AfterBlank, Waits, waits_of
 
 SOURCES: tuple[TokenSource | None, ...] = (None, *get_args(TokenSource))
 """Who counted tokens, by code."""
@@ -32,19 +33,14 @@ _MAY_BEGIN_BLANK[[0xC2, 0xE1, 0xE2, 0xE3, 0xEF]] = True  # first bytes of Unicod
 _HEAD_BYTES = 16
 
 
-class OutputColumns(msgspec.Struct, frozen=True):
-    """Every event with output of several requests, in order: `times` (`at_ns`), `chars` and `stated` tokens (0 if not
-    stated). `starts`: where each request begins, and where the last one ends."""
+class OutputPart(msgspec.Struct, frozen=True):
+    """Every event with output of several requests, in order: `at_ns`, `chars` and `stated` tokens (0 if not stated).
+    `starts`: where each request begins, and where the last one ends."""
 
-    times: "Ints | ChosenTimes"
+    at_ns: Ints
     chars: NDArray[np.unsignedinteger[Any]]
     stated: Ints | None
     starts: Ints
-
-    @property
-    def at_ns(self) -> Ints:
-        """The arrival time of each output."""
-        return self.times.of(0, len(self.starts) - 1) if isinstance(self.times, ChosenTimes) else self.times
 
     @property
     def counts(self) -> Ints:
@@ -56,49 +52,47 @@ class OutputColumns(msgspec.Struct, frozen=True):
         """The position of each output's request."""
         return np.repeat(np.arange(len(self.starts) - 1), self.counts)
 
-    def parts(self, most: int) -> "Iterator[tuple[int, OutputColumns]]":
-        """The outputs of some requests at once, of at most `most` outputs or of one request: the position of the first
-        request, and its columns with those of the next ones."""
-        first, requests = 0, len(self.starts) - 1
-        while first < requests:
-            last = cast("int", np.searchsorted(self.starts, self.starts[first] + most, "right")) - 1
-            last = min(max(last, first + 1), requests)
-            own = slice(int(self.starts[first]), int(self.starts[last]))
-            stated = None if self.stated is None else self.stated[own]
-            starts = self.starts[first : last + 1] - own.start
-            at_ns = self.times.of(first, last) if isinstance(self.times, ChosenTimes) else self.times[own]
-            yield first, OutputColumns(at_ns, self.chars[own], stated, starts)
-            first = last
 
-    def summed(self, of_outputs: NDArray[Any]) -> Ints:
-        """The sum over the outputs of each request."""
-        return summed(of_outputs, self.starts)
+class OutputColumns(msgspec.Struct, frozen=True):
+    """The outputs of the requests in `records` (see `core.record.brings_output`). Of each request: `counts`, the number
+    of its outputs; the times of the first and the last, 0 without one; and the `characters` of all."""
+
+    records: RecordColumns
+    counts: Ints
+    first_ns: Ints
+    last_ns: Ints
+    characters: Ints
+
+    def parts(self) -> "Iterator[tuple[int, OutputPart]]":
+        """The outputs of some requests at once: the position of the first request, and the outputs. Of millions of
+        events, no copy is kept."""
+        return _output_parts(self.records)
 
 
-class ChosenTimes(msgspec.Struct, frozen=True):
-    """The `chosen` of the times of all events: of millions, no copy is kept. `starts`: as in RecordColumns."""
-
-    at_ns: Ints
-    chosen: Bools
-    starts: Ints
-
-    def of(self, first: int, last: int) -> Ints:
-        """Of the requests from `first` to before `last`."""
-        own = slice(int(self.starts[first]), int(self.starts[last]))
-        return self.at_ns[own][self.chosen[own]]
+_EVENTS_AT_ONCE = 1 << 20
 
 
-_MOST_COPIED = 1 << 22
+def _output_parts(records: RecordColumns) -> Iterator[tuple[int, OutputPart]]:
+    """Each part has about `_EVENTS_AT_ONCE` events of whole requests."""
+    for first, last in records.ranges(_EVENTS_AT_ONCE):
+        own = slice(int(records.starts[first]), int(records.starts[last]))
+        kinds, chars = records.kinds[own], records.chars[own]
+        chosen = _IS_OUTPUT[kinds] & ((chars > 0) | (kinds != TEXT_CODE))
+        stated = None if records.tokens is None else records.tokens[own][chosen].astype(np.int64)
+        starts = starts_of(summed(chosen, records.starts[first : last + 1] - own.start))
+        yield first, OutputPart(records.times(first, last)[chosen], chars[chosen], stated, starts)
 
 
 def output_columns(records: RecordColumns) -> OutputColumns:
-    """The outputs of these records (see `core.record.brings_output`)."""
-    chosen = _IS_OUTPUT[records.kinds] & ((records.chars > 0) | (records.kinds != TEXT_CODE))
-    stated = None if records.tokens is None else records.tokens[chosen].astype(np.int64)
-    times = ChosenTimes(records.at_ns, chosen, records.starts)
-    starts = starts_of(records.summed(chosen))
-    kept = times.of(0, len(records)) if len(chosen) < _MOST_COPIED else times
-    return OutputColumns(kept, records.chars[chosen], stated, starts)
+    """The outputs of these records (see `core.record.OUTPUT_KINDS`)."""
+    counts, first_ns, last_ns, characters = (np.zeros(len(records), np.int64) for _ in range(4))
+    for first, part in _output_parts(records):
+        own = slice(first, first + len(part.counts))
+        counts[own], characters[own] = part.counts, summed(part.chars, part.starts)
+        some = np.flatnonzero(part.counts)
+        first_ns[first + some] = part.at_ns[part.starts[:-1][some]]
+        last_ns[first + some] = part.at_ns[part.starts[1:][some] - 1]
+    return OutputColumns(records, counts, first_ns, last_ns, characters)
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -151,8 +145,11 @@ def asked_of(records: RecordColumns, requests: Mapping[int, Request]) -> Asked:
 
 
 def _prompt_bytes(request: Request) -> int:
-    contents = [message.content for message in request.messages]
-    return sum(len(text) if text.isascii() else len(text.encode()) for text in contents)
+    found = 0
+    for message in request.messages:
+        text = message.content
+        found += len(text) if text.isascii() else len(text.encode())
+    return found
 
 
 class TimingColumns(msgspec.Struct, frozen=True):
@@ -195,11 +192,8 @@ def timing_columns(
         return _one_by_one(records, asked, dialect, api)
     sent_ns = records.numbers["sent_ns"]
     timed = records.ok & (sent_ns != UNKNOWN) & (outputs.counts > 0)
-    first, last = outputs.starts[:-1][timed], outputs.starts[1:][timed] - 1
-    ttft_ns, latency_ns = np.zeros(len(records), np.int64), np.zeros(len(records), np.int64)
-    at_ns = outputs.at_ns
-    ttft_ns[timed] = at_ns[first] - sent_ns[timed]
-    latency_ns[timed] = at_ns[last] - sent_ns[timed]
+    ttft_ns = np.where(timed, outputs.first_ns - sent_ns, 0)
+    latency_ns = np.where(timed, outputs.last_ns - sent_ns, 0)
     output_tokens, output_source = _output_counts(records, outputs, asked)
     prompt_tokens, prompt_source = _prompt_counts(records, asked)
     by_pieces = output_source == SOURCES.index("output events")
@@ -279,7 +273,7 @@ def _first_known(
 def _refuted_output(records: RecordColumns, outputs: OutputColumns, asked: Asked, count: Ints) -> Bools:
     """Whether `consistency` refutes each count; also where it is UNKNOWN."""
     size, pieces = records.texts.sizes, outputs.counts
-    tools = records.summed(records.kinds == KINDS.index("tool"))
+    tools = records.count_of("tool")
     beyond = count > size + consistency.UNSEEN_TOKENS + consistency.UNSEEN_TOOL_TOKENS * tools
     over = (asked.max_tokens != UNKNOWN) & (count > asked.max_tokens + 1)
     split = (count < 0.9 * pieces - 1) & (size >= consistency.PIECE_BYTES * pieces)
@@ -294,7 +288,7 @@ def _leaves_thoughts_out(records: RecordColumns, outputs: OutputColumns, count: 
     is_thought = records.kinds == KINDS.index("reasoning")
     if not is_thought.any():
         return np.zeros(len(count), np.bool_)
-    thoughts, all_chars = records.summed(np.where(is_thought, records.chars, 0)), outputs.summed(outputs.chars)
+    thoughts, all_chars = records.summed(np.where(is_thought, records.chars, 0)), outputs.characters
     pieces, chars = outputs.counts - records.summed(is_thought), all_chars - thoughts
     only_pieces = (count <= pieces + consistency.TWO_COUNTS) & (chars >= consistency.PIECE_BYTES * pieces)
     long = all_chars / consistency.TEXT_PER_TOKEN > count
@@ -327,9 +321,10 @@ def contradictions_of(
     """See `consistency.contradictions`: of each request that contradicts anything, by position. Only requests that may
     are examined one by one."""
     found: dict[int, tuple[Contradiction, ...]] = {}
-    blank = records.ok & _late_after_blank(records, outputs)
+    late, waits = _late_after_blank(records, outputs)
+    blank = records.ok & late
     for place in np.flatnonzero(records.ok & (blank | _may_contradict(records, outputs, asked))).tolist():
-        if reasons := contradictions(records.record(place), asked.requests[place]):
+        if reasons := contradictions(records.record(place), asked.requests[place], waits):
             found[place] = reasons
     if 2 * blank.sum() > records.ok.sum():
         _add_blank_first(found, np.flatnonzero(records.ok).tolist())
@@ -345,7 +340,8 @@ def _add_blank_first(found: dict[int, tuple[Contradiction, ...]], places: Sequen
 
 
 def _may_contradict(records: RecordColumns, outputs: OutputColumns, asked: Asked) -> Bools:
-    suspect = _text_after_end(records) | (records.used("reasoning_tokens") >= consistency.HIDDEN_TOKENS)
+    suspect = _echoes(records, asked) | _text_after_end(records)
+    suspect |= records.used("reasoning_tokens") >= consistency.HIDDEN_TOKENS
     by_usage, by_timings = records.used("completion_tokens"), _from_timings(records.timed("predicted_n"))
     for count in (by_usage, by_timings):
         if (count != UNKNOWN).any():
@@ -358,8 +354,20 @@ def _may_contradict(records: RecordColumns, outputs: OutputColumns, asked: Asked
     cached = records.used("cached_tokens")
     cached = np.where(cached == UNKNOWN, _from_timings(records.timed("cache_n")), cached)
     total = np.where(used == UNKNOWN, read, used)
-    suspect |= (cached != UNKNOWN) & ((cached < 0) | ((total != UNKNOWN) & (cached > total)))
+    beyond = asked.known & (cached > asked.prompt_bytes + consistency.TEMPLATE_TOKENS)
+    suspect |= (cached != UNKNOWN) & (beyond | (cached < 0) | ((total != UNKNOWN) & (cached > total)))
     return suspect | _odd_drafts(records)
+
+
+def _echoes(records: RecordColumns, asked: Asked) -> Bools:
+    """Whether the first text of each request is its prompt."""
+    found = np.zeros(len(records), np.bool_)
+    first_chars = _first_chars(records)
+    for place in np.flatnonzero(first_chars >= consistency.ECHO_CHARACTERS).tolist():
+        request = asked.requests[place]
+        first = records.texts[place][: first_chars[place]]
+        found[place] = request is not None and consistency.is_echo(first, request)
+    return found
 
 
 def _odd_drafts(records: RecordColumns) -> Bools:
@@ -375,25 +383,71 @@ def _text_after_end(records: RecordColumns) -> Bools:
     late = np.zeros(len(records), np.bool_)
     ends = np.flatnonzero(records.kinds == KINDS.index("done"))
     owners = np.searchsorted(records.starts, ends, "right") - 1
-    after = ends + 1 < records.starts[1:][owners]  # events follow
-    for owner, end in zip(owners[after].tolist(), ends[after].tolist(), strict=True):
-        late[owner] |= bool(records.chars[end + 1 : int(records.starts[owner + 1])].any())
+    stops = records.starts[1:][owners]
+    after = ends + 1 < stops  # events follow
+    if after.any():
+        bounds = np.stack((ends[after] + 1, stops[after]), axis=1).ravel()
+        chars = np.append(records.chars, records.chars[:0].dtype.type(0))
+        late[owners[after][np.add.reduceat(chars, bounds, dtype=np.int64)[::2] > 0]] = True
     return late
 
 
-def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> Bools:
-    """Whether the text of each request begins with blanks, and visible text came late for its pace."""
-    found = np.zeros(len(records), np.bool_)
-    places, first_visible = _first_visible(records, outputs)
-    at_ns, starts = outputs.at_ns, outputs.starts
-    visible_ns = records.at_ns[first_visible]
-    waits_ns = visible_ns - at_ns[starts[:-1][places]]
-    for place, visible, wait_ns in zip(places.tolist(), visible_ns.tolist(), waits_ns.tolist(), strict=True):
-        if wait_ns > consistency.BLANK_USUAL_NS:
-            own = at_ns[starts[place] : starts[place + 1]]
-            gaps = np.diff(own[own >= visible])
-            found[place] = not len(gaps) or wait_ns > consistency.BLANK_GAPS * _median(gaps)
-    return found
+def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> tuple[Bools, Waits]:
+    """Whether the text of each request begins with blanks, and visible text came late for its pace; and the waits of
+    all answers, if any came late without them."""
+    found, alone = np.zeros(len(records), np.bool_), list(_late_alone(records, outputs))
+    if not alone:
+        return found, NO_WAITS
+    visible_ns = np.full(len(records), UNKNOWN)
+    places, own_ns = _first_visible(records, outputs)
+    visible_ns[places] = own_ns
+    sent_ns = records.numbers["sent_ns"]
+    waits = waits_of(
+        (part.at_ns, part.starts, sent_ns[own], visible_ns[own])
+        for first, part in outputs.parts()
+        for own in (slice(first, first + len(part.counts)),)
+    )
+    for place, blank in alone:
+        found[place] = consistency.is_late(blank, consistency.BLANK_USUAL_NS, waits)
+    return found, waits
+
+
+def _late_alone(records: RecordColumns, outputs: OutputColumns) -> "Iterator[tuple[int, AfterBlank]]":
+    """The requests whose visible text came late after blanks, by what the request itself shows."""
+    places, visible_ns = _first_visible(records, outputs)
+    waits_ns = visible_ns - outputs.first_ns[places]
+    slow = waits_ns > consistency.BLANK_USUAL_NS
+    places, visible_ns, waits_ns = places[slow], visible_ns[slow], waits_ns[slow]
+    for first, part in outputs.parts() if len(places) else ():
+        begin, end = np.searchsorted(places, (first, first + len(part.counts)))
+        own, own_ns, own_waits_ns = places[begin:end] - first, visible_ns[begin:end], waits_ns[begin:end]
+        may = own_waits_ns > consistency.BLANK_GAPS * _least_gaps(part, own, own_ns)
+        for place, visible in zip(own[may].tolist(), own_ns[may].tolist(), strict=True):
+            at_ns = part.at_ns[part.starts[place] : part.starts[place + 1]]
+            gaps, sent_ns = np.diff(at_ns[at_ns >= visible]), int(records.numbers["sent_ns"][first + place])
+            blank = AfterBlank(
+                None if sent_ns == UNKNOWN else sent_ns,
+                int(at_ns[0]),
+                visible,
+                _median(gaps) if len(gaps) else 0.0,
+                at_ns,
+            )
+            if consistency.is_late(blank, consistency.BLANK_USUAL_NS, NO_WAITS):
+                yield first + place, blank
+
+
+def _least_gaps(part: OutputPart, places: Ints, visible_ns: Ints) -> Ints:
+    """The shortest gap of each of these requests from its first visible output on; -1 without one."""
+    if not len(places):
+        return places
+    visible_from = np.full(len(part.counts), np.iinfo(np.int64).max)
+    visible_from[places] = visible_ns
+    gaps = np.diff(part.at_ns, append=0)
+    most = np.iinfo(np.int64).max
+    gaps[part.starts[1:][part.counts > 0] - 1] = most  # from the last output of a request
+    gaps[part.at_ns < np.repeat(visible_from, part.counts)] = most
+    least = np.minimum.reduceat(gaps, part.starts[:-1][places])  # each of them has outputs
+    return np.where(least == most, -1, least)
 
 
 def _median(values: Ints) -> float:
@@ -403,25 +457,33 @@ def _median(values: Ints) -> float:
 
 
 def _first_visible(records: RecordColumns, outputs: OutputColumns) -> tuple[Ints, Ints]:
-    """The requests with output whose text begins with blanks, if it is not blank as a whole; and the event that brings
-    the first visible text of each."""
+    """The requests with output whose text begins with blanks, if it is not blank as a whole; and the time of the event
+    that brings the first visible text of each."""
     heads = records.texts.heads(_HEAD_BYTES)
     blanks = np.argmin(_BLANK[heads], axis=1)  # at the beginning
     after = heads[np.arange(len(heads)), blanks]
+    unclear = _BLANK[after] | _MAY_BEGIN_BLANK[after]
     blank = _BLANK[heads[:, 0]] & ((blanks >= _first_chars(records)) | (after >= 0x80) | _BLANK[after])
     places = np.flatnonzero(outputs.counts.astype(np.bool_) & (blank | _MAY_BEGIN_BLANK[heads[:, 0]]))
-    texts = [records.texts[place] for place in places.tolist()]
-    leading = np.array([len(text) - len(consistency.without_blanks(text)) for text in texts], np.int64)
+    leading = blanks[places]
+    for number in np.flatnonzero(unclear[places]).tolist():
+        text = records.texts[int(places[number])]
+        leading[number] = len(text) - len(consistency.without_blanks(text))
     visible = (leading < records.characters[places]) & (leading > 0)
     places, leading = places[visible], leading[visible]
-    if not len(places):
-        return places, places
-    found = np.empty(len(places), np.int64)
-    for number, (place, blanks) in enumerate(zip(places.tolist(), leading.tolist(), strict=True)):
-        begin, end = records.starts[place], records.starts[place + 1]
-        ends = np.cumsum(records.chars[begin:end], dtype=np.int64)
-        found[number] = begin + np.searchsorted(ends, blanks, "right")
-    return places, found
+    return places, _times_after(records, places, leading)
+
+
+def _times_after(records: RecordColumns, places: Ints, characters: Ints) -> Ints:
+    """The time of the event of each of these requests that brings the first character after this many."""
+    event, left = records.starts[:-1][places], characters.copy()
+    some = np.arange(len(places))
+    while len(some):  # few events are blank: few rounds
+        brought = records.chars[event[some]]
+        some, brought = some[brought <= left[some]], brought[brought <= left[some]]
+        left[some] -= brought
+        event[some] += 1
+    return records.times_at(places, event)
 
 
 def _first_chars(records: RecordColumns) -> Ints:
@@ -455,12 +517,15 @@ def first_differences(one: Texts, other: Texts, ones: Ints, twos: Ints) -> Ints:
     other's beginning."""
     shorter = np.minimum(one.sizes[ones], other.sizes[twos])
     found = np.zeros(len(ones), np.int64)
-    padded = [np.frombuffer(texts.data + bytes(_MOST_WINDOW), np.uint8) for texts in (one, other)]
+    read = [np.frombuffer(texts.data or b"\0", np.uint8) for texts in (one, other)]
     begins = one.begins[ones], other.begins[twos]
     left, offset, width = np.arange(len(ones)), 0, _HEAD_BYTES
     while len(left):
         places = offset + np.arange(width)
-        first, second = (data[start[left, None] + places] for data, start in zip(padded, begins, strict=True))
+        first, second = (
+            data[np.minimum(begin[left, None] + places, len(data) - 1)]
+            for data, begin in zip(read, begins, strict=True)
+        )
         ends = (first != second) | (places >= shorter[left, None])
         decided = ends.any(axis=1)
         end = np.where(decided, np.argmax(ends, axis=1), width)

@@ -19,7 +19,7 @@ from inferometer.metrics.memory import memory_quantity
 from inferometer.metrics.request_columns import SOURCES, asked_of, contradictions_of, output_columns, timing_columns
 from inferometer.metrics.request_timing import MetricDialect, TokenSource
 from inferometer.metrics.rows import metric_rows
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.series import Floats
 
 
 class TrialSummary(msgspec.Struct, frozen=True):
@@ -97,11 +97,15 @@ def summarize_view(
     which only a comparison needs."""
     trial = trial_view.trial
     rows = metric_rows(percentiles)
-    replicates = {row.key: row.replicates(trial_view) for row in rows} if with_replicates else {}
+    values: dict[str, float | None] = {}
+    replicates: dict[str, Floats | None] = {}
+    for row in rows:  # all of a row at once, because its values in order are kept for one series at a time
+        replicates[row.key] = row.replicates(trial_view) if with_replicates else None
+        values[row.key] = row.value(trial_view)
     return TrialSummary(
         arm=trial.arm,
         number=trial.number,
-        values={row.key: row.value(trial_view) for row in rows},
+        values=values,
         notes=tuple(_notes(trial_view)),
         dialect=trial_view.dialect,
         percentiles=tuple(percentiles),

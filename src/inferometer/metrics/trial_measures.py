@@ -14,10 +14,12 @@ from inferometer.metrics.turns import turns_of, working_clock
 
 
 def completed(trial: TrialView) -> int:
+    """Number of measured requests that succeeded."""
     return int(trial.timing.timed.sum())
 
 
 def failed(trial: TrialView) -> int:
+    """Number of measured requests that did not succeed."""
     return trial.size - completed(trial)
 
 
@@ -48,6 +50,7 @@ def drafted_tokens(trial: TrialView) -> int | None:
 
 
 def accepted_tokens(trial: TrialView) -> int | None:
+    """Drafted tokens that were accepted; None if the engine reports none."""
     return _sum_or_none(trial, acceptance.accepted)
 
 
@@ -60,8 +63,7 @@ def cached_prompt_tokens(trial: TrialView) -> int | None:
 
 def stalls(trial: TrialView) -> int | None:
     """Number of gaps between bursts longer than `STALL_MULTIPLE` times the request's median gap."""
-    found = trial_columns.bursts(trial)
-    return len(found.stalls().values) if found.delivered.any() else None
+    return len(trial_columns.stalls(trial).values) if trial_columns.bursts(trial).delivered.any() else None
 
 
 def memory_gib(trial: TrialView) -> float | None:
@@ -106,16 +108,13 @@ def peak_chunks(trial: TrialView) -> int:
     first_ns = np.zeros(trial.size, np.int64)
     first_ns[sent] = sent_ns + trial.timing.ttft_ns[sent]
     counts = np.bincount(first_ns[sent] // NS_PER_S)
-    last, so_far_ns = -1, 0
-    for part in trial_columns.counted_gaps(trial).parts():
-        positions = part.positions.astype(np.int64)
-        whole = np.cumsum(part.values.astype(np.int64))
-        begins = np.flatnonzero(np.diff(positions, prepend=-1))
-        before = np.append(0, whole)[begins]  # the part's gaps before each request
-        before[0] -= so_far_ns if positions[0] == last else 0
-        whole -= np.repeat(before, np.diff(begins, append=len(whole)))
-        last, so_far_ns = int(positions[-1]), int(whole[-1])
-        found = np.bincount((first_ns[positions] + whole) // NS_PER_S, minlength=len(counts))
+    for part in trial_columns.counted_gaps(trial).parts():  # whole requests
+        since_ns = np.cumsum(part.values.astype(np.int64))
+        begins = np.flatnonzero(np.diff(part.positions, prepend=-1))
+        before_ns = np.append(0, since_ns)[begins]
+        shift_ns = first_ns[part.positions[begins]] - before_ns
+        at_ns = since_ns + np.repeat(shift_ns, np.diff(begins, append=len(since_ns)))
+        found = np.bincount(at_ns // NS_PER_S, minlength=len(counts))
         found[: len(counts)] += counts
         counts = found
     return int(counts.max())

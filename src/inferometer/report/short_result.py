@@ -257,12 +257,13 @@ _CAUTION = "Caution  "
 
 
 def _warning_lines(comparison: Comparison) -> Iterator[str]:
-    by_code: dict[str, list[tuple[str, int | None, str]]] = {}
+    kinds: dict[tuple[str, str], list[tuple[str, int | None, str]]] = {}  # by code, and trials that failed by cause
     for found in comparison.findings:
         if found.severity == "warning" or (found.severity == "invalid" and not comparison.invalid):
-            by_code.setdefault(found.code, []).append((found.arm, found.trial, found.message))
+            cause = found.message if found.code == "trial-failed" else ""
+            kinds.setdefault((found.code, cause), []).append((found.arm, found.trial, found.message))
     total = sum(comparison.trials.values())
-    for code, places in by_code.items():
+    for (code, _), places in kinds.items():
         named = list(dict.fromkeys(arm for arm, _, _ in places if arm))
         is_all = len(named) == len(comparison.arms) > 2
         arms = f"all {len(named)} set-ups" if is_all else ", ".join(map(arm_name, named))
@@ -272,8 +273,8 @@ def _warning_lines(comparison: Comparison) -> Iterator[str]:
         yield f"{f'{arms}: ' if arms else ''}{message}{where}"
     if len(comparison.set_ups) == len(comparison.arms) > 1 and not any(arm.differs for arm in comparison.set_ups):
         yield "nothing differs in force between the set-ups"
-    row = comparison.primary_row
-    is_limited = comparison.extent is not None and comparison.extent.is_open_loop and "saturated" not in by_code
+    row, extent = comparison.primary_row, comparison.extent
+    is_limited = extent is not None and extent.is_open_loop and all(code != "saturated" for code, _ in kinds)
     if is_limited and row is not None and row.group == "rate" and len(comparison.arms) > 1:
         yield "the arrival rate limits the throughput: judge by latency (--metric median_ttft_ms, mean_tpot_ms)"
 

@@ -13,10 +13,8 @@ from inferometer.core.record import Finding
 from inferometer.core.record_columns import Bools, Ints
 from inferometer.metrics import trial_columns
 from inferometer.metrics.measures import TrialView
-from inferometer.metrics.request_columns import OutputColumns
 from inferometer.metrics.row_inputs import RowInput
-from inferometer.metrics.statistics import PART_VALUES, Floats
-from inferometer.metrics.token_latency import BURST_GAP_NS
+from inferometer.metrics.series import Floats
 from inferometer.metrics.trial_columns import bursts
 
 _CAUSES = (
@@ -112,26 +110,14 @@ def _columns_of_long_answers(trial: TrialView) -> "list[NDArray[Any]]":
     found, columns = bursts(trial), trial.outputs
     tokens = np.maximum(found.all_tokens, found.characters / thresholds.STREAM_TOKEN_CHARACTERS)
     long = found.delivered & (tokens >= thresholds.STREAM_LEAST_TOKENS)
-    counts, first = np.maximum(1, found.counts), _first_pieces(columns)
+    counts, first = np.maximum(1, found.counts), found.first_pieces
     rows: tuple[NDArray[Any], ...] = (
         found.at_once(),
         trial.timing.latency_ns / 1e6,
         found.all_tokens / counts,
-        found.gap_spans() / np.maximum(1, found.counts - 1) / 1e6,
+        found.gap_spans / np.maximum(1, found.counts - 1) / 1e6,
         columns.counts / counts,
         first,
-        found.gap_spans() / np.maximum(1, columns.counts - first) / 1e6,
+        found.gap_spans / np.maximum(1, columns.counts - first) / 1e6,
     )
     return [row[long] for row in rows]
-
-
-def _first_pieces(columns: OutputColumns) -> Ints:
-    """Pieces of the first burst of each request."""
-    found = [np.zeros(0, np.int64)]
-    for _, part in columns.parts(PART_VALUES):
-        at_ns, starts = part.at_ns, part.starts
-        breaks = np.flatnonzero(np.diff(at_ns) >= BURST_GAP_NS) + 1
-        place = np.searchsorted(breaks, starts[:-1], side="right")
-        ends = np.append(breaks, len(at_ns))[place]
-        found.append(np.minimum(ends, starts[1:]) - starts[:-1])
-    return np.concatenate(found)

@@ -11,7 +11,7 @@ from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.core.record import Finding
 from inferometer.core.record_columns import UNKNOWN, Ints
 from inferometer.metrics.measures import TrialView
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.series import Floats
 from inferometer.metrics.turns import length_ns, turns_of
 
 

@@ -17,7 +17,8 @@ from inferometer.core.record import INTERRUPTED, Finding, RequestRecord, Sample
 from inferometer.core.record_columns import UNKNOWN, Ints, RecordColumns
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.rows import METRICS_BY_KEY
-from inferometer.metrics.statistics import Floats, robust_line, trend_p_value
+from inferometer.metrics.series import Floats
+from inferometer.metrics.significance import robust_line, trend_p_value
 from inferometer.metrics.trial_columns import cached_prompt_tokens, known_or_0
 from inferometer.metrics.turns import turns_of, whole_intervals_within, within
 

@@ -19,7 +19,7 @@ from inferometer.core.record import Sample
 from inferometer.core.record_columns import UNKNOWN, Ints
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.memory import held_bytes, memory_quantity
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.series import Floats
 from inferometer.metrics.trial_columns import burst_times
 from inferometer.metrics.turns import turns_of, whole_intervals_within, within
 
@@ -141,12 +141,15 @@ def _step(at_ns: float, trial: TrialView, width: float) -> int:
 def _tokens(trial: TrialView, width: float) -> dict[int, float]:
     """Output rate from the plan's start to its end, without the last, incomplete step unless it is the only one."""
     last = _step(int(trial.records.numbers["done_ns"].max()), trial, width)
-    at_ns, tokens = trial.cached(burst_times, burst_times)
-    if not len(at_ns):
+    counted: Floats = np.zeros(max(1, last))
+    some = False
+    for at_ns, tokens in burst_times(trial):
+        some |= bool(len(at_ns))
+        steps = (at_ns - (trial.trial.plan_started_ns or 0)) // round(width * NS_PER_S)
+        within = (steps >= 0) & (steps < len(counted))
+        counted += np.bincount(steps[within], tokens[within], minlength=len(counted))
+    if not some:
         return {}
-    steps = (at_ns - (trial.trial.plan_started_ns or 0)) // round(width * NS_PER_S)
-    within = (steps >= 0) & (steps < max(1, last))
-    counted = np.bincount(steps[within], tokens[within], minlength=max(1, last))
     return _while_working({step: float(count) / width for step, count in enumerate(counted)}, trial, width)
 
 

@@ -11,7 +11,7 @@ from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import ms
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.token_latency import STALL_MULTIPLE, Burst, delivery
-from inferometer.metrics.trial_columns import bursts
+from inferometer.metrics.trial_columns import longest_stalls_ns
 from inferometer.report.page.request_keys import Key, evenly_spaced, keys_of_trial
 
 MOST_REQUESTS = 24
@@ -64,7 +64,7 @@ def timelines(cases: Sequence[ArmTrials]) -> Timelines:
             keys = keys_of_trial(case, trial)
             order.update(dict.fromkeys(key for key in keys if key is not None))
             of_arm[case.name] = (case, trial, dict(zip(keys, range(len(keys)), strict=True)))
-            stalls_ns = np.array(bursts(trial).longest_stalls_ns())
+            stalls_ns = np.array(longest_stalls_ns(trial))
             stalls_ns[[place for place, key in enumerate(keys) if key is None]] = 0
             worst = keys[int(np.argmax(stalls_ns))] if stalls_ns.any() else None
             stalled |= set() if worst is None else {worst}
