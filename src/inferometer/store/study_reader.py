@@ -117,8 +117,8 @@ class StudyReader:
         return self._meta("stopped", str) or ""
 
     def progress(self) -> tuple[str | None, dict[str, int]]:
-        """The start of the first trial (ISO 8601), and the number of trials in each state, with `interrupted` apart from
-        `failed`; reads no records. Raises StudyUnreadable."""
+        """The start of the first trial (ISO 8601), and the number of trials in each state, those that were interrupted
+        apart from `failed`; reads no records. Raises StudyUnreadable."""
         try:
             (started_at,) = self._database.execute("SELECT min(started_at) FROM trial").fetchone()
             states = self._database.execute(
