@@ -273,8 +273,9 @@ def _warning_lines(comparison: Comparison) -> Iterator[str]:
         yield f"{f'{arms}: ' if arms else ''}{message}{where}"
     if len(comparison.set_ups) == len(comparison.arms) > 1 and not any(arm.differs for arm in comparison.set_ups):
         yield "nothing differs in force between the set-ups"
-    row, extent = comparison.primary_row, comparison.extent
-    is_limited = extent is not None and extent.is_open_loop and all(code != "saturated" for code, _ in kinds)
+    row = comparison.primary_row
+    is_limited = comparison.extent is not None and comparison.extent.is_open_loop
+    is_limited = is_limited and not any(code == "saturated" for code, _ in kinds)
     if is_limited and row is not None and row.group == "rate" and len(comparison.arms) > 1:
         yield "the arrival rate limits the throughput: judge by latency (--metric median_ttft_ms, mean_tpot_ms)"
 
