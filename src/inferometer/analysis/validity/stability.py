@@ -12,8 +12,9 @@ from inferometer.analysis.same_requests import failed_requests
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.analysis.validity.taking_turns import cpu_of_waiting
 from inferometer.core import quantities
+from inferometer.core.grouped_values import Ints
 from inferometer.core.record import INTERRUPTED, Finding, RequestRecord, Sample
-from inferometer.core.record_columns import UNKNOWN, Ints, RecordColumns
+from inferometer.core.record_columns import UNKNOWN, RecordColumns
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.rows import METRICS_BY_KEY
 from inferometer.metrics.statistics import Floats, robust_line, trend_p_value
@@ -382,24 +383,16 @@ def silence(case: ArmTrials) -> Iterable[Finding]:
             )
 
 
-_REQUESTS_AT_ONCE = 1 << 14
-
-
 def _longest_pauses_s(records: RecordColumns) -> Floats:
     """Of each request that was sent: the longest of the times from the sending to the first event, between events, and
     to the end, in s."""
     sent_ns, done_ns = records.numbers["sent_ns"], records.numbers["done_ns"]
     longest = done_ns - np.where(sent_ns == UNKNOWN, done_ns, sent_ns)
-    for begin in range(0, len(records), _REQUESTS_AT_ONCE):
-        starts = records.starts[begin : begin + _REQUESTS_AT_ONCE + 1]
-        at_ns = records.at_ns[starts[0] : starts[-1]]
-        own = begin + np.flatnonzero(starts[1:] > starts[:-1])
-        if not len(own):
-            continue
-        first, last = records.starts[own] - starts[0], records.starts[own + 1] - 1 - starts[0]
-        gaps = np.diff(at_ns, prepend=0)
-        gaps[first] = np.maximum(at_ns[first] - sent_ns[own], done_ns[own] - at_ns[last])
-        longest[own] = np.maximum.reduceat(gaps, first)
+    some = np.flatnonzero(records.event_counts)
+    if len(some):
+        longest[some] = np.maximum(records.first_ns[some] - sent_ns[some], done_ns[some] - records.last_ns[some])
+        steps = np.maximum.reduceat(records.steps, records.starts[:-1][some])  # 0 for a request with one event
+        longest[some] = np.maximum(longest[some], steps)
     return longest[sent_ns != UNKNOWN] / 1e9
 
 
