@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.series import Floats
 from inferometer.testing.simulated import Design, SimulatedMachine, order_of_requests, simulated
 
 METHODS = ("sums (used)", "medians", "limited residuals", "limited, unless a sign test finds one arm", "both arms step")

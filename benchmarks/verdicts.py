@@ -21,7 +21,7 @@ from scipy import optimize, special
 
 import inferometer.testing.simulated as simulation
 from inferometer.analysis.comparison import Prompts
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.series import Floats
 from inferometer.testing.simulated import KEYS, Design, IntervalRates, SimulatedMachine
 
 MACHINES = {

@@ -27,6 +27,7 @@ OUT=${OUT:-$WORK/out}
 LIMIT_S=${LIMIT_S:-570} # of one call
 STUDIES=$REPO/studies/h100-three-engines
 LEVELS=${LEVELS:-1 8 64}
+CATEGORIES=translation,qa,math_reasoning,writing,roleplay,reasoning,math,coding,extraction,stem,humanities # of Spec-Bench: short prompts
 mkdir -p "$WORK/in" "$WORK/bin" "$WORK/models" "$WORK/studies" "$OUT"
 
 say() { echo "[$(($(date +%s) - BEGAN)) s] $*"; }
@@ -138,6 +139,10 @@ study() {
     if [ "$3" -gt 1 ]; then # without continuous batching, transformers answers one request after the other
         sed -i '/engine: transformers/a\    args: [--continuous-batching, --cb-max-memory-percent, 0.3]' "$WORK/models/$1.yaml"
     fi
+    if [ "$3" -gt 8 ] && [ -e "$WORK/in/question.jsonl" ]; then # the built-in prompts are too few for so many streams
+        sed -i "s#^workload:.*#workload: {kind: spec-bench, path: $WORK/in/question.jsonl, num_prompts: $4, max_tokens: 128, categories: [$CATEGORIES]}#" \
+            "$WORK/models/$1.yaml"
+    fi
     say "study $1 begins"
     (cd "$WORK/models" && timeout -s INT -k 20 "$(($(left_s) - 25))" python3 -m inferometer run "$1.yaml" \
         --out "$held" --resume --trials "${TRIALS:-3}" --request-timeout-seconds 120 --format md) || status=$?
@@ -147,7 +152,7 @@ study() {
 
 studies() {
     use_packages
-    for level in $LEVELS; do study "c$level" study "$level" "$((level > 8 ? 72 : level > 1 ? 48 : 16))"; done
+    for level in $LEVELS; do study "c$level" study "$level" "$((level > 8 ? ${MANY:-72} : level > 1 ? 48 : 16))"; done
     study prompt-lookup prompt-lookup 1 16
 }
 

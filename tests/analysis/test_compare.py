@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from inferometer.analysis.compare import compare, difference_percent
+from inferometer.analysis.compare import compare
 from inferometer.analysis.comparison import Comparison
 from inferometer.core.record import Finding
 from inferometer.metrics.summary import TrialSummary
@@ -49,11 +49,6 @@ def test_a_value_is_the_mean_over_the_arms_trials_and_the_difference_is_of_the_m
 def test_the_difference_is_of_unrounded_values():
     compared = compare([summary("a", request_throughput=0.054), summary("b", request_throughput=0.066)])
     assert row(compared, "request_throughput").differences_percent["b"] == pytest.approx(22.2222, abs=1e-3)
-
-
-@pytest.mark.parametrize(("value", "baseline"), [(None, 1.0), (1.0, None), (None, None), (1.0, 0.0)])
-def test_a_difference_without_ground_is_none(value, baseline):
-    assert difference_percent(value, baseline) is None
 
 
 def test_a_trial_without_the_metric_counts_in_no_mean():

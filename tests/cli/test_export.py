@@ -12,6 +12,7 @@ import pytest
 
 from inferometer.base.errors import InferometerError
 from inferometer.cli import app
+from inferometer.exports import FORMATS
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_a_zip_is_compared_as_the_folder_is_and_not_gone_on_with(inferometer: Ca
 def test_what_cannot_be_printed_or_is_unknown_is_refused(inferometer: Call, folder: Path, tmp_path: Path):
     for words, said in (
         (("--to", "zip"), "zip is a binary format: name a file with -o FILE.zip"),
-        ((), "the export format is unknown: no --to and no file name. Name it with --to. Known: csv,"),
+        ((), "no format is given. Name it with --to, or by the ending of -o FILE. Known: csv,"),
         (("--to", "csv", "--table", "samples"), "unknown --table 'samples'; known: metrics, requests, events"),
         (("--to", "csv", "--metric-dialect", "tgi"), "unknown metric dialect 'tgi'"),
     ):
@@ -128,15 +129,15 @@ def test_pairs_are_asked_for_on_the_command_line(inferometer: Call, write_study)
     assert (both.code, both.stderr) == (2, "inferometer: --pair and --no-pairs exclude each other: give one.\n")
 
 
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "reference" / "export.md").read_text()
 COMMANDS = [
-    line
-    for block in re.findall(
-        r"^```\n(.*?)^```",
-        (Path(__file__).parents[2] / "docs" / "reference" / "export.md").read_text(),
-        re.MULTILINE | re.DOTALL,
-    )
-    for line in block.splitlines()
+    line for block in re.findall(r"^```\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL) for line in block.splitlines()
 ]
+
+
+def test_every_format_is_named_in_the_help_and_in_the_document(inferometer: Call):
+    shown = inferometer("export", "--help").stdout
+    assert [name for name in FORMATS if name not in shown or f"`{name}`" not in DOCUMENT] == []
 
 
 @pytest.mark.parametrize("command", COMMANDS)

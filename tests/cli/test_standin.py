@@ -2,14 +2,14 @@
 
 import contextlib
 import json
-import resource
-import time
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from typer.testing import CliRunner
-from warm_program import inferometer
 
 from inferometer.base.errors import InferometerError
 from inferometer.cli import app
@@ -53,10 +53,11 @@ def a_config(folder: Path, **changes: object) -> str:
     return str(path)
 
 
-def test_a_pair_of_any_shape_is_made_and_said(tmp_path: Path):
+def test_a_pair_of_any_shape_is_made_and_said_and_force_replaces_a_file(tmp_path: Path):
     config = a_config(tmp_path)
+    (tmp_path / "target.gguf").write_text("mine")
     done = standin(
-        *("--config", config, "--quant", "q6_k", "-o", "target.gguf"),
+        *("--config", config, "--quant", "q6_k", "-o", "target.gguf", "--force"),
         *("--draft-config", config, "--draft-output", "draft.gguf"),
         cwd=tmp_path,
     )
@@ -73,18 +74,17 @@ def test_a_pair_of_any_shape_is_made_and_said(tmp_path: Path):
     assert written["qwen2.context_length"] == 32768
 
 
-def test_the_32b_is_written_in_little_time_and_memory(tmp_path: Path):
-    began = time.monotonic()
-    words = ("--like", "qwen2.5-coder-32b", "--network", "smollm2-135m-draft", "-o", "t.gguf", "--force")
-    done = inferometer("standin", *words, cwd=tmp_path)
-    took_s = time.monotonic() - began
-    if "free; nothing was written" in done.stderr:
-        pytest.skip("this disk has no room for 18.5 GiB")
-    assert done.returncode == 0, done.stderr
-    assert "18.48 GiB, 32.76 B parameters" in done.stdout
-    assert took_s < 120
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < 4 * 2**30  # the largest child so far
-    assert (tmp_path / "t.gguf").stat().st_size > 18.48 * 2**30
+def test_a_large_file_takes_little_memory_and_disk(tmp_path: Path):
+    words = ("--like", "qwen2.5-coder-1.5b", "--network", "smollm2-135m-draft", "-o", "t.gguf", "--force")
+    command = [sys.executable, "-m", "inferometer", "standin", *words]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as program:
+        _, status, usage = os.wait4(program.pid, 0)
+        program.returncode = os.waitstatus_to_exitcode(status)
+        assert program.stdout is not None
+        assert (program.returncode, "934.7 MiB, 1.54 B parameters" in program.stdout.read()) == (0, True)
+    assert usage.ru_maxrss * 1024 < 0.75 * 2**30  # the weights as F32 take 5.7 GiB
+    written = (tmp_path / "t.gguf").stat()
+    assert (written.st_size > 934 * 2**20, written.st_blocks * 512 < 300 * 2**20) == (True, True)
     (tmp_path / "t.gguf").unlink()
 
 
@@ -131,12 +131,9 @@ def test_a_draft_that_cannot_be_made_leaves_no_target_either(tmp_path: Path):
 
 def test_a_file_that_is_there_is_left_alone_without_force(tmp_path: Path):
     (tmp_path / "t.gguf").write_text("mine")
-    words = ("--config", a_config(tmp_path), "-o", "t.gguf")
-    done = standin(*words, cwd=tmp_path)
+    done = standin("--config", a_config(tmp_path), "-o", "t.gguf", cwd=tmp_path)
     assert (done.returncode, "t.gguf exists already; nothing was written" in done.stderr) == (2, True)
     assert (tmp_path / "t.gguf").read_text() == "mine"
-    assert standin(*words, "--force", cwd=tmp_path).returncode == 0
-    assert (tmp_path / "t.gguf").read_bytes()[:4] == b"GGUF"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +158,7 @@ def test_a_config_without_groups_has_a_key_value_head_for_each(tmp_path: Path):
 
 
 def test_a_model_larger_than_the_disk_is_refused_whatever_is_said(tmp_path: Path):
-    a_config(tmp_path, num_hidden_layers=100_000, vocab_size=151936)
+    a_config(tmp_path, num_hidden_layers=2000, intermediate_size=2**20)
     done = standin("--config", "config.json", "--quant", "F32", "--force", "-o", "t.gguf", cwd=tmp_path)
     assert done.returncode == 2
     assert "and the disk of" in done.stderr

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 
 from inferometer.base.extensions import WORKLOADS
 from inferometer.core.workload_settings import Builtin, WorkloadSettings
+from inferometer.foreign import aiperf, document, guidellm, llama_bench_output, llama_benchy, sglang_json, vllm_json
 from inferometer.foreign.readers import READERS
 from inferometer.probes.sampler import engine_probes
 from inferometer.testing.contracts import (
@@ -102,24 +104,20 @@ class TestProbes(ProbeContract):
         return ProbeCase(probe, reads_here=not probe.reason and not probe.name.startswith("AMD"))
 
 
-FILES = dict(
-    zip(
-        READERS,
-        (
-            "vllm-0.33.0-detailed.json",
-            "sglang-0.5.23-chat-details.jsonl",
-            "guidellm-0.8.1.json",
-            "aiperf-0.13.0.json",
-            "llama-benchy-0.4.0.json",
-            "llama-bench-b11434.json",
-            "llama-bench-b11434.md",
-        ),
-        strict=True,
-    )
-)
+FILES: dict[Callable[..., object], str] = {
+    vllm_json.runs_of: "vllm-0.33.0-detailed.json",
+    sglang_json.runs_of: "sglang-0.5.23-chat-details.jsonl",
+    guidellm.runs_of: "guidellm-0.8.1.json",
+    aiperf.runs_of: "aiperf-0.13.0.json",
+    llama_benchy.runs_of: "llama-benchy-0.4.0.json",
+    llama_bench_output.runs_of: "llama-bench-b11434.json",
+    document.runs_of: "llama-bench-b11434.md",
+}
+"""Of each reader, a file that its tool wrote."""
 
 
 class TestForeignReaders(ForeignReaderContract):
     @pytest.fixture(params=READERS)
     def case(self, request: pytest.FixtureRequest) -> ReaderCase:
-        return ReaderCase(READERS[request.param], (RECORDED / FILES[request.param]).read_text())
+        read = READERS[request.param]
+        return ReaderCase(read, (RECORDED / FILES[read]).read_text())

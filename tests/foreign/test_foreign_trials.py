@@ -8,6 +8,7 @@ from inferometer.analysis.comparison import Comparison
 from inferometer.core.record import Event, RequestRecord, TokenUsage
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.foreign.foreign_trials import (
+    contradicting_rates,
     different_work,
     percentiles_of,
     single_run_notes,
@@ -56,6 +57,25 @@ def test_a_row_of_unlike_definitions_has_a_mark_a_line_and_no_verdict():
     assert found.reason == "the two columns define it differently"
     assert "[1] ours: our definition; theirs: to [DONE]" in comparison.notes
     assert row(comparison, "mean_ttft_ms").label == "Mean TTFT (ms)"
+
+
+@pytest.mark.parametrize(
+    ("stated", "found"),
+    [
+        ({"output_throughput": 1200.0}, ["output throughput is stated as 1200, but 600 in 5 s are 120."]),
+        ({"output_throughput": 60.0}, ["output throughput is stated as 60, but 600 in 5 s are 120."]),
+        ({"request_throughput": 0.5}, ["request throughput is stated as 0.5, but 10 in 5 s are 2."]),
+        ({"output_throughput": 118.0, "request_throughput": 2.1}, []),
+        ({"output_throughput": None, "request_throughput": 0.0}, []),
+    ],
+    ids=["tenfold", "of two GPUs each", "requests", "to the tool's own end", "unknown"],
+)
+def test_a_rate_that_its_own_total_and_duration_refute_has_no_verdict(stated: dict[str, float], found: list[str]):
+    totals: dict[str, float | None] = {"completed": 10.0, "total_output_tokens": 600.0, "duration": 5.0}
+    theirs, mine = trial(run(**totals | stated)), TrialSummary("ours", 1, totals | {"output_throughput": 9.0})
+    findings = contradicting_rates([theirs, mine])
+    assert [one.message for one in findings] == found
+    assert all(one.withholds for one in findings)
 
 
 def test_the_dialect_that_a_tool_s_numbers_are_of_makes_them_alike_but_for_memory():

@@ -1,5 +1,6 @@
 """Which runs an argument means, what they are called, and what is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,22 @@ def test_a_name_before_the_path_names_the_column_and_one_name_may_stand_for_seve
     assert len({trial.study for trial in trials}) == 2
 
 
+JSON = Path(__file__).parent / "recorded" / "vllm-0.33.0-poisson.json"
+
+
+@pytest.mark.parametrize("form", ["the same file", "a copy", "rounded to two places"])
+def test_a_copy_of_a_run_is_no_second_trial(form: str, tmp_path: Path):
+    values = json.loads(JSON.read_text())
+    if form == "rounded to two places":
+        values = {key: round(value, 2) if isinstance(value, float) else value for key, value in values.items()}
+    other = str(JSON) if form == "the same file" else written(tmp_path, "b.json", json.dumps(values))
+    (trials,) = inputs_of([f"mine={JSON}", f"mine={other}"]).trials("inferometer").values()
+    assert [trial.number for trial in trials] == [1]
+    assert any("left out as a copy" in note for note in trials[0].notes)
+    (apart,) = inputs_of([f"mine={JSON}", f"other={other}"]).trials("inferometer").values()
+    assert [trial.arm for trial in apart] == ["mine", "other"]
+
+
 def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path):
     one, two = (written(tmp_path, f"{place}/result.txt", BLOCK.format(1)) for place in ("x", "y"))
     assert names(one, two) == [one.removesuffix(".txt"), two.removesuffix(".txt")]
@@ -115,6 +132,7 @@ def test_text_of_windows_is_read(tmp_path: Path):
         (b"\x89PNG\x00\x01", "is not a text file: it contains zero bytes"),
         (b"words\n", "has no known result. Supported files:\n  - vLLM's result"),
         (b'{"tool": "another"}', "has no known result"),
+        (b"row,arm,baseline,trial,metric,label\n", "Compare the study itself: its folder, or its zip file."),
         (b"\xff\xfe\x00\xd8", "has no known result"),
         (b"[" * 100_000, "has no known result"),
         (b'[{"n_prompt": 1, "n_gen": 0, "avg_ts": [' + b"[" * 100_000, "the llama-bench output cannot be read"),

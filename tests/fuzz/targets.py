@@ -22,6 +22,7 @@ from inferometer.core.plan import PlanItem
 from inferometer.core.record import RequestRecord
 from inferometer.core.redaction import redacted_spec, redactor_for
 from inferometer.core.request import user_request
+from inferometer.core.spec import API_PATHS
 from inferometer.core.spec_file import to_yaml
 from inferometer.engines import effective_settings, readiness, server_facts
 from inferometer.engines.catalog import metric_names
@@ -31,7 +32,7 @@ from inferometer.llama_bench.gguf_facts import header_of, model_facts
 from inferometer.load import answer_decoding
 from inferometer.load.answer_decoding import decode_record
 from inferometer.load.arrivals import arrivals
-from inferometer.load.event_decoding import DIALECTS, EventReader
+from inferometer.load.event_decoding import EventReader
 from inferometer.load.sse import EventTooLarge, events
 from inferometer.load.wire import Exchange
 from inferometer.net.http_client import HttpAnswer, _excerpt
@@ -54,7 +55,7 @@ def answer(data: bytes) -> None:
     edges = sorted({len(raw) * cut // 256 for cut in cuts} | {0, len(raw)})
     lengths = array.array("I", [b - a for a, b in itertools.pairwise(edges)])
     read_ns = array.array("q", range(10, 10 + len(lengths)))
-    for outcome, dialect in itertools.product(("complete", "eof"), DIALECTS):
+    for outcome, dialect in itertools.product(("complete", "eof"), API_PATHS):
         exchange = Exchange(0, outcome, 1, 2, 3, 99, raw, lengths.tobytes(), read_ns.tobytes())
         arrived = arrivals(exchange)
         found = decode_record(exchange, arrived, ITEM, dialect, 0)

@@ -9,7 +9,9 @@ from inferometer.metrics.summary import summarize, view
 MS = 1_000_000
 
 
-def record(tokens: int, per_token_ms: float, index: int = 0, draft: tuple[int, int] | None = None) -> RequestRecord:
+def record(
+    tokens: int, per_token_ms: float, index: int = 0, draft: tuple[int, int | None] | None = None
+) -> RequestRecord:
     """An answer of so many tokens at this pace after 100 ms; `draft`: drafted and accepted."""
     times = [round((100 + i * per_token_ms) * MS) for i in range(tokens)]
     drafted, accepted = draft or (None, None)
@@ -47,8 +49,14 @@ def test_counters_count_as_differences_over_the_plan():
 
 def test_a_counter_that_was_set_back_or_read_once_tells_nothing():
     back = (Sample(1, "/metrics", acceptance.DRAFTED, 900), Sample(9, "/metrics", acceptance.DRAFTED, 3))
-    for samples in (back, back[:1], ()):
+    between = (*back, Sample(12, "/metrics", acceptance.DRAFTED, 950))  # restarted, and by now above its first value
+    for samples in (back, back[:1], between, ()):
         assert acceptance.drafted_by_counter(view(trial(record(3, 10), samples=samples))) is None
+
+
+def test_a_rate_of_acceptance_is_of_the_requests_that_report_both_numbers():
+    found = summarize(trial(record(11, 10, draft=(8, 6)), record(11, 10, index=1, draft=(8, None)))).values
+    assert (found["drafted_tokens"], found["acceptance_rate_percent"]) == (16, 75)
 
 
 def test_timings_of_requests_go_before_counters():

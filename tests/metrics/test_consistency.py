@@ -1,5 +1,7 @@
 """A number that a known fact refutes is named, and honest answers raise nothing."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +47,37 @@ def test_a_count_that_the_text_or_the_limit_refutes_is_named(usage: TokenUsage, 
 def test_more_tokens_than_bytes_are_refuted_without_a_limit_too():
     record = answer("Yes", usage=TokenUsage(12, 60))
     assert about(record, user_request("r", "Is it?")) == {"output_tokens"}
+
+
+LONG_PROMPT = "Explain in your own words why the sea is salt, and the sky blue."
+
+
+@pytest.mark.parametrize(
+    ("first", "found"),
+    [
+        (LONG_PROMPT, {"token_times"}),
+        (f"\n{LONG_PROMPT[:50]}", {"token_times"}),
+        (f"{LONG_PROMPT}\n\nThe sea", {"token_times"}),
+        (LONG_PROMPT[:40], set()),
+        (f"You ask: {LONG_PROMPT}", set()),
+    ],
+    ids=["the prompt", "its beginning", "the prompt and more", "a part of a sentence", "a quotation"],
+)
+def test_an_echo_of_the_prompt_is_no_first_token(first: str, found: set[str]):
+    assert about(answer(first, " because", " rain"), user_request("r", LONG_PROMPT)) == found
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"timings": ServerTimings(99_999, 1)},
+        {"usage": TokenUsage(None, 1, 99_999)},
+        {"usage": TokenUsage(99_999, 1, 99_999)},
+    ],
+    ids=["timings", "without the prompt's", "of as many"],
+)
+def test_more_cached_tokens_than_the_prompt_has_bytes_are_refuted(numbers: dict[str, Any]):
+    assert "cached_tokens" in about(answer("Yes", **numbers), user_request("r", "Is it?"))
 
 
 @pytest.mark.parametrize(

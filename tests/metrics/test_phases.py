@@ -1,6 +1,6 @@
 from inferometer.core.quantities import ENGINE_READY_AT_NS
 from inferometer.core.record import Event, Fact, RequestRecord, Trial
-from inferometer.metrics.phases import PHASES, Phases, peaks, phases_of
+from inferometer.metrics.phases import Phases, peaks, phases_of
 
 
 def record(index: int, sent_ns: int | None, first_ns: int | None, done_ns: int, measured: bool = True) -> RequestRecord:
@@ -48,4 +48,3 @@ def test_the_peak_of_each_phase():
     values = {50: 1.0, 60: 3.0, 150: 9.0, 160: 8.0, 260: 6.0}
     assert peaks(values, phases) == {"load": 3.0, "idle": 9.0, "decode": 6.0}
     assert peaks({}, phases) == {}
-    assert set(PHASES) == {"load", "idle", "prefill", "decode"}

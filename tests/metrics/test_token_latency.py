@@ -60,6 +60,24 @@ def test_where_only_the_total_is_known_chunks_share_it_by_length():
     assert found.source == "shared by length"
 
 
+@pytest.mark.parametrize(
+    "stated",
+    [(0, 0, 0, 4, 1, 1), (1, 1, 1, 0, 0, 0), (21, 1, 1, 1, 1, 1), (0, 2, 0, 2, 0, 2)],
+    ids=["from the fourth on", "up to the third", "with the prompt", "in every second"],
+)
+def test_counts_that_do_not_say_what_each_chunk_brought_are_left_out(stated: tuple[int, ...]):
+    found = delivery(record(*((20 * at, "a", count) for at, count in enumerate(stated, 1)), usage=6))
+    assert [burst.tokens for burst in found.bursts] == [1] * 6
+    assert found.source == "usage"
+
+
+def test_pieces_that_are_parts_of_a_token_share_it():
+    """As a proxy sends them that passes on one character after the other."""
+    found = delivery(record(*((20 * token + part / 100, "a") for token in (1, 2, 3) for part in range(5)), usage=3))
+    assert [burst.tokens for burst in found.bursts] == pytest.approx([1, 1, 1])
+    assert [gap / MS for gap in found.token_gaps_ns] == pytest.approx([20, 20])
+
+
 def test_the_end_token_brings_no_text_and_makes_no_chunk_two():
     found = delivery(record((20, "a"), (60, "b"), usage=3))
     assert [burst.tokens for burst in found.bursts] == [1, 1]

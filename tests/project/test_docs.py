@@ -32,9 +32,11 @@ import typer
 import warm_program
 from typer.core import TyperCommand, TyperGroup
 
+from inferometer.base.extensions import ENGINES, WORKLOADS
 from inferometer.cli import app
 from inferometer.cli.bench_flags import spread_flags
 from inferometer.cli.engine_bench import PassingOn
+from inferometer.core.quantities import QUANTITIES, TURN_NS
 from inferometer.core.spec import Arm, Draft, Spec
 from inferometer.core.spec_file import parse, parse_search
 from inferometer.core.workload_settings import Builtin
@@ -387,6 +389,20 @@ def test_the_architecture_has_the_layers_that_the_linter_enforces():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["id"] == "layers")
     assert [set(row) for row in rows] == [set(re.findall(r"\w+", layer)) for layer in reversed(layers)]
+
+
+SETS = [name for name, place in WORKLOADS.items() if place.startswith("inferometer.quality.")]
+SAMPLED = [name for name in QUANTITIES if name != TURN_NS]  # the load samples turns, no probe does
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [("engines.md", list(ENGINES)), ("quality.md", SETS), ("probes.md", SAMPLED)],
+    ids=["engines", "problem sets", "sampled quantities"],
+)
+def test_every_member_is_described_in_its_document(page: str, names: list[str]):
+    text = (ROOT / "docs" / "reference" / page).read_text(encoding="utf-8")
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 # --- the site -------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def test_a_program_at_its_time_limit_is_ended_and_so_is_its_container(only):
 
 def test_a_container_that_does_not_start_is_not_a_wrong_answer(only):
     container = Container(str(fake(only, "docker", "Cannot connect to the Docker daemon")), "image")
-    with pytest.raises(SandboxBroken, match="docker cannot start a container any more: Cannot connect"):
+    with pytest.raises(SandboxBroken, match="docker can no longer start a container: Cannot connect"):
         container.run(["true"], {}, ProgramLimits())
 
 

@@ -74,6 +74,13 @@ def test_a_zip_with_hidden_texts_compares_alike_and_holds_none_of_them(write_stu
             Store.amend(opened)
 
 
+def test_the_texts_of_a_zip_can_be_hidden_too(packed: Path, tmp_path: Path):
+    target = tmp_path / "given.zip"
+    archive.write(packed, target, hide_text=True)
+    assert set(members(target)) == {"mine/study.yaml", "mine/study.db"}
+    assert comparison_of([target], "inferometer").notes[-1] == NOTE
+
+
 def test_hidden_prompts_of_the_study_file_are_hidden_too():
     text = "arms: {}\nworkload:\n  kind: prompts\n  prompts: [Why it rains]\n"
     assert "rains" not in hidden_yaml(text) and "kind: prompts" in hidden_yaml(text)

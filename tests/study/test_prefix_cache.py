@@ -90,6 +90,23 @@ def test_no_trial_is_helped_by_an_earlier_one_nor_is_a_second_study(name: str, t
             assert not [one for one in found.findings if "cache" in one.code and one.severity != "note"]
 
 
+def test_a_cache_that_one_trial_found_is_kept_out_of_all_later_ones(tmp_path: Path):
+    """The probe before a later trial may miss it, on a machine that is busy at that moment."""
+    probes: list[float] = []
+
+    def answer(request: Received) -> Iterable[Step]:
+        is_probe = request.body.get("max_tokens") == 1 and request.body.get("stream")
+        probes.extend([time.monotonic()] if is_probe else [])
+        return (keeping if is_probe and 4 <= len(probes) <= 8 else plain)(request)
+
+    keeping, plain = serving(prompt_of), serving(lambda _: None)
+    with ScriptedServer(answer) as server:
+        found = measured(server.url, tmp_path / "s")
+        loads = [prompt_of(one.body) for one in server.received if one.body.get("max_tokens") == 3]
+    assert ["Request set" in prompt for prompt in loads] == [False] * 5 + [True] * 10
+    assert "cache-kept" in {one.code for one in found.findings if one.severity == "note"}
+
+
 def test_a_server_without_a_cache_gets_the_prompts_as_they_are(tmp_path: Path):
     with ScriptedServer(serving(lambda _: None)) as server:
         found = measured(server.url, tmp_path / "s", trials=1)

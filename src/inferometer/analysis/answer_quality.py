@@ -19,7 +19,7 @@ from typing import Any, Literal
 import msgspec
 
 from inferometer.base.lazy import lazy_module
-from inferometer.metrics import statistics
+from inferometer.metrics import intervals, significance
 
 special = lazy_module("scipy.special")
 
@@ -32,7 +32,7 @@ Outcomes = Mapping[str, Sequence[bool]]
 
 _PARTS_LEVEL = 0.01
 """How often any part of two equal arms is called worse. It adds to the 5% for all problems together."""
-_TAIL = (1 - statistics.CONFIDENCE) / 2
+_TAIL = (1 - intervals.CONFIDENCE) / 2
 _MOST_PROBLEMS = 1_000_000
 
 
@@ -135,7 +135,7 @@ def parts_judged(parts: Sequence[tuple[Share, int, int]], margin: float) -> tupl
     loss at 1% for all parts together (Bonferroni), and the loss is larger than the margin."""
 
     def is_worse(part: Share, lost: int, gained: int) -> bool:
-        is_shown = statistics.sign_test_p_value(lost, gained) <= _PARTS_LEVEL / len(parts)
+        is_shown = significance.sign_test_p_value(lost, gained) <= _PARTS_LEVEL / len(parts)
         return is_shown and part.arm_percent - part.baseline_percent < -margin
 
     return tuple(msgspec.structs.replace(one, is_worse=is_worse(one, *counts)) for one, *counts in parts)
@@ -149,7 +149,7 @@ def _verdict(low: float, high: float, margin: float) -> QualityVerdict:
 
 def _mcnemar_p_value(lost: int, gained: int) -> float:
     """The exact test: the share of losses among the problems that differ is one half if the arms are alike."""
-    return statistics.sign_test_p_value(lost, gained)
+    return significance.sign_test_p_value(lost, gained)
 
 
 def _paired_interval(lost: int, gained: int, problems: int) -> tuple[float, float]:
@@ -185,8 +185,8 @@ def _score_interval(lost: int, gained: int, problems: int) -> tuple[float, float
             return -quantile if distance == 0 else math.inf
         return abs(distance) / math.sqrt(variance) - quantile
 
-    low = -1.0 if excess(-1 + 1e-9) <= 0 else statistics.root(excess, -1 + 1e-9, found)
-    high = 1.0 if excess(1 - 1e-9) <= 0 else statistics.root(excess, found, 1 - 1e-9)
+    low = -1.0 if excess(-1 + 1e-9) <= 0 else intervals.root(excess, -1 + 1e-9, found)
+    high = 1.0 if excess(1 - 1e-9) <= 0 else intervals.root(excess, found, 1 - 1e-9)
     return low, high
 
 
@@ -209,5 +209,5 @@ def _problems_needed(differences: Sequence[float], margin: float) -> int:
     """Problems that detect a mean difference of `margin` points with a power of 80% (Connor 1987,
     Biometrics 43, 207-211, for the paired differences of a study that is as variable as this one)."""
     _, variance, _ = _with_two_more(differences)
-    quantiles = float(special.ndtri(1 - _TAIL)) + float(special.ndtri(statistics.POWER))
+    quantiles = float(special.ndtri(1 - _TAIL)) + float(special.ndtri(intervals.POWER))
     return min(_MOST_PROBLEMS, math.ceil(variance * (quantiles / (margin / 100)) ** 2))

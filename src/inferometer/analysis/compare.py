@@ -82,13 +82,6 @@ def compare(
     )
 
 
-def difference_percent(value: float | None, baseline: float | None) -> float | None:
-    """Of `value` from `baseline`; None if either is unknown or the baseline is 0."""
-    if value is None or baseline is None or baseline == 0:
-        return None
-    return 100 * (value - baseline) / baseline
-
-
 def _metrics(summaries: Sequence[TrialSummary], primary: str) -> list[Metric]:
     """The rows of the comparison: vLLM's own rows only if another tool's file has them. Raises as `compare`."""
     if not summaries:

@@ -1,6 +1,6 @@
 """Estimates of a metric per arm and differences between two arms, with intervals, before any verdict.
 
-docs/explanation/statistics.md explains the numbers; `metrics.statistics` computes them. Values that are all positive
+docs/explanation/statistics.md explains the numbers; `metrics.intervals` computes them. Values that are all positive
 are compared on the log scale, so that differences are ratios.
 """
 
@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 
 from inferometer.analysis.comparison import Difference, Estimate, Interval, Prompts
-from inferometer.metrics import statistics
+from inferometer.metrics import intervals
+from inferometer.metrics.intervals import VarianceComponents
 from inferometer.metrics.rows import Metric, minimum_values
-from inferometer.metrics.statistics import Floats, VarianceComponents
+from inferometer.metrics.series import Floats
 from inferometer.metrics.summary import TrialSummary
 
 _ONE_TRIAL = "one trial per arm does not show how much trials vary"
@@ -23,7 +24,7 @@ SEVERAL_STARTS = "several starts"
 
 
 def estimate(metric: Metric, trials: Sequence[TrialSummary], *, sequential: bool) -> Estimate:
-    """The mean of a metric over an arm's trials, and its interval. `sequential` as in `statistics.half_width`."""
+    """The mean of a metric over an arm's trials, and its interval. `sequential` as in `intervals.half_width`."""
     known = _with_value(metric, trials)
     if not known:
         return Estimate(None, None, None, 0)
@@ -36,8 +37,8 @@ def estimate(metric: Metric, trials: Sequence[TrialSummary], *, sequential: bool
     replicates = _replicates(metric, known)
     is_log = _all_positive(points, replicates)
     resampled = None if replicates is None else [_on_scale(of_trial, is_log) for of_trial in replicates]
-    found = statistics.variance_components(list(_on_scale(np.array(points), is_log)), resampled, _prompts(known))
-    half = statistics.half_width(found, sequential=sequential)
+    found = intervals.variance_components(list(_on_scale(np.array(points), is_log)), resampled, _prompts(known))
+    half = intervals.half_width(found, sequential=sequential)
     if half is None or not np.isfinite(half):
         return Estimate(value, None, None, len(known), reason=_ONE_TRIAL)
     low, high = found.mean - half, found.mean + half
@@ -68,7 +69,7 @@ class _Scale(msgspec.Struct, frozen=True):
 
 class Evidence(msgspec.Struct, frozen=True):
     """A difference without intervals, and what these are made of: its variance components on the metric's scale, None
-    if there is no interval. `prompts`: number of prompts. `sequential` as in `statistics.half_width`. `one_start`: the
+    if there is no interval. `prompts`: number of prompts. `sequential` as in `intervals.half_width`. `one_start`: the
     arms whose trials all ran in one start of their engine."""
 
     difference: Difference
@@ -93,12 +94,12 @@ class Evidence(msgspec.Struct, frozen=True):
     def p_value(self, prompts: Prompts) -> float | None:
         """None if there is no interval that covers other trials."""
         found = self.of(prompts)
-        return None if found is None else statistics.p_value(found, sequential=self.sequential)
+        return None if found is None else intervals.p_value(found, sequential=self.sequential)
 
     def interval(self, prompts: Prompts, confidence: float) -> Interval | None:
         """None if the components are unknown, or if too few trials make it infinite."""
         found = self.of(prompts)
-        half = None if found is None else statistics.half_width(found, confidence, sequential=self.sequential)
+        half = None if found is None else intervals.half_width(found, confidence, sequential=self.sequential)
         if found is None or half is None or not np.isfinite(half):
             return None
         low, high = self.scale.percent(found.mean - half), self.scale.percent(found.mean + half)
@@ -123,7 +124,7 @@ def evidence(
     *,
     sequential: bool,
 ) -> Evidence:
-    """The difference of `arm` from `baseline`, each a name with its trials. `sequential` as in `statistics.half_width`.
+    """The difference of `arm` from `baseline`, each a name with its trials. `sequential` as in `intervals.half_width`.
 
     The verdict is "unknown" until `verdicts` decides, or "" if there is nothing to decide.
     """
@@ -173,17 +174,17 @@ def with_design(found: Evidence, prompts: Prompts, effect_percent: float, confid
     components = found.of(prompts)
     if components is None or components.trials_variance is None:
         return found.difference
-    detectable = statistics.detectable_difference(components, confidence=confidence)
-    alone = statistics.half_width(msgspec.structs.replace(components, trials_variance=None))
+    detectable = intervals.detectable_difference(components, confidence=confidence)
+    alone = intervals.half_width(msgspec.structs.replace(components, trials_variance=None))
     effect = found.scale.size(effect_percent)
-    needed = statistics.trials_needed(components, effect, confidence)
+    needed = intervals.trials_needed(components, effect, confidence)
     of_starts = msgspec.structs.replace(components, trials_variance=0.0, prompts=None)
-    is_too_few_starts = bool(components.starts_variance) and not statistics.trials_needed(of_starts, effect, confidence)
+    is_too_few_starts = bool(components.starts_variance) and not intervals.trials_needed(of_starts, effect, confidence)
     return msgspec.structs.replace(
         found.difference,
         detectable_percent=None if detectable is None else found.scale.size_percent(detectable),
         trials_needed=needed,
-        prompts_needed=None if needed else statistics.prompts_needed(components, found.prompts, effect, confidence),
+        prompts_needed=None if needed else intervals.prompts_needed(components, found.prompts, effect, confidence),
         needs=SEVERAL_STARTS if is_too_few_starts else found.difference.needs,
         prompts_percent=None if alone is None else found.scale.size_percent(alone),
     )
@@ -216,10 +217,10 @@ def _difference_components(
             for earlier, later in zip(before_replicates, after_replicates, strict=False)
         ]
     if is_paired:
-        return statistics.variance_components(list(after - before), differences, prompts)
-    of_prompts = None if differences is None else statistics.prompts_variance(differences, prompts)
-    by_arm = [statistics.variance_components(list(points), None, prompts) for points in (before, after)]
-    return statistics.unpaired_difference(by_arm[0], by_arm[1], of_prompts)
+        return intervals.variance_components(list(after - before), differences, prompts)
+    of_prompts = None if differences is None else intervals.prompts_variance(differences, prompts)
+    by_arm = [intervals.variance_components(list(points), None, prompts) for points in (before, after)]
+    return intervals.unpaired_difference(by_arm[0], by_arm[1], of_prompts)
 
 
 def _with_value(metric: Metric, trials: Sequence[TrialSummary]) -> list[TrialSummary]:

@@ -16,12 +16,12 @@ import msgspec
 
 from inferometer.base.lazy import lazy_module
 from inferometer.core.continuation import Continuation, TokenChoice
-from inferometer.metrics import statistics
+from inferometer.metrics.intervals import CONFIDENCE
 
 special = lazy_module("scipy.special")
 
 _LOWEST_LOG = -16.0
-_TAIL = (1 - statistics.CONFIDENCE) / 2
+_TAIL = (1 - CONFIDENCE) / 2
 
 
 class Bounded(msgspec.Struct, frozen=True):

@@ -20,6 +20,8 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Pair(msgspec.Struct, frozen=True):
+    """Two places to compare: `arm` is judged against `baseline`."""
+
     baseline: Place
     arm: Place
 

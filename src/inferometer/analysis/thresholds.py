@@ -143,6 +143,13 @@ COUNTS_FAR_SHARE = 0.05
 COUNTS_NOTED_SHARE = 0.01
 """Prompt tokens of two templates, or tokens of equal answers, that differ by more in total are not comparable in one
 row."""
+COUNTS_OUR_SHARE = 0.25
+COUNTS_OUR_LEAST = 100
+COUNTS_UNSEEN_TOKENS = 8
+"""Tokens by a server and by a tokenizer in the same text: text read again gives the same tokens within some percent,
+other vocabularies differ by 20% in prose. An answer may have 8 tokens that its text does not show: marks of channels,
+an end, a stop text."""
+
 CEILING_LEAST = 3
 CEILING_TOKENS = 8
 """Three prompts with one count, the highest, whose counts in the baseline lie 8 tokens and more apart."""
@@ -156,7 +163,9 @@ COUNTS_LINE_RESIDUAL = 0.2
 COUNTS_SAME_TEXT_TOKENS = 2
 """Tokens by which two counts of equal text may differ: an end token, and a role's header."""
 TRIAL_PROMPT_TOKENS = 8
-"""Tokens by which a prompt may differ between trials: a new number before it keeps a prefix cache out."""
+PREFIX_TOKENS = 24
+"""Tokens by which a prompt may differ between trials; and between one with a number of 9 digits in front, against a
+prefix cache, and one without: 23 characters, of which some tokenizers make 14 tokens."""
 COUNTS_LENGTH_RATIO = 1.3
 COUNTS_LEAST_CHARACTERS = 500
 """Characters per token of two arms whose texts differ: prose and code of one tokenizer differ by up to 20%, and 500

@@ -12,12 +12,13 @@ from inferometer.analysis.column_definitions import definition_notes
 from inferometer.analysis.comparison import ComparisonRow, Difference, Interval, Prompts, Verdict
 from inferometer.analysis.estimates import SEVERAL_STARTS, Evidence, with_design
 from inferometer.core.record import Finding
-from inferometer.metrics import statistics
+from inferometer.metrics import significance
+from inferometer.metrics.intervals import CONFIDENCE
 from inferometer.metrics.row_inputs import inputs_of
 from inferometer.metrics.rows import Metric
 
 _SPEED_UNITS = frozenset({"ms", "s", "tok/s", "char/s", "req/s"})
-_ERROR = 1 - statistics.CONFIDENCE
+_ERROR = 1 - CONFIDENCE
 _QUESTIONS: tuple[Prompts, ...] = ("sampled", "fixed")
 
 Place = tuple[int, int]
@@ -55,8 +56,8 @@ def with_verdicts(rows: Sequence[Judged], rules: Rules) -> tuple[tuple[Compariso
     primary = [at for at in judged if rows[at[0]].metric.key == rules.primary]
     others = [at for at in judged if rows[at[0]].metric.key != rules.primary]
     intervals = {
-        question: _intervals(rows, primary, statistics.holm_p_values, question)
-        | _intervals(rows, others, statistics.adjusted_p_values, question)
+        question: _intervals(rows, primary, significance.holm_p_values, question)
+        | _intervals(rows, others, significance.adjusted_p_values, question)
         for question in _QUESTIONS
     }
     confidence = 1 - _ERROR / max(1, len(primary))
@@ -148,7 +149,7 @@ def _intervals(
     """The intervals of differences that are judged together."""
     p_values = {(r, d): p for r, d in places if (p := rows[r].evidence[d].p_value(question)) is not None}
     adjusted = dict(zip(p_values, adjust(list(p_values.values())), strict=True))
-    levels = _levels(p_values, adjusted, is_holm=adjust is statistics.holm_p_values)
+    levels = _levels(p_values, adjusted, is_holm=adjust is significance.holm_p_values)
     found: dict[Place, Interval] = {}
     for r, d in places:
         interval = rows[r].evidence[d].interval(question, 1 - levels.get((r, d), _ERROR))
@@ -186,7 +187,7 @@ def _interval(
     row, number = place
     own = rows[row].evidence[number]
     if model is None:
-        interval = own.interval(question, statistics.CONFIDENCE)
+        interval = own.interval(question, CONFIDENCE)
         return interval and msgspec.structs.replace(interval, p_value=own.p_value(question))
     interval = own.interval(question, model.confidence_percent / 100)
     return interval and msgspec.structs.replace(interval, p_value=model.p_value, adjusted_p=model.adjusted_p)

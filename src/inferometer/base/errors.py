@@ -1,22 +1,22 @@
 """The tree of errors, with the exit status of each and what the user may do.
 
     InferometerError
-    ├── RequestWrong         exit 2: what was asked cannot be done; correct the flags, the spec or the file
+    ├── RequestWrong         exit 2: the request cannot be carried out; correct the flags, the spec or the file
     │   ├── SpecInvalid      the study file: every problem at once, each with its place
     │   ├── DatasetUnusable  the data set is missing, malformed or has no usable entry
-    │   ├── ModelUnusable    the model file is missing or no GGUF
-    │   └── StudyUnreadable  a study folder that is none, or that another version wrote
+    │   ├── ModelUnusable    the model file is missing or is not a GGUF file
+    │   └── StudyUnreadable  the folder is not a study, or another version wrote it
     ├── TrialFailed          exit 1: a trial could not be measured; what was measured before is kept
     │   ├── EngineNotReady   the engine ended or gave no token in time; carries the end of its log
     │   ├── EngineDied       the engine ended during the trial
-    │   ├── EngineHung       the engine lives, and gives no token any more
-    │   ├── NothingAnswered  not one request of the plan was answered
-    │   ├── ServerUnusable   something answers, but not as the API says (404, plain text), or nothing answers
-    │   └── LoadFailed       the sending side itself broke
+    │   ├── EngineHung       the engine still runs but no longer gives tokens
+    │   ├── NothingAnswered  no request of the plan was answered
+    │   ├── ServerUnusable   the server does not answer, or not as the API says (404, plain text)
+    │   └── LoadFailed       the load client failed
     ├── StoreBroken          exit 1: the study can no longer be written (a full disk); what was stored before is kept
     └── Interrupted          exit 130: Ctrl-C; what was measured is kept
     KeyboardInterrupt
-    └── SecondInterrupt      a second Ctrl-C: engines are killed, and nothing is waited for any more
+    └── SecondInterrupt      a second Ctrl-C: engines are killed at once
 
 A failed *request* is none of these: it is an outcome in its record.
 """
@@ -31,7 +31,7 @@ class InferometerError(Exception):
 
 
 class RequestWrong(InferometerError):
-    """What was asked cannot be done as it stands."""
+    """A request that cannot be carried out: flags, a spec or a file must be corrected first."""
 
     exit_code = 2
 
@@ -70,7 +70,7 @@ class EngineDied(TrialFailed):
 
 
 class EngineHung(TrialFailed):
-    """An engine that lives, and gives no token any more."""
+    """An engine that still runs but no longer gives tokens."""
 
 
 class NothingAnswered(TrialFailed):
@@ -82,7 +82,7 @@ class ServerUnusable(TrialFailed):
 
 
 class LoadFailed(TrialFailed):
-    """The sending side broke."""
+    """The load client failed."""
 
 
 class StoreBroken(InferometerError):
@@ -90,7 +90,7 @@ class StoreBroken(InferometerError):
 
 
 class Interrupted(InferometerError):
-    """The user ended it."""
+    """The user interrupted the run."""
 
     exit_code = 130
 

@@ -194,10 +194,12 @@ def ms_text(value_ms: float) -> str:
 
 
 def watts_text(watts: float) -> str:
+    """Watts without decimals."""
     return f"{watts:.0f}"
 
 
 def rounded_percent(percent: float, digits: int) -> str:
+    """A difference in percent with its sign: +12.3, −4.0; above +999 as +>999. `digits`: decimals at least."""
     return "+>999" if percent > 999 else not_zero(percent, digits, "+").replace("-", "−")
 
 

@@ -47,7 +47,7 @@ def sentence(progress: Progress, standings: Standings) -> str:
     """The progress event as a sentence."""
     match progress:
         case TrialBegan(arm, number, position, total):
-            return f"trial {position}/{total}: {arm} #{number}, starting its engine"
+            return f"trial {position}/{total}: {arm} #{number}, waiting for its engine"
         case EngineReady(arm, after_ns, endpoint):
             versions = [fact.value for fact in endpoint.facts if fact.name == quantities.ENGINE_VERSION]
             known = f" ({versions[0]})" if versions else ""

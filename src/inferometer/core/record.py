@@ -17,6 +17,8 @@ has no choices; `done` is [DONE]."""
 
 KINDS: tuple[EventKind, ...] = get_args(EventKind)
 OUTPUT_KINDS: frozenset[EventKind] = frozenset({"text", "reasoning", "tool"})
+"""Events that add something for a reader. An event of text without a character (`chars` 0) adds nothing: it is not an
+output."""
 OUTPUT_CODES = frozenset(KINDS.index(kind) for kind in OUTPUT_KINDS)
 TEXT_CODE = KINDS.index("text")
 _IS_TEXT = bytes(code == TEXT_CODE for code in range(256))
@@ -90,7 +92,7 @@ class Events(Sequence[Event]):
         )
 
     def outputs_ns(self) -> "array.array[int] | memoryview[int]":
-        """Arrival time of each event with output (see `brings_output`), in order."""
+        """Arrival time of each event with output (see `OUTPUT_KINDS`), in order."""
         if self._outputs_ns is None:  # several metrics use it
             if 0 in itertools.compress(self.chars, self.kinds.translate(_IS_TEXT)):
                 rows = zip(self.at_ns, self.kinds, self.chars, strict=True)
@@ -117,7 +119,7 @@ class Events(Sequence[Event]):
         return "".join(event.text for event in self if event.kind == "text")
 
     def outputs(self) -> tuple[list[int], list[int], list[int]]:
-        """Arrival time, code points and stated tokens of each event with output (see `brings_output`), in order. The
+        """Arrival time, code points and stated tokens of each event with output (see `OUTPUT_KINDS`), in order. The
         tokens are empty if no event states them."""
         if not self.tokens:
             rows = zip(self.at_ns, self.kinds, self.chars, strict=True)
@@ -240,11 +242,6 @@ class RequestRecord(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """The answer text that a reader sees, without reasoning and tool calls."""
         return cast("Events", self.events).answer()
-
-
-def brings_output(event: Event) -> bool:
-    """Whether the event adds something for a reader; an empty chunk of text does not."""
-    return event.kind in OUTPUT_KINDS and (event.kind != "text" or event.text != "")
 
 
 CheckResult = Literal["passed", "failed", "timeout", "no_answer", "no_toolchain"]

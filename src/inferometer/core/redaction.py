@@ -124,6 +124,7 @@ def _secrets_in_line(line: str) -> Iterator[re.Match[str]]:
 
 
 def redacted_env(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables with each secret value as `***`."""
     return {name: MARK if is_secret_name(name) else redacted_text(value) for name, value in env.items()}
 
 

@@ -63,4 +63,5 @@ class KeptWorkload(WorkloadSettings, frozen=True, tag="(kept)"):
 
 
 def at_least_one(name: str, value: int | None) -> list[str]:
+    """The problem of a setting that must be 1 or more, or None; empty if there is none."""
     return [] if value is None or value >= 1 else [f"{name} must be at least 1, not {value}"]

@@ -15,7 +15,6 @@ from inferometer.core.spec import Arm
 from inferometer.engines.process import LOCALHOST, free_port, refuse_used_port
 
 ANY_HOST = ("0.0.0.0", "::", "[::]")
-PLACEHOLDERS = ("model", "draft_model", "host", "port")
 SHELL = "/bin/sh"
 
 

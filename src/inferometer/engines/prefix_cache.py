@@ -49,13 +49,15 @@ class CacheTreatment(msgspec.Struct, frozen=True):
 
 class KeptServer(msgspec.Struct, frozen=True):
     """A server that lives longer than a trial. `check`: raises when the user has interrupted the study; it is called
-    while a request is under way. `nonce`: of the prompts of the probe."""
+    while a request is under way. `nonce`: of the prompts of the probe. `keeps`: an earlier trial's probe found a cache:
+    a probe of a busy machine can miss one."""
 
     arm: Arm
     endpoint: Endpoint
     sampling: Sampling
     nonce: random.Random
     check: Callable[[], None] = lambda: None
+    keeps: bool = False
 
     def treatment(self, number: int) -> CacheTreatment:
         """Of a trial that begins now. `number`: of 9 digits, with which the prompts begin on a server that keeps them;
@@ -72,11 +74,14 @@ class KeptServer(msgspec.Struct, frozen=True):
             return CacheTreatment({"cache_salt": salt}, facts=(_fact("per trial", "`cache_salt` in each request"),))
         if version is not None and version.value.startswith("SGLang") and self._flushed():
             return CacheTreatment(facts=(_fact("emptied", "/flush_cache before the trial"),))
-        state, cost = self.probe()
+        if self.keeps:
+            state, source = "used", "the probe of an earlier trial"
+        else:
+            state, cost = self.probe()
+            source = f"the probe before the trial: {cost}"
         if state == "used":
-            prefix = f"Request set {number}.\n"
-            return CacheTreatment(prefix=prefix, facts=(_fact("prefix", f"the probe before the trial: {cost}"),))
-        return CacheTreatment(facts=(_fact(state, f"the probe before the trial: {cost}"),))
+            return CacheTreatment(prefix=f"Request set {number}.\n", facts=(_fact("prefix", source),))
+        return CacheTreatment(facts=(_fact(state, source),))
 
     def facts_after(self, before: CacheTreatment) -> tuple[Fact, ...]:
         """The probe once more at the end of a trial, if the first one found no cache."""

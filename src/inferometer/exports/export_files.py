@@ -8,13 +8,14 @@ from pathlib import Path
 
 import msgspec
 
+from inferometer.analysis.comparison import Comparison
 from inferometer.analysis.pairing import Place, display_names, study_names
 from inferometer.base.errors import RequestWrong
 from inferometer.core.plan import PlanItem
 from inferometer.core.record import Trial
 from inferometer.exports.csv_text import csv_text
 from inferometer.exports.export_columns import ExportTable
-from inferometer.exports.formats import TABLES, ExportRequest, TableName
+from inferometer.exports.formats import FORMATS, TABLES, Content, ExportRequest, TableName
 from inferometer.exports.metric_table import metric_table
 from inferometer.exports.parquet import require_pyarrow, write_parquet
 from inferometer.exports.request_table import ExportedTrial, event_table, request_table
@@ -41,37 +42,37 @@ def output_files(paths: Sequence[Path], request: ExportRequest, *, into_folder: 
     tables, if none is chosen. Raises RequestWrong if the request does not fit the format or the studies.
     """
     _check(request, into_folder)
-    if request.format == "zip":
+    content = FORMATS[request.format].content
+    if content == "study":
         return [_zip_file(paths, hide_text=request.hide_text)]
-    if request.format in ("md", "json"):
-        render = markdown.render if request.format == "md" else json_report.render
+    if content == "comparison":
         comparison = comparison_of(paths, _dialect(request), request.percentiles, pairs=request.pairs)
+        render = _COMPARISONS[request.format]
         return [OutputFile(f"comparison.{request.format}", lambda: [render(comparison)])]
     studies = _named_studies(paths)
-    if request.format in ("vllm-block", "vllm-json"):
-        return _serving_files(studies, request)
-    if request.format == "parquet":
-        require_pyarrow()
-    default: TableName = "requests" if request.format == "parquet" else "metrics"
-    names = TABLES if into_folder and request.table is None else (request.table or default,)
-    if names == TABLES and (request.arm is not None or request.trial is not None):
-        names = ("requests", "events")
-    return [_table_file(studies, name, request) for name in names]
+    return _trial_files(studies, request) if content == "trials" else _table_files(studies, request, into_folder)
 
 
 def _check(request: ExportRequest, into_folder: bool) -> None:
-    if request.table is not None and request.format not in ("csv", "parquet"):
-        raise RequestWrong(f"--table works with csv and parquet only; {request.format} has no tables.")
-    if request.hide_text and request.format != "zip":
-        raise RequestWrong("--hide-text works with zip only: the other formats have texts only --with-text.")
-    is_metrics = request.table == "metrics" or (request.format == "csv" and request.table is None and not into_folder)
-    is_of_trials = request.format.startswith("vllm") or (request.format in ("csv", "parquet") and not is_metrics)
+    format = FORMATS[request.format]
+    if request.table is not None and format.content != "tables":
+        raise RequestWrong(f"--table works with {_named('tables')} only; {request.format} has no tables.")
+    if request.hide_text and format.content != "study":
+        raise RequestWrong(f"--hide-text works with {_named('study')} only: the others have texts only --with-text.")
+    default = "" if into_folder else format.default_table
+    is_of_trials = format.content == "trials" or (
+        format.content == "tables" and (request.table or default) != "metrics"
+    )
     if (request.arm is not None or request.trial is not None) and not is_of_trials:
         raise RequestWrong("--arm and --trial select trials: use vLLM's formats, or --table requests or events.")
 
 
+def _named(content: Content) -> str:
+    return " and ".join(name for name, format in FORMATS.items() if format.content == content)
+
+
 def _dialect(request: ExportRequest) -> MetricDialect:
-    return request.dialect or ("vllm-0.33" if request.format.startswith("vllm") else "inferometer")
+    return request.dialect or ("vllm-0.33" if FORMATS[request.format].content == "trials" else "inferometer")
 
 
 def _named_studies(paths: Sequence[Path]) -> list[tuple[str, Study]]:
@@ -82,15 +83,26 @@ def _named_studies(paths: Sequence[Path]) -> list[tuple[str, Study]]:
 def _zip_file(paths: Sequence[Path], *, hide_text: bool) -> OutputFile:
     if len(paths) > 1:
         raise RequestWrong("a zip holds one study: export each study to a separate zip.")
-    if archive.is_zip(paths[0]):
+    if archive.is_zip(paths[0]) and not hide_text:
         raise RequestWrong(f"{paths[0]} is already a zip: copy it.")
     read_study(paths[0])  # raises now if the study cannot be read
-    return OutputFile(
-        f"{paths[0].resolve().name}.zip", write=functools.partial(archive.write, paths[0], hide_text=hide_text)
-    )
+    name = paths[0].resolve().name.removesuffix(archive.ENDING)
+    return OutputFile(f"{name}.zip", write=functools.partial(archive.write, paths[0], hide_text=hide_text))
 
 
-# --- tables ---------------------------------------------------------------------------------------
+# --- comparisons and tables -----------------------------------------------------------------------
+
+_COMPARISONS: dict[str, Callable[[Comparison], str]] = {"md": markdown.render, "json": json_report.render}
+
+
+def _table_files(studies: Sequence[tuple[str, Study]], request: ExportRequest, into_folder: bool) -> list[OutputFile]:
+    if request.format == "parquet":
+        require_pyarrow()
+    default = FORMATS[request.format].default_table
+    names = TABLES if into_folder and request.table is None else (request.table or default,)
+    if names == TABLES and (request.arm is not None or request.trial is not None):
+        names = ("requests", "events")
+    return [_table_file(studies, name, request) for name in names]
 
 
 def _table_file(studies: Sequence[tuple[str, Study]], name: TableName, request: ExportRequest) -> OutputFile:
@@ -154,32 +166,37 @@ def _chosen_trials(studies: Sequence[tuple[str, Study]], request: ExportRequest)
     return found
 
 
-def _serving_files(studies: Sequence[tuple[str, Study]], request: ExportRequest) -> list[OutputFile]:
+def _trial_files(studies: Sequence[tuple[str, Study]], request: ExportRequest) -> list[OutputFile]:
     """One file for each completed trial."""
     found = [(label, study, trial) for label, study, trial in _chosen_trials(studies, request) if trial.state == "done"]
     if not found:
         raise RequestWrong(
             "no trial was completed, so there is no result in vLLM's format. See the trials' errors: inferometer show."
         )
-    ending = "txt" if request.format == "vllm-block" else "json"
+    write = _TRIALS[request.format]
+    ending = ".json" if request.format == "vllm-json" else FORMATS[request.format].ending
     return [
         OutputFile(
-            f"{_trial_file_name(f'{label}-' if len(studies) > 1 else '', trial)}.{ending}",
-            functools.partial(_serving_text, study, trial, request, alone=len(found) == 1),
+            f"{_trial_file_name(f'{label}-' if len(studies) > 1 else '', trial)}{ending}",
+            functools.partial(write, study, trial, request, alone=len(found) == 1),
         )
         for label, study, trial in found
     ]
 
 
-def _serving_text(study: Study, trial: Trial, request: ExportRequest, *, alone: bool) -> Iterator[str]:
+def _vllm_json(study: Study, trial: Trial, request: ExportRequest, *, alone: bool) -> Iterator[str]:
+    result = result_of(study, trial, _dialect(request), request.percentiles, save_detailed=request.save_detailed)
+    yield json.dumps(result, allow_nan=False) + "\n"
+
+
+def _vllm_block(study: Study, trial: Trial, request: ExportRequest, *, alone: bool) -> Iterator[str]:
     """A single block unchanged; several blocks as Markdown, each below its heading."""
-    if request.format == "vllm-json":
-        result = result_of(study, trial, _dialect(request), request.percentiles, save_detailed=request.save_detailed)
-        yield json.dumps(result, allow_nan=False) + "\n"
-        return
     block = block_of(study, trial, _dialect(request), request.percentiles)
     name = study.spec.name or study.folder.resolve().stem
     yield f"{block}\n" if alone else f"## {name}: {trial.arm}, trial {trial.number}\n\n```\n{block}\n```\n\n"
+
+
+_TRIALS = {"vllm-block": _vllm_block, "vllm-json": _vllm_json}
 
 
 def _trial_file_name(begin: str, trial: Trial) -> str:

@@ -12,28 +12,34 @@ from inferometer.metrics.request_timing import MetricDialect
 TableName = Literal["metrics", "requests", "events"]
 TABLES: tuple[TableName, ...] = ("metrics", "requests", "events")
 
+Content = Literal["tables", "comparison", "trials", "study"]
+"""What the files of a format hold: tables of numbers, the comparison of the arms, the result of each trial, or the
+whole study."""
+
 
 class ExportFormat(msgspec.Struct, frozen=True):
-    """`ending`: of its files. `summary`: for the help. `is_text`: may be printed."""
+    """`ending`: of its files. `is_text`: may be printed. `default_table`: of a format with tables."""
 
     name: str
     ending: str
-    summary: str
+    content: Content
     is_text: bool = True
+    default_table: TableName = "metrics"
 
 
 FORMATS = {
     found.name: found
     for found in (
-        ExportFormat("csv", ".csv", "metrics as a long table; --table requests or events"),
-        ExportFormat("md", ".md", "the comparison as Markdown"),
-        ExportFormat("json", ".json", "the comparison as JSON"),
-        ExportFormat("vllm-block", ".txt", "vLLM's printed block, one per trial"),
-        ExportFormat("vllm-json", ".jsonl", "vLLM's result file, one per trial"),
-        ExportFormat("parquet", ".parquet", "requests as a data frame; --table events or metrics", is_text=False),
-        ExportFormat("zip", ".zip", "one study in one file, to open on another machine", is_text=False),
+        ExportFormat("csv", ".csv", "tables"),
+        ExportFormat("md", ".md", "comparison"),
+        ExportFormat("json", ".json", "comparison"),
+        ExportFormat("vllm-block", ".txt", "trials"),
+        ExportFormat("vllm-json", ".jsonl", "trials"),
+        ExportFormat("parquet", ".parquet", "tables", is_text=False, default_table="requests"),
+        ExportFormat("zip", ".zip", "study", is_text=False),
     )
 }
+"""`export_files` has the function that writes each of them, in the table of its content."""
 _ALIASES = {
     "markdown": "md",
     "block": "vllm-block",
@@ -75,6 +81,6 @@ def format_named(name: str | None, target: Path | None) -> str:
     ending = "" if target is None else target.suffix.lower().removeprefix(".")
     found = next((own.name for own in FORMATS.values() if own.ending == f".{ending}"), _ALIASES.get(ending))
     if found is None:
-        reason = "no --to and no file name" if target is None else f"{target.name} has no known ending"
-        raise RequestWrong(f"the export format is unknown: {reason}. Name it with --to. {known}")
+        reason = "" if target is None else f", and {target} has no known ending"
+        raise RequestWrong(f"no format is given{reason}. Name it with --to, or by the ending of -o FILE. {known}")
     return found

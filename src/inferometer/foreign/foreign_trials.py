@@ -10,6 +10,7 @@ import numpy as np
 from inferometer.core.record import Finding, Trial
 from inferometer.foreign.foreign_run import ForeignRun
 from inferometer.metrics.request_timing import MetricDialect
+from inferometer.metrics.row_inputs import RowInput
 from inferometer.metrics.rows import percentile_word
 from inferometer.metrics.summary import TrialSummary, summarize_view, view
 
@@ -60,6 +61,19 @@ def trial_of(
     )
 
 
+_COPIED_VALUES = 4
+_ROUNDED = 0.0051
+
+
+def is_copy(one: ForeignRun, other: ForeignRun) -> bool:
+    """Whether two runs are one: a file given twice, or the printed block and the JSON of one run, which differ by
+    rounding to two places. Two runs never share four times and rates."""
+    pairs = [(mine, other.values.get(key)) for key, mine in one.values.items()]
+    known = [(mine, theirs) for mine, theirs in pairs if mine is not None and theirs is not None]
+    broken = sum(mine % 1 != 0 for mine, _ in known)
+    return broken >= _COPIED_VALUES and all(abs(mine - theirs) < _ROUNDED for mine, theirs in known)
+
+
 def _family_differences(differs: Mapping[str, str], recomputed: Iterable[str]) -> dict[str, str]:
     """Extend the difference of one statistic of a latency to the statistics recomputed from the same requests."""
     families = {match[1]: text for key, text in differs.items() if (match := _LATENCY.fullmatch(key))}
@@ -106,4 +120,30 @@ def different_work(summaries: Sequence[TrialSummary]) -> list[Finding]:
             by_arm = ", ".join(f"{arm} {percentile_word(value)}" for arm, value in found.items())
             message = f"The columns did different work, or counted it differently: {what} {by_arm}."
             findings.append(Finding("warning", "other-work", message, "Compare runs of the same prompts."))
+    return findings
+
+
+_RATES: tuple[tuple[str, str, RowInput], ...] = (
+    ("request_throughput", "completed", "answer_lengths"),
+    ("output_throughput", "total_output_tokens", "output_tokens"),
+)
+_RATE_ERROR = 0.1
+"""Tools end a run at its last answer, at its last token or when they stop: rates differ by up to 2% for that."""
+
+
+def contradicting_rates(summaries: Sequence[TrialSummary]) -> list[Finding]:
+    """Rates of other tools' runs that their own totals and durations refute."""
+    findings: list[Finding] = []
+    for one in filter(lambda summary: summary.tool, summaries):
+        duration = one.values.get("duration")
+        for rate, total, about in _RATES:
+            stated, amount = one.values.get(rate), one.values.get(total)
+            if not duration or not stated or not amount or abs(stated * duration / amount - 1) <= _RATE_ERROR:
+                continue
+            message = (
+                f"{rate.replace('_', ' ')} is stated as {stated:.4g}, but {amount:.6g} in {duration:.4g} s are "
+                f"{amount / duration:.4g}."
+            )
+            advice = "One of the three is of something else: look at the tool's version and its settings."
+            findings.append(Finding("warning", "refuted-numbers", message, advice, one.arm, one.number, (about,)))
     return findings

@@ -13,7 +13,7 @@ from inferometer.base.text import sanitize
 from inferometer.base.units import BYTES_PER_MIB, bytes_text
 from inferometer.foreign.document import HEADING_SEPARATOR
 from inferometer.foreign.foreign_run import ForeignRun
-from inferometer.foreign.foreign_trials import percentiles_of, trial_of
+from inferometer.foreign.foreign_trials import is_copy, percentiles_of, trial_of
 from inferometer.foreign.readers import all_readers, read, unread_results
 from inferometer.llama_bench.row import BenchRow
 from inferometer.metrics.request_timing import MetricDialect
@@ -68,12 +68,27 @@ class Inputs(msgspec.Struct, frozen=True):
     def trials(self, dialect: MetricDialect) -> dict[int, list[TrialSummary]]:
         """The runs as trials, by number of folders before them; runs of the same name are trials of one column."""
         found: dict[int, list[TrialSummary]] = {}
-        counts: dict[str, int] = {}
-        for column in self.served:
-            counts[column.name] = counts.get(column.name, 0) + 1
-            trial = trial_of(column.run, column.name, counts[column.name], column.origin, dialect, self.percentiles)
+        columns: dict[str, list[ForeignRun]] = {}
+        for column in self._without_copies():
+            runs = columns.setdefault(column.name, [])
+            runs.append(column.run)
+            trial = trial_of(column.run, column.name, len(runs), column.origin, dialect, self.percentiles)
             found.setdefault(column.folders_before, []).append(trial)
         return found
+
+    def _without_copies(self) -> list[InputColumn]:
+        """The columns with requests, each run once: a copy of a run is not another trial."""
+        kept: list[InputColumn] = []
+        for column in self.served:
+            same = [place for place, one in enumerate(kept) if one.name == column.name and is_copy(one.run, column.run)]
+            if not same:
+                kept.append(column)
+                continue
+            first = kept[same[0]]
+            note = f"The run #{column.origin[1]} of {column.origin[0]} has the same numbers: it is left out as a copy"
+            run = msgspec.structs.replace(first.run, notes=(*first.run.notes, note))
+            kept[same[0]] = msgspec.structs.replace(first, run=run)
+        return kept
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -122,10 +137,22 @@ def runs_in(path: Path) -> Sequence[ForeignRun]:
         raise RequestWrong(f"{path}: {error}") from error
     if not runs:
         known = "\n".join(f"  - {reader}" for reader in all_readers())
+        if own := _own_form(path, text):
+            raise RequestWrong(f"{path} is {own}")
         found = sanitize(unread_results(text), 400)
         hint = f" {found}." if found else ""
         raise RequestWrong(f"{path} has no known result.{hint} Supported files:\n{known}\n  - study folders")
     return [_sanitized(run) for run in runs]
+
+
+def _own_form(path: Path, text: str) -> str:
+    """Which file of our own this is, and what to do with it; "" for a file of another program."""
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return f"a study file, not a result. Run it with: inferometer run {path}"
+    exports = ('{\n  "arms":', "row,arm,baseline,trial,metric,", "study,arm,trial,trial_state,")
+    if text.startswith(exports) or (path.suffix.lower() == ".html" and 'content="inferometer"' in text[:2000]):
+        return "written by Inferometer, for reading only. Compare the study itself: its folder, or its zip file."
+    return ""
 
 
 def _sanitized(run: ForeignRun) -> ForeignRun:

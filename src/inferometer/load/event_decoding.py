@@ -25,33 +25,10 @@ from inferometer.core.record import (
 from inferometer.load.compiled import similar_chunks
 from inferometer.load.odd_reports import chunk_without_odd_reports
 from inferometer.load.sse import STRAY, EventTooLarge
+from inferometer.load.usage_reports import Groq, Usage
 
 _EVIDENCE_CHARS = 200
 _MAX_TOKENS = 2**32 - 1  # tokens of one event, as they are kept
-
-
-class _PromptTokens(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _OutputTokens(msgspec.Struct):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    """`reasoning_tokens`: SGLang states them here, others in the details."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    prompt_tokens_details: _PromptTokens | None = None
-    completion_tokens_details: _OutputTokens | None = None
-
-    def counts(self) -> TokenUsage:
-        cached = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
-        thoughts = self.completion_tokens_details.reasoning_tokens if self.completion_tokens_details else None
-        thoughts = self.reasoning_tokens if thoughts is None else thoughts
-        return TokenUsage(self.prompt_tokens, self.completion_tokens, cached, thoughts)
 
 
 class _Function(msgspec.Struct):
@@ -64,9 +41,11 @@ class _ToolCall(msgspec.Struct):
 
 
 class _Part(msgspec.Struct):
-    """A part of a text, `{"type": "text", "text": …}`; a part of type `thinking` is reasoning, itself in parts."""
+    """A part of a text, `{"type": "text", "text": …}`; a part of type `thinking` is reasoning, itself in parts.
+    `summary`: of a part of `reasoning_details`."""
 
     text: str | None = None
+    summary: Any = None
     thinking: "str | list[_Part] | None" = None
 
 
@@ -76,6 +55,7 @@ class _Delta(msgspec.Struct):
     reasoning_content: str | None = None
     reasoning: str | None = None
     thinking: str | None = None
+    reasoning_details: str | list[_Part | str] | _Part | None = None  # OpenRouter
     refusal: str | None = None
     tool_calls: list[_ToolCall | None] | None = None
     function_call: _Function | None = None  # before tool_calls
@@ -83,13 +63,16 @@ class _Delta(msgspec.Struct):
 
 class _Choice(msgspec.Struct):
     """`delta` is of chat, `text` of completions. `message`: has the place of `delta` in a whole answer, and in the
-    streams of some proxies. `token_ids`: added by vLLM if the request set `return_token_ids`."""
+    streams of some proxies. `token_ids`: added by vLLM if the request set `return_token_ids`. `usage`: Moonshot states
+    it here. `index`: which of several answers to the prompt; in TGI's, which token."""
 
+    index: int | float | str | None = None
     delta: _Delta | None = None
     message: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
     token_ids: list[int] | None = None
+    usage: Usage | None = None
     error: Any = None
 
 
@@ -97,7 +80,8 @@ class _Chunk(msgspec.Struct):
     """One streamed chunk; a field that the engine omits is None. Unknown fields are ignored."""
 
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+    usage: Usage | None = None
+    x_groq: Groq | None = None
     timings: ServerTimings | None = None
     model: str | None = None
     object: str | None = None
@@ -109,6 +93,8 @@ _decode_text = msgspec.json.Decoder(str).decode
 _decode_texts = msgspec.json.Decoder(list[str]).decode
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # RecursionError: endless open brackets
 
+
+_SEVERAL_ANSWERS = "the server wrote several answers to the prompt (`n` above 1): ask for one, whose tokens have times"
 
 Output = Callable[[_Choice], tuple[EventKind, str]]
 
@@ -132,6 +118,7 @@ class EventReader:
         self._texts: list[str] = []
         self._tokens: dict[int, int] = {}  # token count by event index, for events that state a count
         self._has_deltas = False
+        self._indices: set[Any] = set()  # of the answers with text
         self._running_count = 0  # tokens so far, as the last event with a running count stated
         self.usage: TokenUsage | None = None
         self.timings: ServerTimings | None = None
@@ -281,8 +268,9 @@ class EventReader:
         if is_stated or chunk.object == "error" or (not chunk.choices and is_error_body(json_of(data))):
             self._add_error(data)
             return
-        if chunk.usage is not None:
-            self.usage = chunk.usage.counts()
+        usage = _usage(chunk)
+        if usage is not None:
+            self.usage = usage.counts(self.usage)
             self.problem = self.problem or _impossible_numbers(self.usage, data)
         if chunk.timings is not None:
             self.timings = chunk.timings
@@ -302,6 +290,7 @@ class EventReader:
         kind, text = output(choice)
         self._add(kind, text)
         if kind in OUTPUT_KINDS and text:
+            self._note_answers({one.index for one in chunk.choices if output(one)[1]})
             self._count_tokens(chunk, choice)
             self._remember_template(kind, text, data)
 
@@ -320,6 +309,16 @@ class EventReader:
             self._running_count = running
         if 0 < count <= _MAX_TOKENS:
             self._tokens[len(self._kinds) - 1] = count
+
+    def _note_answers(self, indices: set[Any]) -> None:
+        """Record a problem if a chunk has the text of several answers, or if chunks of several come in turn.
+
+        One answer whose index rises with each token, as TGI counts, is one answer.
+        """
+        again = indices & self._indices
+        self._indices |= indices
+        if len(indices) > 1 or (again and len(self._indices) > 1):
+            self.problem = self.problem or _SEVERAL_ANSWERS
 
     def _remember_template(self, kind: EventKind, text: str, data: bytes) -> None:
         """Keep the bytes before and after the text as the template, if the chunk holds the text once and unescaped.
@@ -348,6 +347,14 @@ class EventReader:
         self._add("error")
 
 
+def _usage(chunk: _Chunk) -> Usage | None:
+    """The counts in a chunk, wherever the server puts them."""
+    if chunk.usage is not None:
+        return chunk.usage
+    of_groq = chunk.x_groq.usage if chunk.x_groq is not None else None
+    return of_groq or (chunk.choices[0].usage if chunk.choices else None)
+
+
 def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str:
     """The problem with numbers that no machine could reach; "" if all are possible."""
     values = [value for value in msgspec.structs.astuple(numbers) if value is not None]
@@ -357,10 +364,12 @@ def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str
 def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
     delta = choice.delta or _Delta(content=choice.text)
     if delta.content is not None and not isinstance(delta.content, str):
-        return _output_of_parts(delta.content if isinstance(delta.content, list) else [delta.content])
+        return _output_of_parts(_parts(delta.content))
     if delta.content:
         return "text", delta.content
     thought = delta.reasoning_content or delta.reasoning or delta.thinking
+    if not thought and delta.reasoning_details:
+        thought = _text_of(_parts(delta.reasoning_details))
     if thought:
         return "reasoning", thought
     if delta.refusal:
@@ -375,6 +384,10 @@ def _chat_output(choice: _Choice) -> tuple[EventKind, str]:
     return ("text" if delta.content == "" else "empty"), ""
 
 
+def _parts(value: str | list[_Part | str] | _Part) -> Sequence[_Part | str]:
+    return value if isinstance(value, list) else [value]
+
+
 def _output_of_parts(parts: Sequence[_Part | str]) -> tuple[EventKind, str]:
     if text := _text_of(parts):
         return "text", text
@@ -384,7 +397,8 @@ def _output_of_parts(parts: Sequence[_Part | str]) -> tuple[EventKind, str]:
 
 
 def _text_of(parts: Sequence[_Part | str]) -> str:
-    return "".join(part if isinstance(part, str) else part.text or "" for part in parts)
+    texts = [part if isinstance(part, str) else part.text or part.summary or "" for part in parts]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _completion_output(choice: _Choice) -> tuple[EventKind, str]:
@@ -394,7 +408,6 @@ def _completion_output(choice: _Choice) -> tuple[EventKind, str]:
 
 
 OUTPUT_OF = {"openai-chat": _chat_output, "openai": _completion_output}
-DIALECTS = tuple(OUTPUT_OF)
 OUTPUT_PATTERN = rb'"(?:content|text|reasoning|reasoning_content|thinking|refusal|name|arguments)"\s*:\s*"[^"]'
 """Matches the bytes of an event with output, and of no other event, in any of these dialects."""
 

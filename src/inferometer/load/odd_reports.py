@@ -23,6 +23,7 @@ def chunk_without_odd_reports(data: bytes, chunk: type[_T]) -> _T | None:
             return None
         fields = cast("dict[str, Any]", value)
         kept = {name: _numbers(found) if name in _WHOLE else found for name, found in fields.items()}
+        kept["x_groq"] = {"usage": _numbers(_member(fields.get("x_groq"), "usage"))}
         for name in _TEXTS:
             kept[name] = found if isinstance(found := kept.get(name), str) else None
         kept["choices"] = _with_text_reasons(kept.get("choices"))
@@ -45,6 +46,10 @@ def _numbers(value: Any) -> dict[str, Any] | None:
     return found
 
 
+def _member(value: Any, name: str) -> Any:
+    return cast("dict[str, Any]", value).get(name) if isinstance(value, dict) else None
+
+
 def _with_text_reasons(choices: Any) -> Any:
     if not isinstance(choices, list):
         return choices
@@ -54,7 +59,7 @@ def _with_text_reasons(choices: Any) -> Any:
 def _with_text_reason(choice: Any) -> Any:
     if not isinstance(choice, dict):
         return choice
-    fields = cast("dict[str, Any]", choice)
+    fields: dict[str, Any] = {**choice, "usage": _numbers(_member(choice, "usage"))}
     reason: Any = fields.get("finish_reason")
     if isinstance(reason, str | None):
         return fields

@@ -5,6 +5,7 @@ SGLang) as differences over the plan, never from the engine's totals since its s
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -15,8 +16,9 @@ from inferometer.core import quantities
 from inferometer.core.record import ServerTimings
 from inferometer.core.record_columns import UNKNOWN
 from inferometer.metrics import trial_columns
+from inferometer.metrics.intervals import root
 from inferometer.metrics.measures import RequestView, TrialView, in_columns
-from inferometer.metrics.statistics import Floats, Series, root
+from inferometer.metrics.series import Floats, Series
 
 optimize = lazy_module("scipy.optimize")
 
@@ -32,6 +34,12 @@ def drafted(request: RequestView) -> Sequence[float]:
     """Tokens that the draft model proposed, by the server's timings."""
     timings = _timings(request)
     return [] if timings is None or timings.draft_n is None else [timings.draft_n]
+
+
+@in_columns(trial_columns.verified)
+def verified(request: RequestView) -> Sequence[float]:
+    """Tokens drafted in a request that also reports how many of them were accepted."""
+    return drafted(request) if accepted(request) else []
 
 
 @in_columns(trial_columns.accepted)
@@ -66,14 +74,16 @@ def steps(request: RequestView) -> Sequence[float]:
 
 
 def counter_increase(trial: TrialView, quantity: str) -> float | None:
-    """Increase of an engine's counter from the plan's start to its end; None if it was not read twice, or was reset."""
+    """Increase of an engine's counter from the plan's start to its end; None if it was not read twice, or ever fell."""
     began_ns = trial.trial.plan_started_ns
     readings = [sample for sample in trial.trial.samples if sample.quantity == quantity]
     if began_ns is None or not readings:
         return None
     before = [sample for sample in readings if sample.at_ns <= began_ns]
-    first, last = (before or readings)[-1 if before else 0], readings[-1]
-    return last.value - first.value if last.at_ns > first.at_ns and last.value >= first.value else None
+    used = [*before[-1:], *readings[len(before) :]]
+    if any(later.value < earlier.value for earlier, later in pairwise(used)):
+        return None  # the engine, or what counts for it, was started again
+    return used[-1].value - used[0].value if used[-1].at_ns > used[0].at_ns else None
 
 
 def drafted_by_counter(trial: TrialView) -> float | None:
@@ -177,7 +187,7 @@ def speculation(
     here the tokens per step are measured, and α is solved for.
     """
     step_count = _sum(trials, trial_columns.steps)
-    proposed = _sum(trials, trial_columns.drafted)
+    proposed = _sum(trials, trial_columns.verified)
     target_ms = _decode_ms_per_token(baseline_trials)
     arm_ms = _decode_ms_per_token(trials)
     if not proposed or step_count <= 0 or not target_ms or not arm_ms:  # 0 ms: every answer arrived at once

@@ -1,7 +1,7 @@
 """Measures: how a trial's number is computed from its requests, and recomputed for resampled prompts.
 
 A measure gives the value of a trial and its replicates: the values that the trial would have had with other prompts of
-the same kind (`statistics.Resampling`). The replicates give the part of an interval that is due to the prompts.
+the same kind (`resampling.Resampling`). The replicates give the part of an interval that is due to the prompts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,8 @@ from inferometer.core.spec import Api
 from inferometer.metrics.consistency import Contradiction, ReportedNumber
 from inferometer.metrics.request_columns import Asked, OutputColumns, TimingColumns
 from inferometer.metrics.request_timing import MetricDialect, RequestTiming, request_timing
-from inferometer.metrics.statistics import Floats, Resampling, Series, deviation, resampling
+from inferometer.metrics.resampling import Resampling, resampling
+from inferometer.metrics.series import Floats, Series, deviation
 from inferometer.metrics.turns import length_ns, turns_of
 
 _T = TypeVar("_T")

@@ -19,7 +19,6 @@ from inferometer.core.record_columns import UNKNOWN, RecordColumns
 from inferometer.metrics.request_columns import output_columns
 
 Phase = Literal["load", "idle", "prefill", "decode"]
-PHASES: tuple[Phase, ...] = ("load", "idle", "prefill", "decode")
 READY_FACT = quantities.ENGINE_READY_AT_NS
 """Name of the fact with the time, ns on the trial's clock, at which the engine had produced its first token."""
 

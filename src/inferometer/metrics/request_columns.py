@@ -21,6 +21,7 @@ from inferometer.core.text_columns import Texts
 from inferometer.metrics import consistency
 from inferometer.metrics.consistency import Contradiction, contradictions
 from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS, MetricDialect, TokenSource, request_timing
+from inferometer.metrics.shared_waits import NO_WAITS, AfterBlank, Waits, waits_of
 
 SOURCES: tuple[TokenSource | None, ...] = (None, *get_args(TokenSource))
 """Who counted tokens, by code."""
@@ -85,7 +86,7 @@ def _output_parts(records: RecordColumns) -> Iterator[tuple[int, OutputPart]]:
 
 
 def output_columns(records: RecordColumns) -> OutputColumns:
-    """The outputs of these records."""
+    """The outputs of these records (see `core.record.OUTPUT_KINDS`)."""
     counts, first_ns, last_ns, characters = (np.zeros(len(records), np.int64) for _ in range(4))
     for first, part in _output_parts(records):
         own = slice(first, first + len(part.counts))
@@ -322,9 +323,10 @@ def contradictions_of(
     """See `consistency.contradictions`: of each request that contradicts anything, by position. Only requests that may
     are examined one by one."""
     found: dict[int, tuple[Contradiction, ...]] = {}
-    blank = records.ok & _late_after_blank(records, outputs)
+    late, waits = _late_after_blank(records, outputs)
+    blank = records.ok & late
     for place in np.flatnonzero(records.ok & (blank | _may_contradict(records, outputs, asked))).tolist():
-        if reasons := contradictions(records.record(place), asked.requests[place]):
+        if reasons := contradictions(records.record(place), asked.requests[place], waits):
             found[place] = reasons
     if 2 * blank.sum() > records.ok.sum():
         _add_blank_first(found, np.flatnonzero(records.ok).tolist())
@@ -340,7 +342,8 @@ def _add_blank_first(found: dict[int, tuple[Contradiction, ...]], places: Sequen
 
 
 def _may_contradict(records: RecordColumns, outputs: OutputColumns, asked: Asked) -> Bools:
-    suspect = _text_after_end(records) | (records.used("reasoning_tokens") >= consistency.HIDDEN_TOKENS)
+    suspect = _echoes(records, asked) | _text_after_end(records)
+    suspect |= records.used("reasoning_tokens") >= consistency.HIDDEN_TOKENS
     by_usage, by_timings = records.used("completion_tokens"), _from_timings(records.timed("predicted_n"))
     for count in (by_usage, by_timings):
         if (count != UNKNOWN).any():
@@ -353,8 +356,20 @@ def _may_contradict(records: RecordColumns, outputs: OutputColumns, asked: Asked
     cached = records.used("cached_tokens")
     cached = np.where(cached == UNKNOWN, _from_timings(records.timed("cache_n")), cached)
     total = np.where(used == UNKNOWN, read, used)
-    suspect |= (cached != UNKNOWN) & ((cached < 0) | ((total != UNKNOWN) & (cached > total)))
+    beyond = asked.known & (cached > asked.prompt_bytes + consistency.TEMPLATE_TOKENS)
+    suspect |= (cached != UNKNOWN) & (beyond | (cached < 0) | ((total != UNKNOWN) & (cached > total)))
     return suspect | _odd_drafts(records)
+
+
+def _echoes(records: RecordColumns, asked: Asked) -> Bools:
+    """Whether the first text of each request is its prompt."""
+    found = np.zeros(len(records), np.bool_)
+    first_chars = _first_chars(records)
+    for place in np.flatnonzero(first_chars >= consistency.ECHO_CHARACTERS).tolist():
+        request = asked.requests[place]
+        first = records.texts[place][: first_chars[place]]
+        found[place] = request is not None and consistency.is_echo(first, request)
+    return found
 
 
 def _odd_drafts(records: RecordColumns) -> Bools:
@@ -379,9 +394,28 @@ def _text_after_end(records: RecordColumns) -> Bools:
     return late
 
 
-def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> Bools:
-    """Whether the text of each request begins with blanks, and visible text came late for its pace."""
-    found = np.zeros(len(records), np.bool_)
+def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> tuple[Bools, Waits]:
+    """Whether the text of each request begins with blanks, and visible text came late for its pace; and the waits of
+    all answers, if any came late without them."""
+    found, alone = np.zeros(len(records), np.bool_), list(_late_alone(records, outputs))
+    if not alone:
+        return found, NO_WAITS
+    visible_ns = np.full(len(records), UNKNOWN)
+    places, own_ns = _first_visible(records, outputs)
+    visible_ns[places] = own_ns
+    sent_ns = records.numbers["sent_ns"]
+    waits = waits_of(
+        (part.at_ns, part.starts, sent_ns[own], visible_ns[own])
+        for first, part in outputs.parts()
+        for own in (slice(first, first + len(part.counts)),)
+    )
+    for place, blank in alone:
+        found[place] = consistency.is_late(blank, consistency.BLANK_USUAL_NS, waits)
+    return found, waits
+
+
+def _late_alone(records: RecordColumns, outputs: OutputColumns) -> "Iterator[tuple[int, AfterBlank]]":
+    """The requests whose visible text came late after blanks, by what the request itself shows."""
     places, visible_ns = _first_visible(records, outputs)
     waits_ns = visible_ns - outputs.first_ns[places]
     slow = waits_ns > consistency.BLANK_USUAL_NS
@@ -390,11 +424,18 @@ def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> Bools:
         begin, end = np.searchsorted(places, (first, first + len(part.counts)))
         own, own_ns, own_waits_ns = places[begin:end] - first, visible_ns[begin:end], waits_ns[begin:end]
         may = own_waits_ns > consistency.BLANK_GAPS * _least_gaps(part, own, own_ns)
-        for place, visible, wait_ns in zip(*(one[may].tolist() for one in (own, own_ns, own_waits_ns)), strict=True):
+        for place, visible in zip(own[may].tolist(), own_ns[may].tolist(), strict=True):
             at_ns = part.at_ns[part.starts[place] : part.starts[place + 1]]
-            gaps = np.diff(at_ns[at_ns >= visible])
-            found[first + place] = not len(gaps) or wait_ns > consistency.BLANK_GAPS * _median(gaps)
-    return found
+            gaps, sent_ns = np.diff(at_ns[at_ns >= visible]), int(records.numbers["sent_ns"][first + place])
+            blank = AfterBlank(
+                None if sent_ns == UNKNOWN else sent_ns,
+                int(at_ns[0]),
+                visible,
+                _median(gaps) if len(gaps) else 0.0,
+                at_ns,
+            )
+            if consistency.is_late(blank, consistency.BLANK_USUAL_NS, NO_WAITS):
+                yield first + place, blank
 
 
 def _least_gaps(part: OutputPart, places: Ints, visible_ns: Ints) -> Ints:

@@ -27,7 +27,8 @@ def tpot_ns(request: RequestView) -> Sequence[float]:
     """Time per output token of a request with at least two tokens. Every request has the same weight.
 
     By our own rules the first burst is left out of both the time and the tokens: the tokens that come with the first
-    one took no time by themselves. Empty if the answer came all at once.
+    one took no time by themselves. An end token that is counted and brings no text is after the last output, and left
+    out too. Empty if the answer came all at once.
     """
     timing = request.timing
     if timing is None or timing.tpot_ns is None:
@@ -39,7 +40,7 @@ def tpot_ns(request: RequestView) -> Sequence[float]:
         return []
     if len(found.at_ns) < 2:  # more than 1,000 tokens a second
         return [timing.tpot_ns] if found.span_ns >= AT_ONCE_NS else []
-    tokens = timing.output_tokens - found.tokens[0]
+    tokens = min(timing.output_tokens, sum(found.tokens)) - found.tokens[0]
     return [(found.at_ns[-1] - found.at_ns[0]) / tokens] if tokens > 0 else []
 
 
@@ -57,6 +58,7 @@ def itl_ns(request: RequestView) -> Sequence[float]:
 
 @in_columns(trial_columns.latency)
 def latency_ns(request: RequestView) -> Sequence[float]:
+    """Sending to last output event."""
     return [request.timing.latency_ns] if request.timing else []
 
 
@@ -136,6 +138,7 @@ def success(request: RequestView) -> Sequence[float]:
 
 @in_columns(trial_columns.output_tokens)
 def output_tokens(request: RequestView) -> Sequence[float]:
+    """Output tokens of the answer; 0 if their number is unknown."""
     return [request.timing.output_tokens or 0] if request.timing else []
 
 
@@ -147,6 +150,7 @@ def output_characters(request: RequestView) -> Sequence[float]:
 
 @in_columns(trial_columns.prompt_and_output_tokens)
 def prompt_and_output_tokens(request: RequestView) -> Sequence[float]:
+    """Tokens of prompt and answer; an unknown number counts as 0."""
     timing = request.timing
     return [(timing.prompt_tokens or 0) + (timing.output_tokens or 0)] if timing else []
 

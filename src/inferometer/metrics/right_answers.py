@@ -13,7 +13,7 @@ from inferometer.core.record_columns import UNKNOWN
 from inferometer.core.request import problem_id
 from inferometer.metrics.energy import energy_j
 from inferometer.metrics.measures import RequestView, TrialView, in_columns
-from inferometer.metrics.statistics import Series
+from inferometer.metrics.series import Series
 
 _S_PER_HOUR = 3600.0
 _J_PER_KJ = 1000.0

@@ -13,6 +13,7 @@ from inferometer.base.units import NS_PER_MS, NS_PER_S
 from inferometer.metrics import acceptance, right_answers
 from inferometer.metrics import request_measures as per_request
 from inferometer.metrics import trial_measures as per_trial
+from inferometer.metrics.intervals import minimum_count
 from inferometer.metrics.measures import (
     Deviation,
     Duration,
@@ -28,7 +29,7 @@ from inferometer.metrics.measures import (
     Values,
 )
 from inferometer.metrics.phases import Phase
-from inferometer.metrics.statistics import Floats, minimum_count
+from inferometer.metrics.series import Floats
 
 
 class Metric(msgspec.Struct, frozen=True):
@@ -183,7 +184,7 @@ def _speculation_rows() -> Iterable[Metric]:
     drafted = FirstAvailable(TrialValue(per_trial.drafted_tokens), TrialValue(acceptance.drafted_by_counter))
     accepted = FirstAvailable(TrialValue(per_trial.accepted_tokens), TrialValue(acceptance.accepted_by_counter))
     rate = FirstAvailable(
-        Ratio(acceptance.accepted, acceptance.drafted, 100), TrialValue(acceptance.acceptance_percent_by_counter)
+        Ratio(acceptance.accepted, acceptance.verified, 100), TrialValue(acceptance.acceptance_percent_by_counter)
     )
     length = FirstAvailable(
         IfAny(acceptance.drafted, Ratio(acceptance.decoded, acceptance.steps)),

@@ -19,7 +19,7 @@ from inferometer.metrics.memory import memory_quantity
 from inferometer.metrics.request_columns import SOURCES, asked_of, contradictions_of, output_columns, timing_columns
 from inferometer.metrics.request_timing import MetricDialect, TokenSource
 from inferometer.metrics.rows import metric_rows
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.series import Floats
 
 
 class TrialSummary(msgspec.Struct, frozen=True):

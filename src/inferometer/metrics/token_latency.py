@@ -14,6 +14,7 @@ import msgspec
 
 from inferometer.core.record import Events, RequestRecord
 from inferometer.core.request import Request
+from inferometer.metrics.consistency import TWO_COUNTS
 from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS, TokenSource, request_timing
 
 BURST_GAP_NS = 1_000_000
@@ -41,8 +42,8 @@ class Burst(msgspec.Struct, frozen=True):
 
 class Delivery(msgspec.Struct, frozen=True):
     """The bursts of one answer in order, as columns (see Burst). `gaps_ns`: gaps between bursts. `source`: who counted
-    the tokens; `shared by length` if chunks hold several tokens and only the answer's total is known. `span_ns`: from
-    the first output to the last. `characters`: of all output."""
+    the tokens; `shared by length` if chunks hold several tokens, or parts of one, and only the answer's total is known.
+    `span_ns`: from the first output to the last. `characters`: of all output."""
 
     at_ns: tuple[int, ...]
     tokens: tuple[float, ...]
@@ -109,10 +110,15 @@ def _tokens_of_outputs(
     chars: list[int], stated: list[int], total: int | None, source: TokenSource | None
 ) -> tuple[list[float], TokenSource | str]:
     """Tokens of each event with output, and who counted them. `chars`: characters, `stated`: tokens that the server
-    states (0 if it does not), one per such event."""
-    if stated and sum(stated) and (len(stated) == 1 or sum(count > 0 for count in stated) > 1):
+    states (0 if it does not), one per such event.
+
+    A server that states counts in some chunks only, or counts of something else, does not say what each chunk brought.
+    """
+    nearly_all = 10 * sum(count > 0 for count in stated) >= 9 * len(chars)
+    if stated and nearly_all and (total is None or abs(sum(stated) - total) <= TWO_COUNTS + total / 10):
         return [float(count) for count in stated], "token ids"
-    if total is None or source is None or total <= len(chars) + 1:  # the end token is counted and has no text
+    is_whole = total is not None and 0.9 * len(chars) - 1 <= total <= len(chars) + 1
+    if total is None or source is None or is_whole:  # the end token is counted and has no text
         return [1.0] * len(chars), source or "output events"
     all_chars = sum(chars)
     return [total * count / all_chars if all_chars else 1.0 for count in chars], "shared by length"

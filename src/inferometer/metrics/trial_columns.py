@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from inferometer.core.grouped_values import Bools, Ints
 from inferometer.core.record_columns import UNKNOWN
+from inferometer.metrics.consistency import TWO_COUNTS
 from inferometer.metrics.measures import TrialView, one_each
 from inferometer.metrics.request_columns import OutputColumns, OutputPart, TimingColumns, timing_columns
 from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS
-from inferometer.metrics.statistics import Floats, Series
+from inferometer.metrics.series import Floats, Series
 from inferometer.metrics.token_latency import AT_ONCE_NS, AT_ONCE_TOKENS, BURST_GAP_NS, STALL_MULTIPLE
 
 
@@ -192,7 +193,7 @@ def _each_output_is_a_burst(trial: TrialView, delivered: Bools, totals: Ints) ->
     """Whether all gaps are gaps between bursts, and every burst is one token: as without speculation."""
     counts, gaps = trial.outputs.counts, chunk_gaps(trial)
     stated = trial.records.tokens is not None and bool(trial.records.tokens.any())
-    shared = bool((totals > counts + 1).any())
+    shared = bool(_shares_tokens(totals, counts).any())
     same = bool((delivered == (trial.records.ok & (counts > 0))).all())
     return not stated and not shared and same and gaps.values.min(initial=BURST_GAP_NS) >= BURST_GAP_NS
 
@@ -229,16 +230,22 @@ def _tokens_of_outputs(columns: OutputPart, owners: Ints, totals: Ints) -> Float
     """Tokens of each output, by the rules of `token_latency`."""
     counts, requests = columns.counts, len(totals)
     tokens = np.ones(len(owners))
-    shared = totals > counts + 1
+    shared = _shares_tokens(totals, counts)
     if shared.any():
         all_chars = np.bincount(owners, columns.chars, requests)
         some = (shared & (all_chars > 0))[owners]
         tokens[some] = totals[owners[some]] * columns.chars[some].astype(np.int64) / all_chars[owners[some]]
     if columns.stated is not None:
-        stating = np.bincount(owners, columns.stated > 0, requests)
-        is_stated = ((stating > 1) | ((stating == 1) & (counts == 1)))[owners]
+        stating, stated = (np.bincount(owners, values, requests) for values in (columns.stated > 0, columns.stated))
+        near = (totals == UNKNOWN) | (np.abs(stated - totals) <= TWO_COUNTS + totals / 10)
+        is_stated = ((10 * stating >= 9 * counts) & near)[owners]
         tokens[is_stated] = columns.stated[is_stated]
     return tokens
+
+
+def _shares_tokens(totals: Ints, counts: Ints) -> Bools:
+    """Whether the outputs of each request hold several tokens each, or parts of one."""
+    return (totals > counts + 1) | ((totals > 0) & (totals < 0.9 * counts - 1))
 
 
 def _stalls_of_part(part: Series) -> Series:
@@ -314,7 +321,7 @@ def tpot(trial: TrialView) -> Series:
 def _after_the_first_burst(trial: TrialView, times: Floats) -> Floats:
     """`times` without the first burst of each request; NaN where no time is known."""
     found = bursts(trial)
-    tokens = np.maximum(trial.timing.output_tokens, 0) - found.first_tokens
+    tokens = np.minimum(np.maximum(trial.timing.output_tokens, 0), found.all_tokens) - found.first_tokens
     spans = found.gap_spans
     with np.errstate(divide="ignore", invalid="ignore"):
         later = np.where(tokens > 0, spans / tokens, np.nan)
@@ -475,6 +482,12 @@ def cached_prompt_tokens(trial: TrialView) -> Ints:
 def drafted(trial: TrialView) -> Series:
     """See `acceptance.drafted`."""
     return _of_timings(trial, trial.records.timed("draft_n"))
+
+
+def verified(trial: TrialView) -> Series:
+    """See `acceptance.verified`."""
+    drafts, kept = trial.records.timed("draft_n"), trial.records.timed("draft_n_accepted")
+    return _of_timings(trial, np.where(np.isnan(kept), np.nan, drafts))
 
 
 def accepted(trial: TrialView) -> Series:

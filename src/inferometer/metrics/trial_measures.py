@@ -15,10 +15,12 @@ from inferometer.metrics.turns import turns_of, working_clock
 
 
 def completed(trial: TrialView) -> int:
+    """Number of measured requests that succeeded."""
     return int(trial.timing.timed.sum())
 
 
 def failed(trial: TrialView) -> int:
+    """Number of measured requests that did not succeed."""
     return trial.size - completed(trial)
 
 
@@ -49,6 +51,7 @@ def drafted_tokens(trial: TrialView) -> int | None:
 
 
 def accepted_tokens(trial: TrialView) -> int | None:
+    """Drafted tokens that were accepted; None if the engine reports none."""
     return _sum_or_none(trial, acceptance.accepted)
 
 

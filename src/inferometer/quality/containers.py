@@ -74,7 +74,7 @@ class Container:
             if ended.stopped:
                 self._end(name)
         if word not in ended.errors and not ended.stopped:
-            raise SandboxBroken(f"{self.name} cannot start a container any more: {ended.errors.strip()[-300:]}")
+            raise SandboxBroken(f"{self.name} can no longer start a container: {ended.errors.strip()[-300:]}")
         ended = msgspec.structs.replace(ended, errors=ended.errors.replace(f"{word}\n", "", 1))
         if ended.status != _KILLED:
             return ended
@@ -137,7 +137,7 @@ def found_container(programs: Sequence[str] = PROGRAMS) -> tuple[Container | Non
 
 
 def _advice(said: str, name: str, image: str) -> str:
-    said = said.removeprefix(f"{name} cannot start a container any more: ").replace(f"{name}: ", "")
+    said = said.removeprefix(f"{name} can no longer start a container: ").replace(f"{name}: ", "")
     lowered = said.lower()
     if "image" in lowered and ("not known" in lowered or "no such image" in lowered or "unable to find" in lowered):
         return f"there is no image {image}: {name} pull {image}"

@@ -25,7 +25,7 @@ Stopped = Literal["", "time", "memory", "processes", "output", "interrupt"]
 
 
 class SandboxBroken(InferometerError):
-    """The sandbox worked before, and does not any more."""
+    """The sandbox worked before and no longer does."""
 
 
 class ProgramLimits(msgspec.Struct, frozen=True):

@@ -123,7 +123,7 @@ class Bubblewrap:
             except OSError as error:
                 raise SandboxBroken(f"{self._program} cannot be started: {error}") from error
         if not ended.is_started:
-            raise SandboxBroken(f"bubblewrap cannot start a program any more: {ended.errors.strip()[-300:]}")
+            raise SandboxBroken(f"bubblewrap can no longer start a program: {ended.errors.strip()[-300:]}")
         return ended
 
     def _namespaces(self, limits: ProgramLimits) -> list[str]:

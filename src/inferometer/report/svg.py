@@ -93,6 +93,7 @@ def _symbol(found: re.Match[str]) -> str:
 
 
 def escaped(content: str) -> str:
+    """Text for SVG: escaped, with invisible characters shown."""
     return escape(visible(content))
 
 
@@ -114,10 +115,12 @@ def _tip(words: str) -> str:
 
 
 def line(x1: float, y1: float, x2: float, y2: float, classes: str, tip: str = "") -> str:
+    """A straight line. `tip`: shown to the pointer and the keyboard."""
     return f'<path class="{classes}" d="M{px(x1)} {px(y1)}L{px(x2)} {px(y2)}"{_tip(tip)}/>'
 
 
 def path(points: Iterable[tuple[float, float]], classes: str, *, closed: bool = False, tip: str = "") -> str:
+    """Straight lines through the points; `closed`: back to the first."""
     steps = "L".join(f"{px(x)} {px(y)}" for x, y in points)
     return f'<path class="{classes}" d="M{steps}{"Z" if closed else ""}"{_tip(tip)}/>'
 
@@ -141,11 +144,13 @@ def plot(along: Scale, top: float, bottom: float, parts: Iterable[str]) -> str:
 
 
 def rect(x: float, y: float, width: float, height: float, classes: str, tip: str = "") -> str:
+    """A rectangle, at least half a unit wide so that it can be seen."""
     shape = f'class="{classes}" x="{px(x)}" y="{px(y)}" width="{px(max(width, 0.5))}" height="{px(height)}"'
     return f"<rect {shape}{_tip(tip)}/>"
 
 
 def ring(x: float, y: float, tip: str = "") -> str:
+    """A circle that marks a middle."""
     return f'<circle class="middle" cx="{px(x)}" cy="{px(y)}" r="4"{_tip(tip)}/>'
 
 
@@ -199,10 +204,12 @@ def legend(names: Sequence[tuple[str, int]], width: float) -> tuple[list[str], f
 
 
 def shortened(name: str, most: int = 30) -> str:
+    """The name, cut at `most` characters with an ellipsis."""
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def drawing(width: float, height: float, parts: Iterable[str], alt: str, rows: Iterable[tuple[str, ...]]) -> Drawing:
+    """The finished picture. `alt`: its text; `rows`: its table."""
     return Drawing(svg(width, height, parts, alt), alt, tuple(rows), width, height)
 
 

@@ -56,6 +56,8 @@ def render(
 
 
 class Painter:
+    """Colours a text with an ANSI style (`1;32`), if colours are on."""
+
     def __init__(self, is_on: bool) -> None:
         self._is_on = is_on
 

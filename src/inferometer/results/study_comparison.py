@@ -23,7 +23,7 @@ from inferometer.core import quantities
 from inferometer.core.record import Finding, Trial
 from inferometer.core.record_columns import RecordColumns
 from inferometer.core.spec import Quality
-from inferometer.foreign.foreign_trials import different_work, single_run_notes, with_chunk_gaps
+from inferometer.foreign.foreign_trials import contradicting_rates, different_work, single_run_notes, with_chunk_gaps
 from inferometer.metrics.acceptance import Speculation, speculation
 from inferometer.metrics.request_timing import MetricDialect
 from inferometer.metrics.summary import TrialSummary, summarize_view
@@ -97,7 +97,12 @@ def compared(arms: StudyArms, request: ComparisonRequest) -> Comparison:
         drafting = arms_speculation(measured)
     comparison = compare(
         summaries,
-        [*_findings(measured, paired.names), *different_work(summaries), *_damage_findings(studies)],
+        [
+            *_findings(measured, paired.names),
+            *different_work(summaries),
+            *contradicting_rates(summaries),
+            *_damage_findings(studies),
+        ],
         primary=known_metric(request.primary or (studies[0].spec.metric if studies else PRIMARY)),
         effect_percent=request.effect_percent,
         looked_at=any(study.spec.until is not None for study in studies),
@@ -141,7 +146,8 @@ def _extent(study: Study) -> StudyExtent:
     prompts = 0 if study.plan is None else len(study.plan.measured)
     done = [trial for trial in study.trials if trial.state == "done"]
     rounds = max((trial.number for trial in done), default=0)
-    return StudyExtent(prompts, rounds, _elapsed_s(done))
+    is_open_loop = study.plan is not None and any(item.due_ns for item in study.plan.measured)
+    return StudyExtent(prompts, rounds, _elapsed_s(done), is_open_loop)
 
 
 def _elapsed_s(trials: Sequence[Trial]) -> float | None:
@@ -271,11 +277,12 @@ def _damage_findings(studies: Iterable[Study]) -> list[Finding]:
 
 
 def _sampling_note(studies: Iterable[Study]) -> list[str]:
-    """The cost of reading memory, power and the like, in the trial where it was highest."""
+    """The cost of reading memory, power and the like, in the complete trial where it was highest."""
     percents = [
         float(fact.value)
         for study in studies
         for trial in study.trials
+        if trial.state == "done"
         for fact in trial.facts
         if fact.name == quantities.SAMPLING_PERCENT_OF_A_CORE
     ]

@@ -76,6 +76,7 @@ def fit_problems(inner: SmallShape, shape: StandinShape) -> list[str]:
 
 
 def grown_rms_eps(small: Small, shape: StandinShape) -> float:
+    """The RMS norm's epsilon of the grown network: zeros lower the mean of the squares by the ratio of the widths."""
     return small.rms_eps * small.shape.hidden / shape.hidden
 
 

@@ -25,6 +25,7 @@ _AT_ONCE = 1 << 22  # elements: the search takes some ten times this in memory
 
 
 def block_elements(kind: GGMLQuantizationType) -> int:
+    """Number of values in a block of this type."""
     return GGML_QUANT_SIZES[kind][0]
 
 

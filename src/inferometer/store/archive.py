@@ -41,6 +41,16 @@ def is_zip(path: Path) -> bool:
     return path.suffix.lower() == ENDING and path.is_file()
 
 
+def has_study(path: Path) -> bool:
+    """Whether the zip's index names one study's database, as `write` places it; False for a file that is not a zip."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = [PurePosixPath(name) for name in archive.namelist() if name.endswith("study.db")]
+            return len(found) == 1 and found[0].name == "study.db" and len(found[0].parts) <= 2
+    except (OSError, *_BROKEN):
+        return False
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Path]:
     """The study's folder: `path` itself, or a temporary one with the contents of a zip, removed at the end.
@@ -67,16 +77,21 @@ def opened(path: Path) -> Iterator[Path]:
         yield folder
 
 
-def write(folder: Path, target: Path, *, hide_text: bool = False) -> None:
-    """Writes the study in `folder` to a zip at `target`, inside one folder of the study's name, as `unzip` expects.
+def write(study: Path, target: Path, *, hide_text: bool = False) -> None:
+    """Writes the study, a folder or a zip, to a zip at `target`, inside one folder of its name, as `unzip` expects.
     `hide_text`: no text of prompts and answers, and no file but the study's data.
 
     Copies the current state of the database, even while a study runs. Raises StudyUnreadable if there is no study, or
     OSError.
     """
+    name = study.resolve().name or "study"
+    with opened(study) as folder:
+        _write(folder, name.removesuffix(ENDING) if is_zip(study) else name, target, hide_text=hide_text)
+
+
+def _write(folder: Path, name: str, target: Path, *, hide_text: bool) -> None:
     if not (folder / "study.db").is_file():
         raise StudyUnreadable(f"{folder} is not a study: it has no study.db.")
-    name = folder.resolve().name or "study"
     logs = sorted(path for path in (folder / _LOGS).glob("*") if path.is_file())
     with (
         tempfile.TemporaryDirectory(prefix="inferometer-") as temporary,

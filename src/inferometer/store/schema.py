@@ -73,6 +73,7 @@ TABLE_KEYS = (
 
 
 def opened_for_writing(path: Path) -> sqlite3.Connection:
+    """A connection that several threads may share; with a write-ahead log, so that a reader never blocks the run."""
     database = sqlite3.connect(path, check_same_thread=False)
     database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # of a new file; an older one keeps its own
     database.execute("PRAGMA journal_mode = WAL")
@@ -94,6 +95,7 @@ def create_later_tables(database: sqlite3.Connection) -> None:
 
 
 def table_names(database: sqlite3.Connection) -> set[str]:
+    """The tables of any database."""
     return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 

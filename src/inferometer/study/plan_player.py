@@ -160,13 +160,12 @@ class PlanPlayer:
 
     def _require_warmup_answered(self, warmup: RequestRecord) -> None:
         """Raises ServerUnusable: nothing is measured on a server that cannot answer a warm-up request. A server that
-        was only busy gets a second request."""
+        was only busy, or ended the answer at once, gets a second request."""
         if warmup.outcome in ("ok", "cancelled"):
             return
         session, shown = self._session, self._session.endpoint.shown_url
-        if warmup.status in _BUSY and not why_no_token(
-            session.arm, session.endpoint, session.spec.sampling, _PROBE_TIMEOUT_S
-        ):
+        may_answer = warmup.status in _BUSY or warmup.outcome == "no_tokens"
+        if may_answer and not why_no_token(session.arm, session.endpoint, session.spec.sampling, _PROBE_TIMEOUT_S):
             self._recorder.findings.append(warmup_failed_finding(warmup.error))
             return
         advice = (

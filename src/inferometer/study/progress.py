@@ -1,6 +1,7 @@
 """Progress of a running study: the events that the study loop yields, and the counts of the plan being played."""
 
 from bisect import insort
+from collections import deque
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -11,12 +12,16 @@ from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan
 from inferometer.core.record import RequestRecord, Sample
 from inferometer.core.request import Request
-from inferometer.metrics.consistency import first_token_refuted
+from inferometer.metrics.consistency import first_token_doubted, first_token_refuted, visible_after_blank_ns
 from inferometer.metrics.memory import memory_quantity
 from inferometer.metrics.request_timing import request_timing
+from inferometer.metrics.shared_waits import WaitsSoFar
 
 _STALE_NS = 10_000_000_000
 """A reading that is this much older than the newest one belongs to a process that has ended."""
+
+_MOST_DOUBTFUL = 1_000
+"""Answers that began with a blank and may still share their wait with one that runs."""
 
 _SHOWN = frozenset({quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantities.RSS_BYTES, quantities.POWER_W})
 
@@ -140,6 +145,8 @@ class ProgressCounter:
         self.ended_ns = 0
         self._progress = RequestsProgress(arm, 0, 0, total, 0, 0, 0, 0)
         self._ttfts_ns: list[int] = []  # sorted
+        self._doubtful: deque[tuple[int, RequestRecord]] = deque(maxlen=_MOST_DOUBTFUL)  # with their TTFT
+        self._waits = WaitsSoFar()
         self._newest: dict[tuple[str, int | None, str | None], Sample] = {}
         self._failures: set[str] = set()
         self._warmup_reads = 0
@@ -159,10 +166,13 @@ class ProgressCounter:
             before, ended=before.ended + 1, failed=before.failed + failed, tokens=before.tokens + tokens
         )
         self.ended_ns = max(self.ended_ns, record.done_ns)
+        self._waits.add(record, visible_after_blank_ns(record))
         if timing is not None and record.sent_ns is not None:
             took_ns = record.done_ns - record.sent_ns
             self._answered.append(AnsweredRequest(record.index, tokens or len(record.outputs_ns), took_ns))
-            if not first_token_refuted(record):
+            if first_token_doubted(record) or first_token_refuted(record):
+                self._doubtful.append((timing.ttft_ns, record))
+            else:
                 insort(self._ttfts_ns, timing.ttft_ns)
         if not failed or record.outcome in self._failures:
             return ""
@@ -188,7 +198,7 @@ class ProgressCounter:
 
     def progress(self, elapsed_ns: int) -> RequestsProgress:
         """The counts now. Each answered request is in one of these events only."""
-        ttfts_ns = self._ttfts_ns  # in order
+        ttfts_ns = self._believed_ttfts_ns()
         count = len(ttfts_ns)
         answered, self._answered = tuple(self._answered), []
         return msgspec.structs.replace(
@@ -199,6 +209,22 @@ class ProgressCounter:
             power_w=self._sum(quantities.POWER_W),
             answered=answered,
         )
+
+    def _believed_ttfts_ns(self) -> list[int]:
+        """The TTFT of each answer whose first text was a token, as far as the waits of the others show; sorted."""
+        if not self._doubtful:
+            return self._ttfts_ns
+        waits, doubtful = self._waits.waits(), tuple(self._doubtful)
+        self._doubtful.clear()
+        for ttft_ns, record in doubtful:
+            if first_token_doubted(record, waits) or first_token_refuted(record, waits):
+                self._doubtful.append((ttft_ns, record))
+            else:
+                insort(self._ttfts_ns, ttft_ns)
+        if len(self._doubtful) > len(self._ttfts_ns):
+            return []
+        believed = [ttft_ns for ttft_ns, record in self._doubtful if not first_token_refuted(record, waits)]
+        return sorted([*self._ttfts_ns, *believed])
 
     def _sum(self, quantity: str | None) -> float | None:
         """The newest readings of all processes or devices together; None where there are none."""

@@ -13,6 +13,7 @@ from inferometer.workloads.catalog import settings_struct, workload_kinds
 
 
 def installed_rules() -> StudyRules:
+    """What the installed engines and workloads demand of a study file."""
     return StudyRules(names("engine"), workload_kinds(), settings_struct, arm_problems)
 
 

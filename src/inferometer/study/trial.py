@@ -45,7 +45,7 @@ from inferometer.workloads.token_counts import counter_for
 
 
 class StudyResources(msgspec.Struct, frozen=True):
-    """What all trials of one study share."""
+    """What all trials of one study share. `keep_prompts`: arms whose server was found to keep prompts."""
 
     spec: Spec
     store: Store
@@ -54,6 +54,7 @@ class StudyResources(msgspec.Struct, frozen=True):
     engines: EnginePool
     interrupts: Interrupts
     redactor: Redactor
+    keep_prompts: set[str] = msgspec.field(default_factory=set[str])
     run_id: int = msgspec.field(default_factory=lambda: random.SystemRandom().getrandbits(64))
 
 
@@ -170,7 +171,9 @@ class RunningTrial:
                 yield from PlanPlayer(session, with_prefix(plan, cache.prefix)).play()
                 watch.stop()
                 if kept and study.spec.trials > 1:
-                    self._recorder.facts += kept.facts_after(cache)
+                    cache_after = kept.facts_after(cache)
+                    self._recorder.facts += cache_after
+                    self._remember_cache(*cache.facts, *cache_after)
                 if counter is not None:
                     self._count_tokens(counter)
         self._recorder.facts += task.engine.facts_at_end(endpoint)
@@ -181,7 +184,12 @@ class RunningTrial:
         if not task.arm.runs_already and spec.restart != "never":
             return None
         nonce = random.Random()  # other numbers in each trial, also if the study runs again
-        return KeptServer(task.arm, endpoint, spec.sampling, nonce, self._interrupts.check)
+        keeps = task.arm_name in task.study.keep_prompts
+        return KeptServer(task.arm, endpoint, spec.sampling, nonce, self._interrupts.check, keeps)
+
+    def _remember_cache(self, *facts: Fact) -> None:
+        if any(fact.value in ("prefix", "used") for fact in facts):
+            self._task.study.keep_prompts.add(self._task.arm_name)
 
     def _prompt_number(self) -> int:
         task = self._task

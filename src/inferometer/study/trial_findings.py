@@ -84,7 +84,8 @@ def refused_findings(refused: Sequence[str], sampling: Sampling) -> list[Finding
 
 
 def warmup_failed_finding(error: str) -> Finding:
-    """A warning: a warm-up was refused by a busy server, which answered the next request."""
+    """A warning: a warm-up failed, and the server answered the next request: it was busy, or ended one answer at
+    once."""
     message = f"a warm-up request failed, and the server answered the next request: {error}"
     return Finding("warning", "warmup-failed", message, "See whether measured requests failed too.")
 

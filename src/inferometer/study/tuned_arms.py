@@ -93,4 +93,5 @@ def _require_field(path: str, *, has_draft: bool) -> None:
 
 
 def arm_of(search: Search, baseline: Arm, settings: Settings) -> Arm:
+    """The baseline's arm with these settings, one value per parameter of the search."""
     return tuned_arm(baseline, dict(zip(search.parameters, settings, strict=True)))

@@ -28,11 +28,13 @@ Usage = dict[str, Any]
 
 
 def words(prompt: str, count: int = TOKENS) -> list[str]:
+    """An answer of `count` pieces that depends on the prompt alone."""
     start = zlib.crc32(prompt.encode())
     return [f" {WORDS[(start * (i + 1) + i) % len(WORDS)]}{(start + i) % 97}" for i in range(count)]
 
 
 def counted(prompt: str, pieces: list[str], times: float = 1.0, template: int = 20, per_token: int = 4) -> Usage:
+    """A usage object: about one token per `per_token` bytes of the prompt, and one per piece, `times` as many."""
     count = len(prompt.encode()) // per_token + template
     return {"prompt_tokens": count, "completion_tokens": round(times * len(pieces))}
 
@@ -134,6 +136,8 @@ def per_characters(size: int) -> Callable[[str, list[str]], Usage]:
 
 
 def grouped(size: int) -> Callable[[str], list[str]]:
+    """Answers whose words come `size` in a piece."""
+
     def pieces(prompt: str) -> list[str]:
         singles = words(prompt)
         return ["".join(singles[i : i + size]) for i in range(0, len(singles), size)]
@@ -142,5 +146,6 @@ def grouped(size: int) -> Callable[[str], list[str]]:
 
 
 def timings(**fields: Any) -> AnsweringServer:
+    """A server that reports llama.cpp's timings, with these fields in place of the plausible ones."""
     known = {"cache_n": 0, "prompt_n": None, "prompt_ms": 5.0, "predicted_n": TOKENS, "predicted_ms": 60.0}
     return AnsweringServer(timings={**known, **fields})

@@ -73,6 +73,7 @@ _PAGES = {"vllm": _vllm_pages, "sglang": _sglang_pages}
 
 
 def parser_of(engine: str) -> argparse.ArgumentParser:
+    """Parser of the engine's own flags, as far as this server understands them."""
     parser = argparse.ArgumentParser(prog=engine, allow_abbrev=False)
     _ARGUMENTS[engine](parser)
     parser.add_argument("--served-model-name")

@@ -24,6 +24,8 @@ class Send(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
+    """A pause before the next step of the answer."""
+
     seconds: float
 
 

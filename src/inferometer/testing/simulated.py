@@ -19,8 +19,10 @@ from inferometer.core.interleaving import block_orders
 from inferometer.core.spec import Arm, Spec
 from inferometer.core.study import trial_order
 from inferometer.load.wire import Interleaving
+from inferometer.metrics.intervals import CONFIDENCE
+from inferometer.metrics.resampling import resampling
 from inferometer.metrics.rows import METRICS_BY_KEY
-from inferometer.metrics.statistics import CONFIDENCE, Floats, Series, resampling
+from inferometer.metrics.series import Floats, Series
 from inferometer.metrics.summary import TrialSummary
 
 KEYS = ("output_throughput", "median_ttft_ms", "mean_tpot_ms")

@@ -11,7 +11,7 @@ from inferometer.analysis.search.proposals import Settings
 from inferometer.analysis.search.racing import ERROR
 from inferometer.analysis.search.strategy import Strategy
 from inferometer.core.search_settings import Parameter, Search
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.series import Floats
 from inferometer.testing.simulated import KEYS, Design, Simulated, SimulatedMachine, simulated, summaries
 
 BUSY = SimulatedMachine(busy_share=0.2, prompt_spread=0.03)
@@ -68,6 +68,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def searched(landscape: Landscape, seed: int, machine: SimulatedMachine = BUSY, confirm_rounds: int = 5) -> Found:
+    """One simulated search in this landscape, with its confirmation."""
     rng = np.random.default_rng(seed)
     strategy, trials = Strategy(SEARCH, seed), 0
     while (step := strategy.next_step()) is not None:
@@ -119,6 +120,7 @@ class SearchRates(msgspec.Struct, frozen=True):
 
 
 def search_rates(landscape: Landscape, searches: int, seed: int = 0) -> SearchRates:
+    """What happens in this many searches, each with another seed."""
     found = [searched(landscape, seed + number) for number in range(searches)]
     exhaustive = (len(ALL) + 1) * EXHAUSTIVE_ROUNDS
     covered = [one.covered for one in found if one.covered is not None]

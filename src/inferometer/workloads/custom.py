@@ -11,7 +11,7 @@ from inferometer.base.errors import DatasetUnusable
 from inferometer.base.text import sanitize
 from inferometer.core.request import Message, Request, Sampled, TokenCounter
 from inferometer.core.workload_settings import WorkloadSettings, at_least_one
-from inferometer.workloads.sharegpt import MOST_CHARACTERS, _read, is_prompt
+from inferometer.workloads.dataset_file import MOST_CHARACTERS, file_bytes, is_prompt
 
 _SPARE = 8
 _MAX_TOKENS = 256
@@ -51,7 +51,7 @@ class CustomFile:
         spec, path = self._spec, Path(self._spec.path).expanduser()
         if path.is_dir():
             raise DatasetUnusable(f"{path} is a folder. Name the JSON or JSONL file in it.")
-        data = _read(path)
+        data = file_bytes(path)
         found = entries(data, str(path))
         usable = [(number, *told) for number, entry in enumerate(found, start=1) if (told := _told(entry)) is not None]
         if not usable:

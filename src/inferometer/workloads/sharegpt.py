@@ -14,16 +14,13 @@ from typing import Any, ClassVar, cast
 import msgspec
 
 from inferometer.base.errors import DatasetUnusable
-from inferometer.base.units import bytes_text
 from inferometer.core.request import Request, Sampled, TokenCounter, user_request
 from inferometer.core.workload_settings import WorkloadSettings, at_least_one
+from inferometer.workloads.dataset_file import MOST_CHARACTERS, file_bytes, is_prompt
 
 MIN_TOKENS = 4
 MAX_PROMPT_TOKENS = 1024
 MAX_TOTAL_TOKENS = 2048
-MOST_CHARACTERS = 16 * 1024**2
-"""Limit for one turn: 100 times the largest context."""
-MOST_FILE_BYTES = 4 * 1024**3
 _BYTES_PER_TOKEN = 4
 _SPARE = 8
 
@@ -57,7 +54,7 @@ class ShareGptFile:
 
     def sample(self, seed: int, counter: TokenCounter | None) -> Sampled:
         path = Path(self._spec.path).expanduser()
-        data = _read(path)
+        data = file_bytes(path)
         pairs = conversation_pairs(data, str(path))
         return sample(pairs, self._spec, seed, counter, _source(path.name, data, len(pairs)))
 
@@ -127,11 +124,6 @@ def sample(
     return Sampled(tuple(found[: spec.num_prompts]), tuple(found[spec.num_prompts :]), notes, source)
 
 
-def is_prompt(text: str) -> bool:
-    """False for nothing, and for what other programs write for nothing."""
-    return text.strip() not in ("", "None", "null", "nan")
-
-
 def _request(
     index: int, prompt: str, answer: str, fixed_output: int | None, counter: TokenCounter | None
 ) -> Request | None:
@@ -159,22 +151,6 @@ def _notes(found: list[Request], spec: ShareGpt, counter: TokenCounter | None) -
     if len(found) < spec.num_prompts:
         notes.append(f"Only {len(found)} of {spec.num_prompts} prompts: the data set has no more usable ones.")
     return tuple(notes)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_FILE_BYTES + 1) if not path.is_char_device() else b""
-    except FileNotFoundError as error:
-        raise DatasetUnusable(
-            f"there is no data set at {path}.\nCheck the path, or leave it out and use the built-in coding set "
-            "(--dataset-name builtin; in a study file: workload: {kind: builtin})."
-        ) from error
-    except OSError as error:
-        raise DatasetUnusable(f"{path} cannot be read: {error.strerror}.") from error
-    if len(data) > MOST_FILE_BYTES:
-        raise DatasetUnusable(f"{path} is larger than {bytes_text(MOST_FILE_BYTES)}; take a part of it.")
-    return data
 
 
 def _text(value: Any) -> str:

@@ -24,7 +24,7 @@ from inferometer.base.text import sanitize
 from inferometer.base.units import NS_PER_MS, NS_PER_S
 from inferometer.core.request import Request, Sampled, TokenCounter, user_request
 from inferometer.core.workload_settings import WorkloadSettings, at_least_one
-from inferometer.workloads.sharegpt import _read
+from inferometer.workloads.dataset_file import file_bytes
 
 _WORDS = """
     act add age ago aid aim air all and any arm art ask bad bag ban bar bed bet big bit box boy bug bus but buy can cap
@@ -84,7 +84,7 @@ class TraceFile:
     def __init__(self, spec: Trace) -> None:
         self._spec = spec
         path = Path(spec.path).expanduser()
-        data = _read(path)
+        data = file_bytes(path)
         found = rows(data, str(path), spec.block_tokens)
         self._unanswered = 0
         self._rows: list[TraceRow] = []

@@ -1,8 +1,11 @@
 """What is wrong in one trial only is found: each round is compared, not the first one."""
 
+import pytest
+
 from inferometer.analysis.validity.answers import other_lengths
 from inferometer.analysis.validity.counts import counts_of_arms
 from inferometer.analysis.validity.workload_equivalence import finish_reasons
+from inferometer.core.record import TokenUsage
 
 LONG = (
     "this sentence is the answer to prompt number {} and it goes on for a while, as answers do when nobody stops them"
@@ -24,6 +27,39 @@ def test_a_count_of_equal_text_that_differs_in_one_trial_is_invalid(make):
         arms = three(make, wrong, answers(make, tokens=41), answers(make, tokens=21))
         assert "counts-disagree" in {one.code for one in counts_of_arms(arms) if one.severity == "invalid"}
     assert not list(counts_of_arms(three(make, 0, [], answers(make, tokens=21))))
+
+
+@pytest.mark.parametrize(
+    ("treatments", "tokens", "codes"),
+    [
+        (("not used", "prefix", "prefix"), (50, 64, 64), []),
+        (("prefix", "not used", "prefix"), (64, 50, 64), []),
+        (("not used", "not used", "not used"), (50, 64, 64), ["counts-disagree"]),
+        (("not used", "prefix", "prefix"), (50, 80, 80), ["counts-disagree"]),
+        (("prefix", "prefix", "prefix"), (64, 64, 40), ["counts-disagree"]),
+    ],
+)
+def test_the_number_before_each_prompt_of_some_trials_explains_its_tokens(make, treatments, tokens, codes):
+    trials = [
+        make.trial([make.answer(i, usage=TokenUsage(count, 21)) for i in range(12)], facts={"prefix_cache": treatment})
+        for treatment, count in zip(treatments, tokens, strict=True)
+    ]
+    assert [one.code for one in counts_of_arms([make.case(*make.as_trials(*trials))])] == codes
+
+
+def test_the_number_before_each_prompt_of_one_arm_is_named_as_what_makes_its_prompts_longer(make):
+    arms = [
+        make.case(
+            make.trial(
+                [make.answer(i, usage=TokenUsage(count, 21)) for i in range(12)], facts={"prefix_cache": treatment}
+            ),
+            name=name,
+        )
+        for name, count, treatment in (("a", 50, "off"), ("b", 64, "prefix"))
+    ]
+    (found,) = counts_of_arms(arms)
+    assert (found.severity, found.code) == ("note", "other-input")
+    assert "those of b began with a number, against its prefix cache" in found.message
 
 
 def test_answers_that_are_short_in_one_trial_are_other_work(make):

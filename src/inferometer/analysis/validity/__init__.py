@@ -15,7 +15,7 @@ from inferometer.analysis.validity.configuration import (
     model_changed,
     settings_not_in_force,
 )
-from inferometer.analysis.validity.counts import counts_of_arms, refuted_numbers
+from inferometer.analysis.validity.counts import counts_of_arms, other_than_our_count, refuted_numbers
 from inferometer.analysis.validity.cross_study import other_study
 from inferometer.analysis.validity.delivery import not_streamed
 from inferometer.analysis.validity.drafting import drafts
@@ -67,6 +67,7 @@ CHECKS: tuple[Check, ...] = (
     cache_differs,
     cache_kept,
     refuted_numbers,
+    other_than_our_count,
     counts_of_arms,
     canned_answers,
     error_texts,

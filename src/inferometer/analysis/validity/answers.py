@@ -17,7 +17,7 @@ from inferometer.analysis.validity.arm_trials import ArmTrials, same_rounds
 from inferometer.core.grouped_values import Ints
 from inferometer.core.record import Finding
 from inferometer.metrics.measures import TrialView, paired
-from inferometer.metrics.statistics import sign_test_p_value
+from inferometer.metrics.significance import sign_test_p_value
 from inferometer.metrics.trial_columns import output_tokens
 
 _ERROR = re.compile(

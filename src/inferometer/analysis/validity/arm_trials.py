@@ -49,6 +49,11 @@ class ArmTrials(msgspec.Struct, frozen=True):
         return Finding(severity, code, message, action, self.name, trial, withholds)
 
 
+def fact_of(trial: TrialView, name: str) -> str | None:
+    """The value of the trial's first fact of this name."""
+    return next((fact.value for fact in trial.trial.facts if fact.name == name), None)
+
+
 def same_rounds(first: ArmTrials, case: ArmTrials) -> list[tuple[TrialView, TrialView]]:
     """The done trials of two arms in pairs of one number. A trial without a partner gets the other arm's first one."""
     base = {trial.trial.number: trial for trial in first.done}

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from statistics import median
 
 from inferometer.analysis import thresholds
-from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
+from inferometer.analysis.validity.arm_trials import ArmTrials, fact_of, for_each_arm
 from inferometer.core import quantities
 from inferometer.core.record import Finding
 from inferometer.core.record_columns import UNKNOWN
@@ -37,7 +37,7 @@ def _finding(case: ArmTrials, message: str) -> Finding:
 @for_each_arm
 def cache_kept(case: ArmTrials) -> Iterable[Finding]:
     """Servers that run already and keep prompts: what was done against it, or that nothing was."""
-    found = [_fact(trial, quantities.PREFIX_CACHE) for trial in case.done]
+    found = [fact_of(trial, quantities.PREFIX_CACHE) for trial in case.done]
     if "prefix" in found:
         yield case.finding(
             "note",
@@ -46,7 +46,10 @@ def cache_kept(case: ArmTrials) -> Iterable[Finding]:
             "trials each prompt began with a new number, so that earlier trials did not help.",
             "",
         )
-    if any(_fact(trial, quantities.PREFIX_CACHE_AT_END) == "used" for trial in case.done):
+    helped = (
+        case.done if case.arm.runs_already else case.done[1:]
+    )  # nothing was sent to a new server before its first trial
+    if any(fact_of(trial, quantities.PREFIX_CACHE_AT_END) == "used" for trial in helped):
         yield case.finding(
             "warning",
             "cache-kept",
@@ -84,7 +87,7 @@ def _first_trial_excess(case: ArmTrials) -> float | None:
     """Median ratio of the first trial's TTFT to the median of the later ones, request by request; None if it is small,
     or if a prefix or a switch kept the cache out."""
     if len(case.done) < 2 or any(
-        _fact(trial, quantities.PREFIX_CACHE) not in (None, "used", "unknown", "not used") for trial in case.done
+        fact_of(trial, quantities.PREFIX_CACHE) not in (None, "used", "unknown", "not used") for trial in case.done
     ):
         return None
     first, *later = [_ttfts(trial) for trial in case.done]
@@ -103,7 +106,3 @@ def _first_trial_excess(case: ArmTrials) -> float | None:
 def _ttfts(trial: TrialView) -> dict[int, int]:
     timed = trial.timing.timed
     return dict(zip(trial.index[timed].tolist(), trial.timing.ttft_ns[timed].tolist(), strict=True))
-
-
-def _fact(trial: TrialView, name: str) -> str | None:
-    return next((fact.value for fact in trial.trial.facts if fact.name == name), None)

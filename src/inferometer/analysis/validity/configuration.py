@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
+from inferometer.analysis.validity.arm_trials import ArmTrials, fact_of, for_each_arm
 from inferometer.analysis.validity.drafting import drafts_by_model
 from inferometer.core import quantities
 from inferometer.core.record import Finding
@@ -18,7 +18,7 @@ from inferometer.metrics.trial_measures import drafted_tokens
 def draft_not_used(case: ArmTrials) -> Iterable[Finding]:
     """The arm configures a draft, and the engine did not use it or does not report whether it did."""
     requested = case.arm.draft is not None or any(
-        _fact(trial, quantities.REQUESTED_DRAFT) == "on" for trial in case.trials
+        fact_of(trial, quantities.REQUESTED_DRAFT) == "on" for trial in case.trials
     )
     trials = [trial for trial in case.done if trial.timing.timed.any()]
     if not requested or not trials:
@@ -40,7 +40,7 @@ def _not_used(case: ArmTrials, unused: Sequence[TrialView], trials: Sequence[Tri
     """Nothing was drafted. With n-gram speculation that the engine reports as on, no text repeated."""
     trial_count = f"{len(unused)} of {len(trials)} trials"
     by_model = drafts_by_model(case.arm)
-    if not by_model and all(_fact(trial, quantities.EFFECTIVE_DRAFT) == "on" for trial in unused):
+    if not by_model and all(fact_of(trial, quantities.EFFECTIVE_DRAFT) == "on" for trial in unused):
         said = f"no request drafted anything in {trial_count}: n-gram speculation drafts where text repeats."
         return case.finding("note", "draft-rare", said, "")
     return case.finding(
@@ -59,7 +59,7 @@ def _draft_used(trial: TrialView) -> bool | None:
     drafted, counted = drafted_tokens(trial), acceptance.drafted_by_counter(trial)
     if drafted is not None or counted is not None:
         return bool(drafted or counted)
-    effective = _fact(trial, quantities.EFFECTIVE_DRAFT)
+    effective = fact_of(trial, quantities.EFFECTIVE_DRAFT)
     if effective is not None:
         return effective == "on"
     if trial.records.has_timings.any():
@@ -67,16 +67,15 @@ def _draft_used(trial: TrialView) -> bool | None:
     return None
 
 
-def _fact(trial: TrialView, name: str) -> str | None:
-    return next((fact.value for fact in trial.trial.facts if fact.name == name), None)
-
-
 @for_each_arm
 def settings_not_in_force(case: ArmTrials) -> Iterable[Finding]:
     """Requested and effective settings differ, by the engine's flags and its log."""
     for trial in case.done:
         facts = {fact.name: fact for fact in trial.trial.facts}
-        requested, attention = _fact(trial, quantities.REQUESTED_FLASH_ATTN), facts.get(quantities.EFFECTIVE_FLASH_ATTN)
+        requested, attention = (
+            fact_of(trial, quantities.REQUESTED_FLASH_ATTN),
+            facts.get(quantities.EFFECTIVE_FLASH_ATTN),
+        )
         if requested is not None and attention is not None and attention.value != requested:
             yield case.finding(
                 "invalid",
@@ -85,7 +84,7 @@ def settings_not_in_force(case: ArmTrials) -> Iterable[Finding]:
                 "The build, model or device may not support it: check the engine's log.",
                 trial.trial.number,
             )
-        requested, layers = _fact(trial, quantities.REQUESTED_GPU_LAYERS), facts.get(quantities.EFFECTIVE_GPU_LAYERS)
+        requested, layers = fact_of(trial, quantities.REQUESTED_GPU_LAYERS), facts.get(quantities.EFFECTIVE_GPU_LAYERS)
         if requested is not None and layers is not None and _is_fewer(layers.value, requested):
             yield case.finding(
                 "invalid",
@@ -127,7 +126,7 @@ _FILES = {
 
 
 def _values(trial: TrialView, names: Iterable[str]) -> dict[str, str]:
-    return {name: value for name in names if (value := _fact(trial, name)) is not None}
+    return {name: value for name in names if (value := fact_of(trial, name)) is not None}
 
 
 def _is_fewer(effective: str, requested: str) -> bool:

@@ -12,14 +12,15 @@ import msgspec
 import numpy as np
 
 from inferometer.analysis import thresholds
-from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm, same_rounds
+from inferometer.analysis.validity.arm_trials import ArmTrials, fact_of, for_each_arm, same_rounds
+from inferometer.core import quantities
 from inferometer.core.grouped_values import Bools, Ints
 from inferometer.core.record import Finding
 from inferometer.core.record_columns import UNKNOWN
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.request_columns import SOURCES, equal_texts
 from inferometer.metrics.row_inputs import RowInput
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.series import Floats
 from inferometer.metrics.trial_columns import known_or_0
 
 _WITHHELD_BY: dict[str, tuple[RowInput, ...]] = {
@@ -81,6 +82,32 @@ _WORDS = {
 }
 
 
+@for_each_arm
+def other_than_our_count(case: ArmTrials) -> Iterable[Finding]:
+    """A server whose count is not the tokenizer's, of answers that are text alone."""
+    answers, theirs, ours = np.sum([_both_counts(trial) for trial in case.done], axis=0) if case.done else (0, 0, 0)
+    unseen = thresholds.COUNTS_UNSEEN_TOKENS * answers
+    if ours < thresholds.COUNTS_OUR_LEAST or abs(theirs - ours) <= unseen + thresholds.COUNTS_OUR_SHARE * ours:
+        return
+    yield case.finding(
+        "warning",
+        "counts-disagree",
+        f"its server counts {theirs / ours:.2f} × the tokens that the tokenizer finds in the same {answers} answers "
+        f"({theirs} and {ours}).",
+        "Give the server's own tokenizer, or find out what else the server counts.",
+        withholds=("output_tokens",),
+    )
+
+
+def _both_counts(trial: TrialView) -> tuple[int, int, int]:
+    """The number of answers without reasoning and tool calls that both the server and our tokenizer counted, and the
+    total of each."""
+    timing, ours = trial.timing, trial.records.numbers["our_tokens"]
+    by_server = np.isin(timing.output_source, [SOURCES.index(source) for source in ("usage", "timings", "token ids")])
+    both = timing.timed & by_server & (ours != UNKNOWN) & ~trial.records.has("reasoning") & ~trial.records.has("tool")
+    return int(both.sum()), int(timing.output_tokens[both].sum()), int(ours[both].sum())
+
+
 # --- two arms -------------------------------------------------------------------------------------
 
 
@@ -114,8 +141,14 @@ def counts_of_arms(cases: Sequence[ArmTrials]) -> Iterator[Finding]:
         if case.plan == first.plan:
             yield from _worst(list(_against(first, case, *pair)) for pair in same_rounds(first, case))
     for case in cases:
-        of_first = [text_counts(case.done[0], trial) for trial in case.done[1:]]
-        yield from _worst([*_same_text(case, case.name, found), *_prompts_of_trials(case, found)] for found in of_first)
+        of_first = [(trial, text_counts(case.done[0], trial)) for trial in case.done[1:]]
+        yield from _worst(
+            [
+                *_same_text(case, case.name, found),
+                *_prompts_of_trials(case, found, allowed=_may_differ(case.done[0], trial)),
+            ]
+            for trial, found in of_first
+        )
 
 
 def _worst(of_rounds: Iterable[list[Finding]]) -> Iterator[Finding]:
@@ -163,12 +196,21 @@ def _same_text(case: ArmTrials, other: str, found: TextCounts) -> Iterator[Findi
         yield case.finding("invalid", "counts-disagree", said, _CHARACTERS, withholds=("output_tokens",))
 
 
-def _prompts_of_trials(case: ArmTrials, found: TextCounts) -> Iterator[Finding]:
-    """Prompts with other counts in another trial of the arm, beyond what a new number in front of each explains."""
+def _may_differ(one: TrialView, other: TrialView) -> int:
+    """Tokens by which the prompts of two trials may differ: a text in front of them, in one of the two."""
+    unlike = _is_prefixed(one) != _is_prefixed(other)
+    return thresholds.PREFIX_TOKENS if unlike else thresholds.TRIAL_PROMPT_TOKENS
+
+
+def _is_prefixed(trial: TrialView) -> bool:
+    """Whether each prompt began with a new number, against the server's prefix cache."""
+    return fact_of(trial, quantities.PREFIX_CACHE) == "prefix"
+
+
+def _prompts_of_trials(case: ArmTrials, found: TextCounts, allowed: int) -> Iterator[Finding]:
+    """Prompts with other counts in another trial of the arm, by more than `allowed` tokens."""
     unlike = [
-        (one, two)
-        for one, two in found.prompts
-        if abs(one - two) > max(thresholds.TRIAL_PROMPT_TOKENS, thresholds.COUNTS_FAR_SHARE * one)
+        (one, two) for one, two in found.prompts if abs(one - two) > max(allowed, thresholds.COUNTS_FAR_SHARE * one)
     ]
     if 2 * len(unlike) > len(found.prompts):
         one, two = max(unlike, key=lambda pair: abs(pair[0] - pair[1]))
@@ -259,8 +301,15 @@ def _near_input(first: ArmTrials, case: ArmTrials, found: TextCounts) -> Iterato
         )
     elif abs(twos - ones) > thresholds.COUNTS_NOTED_SHARE * ones:
         yield case.finding(
-            "note", "other-input", f"{said}: their chat templates differ.", "", withholds=("prompt_tokens",)
+            "note", "other-input", f"{said}: {_why_longer(first, case)}.", "", withholds=("prompt_tokens",)
         )
+
+
+def _why_longer(first: ArmTrials, case: ArmTrials) -> str:
+    prefixed = [any(_is_prefixed(trial) for trial in arm.done) for arm in (first, case)]
+    if prefixed[0] != prefixed[1]:
+        return f"those of {first.name if prefixed[0] else case.name} began with a number, against its prefix cache"
+    return "their chat templates differ"
 
 
 def _has_ceiling(pairs: Sequence[tuple[int, int]]) -> bool:

@@ -14,7 +14,7 @@ from inferometer.core.record import Finding
 from inferometer.metrics import trial_columns
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.row_inputs import RowInput
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.series import Floats
 from inferometer.metrics.trial_columns import bursts
 
 _CAUSES = (

@@ -12,7 +12,7 @@ from inferometer.core.grouped_values import Ints
 from inferometer.core.record import Finding
 from inferometer.core.record_columns import UNKNOWN
 from inferometer.metrics.measures import TrialView
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.series import Floats
 from inferometer.metrics.turns import length_ns, turns_of
 
 

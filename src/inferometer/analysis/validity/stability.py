@@ -11,13 +11,15 @@ from inferometer.analysis import thresholds
 from inferometer.analysis.same_requests import failed_requests
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.analysis.validity.taking_turns import cpu_of_waiting
+from inferometer.base.units import three_digits_text
 from inferometer.core import quantities
 from inferometer.core.grouped_values import Ints
 from inferometer.core.record import INTERRUPTED, Finding, RequestRecord, Sample
 from inferometer.core.record_columns import UNKNOWN, RecordColumns
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.rows import METRICS_BY_KEY
-from inferometer.metrics.statistics import Floats, robust_line, trend_p_value
+from inferometer.metrics.series import Floats
+from inferometer.metrics.significance import robust_line, trend_p_value
 from inferometer.metrics.trial_columns import cached_prompt_tokens, known_or_0
 from inferometer.metrics.turns import turns_of, whole_intervals_within, within
 
@@ -426,7 +428,7 @@ def resent_requests(case: ArmTrials) -> Iterable[Finding]:
             "warning" if many else "note",
             "resent",
             f"{again} of {requests} requests were sent again, because the server closed their connection at once. "
-            + ("" if lost_ms is None else f"That took {lost_ms:.2g} ms of a TTFT of {usual_ms:.3g} ms. ")
+            + ("" if lost_ms is None else f"That took {lost_ms:.2g} ms of a TTFT of {three_digits_text(usual_ms)} ms. ")
             + "Their times begin with the first sending.",
             "The server or a proxy before it drops connections under load: see its log and its keep-alive limits."
             if many

@@ -22,7 +22,7 @@ from inferometer.core.spec import Sampling
 from inferometer.metrics import trial_columns
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.request_columns import SOURCES, equal_texts, first_differences
-from inferometer.metrics.statistics import fisher_p_value
+from inferometer.metrics.significance import fisher_p_value
 from inferometer.metrics.trial_measures import cached_prompt_tokens, total_output_tokens
 
 
@@ -91,15 +91,25 @@ def token_totals(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
         unseen = thresholds.COUNTS_SAME_TEXT_TOKENS * max(
             int(trial.timing.timed.sum()) for trial in case.done
         )  # end tokens
-        if abs(percent) > thresholds.TOKEN_TOTALS_PERCENT and abs(total - base) > unseen:
-            yield case.finding(
-                "warning",
-                "token-totals",
-                f"it generated {abs(percent):.1f}% {'more' if percent > 0 else 'fewer'} tokens than {first.name} "
-                f"({total:.0f} and {base:.0f}).",
-                "Compare rates, not durations, or fix the lengths (`ignore_eos: true`).",
-                withholds=("answer_lengths",),
-            )
+        if abs(percent) <= thresholds.TOKEN_TOTALS_PERCENT:
+            continue
+        said = (
+            f"it generated {abs(percent):.1f}% {'more' if percent > 0 else 'fewer'} tokens than {first.name} "
+            f"({total:.0f} and {base:.0f})."
+        )
+        advice = "Compare rates, not durations, or fix the lengths (`ignore_eos: true`)."
+        if abs(total - base) > unseen:
+            yield case.finding("warning", "token-totals", said, advice, withholds=("answer_lengths",))
+        elif percent * _more_characters(first, case) > thresholds.TOKEN_TOTALS_PERCENT * abs(percent):
+            yield case.finding("note", "token-totals", said, advice, withholds=("answer_lengths",))
+
+
+def _more_characters(first: ArmTrials, case: ArmTrials) -> float:
+    """How many more characters the arm wrote, percent: end tokens, which some servers count, have none."""
+    before, after = (
+        fmean([int(trial.records.characters[trial.timing.timed].sum()) for trial in arm.done]) for arm in (first, case)
+    )
+    return 100 * (after - before) / before if before else 0.0
 
 
 def _mean_total(case: ArmTrials) -> float | None:

@@ -102,6 +102,7 @@ class ProblemSet:
 
 
 def read_bytes(path: Path) -> bytes:
+    """The file as it is. Raises DatasetUnusable."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -159,6 +160,7 @@ def text_of(entry: dict[str, Any], field: str, place: str) -> str:
 
 
 def list_of(entry: dict[str, Any], field: str, place: str) -> list[Any]:
+    """A list of an entry. Raises DatasetUnusable where it is missing."""
     value = entry.get(field)
     if not isinstance(value, list):
         raise DatasetUnusable(f"{place} has no list {field!r}. Is it a file of another set?")

@@ -22,6 +22,7 @@ def ratio_ends(found: Difference) -> tuple[float, float] | None:
 
 
 def interval_text(found: Difference | None) -> str:
+    """The interval of a ratio: [0.94, 1.12]; "" without one."""
     ends = ratio_ends(found) if found else None
     return f"[{ratio_text(ends[0])}, {ratio_text(ends[1])}]".replace("×", "") if ends else ""
 
@@ -46,4 +47,5 @@ def interval(along: Scale, low: float, high: float, y: float, tip: str = "") -> 
 
 
 def diamond(x: float, y: float, tip: str = "") -> str:
+    """The mark of a difference."""
     return path([(x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y)], "middle", closed=True, tip=tip)

@@ -69,7 +69,7 @@ def _prompts(case: ArmTrials) -> list[PromptAcceptance]:
     known = request_keys(case)
     found: dict[Key, PromptAcceptance] = {}
     for trial in case.done:
-        drafts, accepted = trial_columns.drafted(trial), np.zeros(trial.size)
+        drafts, accepted = trial_columns.verified(trial), np.zeros(trial.size)
         of_drafts = trial_columns.accepted(trial)
         accepted[of_drafts.positions] = of_drafts.values
         for place, drafted in zip(drafts.positions.tolist(), drafts.values.tolist(), strict=True):

@@ -13,7 +13,7 @@ from inferometer.core.grouped_values import Ints
 from inferometer.metrics.measures import RequestView, TrialView, Values, in_columns, one_each
 from inferometer.metrics.request_measures import token_gap_ns, tpot_ns, ttft_ns
 from inferometer.metrics.rows import METRICS_BY_KEY
-from inferometer.metrics.statistics import Floats, Series, percentile_of_sorted
+from inferometer.metrics.series import Floats, Series, percentile_of_sorted
 from inferometer.report.page.request_keys import evenly_spaced, means_by_request
 
 BINS = 48

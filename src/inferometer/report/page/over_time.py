@@ -20,7 +20,7 @@ from inferometer.core.record import Sample
 from inferometer.core.record_columns import UNKNOWN
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.memory import held_bytes, memory_quantity
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.series import Floats
 from inferometer.metrics.trial_columns import burst_times
 from inferometer.metrics.turns import turns_of, whole_intervals_within, within
 

@@ -9,7 +9,7 @@ from inferometer.analysis.validity import ArmTrials
 from inferometer.core.grouped_values import Ints
 from inferometer.metrics.measures import TrialView, Values
 from inferometer.metrics.request_columns import Requests
-from inferometer.metrics.statistics import Floats
+from inferometer.metrics.series import Floats
 
 _T = TypeVar("_T")
 Key = int
