@@ -168,7 +168,14 @@ def test_markdown_names_what_differs_and_each_command():
 
 
 def test_what_is_wrong_with_an_argument_is_one_message_and_exit_2(tmp_path: Path):
-    for word, said in ((f"{SEED}#nothing", "has no heading 'nothing'"), (tmp_path, "it has no study.db")):
+    (tmp_path / "found" / "steps").mkdir(parents=True)
+    (tmp_path / "found" / "steps" / "study.db").touch()
+    (tmp_path / "empty").mkdir()
+    for word, said in (
+        (f"{SEED}#nothing", "has no heading 'nothing'"),
+        (tmp_path / "empty", "it has no study.db.\n"),
+        (tmp_path / "found", f"it has no study.db. It contains studies: inferometer list {tmp_path / 'found'}"),
+    ):
         done = inferometer("compare", word)
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr

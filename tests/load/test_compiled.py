@@ -1,6 +1,7 @@
 """The compiled part of the load path: what it reads, what it leaves to Python, and how it is built."""
 
 import array
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from httptools import HttpParserError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,9 +23,10 @@ from inferometer.core.record import KINDS, Events
 from inferometer.load import answer_decoding, compiled
 from inferometer.load.arrivals import Arrivals
 from inferometer.load.compiled import Kept
+from inferometer.load.in_flight import InFlight
 from inferometer.load.kernel_stamps import enable, unavailable_reason, wall_minus_monotonic_ns, wall_ns
 from inferometer.load.polling import READ, EpollPoller
-from inferometer.load.wire import Exchange
+from inferometer.load.wire import Exchange, WireRequest
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 1000
@@ -157,6 +160,56 @@ def test_a_socket_that_is_not_followed_is_left_to_python(stream: Stream):
     ready = [(stream.ours.fileno(), select.EPOLLIN)]
     assert compiled.receive(stream.poller.fd or 0, 0, 0, LIMIT) == (ready, [], [], 0)
     assert stream.ours.recv(10) == b"abc"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+WHOLE = HEAD + b"1\r\nx\r\n0\r\n\r\n"
+
+
+@needs_compiled
+@pytest.mark.parametrize(
+    ("sent", "ended"),
+    [
+        (HEAD + b"1\r\nx\r\n", []),
+        (WHOLE, [0]),
+        (HEAD[:-1], [0]),
+        (HEAD.replace(b"200", b"500"), [0]),
+        (HEAD.replace(b"Transfer-Encoding: chunked", b"Content-Length: 9"), [0]),
+    ],
+)
+def test_an_answer_that_does_not_begin_as_a_stream_is_left_to_python(stream: Stream, sent: bytes, ended: list[int]):
+    assert compiled.follow is not None
+    compiled.follow(stream.ours.fileno(), stream.kept, False, True)
+    stream.server.sendall(sent)
+    assert stream.read() == (ended, [], 1)
+
+
+@pytest.mark.skipif(compiled.is_whole_stream is None, reason="the compiled part of the load path is not built")
+@given(st.data())
+def test_an_answer_is_whole_only_where_llhttp_ends_it_and_keeps_the_connection(data: st.DataObject):
+    assert compiled.is_whole_stream is not None
+    assert compiled.is_whole_stream(WHOLE)
+    parts = st.sampled_from([*PARTS, b"", b"\r\n", b" ", b"0", b"1", b"\n"])
+    at = data.draw(st.integers(0, len(WHOLE)))
+    cut = data.draw(st.integers(at, len(WHOLE)))
+    answer = WHOLE[:at] + b"".join(data.draw(st.lists(parts, max_size=3))) + WHOLE[cut:]
+    in_flight = InFlight(WireRequest(0, None, b""), None, 0)
+    in_flight.raw += answer
+    with contextlib.suppress(HttpParserError):
+        in_flight.feed()
+    assert not compiled.is_whole_stream(answer) or (in_flight.finished and in_flight.keep_alive)
+
+
+PARTS = (
+    b"Connection: close\r\n",
+    b"Connection: keep-alive\r\n",
+    b"Content-Length: 1\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Trailer: x\r\n",
+    b"1\r\ny\r\n",
+    b"00\r\n",
+    b"1;a=b\r\nz\r\n",
+)
 
 
 @needs_compiled

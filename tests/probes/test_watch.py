@@ -37,7 +37,7 @@ def test_an_engine_is_watched_from_its_spawn_and_its_counters_from_its_first_tok
     facts = {fact.name: fact.value for fact in watch.facts()}
     assert float(facts["sampling_percent_of_a_core"]) > 0
     assert facts["no_kv_cache_usage_percent"] == "the server's /metrics does not contain it"
-    assert watch.take() == []
+    assert not watch.take()
 
 
 def test_what_an_engine_did_that_never_became_ready_is_kept(model: str, tmp_path: Path):
@@ -64,5 +64,5 @@ def test_of_a_server_that_we_did_not_start_the_machine_is_watched_and_the_rest_h
 def test_a_watch_that_saw_no_engine_can_be_stopped():
     watch = EngineWatch(trial_clock(SystemClock()), {}, METRIC_NAMES)
     watch.stop()
-    assert watch.take() == []
+    assert not watch.take()
     assert watch.facts() == ()

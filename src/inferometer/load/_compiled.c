@@ -27,16 +27,109 @@
 #define MOST_NS (INT64_C(1) << 62)
 #define MOST_CHUNK 4095 /* a larger chunk is left to Python */
 
+/* --- framing: answers in chunks as servers send them -----------------------------------------------------------------
+
+   Only answers without anything unusual are recognised; llhttp looks at all others. */
+
+static int is_token_character(unsigned char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-' || c == '_';
+}
+
+/* Whether the bytes are this text, which is in lower case, in any case. */
+static int same_word(const char *at, size_t size, const char *word) {
+    if (size != strlen(word))
+        return 0;
+    for (size_t i = 0; i < size; i++)
+        if ((at[i] >= 'A' && at[i] <= 'Z' ? at[i] + 32 : at[i]) != word[i])
+            return 0;
+    return 1;
+}
+
+/* The size of the head of an answer with status 200 whose body comes in chunks; 0 for anything else. */
+static size_t chunked_head(const char *data, size_t size, int *keeps_alive) {
+    int is_chunked = 0;
+    size_t at = 0;
+    *keeps_alive = 1;
+    if (size < 13 || memcmp(data, "HTTP/1.1 200 ", 13) != 0)
+        return 0;
+    for (;;) {
+        size_t end = at, name;
+        while (end < size && (unsigned char)data[end] >= 0x20 && (unsigned char)data[end] < 0x7F)
+            end++;
+        if (end + 2 > size || data[end] != '\r' || data[end + 1] != '\n')
+            return 0;
+        if (end == at)
+            return is_chunked == 1 ? end + 2 : 0;
+        for (name = at; at > 0 && is_token_character((unsigned char)data[name]); name++)
+            ;
+        if (at > 0) {
+            size_t value = name + 1;
+            if (name == at || data[name] != ':')
+                return 0;
+            while (value < end && data[value] == ' ')
+                value++;
+            size_t length = end - value;
+            if (same_word(data + at, name - at, "transfer-encoding")) {
+                if (is_chunked++ || !same_word(data + value, length, "chunked"))
+                    return 0;
+            } else if (same_word(data + at, name - at, "connection")) {
+                *keeps_alive &= same_word(data + value, length, "keep-alive");
+            } else if (same_word(data + at, name - at, "content-length") ||
+                       same_word(data + at, name - at, "proxy-connection") ||
+                       same_word(data + at, name - at, "upgrade")) {
+                return 0;
+            }
+        }
+        at = end + 2;
+    }
+}
+
+/* Skips a chunk at `at`: where it ends, 0 if it is not complete or has another form. `is_last`: it has no data. */
+static size_t chunk_end(const char *data, size_t size, size_t at, int *is_last) {
+    size_t stated = 0, begin = at;
+    for (; at < size && at < begin + 7; at++) {
+        char c = data[at];
+        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        if (digit < 0)
+            break;
+        stated = stated * 16 + (size_t)digit;
+    }
+    if (at == begin || size - at < stated + 4 || memcmp(data + at, "\r\n", 2) != 0 ||
+        memcmp(data + at + 2 + stated, "\r\n", 2) != 0)
+        return 0;
+    *is_last = stated == 0;
+    return at + stated + 4;
+}
+
+PyDoc_STRVAR(is_whole_stream_doc,
+"is_whole_stream(data)\n--\n\n"
+"Whether the data are exactly one complete answer with status 200 in chunks, after which the connection stays open.\n"
+"False: llhttp must decide.");
+
+static PyObject *is_whole_stream(PyObject *self, PyObject *arg) {
+    Py_buffer data;
+    int keeps_alive, is_last = 0;
+    (void)self;
+    if (PyObject_GetBuffer(arg, &data, PyBUF_SIMPLE) < 0)
+        return NULL;
+    size_t size = (size_t)data.len, at = chunked_head(data.buf, size, &keeps_alive);
+    while (at > 0 && at < size && !is_last)
+        at = chunk_end(data.buf, size, at, &is_last);
+    PyBuffer_Release(&data);
+    return PyBool_FromLong(is_last && keeps_alive && at == size);
+}
+
 /* --- reading: the answers that are streamed --------------------------------------------------------------------------
 
-   A connection is followed from the end of its response's headers to the end of its answer. What is read of it waits in
-   its Stream; `hand_over` appends it to the bytearrays that Python reads: at a possible end of the answer, at the end of
-   the connection, and when Python asks for it. */
+   A connection is followed from its request to the end of its answer, if the first read shows an answer in chunks;
+   other answers are left to Python. What is read of it waits in its Stream; `hand_over` appends it to the bytearrays that
+   Python reads: at a possible end of the answer, at the end of the connection, and when Python asks for it. */
 
 #ifdef __linux__
 
 #define LAST_NS 120000 /* see polling.py */
 #define MOST_READY 512
+#define LEAST_ROOM 1024
 
 typedef struct {
     int64_t read_ns;
@@ -47,6 +140,7 @@ typedef struct {
 typedef struct {
     PyObject *kept; /* (raw, lengths, read_ns, kernel), all bytearrays; NULL: not followed */
     int stamps; /* whether the kernel stamps its reads */
+    int in_head; /* the next read begins an answer */
     char *bytes;
     size_t size, room, before; /* `before`: bytes in `raw` */
     Read *reads;
@@ -121,18 +215,19 @@ static int make_room(Stream *stream, size_t more) {
     return 0;
 }
 
-/* One read of a socket into `buffer`, and its kernel stamp. Count or -1, as recvmsg(). */
-static ssize_t read_once(int fd, int stamps, int64_t *stamp) {
+/* One read of a socket into `room` bytes of its stream, and into `buffer` what exceeds them; and its kernel stamp. Count
+   or -1, as recvmsg(). */
+static ssize_t read_once(int fd, const Stream *stream, size_t room, int64_t *stamp) {
     union { struct cmsghdr align; char bytes[128]; } control;
-    struct iovec place = {buffer, BUFFER_BYTES};
-    struct msghdr message = {.msg_iov = &place, .msg_iovlen = 1};
+    struct iovec places[2] = {{stream->bytes + stream->size, room}, {buffer, BUFFER_BYTES - room}};
+    struct msghdr message = {.msg_iov = places, .msg_iovlen = 2};
     stamp[0] = stamp[1] = 0;
-    if (!stamps)
-        return recv(fd, buffer, BUFFER_BYTES, 0);
-    message.msg_control = control.bytes;
-    message.msg_controllen = sizeof control.bytes;
+    if (stream->stamps) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof control.bytes;
+    }
     ssize_t count = recvmsg(fd, &message, 0);
-    struct cmsghdr *first = count > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    struct cmsghdr *first = count > 0 && stream->stamps ? CMSG_FIRSTHDR(&message) : NULL;
     if (first != NULL && first->cmsg_len >= CMSG_LEN(STAMP_BYTES))
         memcpy(stamp, CMSG_DATA(first), STAMP_BYTES);
     return count;
@@ -140,26 +235,49 @@ static ssize_t read_once(int fd, int stamps, int64_t *stamp) {
 
 enum { GOES_ON, MAY_HAVE_ENDED, CONNECTION_CLOSED, NOTHING_READ, NO_MEMORY };
 
+/* Whether Python must look at what was read: the answer may have ended, is too large, or is not in chunks. */
+static int needs_python(Stream *stream, size_t limit) {
+    if (stream->in_head) {
+        int keeps_alive;
+        stream->in_head = 0;
+        if (chunked_head(stream->bytes, stream->size, &keeps_alive) == 0)
+            return 1;
+    }
+    return stream->before + stream->size > limit || memcmp(stream->end, "\r\n\r\n", 4) == 0;
+}
+
+/* Keeps the last of the bytes, of which `count` are new. */
+static void note_end(Stream *stream, size_t count) {
+    size_t new = count < 4 ? count : 4;
+    memmove(stream->end, stream->end + new, 4 - new);
+    memcpy(stream->end + 4 - new, stream->bytes + stream->size - new, new);
+}
+
 /* Reads a followed socket once. `code`: errno of a closed connection, 0 where the server closed it. */
 static int receive_one(int fd, Stream *stream, size_t limit, int *code) {
     Read read;
-    ssize_t count = read_once(fd, stream->stamps, read.stamp);
+    if (make_room(stream, LEAST_ROOM) < 0)
+        return NO_MEMORY;
+    size_t room = stream->room - stream->size < BUFFER_BYTES ? stream->room - stream->size : BUFFER_BYTES;
+    ssize_t count = read_once(fd, stream, room, read.stamp);
     read.read_ns = monotonic_ns();
     if (count <= 0) {
         *code = count == 0 ? 0 : errno;
         return *code == EAGAIN || *code == EINTR ? NOTHING_READ : CONNECTION_CLOSED;
     }
-    if (make_room(stream, (size_t)count) < 0)
-        return NO_MEMORY;
-    read.length = (uint32_t)count;
-    memcpy(stream->bytes + stream->size, buffer, (size_t)count);
-    stream->size += (size_t)count;
-    stream->reads[stream->count++] = read;
-    for (ssize_t i = count < 4 ? 0 : count - 4; i < count; i++) {
-        memmove(stream->end, stream->end + 1, 3);
-        stream->end[3] = buffer[i];
+    if ((size_t)count > room) {
+        stream->size += room;
+        if (make_room(stream, (size_t)count - room) < 0)
+            return NO_MEMORY;
+        memcpy(stream->bytes + stream->size, buffer, (size_t)count - room);
+        stream->size += (size_t)count - room;
+    } else {
+        stream->size += (size_t)count;
     }
-    return stream->before + stream->size > limit || memcmp(stream->end, "\r\n\r\n", 4) == 0 ? MAY_HAVE_ENDED : GOES_ON;
+    read.length = (uint32_t)count;
+    stream->reads[stream->count++] = read;
+    note_end(stream, (size_t)count);
+    return needs_python(stream, limit) ? MAY_HAVE_ENDED : GOES_ON;
 }
 
 static Stream *stream_of(int fd) {
@@ -167,15 +285,16 @@ static Stream *stream_of(int fd) {
 }
 
 PyDoc_STRVAR(follow_doc,
-"follow(fd, kept, stamps)\n--\n\n"
+"follow(fd, kept, stamps, in_head=False)\n--\n\n"
 "Let `receive` read this socket from now on. `kept`: (raw, lengths, read_ns, kernel), all bytearrays. `stamps`: whether\n"
-"the kernel stamps what it receives.");
+"the kernel stamps what it receives. `in_head`: the next read begins an answer; it is reported as a possible end where\n"
+"it does not show an answer in chunks.");
 
 static PyObject *follow(PyObject *self, PyObject *args) {
-    int fd, stamps;
+    int fd, stamps, in_head = 0;
     PyObject *kept;
     (void)self;
-    if (!PyArg_ParseTuple(args, "iO!p", &fd, &PyTuple_Type, &kept, &stamps))
+    if (!PyArg_ParseTuple(args, "iO!p|p", &fd, &PyTuple_Type, &kept, &stamps, &in_head))
         return NULL;
     for (Py_ssize_t i = 0; i < 4; i++)
         if (PyTuple_Size(kept) != 4 || !PyByteArray_Check(PyTuple_GetItem(kept, i)) || fd < 0) {
@@ -195,6 +314,7 @@ static PyObject *follow(PyObject *self, PyObject *args) {
     PyObject *old = stream->kept, *raw = PyTuple_GetItem(kept, 0);
     stream->kept = Py_NewRef(kept);
     stream->stamps = stamps;
+    stream->in_head = in_head;
     Py_XDECREF(old);
     Py_ssize_t size = PyByteArray_Size(raw), tail = size < 4 ? size : 4;
     stream->before = (size_t)size;
@@ -300,16 +420,16 @@ static int sleep_ns(int64_t ns, int epoll_fd) {
 
 /* Waits and reads until `until_ns`, or until there is something for Python. */
 static int read_until(int epoll_fd, int64_t until_ns, int64_t pause_ns, size_t limit, Found *found) {
-    for (;;) {
+    for (int ready = 0;;) {
         int64_t now = monotonic_ns();
         int64_t next = last_poll_ns + pause_ns < until_ns ? last_poll_ns + pause_ns : until_ns;
-        if (pause_ns > 0 && next > now) {
+        if (pause_ns > 0 && next > now && ready < MOST_READY) {
             if (sleep_ns(next - now, -1) < 0)
                 return -1;
             now = monotonic_ns();
         }
         last_poll_ns = now;
-        int ready = read_ready(epoll_fd, limit, found);
+        ready = read_ready(epoll_fd, limit, found);
         if (ready < 0)
             return -1;
         now = monotonic_ns();
@@ -323,7 +443,7 @@ static int read_until(int epoll_fd, int64_t until_ns, int64_t pause_ns, size_t l
 PyDoc_STRVAR(receive_doc,
 "receive(epoll_fd, until_ns, pause_ns, limit)\n--\n\n"
 "Read the followed sockets until `until_ns` (monotonic clock), or until there is something for Python. Between two\n"
-"polls at least `pause_ns` pass. Returns descriptor and mask of other sockets that are ready; the descriptors where an\n"
+"polls at least `pause_ns` pass, unless more is ready. Returns descriptor and mask of other sockets that are ready; the descriptors where an\n"
 "answer may have ended or exceeds `limit` bytes; descriptor and errno (0: its end) of closed connections; and the number\n"
 "of reads.");
 
@@ -663,13 +783,24 @@ static Py_ssize_t read_size(Reader *reader, Py_ssize_t most) {
     return (Py_ssize_t)size;
 }
 
+/* The size of a chunk as most servers write it, and a line end. Returns the bytes written. */
+static int write_chunk_head(char *to, size_t size) {
+    int digits = 1;
+    for (size_t rest = size >> 4; rest > 0; rest >>= 4)
+        digits++;
+    for (int i = digits - 1; i >= 0; i--, size >>= 4)
+        to[i] = "0123456789abcdef"[size & 15];
+    memcpy(to + digits, "\r\n", 2);
+    return digits + 2;
+}
+
 /* Writes the bytes of the next read to `to`; `before` and then `data`: what it is compared with. Returns its length. */
 static Py_ssize_t read_bytes(Reader *reader, int is_chunk, char *to, Py_ssize_t left, Piece *data) {
     Piece before = *data;
     Py_ssize_t same = read_size(reader, before.size), same_end = read_size(reader, before.size - same);
     Py_ssize_t other = read_size(reader, reader->end - reader->at), size = same + other + same_end;
-    char head[16];
-    int head_size = is_chunk ? snprintf(head, sizeof head, "%zx\r\n", (size_t)size) : 0;
+    char head[24];
+    int head_size = is_chunk ? write_chunk_head(head, (size_t)size) : 0;
     Py_ssize_t whole = head_size + size + (is_chunk ? 2 : 0);
     if (reader->failed || whole > left) {
         reader->failed = 1;
@@ -876,6 +1007,7 @@ static PyObject *output_times(PyObject *self, PyObject *args) {
 static PyMethodDef methods[] = {
     {"arrivals", arrivals, METH_VARARGS, arrivals_doc},
     {"event_times", event_times, METH_VARARGS, event_times_doc},
+    {"is_whole_stream", is_whole_stream, METH_O, is_whole_stream_doc},
     {"output_times", output_times, METH_VARARGS, output_times_doc},
 #ifdef __linux__
     {"follow", follow, METH_VARARGS, follow_doc},

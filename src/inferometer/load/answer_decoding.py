@@ -1,7 +1,6 @@
 """The record of a request: outcome, times and tokens, decoded from the bytes of its answer."""
 
 import array
-import copy
 import functools
 
 import numpy as np
@@ -104,14 +103,14 @@ def _decode_uniform_stream(
     start = raw.find(b"\r\n\r\n") + 4
     if start < 4 or not raw.endswith(STREAM_END):
         return None
-    answer = copy.copy(_parsed_head(raw[:start]))
-    if not _is_stream(answer) or answer.until_close or "content-length" in answer.headers:
+    head = _parsed_head(raw[:start])
+    if head is None:
         return None
+    answer = Response(head.status, head.headers, [], ended=True)
     try:
         ends = reader.read_uniform_chunks(raw, start, len(raw) - len(LAST_CHUNK), OUTPUT_OF[dialect])
         if ends is None:
             return None
-        answer.ended = True
         return answer, reader.events(_event_times(exchange, arrived, ends, zero_ns))
     except ValueError:  # an invalid chunk size, or a text that is not UTF-8
         return None
@@ -127,9 +126,12 @@ def _event_times(exchange: Exchange, arrived: Arrivals, ends: "array.array[int]"
 
 
 @functools.lru_cache(maxsize=256)
-def _parsed_head(head: bytes) -> Response:
-    """The head of an answer. Most answers have the same one, but for the second in their date."""
-    return parse_response([(0, head)])
+def _parsed_head(head: bytes) -> Response | None:
+    """The head of a stream in chunks; None for another answer. Most have the same one, but for the second in their
+    date."""
+    answer = parse_response([(0, head)])
+    is_chunked = not answer.until_close and "content-length" not in answer.headers
+    return answer if is_chunked and _is_stream(answer) else None
 
 
 def _is_stream(answer: Response) -> bool:

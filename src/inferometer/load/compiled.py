@@ -25,9 +25,10 @@ stamp."""
 
 Ready = list[tuple[int, int]]
 Receive = Callable[[int, int, int, int], tuple[Ready, list[int], list[tuple[int, int]], int]]
-Follow = Callable[[int, Kept, bool], None]
+Follow = Callable[..., None]  # (fd, kept, stamps, in_head=False)
 Unfollow = Callable[[int], None]
 HandOverQuiet = Callable[[int], None]
+IsWholeStream = Callable[[bytes | bytearray], bool]
 SimilarChunks = Callable[[bytes, int, int, bytes, bytes], tuple[bytearray, bytearray, bytearray] | None]
 Pack = Callable[[bytes | bytearray, bytes | bytearray, bytes | bytearray, bytes | bytearray], bytes | None]
 Unpack = Callable[[bytes], tuple[bytes, bytes, bytes, bytes]]
@@ -44,6 +45,7 @@ receive: Receive | None = getattr(_module, "receive", None)  # this and the next
 follow: Follow | None = getattr(_module, "follow", None)
 unfollow: Unfollow | None = getattr(_module, "unfollow", None)
 hand_over_quiet: HandOverQuiet | None = getattr(_module, "hand_over_quiet", None)
+is_whole_stream: IsWholeStream | None = getattr(_module, "is_whole_stream", None)
 similar_chunks: SimilarChunks | None = getattr(_module, "similar_chunks", None)
 arrivals: Arrivals | None = getattr(_module, "arrivals", None)
 pack: Pack | None = getattr(_module, "pack", None)

@@ -31,6 +31,9 @@ from inferometer.load.wire import Job, WireOutcome, WireRequest
 from inferometer.net.target import Target, Tcp
 
 _BUFFER_BYTES = 262_144
+_MOST_ENDS = 32
+"""Many answers may end at once. After this many are ended, and their successors sent, everything is read again: a first
+token that waits until the next one arrives has the time stamp of that one."""
 _IDLE_CLOSE_NS = 20_000_000
 """The longest time from sending to the end of the connection that can mean: the server had closed it while it was idle.
 
@@ -88,7 +91,8 @@ class Connections:
         self._channels = Channels(job.target)
         self._family, self._address = _resolve(job.target)
         self._by_fd: dict[int, Connection] = {}
-        self._followed: set[int] = set()  # the answers in chunks that `compiled.receive` reads
+        self._followed: set[int] = set()  # the connections that `compiled.receive` reads
+        self._possible_ends: deque[tuple[Connection, InFlight]] = deque()
         self._refused: list[tuple[Connection, OSError]] = []  # refused during connect(), as Unix sockets do
         self._buffers = (bytearray(_BUFFER_BYTES),)
         self._view = memoryview(self._buffers[0])
@@ -114,10 +118,14 @@ class Connections:
 
     def with_request(self, quiet_since_ns: int) -> list[tuple[Connection, InFlight]]:
         """The connections that carry a request, in a list that may be kept while connections end. What was read of
-        those that gave something after `quiet_since_ns` may be missing in their requests."""
+        those that gave something after `quiet_since_ns` may be missing in their requests. Without those whose end is
+        looked for next."""
         if compiled.hand_over_quiet is not None:
             compiled.hand_over_quiet(quiet_since_ns)
-        return [(one, one.in_flight) for one in self._by_fd.values() if one.in_flight is not None]
+        ending = {connection.fd for connection, _ in self._possible_ends}
+        return [
+            (one, one.in_flight) for fd, one in self._by_fd.items() if one.in_flight is not None and fd not in ending
+        ]
 
     def close(self) -> None:
         for connection in self._by_fd.values():
@@ -145,19 +153,33 @@ class Connections:
         self._read_ready(self._poller.wait(wake_ns - now))
 
     def _receive(self, receive: compiled.Receive, epoll_fd: int, wake_ns: int) -> None:
-        others, ended, closed, reads = receive(epoll_fd, wake_ns, self.pause_ns, self._max_answer_bytes)
+        until_ns = 0 if self._possible_ends else wake_ns
+        others, ended, closed, reads = receive(epoll_fd, until_ns, self.pause_ns, self._max_answer_bytes)
         self.reads += reads
         for fd in ended:
             connection = self._by_fd[fd]
-            self._find_end(connection, cast("InFlight", connection.in_flight))
+            self._possible_ends.append((connection, cast("InFlight", connection.in_flight)))
+        self.find_ends(None if closed else _MOST_ENDS)
         for fd, code in closed:
-            self._on_closed(self._by_fd[fd], OSError(code, os.strerror(code)) if code else None)
+            if fd in self._by_fd:
+                self._on_closed(self._by_fd[fd], OSError(code, os.strerror(code)) if code else None)
         self._read_ready(others)
 
+    def find_ends(self, most: int | None = None) -> None:
+        """End the requests whose answers may be complete and are, at most this many; None: all."""
+        waiting = len(self._possible_ends)
+        for _ in range(waiting if most is None else min(most, waiting)):
+            connection, in_flight = self._possible_ends.popleft()
+            if connection.in_flight is in_flight:  # it was not ended since, by a timeout for example
+                self._find_end(connection, in_flight)
+
     def _follow(self, connection: Connection, in_flight: InFlight) -> None:
-        if compiled.follow is not None and connection.fd not in self._followed:
+        """Let the compiled part read it: plain bytes, once the whole request is sent."""
+        if compiled.follow is None or connection.channel is not None or connection.unsent:
+            return
+        if connection.fd not in self._followed:
             self._followed.add(connection.fd)
-            compiled.follow(connection.fd, in_flight.kept, self.stamps)
+            compiled.follow(connection.fd, in_flight.kept, self.stamps, not in_flight.raw)
 
     def _unfollow(self, connection: Connection) -> None:
         if compiled.unfollow is not None and connection.fd in self._followed:
@@ -208,15 +230,18 @@ class Connections:
             self._too_large(connection, f"its answer is larger than {bytes_text(self._max_answer_bytes)}")
             return
         try:
-            in_flight.feed()
+            in_flight.find_end()
         except httptools.HttpParserError as error:
             self._fail(connection, f"not HTTP: {error}")
             return
         if in_flight.finished:
             self._on_answer_complete(connection, in_flight)
-        elif in_flight.in_chunks and not in_flight.in_head and connection.channel is None and not connection.unsent:
+            return
+        if in_flight.in_chunks and not in_flight.in_head:
             self._follow(connection, in_flight)
-        elif in_flight.in_head and len(in_flight.raw) > self._max_head_bytes:
+        else:
+            self._unfollow(connection)
+        if in_flight.in_head and len(in_flight.raw) > self._max_head_bytes:
             self._too_large(connection, f"the headers are larger than {bytes_text(self._max_head_bytes)}")
         elif connection.channel is not None and connection.channel.closed:
             self._on_closed(connection, None)
@@ -368,6 +393,7 @@ class Connections:
         if in_flight.sent_ns is None:
             in_flight.sent_ns = monotonic_ns()
         self._send_bytes(connection, payload)
+        self._follow(connection, in_flight)
 
     def _send_bytes(self, connection: Connection, data: bytes) -> None:
         """Send what the socket takes now, and the rest once it is writable."""
@@ -409,7 +435,9 @@ class Connections:
         in_flight.outcome, in_flight.error = outcome, error
         in_flight.done_ns, in_flight.connected_ns = monotonic_ns(), connection.connected_ns
         in_flight.steps, in_flight.offset_ns = self.clock_steps - in_flight.steps, self._wall_offset_ns
-        del in_flight.parser  # parser and request refer to each other: with the collector off, nothing would free them
+        in_flight.parser = (
+            None  # parser and request refer to each other: with the collector off, nothing would free them
+        )
         connection.in_flight = None
         self.completed.append(in_flight)
         self.under_way -= 1

@@ -146,6 +146,7 @@ class Driver:
     def _cancel(self, waiting: Iterable[WireRequest], start_ns: int) -> None:
         """End requests under way and requests not yet sent as `cancelled`: every request gets an outcome."""
         connections = self._connections
+        connections.find_ends()
         for connection, _ in connections.with_request(monotonic_ns()):
             connections.end(connection, "cancelled")
             connections.drop(connection)

@@ -28,6 +28,7 @@ from inferometer.load.sse import STRAY, EventTooLarge
 from inferometer.load.usage_reports import Groq, Usage
 
 _EVIDENCE_CHARS = 200
+_CODES = {kind: code for code, kind in enumerate(KINDS)}
 _MAX_TOKENS = 2**32 - 1  # tokens of one event, as they are kept
 
 
@@ -85,6 +86,7 @@ class _Chunk(msgspec.Struct):
     timings: ServerTimings | None = None
     model: str | None = None
     object: str | None = None
+    type: Any = None  # "error" in the errors of some engines
     error: Any = None  # an object or a text, depending on the engine
 
 
@@ -150,15 +152,16 @@ class EventReader:
         unchanging bytes around the text (the template) come from the last chunk that was decoded as a whole.
         """
         ends = array.array("q")
-        offset, tries = start, 0
+        offset, tries, run_end = start, 0, 0
         while offset < stop:
             mark = raw.find(b"\r", offset)
-            if self._template[0] and tries < _MAX_RUNS and raw.startswith(self._template[0], mark + len(b"\r\ndata: ")):
+            may_run = self._template[0] and tries < _MAX_RUNS and offset != run_end
+            if may_run and raw.startswith(self._template[0], mark + len(b"\r\ndata: ")):
                 before = len(ends)
                 self._read_similar_chunks(raw, offset, stop, ends)
                 tries += 1
                 if len(ends) > before:
-                    offset = ends[-1] + len(b"\r\n")
+                    offset = run_end = ends[-1] + len(b"\r\n")
                     continue
             end = raw.find(EVENT_AND_CHUNK_END, offset)
             size, _, rest = raw[offset:end].partition(b"\r\n")
@@ -236,7 +239,7 @@ class EventReader:
         return Events(at_ns, bytes(self._kinds), self._chars, "".join(self._texts), tokens)
 
     def _add(self, kind: EventKind, text: str = "") -> None:
-        self._kinds.append(KINDS.index(kind))
+        self._kinds.append(_CODES[kind])
         self._chars.append(len(text))
         self._texts.append(text)
 
@@ -265,7 +268,7 @@ class EventReader:
                 return
             chunk = found
         is_stated = chunk.error is not None and (chunk.error or not chunk.choices)  # next to text, an empty one is none
-        if is_stated or chunk.object == "error" or (not chunk.choices and is_error_body(json_of(data))):
+        if is_stated or chunk.object == "error" or (not chunk.choices and _is_error(chunk, data)):
             self._add_error(data)
             return
         usage = _usage(chunk)
@@ -328,7 +331,7 @@ class EventReader:
         quoted = b'"' + text.encode() + b'"'
         if b'"' not in quoted[1:-1] and b"\\" not in quoted and data.count(quoted) == 1:
             before, _, after = data.partition(quoted)
-            self._template = (before + b'"', b'"' + after, KINDS.index(kind))
+            self._template = (before + b'"', b'"' + after, _CODES[kind])
 
     def _read_stray(self, data: bytes) -> None:
         """Lines of the stream that belong to no event: an error body without `data:` is an error all the same."""
@@ -355,10 +358,20 @@ def _usage(chunk: _Chunk) -> Usage | None:
     return of_groq or (chunk.choices[0].usage if chunk.choices else None)
 
 
+def _is_error(chunk: _Chunk, data: bytes) -> bool:
+    """Whether an event without choices is an error. Usage with a count shows that it is not."""
+    usage = _usage(chunk)
+    if usage is not None and usage.completion_tokens is not None and chunk.type != "error":
+        return False
+    return is_error_body(json_of(data))
+
+
 def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str:
     """The problem with numbers that no machine could reach; "" if all are possible."""
-    values = [value for value in msgspec.structs.astuple(numbers) if value is not None]
-    return f"an event states impossible numbers: {evidence(data)}" if any(abs(v) > 1e15 for v in values) else ""
+    for value in msgspec.structs.astuple(numbers):
+        if value is not None and abs(value) > 1e15:
+            return f"an event states impossible numbers: {evidence(data)}"
+    return ""
 
 
 def _chat_output(choice: _Choice) -> tuple[EventKind, str]:

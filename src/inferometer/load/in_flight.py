@@ -1,9 +1,11 @@
 """A request in flight: the bytes of its answer as they arrive, and where the answer ends. llhttp finds the end."""
 
 import struct
+from typing import cast
 
 import httptools
 
+from inferometer.load import compiled
 from inferometer.load.compiled import Kept
 from inferometer.load.timeouts import TokenWatch
 from inferometer.load.wire import Exchange, WireOutcome, WireRequest
@@ -55,7 +57,7 @@ class InFlight:
         self.in_head = True
         self.keep_alive = False
         self.fed = 0
-        self.parser = httptools.HttpResponseParser(self)
+        self.parser: httptools.HttpResponseParser | None = None
         self.raw = bytearray()
         self.lengths = bytearray()
         self.read_ns = bytearray()
@@ -79,8 +81,17 @@ class InFlight:
         self.read_ns += _STAMP.pack(read_ns)
         self.kernel += stamp
 
+    def find_end(self) -> None:
+        """Set `finished` if the answer is complete. Raises HttpParserError."""
+        if self.parser is None and compiled.is_whole_stream is not None and compiled.is_whole_stream(self.raw):
+            self.finished = self.keep_alive = True
+        else:
+            self.feed()
+
     def feed(self) -> None:
         """Give the parser the bytes that it has not seen. Raises HttpParserError."""
+        if self.parser is None:
+            self.parser = httptools.HttpResponseParser(self)
         fed, self.fed = self.fed, len(self.raw)
         self.parser.feed_data(bytes(memoryview(self.raw)[fed:]))
 
@@ -89,17 +100,23 @@ class InFlight:
             self.in_chunks = b"chunked" in value.lower()
 
     def on_headers_complete(self) -> None:
-        self.in_head = self.parser.get_status_code() < 200
+        self.in_head = self._status < 200
 
     def on_message_complete(self) -> None:
-        if self.parser.get_status_code() >= 200:  # 1xx (100 Continue) comes before the answer
+        if self._status >= 200:  # 1xx (100 Continue) comes before the answer
             self.finished = True
-            self.keep_alive = self.parser.should_keep_alive()  # llhttp knows this only during this callback
+            parser = cast("httptools.HttpResponseParser", self.parser)
+            self.keep_alive = parser.should_keep_alive()  # llhttp knows this only during this callback
 
     @property
     def is_timeout(self) -> bool:
         """Whether the answer is a 408: the server gave up waiting for a request on this connection."""
-        return self.parser.get_status_code() == 408
+        return self._status == 408
+
+    @property
+    def _status(self) -> int:
+        """0 before the parser has seen anything."""
+        return 0 if self.parser is None else self.parser.get_status_code()
 
     def again(self) -> "InFlight":
         """The same request to be sent once more. `sent_ns` stays: the user has waited since then."""

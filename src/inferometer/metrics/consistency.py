@@ -133,7 +133,7 @@ def _output_counts(record: RequestRecord, request: Request | None) -> Iterator[C
 
 def _output_count(record: RequestRecord, request: Request | None, count: int) -> str:
     events = cast("Events", record.events)
-    size, pieces = len(events.text.encode(errors="surrogatepass")), len(record.outputs_ns)
+    size, pieces = len(events.text.encode(errors="surrogatepass")), len(events.outputs_ns())
     said = f"reports {count} output tokens"
     if count <= 0:
         return f"{said} for {size} bytes of text"

@@ -153,7 +153,7 @@ _NO_STAMPS = array.array("q")
 _Count = tuple[int | None, TokenSource]
 
 
-def _output_counts(record: RequestRecord, dialect: MetricDialect, asked: Request | None) -> list[_Count]:
+def _output_counts(record: RequestRecord, dialect: MetricDialect, asked: Request | None) -> Iterable[_Count]:
     """Counts of the output and their sources, in the dialect's order of preference; by our own rules without
     what a known fact refutes."""
     by_usage: _Count = (record.usage.completion_tokens if record.usage else None, "usage")
@@ -166,7 +166,7 @@ def _output_counts(record: RequestRecord, dialect: MetricDialect, asked: Request
     by_ids: _Count = (sum(cast("Events", record.events).tokens) or None, "token ids")
     known: list[_Count] = [by_usage, by_timings, by_ids, by_us]
     if any(count is not None for count, _ in known):
-        return [one for one in known if not refuted(record, asked, "output_tokens", one[0])]
+        return (one for one in known if not refuted(record, asked, "output_tokens", one[0]))
     events = cast("Events", record.events)
     pieces = len(events.outputs_ns())
     if len(events.text) > MOST_PIECE_CHARACTERS * pieces:
@@ -174,7 +174,7 @@ def _output_counts(record: RequestRecord, dialect: MetricDialect, asked: Request
     return [(pieces, "output events")]
 
 
-def _prompt_counts(record: RequestRecord, dialect: MetricDialect, asked: Request | None) -> list[_Count]:
+def _prompt_counts(record: RequestRecord, dialect: MetricDialect, asked: Request | None) -> Iterable[_Count]:
     """Counts of the prompt and their sources, in the dialect's order of preference; by our own rules without
     what a known fact refutes."""
     by_usage: _Count = (record.usage.prompt_tokens if record.usage else None, "usage")
@@ -189,7 +189,7 @@ def _prompt_counts(record: RequestRecord, dialect: MetricDialect, asked: Request
         read = timings.prompt_n + timings.cache_n
     by_timings: _Count = (read, "timings")
     known = [by_usage, by_timings, by_us]
-    return [one for one in known if not refuted(record, asked, "prompt_tokens", one[0])]
+    return (one for one in known if not refuted(record, asked, "prompt_tokens", one[0]))
 
 
 def _first_known(counts: Iterable[_Count]) -> tuple[int | None, TokenSource | None]:

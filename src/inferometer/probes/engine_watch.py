@@ -67,7 +67,7 @@ class EngineWatch:
 
     def take(self) -> Sequence[Sample]:
         """The samples since the last call."""
-        return [self._arrived.popleft() for _ in range(len(self._arrived))]
+        return [self._arrived.popleft() for _ in range(len(self._arrived))] if self._arrived else ()
 
     def facts(self) -> tuple[Fact, ...]:
         """The cost of the probes, and the reasons for missing readings. Call it after `stop`."""

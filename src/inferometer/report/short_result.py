@@ -274,8 +274,8 @@ def _warning_lines(comparison: Comparison) -> Iterator[str]:
     if len(comparison.set_ups) == len(comparison.arms) > 1 and not any(arm.differs for arm in comparison.set_ups):
         yield "nothing differs in force between the set-ups"
     row = comparison.primary_row
-    is_open_loop = comparison.extent is not None and comparison.extent.is_open_loop
-    is_limited = is_open_loop and all(code != "saturated" for code, _ in kinds)
+    is_limited = comparison.extent is not None and comparison.extent.is_open_loop
+    is_limited = is_limited and not any(code == "saturated" for code, _ in kinds)
     if is_limited and row is not None and row.group == "rate" and len(comparison.arms) > 1:
         yield "the arrival rate limits the throughput: judge by latency (--metric median_ttft_ms, mean_tpot_ms)"
 

@@ -172,7 +172,8 @@ def _check_name(path: Path, info: zipfile.ZipInfo) -> None:
         )
     if not (_STUDY_FILE.fullmatch(name) or _FILE_MANAGER_FILE.fullmatch(name)):
         raise StudyUnreadable(
-            f"{path} holds {name!r}, which no study has. Create the zip again: `inferometer export DIR -o FILE.zip`."
+            f"{path} holds {name!r}, which no study has. Unzip a folder of several studies and name one of them; "
+            "create the zip of one study again: `inferometer export DIR -o FILE.zip`."
         )
 
 

@@ -65,7 +65,9 @@ class StudyReader:
         `stays`: False for a temporary copy. Raises StudyUnreadable."""
         path = folder / DATABASE
         if not path.is_file():
-            raise StudyUnreadable(f"{folder} is not a study: it has no {DATABASE}.")
+            below = (found for levels in ("*", "*/*", "*/*/*") for found in folder.glob(f"{levels}/{DATABASE}"))
+            hint = f" It contains studies: inferometer list {folder}" if any(below) else ""
+            raise StudyUnreadable(f"{folder} is not a study: it has no {DATABASE}.{hint}")
         try:
             missing = missing_bytes(path)
             database = filled_up(path) if missing else opened(path)

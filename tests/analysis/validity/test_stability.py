@@ -329,7 +329,7 @@ def test_requests_that_were_sent_again_at_once_are_no_warning(make, lost_ms, sev
     sent_ns = 1_000_000_000
     records = [make.answer(i, resent=1, connected_ns=i * sent_ns + lost_ms * 1_000_000) for i in range(40)]
     (found,) = resent_requests([make.case(make.trial(records))])
-    assert (found.severity, f"took {lost_ms} ms of a TTFT of 50 ms" in found.message) == (severity, True)
+    assert (found.severity, f"took {lost_ms} ms of a TTFT of 50.0 ms" in found.message) == (severity, True)
 
 
 def test_an_older_study_whose_times_begin_with_the_second_sending_gets_a_note(make):
