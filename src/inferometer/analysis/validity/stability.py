@@ -83,9 +83,10 @@ def _ttft_residuals(trial: TrialView) -> list[float]:
 
 def drift(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
     """Time per token that changes over a trial, and trials whose throughput differs."""
-    for case in arms:
+    rates = [_rates(case) for case in arms]
+    for place, case in enumerate(arms):
         yield from _drifting(case)
-        yield from _trials_differ(case, [other for other in arms if other is not case])
+        yield from _trials_differ(case, rates[place], rates[:place] + rates[place + 1 :])
 
 
 def _drifting(case: ArmTrials) -> Iterator[Finding]:
@@ -103,8 +104,7 @@ def _drifting(case: ArmTrials) -> Iterator[Finding]:
         )
 
 
-def _trials_differ(case: ArmTrials, others: Sequence[ArmTrials]) -> Iterator[Finding]:
-    known = _rates(case)
+def _trials_differ(case: ArmTrials, known: "_Rates", others: "Sequence[_Rates]") -> Iterator[Finding]:
     if len(known) < 2:
         return
     (worst, slow), (best, fast) = (choose(known, key=lambda one: one[0]) for choose in (min, max))
@@ -122,18 +122,21 @@ def _trials_differ(case: ArmTrials, others: Sequence[ArmTrials]) -> Iterator[Fin
         )
 
 
-def _rates(case: ArmTrials) -> list[tuple[float, TrialView]]:
+_Rates = list[tuple[float, TrialView]]
+
+
+def _rates(case: ArmTrials) -> _Rates:
     """Throughput of each trial; `failures` reports a trial in which nothing succeeded."""
     values = [(METRICS_BY_KEY["output_throughput"].value(trial), trial) for trial in case.done]
     return [(rate, trial) for rate, trial in values if rate]
 
 
-def _others_ratio(fast: TrialView, slow: TrialView, others: Sequence[ArmTrials]) -> float:
+def _others_ratio(fast: TrialView, slow: TrialView, others: Sequence[_Rates]) -> float:
     """By which factor the other arms were faster in the round of `fast` than in that of `slow`; 1 if unknown. What all
     arms of a round have in common is not in the comparison of its pairs."""
     ratios: list[float] = []
     for other in others:
-        rates = {trial.trial.number: rate for rate, trial in _rates(other)}
+        rates = {trial.trial.number: rate for rate, trial in other}
         if fast.trial.number in rates and slow.trial.number in rates:
             ratios.append(rates[fast.trial.number] / rates[slow.trial.number])
     return max(1.0, median(ratios)) if ratios else 1.0
