@@ -12,10 +12,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from inferometer.core.grouped_values import Bools, Ints, ranges, starts_of, summed
 from inferometer.core.record import KINDS, OUTPUT_CODES, TEXT_CODE
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints, RecordColumns, Texts, starts_of, summed
+from inferometer.core.record_columns import UNKNOWN, RecordColumns
 from inferometer.core.request import Request
 from inferometer.core.spec import Api
+from inferometer.core.text_columns import Texts
 from inferometer.metrics import consistency
 from inferometer.metrics.consistency import Contradiction, contradictions
 from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS, MetricDialect, TokenSource, request_timing
@@ -74,7 +76,7 @@ _EVENTS_AT_ONCE = 1 << 20
 
 def _output_parts(records: RecordColumns) -> Iterator[tuple[int, OutputPart]]:
     """Each part has about `_EVENTS_AT_ONCE` events of whole requests."""
-    for first, last in records.ranges(_EVENTS_AT_ONCE):
+    for first, last in ranges(records.starts, _EVENTS_AT_ONCE):
         own = slice(int(records.starts[first]), int(records.starts[last]))
         kinds, chars = records.kinds[own], records.chars[own]
         chosen = _IS_OUTPUT[kinds] & ((chars > 0) | (kinds != TEXT_CODE))

@@ -10,8 +10,9 @@ from typing import cast
 import msgspec
 import numpy as np
 
+from inferometer.core.grouped_values import Bools, Ints
 from inferometer.core.record import Events, RequestRecord
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints
+from inferometer.core.record_columns import UNKNOWN
 
 LEAST_GAP_NS = 5_000_000
 LEAST_GAP = 2.0

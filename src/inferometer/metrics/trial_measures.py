@@ -3,7 +3,8 @@
 import numpy as np
 
 from inferometer.base.units import NS_PER_S, gib
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints
+from inferometer.core.grouped_values import Bools, Ints
+from inferometer.core.record_columns import UNKNOWN
 from inferometer.metrics import acceptance, trial_columns
 from inferometer.metrics.energy import energy_j, mean_power_w, per_token
 from inferometer.metrics.measures import TrialView, Values

@@ -13,8 +13,9 @@ from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.analysis.validity.taking_turns import cpu_of_waiting
 from inferometer.base.units import three_digits_text
 from inferometer.core import quantities
+from inferometer.core.grouped_values import Ints
 from inferometer.core.record import INTERRUPTED, Finding, RequestRecord, Sample
-from inferometer.core.record_columns import UNKNOWN, Ints, RecordColumns
+from inferometer.core.record_columns import UNKNOWN, RecordColumns
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.rows import METRICS_BY_KEY
 from inferometer.metrics.series import Floats
@@ -82,9 +83,10 @@ def _ttft_residuals(trial: TrialView) -> list[float]:
 
 def drift(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
     """Time per token that changes over a trial, and trials whose throughput differs."""
-    for case in arms:
+    rates = [_rates(case) for case in arms]
+    for place, case in enumerate(arms):
         yield from _drifting(case)
-        yield from _trials_differ(case, [other for other in arms if other is not case])
+        yield from _trials_differ(case, rates[place], rates[:place] + rates[place + 1 :])
 
 
 def _drifting(case: ArmTrials) -> Iterator[Finding]:
@@ -102,8 +104,7 @@ def _drifting(case: ArmTrials) -> Iterator[Finding]:
         )
 
 
-def _trials_differ(case: ArmTrials, others: Sequence[ArmTrials]) -> Iterator[Finding]:
-    known = _rates(case)
+def _trials_differ(case: ArmTrials, known: "_Rates", others: "Sequence[_Rates]") -> Iterator[Finding]:
     if len(known) < 2:
         return
     (worst, slow), (best, fast) = (choose(known, key=lambda one: one[0]) for choose in (min, max))
@@ -121,18 +122,21 @@ def _trials_differ(case: ArmTrials, others: Sequence[ArmTrials]) -> Iterator[Fin
         )
 
 
-def _rates(case: ArmTrials) -> list[tuple[float, TrialView]]:
+_Rates = list[tuple[float, TrialView]]
+
+
+def _rates(case: ArmTrials) -> _Rates:
     """Throughput of each trial; `failures` reports a trial in which nothing succeeded."""
     values = [(METRICS_BY_KEY["output_throughput"].value(trial), trial) for trial in case.done]
     return [(rate, trial) for rate, trial in values if rate]
 
 
-def _others_ratio(fast: TrialView, slow: TrialView, others: Sequence[ArmTrials]) -> float:
+def _others_ratio(fast: TrialView, slow: TrialView, others: Sequence[_Rates]) -> float:
     """By which factor the other arms were faster in the round of `fast` than in that of `slow`; 1 if unknown. What all
     arms of a round have in common is not in the comparison of its pairs."""
     ratios: list[float] = []
     for other in others:
-        rates = {trial.trial.number: rate for rate, trial in _rates(other)}
+        rates = {trial.trial.number: rate for rate, trial in other}
         if fast.trial.number in rates and slow.trial.number in rates:
             ratios.append(rates[fast.trial.number] / rates[slow.trial.number])
     return max(1.0, median(ratios)) if ratios else 1.0
@@ -434,24 +438,16 @@ def silence(case: ArmTrials) -> Iterable[Finding]:
             )
 
 
-_REQUESTS_AT_ONCE = 1 << 14
-
-
 def _longest_pauses_s(records: RecordColumns) -> Floats:
     """Of each request that was sent: the longest of the times from the sending to the first event, between events, and
     to the end, in s."""
     sent_ns, done_ns = records.numbers["sent_ns"], records.numbers["done_ns"]
     longest = done_ns - np.where(sent_ns == UNKNOWN, done_ns, sent_ns)
-    for begin in range(0, len(records), _REQUESTS_AT_ONCE):
-        starts = records.starts[begin : begin + _REQUESTS_AT_ONCE + 1]
-        at_ns = records.at_ns[starts[0] : starts[-1]]
-        own = begin + np.flatnonzero(starts[1:] > starts[:-1])
-        if not len(own):
-            continue
-        first, last = records.starts[own] - starts[0], records.starts[own + 1] - 1 - starts[0]
-        gaps = np.diff(at_ns, prepend=0)
-        gaps[first] = np.maximum(at_ns[first] - sent_ns[own], done_ns[own] - at_ns[last])
-        longest[own] = np.maximum.reduceat(gaps, first)
+    some = np.flatnonzero(records.event_counts)
+    if len(some):
+        longest[some] = np.maximum(records.first_ns[some] - sent_ns[some], done_ns[some] - records.last_ns[some])
+        steps = np.maximum.reduceat(records.steps, records.starts[:-1][some])  # 0 for a request with one event
+        longest[some] = np.maximum(longest[some], steps)
     return longest[sent_ns != UNKNOWN] / 1e9
 
 

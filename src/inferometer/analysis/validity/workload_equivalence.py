@@ -14,8 +14,9 @@ from inferometer.analysis.validity.answers import examined_answers
 from inferometer.analysis.validity.arm_trials import ArmTrials, same_rounds
 from inferometer.analysis.validity.caching import cache_advice
 from inferometer.core import quantities
+from inferometer.core.grouped_values import Bools, Ints
 from inferometer.core.record import Finding
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints
+from inferometer.core.record_columns import UNKNOWN
 from inferometer.core.request import Message, Request
 from inferometer.core.spec import Sampling
 from inferometer.metrics import trial_columns

@@ -9,7 +9,7 @@ import numpy as np
 from inferometer.analysis.comparison import Comparison, Difference, Estimate
 from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import NS_PER_MS, NS_PER_S, seconds
-from inferometer.core.record_columns import Ints
+from inferometer.core.grouped_values import Ints
 from inferometer.metrics.measures import RequestView, TrialView, Values, in_columns, one_each
 from inferometer.metrics.request_measures import token_gap_ns, tpot_ns, ttft_ns
 from inferometer.metrics.rows import METRICS_BY_KEY

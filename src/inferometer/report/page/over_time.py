@@ -15,8 +15,9 @@ import numpy as np
 from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import NS_PER_S, gib, seconds
 from inferometer.core import quantities
+from inferometer.core.grouped_values import Ints
 from inferometer.core.record import Sample
-from inferometer.core.record_columns import UNKNOWN, Ints
+from inferometer.core.record_columns import UNKNOWN
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.memory import engine_samples, held_bytes, memory_quantity
 from inferometer.metrics.series import Floats
