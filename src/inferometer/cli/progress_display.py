@@ -93,6 +93,8 @@ class _Lines:
         """Whether the event gets a line."""
         if isinstance(progress, RequestsProgress):
             is_last = progress.ended == progress.total
+            if not (progress.ended or progress.in_flight or progress.reads):
+                return False  # the arm waits while the engine of another one starts
             if progress.arm in self._end_shown or (not is_last and now_s - self._last_s < _LINE_EVERY_S):
                 return False
             self._last_s = now_s

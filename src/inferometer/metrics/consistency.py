@@ -55,6 +55,7 @@ usual pace; a blank that only keeps the connection open does not. A wait that ot
 (`shared_waits`)."""
 ECHO_CHARACTERS = 48
 """A first text of 48 characters and more that the prompt begins with is its echo: no token is as long."""
+_TIMES: tuple[ReportedNumber, ...] = ("first_token", "token_times")
 _NO_WIDTH = "\u200b\u2060\ufeff"
 
 _DONE_CODE = bytes([KINDS.index("done")])
@@ -267,7 +268,8 @@ def _echo(record: RequestRecord, request: Request | None) -> Iterator[Contradict
     """A first text that is the prompt: no token was generated for it."""
     events = cast("Events", record.events)
     if request is not None and is_echo(events.text[: next(filter(None, events.chars), 0)], request):
-        yield Contradiction("token_times", "the first text is the beginning of the prompt")
+        for about in _TIMES:
+            yield Contradiction(about, "the first text is the beginning of the prompt")
 
 
 def is_echo(first: str, request: Request) -> bool:

@@ -54,7 +54,7 @@ class OutputPart(msgspec.Struct, frozen=True):
 
 
 class OutputColumns(msgspec.Struct, frozen=True):
-    """The outputs of the requests in `records` (see `core.record.brings_output`). Of each request: `counts`, the number
+    """The outputs of the requests in `records` (see `core.record.OUTPUT_KINDS`). Of each request: `counts`, the number
     of its outputs; the times of the first and the last, 0 without one; and the `characters` of all."""
 
     records: RecordColumns

@@ -7,10 +7,10 @@ import msgspec
 from inferometer.base.units import duration_text
 from inferometer.core import quantities
 from inferometer.core.record import Fact, Finding
+from inferometer.core.request import LIMIT_FIELDS
 from inferometer.core.spec import Sampling
 from inferometer.load import WorkerLost
 from inferometer.load.audit import LoadReport
-from inferometer.load.request_encoding import LIMIT_FIELDS
 
 _LEAST_SUSPENDED_NS = 1_000_000_000
 

@@ -306,6 +306,56 @@ def trial_findings(case: ArmTrials) -> Iterable[Finding]:
 
 
 @for_each_arm
+def other_clients(case: ArmTrials) -> Iterable[Finding]:
+    """A server that processed more requests at a time than this client ever had open."""
+    for trial in case.done:
+        began_ns, ours = trial.trial.plan_started_ns, _most_open(trial)
+        ended_ns = trial.records.numbers["done_ns"].max(initial=0)
+        read = [
+            sample.value
+            for sample in trial.trial.samples
+            if sample.quantity == quantities.REQUESTS_RUNNING and began_ns is not None
+            if began_ns <= sample.at_ns <= ended_ns
+        ]
+        more = [value for value in read if value > ours]
+        if len(more) >= max(thresholds.OTHER_CLIENTS_LEAST, thresholds.OTHER_CLIENTS_SHARE * len(read)):
+            yield case.finding(
+                "warning",
+                "other-clients",
+                f"its server processed up to {max(more):.0f} requests at a time, and this client had {ours} open at "
+                f"most: others use the server ({len(more)} of {len(read)} readings).",
+                "Measure when nobody else uses the server: its speed and its counters are of all clients.",
+                trial.trial.number,
+                withholds=("draft_counts",),
+            )
+
+
+def _most_open(trial: TrialView) -> int:
+    """The most requests, measured or not, that were open at one time."""
+    sent_ns, done_ns = (trial.records.numbers[name] for name in ("sent_ns", "done_ns"))
+    sent = sent_ns != UNKNOWN
+    times = np.concatenate([sent_ns[sent], done_ns[sent]])
+    steps = np.repeat([1, -1], sent.sum())
+    return int(np.cumsum(steps[np.lexsort((-steps, times))]).max(initial=0))
+
+
+@for_each_arm
+def server_elsewhere(case: ArmTrials) -> Iterable[Finding]:
+    """A server that is not among the processes that were started, such as one in a container."""
+    of_trials = [
+        [fact for fact in trial.trial.facts if fact.name == quantities.SERVER_ELSEWHERE] for trial in case.done
+    ]
+    if any(of_trials):
+        yield case.finding(
+            "warning",
+            "server-elsewhere",
+            f"{next(filter(None, of_trials))[0].value}: memory and CPU are those of a launcher, not of the server.",
+            "Start the server itself, or measure it as `external` with its `container:` or `pid:`.",
+            withholds=("memory",),
+        )
+
+
+@for_each_arm
 def failures(case: ArmTrials) -> Iterable[Finding]:
     """Trials and requests that failed."""
     for trial in case.trials:
