@@ -81,7 +81,7 @@ bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/client.py $(ARGS)
 
 scale: .venv/.installed-dev
-	$(BIN)/python benchmarks/scale.py $(ARGS)
+	$(BIN)/python benchmarks/scale.py --picture docs/explanation/growth.svg $(ARGS)
 
 FUZZ_SECONDS ?= 60
 

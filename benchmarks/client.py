@@ -155,8 +155,8 @@ def _conversation(number: int, chars: int) -> dict:
 
 def _run_watched(command: list[str], place: Path) -> int:
     """Runs it; the peak of its process tree's RSS, bytes, looked at ten times a second: the difference of two runs does
-    not depend on what the processes share. PSS, or a search of
-    all processes, takes the core from the server: its answers came 10 ms late."""
+    not depend on what the processes share. Nothing more expensive is read, because that takes the core from the server:
+    PSS or a search of all processes delayed its answers by 10 ms."""
     process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     peak = 0
 

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from inferometer.core.plan import Plan, PlanItem
 from inferometer.core.record import KINDS, Fact
-from inferometer.core.record_columns import UNKNOWN, USAGE, RecordColumns, Texts, Words
+from inferometer.core.record_columns import UNKNOWN, USAGE, RecordColumns
 from inferometer.core.request import user_request
 from inferometer.core.spec import Arm, Spec
+from inferometer.core.text_columns import Texts, Words
 from inferometer.store import Store
 from inferometer.store.record_batches import MOST_REQUESTS
 
@@ -34,9 +35,8 @@ def trial_columns(indices: NDArray[np.int64], rng: np.random.Generator, tokens: 
     count = len(indices)
     sent_ns = indices * 5_000_000
     steps = np.zeros((count, tokens + 4), np.int64)  # role, tokens, finish chunk, usage, [DONE]
-    steps[:, 0] = sent_ns + np.rint(rng.uniform(50e6, 150e6, count) * slower)
+    first_ns = sent_ns + np.rint(rng.uniform(50e6, 150e6, count) * slower).astype(np.int64)
     steps[:, 1 : tokens + 1] = np.rint(rng.uniform(8e6, 12e6, (count, tokens)) * slower)
-    at_ns = np.cumsum(steps, axis=1)
     words = rng.integers(0, len(WORDS), (count, tokens))
     chars = np.zeros((count, tokens + 4), np.uint8)
     chars[:, 1 : tokens + 1] = np.array([len(word) for word in WORDS])[words]
@@ -46,8 +46,8 @@ def trial_columns(indices: NDArray[np.int64], rng: np.random.Generator, tokens: 
     numbers = {
         "index": indices,
         **dict.fromkeys(("due_ns", "sent_ns"), sent_ns),
-        "done_ns": at_ns[:, -1],
-        "first_byte_ns": at_ns[:, 0],
+        "done_ns": first_ns + steps.sum(axis=1),
+        "first_byte_ns": first_ns,
         "connected_ns": sent_ns - 1000,
         "status": zeros + 200,
         **dict.fromkeys(("coalesced", "stamp_errors", "resent"), zeros),
@@ -68,7 +68,8 @@ def trial_columns(indices: NDArray[np.int64], rng: np.random.Generator, tokens: 
         usage={name: usage.get(name, unknown) for name in USAGE},
         has_timings=np.zeros(count, np.bool_),
         timings=None,
-        at_ns=at_ns.ravel(),
+        first_ns=first_ns,
+        steps=steps.ravel(),
         kinds=np.tile(np.array(kinds, np.uint8), count),
         chars=chars.ravel(),
         tokens=None,

@@ -24,7 +24,7 @@ from types import ModuleType
 
 from place import InstallError, Load, Place, Reported, write_tokenizer
 
-PEERS = "vllm,vllm-rust,sglang,aiperf,guidellm,evalscope,inferometer"
+PEERS = "vllm,vllm-rust,sglang,aiperf,guidellm,evalscope,llama-benchy,inferometer"
 _INSTRUMENTS = Path(__file__).resolve().parents[1] / "instruments"
 _HEADER = """\
 | tool | version | TTFT median / P99, ms (truth {ttft:.1f}) | ITL median / P99, ms (truth {itl:.1f}) \
@@ -66,10 +66,13 @@ def main() -> int:
         return int(any(problems.values()))
 
     busy = os.getloadavg()[0]
-    ended = []
-    for name in ["floor", *options.peers, "floor"]:
-        print(f"{name}: {problems[name] or 'measuring'}", file=sys.stderr)
-        ended.append(_row(name, peers[name], places[name], problems[name], options))
+    rounds: list[list[Ended]] = []
+    for _ in range(options.rounds):
+        rounds.append([])
+        for name in ["floor", *options.peers, "floor"]:
+            print(f"{name}: {problems[name] or 'measuring'}", file=sys.stderr)
+            rounds[-1].append(_row(name, peers[name], places[name], problems[name], options))
+    ended = [_middle(rows, options.load) for rows in zip(*rounds, strict=True)]
     report = (
         f"{_table(ended, options)}\n\n{options.load.streams} streams, {options.load.requests} requests of "
         f"{options.tokens} tokens; {_machine()}; load average {busy:.1f} before, {os.getloadavg()[0]:.1f} after."
@@ -91,6 +94,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ttft-ms", default=20.0, type=float)
     parser.add_argument("--tokens", default=100, type=int, help="of each answer")
     parser.add_argument("--requests-per-stream", default=3, type=int)
+    parser.add_argument("--rounds", default=1, type=int, help="of all tools; shows the one of median CPU per token")
     parser.add_argument("--timeout-s", default=600.0, type=float, help="for one run of one tool")
     parser.add_argument("--install-only", action="store_true")
     options = parser.parse_args()
@@ -215,12 +219,26 @@ def _last_line(results: Path) -> str:
     return (errors or lines or ["it printed nothing"])[-1][:160]
 
 
+def _cost_us(row: Ended, load: Load) -> float:
+    """CPU per token of the full run beyond that of one request per stream."""
+    return (row.cpu_s - row.start_cpu_s) / ((load.requests - load.streams) * load.tokens) * 1e6
+
+
+def _middle(rows: tuple[Ended, ...], load: Load) -> Ended:
+    """Of one tool's rows, one a round, that of the median CPU per token; the range stands in its note."""
+    good = sorted((row for row in rows if row.reported), key=lambda row: _cost_us(row, load))
+    if len(rows) == 1 or not good:
+        return rows[0]
+    middle, failed = good[(len(good) - 1) // 2], len(rows) - len(good)
+    note = f"CPU per token {_cost_us(good[0], load):.1f} to {_cost_us(good[-1], load):.1f} in {len(good)} rounds"
+    return replace(middle, note=f"{middle.note}; {note}" + (f", {failed} failed" if failed else ""))
+
+
 def _table(ended: list[Ended], options: argparse.Namespace) -> str:
     """The ideal rate is below `streams` / ITL: each stream waits for the first token of every request."""
     answer_ms = options.ttft_ms + (options.tokens - 1) * options.itl_ms
     ideal_per_s = options.load.streams * options.tokens * 1e3 / answer_ms
-    tokens = (options.load.requests - options.load.streams) * options.tokens  # of the full run beyond the first
-    floors_us = [(row.cpu_s - row.start_cpu_s) / tokens * 1e6 for row in ended if row.name == "floor" and row.reported]
+    floors_us = [_cost_us(row, options.load) for row in ended if row.name == "floor" and row.reported]
     lines = [_HEADER.format(ttft=options.ttft_ms, itl=options.itl_ms)]
     for row in ended:
         said, notes = row.reported, [row.note]
@@ -234,7 +252,7 @@ def _table(ended: list[Ended], options: argparse.Namespace) -> str:
         )
         for mean, most in re.findall(r"mean_late_us=(\S+) max_late_us=(\S+)", row.server_said):
             notes.append(f"server late {float(mean) / 1e3:.2f} ms, at most {float(most) / 1e3:.1f}")
-        cost_us = (row.cpu_s - row.start_cpu_s) / tokens * 1e6
+        cost_us = _cost_us(row, options.load)
         cost = f"{cost_us:.1f}" + (f" ({cost_us * len(floors_us) / sum(floors_us):.1f})" if floors_us else "")
         if row.cpu_s < 1.03 * row.start_cpu_s:
             cost = "–"

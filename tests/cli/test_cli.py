@@ -322,6 +322,7 @@ def test_a_data_set_that_is_missing_or_malformed(tmp_path: Path):
     ("words", "said"),
     [
         (["run", "nowhere.yaml"], "nowhere.yaml cannot be read"),
+        (["comapre"], "there is no command 'comapre'. Did you mean compare or map?"),
         (["run", "typo.yaml"], "did you mean 'workload'?"),
         (["run", "engine.yaml"], "did you mean 'llama-server'?"),
         (["run", "model.yaml"], "model.yaml"),
@@ -350,6 +351,15 @@ def test_a_wrong_request_is_one_message_with_code_2(tmp_path: Path, words: list[
     code, message = refused(tmp_path, *words)
     assert code == 2, message
     assert said in message
+
+
+@pytest.mark.parametrize("cache", ["/proc/none/cache", "a-file"])
+def test_a_folder_that_cannot_be_written_is_named_without_a_traceback(tmp_path: Path, cache: str):
+    (tmp_path / "a-file").touch()
+    done = inferometer("models", "get", "smollm2-135m", cwd=tmp_path, INFEROMETER_CACHE=str(tmp_path / cache))
+    assert done.returncode == 2
+    assert " cannot be used: " in done.stderr and "; set INFEROMETER_CACHE to another folder." in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_flags_that_take_many_values_are_spread():

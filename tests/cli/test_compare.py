@@ -168,7 +168,14 @@ def test_markdown_names_what_differs_and_each_command():
 
 
 def test_what_is_wrong_with_an_argument_is_one_message_and_exit_2(tmp_path: Path):
-    for word, said in ((f"{SEED}#nothing", "has no heading 'nothing'"), (tmp_path, "it has no study.db")):
+    (tmp_path / "found" / "steps").mkdir(parents=True)
+    (tmp_path / "found" / "steps" / "study.db").touch()
+    (tmp_path / "empty").mkdir()
+    for word, said in (
+        (f"{SEED}#nothing", "has no heading 'nothing'"),
+        (tmp_path / "empty", "it has no study.db.\n"),
+        (tmp_path / "found", f"it has no study.db. It contains studies: inferometer list {tmp_path / 'found'}"),
+    ):
         done = inferometer("compare", word)
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr
@@ -207,15 +214,17 @@ def test_show_tells_of_a_study_its_arms_trials_and_figures(tmp_path: Path):
 def test_list_tells_of_every_study_below_a_folder_in_the_order_in_which_they_began(tmp_path: Path):
     a_study(tmp_path / "deep" / "er" / "b")
     Store.create(tmp_path / "a", parse(STUDY, "study.yaml")).close()
+    inferometer("export", tmp_path / "deep" / "er" / "b", "-o", tmp_path / "c.zip")
+    (tmp_path / "notes.zip").write_text("no zip")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "study.db").write_text("no database")
     text = one_line(printed("list", tmp_path))
     assert "2026-01-01 00:00 Two threads or one: one, two" in text
-    assert "(4 done) two: output token throughput 1.226× that of one" in text  # 103.23 / 84.21
+    assert "(4 done) two: faster, +23% (+23..+23%), for these two starts only." in text  # 103.23 / 84.21
     assert "(no trial) nothing measured yet" in text
     assert f"{tmp_path / 'broken'} {tmp_path / 'broken' / 'study.db'} cannot be read" in text
     said = json.loads(printed("list", tmp_path, "--json"))
-    assert [entry["trials"] for entry in said["studies"]] == [{}, {}, {"done": 4}]
+    assert [entry["trials"] for entry in said["studies"]] == [{}, {}, {"done": 4}, {"done": 4}]
 
 
 def test_list_and_show_say_where_there_is_nothing(tmp_path: Path):

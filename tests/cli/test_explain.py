@@ -33,6 +33,12 @@ def test_the_definition_the_caution_and_the_clock_are_printed_without_markup():
     assert "](" not in said
 
 
+def test_without_a_metric_all_metrics_are_listed_by_group():
+    said = CliRunner().invoke(app, ["explain"]).stdout
+    assert said.startswith("Memory (--metrics memory)\n  memory_gib ")
+    assert all(f"  {metric.key} " in said for metric in METRICS if metric.group != "vllm")
+
+
 def test_an_unknown_metric_is_refused_with_the_nearest():
     result = CliRunner().invoke(app, ["explain", "tfft"])
     assert isinstance(result.exception, RequestWrong)

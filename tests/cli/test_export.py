@@ -108,7 +108,7 @@ def test_a_zip_is_compared_as_the_folder_is_and_not_gone_on_with(inferometer: Ca
 def test_what_cannot_be_printed_or_is_unknown_is_refused(inferometer: Call, folder: Path, tmp_path: Path):
     for words, said in (
         (("--to", "zip"), "zip is a binary format: name a file with -o FILE.zip"),
-        ((), "the export format is unknown: no --to and no file name. Name it with --to. Known: csv,"),
+        ((), "no format is given. Name it with --to, or by the ending of -o FILE. Known: csv,"),
         (("--to", "csv", "--table", "samples"), "unknown --table 'samples'; known: metrics, requests, events"),
         (("--to", "csv", "--metric-dialect", "tgi"), "unknown metric dialect 'tgi'"),
     ):

@@ -45,6 +45,12 @@ def test_help_lists_every_command_by_group_with_its_whole_summary():
     assert "…" not in listed
 
 
+def test_help_of_a_command_is_printed_by_both_of_its_forms():
+    run = "from inferometer.cli import main; main()"
+    assert python(run, "help", "explain") == python(run, "explain", "--help")
+    assert "inferometer help COMMAND" in python(run, "help")
+
+
 @pytest.mark.parametrize("name", ENTRIES)
 def test_a_summary_is_short_and_the_first_sentence_of_the_command_s_own_help(name):
     program = typer.main.get_command(app)

@@ -165,15 +165,17 @@ def test_a_terminal_that_cannot_be_drawn_on_has_plain_lines(tmp_path: Path, env:
     assert "  first #1: done\r\n" in program.shown
 
 
-@pytest.mark.parametrize(("flags", "first"), [(["--all"], ("%", "Metric")), ([], ("Two",))])
-def test_the_result_fits_the_terminal(flags: list[str], first: tuple[str, ...], tmp_path: Path):
+@pytest.mark.parametrize(
+    ("flags", "first", "columns"), [(["--all"], ("%", "Metric"), 80), ([], ("Two",), 80), ([], ("Two",), 60)]
+)
+def test_the_result_fits_the_terminal(flags: list[str], first: tuple[str, ...], columns: int, tmp_path: Path):
     with ScriptedServer(inference_server(tokens=3)) as server:
         study_at(tmp_path, server, trials=2)
-        program = AtTerminal("run", "study.yaml", "--out", "s", "--quiet", *flags, cwd=tmp_path, columns=80)
+        program = AtTerminal("run", "study.yaml", "--out", "s", "--quiet", *flags, cwd=tmp_path, columns=columns)
         assert program.end() == 0, program.shown
     lines = ESCAPE.sub("", program.shown).splitlines()
     assert lines[0].split()[0] in first  # nothing comes before the result
-    assert [line for line in lines if len(line) > 80] == [], "\n".join(lines)
+    assert [line for line in lines if len(line) > columns] == [], "\n".join(lines)
     assert not [line for line in lines if line.startswith(("Note:", "study:"))]
 
 
@@ -279,7 +281,7 @@ def test_a_second_ctrl_c_kills_an_engine_that_does_not_end(tmp_path: Path):
     server = f"{sys.executable} -c 'import time; time.sleep(600)'"
     (tmp_path / "study.yaml").write_text(STUBBORN.format(server=server, port=1))
     program = AtTerminal("run", "study.yaml", "--out", "s", cwd=tmp_path, env={"TERM": "dumb"})
-    program.wait_for("starting its engine")
+    program.wait_for("waiting for its engine")
     while not any("time.sleep(600)" in line for line in program.left() if "sh -c" not in line):
         assert program.process.poll() is None
     program.type("\x03")

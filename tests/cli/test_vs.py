@@ -136,6 +136,7 @@ WRONG = [
     (["-m", "standin:tiny", "-fa on", "-fa off", "-c", "1024"], "For the context of llama.cpp put -c into the set-up"),
     (["-m", "standin:tiny", "-fa on", "-fa off", "-c", "1024", "-n", "2000"], "at most 256 slots"),
     (["-m", "standin:tiny", "", "-t 2", "--rounds", "0"], "trials: must be at least 1"),
+    (["-m", "standin:tiny", "", "-t 2", "--save-spec", "/dev/null", "--dry-run"], "add --force to replace it"),
 ]
 
 
@@ -157,7 +158,7 @@ def test_the_rows_of_the_seed_are_printed_for_a_study_that_just_ran():
 def test_force_replaces_a_study_and_nothing_else(folder: Path):
     (folder / "notes").mkdir()
     (folder / "notes" / "mine.txt").write_text("mine")
-    with pytest.raises(InferometerError, match="holds files but no study"):
+    with pytest.raises(InferometerError, match="is not a study and not an empty folder"):
         vs("-m", "standin:tiny", "", "-t 2", "--out", "notes", "--force")
 
 

@@ -1,5 +1,10 @@
-"""Every engine of ours under the contract that packages of others are held to."""
+"""Every engine of ours under the contract that packages of others are held to.
 
+INFEROMETER_LLAMA_SERVERS=/path/to/llama-server:/path/to/a/fork/llama-server adds builds of llama.cpp.
+"""
+
+import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -49,9 +54,9 @@ def embedded(files: Files) -> Iterator[EngineCase]:
 
 
 @contextmanager
-def llama_server(files: Files) -> Iterator[EngineCase]:
-    args = ("-t", "1", "-c", "512")
-    yield with_damaged_model(Arm("llama-server", model=files.target, binary=files.llama_server, args=args), files)
+def llama_server(files: Files, binary: str = "") -> Iterator[EngineCase]:
+    arm = Arm("llama-server", model=files.target, binary=binary or files.llama_server, args=("-t", "1", "-c", "512"))
+    yield with_damaged_model(arm, files)
 
 
 @contextmanager
@@ -90,6 +95,8 @@ CASES = {
     "vllm": imitated("vllm"),
     "sglang": imitated("sglang"),
 }
+BUILDS = filter(None, os.environ.get("INFEROMETER_LLAMA_SERVERS", "").split(os.pathsep))
+CASES |= {path: functools.partial(llama_server, binary=str(Path(path).resolve())) for path in BUILDS}
 
 
 class TestEngines(EngineContract):

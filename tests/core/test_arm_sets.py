@@ -81,6 +81,13 @@ def test_names_differ_are_short_and_never_empty(parts: list[list[str]]):
     assert all(name.strip() and len(name) <= MOST_NAME_CHARS + 4 for name in names)
 
 
+def test_long_set_ups_of_one_program_are_named_by_what_differs_between_them():
+    same = ["bin/vllm", "--max-model-len 2048", "--enforce-eager"]
+    draft = "--speculative-config {method: ngram}"
+    names = distinct_names([same, [*same, draft], ["bin/transformers"]])
+    assert names == ["bin/vllm", "bin/vllm --speculative-config {…", "bin/transformers"]
+
+
 ONE = "arms: {a: {engine: embedded, threads: 2}}\n"
 
 

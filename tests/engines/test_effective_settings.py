@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,23 @@ def at_end(log: str) -> dict[str, str]:
         ("b11434-draft", {"flash_attn": "on", "gpu_layers": "0/4", "context": "1024", "draft": "on"}),
         ("b11434-draft-ignored", {"flash_attn": "off", "gpu_layers": "0/4", "context": "1024", "draft": "off"}),
         ("b11434-plain", {"context": "1024"}),
+        ("ik_llama-8337e4c-plain", {"flash_attn": "on", "gpu_layers": "0/4", "context": "1024"}),
     ],
 )
 def test_builds_of_two_years_say_in_their_logs_what_is_in_force(name: str, facts: dict[str, str]):
     found = ready(recorded(name))
     assert found.pop("cache_types", "f16/f16") == "f16/f16"
     assert found == facts
+
+
+def test_ik_llama_says_in_its_log_alone_that_it_drafts():
+    props, slots = (
+        json.loads((RECORDED / f"ik_llama-8337e4c-draft-{of}.json").read_text()) for of in ("props", "slots")
+    )
+    facts = {"flash_attn": "on", "gpu_layers": "0/4", "context": "1024", "cache_types": "q8_0/f16", "draft": "on"}
+    assert ready(recorded("ik_llama-8337e4c-draft"), props, slots) == facts
+    counts = {name: value for name, value in at_end(recorded("ik_llama-8337e4c-draft")).items() if "tokens" in name}
+    assert counts == {"spec_log_drafted_tokens": "48", "spec_log_accepted_tokens": "40"}
 
 
 def test_the_types_of_the_target_s_cache_are_read():

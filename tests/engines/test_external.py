@@ -127,7 +127,7 @@ def test_nothing_there_is_told_at_once():
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-    with pytest.raises(ServerUnusable, match=f"nothing answers at {url}; start the server or check --host/--port"):
+    with pytest.raises(ServerUnusable, match=f"nothing answers at {url}; start the server or check its address"):
         ask(url, patience_s=1000.0)
 
 

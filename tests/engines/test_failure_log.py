@@ -34,6 +34,10 @@ LLAMA = """llama_model_loader: loaded meta data
 llama_model_load: error loading model: missing tensor 'blk.0'
 main: exiting due to model loading error
 """
+IK_LLAMA = """llama_init_from_model: enabling only_active_experts scheduling
+ ERR [              load_model] Speculative decoding is currently limited to a single server slot (-np 1).
+ | tid="58627328" timestamp=1795915106 n_parallel=2
+"""
 GO = (
     "time=10:00 level=INFO msg=start\npanic: runtime error: index out of range [3]\n\ngoroutine 1 [running]:\n"
     + "x.go:1\n" * 40
@@ -70,6 +74,7 @@ COLOURED = "\x1b[32mINFO\x1b[0m: hi\n\x1b[31mERROR\x1b[0m:  [Errno 98] address a
         (CHAINED, "KeyError: 'rope_scaling'"),
         (OOM, "CUDA out of memory"),
         (LLAMA, "error loading model: missing tensor 'blk.0'"),
+        (IK_LLAMA, "currently limited to a single server slot (-np 1)."),
         (GO, "panic: runtime error: index out of range [3]"),
         (RUST, "called `Option::unwrap()` on a `None` value"),
         (CPP, "what():  no kernel image"),

@@ -95,6 +95,7 @@ def test_a_line_becomes_the_arm_that_it_describes(line: str, arm: dict[str, Any]
     ("lines", "names"),
     [
         (["llama-server -m a.gguf", "llama-server -m a.gguf -fa on"], ["plain", "-fa on"]),
+        (["Q8, FA off (2% more)=-fa off", "new & fast=-fa on"], ["Q8, FA off (2% more)", "new & fast"]),
         (["-t 1", "-t 2"], ["-t 1", "-t 2"]),
         (["http://one:80", "http://two:80/"], ["one:80", "two:80"]),
         (["/m/q8.gguf", "/m/q4.gguf"], ["q8", "q4"]),

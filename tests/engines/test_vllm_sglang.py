@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from inferometer.base.errors import ModelUnusable, RequestWrong, ServerUnusable
@@ -106,6 +107,16 @@ def test_settings_that_only_llama_cpp_has_are_refused(
 ):
     with pytest.raises(RequestWrong, match=message):
         ENGINES[engine]().check(Arm(engine=engine, model="m", binary=binaries[engine], draft=draft))
+
+
+@pytest.mark.parametrize("engine", list(ENGINES))
+@pytest.mark.parametrize("lost", ["{method:ngram,n:4}", '--speculative-config={method: "ngram"}'])
+def test_json_that_lost_its_quotes_is_refused_before_anything_starts(engine: str, lost: str, binaries: dict[str, str]):
+    kept = ("--speculative-config", '{"method": "ngram"}', "--chat-template", "{% for m in messages %}{{ m }}")
+    arm = Arm(engine=engine, model="m", binary=binaries[engine], args=kept)
+    ENGINES[engine]().check(arm)
+    with pytest.raises(RequestWrong, match="JSON without its quotes"):
+        ENGINES[engine]().check(msgspec.structs.replace(arm, args=(*kept, lost)))
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_a_format_is_known_by_its_name_or_by_the_file_s_ending(name, file, forma
         ("xlsx", None, "no format 'xlsx'"),
         ("parkuet", None, "Did you mean 'parquet'"),
         (None, "a.out", "a.out has no known ending"),
-        (None, None, "no --to and no file name"),
+        (None, None, "no format is given. Name it with --to"),
     ],
 )
 def test_an_unknown_format_is_answered_with_the_known_ones(name, file, said):

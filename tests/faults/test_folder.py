@@ -100,7 +100,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_started(tmp_
     assert (done.returncode, done.stdout) == (2, "")
     assert "small/s cannot hold a study:" in done.stderr
     assert "Read-only file system" in done.stderr
-    assert "starting its engine" not in done.stderr
+    assert "waiting for its engine" not in done.stderr
     tell("folder read-only", tried=1, lost=0, seen="refused before an engine is started")
 
 

@@ -132,6 +132,7 @@ def test_text_of_windows_is_read(tmp_path: Path):
         (b"\x89PNG\x00\x01", "is not a text file: it contains zero bytes"),
         (b"words\n", "has no known result. Supported files:\n  - vLLM's result"),
         (b'{"tool": "another"}', "has no known result"),
+        (b"row,arm,baseline,trial,metric,label\n", "Compare the study itself: its folder, or its zip file."),
         (b"\xff\xfe\x00\xd8", "has no known result"),
         (b"[" * 100_000, "has no known result"),
         (b'[{"n_prompt": 1, "n_gen": 0, "avg_ts": [' + b"[" * 100_000, "the llama-bench output cannot be read"),

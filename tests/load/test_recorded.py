@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferometer.core.plan import PlanItem
-from inferometer.core.record import RequestRecord
+from inferometer.core.record import RequestRecord, TokenUsage
 from inferometer.core.request import user_request
 from inferometer.load import answer_decoding
 from inferometer.load.answer_decoding import decode_record
@@ -26,10 +26,11 @@ STREAMS = {
     "openai-chat": (RECORDED / "llama-cpp-b11549-chat-draft.http").read_bytes(),
     "openai": (RECORDED / "llama-cpp-b11549-completions-draft.http").read_bytes(),
 }
+IK_LLAMA = {name: (RECORDED / f"ik_llama-8337e4c-chat-{name}.http").read_bytes() for name in ("draft", "end-token")}
 
 
-def decoded(dialect: str, cuts: list[int]) -> RequestRecord:
-    stream = STREAMS[dialect]
+def decoded(dialect: str, cuts: list[int], stream: bytes = b"") -> RequestRecord:
+    stream = stream or STREAMS[dialect]
     edges = sorted({0, len(stream), *(cut % len(stream) for cut in cuts)})
     lengths = [b - a for a, b in itertools.pairwise(edges)]
     exchange = Exchange(
@@ -70,6 +71,21 @@ def test_the_fast_pass_decodes_the_same_record_as_the_standard_way(dialect: str,
         by_the_standard = decoded(dialect, cuts)
     assert by_the_fast_pass == by_the_standard
     assert by_the_fast_pass.outcome == "ok"
+
+
+@given(cuts=st.lists(st.integers(0, 10_000), max_size=40))
+def test_ik_llama_states_usage_drafts_and_the_cached_prompt(cuts: list[int]):
+    record = decoded("openai-chat", cuts, IK_LLAMA["draft"])
+    assert (record.outcome, record.finish_reason, record.events[0].kind) == ("ok", "stop", "role")
+    assert record.usage == TokenUsage(11, 16, 0)
+    assert record.timings is not None
+    assert (record.timings.predicted_n, record.timings.draft_n, record.timings.draft_n_accepted) == (16, 12, 12)
+
+
+def test_an_answer_that_the_model_s_first_token_ended_names_it():
+    record = decoded("openai-chat", [], IK_LLAMA["end-token"])
+    assert record.outcome == "no_tokens"
+    assert "the model's first token ended it" in record.error
 
 
 raw_texts = st.one_of(

@@ -55,9 +55,9 @@ LONG_PROMPT = "Explain in your own words why the sea is salt, and the sky blue."
 @pytest.mark.parametrize(
     ("first", "found"),
     [
-        (LONG_PROMPT, {"token_times"}),
-        (f"\n{LONG_PROMPT[:50]}", {"token_times"}),
-        (f"{LONG_PROMPT}\n\nThe sea", {"token_times"}),
+        (LONG_PROMPT, {"first_token", "token_times"}),
+        (f"\n{LONG_PROMPT[:50]}", {"first_token", "token_times"}),
+        (f"{LONG_PROMPT}\n\nThe sea", {"first_token", "token_times"}),
         (LONG_PROMPT[:40], set()),
         (f"You ask: {LONG_PROMPT}", set()),
     ],

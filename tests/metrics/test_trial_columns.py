@@ -15,8 +15,9 @@ from inferometer.core.request import Message, Request
 from inferometer.metrics import acceptance
 from inferometer.metrics import request_measures as per_request
 from inferometer.metrics import trial_measures as per_trial
-from inferometer.metrics.consistency import BLANK_FIRST, contradictions
+from inferometer.metrics.consistency import BLANK_FIRST, contradictions, visible_after_blank_ns
 from inferometer.metrics.request_columns import SOURCES
+from inferometer.metrics.shared_waits import WaitsSoFar
 from inferometer.metrics.summary import view
 
 IN_COLUMNS = (
@@ -124,9 +125,13 @@ def test_the_columns_hold_what_each_request_s_timing_and_contradictions_say(data
     trial = Trial("a", 1, "done", 0, tuple(data.draw(records(index)) for index in range(count)))
     asked = {index: Request(f"r{index}", (Message("user", "hello"),), max_tokens=5) for index in range(0, count, 2)}
     whole = view(trial, requests=asked)
+    waits = WaitsSoFar()
+    for record in trial.records:
+        if record.measured:
+            waits.add(record, visible_after_blank_ns(record))
     for place, request in enumerate(whole.requests):
         of_itself = tuple(one for one in request.contradictions if one != BLANK_FIRST)  # which most of a trial show
-        assert of_itself == contradictions(request.record, request.asked)
+        assert of_itself == contradictions(request.record, request.asked, waits.waits())
         assert whole.timing.timed[place] == (request.timing is not None)
         if request.timing is not None:
             for name in ("ttft_ns", "latency_ns", "output_tokens", "prompt_tokens"):

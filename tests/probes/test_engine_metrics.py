@@ -30,6 +30,14 @@ def test_llama_cpp_counts_the_draft_as_its_timings_do():
     }
 
 
+def test_ik_llama_counts_no_drafts():
+    assert read_page((RECORDED / "ik_llama-8337e4c-draft.txt").read_text()) == {
+        "kv_cache_usage_percent": pytest.approx(3.41797),
+        "requests_running": 0,
+        "requests_waiting": 0,
+    }
+
+
 def test_vllm_engines_are_added_and_the_fullest_cache_counts():
     assert read_page((RECORDED / "vllm-0.32.txt").read_text()) == {
         "spec_draft_tokens_total": 6170,

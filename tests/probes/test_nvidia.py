@@ -62,9 +62,11 @@ class ScriptedNvml:
         return SimpleNamespace(used=self.devices[i]["used"], total=140 * GIB)
 
     def nvmlDeviceGetComputeRunningProcesses_v3(self, i: int) -> list[Any]:
+        self.asked.append(("compute", i))
         return [SimpleNamespace(pid=p, usedGpuMemory=used) for p, used in self.devices[i].get("compute", {}).items()]
 
     def nvmlDeviceGetGraphicsRunningProcesses_v3(self, i: int) -> list[Any]:
+        self.asked.append(("graphics", i))
         return [SimpleNamespace(pid=p, usedGpuMemory=used) for p, used in self.devices[i].get("graphics", {}).items()]
 
     def nvmlDeviceGetUtilizationRates(self, i: int) -> Any:
@@ -149,6 +151,18 @@ def test_what_was_on_the_device_before_must_be_known_for_that():
 
 def test_an_engine_that_uses_no_gpu_is_not_charged_with_what_others_take():
     assert readings({"used": 22 * GIB, "compute": {INIT: 20 * GIB}}, before=[2 * GIB]) == []
+
+
+@pytest.mark.parametrize("kind", ["compute", "graphics"])
+def test_only_the_list_that_names_the_engine_is_read_again(kind: str):
+    nvml = ScriptedNvml({"used": 30 * GIB})
+    probe = NvidiaMemory(ProcessTree([ME]), nvml=nvml)
+    assert (list(probe.read(1)), nvml.asked) == ([], [("compute", 0), ("graphics", 0)])  # the engine is starting
+    nvml.devices[0][kind] = {ME: 20 * GIB}
+    for at_ns in (2, 3):
+        nvml.asked.clear()
+        assert [sample.value for sample in probe.read(at_ns)] == [20 * GIB]
+    assert nvml.asked == [(kind, 0)]
 
 
 def test_without_a_gpu_there_is_a_reason():

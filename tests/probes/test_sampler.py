@@ -157,6 +157,12 @@ def test_the_cheap_take_what_they_need_and_the_dear_share_the_rest():
     assert times_read([0.05, 3, 3], every(0.1), every(0.1), every(0.1), rounds=202) == [202, 12, 12]
 
 
+def test_a_short_trial_reads_the_memory_of_a_large_engine_once_before_its_end():
+    """35 ms at 0.35% of a core: the next after 10 s. A cheap reading whose first opened files is not delayed."""
+    assert times_read([35], every(5.0), rounds=91) == [1]
+    assert times_read([35], every(2.0), rounds=91) == [2]
+
+
 def test_no_round_comes_before_a_probe_is_due():
     clock = SteppedClock()
     sampler = Sampler([every(0.5), every(2.0)], TrialClock(0, clock), on_sample=lambda sample: None)

@@ -1,5 +1,7 @@
 """On a real engine, the smallest there is."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,8 +38,19 @@ def test_an_engine_is_watched_from_its_spawn_and_its_counters_from_its_first_tok
     assert all(sample.at_ns >= ready_ns for sample in counters)
     facts = {fact.name: fact.value for fact in watch.facts()}
     assert float(facts["sampling_percent_of_a_core"]) > 0
+    assert "server_elsewhere" not in facts
     assert facts["no_kv_cache_usage_percent"] == "the server's /metrics does not contain it"
-    assert watch.take() == []
+    assert not watch.take()
+
+
+def test_a_launcher_whose_server_runs_elsewhere_is_named():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as launcher:
+        watch = EngineWatch(trial_clock(SystemClock()), {}, METRIC_NAMES)
+        watch.ready(Endpoint("http://127.0.0.1:9", "/v1/chat/completions", "openai-chat", "", (launcher.pid,)))
+        watch.stop()
+        launcher.kill()
+    facts = {fact.name for fact in watch.facts()}
+    assert ("server_elsewhere" in facts) == Path("/proc/self/fd").exists()
 
 
 def test_what_an_engine_did_that_never_became_ready_is_kept(model: str, tmp_path: Path):
@@ -64,5 +77,5 @@ def test_of_a_server_that_we_did_not_start_the_machine_is_watched_and_the_rest_h
 def test_a_watch_that_saw_no_engine_can_be_stopped():
     watch = EngineWatch(trial_clock(SystemClock()), {}, METRIC_NAMES)
     watch.stop()
-    assert watch.take() == []
+    assert not watch.take()
     assert watch.facts() == ()

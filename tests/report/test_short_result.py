@@ -92,6 +92,38 @@ def test_eight_set_ups_are_ranked_in_30_lines():
     checked("short-8", short_result(comparison_of(list(SPEEDS), WARNINGS), report="r2/report.html"), 30)
 
 
+@pytest.mark.parametrize(
+    ("speeds", "first", "more"),
+    [
+        ((1, 1.01, 0.99, 0.7, 0.6), "No set-up is shown to be better than a, the baseline,", "Highest mean: b: "),
+        ((1, 0.9, 0.8, 0.7, 0.6), "No set-up is shown to be better than a, the baseline,", ""),
+        ((1, 1.01, 1.2, 0.7, 1.3), "Best: e is 30% FASTER than a", ""),
+    ],
+)
+def test_the_best_of_a_ranking_is_shown_to_be_better(speeds: tuple[float, ...], first: str, more: str):
+    lines = short_result(comparison_of("abcde", speeds=dict(zip("abcde", speeds, strict=True))))
+    text = " ".join(" ".join(lines).split())
+    assert first in text
+    assert more in text
+    assert ("Highest mean" in text) == bool(more)
+
+
+def test_a_set_up_that_is_not_valid_has_no_interval_in_the_ranking():
+    found = comparison_of(["plain", "kv q8_0"], [Finding("invalid", "no-draft", "it drafted nothing.", arm="kv q8_0")])
+    assert found.primary_row is not None
+    rows = {cells[0]: cells[2:] for cells in ranking_bars(found.primary_row, found, 620).rows}
+    assert rows["kv q8_0"] == ("not valid", "")
+
+
+@pytest.mark.parametrize(
+    ("is_open_loop", "code", "shown"), [(True, "busy", True), (True, "saturated", False), (False, "busy", False)]
+)
+def test_an_open_loop_is_to_be_judged_by_latency(is_open_loop: bool, code: str, shown: bool):
+    found = comparison_of(["plain", "kv q8_0"], [Finding("warning", code, "it happened.", arm="plain")])
+    found = msgspec.structs.replace(found, extent=StudyExtent(5, 3, is_open_loop=is_open_loop))
+    assert ("the arrival rate limits the throughput" in " ".join(short_result(found))) == shown
+
+
 def test_a_real_study_fits_the_screen_and_names_the_difference():
     found = kept_comparison([ROOT / "studies" / "h200-qwen2.5-coder-32b-standin" / "study.zip"], "inferometer")
     lines = short_result(found, report="report.html")
@@ -127,6 +159,14 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_names_and_results_of_every_kind_stay_within_the_screen(name: str):
     checked(f"short-{name}", short_result(CASES[name], report="r2/report.html"), 30 if "ranking" in name else 25)
+
+
+def test_trials_that_failed_for_two_reasons_are_two_cautions():
+    stopped = Finding("warning", "trial-failed", "the trial was interrupted and is excluded.", arm="A", trial=2)
+    died = Finding("warning", "trial-failed", "the trial did not complete (failed: no such flag).", arm="B", trial=1)
+    text = "\n".join(short_result(comparison_of(["A", "B"], [stopped, died])))
+    assert "A: the trial was interrupted" in text
+    assert "B: the trial did not complete (failed: no such flag)" in text
 
 
 def test_a_finding_about_one_set_up_leaves_the_verdicts_of_the_others():

@@ -38,18 +38,22 @@ def spec(arms: dict[str, Arm], **fields: object) -> Spec:
     return Spec(arms=arms, **(known | fields))  # pyright: ignore[reportArgumentType] # fields of Spec
 
 
-def test_a_server_that_is_slower_by_a_known_factor_is_called_slower_and_the_interval_holds_the_truth(tmp_path: Path):
-    """Each token comes at its own time after the request, so that the time per token is the gap: the ratio is known."""
+def test_a_server_that_is_slower_by_a_known_factor_is_called_slower_by_about_that_factor(tmp_path: Path):
+    """Each token comes at its own time after the request, so that the time per token is the gap: the ratio is known.
+    One interval in twenty misses the truth by chance (tests/analysis/test_simulated_verdicts.py counts them), one of
+    three times its width hardly ever."""
     with (
         ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S, on_schedule=True)) as usual,
-        ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S * 1.1, on_schedule=True)) as slow,
+        ScriptedServer(inference_server(TOKENS, GAP_S, GAP_S * 1.5, on_schedule=True)) as slow,
     ):
         list(run_study(spec({"usual": arm(usual), "slow": arm(slow)}, metric="mean_tpot_ms"), tmp_path / "s"))
     comparison = comparison_of([tmp_path / "s"], "inferometer")
     assert not comparison.invalid
     tpot = difference(comparison, "mean_tpot_ms")
     assert (tpot.verdict, tpot.starts_verdict) == ("unknown", "slower")  # one start of each server
-    assert tpot.low_percent < 10 < tpot.high_percent
+    width = tpot.high_percent - tpot.low_percent
+    assert tpot.low_percent - width < 50 < tpot.high_percent + width
+    assert 40 < tpot.percent < 60
     assert difference(comparison, "median_itl_per_token_ms").starts_verdict == "slower"
     assert difference(comparison, "output_throughput").starts_verdict == "slower"
 

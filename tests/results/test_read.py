@@ -11,7 +11,7 @@ from inferometer.base.errors import RequestWrong
 from inferometer.core.plan import Plan, PlanItem
 from inferometer.core.record import Event, Fact, RequestRecord, ServerTimings, TokenUsage, Trial
 from inferometer.core.request import user_request
-from inferometer.core.spec import Arm, Spec
+from inferometer.core.spec import Arm, Sampling, Spec
 from inferometer.metrics.summary import view
 from inferometer.results.metric_names import known_metrics
 from inferometer.results.read import Study
@@ -32,6 +32,23 @@ def changed(**fields) -> PlanItem:
 def test_the_same_requests_are_one_plan_however_a_tokenizer_counts_them():
     assert study(changed(prompt_tokens=4)).plan_id == study().plan_id != ""
     assert Study(Path(), study().spec, ()).plan_id == ""
+
+
+@pytest.mark.parametrize(
+    ("of_study", "of_arm", "limit"),
+    [
+        ({}, {}, 8),
+        ({"max_tokens": 4}, {}, 4),
+        ({"max_completion_tokens": 4}, {}, 4),
+        ({"max_tokens": 4}, {"max_tokens": 2}, 2),
+        ({"max_tokens": None}, {}, 8),  # the limit is sent under its other name
+    ],
+)
+def test_the_limit_of_a_request_is_the_one_that_was_sent(of_study: dict, of_arm: dict, limit: int):
+    spec = Spec(arms={"only": Arm("external", request=of_arm)}, sampling=Sampling(extra_body=of_study))
+    made = msgspec.structs.replace(study(), spec=spec)
+    record = RequestRecord(0, "r0", True, "ok", None, 0, 5, events=(Event(5, "text", "a"),))
+    assert made.view(Trial("only", 1, "done", 0, (record,)), "inferometer").asked.max_tokens.tolist() == [limit]
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,7 @@ def test_a_database_that_runs_something_is_refused(packed: Path, script: str, tm
         ({"notes.txt": b"x"}, "which no study has"),
         ({"mine/study.yaml": b"x"}, "it has no study.db"),
         ({"a/study.yaml": b"x", "b/study.db": b"x"}, "several studies (a, b)"),
+        ({"found/steps/1/study.yaml": b"x", "found/steps/1/study.db": b"x"}, "Unzip a folder of several studies"),
         ({"mine/summary.md": b"x"}, "no study.db and study.yaml"),
         ({"mine/study.yaml": b"x", "mine/study.db": b"no database" * 99}, "its study.db cannot be read"),
     ],

@@ -8,9 +8,12 @@ import pytest
 from inferometer.base.errors import RequestWrong, StudyUnreadable
 from inferometer.core.plan import Plan, PlanItem
 from inferometer.core.record import Event, Fact, Finding, RequestRecord, Sample, ServerTimings, TokenUsage
+from inferometer.core.redaction import redacted_spec
 from inferometer.core.request import user_request
 from inferometer.core.spec import Arm, Spec
+from inferometer.core.spec_file import to_yaml
 from inferometer.store import Store
+from inferometer.store.study_store import remove_study
 
 SPEC = Spec(arms={"a": Arm(engine="embedded", model="m")})
 FULL = RequestRecord(
@@ -99,6 +102,30 @@ def test_a_place_that_cannot_hold_a_study_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(RequestWrong, match="cannot hold a study"):
         Store.create(tmp_path / "file" / "s", SPEC)
+
+
+def test_a_study_file_that_somebody_wrote_is_not_replaced(tmp_path: Path):
+    (tmp_path / "study.yaml").write_text("# my own\narms: {a: {engine: embedded, model: m}}\n")
+    with pytest.raises(RequestWrong, match=r"study\.yaml exists.*Choose another folder"):
+        Store.create(tmp_path, SPEC)
+    (tmp_path / "study.yaml").write_text(to_yaml(redacted_spec(SPEC)))  # as a run leaves it that was killed at once
+    Store.create(tmp_path, SPEC).close()
+
+
+def test_removing_a_study_leaves_other_files(tmp_path: Path):
+    for folder in (tmp_path / "alone", tmp_path / "with"):
+        Store.create(folder, SPEC).close()
+        (folder / "logs" / "a-1.log").touch()
+    (tmp_path / "with" / "model.gguf").touch()
+    (tmp_path / "with" / "logs" / "mine.txt").touch()
+    remove_study(tmp_path / "alone")
+    remove_study(tmp_path / "with")
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["with/logs/mine.txt", "with/model.gguf"] and not (tmp_path / "alone").exists()
+    store = Store.create(tmp_path / "busy", SPEC)
+    with pytest.raises(RequestWrong, match="another run writes to"):
+        remove_study(tmp_path / "busy")
+    store.close()
 
 
 def test_what_is_no_study_is_said_to_be_none(tmp_path: Path):

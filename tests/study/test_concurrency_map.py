@@ -55,3 +55,20 @@ def test_a_map_that_cannot_be_made_is_refused(count: int, streams: list[int], me
     arms = {name: Arm(engine="external", url=f"http://{name}", model="m") for name in "ab"[:count]}
     with pytest.raises(RequestWrong, match=message):
         ConcurrencyMap(spec(arms), streams, tmp_path, {}, by="", resume=False)
+
+
+@pytest.mark.parametrize(
+    ("held", "by", "message"),
+    [
+        ("study.db", "", "already holds a study"),
+        ("c-001/study.db", "", "holds a map: continue it with --resume"),
+        ("", "author", "--by author: no prompt of this workload has a author. Tags there: language, task"),
+    ],
+)
+def test_what_can_be_refused_before_the_first_study_is_refused_then(held: str, by: str, message: str, tmp_path: Path):
+    arms = {name: Arm(engine="external", url=f"http://{name}", model="m") for name in "ab"}
+    if held:
+        (tmp_path / held).parent.mkdir(exist_ok=True)
+        (tmp_path / held).touch()
+    with pytest.raises(RequestWrong, match=message):
+        ConcurrencyMap(spec(arms), [1, 2], tmp_path, {}, by=by, resume=False)

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from inferometer.analysis.live_difference import AnsweredRequest
+from inferometer.cli import progress_display
 from inferometer.cli.progress_display import display, is_drawn, sentence
 from inferometer.cli.standings import Standings
 from inferometer.core.plan import Plan
@@ -65,6 +66,13 @@ def test_memory_and_power_are_sums_of_the_newest_readings():
     )
     progress = counter.progress(0)
     assert (progress.memory_bytes, progress.power_w, progress.ttft_ns) == (150.0, 185.0, None)
+
+
+def test_memory_has_grown_since_the_last_reading_of_pss_as_rss_has():
+    counter = ProgressCounter("draft", 1)
+    read = (("pss_bytes", 1, 100.0), ("rss_at_pss_bytes", 1, 130.0), ("rss_bytes", 1, 130.0), ("rss_bytes", 4, 630.0))
+    counter.add_samples([Sample(at_s * S, "/proc", name, value) for name, at_s, value in read])
+    assert counter.progress(0).memory_bytes == 600.0
 
 
 def test_a_process_that_is_no_more_is_not_counted():
@@ -158,6 +166,18 @@ def test_plain_lines_show_one_estimate_and_the_time_left(capsys: pytest.CaptureF
     shown = capsys.readouterr().err
     assert shown.count("estimate: the study takes about") == 1
     assert re.search(r"draft: 10/10 requests, 17.5 tok/s; about .* left in all\n", shown)
+
+
+def test_an_arm_that_waits_for_another_engine_gets_no_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(progress_display, "_LINE_EVERY_S", 0.0)
+    with display(quiet=False, spec=None) as show:
+        show(TrialBegan("draft", 1, 1, 6, 3))
+        show(RequestsProgress("draft", 0, 0, 10, 0, 0, 0, S))
+        assert "requests" not in capsys.readouterr().err
+        show(RequestsProgress("draft", 0, 0, 10, 1, 0, 0, 2 * S))
+        assert "0/10 requests" in capsys.readouterr().err
 
 
 def test_only_a_terminal_that_can_move_its_cursor_is_drawn_on():

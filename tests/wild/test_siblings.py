@@ -230,6 +230,20 @@ def test_answers_a_little_shorter_take_no_less_time(count: int, severity: str, s
     assert not found.claims & {"mean_latency_ms", "duration", "request_throughput"}
 
 
+@pytest.mark.parametrize("count", [17, 22, 25])
+def test_longer_answers_over_which_a_prompt_is_spread_make_no_token_faster(count: int, study: Study):
+    slow_start = [AnsweringServer(pieces=lambda p, n=n: words(p, n), first_s=0.2, finish="stop") for n in (20, count)]
+    found = study(*slow_start, **OPEN_END)
+    assert "token-totals" in found.codes("warning", "note")
+    assert not found.claims & {"output_throughput", "output_chars_throughput", "total_token_throughput"}
+
+
+def test_longer_answers_of_a_server_that_is_twice_as_fast_are_faster(study: Study):
+    quick = AnsweringServer(pieces=lambda prompt: words(prompt, 23), first_s=0.1, gap_s=0.0015, finish="stop")
+    found = study(AnsweringServer(first_s=0.2, finish="stop"), quick, **OPEN_END)
+    assert "output_throughput" in found.claims
+
+
 def test_an_end_token_that_is_counted_makes_no_token_faster(study: Study):
     found = study(PLAIN, AnsweringServer(pieces=lambda prompt: words(prompt, 19), usage=output(TOKENS), finish="stop"))
     assert not found.claims & {"mean_tpot_ms", "median_tpot_ms"}

@@ -58,14 +58,16 @@ def quality_lines(comparison: Comparison) -> list[str]:
 
 def _sentence(comparison: Comparison, found: QualityDifference) -> str:
     speed, word, open_word = _speed(comparison, found.baseline, found.arm)
+    begin = word or ("" if open_word in speed else open_word)
+    begin += ", " if begin else ""
     if found.verdict in ("better", "worse"):
         end = _JOINED[word, found.verdict] + (open_word if word else "")
     elif found.verdict == "same":
-        end = f"{word or open_word}, answers ≈ same (within ±{found.margin:g} points)"
+        end = f"{begin}answers ≈ same (within ±{found.margin:g} points)"
     elif not found.is_any_right:
-        end = f"{word or open_word}, answers not compared: none is right. Look at them, or take easier problems"
+        end = f"{begin}answers not compared: none is right. Look at them, or take easier problems"
     else:
-        end = f"{word or open_word}, answers inconclusive ({found.problems_needed:,} problems would tell)"
+        end = f"{begin}answers inconclusive ({found.problems_needed:,} problems would tell)"
     if found.verdict != "worse" and found.worse_parts:
         end += f", but worse at {_parts_text(found.worse_parts)}"
     interval = f"{points_text(found.low_points)} to {points_text(found.high_points)}"

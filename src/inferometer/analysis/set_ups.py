@@ -38,11 +38,13 @@ class ArmSetUp(msgspec.Struct, frozen=True):
 
 
 class StudyExtent(msgspec.Struct, frozen=True):
-    """Size of a study: measured requests per trial, rounds, and seconds from the first start to the last answer."""
+    """Size of a study: measured requests per trial, rounds, and seconds from the first start to the last answer.
+    `is_open_loop`: requests are sent at given times, which limits the throughput."""
 
     prompts: int
     rounds: int
     seconds: float | None = None
+    is_open_loop: bool = False
 
 
 def arm_set_ups(arms: Sequence[ArmTrials]) -> tuple[ArmSetUp, ...]:

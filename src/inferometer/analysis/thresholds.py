@@ -10,6 +10,11 @@ TOKEN_TOTALS_PERCENT = 2.0
 """Output tokens of two arms: greedy decoding of one model varies by 1% to 1.5% (+0.4% and -1.4% in this project's first
 study); beyond 2% one arm had more work."""
 
+LENGTHS_EXPLAIN = 2.0
+LENGTHS_LEAST_PERCENT = 0.5
+"""A difference in throughput of less than twice what longer answers explain may be of the lengths alone, where these
+explain half a percent."""
+
 FINISH_SHARE = 0.05
 FINISH_LEVEL = 0.01
 """Finish reasons: a difference of 5 percentage points in a share changes totals by about as much. The 1% level prevents
@@ -105,6 +110,11 @@ BUSY_CPU_SHARE = 0.10
 threads wait for one another loses more than that share."""
 BUSY_GPU_PERCENT = 5.0
 """Percent of a GPU's time that other processes used: the engine loses the same amount."""
+
+OTHER_CLIENTS_LEAST = 3
+OTHER_CLIENTS_SHARE = 0.25
+"""Readings of the server's running requests that are above what this client had open: a check of the server's health,
+or a gauge that still has the request that just ended, is in single readings."""
 
 FAILED_INVALID_SHARE = 0.10
 """With more failures than this, the other requests ran on a less loaded server: they measured a different load."""

@@ -1,11 +1,14 @@
 """The commands by group, each with its one-line summary. A command's module is imported when the command is called."""
 
+import difflib
 import importlib
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
+
+from inferometer.base.errors import RequestWrong
 
 if TYPE_CHECKING:
     from typer.core import TyperCommand
@@ -95,6 +98,19 @@ class CommandGroups(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first word names. Raises RequestWrong with the nearest names, and how to list all."""
+        name = args[0]
+        if not (ctx.resilient_parsing or name.startswith("-") or name in self.commands):
+            near = difflib.get_close_matches(name, list(self.commands), n=2, cutoff=0.6)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise RequestWrong(f"there is no command {name!r}.{hint} All commands: inferometer --help")
+        return super().resolve_command(ctx, args)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        formatter.write_paragraph()
+        formatter.write_text("Options and examples of a command: inferometer help COMMAND")
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         for title, entries in COMMANDS.items():

@@ -13,11 +13,31 @@ _DOCUMENT = "docs/reference/metrics.md"
 _WIDTH = 100
 
 
-def explain(metric: Annotated[str, typer.Argument(help="Key or label, such as median_ttft_ms or TTFT.")]) -> None:
+def explain(
+    metric: Annotated[
+        str, typer.Argument(help="Key or label, such as median_ttft_ms or TTFT.", show_default="list all metrics")
+    ] = "",
+) -> None:
     """Explain a metric: definition, clock, caution.
 
     The text is the one of the metrics reference.
     """
+    print("\n".join(_definition(metric) if metric else _all_metrics()))
+
+
+def _all_metrics() -> list[str]:
+    """Each metric's key and label, by group."""
+    from inferometer.metrics.rows import GROUPS, METRICS
+
+    lines: list[str] = []
+    for group, title in GROUPS.items():
+        rows = [metric for metric in METRICS if metric.group == group and group != "vllm"]
+        lines += ["", f"{title} (--metrics {group})"] if rows else []
+        lines += [f"  {metric.key:30}{metric.label}" for metric in rows]
+    return lines[1:]
+
+
+def _definition(metric: str) -> list[str]:
     from inferometer.metrics.rows import METRICS_BY_KEY
     from inferometer.report.definitions import metric_texts, plain
     from inferometer.results.metric_names import known_metric
@@ -39,7 +59,7 @@ def explain(metric: Annotated[str, typer.Argument(help="Key or label, such as me
     ):
         if text:
             lines += textwrap.wrap(f"{title}: {plain(text)}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-    print("\n".join(lines))
+    return lines
 
 
 def metrics_document() -> str:

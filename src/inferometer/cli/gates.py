@@ -48,7 +48,8 @@ _UNDECIDED = ("unknown", "inconclusive", "")
 
 def _line(result: GateResult) -> str:
     word = "holds" if result.state == "holds" else "is undecided"
-    return f"fail-if: {result.gate.text} {word} for {result.arm}: {result.detail}"
+    why = f"{result.detail} (see --why)" if result.detail.startswith("withheld") else result.detail
+    return f"fail-if: {result.gate.text} {word} for {result.arm}: {why}"
 
 
 def _inconclusive(comparison: Comparison) -> Iterator[str]:

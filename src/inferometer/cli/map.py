@@ -1,5 +1,7 @@
 """`inferometer map`: the speed-up of each arm over concurrency, and where it breaks even."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -33,11 +35,14 @@ def map_study(
 
     folder = out or default_folder(study.stem)
     made = ConcurrencyMap(load_spec(study), _numbers(concurrency), folder, request_headers([]), by=by, resume=resume)
+    failures = 0
     try:
         for run in made.runs():
-            run_shown(run, quiet=quiet)
+            failures += len(run_shown(run, quiet=quiet))
     except Interrupted as error:
-        raise Interrupted(f"interrupted. Continue with --resume --out {folder}") from error
+        again = shlex.join(["inferometer", "map", str(study), "--concurrency", concurrency, "--out", str(folder)])
+        by_flag = f" --by {shlex.quote(by)}" if by else ""
+        raise Interrupted(f"interrupted. Continue with `{again}{by_flag} --resume`") from error
     lines = made.lines()
     sentences = tuple(line.sentence for line in lines)
     print("\n".join(sentences))
@@ -48,7 +53,10 @@ def map_study(
     (folder / "summary.md").write_text(f"# Map over concurrency\n\n{text}\n", encoding="utf-8")
     part = ExtraPart("map", "The map", sentences, drawings)
     page = page_of([made.last_study], "inferometer")
-    write_page(msgspec.structs.replace(page, extra=(part, *page.extra)), folder / REPORT)
+    written = write_page(msgspec.structs.replace(page, extra=(part, *page.extra)), folder / REPORT)
+    if not quiet:
+        print(f"map: {folder}\nreport: {written}", file=sys.stderr)
+    raise typer.Exit(1 if failures else 0)
 
 
 def _numbers(text: str) -> list[int]:

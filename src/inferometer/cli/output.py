@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from inferometer.analysis.comparison import EFFECT_PERCENT, EQUIVALENCE_PERCENT, Comparison, Prompts
-from inferometer.base.errors import Interrupted, RequestWrong
+from inferometer.base.errors import Interrupted
 from inferometer.base.text import escape_for_display, escape_for_markdown
 from inferometer.cli.gates import FAILED_GATE, NO_GATES, Gates
 from inferometer.cli.page_file import REPORT, write_page
@@ -23,7 +23,7 @@ from inferometer.report.page import Page
 from inferometer.report.table import DEFAULT_ROWS, RowSelection
 from inferometer.results.read import Study, read_study
 from inferometer.results.study_page import page_of
-from inferometer.store.schema import DATABASE
+from inferometer.store.study_store import remove_study, require_no_study
 from inferometer.study.dry_run import DryRun
 from inferometer.study.loop import run_study
 
@@ -114,11 +114,15 @@ def run_or_show(
     *,
     dry_run: bool = False,
     force: bool = False,
+    resume: bool = False,
 ) -> int:
-    """Runs the study like `run_and_report`; with `dry_run`, only checks it and prints what it would do."""
+    """Runs the study like `run_and_report`; with `dry_run`, only checks it and prints what it would do. `resume`: of a
+    dry run, whether the folder may hold the study."""
     if dry_run:
         from inferometer.study import dry_run as study_dry_run
 
+        if not (force or resume):
+            require_no_study(folder)
         print_dry_run(study_dry_run.dry_run(spec, headers))
         return 0
     if force:
@@ -144,17 +148,6 @@ def print_dry_run(found: DryRun) -> None:
     )
     lines.append("Nothing was started. Remove --dry-run to run the study.")
     print(escape_for_display("\n".join(lines), lines=True))
-
-
-def remove_study(folder: Path) -> None:
-    """Removes the study in `folder`. Raises RequestWrong if the folder holds other files but no study."""
-    if not folder.exists():
-        return
-    if not (folder / DATABASE).exists():
-        if any(folder.iterdir()):
-            raise RequestWrong(f"--force: {folder} holds files but no study. Choose another folder with --out.")
-        return
-    shutil.rmtree(folder)
 
 
 def exit_code(comparison: Comparison, gates: Gates = NO_GATES) -> int:
@@ -239,4 +232,4 @@ def _has_colours() -> bool:
 
 
 def _width() -> int:
-    return max(80, shutil.get_terminal_size(fallback=(99, 24)).columns) if sys.stdout.isatty() else 99
+    return max(60, shutil.get_terminal_size(fallback=(99, 24)).columns) if sys.stdout.isatty() else 99

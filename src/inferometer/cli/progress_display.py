@@ -47,7 +47,7 @@ def sentence(progress: Progress, standings: Standings) -> str:
     """The progress event as a sentence."""
     match progress:
         case TrialBegan(arm, number, position, total):
-            return f"trial {position}/{total}: {arm} #{number}, starting its engine"
+            return f"trial {position}/{total}: {arm} #{number}, waiting for its engine"
         case EngineReady(arm, after_ns, endpoint):
             versions = [fact.value for fact in endpoint.facts if fact.name == quantities.ENGINE_VERSION]
             known = f" ({versions[0]})" if versions else ""
@@ -93,6 +93,8 @@ class _Lines:
         """Whether the event gets a line."""
         if isinstance(progress, RequestsProgress):
             is_last = progress.ended == progress.total
+            if not (progress.ended or progress.in_flight or progress.reads):
+                return False  # the arm waits while the engine of another one starts
             if progress.arm in self._end_shown or (not is_last and now_s - self._last_s < _LINE_EVERY_S):
                 return False
             self._last_s = now_s

@@ -63,9 +63,10 @@ def run(
     import msgspec
 
     from inferometer.cli.checked import checked_dialect, checked_effect
-    from inferometer.cli.output import remove_study, run_and_report, run_or_show
+    from inferometer.cli.output import run_and_report, run_or_show
     from inferometer.cli.study_run import default_folder, request_headers
     from inferometer.results.metric_names import known_metric
+    from inferometer.store.study_store import remove_study
     from inferometer.study.study_file import check_study, load_spec
 
     flags: dict[str, object] = {
@@ -91,7 +92,9 @@ def run(
     folder = out or default_folder(study.stem)
     effect_percent = checked_effect(effect)
     if dry_run:
-        raise typer.Exit(run_or_show(spec, folder, asked, request_headers([]), dry_run=True))
+        raise typer.Exit(
+            run_or_show(spec, folder, asked, request_headers([]), dry_run=True, force=force, resume=resume)
+        )
     if force:
         remove_study(folder)
     raise typer.Exit(

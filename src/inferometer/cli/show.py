@@ -11,7 +11,6 @@ import typer
 from inferometer.base.errors import InferometerError, RequestWrong
 
 if TYPE_CHECKING:
-    from inferometer.analysis.comparison import Comparison
     from inferometer.core.record import Trial
     from inferometer.foreign.foreign_run import ForeignRun
     from inferometer.results.read import Study
@@ -36,7 +35,7 @@ def show(
 
     if path.is_dir() or archive.is_zip(path):
         if path.is_dir() and not (path / "study.db").is_file():
-            hint = f" It contains studies: inferometer list {path}" if _folders_below(path) else ""
+            hint = f" It contains studies: inferometer list {path}" if _studies_below(path) else ""
             raise RequestWrong(f"{path} is not a study: study.db is missing.{hint}")
         _show_study(path, as_json)
         return
@@ -66,10 +65,10 @@ def list_studies(
         raise RequestWrong(
             f"the folder {folder} does not exist. Name the folder of your studies: inferometer list FOLDER"
         )
-    folders = _folders_below(folder)
-    if not folders:
+    studies = _studies_below(folder)
+    if not studies:
         raise RequestWrong(f"{folder} contains no study, up to three levels deep. Name another folder.")
-    entries = [_entry(found, _headline) for found in folders]
+    entries = [_entry(found, _headline) for found in studies]
     entries.sort(key=lambda entry: entry["began"] or "")
     if as_json:
         _print_json({"studies": entries})
@@ -182,10 +181,10 @@ def _show_study(folder: Path, as_json: bool) -> None:
     if study.stopped:
         print(f"Stopped: {study.stopped}")
     if comparison is not None:
-        from inferometer.report.table import commentary
+        from inferometer.report.verdict_sentences import verdict_sentences
 
-        for line in commentary(comparison).headlines:
-            print(line)
+        for line in verdict_sentences(comparison):
+            print(textwrap.fill(line, 99))
         for severity in ("invalid", "warning", "note"):
             for line in comparison.finding_texts(severity):
                 print(textwrap.fill(f"{severity}: {line}", 99, subsequent_indent="  "))
@@ -215,10 +214,14 @@ def _states(study: "Study", arm: str) -> str:
 # --- a folder of studies --------------------------------------------------------------------------
 
 
-def _folders_below(folder: Path) -> list[Path]:
-    """Study folders: this folder, and those up to three levels below."""
-    patterns = ("study.db", "*/study.db", "*/*/study.db", "*/*/*/study.db")
-    return sorted({found.parent for pattern in patterns for found in folder.glob(pattern)})
+def _studies_below(folder: Path) -> list[Path]:
+    """Folders and zips of studies: this folder, and those up to three levels below."""
+    from inferometer.store import archive
+
+    levels = ("", "*/", "*/*/", "*/*/*/")
+    folders = {found.parent for level in levels for found in folder.glob(f"{level}study.db")}
+    zips = {found for level in levels[:3] for found in folder.glob(f"{level}*{archive.ENDING}")}
+    return sorted(folders | {found for found in zips if archive.has_study(found)})
 
 
 def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str, Any]:
@@ -253,24 +256,13 @@ def _entry(folder: Path, headline_of: Callable[[Path], str] | None) -> dict[str,
 
 
 def _headline(folder: Path) -> str:
-    """The verdict on the study's metric: each further arm compared with the first."""
-    from inferometer.report.table import commentary
+    """The verdict on the study's metric, in the sentences of the short result."""
+    from inferometer.report.verdict_sentences import verdict_sentences
     from inferometer.results.study_comparison import comparison_of
 
     comparison = comparison_of([folder], "inferometer")
-    if comparison.invalid:
-        return f"not valid: {comparison.finding_texts('invalid')[0]}"
-    return "; ".join(commentary(comparison).headlines[: max(1, len(comparison.arms) - 1)]) or _only_value(comparison)
-
-
-def _only_value(comparison: "Comparison") -> str:
-    """The value of the study's metric, for a study with one arm."""
-    from inferometer.base.units import value_text
-
-    row = comparison.primary_row
-    if row is None:
-        return ""
-    return f"{row.label.partition(' (')[0]} {value_text(row.values[comparison.arms[0]], row.unit)} {row.unit}"
+    invalid = comparison.finding_texts("invalid")
+    return f"not valid: {invalid[0]}" if comparison.invalid else " ".join(verdict_sentences(comparison))
 
 
 def _entry_text(entry: dict[str, Any]) -> str:

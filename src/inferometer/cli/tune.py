@@ -1,5 +1,6 @@
 """`inferometer tune`: search the best settings of an arm, confirm the winner, and say when no setting pays."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,16 +44,15 @@ def tune_and_report(spec: "Spec", search: "Search", folder: Path, *, resume: boo
     from inferometer.cli.study_run import request_headers, run_shown
     from inferometer.core.spec_file import to_yaml
     from inferometer.report.search_report import markdown, terminal_lines
-    from inferometer.study.tuning import Tuning
+    from inferometer.study.tuning import SEARCH_FILE, Tuning
 
     tuning = Tuning(spec, search, folder, request_headers([]), resume=resume)
     try:
         for run in tuning.runs():
             run_shown(run, quiet=quiet)
     except Interrupted as error:
-        raise Interrupted(
-            f"interrupted. Results so far are in {folder}; continue with --resume --out {folder}"
-        ) from error
+        again = shlex.join(["inferometer", "tune", str(folder / SEARCH_FILE), "--out", str(folder), "--resume"])
+        raise Interrupted(f"interrupted. Results so far are in {folder}; continue with `{again}`") from error
     result = tuning.result()
     (folder / "summary.md").write_text(markdown(result, spec.name or folder.name), encoding="utf-8")
     print("\n".join(terminal_lines(result)), flush=True)

@@ -120,7 +120,7 @@ def vs(
     ignore_eos: IgnoreEos = False,
     metric: Annotated[str, typer.Option(help="Metric that the verdict is about.")] = "output_throughput",
     seed: Seed = 1,
-    save_spec: Annotated[Path | None, typer.Option(help="Write the study as a file for `inferometer run`.")] = None,
+    save_spec: Annotated[Path | None, typer.Option(help="Write the study as a new file for `inferometer run`.")] = None,
     dry_run: DryRunFlag = False,
     force: Force = False,
     out: OutFolder = None,
@@ -165,6 +165,8 @@ def vs(
 
         raise typer.Exit(tune_and_report(spec, search, out or default_folder("tune"), resume=False, quiet=asked.quiet))
     if save_spec is not None:
+        if save_spec.exists() and not force:
+            raise RequestWrong(f"--save-spec {save_spec} exists. Name another file, or add --force to replace it.")
         try:
             save_spec.write_text(to_short_yaml(spec), encoding="utf-8")
         except OSError as error:

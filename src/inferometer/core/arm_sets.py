@@ -158,10 +158,18 @@ def distinct_names(words_of_arms: Sequence[Sequence[str]]) -> list[str]:
     """A name for each arm, made of what the others do not share.
 
     `words_of_arms`: each arm's parts in order, such as a program, a model and each flag with its value. An arm whose
-    parts all arms share is `plain`. Names are cut at MOST_NAME_CHARS, and arms of one name are numbered.
+    parts all arms share is `plain`. Names are cut at MOST_NAME_CHARS; arms that then have one name leave out, after the
+    first part, what they share, and are numbered if that is not enough.
     """
     shared = set(words_of_arms[0]).intersection(*words_of_arms[1:]) if words_of_arms else set[str]()
-    names = [_cut(" ".join(part for part in parts if part not in shared).strip()) or "plain" for parts in words_of_arms]
+    left = [[part for part in parts if part not in shared] for parts in words_of_arms]
+    names = [_cut(" ".join(parts)) or "plain" for parts in left]
+    for name in {name for name in names if names.count(name) > 1 and name.endswith("…")}:
+        places = [place for place, other in enumerate(names) if other == name]
+        common = set(left[places[0]]).intersection(*(left[place] for place in places))
+        for place in places:
+            first, *rest = left[place]
+            names[place] = _cut(" ".join([first, *(part for part in rest if part not in common)]))
     counts: dict[str, int] = {}
     unique: list[str] = []
     for name in names:
@@ -171,4 +179,5 @@ def distinct_names(words_of_arms: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _cut(name: str) -> str:
+    name = name.strip()
     return name if len(name) <= MOST_NAME_CHARS else name[: MOST_NAME_CHARS - 1].rstrip() + "…"

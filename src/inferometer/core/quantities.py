@@ -154,6 +154,7 @@ DRAFT_CONFIG_SHA256 = _fact("draft_config_sha256", "", "as model_config_sha256, 
 
 GPUS_IN_USE = _fact("gpus_in_use", "", "NVIDIA devices on which the engine held memory")
 AMD_GPUS_IN_USE = _fact("amd_gpus_in_use", "", "AMD devices on which the engine held memory")
+SERVER_ELSEWHERE = _fact("server_elsewhere", "", "sentence: why the watched processes are not the server")
 ENGINE_METRICS_MISSED = _fact("engine_metrics_missed", "", "failed readings of the engine's metrics page")
 SAMPLING_PERCENT_OF_A_CORE = _fact("sampling_percent_of_a_core", "%", "CPU that the probes used, of one core")
 ORDER = _fact("order", "", "`requests`: interleaved with the other arms; `trials`: one trial after another")

@@ -14,6 +14,7 @@ from typing import Any, cast, get_args, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from inferometer.core.grouped_values import Bools, Ints, gathered, starts_of, summed
 from inferometer.core.record import (
     KINDS,
     OUTPUT_KINDS,
@@ -24,9 +25,7 @@ from inferometer.core.record import (
     ServerTimings,
     TokenUsage,
 )
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from inferometer.core.text_columns import Texts, Words, joined_texts, joined_words
 
 UNKNOWN = int(np.iinfo(np.int64).min)
 """In a column of int64: None."""
@@ -39,125 +38,18 @@ NUMBERS = (
 ).split()
 """Fields of a record that are an int or None."""
 _BIGGEST = 1 << 62
+_EVENTS_AT_ONCE = 1 << 20
 _IS_SILENT = np.array([kind not in OUTPUT_KINDS for kind in KINDS])
 _IS_UNSEEN = np.array([kind in ("reasoning", "tool", "error") for kind in KINDS])
-
-
-class Texts(Sequence[str]):
-    """Texts in one buffer of UTF-8, in which single surrogates may stand. `begins` and `sizes`: the first byte of each
-    text, and its bytes. `source`: the buffer, or a function that reads it when somebody first looks at a text."""
-
-    def __init__(self, source: "bytes | TextSource", begins: Ints, sizes: Ints) -> None:
-        self.source = source
-        self.begins = begins
-        self.sizes = sizes
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> "Texts":
-        parts = [text.encode("utf-8", "surrogatepass") for text in texts]
-        return cls.joined(b"".join(parts), np.fromiter(map(len, parts), np.int64, len(parts)))
-
-    @classmethod
-    def joined(cls, source: "bytes | TextSource", sizes: Ints) -> "Texts":
-        """Texts that follow each other in the buffer."""
-        return cls(source, starts_of(sizes)[:-1], sizes)
-
-    @property
-    def data(self) -> bytes:
-        """The whole buffer."""
-        return self.source if isinstance(self.source, bytes) else self.source.data
-
-    def raw(self, position: int) -> bytes:
-        """The bytes of one text."""
-        begin = self.begins[position]
-        return self.data[begin : begin + self.sizes[position]]
-
-    def heads(self, size: int) -> NDArray[np.uint8]:
-        """The first bytes of each text, one row a text; zeros after its end."""
-        data = np.frombuffer(self.data or b"\0", np.uint8)
-        places = np.arange(size)
-        found = data[np.minimum(self.begins[:, None] + places, len(data) - 1)]
-        found[places >= self.sizes[:, None]] = 0
-        return found
-
-    def chosen(self, positions: "Ints | slice") -> "Texts":
-        return Texts(self.source, self.begins[positions], self.sizes[positions])
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        return self.raw(range(len(self))[index]).decode("utf-8", "surrogatepass")
-
-
-class TextSource:
-    """A buffer of texts that is read at its first use, and kept."""
-
-    def __init__(self, read: Callable[[], bytes]) -> None:
-        self._read = read
-
-    @cached_property
-    def data(self) -> bytes:
-        return self._read()
-
-
-class Words(Sequence[str | None]):
-    """A column of few different texts: `codes` are positions in `words`."""
-
-    def __init__(self, codes: NDArray[np.uint32], words: tuple[str | None, ...]) -> None:
-        self.codes = codes
-        self.words = words
-
-    @classmethod
-    def of(cls, values: Iterable[str | None]) -> "Words":
-        values = tuple(values)
-        known = {value: code for code, value in enumerate(dict.fromkeys(values))}
-        codes = np.zeros(len(values), np.uint32)
-        if len(known) > 1:
-            codes[:] = [known[value] for value in values]
-        return cls(codes, tuple(known))
-
-    def chosen(self, positions: "Ints | slice") -> "Words":
-        return Words(self.codes[positions], self.words)
-
-    def counted(self, wanted: Bools) -> dict[str | None, int]:
-        """How often each text occurs among the `wanted` rows; in the order of their first occurrence."""
-        codes = self.codes[wanted]
-        counts = np.bincount(codes, minlength=len(self.words)).tolist()
-        first = np.full(len(self.words), len(codes), np.int64)
-        first[codes[::-1]] = np.arange(len(codes))[::-1]
-        order: list[int] = np.argsort(first, kind="stable").tolist()
-        return {self.words[code]: counts[code] for code in order if counts[code]}
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    @overload
-    def __getitem__(self, index: int) -> str | None: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str | None]: ...
-
-    def __getitem__(self, index: int | slice) -> str | Sequence[str | None] | None:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        return self.words[int(self.codes[index])]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RecordColumns(Sequence[RequestRecord]):
     """`numbers`: a column for each of NUMBERS (UNKNOWN: None). `outcomes`: positions in OUTCOMES. `usage` and
     `timings`: a column for each of USAGE and TIMINGS (UNKNOWN and NaN: not stated); None where no request has any.
-    `at_ns`, `kinds`, `chars`, `tokens` (None: no event states any): of all events, as in `Events`; `starts`: the first
-    event of each request, and the end of the last. `texts`: all text of each request."""
+    `first_ns`: the arrival time of the first event of each request, 0 without one. `steps`, `kinds`, `chars`, `tokens`
+    (None: no event states any): of all events, as in `Events`, but times as steps from the event before, 0 for the
+    first; `starts`: the first event of each request, and the end of the last. `texts`: all text of each request."""
 
     numbers: dict[str, Ints]
     measured: Bools
@@ -170,7 +62,8 @@ class RecordColumns(Sequence[RequestRecord]):
     usage: dict[str, Ints] | None
     has_timings: Bools
     timings: dict[str, NDArray[np.float64]] | None
-    at_ns: Ints
+    first_ns: Ints
+    steps: "NDArray[np.uint32] | Ints"
     kinds: NDArray[np.uint8]
     chars: NDArray[np.unsignedinteger[Any]]
     tokens: NDArray[np.uint32] | None
@@ -188,6 +81,8 @@ class RecordColumns(Sequence[RequestRecord]):
         usages, timings = [record.usage for record in made], [record.timings for record in made]
         has_tokens = any(one.tokens for one in events)
         stated = [one.tokens.tobytes() or bytes(4 * len(one.kinds)) for one in events] if has_tokens else []
+        starts = starts_of([len(one.kinds) for one in events])
+        first_ns, steps = steps_of(np.frombuffer(b"".join(one.at_ns for one in events), np.int64), starts)
         return cls(
             numbers={name: int_column([getattr(record, name) for record in made]) for name in NUMBERS},
             measured=np.array([record.measured for record in made], np.bool_),
@@ -197,11 +92,12 @@ class RecordColumns(Sequence[RequestRecord]):
             models=Words.of(record.model for record in made),
             errors=Words.of(record.error for record in made),
             **counts_of(usages, timings),
-            at_ns=np.frombuffer(b"".join(one.at_ns for one in events), np.int64),
+            first_ns=first_ns,
+            steps=steps,
             kinds=np.frombuffer(b"".join(one.kinds for one in events), np.uint8),
             chars=joined_chars([one.chars for one in events]),
             tokens=np.frombuffer(b"".join(stated), np.uint32) if has_tokens else None,
-            starts=starts_of([len(one.kinds) for one in events]),
+            starts=starts,
             texts=Texts.of(one.text for one in events),
             made=made,
         )
@@ -224,10 +120,10 @@ class RecordColumns(Sequence[RequestRecord]):
             first = int(self.starts[places.start])
             events = slice(first, int(self.starts[places.stop]))
             starts = self.starts[places.start : places.stop + 1] - first
-            at_ns, kinds, chars, tokens = (None if one is None else one[events] for one in self._of_events)
+            steps, kinds, chars, tokens = (None if one is None else one[events] for one in self._of_events)
         else:
             starts = starts_of(self.event_counts[places])
-            at_ns, kinds, chars, tokens = gathered(self._of_events, self.starts[:-1][places], starts)
+            steps, kinds, chars, tokens = gathered(self._of_events, self.starts[:-1][places], starts)
         listed = range(len(self))[places] if isinstance(places, slice) else cast("list[int]", places.tolist())
         return replace(
             self,
@@ -242,7 +138,8 @@ class RecordColumns(Sequence[RequestRecord]):
             usage=self.usage and {name: column[places] for name, column in self.usage.items()},
             has_timings=self.has_timings[places],
             timings=self.timings and {name: column[places] for name, column in self.timings.items()},
-            at_ns=at_ns,
+            first_ns=self.first_ns[places],
+            steps=steps,
             kinds=kinds,
             chars=chars,
             tokens=tokens,
@@ -253,7 +150,7 @@ class RecordColumns(Sequence[RequestRecord]):
 
     @property
     def _of_events(self) -> "tuple[NDArray[Any] | None, ...]":
-        return self.at_ns, self.kinds, self.chars, self.tokens
+        return self.steps, self.kinds, self.chars, self.tokens
 
     # --- columns ------------------------------------------------------------------------------------
 
@@ -283,22 +180,27 @@ class RecordColumns(Sequence[RequestRecord]):
         """A column of TIMINGS."""
         return np.full(len(self), np.nan) if self.timings is None else self.timings[name]
 
-    def ranges(self, most: int) -> Iterator[tuple[int, int]]:
-        """Requests that have about `most` events together: the first one, and the one after the last."""
-        first = 0
-        while first < len(self):
-            last = cast("int", np.searchsorted(self.starts, self.starts[first] + most, "right")) - 1
-            last = min(max(last, first + 1), len(self))
-            yield first, last
-            first = last
-
     def times(self, first: int, last: int) -> Ints:
         """The arrival times of all events of the requests from `first` to before `last`."""
-        return self.at_ns[self.starts[first] : self.starts[last]]
+        starts = self.starts[first : last + 1]
+        found = np.cumsum(self.steps[starts[0] : starts[-1]], dtype=np.int64)
+        counts = np.diff(starts)
+        some = counts > 0
+        begins_ns = self.first_ns[first:last][some] - found[starts[:-1][some] - starts[0]]
+        found += np.repeat(begins_ns, counts[some])
+        return found
 
     def times_at(self, places: Ints, events: Ints) -> Ints:
         """The arrival times of one event of each of these requests, by its position among all events."""
-        return self.at_ns[events]
+        begins = self.starts[:-1][places] + 1
+        starts = starts_of(events + 1 - begins)
+        (steps,) = gathered((self.steps,), begins, starts)
+        return self.first_ns[places] + summed(cast("Ints", steps), starts)
+
+    @cached_property
+    def last_ns(self) -> Ints:
+        """The arrival time of the last event of each request."""
+        return self.first_ns + self.summed(self.steps)
 
     def count_of(self, kind: EventKind) -> Ints:
         """Events of this kind of each request."""
@@ -367,7 +269,7 @@ class RecordColumns(Sequence[RequestRecord]):
         chars = self.chars[start:end]
         tokens = None if self.tokens is None else self.tokens[start:end]
         return Events(
-            array.array("q", self.at_ns[start:end].tobytes()),
+            array.array("q", self.times(place, place + 1).tobytes()),
             self.kinds[start:end].tobytes(),
             array.array(chars.dtype.char, chars.tobytes()),
             self.texts[place],
@@ -454,33 +356,28 @@ def _joined_starts(columns: Sequence[Ints]) -> Ints:
     return starts_of(np.concatenate([np.diff(starts) for starts in columns]))
 
 
-def _joined_texts(columns: Sequence[Texts]) -> Texts:
-    offsets = starts_of([len(one.data) for one in columns])[:-1].tolist()
-    begins = [one.begins + offset for one, offset in zip(columns, offsets, strict=True)]
-    return Texts(
-        b"".join(one.data for one in columns), np.concatenate(begins), np.concatenate([one.sizes for one in columns])
-    )
-
-
-def _joined_words(columns: Sequence[Words]) -> Words:
-    known: dict[str | None, int] = {}
-    codes: list[NDArray[np.uint32]] = []
-    for one in columns:
-        places = np.array([known.setdefault(word, len(known)) for word in one.words], np.uint32)
-        codes.append(places[one.codes])
-    return Words(np.concatenate(codes), tuple(known))
-
-
 _JOINS: dict[str, Callable[[Sequence[Any]], Any]] = {
     "numbers": lambda tables: {name: np.concatenate([table[name] for table in tables]) for name in NUMBERS},
     "request_ids": lambda lists: [name for names in lists for name in names],
-    **dict.fromkeys(("finish_reasons", "models", "errors"), _joined_words),
+    **dict.fromkeys(("finish_reasons", "models", "errors"), joined_words),
     **dict.fromkeys(("usage", "timings"), lambda tables: None),
     "tokens": lambda lists: None if all(one is None for one in lists) else lists,
     "starts": _joined_starts,
-    "texts": _joined_texts,
+    "texts": joined_texts,
     "made": lambda lists: None,
 }
+
+
+def steps_of(at_ns: Ints, starts: Ints) -> "tuple[Ints, NDArray[np.uint32] | Ints]":
+    """The columns `first_ns` and `steps` of these arrival times."""
+    some = starts[1:] > starts[:-1]
+    begins = starts[:-1][some]
+    first_ns = np.zeros(len(some), np.int64)
+    first_ns[some] = at_ns[begins]
+    steps = np.diff(at_ns, prepend=0)
+    steps[begins] = 0
+    fits = int(steps.min(initial=0)) >= 0 and int(steps.max(initial=0)) < 1 << 32
+    return first_ns, steps.astype(np.uint32) if fits else steps
 
 
 def int_column(values: Sequence[int | None]) -> Ints:
@@ -494,57 +391,6 @@ def int_column(values: Sequence[int | None]) -> Ints:
     except OverflowError:
         near = [None if value is None else max(-_BIGGEST, min(_BIGGEST, value)) for value in values]
         return int_column(near)
-
-
-_EVENTS_AT_ONCE = 1 << 20
-_GROUPS_AT_ONCE = 1 << 14
-
-
-def gathered(columns: "Sequence[NDArray[Any] | None]", begins: Ints, starts: Ints) -> "list[NDArray[Any] | None]":
-    """Each column with its groups in another order. `begins`: where each group begins in the columns; `starts`: where
-    it is to begin, and where the last one ends."""
-    found = [None if column is None else np.empty(int(starts[-1]), column.dtype) for column in columns]
-    first, groups = 0, len(begins)
-    while first < groups:
-        last = cast("int", np.searchsorted(starts, starts[first] + _EVENTS_AT_ONCE, "right")) - 1
-        last = min(max(last, first + 1), groups)
-        own = slice(int(starts[first]), int(starts[last]))
-        counts = np.diff(starts[first : last + 1])
-        places = np.repeat(begins[first:last] - starts[first:last], counts) + np.arange(own.start, own.stop)
-        for column, target in zip(columns, found, strict=True):
-            if column is not None and target is not None:
-                np.take(column, places, out=target[own])
-        first = last
-    return found
-
-
-def summed(values: NDArray[Any], starts: Ints) -> Ints:
-    """The sum of each group of values. `starts`: the first value of each group, and the end of the last."""
-    if values.dtype == np.bool_:
-        return _counted(values[: starts[-1]], starts)
-    found = np.zeros(len(starts) - 1, np.int64)
-    for first in range(0, len(found), _GROUPS_AT_ONCE):  # numpy makes a wide copy of narrow values
-        own = starts[first : first + _GROUPS_AT_ONCE + 1]
-        some = np.flatnonzero(own[1:] > own[:-1])
-        if len(some):
-            part = values[own[0] : own[-1]]
-            found[first + some] = np.add.reduceat(part, own[some] - own[0], dtype=np.int64)
-    return found
-
-
-def _counted(chosen: Bools, starts: Ints) -> Ints:
-    """The number of `chosen` in each group: mostly none or nearly all are."""
-    if 2 * np.count_nonzero(chosen) > len(chosen):
-        return np.diff(starts) - _counted(~chosen, starts)
-    owners = np.searchsorted(starts, np.flatnonzero(chosen), "right") - 1
-    return np.bincount(owners, minlength=len(starts) - 1)
-
-
-def starts_of(counts: "Sequence[int] | Ints") -> Ints:
-    """Where each group begins, and where the last one ends."""
-    found = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=found[1:])
-    return found
 
 
 def counts_of(usages: Sequence[TokenUsage | None], timings: Sequence[ServerTimings | None]) -> dict[str, Any]:

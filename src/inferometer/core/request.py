@@ -1,9 +1,13 @@
 """Requests and workloads. A request contains no URL, server or time."""
 
 import re
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import msgspec
+
+LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
+"""The names of the length limit. Newer models of OpenAI refuse the first, many other servers the second."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -35,6 +39,12 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
 def user_request(id: str, text: str, **fields: int | dict[str, str] | None) -> Request:
     """A request of one user message."""
     return Request(id, (Message("user", text),), **fields)  # pyright: ignore[reportArgumentType] # fields of Request
+
+
+def with_limit_of(request: Request, fields: Mapping[str, Any]) -> Request:
+    """The request with the length limit that `fields`, merged into it before it is sent, state."""
+    limit = next((value for name in LIMIT_FIELDS if isinstance(value := fields.get(name), int)), None)
+    return request if limit is None else msgspec.structs.replace(request, max_tokens=limit)
 
 
 _SAMPLE = re.compile(r"#sample-\d+$")

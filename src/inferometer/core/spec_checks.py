@@ -54,6 +54,7 @@ def worker_problems(spec: Spec, workers: int) -> list[str]:
 
 def _semantic_problems(spec: Spec) -> list[str]:
     problems = [] if spec.arms else ["arms: give at least one"]
+    problems += ["arms: an arm has an empty name"] if any(not name.strip() for name in spec.arms) else []
     problems += _number_problems(spec)
     if spec.on_failure not in typing.get_args(OnFailure):  # given as a flag; `parse` has checked a file's value
         problems.append(f"on_failure: must be one of {', '.join(typing.get_args(OnFailure))}, not {spec.on_failure!r}")

@@ -1,6 +1,7 @@
 """Study files: parsing YAML into a `Spec`, with every problem in the file reported at once."""
 
 import difflib
+import re
 import shlex
 import types
 import typing
@@ -140,8 +141,30 @@ def _loaded(text: str, source: str) -> Any:
         if repeated:
             raise SpecInvalid(source, repeated)
     except (msgspec.DecodeError, yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month
-        problem = f"it is not valid YAML: {sanitize(str(error))}"
+        problem = f"it is not valid YAML: {_syntax_problem(text, error)}"
     raise SpecInvalid(source, [problem])
+
+
+_SYNTAX_FIXES = {
+    "mapping values are not allowed in this context": "Indent the keys of one level alike; quote a text with a colon",
+    "found character that cannot start any token": "Put the value into quotes",
+}
+
+
+def _syntax_problem(text: str, error: Exception) -> str:
+    """Where the YAML is wrong, the line itself, and the likely fix."""
+    import yaml
+
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return sanitize(str(error)).replace('in "<unicode string>", ', "")
+    number, lines = error.problem_mark.line, text.splitlines()
+    line = lines[number] if number < len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return f"line {number + 1} is indented with a tab; use spaces"
+    shown = f" in `{sanitize(line.strip(), 80)}`" if line.strip() else ""
+    fix = _SYNTAX_FIXES.get(str(error.problem), "")
+    place = f"line {number + 1}, column {error.problem_mark.column + 1}"
+    return f"{place}: {error.problem}{shown}{f'. {fix}' if fix else ''}"
 
 
 def _yaml_problem(events: "Iterator[yaml.Event]") -> str:
@@ -363,8 +386,26 @@ def _problems(value: Any, kind: Any, place: str) -> list[str]:
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        return [f"{place}: {str(error)[0].lower()}{str(error)[1:]}"]
+        return [f"{place}: {_type_problem(str(error), value)}"]
     return []
+
+
+_TYPE_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "nothing",
+}
+
+
+def _type_problem(message: str, value: Any) -> str:
+    """msgspec's message in the words of YAML, with the value: `expected a whole number, got text 'two'`."""
+    words = re.sub(r"`(\w+)( \| null)?`", lambda found: _TYPE_WORDS.get(found[1], found[0]), message)
+    is_whole = isinstance(value, str | int | float) and " - at " not in words
+    return f"{words[0].lower()}{words[1:]}{f' {sanitize(repr(value), 60)}' if is_whole else ''}"
 
 
 def _choices(kind: Any) -> list[str]:
@@ -374,7 +415,8 @@ def _choices(kind: Any) -> list[str]:
 
 
 def _unknown(value: Any, known: list[str]) -> str:
-    return f"{value!r} is unknown{_nearest(str(value), known)}; it is one of {', '.join(known)}"
+    near = _nearest(str(value), known)
+    return f"{value!r} is unknown{f'{near} All:' if near else '; it is one of'} {', '.join(known)}"
 
 
 def _union_problems(value: dict[str, Any], members: list[Any], place: str) -> list[str]:

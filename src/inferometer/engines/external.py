@@ -225,7 +225,7 @@ def _nothing_there(base_url: str, server: Server) -> str:
             f"nothing answers at the proxy {target.shown_proxy}, which the environment names for {base_url}; "
             "start it, or name the server in NO_PROXY"
         )
-    what = "the socket's path" if isinstance(target.connect_to, Unix) else "--host/--port"
+    what = "the socket's path" if isinstance(target.connect_to, Unix) else "its address (--host and --port, or url:)"
     return f"nothing answers at {base_url}; start the server or check {what}"
 
 

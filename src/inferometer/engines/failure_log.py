@@ -15,8 +15,8 @@ _ERRORS = (
     r"|Segmentation fault|Illegal instruction|Bus error|_ASSERT\(.*failed|Check failed: "
     r"|(?i:\berror (?:while )?loading\b)",
     r"(?i:\b(?:fatal|critical)\b.*\w|(?:^|\s)error: |\bfailed to (?:load|open|allocate|bind|initiali[sz]e|create)\b)",
-    r"(?:^|\s|\[)(?:ERROR|FATAL|CRITICAL|E)(?:\]|\s|:)|^[EF]\d{4} \d\d:|^Killed$|(?:: (?:not found|Permission denied)|"
-    r": command not found)$",
+    r"(?:^|\s|\[)(?:ERROR|ERR|FATAL|CRITICAL|E)(?:\]|\s|:)|^[EF]\d{4} \d\d:|^Killed$"
+    r"|(?:: (?:not found|Permission denied)|: command not found)$",
 )
 """What names an error, the surest first: exceptions and crashes, sentences, the levels of a log."""
 _FOLLOWS = re.compile(
@@ -36,6 +36,8 @@ ADVICE = (
     (r"n_seq_max must be",
      "llama.cpp answers at most this many requests at once. -c of inferometer vs is the number of streams "
      '(concurrency): for the context put -c into the set-up, as in inferometer vs -m a.gguf "-c 4096" "-c 8192".'),
+    (r"limited to a single server slot",
+     "ik_llama.cpp drafts for one request at a time: add -np 1, and set the concurrency to 1."),
     (r"unknown argument|invalid argument|unrecognized|unknown option|argument has been removed",
      "This build does not know one of the flags: they change from build to build; see its --help."),
     (r"error while handling argument",

@@ -34,6 +34,17 @@ def require_plain(draft: Draft, engine: str, instead: str) -> None:
         raise RequestWrong(f"draft.n_max: {engine} needs the number of tokens to draft; for example n_max: 5")
 
 
+def require_quotes(args: Sequence[str]) -> None:
+    """Raises RequestWrong for a JSON argument whose quotes a shell has removed: the engine notices it after a minute of
+    imports."""
+    for arg in args:
+        if found := re.search(r"(?:^|=)(\{\s*\w+\s*:.*)", arg, re.DOTALL):
+            raise RequestWrong(
+                f"args: {found[1]} is JSON without its quotes: a set-up of inferometer vs is read as a shell reads it. "
+                """Put single quotes around it, as in "… '{\\"method\\": \\"ngram\\"}'"."""
+            )
+
+
 def arm_of_serve_command(
     words: Sequence[str], program: str, modules: Sequence[str], *model_flags: str
 ) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, cast
 
 from inferometer.base.error_message import json_of
-from inferometer.load.request_encoding import LIMIT_FIELDS
+from inferometer.core.request import LIMIT_FIELDS
 
 _REFUSAL = re.compile(
     r"unsupported|not supported|does ?n[o']t (?:support|accept)|unrecogni[sz]ed|unknown|unexpected|extra_forbid"

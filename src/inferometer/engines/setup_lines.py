@@ -12,7 +12,7 @@ from inferometer.core.arm_sets import distinct_names
 from inferometer.engines.catalog import descriptions
 
 _ENVIRONMENT = re.compile(r"([A-Z_][A-Z0-9_]*)=(.*)", re.DOTALL)
-_NAME = re.compile(r"(\w[\w.+-]*(?: \w[\w.+-]*)*)=(?!=)(.*)", re.DOTALL)
+_NAME = re.compile(r"(\w[\w.+,()%&#-]*(?: [\w+(&#][\w.+,()%&#-]*)*)=(?!=)(.*)", re.DOTALL)
 _FLAG = re.compile(r"-{1,2}[A-Za-z][\w-]*")
 
 

@@ -10,7 +10,13 @@ from inferometer.engines import visible_devices
 from inferometer.engines.base import EngineDescription, program_on_path
 from inferometer.engines.command import Command
 from inferometer.engines.command_line import address_of, given, in_place, listening_flags, program
-from inferometer.engines.hugging_face import OWN_ENVIRONMENT, arm_of_serve_command, require_plain, source_facts
+from inferometer.engines.hugging_face import (
+    OWN_ENVIRONMENT,
+    arm_of_serve_command,
+    require_plain,
+    require_quotes,
+    source_facts,
+)
 from inferometer.engines.process import Launch, shown_command
 from inferometer.engines.requested_settings import requested_settings
 from inferometer.engines.vllm import is_python
@@ -57,6 +63,7 @@ class SgLang(Command):
             return super().launch(arm)
         visible_devices.require_visible(arm.env)
         arm = in_place(arm)
+        require_quotes(arm.args)
         facts = source_facts(arm, "sglang")
         binary = program(arm, "sglang", ADVICE)
         address = address_of(arm)

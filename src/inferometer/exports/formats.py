@@ -81,6 +81,6 @@ def format_named(name: str | None, target: Path | None) -> str:
     ending = "" if target is None else target.suffix.lower().removeprefix(".")
     found = next((own.name for own in FORMATS.values() if own.ending == f".{ending}"), _ALIASES.get(ending))
     if found is None:
-        reason = "no --to and no file name" if target is None else f"{target.name} has no known ending"
-        raise RequestWrong(f"the export format is unknown: {reason}. Name it with --to. {known}")
+        reason = "" if target is None else f", and {target} has no known ending"
+        raise RequestWrong(f"no format is given{reason}. Name it with --to, or by the ending of -o FILE. {known}")
     return found

@@ -137,10 +137,22 @@ def runs_in(path: Path) -> Sequence[ForeignRun]:
         raise RequestWrong(f"{path}: {error}") from error
     if not runs:
         known = "\n".join(f"  - {reader}" for reader in all_readers())
+        if own := _own_form(path, text):
+            raise RequestWrong(f"{path} is {own}")
         found = sanitize(unread_results(text), 400)
         hint = f" {found}." if found else ""
         raise RequestWrong(f"{path} has no known result.{hint} Supported files:\n{known}\n  - study folders")
     return [_sanitized(run) for run in runs]
+
+
+def _own_form(path: Path, text: str) -> str:
+    """Which file of our own this is, and what to do with it; "" for a file of another program."""
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return f"a study file, not a result. Run it with: inferometer run {path}"
+    exports = ('{\n  "arms":', "row,arm,baseline,trial,metric,", "study,arm,trial,trial_state,")
+    if text.startswith(exports) or (path.suffix.lower() == ".html" and 'content="inferometer"' in text[:2000]):
+        return "written by Inferometer, for reading only. Compare the study itself: its folder, or its zip file."
+    return ""
 
 
 def _sanitized(run: ForeignRun) -> ForeignRun:

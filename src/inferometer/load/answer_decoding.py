@@ -169,6 +169,10 @@ def _outcome(
         return "bad_stream", f"the stream ended without a finish reason, and these lines are not events: {reader.stray}"
     if not has_output:
         after = f", after: {reader.stray}" if reader.stray else ""
+        if reader.finish_reason == "stop" and reader.usage and reader.usage.completion_tokens == 1:
+            after = (
+                ": the model's first token ended it. Compare the model's text with another build's or quantisation's"
+            )
         return "no_tokens", f"the answer ended without a token{after}"
     return "ok", ""
 

@@ -352,19 +352,20 @@ class EventReader:
         self._add("error")
 
 
-def _is_error(chunk: _Chunk, data: bytes) -> bool:
-    """Whether an event without choices is an error. Usage with a count shows that it is not."""
-    if chunk.usage is not None and chunk.usage.completion_tokens is not None and chunk.type != "error":
-        return False
-    return is_error_body(json_of(data))
-
-
 def _usage(chunk: _Chunk) -> Usage | None:
     """The counts in a chunk, wherever the server puts them."""
     if chunk.usage is not None:
         return chunk.usage
     of_groq = chunk.x_groq.usage if chunk.x_groq is not None else None
     return of_groq or (chunk.choices[0].usage if chunk.choices else None)
+
+
+def _is_error(chunk: _Chunk, data: bytes) -> bool:
+    """Whether an event without choices is an error. Usage with a count shows that it is not."""
+    usage = _usage(chunk)
+    if usage is not None and usage.completion_tokens is not None and chunk.type != "error":
+        return False
+    return is_error_body(json_of(data))
 
 
 def _impossible_numbers(numbers: TokenUsage | ServerTimings, data: bytes) -> str:

@@ -7,12 +7,10 @@ from collections.abc import Collection
 from typing import Any
 
 from inferometer.core.endpoint import Endpoint
-from inferometer.core.request import Request
+from inferometer.core.request import LIMIT_FIELDS, Request
 from inferometer.core.spec import Sampling
 from inferometer.net.target import Target
 
-LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
-"""The names of the length limit. Newer models of OpenAI refuse the first, many other servers the second."""
 LEARNT_FIELDS = (*LIMIT_FIELDS, "stream_options", "temperature", "ignore_eos", "stream")
 """The fields that a request can do without, if the server refuses them."""
 

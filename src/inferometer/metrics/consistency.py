@@ -12,6 +12,7 @@ import msgspec
 
 from inferometer.core.record import KINDS, Events, RequestRecord
 from inferometer.core.request import Request
+from inferometer.metrics.shared_waits import NO_WAITS, AfterBlank, Waits
 
 ReportedNumber = Literal[
     "output_tokens", "prompt_tokens", "cached_tokens", "draft_counts", "first_token", "token_times"
@@ -50,9 +51,11 @@ BLANK_LEAST_NS = 50_000_000
 BLANK_USUAL_NS = 5_000_000
 """Blank text is not a first token if the first visible text comes more than 5 usual gaps, and 50 ms, after it; or 5 ms
 where most answers of a trial do so: a busy machine stalls some. A model that begins with a line break continues at its
-usual pace; a blank that only keeps the connection open does not."""
+usual pace; a blank that only keeps the connection open does not. A wait that other answers share is not the blank's
+(`shared_waits`)."""
 ECHO_CHARACTERS = 48
 """A first text of 48 characters and more that the prompt begins with is its echo: no token is as long."""
+_TIMES: tuple[ReportedNumber, ...] = ("first_token", "token_times")
 _NO_WIDTH = "\u200b\u2060\ufeff"
 
 _DONE_CODE = bytes([KINDS.index("done")])
@@ -67,23 +70,32 @@ class Contradiction(msgspec.Struct, frozen=True):
     reason: str
 
 
-def contradictions(record: RequestRecord, request: Request | None = None) -> tuple[Contradiction, ...]:
-    """Everything that this record contradicts; empty for a request that failed. `request`: what was asked."""
+def contradictions(
+    record: RequestRecord, request: Request | None = None, waits: Waits = NO_WAITS
+) -> tuple[Contradiction, ...]:
+    """Everything that this record contradicts; empty for a request that failed. `request`: what was asked. `waits`: of
+    the other answers of its trial."""
     if not record.ok:
         return ()
     return (
         *_output_counts(record, request),
         *_prompt_counts(record, request),
         *_draft_counts(record),
-        *_first_token(record),
+        *_first_token(record, waits),
         *_echo(record, request),
         *_hidden_reasoning(record),
     )
 
 
-def first_token_refuted(record: RequestRecord) -> bool:
-    """Whether the first text was not a token."""
-    return record.ok and any(one.about == "first_token" for one in _first_token(record))
+def first_token_refuted(record: RequestRecord, waits: Waits = NO_WAITS) -> bool:
+    """Whether the first text was not a token. `waits`: of the other answers of its trial."""
+    return record.ok and any(one.about == "first_token" for one in _first_token(record, waits))
+
+
+def first_token_doubted(record: RequestRecord, waits: Waits = NO_WAITS) -> bool:
+    """Whether the first text was not a token if most answers of the trial are like this one."""
+    blank = _after_blank(record) if record.ok else None
+    return blank is not None and is_late(blank, BLANK_USUAL_NS, waits)
 
 
 def without_blanks(text: str) -> str:
@@ -232,24 +244,32 @@ def _draft_counts(record: RequestRecord) -> Iterator[Contradiction]:
 # --- times ----------------------------------------------------------------------------------------
 
 
-def _first_token(record: RequestRecord) -> Iterator[Contradiction]:
+def _first_token(record: RequestRecord, waits: Waits) -> Iterator[Contradiction]:
     """Text that came after the end of the stream, and a first token that is only a blank."""
     events = cast("Events", record.events)
     done = events.kinds.find(_DONE_CODE)
     if done >= 0 and sum(events.chars[done + 1 :]):
         yield Contradiction("token_times", "text came after [DONE]")
-    wait_ns, usual_ns = _wait_after_blank(record)
-    if wait_ns > max(BLANK_LEAST_NS, BLANK_GAPS * usual_ns):
+    blank = _after_blank(record)
+    if blank is not None and is_late(blank, BLANK_LEAST_NS, waits):
+        wait_ms = (blank.visible_ns - blank.at_ns) / 1e6
         yield Contradiction(
-            "first_token", f"the first text was blank, and visible text followed {wait_ns / 1e6:.0f} ms later"
+            "first_token", f"the first text was blank, and visible text followed {wait_ms:.0f} ms later"
         )
+
+
+def is_late(blank: AfterBlank, least_ns: int, waits: Waits) -> bool:
+    """Whether the wait after a blank is longer than `least_ns` and 5 usual gaps, without what other answers share."""
+    limit_ns, wait_ns = max(least_ns, BLANK_GAPS * blank.usual_ns), blank.visible_ns - blank.at_ns
+    return wait_ns > limit_ns and wait_ns - waits.shared_ns(blank) > limit_ns
 
 
 def _echo(record: RequestRecord, request: Request | None) -> Iterator[Contradiction]:
     """A first text that is the prompt: no token was generated for it."""
     events = cast("Events", record.events)
     if request is not None and is_echo(events.text[: next(filter(None, events.chars), 0)], request):
-        yield Contradiction("token_times", "the first text is the beginning of the prompt")
+        for about in _TIMES:
+            yield Contradiction(about, "the first text is the beginning of the prompt")
 
 
 def is_echo(first: str, request: Request) -> bool:
@@ -273,17 +293,23 @@ def _hidden_reasoning(record: RequestRecord) -> Iterator[Contradiction]:
         yield Contradiction("token_times", f"usage {more}")
 
 
-def _wait_after_blank(record: RequestRecord) -> tuple[int, float]:
-    """From the first output, if it is blank, to the first visible one, and the usual gap after that, ns."""
-    from statistics import median
-
+def visible_after_blank_ns(record: RequestRecord) -> int | None:
+    """When the first visible text came, if the first output was blank; else None."""
     events = cast("Events", record.events)
     first_chars = next(filter(None, events.chars), 0)
     if without_blanks(events.text[:first_chars]) or not events.text:
-        return 0, 0.0
-    visible_ns = next((event.at_ns for event in events if without_blanks(event.text)), None)
+        return None
+    return next((event.at_ns for event in events if without_blanks(event.text)), None)
+
+
+def _after_blank(record: RequestRecord) -> AfterBlank | None:
+    """The wait after the first output, if that is blank and visible text follows."""
+    from statistics import median
+
+    visible_ns = visible_after_blank_ns(record)
     if visible_ns is None:
-        return 0, 0.0
+        return None
     after = [stamp for stamp in record.outputs_ns if stamp >= visible_ns]
     gaps = [later - earlier for earlier, later in pairwise(after)]
-    return visible_ns - record.outputs_ns[0], float(median(gaps)) if gaps else 0.0
+    usual_ns = float(median(gaps)) if gaps else 0.0
+    return AfterBlank(record.sent_ns, record.outputs_ns[0], visible_ns, usual_ns, record.outputs_ns)

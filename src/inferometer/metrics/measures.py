@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 
 from inferometer.base.units import NS_PER_S
+from inferometer.core.grouped_values import Bools, Ints
 from inferometer.core.record import AnswerCheck, RequestRecord, Trial
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints, RecordColumns
+from inferometer.core.record_columns import UNKNOWN, RecordColumns
 from inferometer.core.request import Request
 from inferometer.core.spec import Api
 from inferometer.metrics.consistency import Contradiction, ReportedNumber

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferometer.core import quantities
-from inferometer.core.record import Sample
+from inferometer.core.record import Sample, Trial
 
 _MEMORY_QUANTITIES = (quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantities.RSS_BYTES)
 
@@ -21,6 +21,14 @@ _MEMORY_QUANTITIES = (quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantit
 LEAST_GPU_BYTES = 64 * 1024**2
 """An engine that holds less on its GPUs keeps its model elsewhere: on the CPU, or in memory that an integrated GPU
 shares with the CPU and that its driver does not count."""
+
+
+def engine_samples(trial: Trial) -> tuple[Sample, ...]:
+    """A trial's samples without those that say nothing about the engine: where the server is not among the watched
+    processes (a container, a service), their memory is a launcher's. Devices show the memory of all processes."""
+    if not any(fact.name == quantities.SERVER_ELSEWHERE for fact in trial.facts):
+        return trial.samples
+    return tuple(one for one in trial.samples if one.quantity not in (quantities.PSS_BYTES, quantities.RSS_BYTES))
 
 
 def memory_quantity(samples: Iterable[Sample]) -> str | None:

@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 
 from inferometer.core import quantities
+from inferometer.core.grouped_values import Ints
 from inferometer.core.record import Trial
-from inferometer.core.record_columns import UNKNOWN, Ints, RecordColumns
+from inferometer.core.record_columns import UNKNOWN, RecordColumns
 from inferometer.metrics.request_columns import output_columns
 
 Phase = Literal["load", "idle", "prefill", "decode"]

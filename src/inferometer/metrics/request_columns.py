@@ -12,13 +12,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from inferometer.core.grouped_values import Bools, Ints, ranges, starts_of, summed
 from inferometer.core.record import KINDS, OUTPUT_CODES, TEXT_CODE
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints, RecordColumns, Texts, starts_of, summed
+from inferometer.core.record_columns import UNKNOWN, RecordColumns
 from inferometer.core.request import Request
 from inferometer.core.spec import Api
+from inferometer.core.text_columns import Texts
 from inferometer.metrics import consistency
 from inferometer.metrics.consistency import Contradiction, contradictions
 from inferometer.metrics.request_timing import MOST_PIECE_CHARACTERS, MetricDialect, TokenSource, request_timing
+from inferometer.metrics.shared_waits import NO_WAITS, AfterBlank, Waits, waits_of
 
 SOURCES: tuple[TokenSource | None, ...] = (None, *get_args(TokenSource))
 """Who counted tokens, by code."""
@@ -53,7 +56,7 @@ class OutputPart(msgspec.Struct, frozen=True):
 
 
 class OutputColumns(msgspec.Struct, frozen=True):
-    """The outputs of the requests in `records` (see `core.record.brings_output`). Of each request: `counts`, the number
+    """The outputs of the requests in `records` (see `core.record.OUTPUT_KINDS`). Of each request: `counts`, the number
     of its outputs; the times of the first and the last, 0 without one; and the `characters` of all."""
 
     records: RecordColumns
@@ -73,7 +76,7 @@ _EVENTS_AT_ONCE = 1 << 20
 
 def _output_parts(records: RecordColumns) -> Iterator[tuple[int, OutputPart]]:
     """Each part has about `_EVENTS_AT_ONCE` events of whole requests."""
-    for first, last in records.ranges(_EVENTS_AT_ONCE):
+    for first, last in ranges(records.starts, _EVENTS_AT_ONCE):
         own = slice(int(records.starts[first]), int(records.starts[last]))
         kinds, chars = records.kinds[own], records.chars[own]
         chosen = _IS_OUTPUT[kinds] & ((chars > 0) | (kinds != TEXT_CODE))
@@ -320,9 +323,10 @@ def contradictions_of(
     """See `consistency.contradictions`: of each request that contradicts anything, by position. Only requests that may
     are examined one by one."""
     found: dict[int, tuple[Contradiction, ...]] = {}
-    blank = records.ok & _late_after_blank(records, outputs)
+    late, waits = _late_after_blank(records, outputs)
+    blank = records.ok & late
     for place in np.flatnonzero(records.ok & (blank | _may_contradict(records, outputs, asked))).tolist():
-        if reasons := contradictions(records.record(place), asked.requests[place]):
+        if reasons := contradictions(records.record(place), asked.requests[place], waits):
             found[place] = reasons
     if 2 * blank.sum() > records.ok.sum():
         _add_blank_first(found, np.flatnonzero(records.ok).tolist())
@@ -390,9 +394,28 @@ def _text_after_end(records: RecordColumns) -> Bools:
     return late
 
 
-def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> Bools:
-    """Whether the text of each request begins with blanks, and visible text came late for its pace."""
-    found = np.zeros(len(records), np.bool_)
+def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> tuple[Bools, Waits]:
+    """Whether the text of each request begins with blanks, and visible text came late for its pace; and the waits of
+    all answers, if any came late without them."""
+    found, alone = np.zeros(len(records), np.bool_), list(_late_alone(records, outputs))
+    if not alone:
+        return found, NO_WAITS
+    visible_ns = np.full(len(records), UNKNOWN)
+    places, own_ns = _first_visible(records, outputs)
+    visible_ns[places] = own_ns
+    sent_ns = records.numbers["sent_ns"]
+    waits = waits_of(
+        (part.at_ns, part.starts, sent_ns[own], visible_ns[own])
+        for first, part in outputs.parts()
+        for own in (slice(first, first + len(part.counts)),)
+    )
+    for place, blank in alone:
+        found[place] = consistency.is_late(blank, consistency.BLANK_USUAL_NS, waits)
+    return found, waits
+
+
+def _late_alone(records: RecordColumns, outputs: OutputColumns) -> "Iterator[tuple[int, AfterBlank]]":
+    """The requests whose visible text came late after blanks, by what the request itself shows."""
     places, visible_ns = _first_visible(records, outputs)
     waits_ns = visible_ns - outputs.first_ns[places]
     slow = waits_ns > consistency.BLANK_USUAL_NS
@@ -401,11 +424,18 @@ def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> Bools:
         begin, end = np.searchsorted(places, (first, first + len(part.counts)))
         own, own_ns, own_waits_ns = places[begin:end] - first, visible_ns[begin:end], waits_ns[begin:end]
         may = own_waits_ns > consistency.BLANK_GAPS * _least_gaps(part, own, own_ns)
-        for place, visible, wait_ns in zip(*(one[may].tolist() for one in (own, own_ns, own_waits_ns)), strict=True):
+        for place, visible in zip(own[may].tolist(), own_ns[may].tolist(), strict=True):
             at_ns = part.at_ns[part.starts[place] : part.starts[place + 1]]
-            gaps = np.diff(at_ns[at_ns >= visible])
-            found[first + place] = not len(gaps) or wait_ns > consistency.BLANK_GAPS * _median(gaps)
-    return found
+            gaps, sent_ns = np.diff(at_ns[at_ns >= visible]), int(records.numbers["sent_ns"][first + place])
+            blank = AfterBlank(
+                None if sent_ns == UNKNOWN else sent_ns,
+                int(at_ns[0]),
+                visible,
+                _median(gaps) if len(gaps) else 0.0,
+                at_ns,
+            )
+            if consistency.is_late(blank, consistency.BLANK_USUAL_NS, NO_WAITS):
+                yield first + place, blank
 
 
 def _least_gaps(part: OutputPart, places: Ints, visible_ns: Ints) -> Ints:

@@ -74,14 +74,14 @@ class Resampling:
     def _ranks_of(self, ordered: "_Ordered", count: int) -> "_Ranked":
         groups, ranks = self._weights.shape[1], min(count, MAX_RANKS)
         ends = np.arange(1, ranks + 1) * count // ranks
-        counts = np.zeros((ranks, groups), np.int64)
+        up_to = np.empty((groups, ranks), np.float32)
         for begin in range(0, ranks, _COARSE):  # some ranks at once: their values fit into the memory
             own = ends[begin : begin + _COARSE]
             first = int(ends[begin - 1]) if begin else 0
             rank = np.repeat(np.arange(len(own)), np.diff(own, prepend=first))
             found = ordered.group(slice(first, int(own[-1]))) + rank * groups
-            counts[begin : begin + len(own)] = np.bincount(found, minlength=len(own) * groups).reshape(-1, groups)
-        up_to = np.cumsum(counts.T, axis=1).astype(np.float32)
+            up_to[:, begin : begin + len(own)] = np.bincount(found, minlength=len(own) * groups).reshape(-1, groups).T
+        np.cumsum(up_to, axis=1, out=up_to)
         firsts = np.concatenate(([0], ends[:-1]))
         last = np.minimum(np.arange(_COARSE, ranks + _COARSE, _COARSE), ranks) - 1
         middle = ordered.value((firsts + ends - 1) // 2)

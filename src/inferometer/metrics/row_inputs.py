@@ -16,6 +16,7 @@ RowInput = Literal[
     "chunk_gaps",  # the gaps between chunks, whatever number of tokens a chunk has
     "latency",  # how long a request took, as the load allowed
     "answer_lengths",  # that the answers of both arms are equally long
+    "prefill_share",  # that the prompt's share in the time of an answer is alike: it is smaller in long answers
     "work",  # that both arms did the same work
     "memory",
     "energy",
@@ -53,6 +54,8 @@ def inputs_of(key: str, group: str) -> frozenset[RowInput]:
         found.add("latency")
     if "e2el" in key or "latency_from" in key or key in _OF_LENGTHS:
         found.add("answer_lengths")
+    if key in ("output_throughput", "output_chars_throughput", "energy_j_per_token"):
+        found.add("prefill_share")
     if group in ("rate", "text", "ttft", "tpot", "itl", "tokens", "open_loop", "energy") or key == "duration":
         found.add("work")
     if group in ("memory", "phase"):

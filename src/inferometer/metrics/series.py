@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inferometer.core.record_columns import starts_of, summed
+from inferometer.core.grouped_values import ranges, starts_of, summed
 
 Floats = NDArray[np.float64]
 
@@ -40,9 +40,10 @@ class Series(msgspec.Struct, frozen=True):
         """The values in parts of about `PART_VALUES`: what is computed of a part does not fill the memory. Of values in
         order, each part has whole requests."""
         if self.owners is None:
-            for first, last, own in _whole_groups(self.counts()):
+            starts = starts_of(self.counts())
+            for first, last in ranges(starts, PART_VALUES):
                 owners = np.repeat(np.arange(first, last), self.counts()[first:last])
-                yield Series(self.values[own], owners, self.requests)
+                yield Series(self.values[starts[first] : starts[last]], owners, self.requests)
             return
         for begin in range(0, len(self.values), PART_VALUES):
             part = slice(begin, begin + PART_VALUES)
@@ -69,17 +70,6 @@ class Series(msgspec.Struct, frozen=True):
             for part in self.parts():
                 found += np.bincount(part.positions, minlength=self.requests)
         return self.known["counts"]
-
-
-def _whole_groups(counts: NDArray[np.int64]) -> Iterator[tuple[int, int, slice]]:
-    """Groups that have about `PART_VALUES` values together: the first one, the one after the last, and their values."""
-    starts, first = starts_of(counts), 0
-    while first < len(counts):
-        last = cast("int", np.searchsorted(starts, starts[first] + PART_VALUES, "right")) - 1
-        last = min(max(last, first + 1), len(counts))
-        if starts[last] > starts[first]:
-            yield first, last, slice(int(starts[first]), int(starts[last]))
-        first = last
 
 
 def percentile_of_sorted(values: Floats, percent: float) -> float:

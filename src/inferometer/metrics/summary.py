@@ -15,7 +15,7 @@ from inferometer.core.spec import Api
 from inferometer.metrics.consistency import ReportedNumber
 from inferometer.metrics.energy import energy_notes
 from inferometer.metrics.measures import Percentile, TrialView
-from inferometer.metrics.memory import memory_quantity
+from inferometer.metrics.memory import engine_samples, memory_quantity
 from inferometer.metrics.request_columns import SOURCES, asked_of, contradictions_of, output_columns, timing_columns
 from inferometer.metrics.request_timing import MetricDialect, TokenSource
 from inferometer.metrics.rows import metric_rows
@@ -110,7 +110,7 @@ def summarize_view(
         dialect=trial_view.dialect,
         percentiles=tuple(percentiles),
         state=trial.state,
-        memory_quantity=memory_quantity(trial.samples),
+        memory_quantity=memory_quantity(engine_samples(trial)),
         replicates={key: found for key, found in replicates.items() if found is not None},
         counts={
             row.key: len(trial_view.series(row.measure.values_of).values)
@@ -161,7 +161,7 @@ def _notes(trial: TrialView) -> Iterable[str]:
     for fact in trial.trial.facts:
         if fact.name in (quantities.MODEL_NAME, quantities.DRAFT_NAME) and fact.value.startswith("stand-in"):
             yield f"The {fact.name.removesuffix('_name')} is not a real model but a {fact.value}"
-    quantity = memory_quantity(trial.trial.samples)
+    quantity = memory_quantity(engine_samples(trial.trial))
     if quantity is not None:
         yield _MEMORY_NOTES[quantity]
     yield from energy_notes(trial.trial)

@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints
+from inferometer.core.grouped_values import Bools, Ints
+from inferometer.core.record_columns import UNKNOWN
 from inferometer.metrics.consistency import TWO_COUNTS
 from inferometer.metrics.measures import TrialView, one_each
 from inferometer.metrics.request_columns import OutputColumns, OutputPart, TimingColumns, timing_columns

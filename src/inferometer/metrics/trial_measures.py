@@ -3,11 +3,12 @@
 import numpy as np
 
 from inferometer.base.units import NS_PER_S, gib
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints
+from inferometer.core.grouped_values import Bools, Ints
+from inferometer.core.record_columns import UNKNOWN
 from inferometer.metrics import acceptance, trial_columns
 from inferometer.metrics.energy import energy_j, mean_power_w, per_token
 from inferometer.metrics.measures import TrialView, Values
-from inferometer.metrics.memory import held_bytes, memory_quantity
+from inferometer.metrics.memory import engine_samples, held_bytes, memory_quantity
 from inferometer.metrics.phases import Phase, peaks, phases_of
 from inferometer.metrics.request_measures import output_characters
 from inferometer.metrics.turns import turns_of, working_clock
@@ -68,7 +69,7 @@ def stalls(trial: TrialView) -> int | None:
 
 def memory_gib(trial: TrialView) -> float | None:
     """Highest sum over processes and devices at one moment, of the quantity that `memory_quantity` names."""
-    samples = trial.trial.samples
+    samples = engine_samples(trial.trial)
     held = held_bytes(samples, memory_quantity(samples))
     return gib(max(held.values())) if held else None
 
@@ -80,7 +81,7 @@ def phase_memory_gib(phase: Phase, trial: TrialView) -> float | None:
 
 
 def _peaks_by_phase(trial: TrialView) -> dict[Phase, float]:
-    samples = trial.trial.samples
+    samples = engine_samples(trial.trial)
     held = held_bytes(samples, memory_quantity(samples))
     return peaks(held, phases_of(trial.trial)) if held else {}
 

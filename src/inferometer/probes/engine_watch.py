@@ -14,7 +14,9 @@ from inferometer.core.record import Fact, Sample
 from inferometer.net.http_client import server_at
 from inferometer.probes.base import Probe
 from inferometer.probes.engine_metrics import EngineMetrics, Names
+from inferometer.probes.listening import listens
 from inferometer.probes.nvidia import device_used_bytes
+from inferometer.probes.process_tree import ProcessTree
 from inferometer.probes.sampler import ALLOWED_CORES, INTERVAL_S, Sampler, engine_probes
 
 _ALLOWED_FOR_COUNTERS_CORES = 0.0008
@@ -35,6 +37,7 @@ class EngineWatch:
         self._gpu_before = device_used_bytes()
         self._arrived: deque[Sample] = deque()
         self._processes: Sampler | None = None
+        self._is_elsewhere = False
         self._device_counters: list[Probe] = []
         self._engine_metrics: EngineMetrics | None = None
         self._counters: Sampler | None = None
@@ -47,6 +50,7 @@ class EngineWatch:
     def ready(self, endpoint: Endpoint) -> None:
         """The engine answers, so its counters can be read."""
         self._watch_processes(endpoint.pids)
+        self._is_elsewhere = listens(ProcessTree(endpoint.pids).pids(0)) is False
         server = server_at(endpoint.base_url, endpoint.headers, endpoint.verify, endpoint.ca_file)
         self._engine_metrics = EngineMetrics(server, self._metric_names)
         # devices first: the engine may delay its page
@@ -74,6 +78,9 @@ class EngineWatch:
         facts = [fact for sampler in (self._processes, self._counters) if sampler for fact in sampler.facts()]
         cpu_ns = sum(sampler.cpu_ns for sampler in (self._processes, self._counters) if sampler)
         watched_ns = self._processes.watched_ns if self._processes is not None else 0
+        if self._is_elsewhere:
+            reason = "none of the watched processes accepts connections"
+            facts.append(Fact(quantities.SERVER_ELSEWHERE, reason, "/proc/PID/fd"))
         if watched_ns:
             share = f"{100 * cpu_ns / watched_ns:.2f}"
             facts.append(

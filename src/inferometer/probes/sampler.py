@@ -30,6 +30,7 @@ READING_SHARE = 0.7
 """The share of it for the regular readings of all probes. The rest is for the thread's rounds and for the readings at
 the start and the end. The sampler lowers this budget step by step while its total cost exceeds what is allowed."""
 _LEAST_SHARE = 0.3  # enough for the cheap probes: only expensive ones are slowed down further
+_LONG_INTERVAL_S = 5.0
 _BUDGET_STEP = 1.3  # per second: the budget halves in two to three seconds
 
 
@@ -224,7 +225,8 @@ def next_budget(budget_cores: float, allowed_cores: float, passed_ns: int, *, ex
 
 class _ScheduledProbe:
     """A probe, the time of its next reading, and the cost of a reading: the median of the last three. The first one
-    does not count, because it opens files; a second that did not could cost 50 ms for nothing."""
+    counts only for a probe of a long interval, because it opens files: the PSS of an engine that runs already takes 35
+    to 60 ms, and a second reading 5 s later would cost a short trial as much again."""
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
@@ -243,6 +245,6 @@ class _ScheduledProbe:
     def add_cost(self, cpu_ns: int) -> None:
         """Records one reading. The median ignores a single expensive one, which would slow the probe for long."""
         self.count += 1
-        if self.count > 1:
+        if self.count > 1 or self.probe.interval_s >= _LONG_INTERVAL_S:
             self._last_ns.append(cpu_ns)
             self.cost_ns = sorted(self._last_ns)[(len(self._last_ns) - 1) // 2]

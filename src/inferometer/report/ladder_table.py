@@ -5,7 +5,7 @@ from inferometer.analysis.decision import points_text
 from inferometer.analysis.fidelity import kl_text
 from inferometer.analysis.quantisation_ladder import Ladder, Rung
 from inferometer.base.units import bytes_text
-from inferometer.report.short_cells import span_cell, value_cell
+from inferometer.report.short_cells import is_invalid, name_with_validity, span_cell, value_cell
 
 _MARKS = {"better": " ✓", "worse": " ✗", "same": " ≈"}
 
@@ -21,7 +21,7 @@ def _column(comparison: Comparison, found: Ladder, one: Rung) -> dict[str, str]:
     row = comparison.primary_row
     memory = next((row for row in comparison.rows if row.metric == "memory_gib"), None)
     is_reference, versus = one.arm == found.reference, f"vs {found.reference}"
-    cells = {"file": one.arm}
+    cells = {"file": name_with_validity(one.arm, comparison)}
     cells["size"] = "" if one.model_bytes is None else bytes_text(one.model_bytes)
     cells["memory GiB"] = "" if memory is None else _mean(memory, one.arm)
     if row is not None:
@@ -33,7 +33,8 @@ def _column(comparison: Comparison, found: Ladder, one: Rung) -> dict[str, str]:
     cells["mean KL"] = "" if kl is None else kl_text(kl.value)
     cells["flips"] = "" if one.fidelity is None else f"{one.fidelity.flip_rate_percent.value:.2g}%"
     has_quality = any(other.quality for other in found.rungs)
-    cells["front"] = "" if not has_quality else f"no: {one.smaller_and_as_good}" if one.smaller_and_as_good else "yes"
+    place = "unknown" if is_invalid(one.arm, comparison) else "yes"
+    cells["front"] = f"no: {one.smaller_and_as_good}" if one.smaller_and_as_good else place if has_quality else ""
     return cells
 
 

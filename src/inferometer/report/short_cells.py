@@ -69,6 +69,15 @@ def arm_name(arm: str) -> str:
     return f'"{name}"' if "," in name else name
 
 
+def is_invalid(arm: str, comparison: Comparison) -> bool:
+    """Whether a finding takes the verdict from the arm."""
+    return any(found.severity == "invalid" and found.arm == arm for found in comparison.findings)
+
+
+def name_with_validity(arm: str, comparison: Comparison) -> str:
+    return f"{arm} (not valid)" if is_invalid(arm, comparison) else arm
+
+
 def signed_percent(percent: float | None) -> str:
     if percent is None:
         return "?"

@@ -17,6 +17,7 @@ from inferometer.report.short_cells import (
     arm_name,
     change_cell,
     cut_end,
+    name_with_validity,
     order,
     span_cell,
     value_cell,
@@ -57,10 +58,10 @@ def short_result(comparison: Comparison, *, width: int = WIDTH, report: str = ""
     lines = [*wrapped_parts(_title_parts(comparison), width, "", " · "), ""]
     for sentence in verdict_sentences(comparison):
         lines += [paint(line, BOLD) for line in wrapped_parts(sentence.split(), width, _INDENT)]
-    last = wrapped_parts(_next_steps(comparison, report), width, _INDENT, "   ")
+    last = _next_steps(comparison, report, width)
     room = MOST_LINES[is_ranking] - len(lines) - len(last) - 2
     if (rungs := ladder(comparison)) is not None:
-        content = _aligned(ladder_rows(comparison, rungs), width, shrinks=[0])
+        content = _aligned(_without_columns(ladder_rows(comparison, rungs), width), width, shrinks=[0])
     else:
         content = _ranking(comparison, width) if is_ranking else _table(comparison, width, room - 2)
     lines += ["", *content] if content else []
@@ -106,16 +107,10 @@ def _table(comparison: Comparison, width: int, most: int) -> list[str]:
     chosen = list(_chosen(comparison))
     widest = max((len(label) for _, label in chosen), default=0)
     room = (width - len(_INDENT) - widest) // len(arms) - len(_GAP)
-    names = [_name_with_validity(arm, comparison) for arm in arms]
+    names = [name_with_validity(arm, comparison) for arm in arms]
     head, answers = [["", *names], *_differs_rows(comparison)], _answers_rows(comparison)
     rows = [cells for row, label in chosen for cells in _metric_rows(row, label, comparison, room)]
     return _aligned([*head, *rows[: max(2, most - len(head) - len(answers))], *answers], width)
-
-
-def _name_with_validity(arm: str, comparison: Comparison) -> str:
-    """The name, marked where a finding takes the verdict from the arm."""
-    is_invalid = any(found.severity == "invalid" and found.arm == arm for found in comparison.findings)
-    return f"{arm} (not valid)" if is_invalid else arm
 
 
 def _chosen(comparison: Comparison) -> Iterator[tuple[ComparisonRow, str]]:
@@ -197,6 +192,18 @@ def _aligned(rows: Sequence[Sequence[str]], width: int, shrinks: Sequence[int] |
     return lines
 
 
+def _without_columns(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """The ladder without its least columns where the terminal is too narrow for all."""
+    found = [list(row) for row in rows]
+    for name in ("size", "front", "memory GiB"):
+        widths = [max(map(cells_wide, column)) + len(_GAP) for column in zip(*found, strict=True)]
+        if sum(widths) <= width or name not in found[0]:
+            continue
+        place = found[0].index(name)
+        found = [row[:place] + row[place + 1 :] for row in found]
+    return found
+
+
 # --- more set-ups, ranked -------------------------------------------------------------------------
 
 
@@ -214,7 +221,7 @@ def _ranking(comparison: Comparison, width: int) -> list[str]:
     for place, arm in enumerate(ranked, 1):
         cells = [
             str(place),
-            _name_with_validity(arm, comparison),
+            name_with_validity(arm, comparison),
             value_cell(row.estimates[arm], row.unit) or "no value",
         ]
         cells.append("baseline" if arm == first else span_cell(row, first, arm))
@@ -250,12 +257,13 @@ _CAUTION = "Caution  "
 
 
 def _warning_lines(comparison: Comparison) -> Iterator[str]:
-    by_code: dict[str, list[tuple[str, int | None, str]]] = {}
+    kinds: dict[tuple[str, str], list[tuple[str, int | None, str]]] = {}  # by code, and trials that failed by cause
     for found in comparison.findings:
         if found.severity == "warning" or (found.severity == "invalid" and not comparison.invalid):
-            by_code.setdefault(found.code, []).append((found.arm, found.trial, found.message))
+            cause = found.message if found.code == "trial-failed" else ""
+            kinds.setdefault((found.code, cause), []).append((found.arm, found.trial, found.message))
     total = sum(comparison.trials.values())
-    for code, places in by_code.items():
+    for (code, _), places in kinds.items():
         named = list(dict.fromkeys(arm for arm, _, _ in places if arm))
         is_all = len(named) == len(comparison.arms) > 2
         arms = f"all {len(named)} set-ups" if is_all else ", ".join(map(arm_name, named))
@@ -265,13 +273,23 @@ def _warning_lines(comparison: Comparison) -> Iterator[str]:
         yield f"{f'{arms}: ' if arms else ''}{message}{where}"
     if len(comparison.set_ups) == len(comparison.arms) > 1 and not any(arm.differs for arm in comparison.set_ups):
         yield "nothing differs in force between the set-ups"
+    row = comparison.primary_row
+    is_limited = comparison.extent is not None and comparison.extent.is_open_loop
+    is_limited = is_limited and not any(code == "saturated" for code, _ in kinds)
+    if is_limited and row is not None and row.group == "rate" and len(comparison.arms) > 1:
+        yield "the arrival rate limits the throughput: judge by latency (--metric median_ttft_ms, mean_tpot_ms)"
 
 
-def _next_steps(comparison: Comparison, report: str) -> list[str]:
+def _next_steps(comparison: Comparison, report: str, width: int) -> list[str]:
     """What would make the result surer, and where the rest is."""
     advice = _advice(comparison)
-    parts = (f"To know more: {advice}." if advice else "", "All rows: --all", "Why: --why")
-    return [*filter(None, parts), *([f"Report: {report}"] if report else [])]
+    parts = ["All rows: --all", "Why: --why", *([f"Report: {report}"] if report else [])]
+    if not advice:
+        return wrapped_parts(parts, width, _INDENT, "   ")
+    sentence = f"To know more: {advice}."
+    if cells_wide(_INDENT + sentence) > width:
+        return wrapped_parts(sentence.split(), width, _INDENT) + wrapped_parts(parts, width, _INDENT, "   ")
+    return wrapped_parts([sentence, *parts], width, _INDENT, "   ")
 
 
 def _advice(comparison: Comparison) -> str:

@@ -11,6 +11,7 @@ from inferometer.analysis.fidelity import fidelity_lines
 from inferometer.analysis.quantisation_ladder import ladder_sentences
 from inferometer.base.units import COUNT_UNITS, interval_texts, percent_text, uncertain_text, value_text
 from inferometer.metrics.rows import GROUPS
+from inferometer.report.short_cells import arm_name
 
 Highlight = Literal["", "best", "better", "worse"]
 
@@ -126,7 +127,7 @@ def commentary(comparison: Comparison) -> Commentary:
 
 def _caption(comparison: Comparison, rows: list[ComparisonRow], has_intervals: bool, with_halves: bool) -> str:
     """How many trials the numbers come from, and what ± and the intervals mean."""
-    parts = ["Trials: " + ", ".join(f"{arm} {n}" for arm, n in comparison.trials.items())]
+    parts = ["Trials: " + ", ".join(f"{arm_name(arm)} {n}" for arm, n in comparison.trials.items())]
     if with_halves and any(one.deviation for row in rows for one in row.estimates.values()):
         parts.append("±: standard deviation from run to run")
     row = comparison.primary_row

@@ -30,7 +30,7 @@ def verdict_sentences(comparison: Comparison) -> list[str]:
         return invalid
     row = comparison.primary_row
     if row is None or not any(row.n.values()):
-        return [f"No verdict: no trial has {comparison.primary}."]
+        return [_nothing_measured(comparison)]
     if comparison.ladder:
         return list(ladder_sentences(comparison))
     if len(comparison.arms) > MOST_COLUMNS:
@@ -42,7 +42,25 @@ def verdict_sentences(comparison: Comparison) -> list[str]:
     sentences = decisions(comparison) + [_decided_sentence(one, row, comparison) for one in decided]
     sentences += _open_sentences(found, comparison)
     sentences += _memory_sentences([one for one in found if one.verdict not in DECIDED], comparison)
+    sentences += _without_value_sentences(row, comparison)
     return sentences or [f"No verdict on {metric_in_sentence(row)}."]
+
+
+def _nothing_measured(comparison: Comparison) -> str:
+    if not any(comparison.trials.values()):
+        return "No verdict: no trial was completed."
+    return f"No verdict: no trial has {comparison.primary}."
+
+
+def _without_value_sentences(row: ComparisonRow, comparison: Comparison) -> Iterator[str]:
+    """The set-ups that failed, and those whose trials lack the metric."""
+    missing = [arm for arm in comparison.arms if not row.n.get(arm)]
+    failed = [arm_name(arm) for arm in missing if not comparison.trials.get(arm)]
+    unknown = [arm_name(arm) for arm in missing if comparison.trials.get(arm)]
+    if failed:
+        yield f"{', '.join(failed)}: no verdict, because no trial was completed."
+    if unknown:
+        yield f"{', '.join(unknown)}: no verdict, because no trial has {metric_in_sentence(row)}."
 
 
 def _invalid_sentences(comparison: Comparison) -> list[str]:
@@ -123,25 +141,32 @@ def _starts_sentence(found: Difference) -> str:
 
 
 def _ranking_sentences(row: ComparisonRow, comparison: Comparison) -> Iterator[str]:
-    first, best = comparison.arms[0], order(row)[0]
+    """The best set-up of those that are shown to be better than the baseline; the highest value alone shows nothing."""
+    first, top = comparison.arms[0], order(row)[0]
     found = against_first(row, comparison)
+    shown = [one for one in found if one.verdict in DECIDED or one.starts_verdict in DECIDED]
+    better = {one.arm: one for one in shown if _is_better(one, row)}
+    best = next((arm for arm in order(row) if arm in better), first)
     if best == first:
-        yield f"No set-up is better than {arm_name(first)}, the baseline, in {metric_in_sentence(row)}."
+        yield f"No set-up is shown to be better than {arm_name(first)}, the baseline, in {metric_in_sentence(row)}."
     else:
-        one = next(one for one in found if one.arm == best)
-        yield "Best: " + _one_sentence(one, row, comparison)
+        yield "Best: " + _one_sentence(better[best], row, comparison)
+    if top not in (best, first):
+        one = next(one for one in found if one.arm == top)
+        yield f"{'Lowest' if row.better == 'lower' else 'Highest'} mean: {_one_sentence(one, row, comparison)}"
     rivals = [difference_of_pair(row, best, arm) for arm in comparison.arms if arm not in (best, first)]
     close = [one for one in rivals if one is not None and one.verdict in ("same", "inconclusive")]
-    if close:
+    if close and best != first:
         yield f"Not shown to be worse than {arm_name(best)}: {_names(close)}."
     wrong = [one for one in found if worse_text(comparison, one.baseline, one.arm)]
     if wrong:
         yield f"Answers are worse than those of {arm_name(first)}: {_names(wrong)}."
-    shown = [one for one in found if one.verdict in DECIDED or one.starts_verdict in DECIDED]
-    better = sum(_is_better(one, row) for one in shown)
     only = ", for these starts only" if any(one.starts_verdict for one in found) else ""
-    counts = f"{better} better, {len(shown) - better} worse, {len(found) - len(shown)} not decided"
+    missing = [arm for arm in comparison.arms if not row.n.get(arm) and arm != first]
+    left = len(found) - len(shown) - sum(one.arm in missing for one in found)
+    counts = f"{len(better)} better, {len(shown) - len(better)} worse, {left} not decided"
     yield f"Against {arm_name(first)}{only}: {counts}."
+    yield from _without_value_sentences(row, comparison)
 
 
 def _is_better(found: Difference, row: ComparisonRow) -> bool:

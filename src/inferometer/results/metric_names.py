@@ -16,9 +16,9 @@ def known_metric(name: str) -> str:
     known = labels | short | keys
     if name.lower() in known:
         return known[name.lower()]
-    near = _same_words(name, list(keys)) or difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    near = _same_words(name, list(keys)) or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise RequestWrong(f"unknown metric {name!r}.{hint} Known: {', '.join(keys)}.")
+    raise RequestWrong(f"unknown metric {name!r}.{hint} All metrics: inferometer explain")
 
 
 def _same_words(name: str, keys: list[str]) -> list[str]:

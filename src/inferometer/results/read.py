@@ -12,7 +12,7 @@ from inferometer.core import quantities
 from inferometer.core.continuation import Continuation
 from inferometer.core.plan import Plan
 from inferometer.core.record import Fact, Trial
-from inferometer.core.request import Request
+from inferometer.core.request import LIMIT_FIELDS, Request, with_limit_of
 from inferometer.core.spec import Spec
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.request_columns import Requests
@@ -48,7 +48,7 @@ class Study(msgspec.Struct, frozen=True):
     def view(self, trial: Trial, dialect: MetricDialect) -> TrialView:
         found = self.views.get((id(trial), dialect))
         if found is None:
-            found = view(trial, dialect, self.spec.arms[trial.arm].api, self.requests)
+            found = view(trial, dialect, self.spec.arms[trial.arm].api, self._requests_of(trial.arm))
             self.views[id(trial), dialect] = found
         return found
 
@@ -66,6 +66,17 @@ class Study(msgspec.Struct, frozen=True):
             items = () if self.plan is None else self.plan.measured
             self.kept["requests"] = Requests((item.index, item.request) for item in items)
         return self.kept["requests"]
+
+    def _requests_of(self, arm: str) -> dict[int, Request]:
+        """`requests` with the length limit that the fields of the study's or the arm's requests set."""
+        fields = {**self.spec.sampling.extra_body, **self.spec.arms[arm].request}
+        limits = {name: fields[name] for name in LIMIT_FIELDS if name in fields}
+        if not limits:
+            return self.requests
+        key = f"requests {limits}"
+        if key not in self.kept:
+            self.kept[key] = Requests((index, with_limit_of(one, limits)) for index, one in self.requests.items())
+        return self.kept[key]
 
     @property
     def plan_id(self) -> str:

@@ -146,7 +146,8 @@ def _extent(study: Study) -> StudyExtent:
     prompts = 0 if study.plan is None else len(study.plan.measured)
     done = [trial for trial in study.trials if trial.state == "done"]
     rounds = max((trial.number for trial in done), default=0)
-    return StudyExtent(prompts, rounds, _elapsed_s(done))
+    is_open_loop = study.plan is not None and any(item.due_ns for item in study.plan.measured)
+    return StudyExtent(prompts, rounds, _elapsed_s(done), is_open_loop)
 
 
 def _elapsed_s(trials: Sequence[Trial]) -> float | None:

@@ -86,78 +86,102 @@ def write_random(path: Path, shape: StandinShape, *, seed: int, core: StandinSha
         rope_base=_ROPE_BASE,
         file_type=LlamaFileType.MOSTLY_Q8_0,
     )
-    write_model(path, head, list(_tensors(shape, core, seed, drift)))
+    write_model(path, head, list(_Planned(shape, core, seed, drift).tensors()))
 
 
-def _tensors(shape: StandinShape, core: StandinShape, seed: int, drift: float) -> Iterator[PlannedTensor]:
-    """The model's tensors in the file's order.
+class _Planned:
+    """The model's tensors, each with what fills it.
 
     The core's part of a matrix is its first rows and columns, and the same in every model with this core and seed. In
     the core's layers, what is beyond it may read what it likes, but writes nothing.
     """
-    # Beyond the core's width the stream is zero or nearly so: what sums over all of it sums over the core's width.
-    spread = 1 / math.sqrt(core.hidden)
-    scale = math.sqrt(core.hidden / shape.hidden)
-    own_layers = shape.layers - core.layers
 
-    def vector(name: str, width: int, value: float) -> PlannedTensor:
-        return PlannedTensor(
-            name, (width,), GGMLQuantizationType.F32, 4 * width, lambda: [np.full(width, value, np.float32).tobytes()]
-        )
+    def __init__(self, shape: StandinShape, core: StandinShape, seed: int, drift: float) -> None:
+        self._shape = shape
+        self._core = core
+        self._seed = seed
+        self._drift = drift
+        # Beyond the core's width the stream is zero or nearly so: what sums over all of it sums over the core's width.
+        self._spread = 1 / math.sqrt(core.hidden)
 
-    def matrix(name: str, rows: int, columns: int, fill: Callable[["_Random"], "Tensor"]) -> PlannedTensor:
-        size = rows * columns // _BLOCK * _BLOCK_BYTES
-        return PlannedTensor(
-            name, (rows, columns), GGMLQuantizationType.Q8_0, size, lambda: [fill(_Random(seed, name)).view(np.uint8)]
-        )
+    def tensors(self) -> Iterator[PlannedTensor]:
+        """In the file's order."""
+        shape = self._shape
+        yield self._matrix("token_embd.weight", shape.vocab, shape.hidden, self._embedding)
+        for layer in range(shape.layers):
+            yield from self._layer(layer)
+        yield _vector("output_norm.weight", shape.hidden, math.sqrt(self._core.hidden / shape.hidden))
+        yield self._matrix("output.weight", shape.vocab, shape.hidden, self._output)
 
-    def reads(layer: int, name: str, rows: int, core_rows: int, gain: float) -> PlannedTensor:
+    def _layer(self, layer: int) -> Iterator[PlannedTensor]:
+        shape, core = self._shape, self._core
+        scale = math.sqrt(core.hidden / shape.hidden)
+        yield _vector(f"blk.{layer}.attn_norm.weight", shape.hidden, scale)
+        yield self._reads(layer, "attn_q", shape.hidden, core.hidden, _ATTENTION_GAIN)
+        yield self._reads(layer, "attn_k", shape.kv_width, core.kv_width, _ATTENTION_GAIN)
+        yield self._reads(layer, "attn_v", shape.kv_width, core.kv_width, 1)
+        yield _vector(f"blk.{layer}.attn_q.bias", shape.hidden, 0)
+        yield _vector(f"blk.{layer}.attn_k.bias", shape.kv_width, 0)
+        yield _vector(f"blk.{layer}.attn_v.bias", shape.kv_width, 0)
+        yield self._writes(layer, "attn_output", shape.hidden, core.hidden, 1)
+        yield _vector(f"blk.{layer}.ffn_norm.weight", shape.hidden, scale)
+        yield self._reads(layer, "ffn_gate", shape.ffn, core.ffn, _GATE_GAIN)
+        yield self._reads(layer, "ffn_up", shape.ffn, core.ffn, 1)
+        yield self._writes(layer, "ffn_down", shape.ffn, core.ffn, _FFN_GAIN)
+
+    def _reads(self, layer: int, name: str, rows: int, core_rows: int, gain: float) -> PlannedTensor:
+        """A matrix that reads the stream."""
+        width, std = self._shape.hidden, gain * self._spread
+
+        def fill(random: _Random) -> "Tensor":
+            if layer >= self._core.layers:
+                return random.blocks(rows, width, std)
+            return random.around(random.blocks(core_rows, self._core.hidden, std), rows, width, std)
+
+        return self._matrix(f"blk.{layer}.{name}.weight", rows, width, fill)
+
+    def _writes(self, layer: int, name: str, columns: int, core_columns: int, gain: float) -> PlannedTensor:
+        """A matrix that adds to the stream."""
+        shape, core = self._shape, self._core
+
         def fill(random: _Random) -> "Tensor":
             if layer >= core.layers:
-                return random.blocks(rows, shape.hidden, gain * spread)
-            inner = random.blocks(core_rows, core.hidden, gain * spread)
-            return random.around(inner, rows, shape.hidden, gain * spread)
-
-        return matrix(f"blk.{layer}.{name}.weight", rows, shape.hidden, fill)
-
-    def writes(layer: int, name: str, columns: int, core_columns: int, gain: float) -> PlannedTensor:
-        def fill(random: _Random) -> "Tensor":
-            if layer >= core.layers:
-                loudness = drift * gain / math.sqrt(own_layers * columns)
+                loudness = self._drift * gain / math.sqrt((shape.layers - core.layers) * columns)
                 return random.blocks(shape.hidden, columns, loudness)
             inner = random.blocks(core.hidden, core_columns, gain / math.sqrt(core.layers * core_columns))
             return random.around(inner, shape.hidden, columns, 0)
 
-        return matrix(f"blk.{layer}.{name}.weight", shape.hidden, columns, fill)
+        return self._matrix(f"blk.{layer}.{name}.weight", shape.hidden, columns, fill)
 
-    def embeds(random: _Random) -> "Tensor":
+    def _embedding(self, random: "_Random") -> "Tensor":
+        core = self._core
         inner = _with_row_norms(random.blocks(core.vocab, core.hidden, 1), math.sqrt(core.hidden))
-        return random.around(inner, shape.vocab, shape.hidden, 0)
+        return random.around(inner, self._shape.vocab, self._shape.hidden, 0)
 
-    def says(random: _Random) -> "Tensor":
+    def _output(self, random: "_Random") -> "Tensor":
         # Rows of one length, or the longest would win everywhere. A row of zeros never wins against 4000 random ones:
         # generation therefore ends at max_tokens only.
+        shape, core = self._shape, self._core
         inner = _with_row_norms(random.blocks(core.vocab, core.hidden, 1), _LOGIT_STD)
-        outer = random.around(inner, shape.vocab, shape.hidden, _LOGIT_STD * spread)
+        outer = random.around(inner, shape.vocab, shape.hidden, _LOGIT_STD * self._spread)
         outer["scale"][~np.array(_sayable(shape.vocab))] = 0
         return outer
 
-    yield matrix("token_embd.weight", shape.vocab, shape.hidden, embeds)
-    for layer in range(shape.layers):
-        yield vector(f"blk.{layer}.attn_norm.weight", shape.hidden, scale)
-        yield reads(layer, "attn_q", shape.hidden, core.hidden, _ATTENTION_GAIN)
-        yield reads(layer, "attn_k", shape.kv_width, core.kv_width, _ATTENTION_GAIN)
-        yield reads(layer, "attn_v", shape.kv_width, core.kv_width, 1)
-        yield vector(f"blk.{layer}.attn_q.bias", shape.hidden, 0)
-        yield vector(f"blk.{layer}.attn_k.bias", shape.kv_width, 0)
-        yield vector(f"blk.{layer}.attn_v.bias", shape.kv_width, 0)
-        yield writes(layer, "attn_output", shape.hidden, core.hidden, 1)
-        yield vector(f"blk.{layer}.ffn_norm.weight", shape.hidden, scale)
-        yield reads(layer, "ffn_gate", shape.ffn, core.ffn, _GATE_GAIN)
-        yield reads(layer, "ffn_up", shape.ffn, core.ffn, 1)
-        yield writes(layer, "ffn_down", shape.ffn, core.ffn, _FFN_GAIN)
-    yield vector("output_norm.weight", shape.hidden, scale)
-    yield matrix("output.weight", shape.vocab, shape.hidden, says)
+    def _matrix(self, name: str, rows: int, columns: int, fill: Callable[["_Random"], "Tensor"]) -> PlannedTensor:
+        size = rows * columns // _BLOCK * _BLOCK_BYTES
+        return PlannedTensor(
+            name,
+            (rows, columns),
+            GGMLQuantizationType.Q8_0,
+            size,
+            lambda: [fill(_Random(self._seed, name)).view(np.uint8)],
+        )
+
+
+def _vector(name: str, width: int, value: float) -> PlannedTensor:
+    return PlannedTensor(
+        name, (width,), GGMLQuantizationType.F32, 4 * width, lambda: [np.full(width, value, np.float32).tobytes()]
+    )
 
 
 @functools.cache

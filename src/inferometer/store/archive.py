@@ -41,6 +41,16 @@ def is_zip(path: Path) -> bool:
     return path.suffix.lower() == ENDING and path.is_file()
 
 
+def has_study(path: Path) -> bool:
+    """Whether the zip's index names one study's database, as `write` places it; False for a file that is not a zip."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = [PurePosixPath(name) for name in archive.namelist() if name.endswith("study.db")]
+            return len(found) == 1 and found[0].name == "study.db" and len(found[0].parts) <= 2
+    except (OSError, *_BROKEN):
+        return False
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Path]:
     """The study's folder: `path` itself, or a temporary one with the contents of a zip, removed at the end.
@@ -162,7 +172,8 @@ def _check_name(path: Path, info: zipfile.ZipInfo) -> None:
         )
     if not (_STUDY_FILE.fullmatch(name) or _FILE_MANAGER_FILE.fullmatch(name)):
         raise StudyUnreadable(
-            f"{path} holds {name!r}, which no study has. Create the zip again: `inferometer export DIR -o FILE.zip`."
+            f"{path} holds {name!r}, which no study has. Unzip a folder of several studies and name one of them; "
+            "create the zip of one study again: `inferometer export DIR -o FILE.zip`."
         )
 
 

@@ -11,7 +11,8 @@ import msgspec
 
 from inferometer.base.errors import StudyUnreadable
 from inferometer.base.text import sanitize
-from inferometer.core.record_columns import RecordColumns, TextSource
+from inferometer.core.record_columns import RecordColumns
+from inferometer.core.text_columns import TextSource
 from inferometer.store.record_batches import NO_TEXT_COLUMNS, columns_of, joined_batches
 from inferometer.store.salvage import BROKEN, opened
 

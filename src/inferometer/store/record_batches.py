@@ -13,21 +13,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from inferometer.core.grouped_values import Ints, starts_of, summed
 from inferometer.core.record import KINDS
-from inferometer.core.record_columns import (
-    NUMBERS,
-    OUTCOMES,
-    TIMINGS,
-    USAGE,
-    Ints,
-    RecordColumns,
-    Texts,
-    TextSource,
-    Words,
-    joined,
-    little_endian,
-    starts_of,
-)
+from inferometer.core.record_columns import NUMBERS, OUTCOMES, TIMINGS, USAGE, RecordColumns, joined, little_endian
+from inferometer.core.text_columns import Texts, TextSource, Words
 
 MOST_REQUESTS = 512
 """Requests in one row: a damaged row loses no more than these."""
@@ -64,11 +53,9 @@ _decode = msgspec.msgpack.Decoder(_Scalars).decode
 
 def row_of(records: RecordColumns) -> tuple[object, ...]:
     """The values of COLUMNS. `records`: as `RecordColumns.of` makes them, with texts that follow each other."""
-    at_ns, starts = records.at_ns, records.starts
-    begins = starts[:-1][records.event_counts > 0]
-    steps = np.diff(at_ns, prepend=0)
-    jumps = steps[begins]
-    steps[begins] = 0
+    some = records.event_counts > 0
+    steps = records.steps
+    jumps = records.first_ns[some] - np.append(0, records.last_ns[some])[: some.sum()]
     text = records.texts.data
     words = (records.finish_reasons, records.models, records.errors)
     scalars = _Scalars(
@@ -109,6 +96,7 @@ def columns_of(row: tuple[Any, ...]) -> tuple[RecordColumns, int]:
     timings = [_unpacked(blob, requests).view(np.float64) for blob in scalars.timings]
     words = [Words(_unpacked(codes, requests).astype(np.uint32), tuple(known)) for codes, known in scalars.words]
     kinds = np.frombuffer(blobs[2], np.uint8)
+    first_ns, steps = _times(blobs[1], scalars.jumps, counts, starts)
     found = RecordColumns(
         numbers={name: _unpacked(blob, requests) for name, blob in zip(NUMBERS, scalars.numbers, strict=True)},
         measured=_unpacked(scalars.measured, requests) != 0,
@@ -121,7 +109,8 @@ def columns_of(row: tuple[Any, ...]) -> tuple[RecordColumns, int]:
         usage=dict(zip(USAGE, usage, strict=True)) if usage else None,
         has_timings=_unpacked(scalars.has_timings, requests) != 0,
         timings=dict(zip(TIMINGS, timings, strict=True)) if timings else None,
-        at_ns=_times(blobs[1], scalars.jumps, counts, starts),
+        first_ns=first_ns,
+        steps=steps,
         kinds=kinds,
         chars=_wide(blobs[3], len(kinds)),
         tokens=_wide(blobs[4], len(kinds)).astype(np.uint32) if blobs[4] else None,
@@ -203,9 +192,12 @@ def _wide(blob: bytes, count: int) -> NDArray[Any]:
     return little_endian(blob, _UNSIGNED[width] if count else "B")
 
 
-def _times(blob: bytes, jumps: bytes, counts: Ints, starts: Ints) -> Ints:
-    """The arrival times of all events."""
-    steps = _wide(blob, int(starts[-1])).astype(np.int64)
-    begins = starts[:-1][counts > 0]
-    steps[begins] = _unpacked(jumps, len(begins))
-    return np.cumsum(steps, out=steps)
+def _times(blob: bytes, jumps: bytes, counts: Ints, starts: Ints) -> tuple[Ints, NDArray[Any]]:
+    """The columns `first_ns` and `steps`."""
+    steps = _wide(blob, int(starts[-1]))
+    steps = steps.astype(np.int64) if steps.itemsize > 4 else steps
+    some, first_ns = counts > 0, np.zeros(len(counts), np.int64)
+    between = _unpacked(jumps, int(some.sum()))
+    between[1:] += summed(steps, starts)[some][:-1]
+    first_ns[some] = np.cumsum(between)
+    return first_ns, steps

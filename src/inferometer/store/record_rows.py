@@ -11,19 +11,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from inferometer.core.grouped_values import Ints, starts_of
 from inferometer.core.record import KINDS, Events, Outcome, RequestRecord, ServerTimings, TokenUsage
 from inferometer.core.record_columns import (
     NUMBERS,
     OUTCOMES,
-    Ints,
     RecordColumns,
-    Texts,
-    Words,
     counts_of,
     int_column,
     little_endian,
-    starts_of,
+    steps_of,
 )
+from inferometer.core.text_columns import Texts, Words
 
 _SCALARS = (
     "request_id measured outcome due_ns sent_ns done_ns first_byte_ns connected_ns status finish_reason model error "
@@ -116,7 +115,8 @@ def record_columns(rows: Sequence[tuple[Any, ...]]) -> RecordColumns:
     counts = _sizes(columns["event_kind"])
     if (_sizes(columns["event_ns"]) != 8 * counts).any():
         raise ValueError("the columns of some events do not fit together")
-    chars = _joined_chars(columns["event_chars"], counts)
+    chars, starts = _joined_chars(columns["event_chars"], counts), starts_of(counts)
+    first_ns, steps = steps_of(little_endian(at_ns, "q"), starts)
     found = RecordColumns(
         numbers={name: int_column(columns["idx" if name == "index" else name]) for name in NUMBERS},
         measured=np.array(columns["measured"], np.int64) != 0,
@@ -126,11 +126,12 @@ def record_columns(rows: Sequence[tuple[Any, ...]]) -> RecordColumns:
         models=Words.of(columns["model"]),
         errors=Words.of(columns["error"]),
         **counts_of(_each(columns["usage"], _decode_usages), _each(columns["timings"], _decode_all_timings)),
-        at_ns=little_endian(at_ns, "q"),
+        first_ns=first_ns,
+        steps=steps,
         kinds=np.frombuffer(kinds, np.uint8),
         chars=chars,
         tokens=_joined_tokens(columns["event_tokens"], counts),
-        starts=starts_of(counts),
+        starts=starts,
         texts=Texts.joined(data, _sizes(columns["event_text"])),
     )
     _require_fitting_columns(found)

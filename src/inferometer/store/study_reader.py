@@ -14,7 +14,7 @@ from inferometer.base.errors import StudyUnreadable
 from inferometer.base.text import sanitize
 from inferometer.core.continuation import Continuation, TokenChoice
 from inferometer.core.plan import Plan
-from inferometer.core.record import AnswerCheck, Fact, Finding, RequestRecord, Sample, Trial
+from inferometer.core.record import INTERRUPTED, AnswerCheck, Fact, Finding, RequestRecord, Sample, Trial
 from inferometer.core.record_columns import RecordColumns, joined
 from inferometer.core.spec import Spec
 from inferometer.store import batch_reader, migrations
@@ -65,7 +65,9 @@ class StudyReader:
         `stays`: False for a temporary copy. Raises StudyUnreadable."""
         path = folder / DATABASE
         if not path.is_file():
-            raise StudyUnreadable(f"{folder} is not a study: it has no {DATABASE}.")
+            below = (found for levels in ("*", "*/*", "*/*/*") for found in folder.glob(f"{levels}/{DATABASE}"))
+            hint = f" It contains studies: inferometer list {folder}" if any(below) else ""
+            raise StudyUnreadable(f"{folder} is not a study: it has no {DATABASE}.{hint}")
         try:
             missing = missing_bytes(path)
             database = filled_up(path) if missing else opened(path)
@@ -117,11 +119,15 @@ class StudyReader:
         return self._meta("stopped", str) or ""
 
     def progress(self) -> tuple[str | None, dict[str, int]]:
-        """The start of the first trial (ISO 8601), and the number of trials in each state; reads no records.
-        Raises StudyUnreadable."""
+        """The start of the first trial (ISO 8601), and the number of trials in each state, those that were interrupted
+        apart from `failed`; reads no records. Raises StudyUnreadable."""
         try:
             (started_at,) = self._database.execute("SELECT min(started_at) FROM trial").fetchone()
-            states = self._database.execute("SELECT state, count(*) FROM trial GROUP BY state ORDER BY state")
+            states = self._database.execute(
+                "SELECT CASE WHEN state = 'failed' AND error = ? THEN ? ELSE state END AS shown, count(*) FROM trial "
+                "GROUP BY shown ORDER BY shown",
+                (INTERRUPTED, INTERRUPTED),
+            )
             return started_at, dict(states.fetchall())
         except BROKEN as error:
             raise StudyUnreadable(f"{self.folder / DATABASE} is damaged: {sanitize(str(error))}") from error

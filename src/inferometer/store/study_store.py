@@ -42,6 +42,7 @@ from inferometer.store.schema import (
 from inferometer.store.study_reader import StudyReader
 from inferometer.store.study_yaml import stored_spec
 
+SPEC_FILE = "study.yaml"
 _COMMIT_EVERY_S = 0.5
 
 _encode = msgspec.json.encode
@@ -78,20 +79,19 @@ class Store(StudyReader):
         holds another study or cannot hold one."""
         lock = _locked(folder)
         try:
-            if (folder / DATABASE).exists() and _has_nothing(folder / DATABASE):
+            text, had_study = to_yaml(redacted_spec(spec)), (folder / DATABASE).exists()
+            if had_study and _has_nothing(folder / DATABASE):
                 for leftover in folder.glob(f"{DATABASE}*"):
                     leftover.unlink()
-            if (folder / DATABASE).exists():
-                raise RequestWrong(
-                    f"{folder} already holds a study. Choose another folder with --out, or replace it with --force. "
-                    "To continue an interrupted study, use run --resume."
-                )
+            require_no_study(folder)
+            if not had_study:
+                _require_no_other_file(folder / SPEC_FILE, text)
             try:
-                (folder / "study.yaml").write_text(to_yaml(redacted_spec(spec)), encoding="utf-8")
+                (folder / SPEC_FILE).write_text(text, encoding="utf-8")
                 database = opened_for_writing(folder / DATABASE)
                 create_tables(database)
             except (OSError, sqlite3.Error) as error:
-                raise RequestWrong(f"{folder} cannot hold a study: {error}") from error
+                raise _cannot_hold(folder, error, "Choose another folder with --out.") from error
         except BaseException:
             lock.release()
             raise
@@ -133,7 +133,7 @@ class Store(StudyReader):
             raise StudyUnreadable(f"{folder} is a file, and cannot be changed. Unpack the zip, and name its folder.")
         if not path.is_file():
             raise StudyUnreadable(f"{folder} is not a study: it has no {DATABASE}.")
-        lock = _locked(folder)
+        lock = _locked(folder, "Copy the study to a folder that can be written.")
         try:
             version = format_version(path)
             require_known_version(folder, version)
@@ -309,13 +309,57 @@ class Store(StudyReader):
             ) from error
 
 
-def _locked(folder: Path) -> FolderLock:
-    """Creates the folder and locks it. Raises RequestWrong."""
+def _locked(folder: Path, advice: str = "Choose another folder with --out.") -> FolderLock:
+    """Creates the folder and locks it. Raises RequestWrong, with what to do where the folder cannot be written."""
     try:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         return FolderLock(folder)
     except OSError as error:
-        raise RequestWrong(f"{folder} cannot hold a study: {error}") from error
+        raise _cannot_hold(folder, error, advice) from error
+
+
+def _cannot_hold(folder: Path, error: Exception, advice: str) -> RequestWrong:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return RequestWrong(f"{folder} cannot hold a study: {reason}. {advice}")
+
+
+def require_no_study(folder: Path) -> None:
+    """Raises RequestWrong if the folder holds a study with a request, or is a file."""
+    if folder.is_file():
+        raise RequestWrong(f"{folder} cannot hold a study: it is a file. Choose another folder with --out.")
+    if (folder / DATABASE).exists() and not _has_nothing(folder / DATABASE):
+        raise RequestWrong(
+            f"{folder} already holds a study. Choose another folder with --out, or replace it with --force. "
+            "To continue an interrupted study, use run --resume."
+        )
+
+
+def _require_no_other_file(path: Path, text: str) -> None:
+    """Raises RequestWrong if the file is there and says something else: somebody wrote it by hand."""
+    if path.exists() and path.read_text("utf-8", "replace") != text:
+        raise RequestWrong(
+            f"{path} exists, and a study in this folder would replace it by its own file of this name. Choose another "
+            "folder with --out."
+        )
+
+
+def remove_study(folder: Path) -> None:
+    """Removes the files of the study in `folder`, and the folder if it holds nothing else. Raises RequestWrong if the
+    folder holds other files but no study, or if a run writes to it."""
+    if not folder.exists():
+        return
+    if not (folder / DATABASE).exists():
+        if folder.is_file() or any(folder.iterdir()):
+            raise RequestWrong(f"--force: {folder} is not a study and not an empty folder. Choose another --out.")
+        return
+    lock = _locked(folder)
+    own = [folder / name for name in (SPEC_FILE, "summary.md", "report.html")]
+    for path in (*own, *folder.glob(f"{DATABASE}*"), *(folder / "logs").glob("*.log")):
+        path.unlink(missing_ok=True)
+    lock.release()
+    for left in (folder / "logs", folder):
+        with contextlib.suppress(OSError):  # not empty
+            left.rmdir()
 
 
 def _has_nothing(path: Path) -> bool:

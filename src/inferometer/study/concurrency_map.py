@@ -12,7 +12,9 @@ from inferometer.core.schedule import Closed
 from inferometer.core.spec import Spec
 from inferometer.results.read import Study, read_study
 from inferometer.results.study_comparison import comparison_of
+from inferometer.store.study_store import require_no_study
 from inferometer.study.loop import StudyRun, run_study
+from inferometer.workloads.catalog import make_workload
 
 GROUP_METRIC = "mean_tpot_ms"
 """What a map by group compares: requests of several groups run at once, so that a group has no throughput."""
@@ -52,8 +54,13 @@ class ConcurrencyMap:
         count = spec.workload.request_count()
         if count is not None and count < max(concurrencies):
             raise RequestWrong(f"{count} prompts cannot keep {max(concurrencies)} streams busy: give more num_prompts.")
+        if by:
+            _require_tag(spec, by)
         self._spec, self._headers, self._by, self._resume = spec, headers, by, resume
         self._folders = {number: folder / f"c-{number:03}" for number in sorted(set(concurrencies))}
+        require_no_study(folder)
+        if not resume and any(one.exists() for one in self._folders.values()):
+            raise RequestWrong(f"{folder} holds a map: continue it with --resume, or name another --out.")
 
     def runs(self) -> Iterator[StudyRun]:
         for number, folder in self._folders.items():
@@ -70,8 +77,6 @@ class ConcurrencyMap:
         if self._by:
             tags = {request.tags.get(self._by, "") for study in studies.values() for request in study.requests.values()}
             groups += sorted(tags - {""})
-            if len(groups) == 1:
-                raise RequestWrong(f"--by {self._by}: no prompt of this workload has a {self._by}.")
         return [line for group in groups for line in self._lines_of(studies, group)]
 
     def _lines_of(self, studies: dict[int, Study], group: str) -> Iterator[MapLine]:
@@ -92,6 +97,14 @@ class ConcurrencyMap:
         for arm, points in found.items():
             crossing = break_even(points) if len(points) > 1 else None
             yield MapLine(arm, group, tuple(points), crossing, tuple(left_out[arm]))
+
+
+def _require_tag(spec: Spec, by: str) -> None:
+    """Raises RequestWrong if no prompt of the workload has the tag."""
+    tags = {tag for request in make_workload(spec.workload).sample(spec.seed, None).requests for tag in request.tags}
+    if by not in tags:
+        known = f" Tags there: {', '.join(sorted(tags))}." if tags else ""
+        raise RequestWrong(f"--by {by}: no prompt of this workload has a {by}.{known}")
 
 
 def _only(study: Study, by: str, group: str) -> Study:

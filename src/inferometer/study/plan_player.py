@@ -14,6 +14,7 @@ from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan
 from inferometer.core.record import Fact, Outcome, RequestRecord, Sample
+from inferometer.core.request import with_limit_of
 from inferometer.core.spec import Arm, Spec
 from inferometer.engines.liveness import dead_process, why_no_token
 from inferometer.engines.readiness import LEAVE_OUT
@@ -55,7 +56,8 @@ class PlanPlayer:
         self._session = session
         self._plan = plan
         self._recorder = session.recorder
-        asked = {item.index: item.request for item in plan.measured}
+        fields = session.spec.sampling.extra_body
+        asked = {item.index: with_limit_of(item.request, fields) for item in plan.measured}
         self._counter = ProgressCounter(session.arm_name, len(plan.measured), asked)
         self._suspicion = HangSuspicion()
         self._ended: list[tuple[int, Outcome]] = []
@@ -166,13 +168,12 @@ class PlanPlayer:
 
     def _require_warmup_answered(self, warmup: RequestRecord) -> None:
         """Raises ServerUnusable: nothing is measured on a server that cannot answer a warm-up request. A server that
-        was only busy gets a second request."""
+        was only busy, or ended the answer at once, gets a second request."""
         if warmup.outcome in ("ok", "cancelled"):
             return
         session, shown = self._session, self._session.endpoint.shown_url
-        if warmup.status in _BUSY and not why_no_token(
-            session.arm, session.endpoint, session.spec.sampling, _PROBE_TIMEOUT_S
-        ):
+        may_answer = warmup.status in _BUSY or warmup.outcome == "no_tokens"
+        if may_answer and not why_no_token(session.arm, session.endpoint, session.spec.sampling, _PROBE_TIMEOUT_S):
             self._recorder.findings.append(warmup_failed_finding(warmup.error))
             return
         advice = (

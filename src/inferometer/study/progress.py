@@ -1,25 +1,36 @@
 """Progress of a running study: the events that the study loop yields, and the counts of the plan being played."""
 
 from bisect import insort
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import cast
 
 import msgspec
 
 from inferometer.analysis.live_difference import AnsweredRequest
+from inferometer.base.units import NS_PER_S
 from inferometer.core import quantities
 from inferometer.core.endpoint import Endpoint
 from inferometer.core.plan import Plan
 from inferometer.core.record import Events, RequestRecord, Sample
 from inferometer.core.request import Request
-from inferometer.metrics.consistency import first_token_refuted
+from inferometer.metrics.consistency import first_token_doubted, first_token_refuted, visible_after_blank_ns
 from inferometer.metrics.memory import memory_quantity
 from inferometer.metrics.request_timing import output_tokens
+from inferometer.metrics.shared_waits import WaitsSoFar
 
 _STALE_NS = 10_000_000_000
 """A reading that is this much older than the newest one belongs to a process that has ended."""
 
-_SHOWN = frozenset({quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantities.RSS_BYTES, quantities.POWER_W})
+_MOST_DOUBTFUL = 1_000
+"""Answers that began with a blank and may still share their wait with one that runs."""
+
+_SHOWN = frozenset(
+    {
+        *(quantities.GPU_MEMORY_BYTES, quantities.PSS_BYTES, quantities.RSS_BYTES, quantities.RSS_AT_PSS_BYTES),
+        quantities.POWER_W,
+    }
+)
 
 
 class TrialBegan(msgspec.Struct, frozen=True):
@@ -142,6 +153,10 @@ class ProgressCounter:
         self._progress = RequestsProgress(arm, 0, 0, total, 0, 0, 0, 0)
         self._ended = self._failed = self._tokens = 0
         self._ttfts_ns: list[int] = []  # sorted
+        self._doubtful: deque[tuple[int, RequestRecord]] = deque(maxlen=_MOST_DOUBTFUL)  # with their TTFT
+        self._waits = WaitsSoFar()
+        self._judged_ns = 0
+        self._believed_ns: list[int] = []
         self._newest: dict[tuple[str, int | None, str | None], Sample] = {}
         self._failures: set[str] = set()
         self._warmup_reads = 0
@@ -155,12 +170,15 @@ class ProgressCounter:
         self._ended += 1
         self.ended_ns = max(self.ended_ns, record.done_ns)
         outputs_ns = cast("Events", record.events).outputs_ns()
+        self._waits.add(record, visible_after_blank_ns(record))
         if record.ok and record.sent_ns is not None and len(outputs_ns):
             tokens = output_tokens(record, self._asked.get(record.index)) or 0
             self._tokens += tokens
             took_ns = record.done_ns - record.sent_ns
             self._answered.append(AnsweredRequest(record.index, tokens or len(outputs_ns), took_ns))
-            if not first_token_refuted(record):
+            if first_token_doubted(record):
+                self._doubtful.append((outputs_ns[0] - record.sent_ns, record))
+            else:
                 insort(self._ttfts_ns, outputs_ns[0] - record.sent_ns)
             return ""
         self._failed += 1
@@ -188,7 +206,7 @@ class ProgressCounter:
 
     def progress(self, elapsed_ns: int) -> RequestsProgress:
         """The counts now. Each answered request is in one of these events only."""
-        ttfts_ns = self._ttfts_ns  # in order
+        ttfts_ns = self._believed_ttfts_ns(elapsed_ns)
         count = len(ttfts_ns)
         answered, self._answered = tuple(self._answered), []
         return msgspec.structs.replace(
@@ -198,10 +216,42 @@ class ProgressCounter:
             tokens=self._tokens,
             elapsed_ns=elapsed_ns,
             ttft_ns=round((ttfts_ns[(count - 1) // 2] + ttfts_ns[count // 2]) / 2) if count else None,
-            memory_bytes=self._sum(memory_quantity(self._newest.values())),
+            memory_bytes=self._memory_bytes(),
             power_w=self._sum(quantities.POWER_W),
             answered=answered,
         )
+
+    def _memory_bytes(self) -> float | None:
+        """Memory now. PSS is seconds old: what RSS has grown by since then is added."""
+        quantity = memory_quantity(self._newest.values())
+        known = self._sum(quantity)
+        now, before = self._sum(quantities.RSS_BYTES), self._sum(quantities.RSS_AT_PSS_BYTES)
+        if quantity != quantities.PSS_BYTES or known is None or now is None or before is None:
+            return known
+        return known + max(0.0, now - before)
+
+    def _believed_ttfts_ns(self, elapsed_ns: int) -> list[int]:
+        """The TTFT of each answer whose first text was a token, as far as the waits of the others show; sorted. Doubts
+        are judged once a second and at the end."""
+        if not self._doubtful:
+            return self._ttfts_ns
+        if not self.is_complete and elapsed_ns < self._judged_ns + NS_PER_S:
+            return self._believed_ns
+        self._judged_ns, self._believed_ns = elapsed_ns, self._judged_ttfts_ns()
+        return self._believed_ns
+
+    def _judged_ttfts_ns(self) -> list[int]:
+        waits, doubtful = self._waits.waits(), tuple(self._doubtful)
+        self._doubtful.clear()
+        for ttft_ns, record in doubtful:
+            if first_token_doubted(record, waits):
+                self._doubtful.append((ttft_ns, record))
+            else:
+                insort(self._ttfts_ns, ttft_ns)
+        if len(self._doubtful) > len(self._ttfts_ns):
+            return []
+        believed = [ttft_ns for ttft_ns, record in self._doubtful if not first_token_refuted(record, waits)]
+        return sorted([*self._ttfts_ns, *believed])
 
     def _sum(self, quantity: str | None) -> float | None:
         """The newest readings of all processes or devices together; None where there are none."""

@@ -7,10 +7,10 @@ import msgspec
 from inferometer.base.units import duration_text
 from inferometer.core import quantities
 from inferometer.core.record import Fact, Finding
+from inferometer.core.request import LIMIT_FIELDS
 from inferometer.core.spec import Sampling
 from inferometer.load import WorkerLost
 from inferometer.load.audit import LoadReport
-from inferometer.load.request_encoding import LIMIT_FIELDS
 
 _LEAST_SUSPENDED_NS = 1_000_000_000
 
@@ -84,7 +84,8 @@ def refused_findings(refused: Sequence[str], sampling: Sampling) -> list[Finding
 
 
 def warmup_failed_finding(error: str) -> Finding:
-    """A warning: a warm-up was refused by a busy server, which answered the next request."""
+    """A warning: a warm-up failed, and the server answered the next request: it was busy, or ended one answer at
+    once."""
     message = f"a warm-up request failed, and the server answered the next request: {error}"
     return Finding("warning", "warmup-failed", message, "See whether measured requests failed too.")
 

@@ -44,6 +44,7 @@ from inferometer.results.metric_names import constraint_metric, known_metric
 from inferometer.results.read import Study, read_study
 from inferometer.results.study_comparison import comparison_of
 from inferometer.standin.model_names import resolve
+from inferometer.store.study_store import require_no_study
 from inferometer.study.held_out import PromptHalf
 from inferometer.study.loop import StudyRun, run_study
 from inferometer.study.tuned_arms import arm_of, refusal, require_parameters
@@ -152,6 +153,7 @@ class Tuning:
             f"  {line}\n" for line in msgspec.yaml.encode(raw).decode().splitlines()
         )
         file = self._folder / SEARCH_FILE
+        require_no_study(self._folder)
         if file.exists() and not resume:
             raise RequestWrong(f"{self._folder} holds a search: continue it with --resume, or name another --out.")
         if file.exists() and file.read_text(encoding="utf-8") != text:

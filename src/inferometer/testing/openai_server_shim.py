@@ -7,10 +7,12 @@ those of vLLM 0.32 on a CPU (`make engines`); SGLang's are written after its doc
 """
 
 import argparse
+import functools
 import http.server
 import json
 import shlex
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,71 +95,99 @@ def pages_of(engine: str, version: str, args: argparse.Namespace) -> dict[str, A
     return pages | _PAGES[engine](version, args)
 
 
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers as of vLLM and SGLang. `pages`: JSON or text by path. `key`: what a request must carry. `model`: the
+    served one."""
+
+    def __init__(self, pages: dict[str, Any], key: str | None, model: str, *connection: Any) -> None:
+        self.pages = pages
+        self.key = key
+        self.model = model
+        super().__init__(*connection)
+
+    def refused(self, body: dict[str, Any]) -> tuple[int, Any] | None:
+        """Status and page of the answer to a request that the engine does not serve; None for one that it does."""
+        if body.get("model") == self.model:
+            return None
+        message = f"The model `{body.get('model')}` does not exist."
+        return 404, {"error": {"message": message, "type": "NotFoundError", "code": 404}}
+
+    def events_at_end(self, usage: dict[str, int]) -> Iterator[bytes]:
+        yield self._event(_LAST)
+        yield self._event({"choices": [], "usage": usage})
+        yield b"data: [DONE]\n\n"
+
+    def do_GET(self) -> None:
+        page = self.pages.get(self.path)
+        self._answer(404 if page is None else 200, {"detail": "Not Found"} if page is None else page)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.key is not None and self.headers["Authorization"] != f"Bearer {self.key}":
+            self._answer(401, {"error": "Unauthorized"})
+        elif refusal := self.refused(body):
+            self._answer(*refusal)
+        elif body.get("stream"):
+            self._stream(int(body.get("max_tokens") or body.get("max_completion_tokens") or 16))
+        else:
+            choice = {"index": 0, "text": "One", "message": {"role": "assistant", "content": "One"}}
+            usage = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
+            self._answer(200, {"model": self.model, "choices": [{**choice, "finish_reason": "length"}], "usage": usage})
+
+    def _stream(self, count: int) -> None:
+        """To the end of the connection: HTTP/1.0, as this server speaks it."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(
+            self._event({"choices": [{"index": 0, "text": "", "delta": {"role": "assistant", "content": ""}}]})
+        )
+        for word in (f"word {i} " for i in range(count)):
+            choice = {"index": 0, "text": word, "delta": {"content": word}, "finish_reason": None}
+            self.wfile.write(self._event({"choices": [choice]}))
+        for event in self.events_at_end({"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}):
+            self.wfile.write(event)
+
+    def _event(self, content: dict[str, Any]) -> bytes:
+        return b"data: " + json.dumps({"model": self.model, **content}).encode() + b"\n\n"
+
+    def _answer(self, status: int, page: Any) -> None:
+        data = page.encode() if isinstance(page, str) else json.dumps(page).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain" if isinstance(page, str) else "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        sys.stdout.write(f'INFO:     127.0.0.1 - "{self.requestline}" {args[1]}\n')
+        sys.stdout.flush()
+
+
+_LAST: dict[str, Any] = {"choices": [{"index": 0, "text": "", "delta": {}, "finish_reason": "length"}]}
+
+
+class _TransformersHandler(_Handler):
+    """As of `transformers serve` (5.24): no [DONE] ends a stream, the usage is in its last event, and the errors are
+    FastAPI's."""
+
+    def refused(self, body: dict[str, Any]) -> tuple[int, Any] | None:
+        if "ignore_eos" in body:
+            return 422, {"detail": "Unexpected fields in the request: {'ignore_eos'}"}
+        if body.get("model") == self.model:
+            return None
+        return 400, {"detail": f"Server is pinned to '{self.model}'; requested '{body.get('model')}'."}
+
+    def events_at_end(self, usage: dict[str, int]) -> Iterator[bytes]:
+        yield self._event({**_LAST, "usage": usage})
+
+
 def handler_of(
     pages: dict[str, Any], key: str | None, *, is_transformers: bool = False
-) -> type[http.server.BaseHTTPRequestHandler]:
-    """`is_transformers`: answers as of `transformers serve` (5.24): no [DONE] ends a stream, the usage is in its last
-    event, and the errors are FastAPI's."""
+) -> Callable[..., http.server.BaseHTTPRequestHandler]:
+    """The handler that serves these pages, and requests for the first of their models."""
     model = pages["/v1/models"]["data"][0]["id"]
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            page = pages.get(self.path)
-            self._answer(404 if page is None else 200, {"detail": "Not Found"} if page is None else page)
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if key is not None and self.headers["Authorization"] != f"Bearer {key}":
-                self._answer(401, {"error": "Unauthorized"})
-            elif is_transformers and "ignore_eos" in body:
-                self._answer(422, {"detail": "Unexpected fields in the request: {'ignore_eos'}"})
-            elif is_transformers and body.get("model") != model:
-                self._answer(400, {"detail": f"Server is pinned to '{model}'; requested '{body.get('model')}'."})
-            elif body.get("model") != model:
-                message = f"The model `{body.get('model')}` does not exist."
-                self._answer(404, {"error": {"message": message, "type": "NotFoundError", "code": 404}})
-            elif body.get("stream"):
-                self._stream(int(body.get("max_tokens") or body.get("max_completion_tokens") or 16))
-            else:
-                choice = {"index": 0, "text": "One", "message": {"role": "assistant", "content": "One"}}
-                usage = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
-                self._answer(200, {"model": model, "choices": [{**choice, "finish_reason": "length"}], "usage": usage})
-
-        def _stream(self, count: int) -> None:
-            """To the end of the connection: HTTP/1.0, as this server speaks it."""
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream; charset=utf-8")
-            self.end_headers()
-            self._event({"choices": [{"index": 0, "text": "", "delta": {"role": "assistant", "content": ""}}]})
-            for word in (f"word {i} " for i in range(count)):
-                self._event(
-                    {"choices": [{"index": 0, "text": word, "delta": {"content": word}, "finish_reason": None}]}
-                )
-            end: dict[str, Any] = {"choices": [{"index": 0, "text": "", "delta": {}, "finish_reason": "length"}]}
-            usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
-            if is_transformers:
-                self._event({**end, "usage": usage})
-                return
-            self._event(end)
-            self._event({"choices": [], "usage": usage})
-            self.wfile.write(b"data: [DONE]\n\n")
-
-        def _event(self, content: dict[str, Any]) -> None:
-            self.wfile.write(b"data: " + json.dumps({"model": model, **content}).encode() + b"\n\n")
-
-        def _answer(self, status: int, page: Any) -> None:
-            data = page.encode() if isinstance(page, str) else json.dumps(page).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "text/plain" if isinstance(page, str) else "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            sys.stdout.write(f'INFO:     127.0.0.1 - "{self.requestline}" {args[1]}\n')
-            sys.stdout.flush()
-
-    return Handler
+    return functools.partial(_TransformersHandler if is_transformers else _Handler, pages, key, model)
 
 
 def main() -> None:

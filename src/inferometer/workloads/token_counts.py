@@ -35,7 +35,8 @@ class LocalTokenizer:
             ) from error
 
     def count(self, text: str, special: bool) -> int:
-        return len(self._tokenizer.encode(text, add_special_tokens=special).ids)
+        (found,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=special)  # without offsets: 40% faster
+        return len(found)
 
 
 class ServerTokenizer:

@@ -193,5 +193,9 @@ def test_two_running_servers_that_are_alike_are_a_note(make):
 
 
 def test_what_differs_in_force_is_named(make):
-    other = in_force(make, name="b", in_force_flash_attn="off", engine_build="b2")
-    assert differences_in_force(in_force(make), other) == ["build b2, not b1", "flash attention off, not on"]
+    built = "built with cc (Debian 12.2.0-14+deb12u1) 12.2.0 for x86_64-linux-gnu"
+    first = in_force(make, engine_version=f"version: 0 (unknown); {built}")
+    version = f"version: 427 (7a2e57f); {built}"
+    other = in_force(make, name="b", in_force_flash_attn="off", engine_build="b2", engine_version=version)
+    differences = ["version 427 (7a2e57f), not 0 (unknown)", "build b2, not b1", "flash attention off, not on"]
+    assert differences_in_force(first, other) == differences

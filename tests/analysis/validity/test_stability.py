@@ -10,6 +10,7 @@ from inferometer.analysis.validity.stability import (
     gpu_state,
     machine_busy,
     not_warm,
+    other_clients,
     other_requests,
     resent_requests,
     silence,
@@ -18,6 +19,8 @@ from inferometer.analysis.validity.stability import (
 )
 from inferometer.core.record import Finding, TokenUsage
 from inferometer.metrics.rows import METRICS_BY_KEY
+
+S = 1_000_000_000
 
 
 def said(found) -> list[tuple[str, str]]:
@@ -236,6 +239,23 @@ def test_other_processes_on_more_than_a_tenth_of_the_cores_are_warned_of(make, u
     assert said(machine_busy([make.case(make.trial(samples=samples), cores=cores)])) == found
 
 
+@pytest.mark.parametrize(
+    ("running", "found"),
+    [
+        ([1, 1, 1, 1, 1, 1, 1, 1], []),
+        ([2, 1, 1, 1, 2, 1, 1, 1], []),
+        ([2, 2, 1, 1, 2, 1, 1, 1], [("warning", "other-clients")]),
+        ([9, 9, 9, 9, 9, 9, 9, 9], [("warning", "other-clients")]),
+        ([], []),
+    ],
+    ids=["alone", "checks of its health", "a second client", "many clients", "no such gauge"],
+)
+def test_a_server_that_others_use_too_is_warned_of(make, running: list[int], found):
+    read = [make.sample("requests_running", value, at_ns=at * S) for at, value in enumerate(running, 1)]
+    outside = [make.sample("requests_running", 9, at_ns=at) for at in (-3, -2, -1)]
+    assert said(other_clients([make.case(make.trial(samples=[*outside, *read]))])) == found
+
+
 def test_a_busy_machine_is_said_with_its_cores_and_trial(make):
     trial = make.trial(number=2, samples=[make.sample("other_cpu_cores", 1.26)])
     (found,) = machine_busy([make.case(trial, cores=8)])
@@ -329,7 +349,7 @@ def test_requests_that_were_sent_again_at_once_are_no_warning(make, lost_ms, sev
     sent_ns = 1_000_000_000
     records = [make.answer(i, resent=1, connected_ns=i * sent_ns + lost_ms * 1_000_000) for i in range(40)]
     (found,) = resent_requests([make.case(make.trial(records))])
-    assert (found.severity, f"took {lost_ms} ms of a TTFT of 50 ms" in found.message) == (severity, True)
+    assert (found.severity, f"took {lost_ms} ms of a TTFT of 50.0 ms" in found.message) == (severity, True)
 
 
 def test_an_older_study_whose_times_begin_with_the_second_sending_gets_a_note(make):

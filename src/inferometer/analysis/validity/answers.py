@@ -14,8 +14,8 @@ import numpy as np
 
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, same_rounds
+from inferometer.core.grouped_values import Ints
 from inferometer.core.record import Finding
-from inferometer.core.record_columns import Ints
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.significance import sign_test_p_value
 from inferometer.metrics.trial_columns import output_tokens

@@ -14,8 +14,9 @@ import numpy as np
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, fact_of, for_each_arm, same_rounds
 from inferometer.core import quantities
+from inferometer.core.grouped_values import Bools, Ints
 from inferometer.core.record import Finding
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints
+from inferometer.core.record_columns import UNKNOWN
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.request_columns import SOURCES, equal_texts
 from inferometer.metrics.row_inputs import RowInput

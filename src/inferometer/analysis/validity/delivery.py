@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
+from inferometer.core.grouped_values import Bools, Ints
 from inferometer.core.record import Finding
-from inferometer.core.record_columns import Bools, Ints
 from inferometer.metrics import trial_columns
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.row_inputs import RowInput

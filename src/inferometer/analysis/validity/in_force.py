@@ -92,4 +92,5 @@ def _facts(case: ArmTrials) -> dict[str, str]:
 
 
 def _short(value: str) -> str:
+    value = value.partition(";")[0].removeprefix("version: ")  # llama.cpp's: `version: 427 (7a2e57f); built with …`
     return value if len(value) <= 24 else value[:12] + "…"

@@ -8,8 +8,9 @@ import numpy as np
 
 from inferometer.analysis import thresholds
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
+from inferometer.core.grouped_values import Ints
 from inferometer.core.record import Finding
-from inferometer.core.record_columns import UNKNOWN, Ints
+from inferometer.core.record_columns import UNKNOWN
 from inferometer.metrics.measures import TrialView
 from inferometer.metrics.series import Floats
 from inferometer.metrics.turns import length_ns, turns_of

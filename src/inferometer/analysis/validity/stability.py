@@ -11,9 +11,11 @@ from inferometer.analysis import thresholds
 from inferometer.analysis.same_requests import failed_requests
 from inferometer.analysis.validity.arm_trials import ArmTrials, for_each_arm
 from inferometer.analysis.validity.taking_turns import cpu_of_waiting
+from inferometer.base.units import three_digits_text
 from inferometer.core import quantities
+from inferometer.core.grouped_values import Ints
 from inferometer.core.record import INTERRUPTED, Finding, RequestRecord, Sample
-from inferometer.core.record_columns import UNKNOWN, Ints, RecordColumns
+from inferometer.core.record_columns import UNKNOWN, RecordColumns
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.rows import METRICS_BY_KEY
 from inferometer.metrics.series import Floats
@@ -81,9 +83,10 @@ def _ttft_residuals(trial: TrialView) -> list[float]:
 
 def drift(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
     """Time per token that changes over a trial, and trials whose throughput differs."""
-    for case in arms:
+    rates = [_rates(case) for case in arms]
+    for place, case in enumerate(arms):
         yield from _drifting(case)
-        yield from _trials_differ(case, [other for other in arms if other is not case])
+        yield from _trials_differ(case, rates[place], rates[:place] + rates[place + 1 :])
 
 
 def _drifting(case: ArmTrials) -> Iterator[Finding]:
@@ -101,8 +104,7 @@ def _drifting(case: ArmTrials) -> Iterator[Finding]:
         )
 
 
-def _trials_differ(case: ArmTrials, others: Sequence[ArmTrials]) -> Iterator[Finding]:
-    known = _rates(case)
+def _trials_differ(case: ArmTrials, known: "_Rates", others: "Sequence[_Rates]") -> Iterator[Finding]:
     if len(known) < 2:
         return
     (worst, slow), (best, fast) = (choose(known, key=lambda one: one[0]) for choose in (min, max))
@@ -120,18 +122,21 @@ def _trials_differ(case: ArmTrials, others: Sequence[ArmTrials]) -> Iterator[Fin
         )
 
 
-def _rates(case: ArmTrials) -> list[tuple[float, TrialView]]:
+_Rates = list[tuple[float, TrialView]]
+
+
+def _rates(case: ArmTrials) -> _Rates:
     """Throughput of each trial; `failures` reports a trial in which nothing succeeded."""
     values = [(METRICS_BY_KEY["output_throughput"].value(trial), trial) for trial in case.done]
     return [(rate, trial) for rate, trial in values if rate]
 
 
-def _others_ratio(fast: TrialView, slow: TrialView, others: Sequence[ArmTrials]) -> float:
+def _others_ratio(fast: TrialView, slow: TrialView, others: Sequence[_Rates]) -> float:
     """By which factor the other arms were faster in the round of `fast` than in that of `slow`; 1 if unknown. What all
     arms of a round have in common is not in the comparison of its pairs."""
     ratios: list[float] = []
     for other in others:
-        rates = {trial.trial.number: rate for rate, trial in _rates(other)}
+        rates = {trial.trial.number: rate for rate, trial in other}
         if fast.trial.number in rates and slow.trial.number in rates:
             ratios.append(rates[fast.trial.number] / rates[slow.trial.number])
     return max(1.0, median(ratios)) if ratios else 1.0
@@ -305,6 +310,56 @@ def trial_findings(case: ArmTrials) -> Iterable[Finding]:
 
 
 @for_each_arm
+def other_clients(case: ArmTrials) -> Iterable[Finding]:
+    """A server that processed more requests at a time than this client ever had open."""
+    for trial in case.done:
+        began_ns, ours = trial.trial.plan_started_ns, _most_open(trial)
+        ended_ns = trial.records.numbers["done_ns"].max(initial=0)
+        read = [
+            sample.value
+            for sample in trial.trial.samples
+            if sample.quantity == quantities.REQUESTS_RUNNING and began_ns is not None
+            if began_ns <= sample.at_ns <= ended_ns
+        ]
+        more = [value for value in read if value > ours]
+        if len(more) >= max(thresholds.OTHER_CLIENTS_LEAST, thresholds.OTHER_CLIENTS_SHARE * len(read)):
+            yield case.finding(
+                "warning",
+                "other-clients",
+                f"its server processed up to {max(more):.0f} requests at a time, and this client had {ours} open at "
+                f"most: others use the server ({len(more)} of {len(read)} readings).",
+                "Measure when nobody else uses the server: its speed and its counters are of all clients.",
+                trial.trial.number,
+                withholds=("draft_counts",),
+            )
+
+
+def _most_open(trial: TrialView) -> int:
+    """The most requests, measured or not, that were open at one time."""
+    sent_ns, done_ns = (trial.records.numbers[name] for name in ("sent_ns", "done_ns"))
+    sent = sent_ns != UNKNOWN
+    times = np.concatenate([sent_ns[sent], done_ns[sent]])
+    steps = np.repeat([1, -1], sent.sum())
+    return int(np.cumsum(steps[np.lexsort((-steps, times))]).max(initial=0))
+
+
+@for_each_arm
+def server_elsewhere(case: ArmTrials) -> Iterable[Finding]:
+    """A server that is not among the processes that were started, such as one in a container."""
+    of_trials = [
+        [fact for fact in trial.trial.facts if fact.name == quantities.SERVER_ELSEWHERE] for trial in case.done
+    ]
+    if any(of_trials):
+        yield case.finding(
+            "warning",
+            "server-elsewhere",
+            f"{next(filter(None, of_trials))[0].value}: memory and CPU are those of a launcher, not of the server.",
+            "Start the server itself, or measure it as `external` with its `container:` or `pid:`.",
+            withholds=("memory",),
+        )
+
+
+@for_each_arm
 def failures(case: ArmTrials) -> Iterable[Finding]:
     """Trials and requests that failed."""
     for trial in case.trials:
@@ -383,24 +438,16 @@ def silence(case: ArmTrials) -> Iterable[Finding]:
             )
 
 
-_REQUESTS_AT_ONCE = 1 << 14
-
-
 def _longest_pauses_s(records: RecordColumns) -> Floats:
     """Of each request that was sent: the longest of the times from the sending to the first event, between events, and
     to the end, in s."""
     sent_ns, done_ns = records.numbers["sent_ns"], records.numbers["done_ns"]
     longest = done_ns - np.where(sent_ns == UNKNOWN, done_ns, sent_ns)
-    for begin in range(0, len(records), _REQUESTS_AT_ONCE):
-        starts = records.starts[begin : begin + _REQUESTS_AT_ONCE + 1]
-        at_ns = records.at_ns[starts[0] : starts[-1]]
-        own = begin + np.flatnonzero(starts[1:] > starts[:-1])
-        if not len(own):
-            continue
-        first, last = records.starts[own] - starts[0], records.starts[own + 1] - 1 - starts[0]
-        gaps = np.diff(at_ns, prepend=0)
-        gaps[first] = np.maximum(at_ns[first] - sent_ns[own], done_ns[own] - at_ns[last])
-        longest[own] = np.maximum.reduceat(gaps, first)
+    some = np.flatnonzero(records.event_counts)
+    if len(some):
+        longest[some] = np.maximum(records.first_ns[some] - sent_ns[some], done_ns[some] - records.last_ns[some])
+        steps = np.maximum.reduceat(records.steps, records.starts[:-1][some])  # 0 for a request with one event
+        longest[some] = np.maximum(longest[some], steps)
     return longest[sent_ns != UNKNOWN] / 1e9
 
 
@@ -434,7 +481,7 @@ def resent_requests(case: ArmTrials) -> Iterable[Finding]:
             "warning" if many else "note",
             "resent",
             f"{again} of {requests} requests were sent again, because the server closed their connection at once. "
-            + ("" if lost_ms is None else f"That took {lost_ms:.2g} ms of a TTFT of {usual_ms:.3g} ms. ")
+            + ("" if lost_ms is None else f"That took {lost_ms:.2g} ms of a TTFT of {three_digits_text(usual_ms)} ms. ")
             + "Their times begin with the first sending.",
             "The server or a proxy before it drops connections under load: see its log and its keep-alive limits."
             if many

@@ -14,13 +14,16 @@ from inferometer.analysis.validity.answers import examined_answers
 from inferometer.analysis.validity.arm_trials import ArmTrials, same_rounds
 from inferometer.analysis.validity.caching import cache_advice
 from inferometer.core import quantities
+from inferometer.core.grouped_values import Bools, Ints
 from inferometer.core.record import Finding
-from inferometer.core.record_columns import UNKNOWN, Bools, Ints
+from inferometer.core.record_columns import UNKNOWN
 from inferometer.core.request import Message, Request
 from inferometer.core.spec import Sampling
 from inferometer.metrics import trial_columns
 from inferometer.metrics.measures import TrialView, paired
 from inferometer.metrics.request_columns import SOURCES, equal_texts, first_differences
+from inferometer.metrics.row_inputs import RowInput
+from inferometer.metrics.rows import METRICS_BY_KEY
 from inferometer.metrics.significance import fisher_p_value
 from inferometer.metrics.trial_measures import cached_prompt_tokens, total_output_tokens
 
@@ -96,11 +99,37 @@ def token_totals(arms: Sequence[ArmTrials]) -> Iterator[Finding]:
             f"it generated {abs(percent):.1f}% {'more' if percent > 0 else 'fewer'} tokens than {first.name} "
             f"({total:.0f} and {base:.0f})."
         )
+        held: tuple[RowInput, ...] = ("answer_lengths",)
         advice = "Compare rates, not durations, or fix the lengths (`ignore_eos: true`)."
+        if _is_of_lengths(first, case, percent):
+            held = ("answer_lengths", "prefill_share")
+            advice = "Compare TTFT and TPOT: a prompt weighs less in longer answers. Or fix the lengths."
         if abs(total - base) > unseen:
-            yield case.finding("warning", "token-totals", said, advice, withholds=("answer_lengths",))
+            yield case.finding("warning", "token-totals", said, advice, withholds=held)
         elif percent * _more_characters(first, case) > thresholds.TOKEN_TOTALS_PERCENT * abs(percent):
-            yield case.finding("note", "token-totals", said, advice, withholds=("answer_lengths",))
+            yield case.finding("note", "token-totals", said, advice, withholds=held)
+
+
+def _is_of_lengths(first: ArmTrials, case: ArmTrials, percent: float) -> bool:
+    """Whether throughput differs by about as much as `percent` more tokens explain: where the prompt takes the share s
+    of an answer's time, an answer that is 10% longer has a throughput that is s · 10% higher."""
+    rate = METRICS_BY_KEY["output_throughput"].measure
+    rates = [[found for trial in arm.done if (found := rate.value(trial))] for arm in (first, case)]
+    if not all(rates):
+        return False
+    base, mine = map(fmean, rates)
+    explained = percent * max(_prefill_share(first), _prefill_share(case))
+    shown = 100 * (mine - base) / base
+    return (
+        abs(shown) < thresholds.LENGTHS_EXPLAIN * abs(explained) and abs(explained) > thresholds.LENGTHS_LEAST_PERCENT
+    )
+
+
+def _prefill_share(case: ArmTrials) -> float:
+    """TTFT of all answers over their time."""
+    first_ns = sum(int(trial.timing.ttft_ns[trial.timing.timed].sum()) for trial in case.done)
+    whole_ns = sum(int(trial.timing.latency_ns[trial.timing.timed].sum()) for trial in case.done)
+    return first_ns / whole_ns if whole_ns else 0.0
 
 
 def _more_characters(first: ArmTrials, case: ArmTrials) -> float:

@@ -1,9 +1,9 @@
 """Picture of memory: the peak in each phase, a bar per arm."""
 
-from inferometer.analysis.comparison import Comparison
+from inferometer.analysis.comparison import Comparison, ComparisonRow
 from inferometer.base.units import value_text
 from inferometer.report.drawings.interval_marks import EDGE, WIDTH
-from inferometer.report.svg import PALETTE, Drawing, bottom_axis, drawing, legend, mark, rect, scale, text
+from inferometer.report.svg import PALETTE, Drawing, Scale, bottom_axis, drawing, legend, mark, rect, scale, text
 
 
 def memory_bars(comparison: Comparison) -> Drawing | None:
@@ -20,31 +20,31 @@ def memory_bars(comparison: Comparison) -> Drawing | None:
     parts = [*names, *bottom_axis(along, top, bottom, "GiB, highest in the phase, mean over trials", WIDTH)]
     y = top
     for row in rows:
-        parts.append(text(EDGE, y + 15, row.label.partition(" (")[0], classes="strong"))
+        parts.append(text(EDGE, y + 15, _phase(row), classes="strong"))
         y += head
         for i, arm in enumerate(arms):
-            value = row.values[arm]
-            if value is None:
-                parts.append(text(EDGE + 4, y + 12, "unknown", classes="dim"))
-            else:
-                parts.append(
-                    rect(
-                        along(0),
-                        y + 1,
-                        along(value) - along(0),
-                        12,
-                        f"fill-{i % PALETTE} faint",
-                        (f"{row.label.partition(' (')[0]}, {arm}: {value_text(value, 'GiB')} GiB"),
-                    )
-                )
-                parts.append(mark(along(value), y + 7, i))
-                parts.append(text(along(value) + 8, y + 12, f"{value_text(value, 'GiB')} GiB", classes="dim"))
+            parts += _bar(along, y, i, f"{_phase(row)}, {arm}", row.values[arm])
             y += bar
         y += 6
-    table = [(row.label.partition(" (")[0], *(value_text(row.values[arm], "GiB") for arm in arms)) for row in rows]
+    table = [(_phase(row), *(value_text(row.values[arm], "GiB") for arm in arms)) for row in rows]
     summary = "; ".join(
         f"{line[0]}: " + ", ".join(f"{arm} {value}" for arm, value in zip(arms, line[1:], strict=True))
         for line in table
     )
     alt = f"Memory in each phase, GiB. {summary}."
     return drawing(WIDTH, bottom + 38, parts, alt, [("Phase (GiB)", *arms), *table])
+
+
+def _phase(row: ComparisonRow) -> str:
+    return row.label.partition(" (")[0]
+
+
+def _bar(along: Scale, y: float, arm: int, name: str, value: float | None) -> list[str]:
+    if value is None:
+        return [text(EDGE + 4, y + 12, "unknown", classes="dim")]
+    shown = f"{value_text(value, 'GiB')} GiB"
+    return [
+        rect(along(0), y + 1, along(value) - along(0), 12, f"fill-{arm % PALETTE} faint", f"{name}: {shown}"),
+        mark(along(value), y + 7, arm),
+        text(along(value) + 8, y + 12, shown, classes="dim"),
+    ]

@@ -3,7 +3,7 @@
 from inferometer.analysis.comparison import Comparison, ComparisonRow
 from inferometer.base.units import value_text
 from inferometer.report.drawings.interval_marks import EDGE, WIDTH, interval, ratio_ends, span_text
-from inferometer.report.short_cells import MARK_MEANING, difference_of_pair, order, span_cell
+from inferometer.report.short_cells import MARK_MEANING, difference_of_pair, is_invalid, order, span_cell
 from inferometer.report.svg import PALETTE, Drawing, Scale, bottom_axis, drawing, line, rect, scale, shortened, text
 
 _ROOM_FOR_ENDS = 1.25
@@ -61,7 +61,7 @@ def _span(row: ComparisonRow, arm: str, comparison: Comparison) -> tuple[tuple[f
         return ends, span_text(estimate, row.unit)
     found, first = difference_of_pair(row, baseline, arm), row.values[baseline]
     ratios = None if found is None else ratio_ends(found)
-    if arm == baseline or found is None or ratios is None or first is None:
+    if arm == baseline or found is None or ratios is None or first is None or is_invalid(arm, comparison):
         return None, ""
     level = f"{found.confidence_percent or 95:.3g}%"
     return (first * ratios[0], first * ratios[1]), f"{level} interval of the difference from {baseline}"
@@ -71,6 +71,8 @@ def _texts(row: ComparisonRow, arm: str, comparison: Comparison) -> tuple[str, s
     """The value with its unit, and the difference from the baseline with its interval."""
     estimate, baseline = row.estimates[arm], comparison.arms[0]
     value = "no value" if estimate.value is None else f"{value_text(estimate.value, row.unit)} {row.unit}".strip()
+    if is_invalid(arm, comparison):
+        return value, "baseline, not valid" if arm == baseline and len(comparison.arms) > 1 else "not valid"
     if arm == baseline:
         return value, "baseline" if len(comparison.arms) > 1 else ""
     return value, span_cell(row, baseline, arm)

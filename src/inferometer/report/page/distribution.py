@@ -9,7 +9,7 @@ import numpy as np
 from inferometer.analysis.comparison import Comparison, Difference, Estimate
 from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import NS_PER_MS, NS_PER_S, seconds
-from inferometer.core.record_columns import Ints
+from inferometer.core.grouped_values import Ints
 from inferometer.metrics.measures import RequestView, TrialView, Values, in_columns, one_each
 from inferometer.metrics.request_measures import token_gap_ns, tpot_ns, ttft_ns
 from inferometer.metrics.rows import METRICS_BY_KEY
@@ -69,45 +69,44 @@ class Distribution(msgspec.Struct, frozen=True):
     beyond: int = 0
 
 
+class _Quantity(msgspec.Struct, frozen=True):
+    """What a picture shows; the fields are those of Distribution."""
+
+    key: str
+    title: str
+    unit: str
+    better: Literal["higher", "lower"]
+    each: str
+    pair: str
+
+
+class _OfRequests(msgspec.Struct, frozen=True):
+    """A quantity that each request has. `values`: what is drawn, times `scale`. `of_request`: what pairs of requests
+    compare. `metric`: key of the row with the difference."""
+
+    quantity: _Quantity
+    values: Values
+    scale: float
+    of_request: Values
+    metric: str
+
+
 def distributions(cases: Sequence[ArmTrials], comparison: Comparison) -> tuple[Distribution, ...]:
     """TTFT, time per token, speed of one request, and throughput of each trial; without those for which no arm has a
     value."""
-    found = [
-        _of_requests(cases, comparison, "ttft", "Time to first token", "ms", "lower", ttft_ns, 1 / NS_PER_MS, ttft_ns,
-                     "TTFT of one request", "median_ttft_ms", "TTFT"),
-        _of_requests(cases, comparison, "per_token", "Time per token after the first", "ms", "lower", token_gap_ns,
-                     1 / NS_PER_MS, tpot_ns, "time of one token (a burst's gap divided by its tokens)", "mean_tpot_ms",
-                     "TPOT"),
-        _of_requests(cases, comparison, "request_speed", "Speed of one request", "tok/s", "higher", _speed, 1.0, _speed,
-                     "output tokens of one request divided by its time from sending to last token", "output_throughput",
-                     "speed"),
-        _of_trials(cases, comparison),
-    ]  # fmt: skip
+    found = [*(_of_requests(cases, comparison, one) for one in _REQUEST_QUANTITIES), _of_trials(cases, comparison)]
     return tuple(one for one in found if any(shape.n for shape in one.shapes))
 
 
-def _of_requests(
-    cases: Sequence[ArmTrials],
-    comparison: Comparison,
-    key: str,
-    title: str,
-    unit: str,
-    better: Literal["higher", "lower"],
-    values: Values,
-    scale: float,
-    of_request: Values,
-    each: str,
-    metric: str,
-    paired: str,
-) -> Distribution:
-    by_arm = {case.name: _sorted_values(case, values) * scale for case in cases}
-    by_request = {case.name: means_by_request(case, of_request) for case in cases}
+def _of_requests(cases: Sequence[ArmTrials], comparison: Comparison, found: _OfRequests) -> Distribution:
+    by_arm = {case.name: _sorted_values(case, found.values) * found.scale for case in cases}
+    by_request = {case.name: means_by_request(case, found.of_request) for case in cases}
     base, *others = by_request
     ratios = [
-        _ratios(_of_same_requests(by_request[base], by_request[arm]), arm, base, metric, comparison) for arm in others
+        _ratios(_of_same_requests(by_request[base], by_request[arm]), arm, base, found.metric, comparison)
+        for arm in others
     ]
-    pair = f"{paired} of one request, the mean over each arm's trials"
-    return _distribution(key, title, unit, each, pair, better, by_arm, {}, ratios)
+    return _distribution(found.quantity, by_arm, {}, ratios)
 
 
 def _sorted_values(case: ArmTrials, values: Values) -> Floats:
@@ -141,19 +140,11 @@ def _of_trials(cases: Sequence[ArmTrials], comparison: Comparison) -> Distributi
         ratios.append(found)
     by_arm = {arm: np.sort(np.array(list(values.values()), np.float64)) for arm, values in by_number.items()}
     estimates = {} if row is None else row.estimates
-    return _distribution(
-        "throughput", "Output token throughput", "tok/s", "output tokens of one trial divided by its duration",
-        "one trial of each arm, run one after the other", "higher", by_arm, estimates, ratios,
-    )  # fmt: skip
+    return _distribution(_THROUGHPUT, by_arm, estimates, ratios)
 
 
 def _distribution(
-    key: str,
-    title: str,
-    unit: str,
-    each: str,
-    pair: str,
-    better: Literal["higher", "lower"],
+    quantity: _Quantity,
     by_arm: dict[str, Floats],
     estimates: dict[str, Estimate],
     ratios: Sequence[PairedRatios],
@@ -173,12 +164,7 @@ def _distribution(
     edges = np.geomspace(low, high, BINS + 1) if is_log else np.linspace(low, high, BINS + 1)
     edges[0], edges[-1] = low, high
     return Distribution(
-        key=key,
-        title=title,
-        unit=unit,
-        each=each,
-        pair=pair,
-        better=better,
+        **msgspec.structs.asdict(quantity),
         is_log=is_log,
         edges=tuple(edges.tolist()),
         shapes=tuple(_shape(arm, values, edges, estimates.get(arm)) for arm, values in by_arm.items()),
@@ -233,3 +219,42 @@ def _speed(request: RequestView) -> Sequence[float]:
     if timing is None or not timing.output_tokens or timing.latency_ns <= 0:
         return []
     return [timing.output_tokens / seconds(timing.latency_ns)]
+
+
+_THROUGHPUT = _Quantity(
+    key="throughput",
+    title="Output token throughput",
+    unit="tok/s",
+    better="higher",
+    each="output tokens of one trial divided by its duration",
+    pair="one trial of each arm, run one after the other",
+)
+_TTFT = _Quantity(
+    key="ttft",
+    title="Time to first token",
+    unit="ms",
+    better="lower",
+    each="TTFT of one request",
+    pair="TTFT of one request, the mean over each arm's trials",
+)
+_PER_TOKEN = _Quantity(
+    key="per_token",
+    title="Time per token after the first",
+    unit="ms",
+    better="lower",
+    each="time of one token (a burst's gap divided by its tokens)",
+    pair="TPOT of one request, the mean over each arm's trials",
+)
+_REQUEST_SPEED = _Quantity(
+    key="request_speed",
+    title="Speed of one request",
+    unit="tok/s",
+    better="higher",
+    each="output tokens of one request divided by its time from sending to last token",
+    pair="speed of one request, the mean over each arm's trials",
+)
+_REQUEST_QUANTITIES = (
+    _OfRequests(_TTFT, ttft_ns, 1 / NS_PER_MS, ttft_ns, "median_ttft_ms"),
+    _OfRequests(_PER_TOKEN, token_gap_ns, 1 / NS_PER_MS, tpot_ns, "mean_tpot_ms"),
+    _OfRequests(_REQUEST_SPEED, _speed, 1.0, _speed, "output_throughput"),
+)

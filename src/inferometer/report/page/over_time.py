@@ -15,10 +15,11 @@ import numpy as np
 from inferometer.analysis.validity import ArmTrials
 from inferometer.base.units import NS_PER_S, gib, seconds
 from inferometer.core import quantities
+from inferometer.core.grouped_values import Ints
 from inferometer.core.record import Sample
-from inferometer.core.record_columns import UNKNOWN, Ints
+from inferometer.core.record_columns import UNKNOWN
 from inferometer.metrics.measures import TrialView
-from inferometer.metrics.memory import held_bytes, memory_quantity
+from inferometer.metrics.memory import engine_samples, held_bytes, memory_quantity
 from inferometer.metrics.series import Floats
 from inferometer.metrics.trial_columns import burst_times
 from inferometer.metrics.turns import turns_of, whole_intervals_within, within
@@ -187,8 +188,8 @@ def _while_working(values: dict[int, float], trial: TrialView, width: float) -> 
 
 
 def _memory(trial: TrialView, width: float) -> dict[int, float]:
-    found: dict[int, float] = {}
-    for at_ns, value in held_bytes(trial.trial.samples, memory_quantity(trial.trial.samples)).items():
+    samples, found = engine_samples(trial.trial), dict[int, float]()
+    for at_ns, value in held_bytes(samples, memory_quantity(samples)).items():
         step = _step(at_ns, trial, width)
         found[step] = max(gib(value), found.get(step, 0.0))
     return found

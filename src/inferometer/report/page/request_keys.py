@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 
 from inferometer.analysis.validity import ArmTrials
-from inferometer.core.record_columns import Ints
+from inferometer.core.grouped_values import Ints
 from inferometer.metrics.measures import TrialView, Values
 from inferometer.metrics.request_columns import Requests
 from inferometer.metrics.series import Floats
