@@ -72,7 +72,7 @@ class LocalWorker:
 
     def __init__(self, module: str = "inferometer.load.worker") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START.format(module=module)],
+            [sys.executable, "-c", _START.format(module=module), module],  # its name is for those who look at processes
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches only the program, which then asks the worker to stop
