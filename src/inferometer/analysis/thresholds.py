@@ -172,6 +172,8 @@ COUNTS_LINE_RESIDUAL = 0.2
 """Prompt tokens of two tokenizers lie on a line: prose and code move nine in ten by less than 20%."""
 COUNTS_SAME_TEXT_TOKENS = 2
 """Tokens by which two counts of equal text may differ: an end token, and a role's header."""
+REFUTED_SHARE = 0.001
+"""Share of the requests with a refuted number below which the others are judged: among a million, some are odd."""
 TRIAL_PROMPT_TOKENS = 8
 PREFIX_TOKENS = 24
 """Tokens by which a prompt may differ between trials; and between one with a number of 9 digits in front, against a

@@ -3,7 +3,7 @@
 import pytest
 
 from inferometer.analysis.validity.answers import other_lengths
-from inferometer.analysis.validity.counts import counts_of_arms
+from inferometer.analysis.validity.counts import counts_of_arms, refuted_numbers
 from inferometer.analysis.validity.workload_equivalence import finish_reasons
 from inferometer.core.record import TokenUsage
 
@@ -81,3 +81,12 @@ def test_yes_and_yes_with_a_full_stop_are_the_same_work(make):
         for name, text in zip("ab", texts, strict=True)
     ]
     assert not list(other_lengths(arms))
+
+
+@pytest.mark.parametrize(("requests", "severity", "withheld"), [(1000, "invalid", True), (1001, "warning", False)])
+def test_one_odd_number_among_very_many_requests_does_not_withhold_the_others(make, requests, severity, withheld):
+    answers = [make.answer(i) for i in range(requests - 1)]
+    odd = make.answer(requests - 1, usage=TokenUsage(50, 10_000))
+    (found,) = refuted_numbers([make.case(make.trial([*answers, odd]))])
+    assert (found.severity, found.code, bool(found.withholds)) == (severity, "refuted-numbers", withheld)
+    assert f"1 of {requests} requests" in found.message

@@ -51,12 +51,13 @@ def refuted_numbers(case: ArmTrials) -> Iterable[Finding]:
         )
     for about, count in Counter(one.about for one in found).items():
         reason = next(one.reason for one in found if one.about == about)
+        is_rare = count < thresholds.REFUTED_SHARE * requests
         yield case.finding(
-            "invalid",
+            "warning" if is_rare else "invalid",
             "refuted-numbers",
             f"{count} of {requests} requests have {_WORDS[about]} that cannot be true: {reason}.",
             "The number is left out. Check the server's version and what stands between it and this client.",
-            withholds=_WITHHELD_BY[about],
+            withholds=() if is_rare else _WITHHELD_BY[about],
         )
 
 
