@@ -56,9 +56,10 @@ def llama_cpp_key(body: dict[str, Any]) -> str | None:
     return prompt_of(body) if body.get("cache_prompt", True) else None
 
 
-def measured(url: str, folder: Path, trials: int = 3) -> Comparison:
+def measured(url: str, folder: Path, trials: int = 3, arms: str = "a") -> Comparison:
     spec = Spec(
-        arms={"a": Arm(engine="external", url=url, model="m")},
+        arms={name: Arm(engine="external", url=url, model="m") for name in arms},
+        order="trials",
         workload=Builtin(num_prompts=4, max_tokens=3),
         schedule=Closed(1),
         tokenizer="none",
@@ -90,7 +91,10 @@ def test_no_trial_is_helped_by_an_earlier_one_nor_is_a_second_study(name: str, t
             assert not [one for one in found.findings if "cache" in one.code and one.severity != "note"]
 
 
-def test_a_cache_that_one_trial_found_is_kept_out_of_all_later_ones(tmp_path: Path):
+@pytest.mark.parametrize(("arms", "trials"), [("a", 3), ("ab", 2)])
+def test_a_cache_that_one_trial_found_is_kept_out_of_all_later_ones_of_the_server(
+    arms: str, trials: int, tmp_path: Path
+):
     """The probe before a later trial may miss it, on a machine that is busy at that moment."""
     probes: list[float] = []
 
@@ -101,9 +105,9 @@ def test_a_cache_that_one_trial_found_is_kept_out_of_all_later_ones(tmp_path: Pa
 
     keeping, plain = serving(prompt_of), serving(lambda _: None)
     with ScriptedServer(answer) as server:
-        found = measured(server.url, tmp_path / "s")
+        found = measured(server.url, tmp_path / "s", trials, arms)
         loads = [prompt_of(one.body) for one in server.received if one.body.get("max_tokens") == 3]
-    assert ["Request set" in prompt for prompt in loads] == [False] * 5 + [True] * 10
+    assert ["Request set" in prompt for prompt in loads] == [False] * 5 + [True] * 5 * (len(arms) * trials - 1)
     assert "cache-kept" in {one.code for one in found.findings if one.severity == "note"}
 
 

@@ -45,7 +45,8 @@ from inferometer.workloads.token_counts import counter_for
 
 
 class StudyResources(msgspec.Struct, frozen=True):
-    """What all trials of one study share. `keep_prompts`: arms whose server was found to keep prompts."""
+    """What all trials of one study share. `keep_prompts`: servers (URL, or name in the engine pool)
+    that were found to keep prompts."""
 
     spec: Spec
     store: Store
@@ -184,12 +185,16 @@ class RunningTrial:
         if not task.arm.runs_already and spec.restart != "never":
             return None
         nonce = random.Random()  # other numbers in each trial, also if the study runs again
-        keeps = task.arm_name in task.study.keep_prompts
+        keeps = self._server_name in task.study.keep_prompts
         return KeptServer(task.arm, endpoint, spec.sampling, nonce, self._interrupts.check, keeps)
 
     def _remember_cache(self, *facts: Fact) -> None:
         if any(fact.value in ("prefix", "used") for fact in facts):
-            self._task.study.keep_prompts.add(self._task.arm_name)
+            self._task.study.keep_prompts.add(self._server_name)
+
+    @property
+    def _server_name(self) -> str:
+        return self._task.arm.url or self._task.engine_name
 
     def _prompt_number(self) -> int:
         task = self._task
