@@ -435,9 +435,8 @@ class Connections:
         in_flight.outcome, in_flight.error = outcome, error
         in_flight.done_ns, in_flight.connected_ns = monotonic_ns(), connection.connected_ns
         in_flight.steps, in_flight.offset_ns = self.clock_steps - in_flight.steps, self._wall_offset_ns
-        in_flight.parser = (
-            None  # parser and request refer to each other: with the collector off, nothing would free them
-        )
+        # It and the request refer to each other: with the collector off, nothing would free them.
+        in_flight.parser = None
         connection.in_flight = None
         self.completed.append(in_flight)
         self.under_way -= 1

@@ -200,7 +200,7 @@ def _prompt_counts(record: RequestRecord, request: Request | None) -> Iterator[C
             break
     cached = usage.cached_tokens if usage and usage.cached_tokens is not None else timings.cache_n if timings else None
     total = by_usage if by_usage is not None else by_timings
-    beyond = request is not None and cached is not None and cached > _prompt_bytes(request) + TEMPLATE_TOKENS
+    beyond = request is not None and cached is not None and cached > prompt_bytes(request) + TEMPLATE_TOKENS
     if cached is not None and (beyond or cached < 0 or (total is not None and cached > total)):
         yield Contradiction("cached_tokens", f"{cached} prompt tokens of {total} are reported as taken from the cache")
 
@@ -209,7 +209,7 @@ def _prompt_count(request: Request | None, count: int) -> str:
     said = f"reports {count} prompt tokens"
     if request is None:
         return f"{said}" if count < 0 else ""
-    size = _prompt_bytes(request)
+    size = prompt_bytes(request)
     if count <= 0 and size:
         return f"{said} for a prompt of {size} bytes"
     if count > size + TEMPLATE_TOKENS:
@@ -219,8 +219,13 @@ def _prompt_count(request: Request | None, count: int) -> str:
     return ""
 
 
-def _prompt_bytes(request: Request) -> int:
-    return sum(len(message.content.encode()) for message in request.messages)
+def prompt_bytes(request: Request) -> int:
+    """Bytes of the texts of all its messages."""
+    found = 0
+    for message in request.messages:
+        text = message.content
+        found += len(text) if text.isascii() else len(text.encode())
+    return found
 
 
 # --- speculation ----------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ class Requests(dict[int, Request]):
         """The indices, rising; the bytes of the prompt of each; and its limit, UNKNOWN without one."""
         ordered = sorted(self.items())
         limits = [UNKNOWN if one.max_tokens is None else one.max_tokens for _, one in ordered]
-        columns = ([index for index, _ in ordered], [_prompt_bytes(one) for _, one in ordered], limits)
+        columns = ([index for index, _ in ordered], [consistency.prompt_bytes(one) for _, one in ordered], limits)
         index, prompt_bytes, max_tokens = (np.array(column, np.int64) for column in columns)
         return index, prompt_bytes, max_tokens
 
@@ -144,14 +144,6 @@ def asked_of(records: RecordColumns, requests: Mapping[int, Request]) -> Asked:
     places = np.minimum(np.searchsorted(index, wanted), len(index) - 1)
     known = index[places] == wanted
     return Asked(found, known, np.where(known, prompt_bytes[places], 0), np.where(known, max_tokens[places], UNKNOWN))
-
-
-def _prompt_bytes(request: Request) -> int:
-    found = 0
-    for message in request.messages:
-        text = message.content
-        found += len(text) if text.isascii() else len(text.encode())
-    return found
 
 
 class TimingColumns(msgspec.Struct, frozen=True):
@@ -397,11 +389,12 @@ def _text_after_end(records: RecordColumns) -> Bools:
 def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> tuple[Bools, Waits]:
     """Whether the text of each request begins with blanks, and visible text came late for its pace; and the waits of
     all answers, if any came late without them."""
-    found, alone = np.zeros(len(records), np.bool_), list(_late_alone(records, outputs))
+    found, first_visible = np.zeros(len(records), np.bool_), _first_visible(records, outputs)
+    alone = list(_late_alone(records, outputs, *first_visible))
     if not alone:
         return found, NO_WAITS
     visible_ns = np.full(len(records), UNKNOWN)
-    places, own_ns = _first_visible(records, outputs)
+    places, own_ns = first_visible
     visible_ns[places] = own_ns
     sent_ns = records.numbers["sent_ns"]
     waits = waits_of(
@@ -414,9 +407,11 @@ def _late_after_blank(records: RecordColumns, outputs: OutputColumns) -> tuple[B
     return found, waits
 
 
-def _late_alone(records: RecordColumns, outputs: OutputColumns) -> "Iterator[tuple[int, AfterBlank]]":
-    """The requests whose visible text came late after blanks, by what the request itself shows."""
-    places, visible_ns = _first_visible(records, outputs)
+def _late_alone(
+    records: RecordColumns, outputs: OutputColumns, places: Ints, visible_ns: Ints
+) -> "Iterator[tuple[int, AfterBlank]]":
+    """The requests whose visible text came late after blanks, by what the request itself shows. `places`,
+    `visible_ns`: of `_first_visible`."""
     waits_ns = visible_ns - outputs.first_ns[places]
     slow = waits_ns > consistency.BLANK_USUAL_NS
     places, visible_ns, waits_ns = places[slow], visible_ns[slow], waits_ns[slow]
